@@ -1,0 +1,1 @@
+"""Host side: device, link protocol, sessions."""

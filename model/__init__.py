@@ -1,0 +1,1 @@
+"""Float and QAT model, training, data, export to a program."""

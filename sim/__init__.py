@@ -1,0 +1,1 @@
+"""Simulation: cocotb runner, simulated board, trace and compare."""

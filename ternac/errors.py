@@ -1,0 +1,78 @@
+"""Typed errors. Each names what is wrong and, in ``hint``, what to do about it."""
+
+from __future__ import annotations
+
+
+class TernacError(Exception):
+    """Base of all errors that a user can cause or cure.
+
+    ``str(error)`` says what is wrong; ``error.hint`` says what to do (may be empty).
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(TernacError):
+    """A wrong argument of a verb or of a public function."""
+
+
+class ProgramError(TernacError):
+    """A program file cannot be used."""
+
+
+class BadProgramFile(ProgramError):
+    """A program file is truncated, damaged, over-sized or not a program at all."""
+
+
+class IllegalProgram(ProgramError):
+    """An op of a program breaks the rules; the message names op index, name and reason."""
+
+
+class DoesNotFit(ProgramError):
+    """A legal program exceeds the geometry of an engine; the message names the resource and both sizes."""
+
+
+class SnapshotError(TernacError):
+    """A session snapshot is damaged or belongs to another program."""
+
+
+class CheckpointError(TernacError):
+    """A training checkpoint is missing, damaged or belongs to another run."""
+
+
+class DeviceError(TernacError):
+    """Base of everything that can go wrong between the host and a board."""
+
+
+class WrongBitstream(DeviceError):
+    """The board carries another bitstream than the one asked for."""
+
+
+class WrongGeometry(DeviceError):
+    """The board's engine has another geometry than the program image was compiled for."""
+
+
+class NoAnswer(DeviceError):
+    """The board did not answer within the time-out, retries included."""
+
+
+class BadFrame(DeviceError):
+    """The board answered with frames that fail their check, retries included."""
+
+
+class DeviceRefused(DeviceError):
+    """The board understood the request and refused it; the message gives its status."""
+
+
+class ToolMissing(TernacError):
+    """An external tool or optional package is not installed; the hint says how to get it."""
+
+
+class BuildFailed(TernacError):
+    """A step of a build failed; the message names the step and the log."""
+
+
+class Mismatch(TernacError):
+    """Two executors differ; the message names token, op, element and both values."""
