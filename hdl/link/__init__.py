@@ -1,0 +1,1 @@
+"""The byte link: framing, checks, loader, UART."""
