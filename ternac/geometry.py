@@ -1,0 +1,194 @@
+"""The shape of an engine: how many columns and lanes, how deep each memory.
+
+A geometry is the contract between a bitstream and the program images made for it. Every fact about
+where an element, a row or a trit lives is stated here once and used by the compiler, the RTL and the host:
+
+* element ``e`` of a vector lives in column ``e % columns`` at slot ``e // columns``;
+* row ``r`` of a matrix belongs to column ``r % columns``;
+* lane ``l`` of a column is stage ``l % chain`` of chain ``l // chain``;
+* input element ``k`` of a row is word ``k // lanes`` of that row, lane ``k % lanes``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+
+from ternac.errors import UsageError
+
+
+class Mem(IntEnum):
+    """Memory numbers as the link and the loader use them."""
+
+    PROGRAM = 0
+    WEIGHT = 1
+    EMBED = 2
+    BIAS = 3
+    TABLE = 4
+    NORM = 5
+    BANK = 6
+
+
+@dataclass(frozen=True)
+class MemoryShape:
+    """``blocks`` independent memories of ``depth`` words of ``bits`` bits."""
+
+    blocks: int
+    depth: int
+    bits: int
+
+    @property
+    def bytes_per_word(self) -> int:
+        """Bytes of one word on the link."""
+        return (self.bits + 7) // 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Parameters of one engine; see the module text for what lives where.
+
+    Raises:
+        ValueError: if the parameters contradict each other (the message says which).
+    """
+
+    name: str
+    columns: int
+    """Columns working in lockstep; one result each per cycle at best."""
+    lanes: int
+    """Ternary multiply-accumulates per column and cycle."""
+    chain: int
+    """Lanes added one after the other before the adder tree; the skew of the memories in cycles."""
+    weight_block_bits: int
+    """Width of one weight block (18 on an ECP5 block RAM, 16 on an iCE40 single-port RAM)."""
+    weight_depth: int
+    """Words of ``columns * lanes`` trits."""
+    x_depth: int
+    """Words of ``lanes`` activations per half of the x buffer; inputs are at most ``x_depth * lanes`` long."""
+    bank_depth: int
+    """16-bit words of activations and state per column."""
+    bias_depth: int
+    """Row corrections per column: total rows of all matrices over the columns."""
+    bias_bits: int
+    """Width of a row correction, which counts the -1 weights of the row."""
+    embed_depth: int
+    """Embedding bytes per column."""
+    embed_block_bits: int = 8
+    """Width of one embedding block: 8 bits per column in it."""
+    tables: int = 2
+    """Activation tables of 256 entries of 16 bits, one copy per column."""
+    norm_tables: int = 1
+    """Reciprocal square root tables of 256 entries of 8 bits."""
+    program_depth: int = 1024
+    """16-bit words of microcode."""
+    logit_slots: int = 64
+    """The vocabulary is at most ``logit_slots * columns``."""
+    weight_ram: str = "block"
+    """``block`` or ``spram`` (iCE40 single-port RAM, 16 K x 16, for weights and embedding)."""
+
+    def __post_init__(self) -> None:
+        def need(ok: bool, text: str) -> None:
+            if not ok:
+                raise ValueError(f"geometry {self.name!r}: {text}")
+
+        for field, value in asdict(self).items():
+            if isinstance(value, int):
+                need(value >= 1, f"{field} must be at least 1, not {value}")
+        need(self.lanes % self.chain == 0, f"chain {self.chain} must divide lanes {self.lanes}")
+        need(self.lanes % self.columns == 0, f"columns {self.columns} must divide lanes {self.lanes}")
+        need(self.weight_block_bits <= 18, "a weight block is at most 18 bits wide")
+        need(self.weight_blocks <= 256, f"{self.weight_blocks} weight blocks exceed the link's 256")
+        need(self.embed_block_bits % 8 == 0, "embed_block_bits must be a multiple of 8")
+        need(self.columns * 8 % self.embed_block_bits == 0, "embed_block_bits must divide 8 * columns")
+        need(self.embed_block_bits <= 16, "an embedding block is at most 16 bits wide")
+        need(self.bias_bits <= 16, "bias_bits is at most 16")
+        need(self.tables <= 8 and self.norm_tables <= 8, "at most 8 tables of a kind")
+        need(self.weight_ram in ("block", "spram"), f"unknown weight_ram {self.weight_ram!r}")
+        need(max(self.weight_depth, self.bank_depth, self.embed_depth) <= 1 << 16, "a memory is at most 64 Ki deep")
+
+    @property
+    def chains(self) -> int:
+        """Chains per column."""
+        return self.lanes // self.chain
+
+    @property
+    def weight_blocks_per_stage(self) -> int:
+        """Blocks that hold one stage's ``2 * columns * chains`` bits."""
+        return -(-2 * self.columns * self.chains // self.weight_block_bits)
+
+    @property
+    def weight_blocks(self) -> int:
+        """Weight blocks in all; stage ``j`` owns blocks ``j * weight_blocks_per_stage`` and up."""
+        return self.chain * self.weight_blocks_per_stage
+
+    @property
+    def macs(self) -> int:
+        """Ternary multiply-accumulates per cycle at best."""
+        return self.columns * self.lanes
+
+    @property
+    def weight_capacity(self) -> int:
+        """Trits that the weight memory holds."""
+        return self.macs * self.weight_depth
+
+    def slots(self, length: int) -> int:
+        """Bank words per column that a vector of ``length`` elements takes."""
+        return -(-length // self.columns)
+
+    def words(self, length: int) -> int:
+        """Weight words of one row with ``length`` inputs."""
+        return -(-length // self.lanes)
+
+    def memory(self, mem: Mem) -> MemoryShape:
+        """Shape of memory ``mem`` as the loader sees it."""
+        c = self.columns
+        return {
+            Mem.PROGRAM: MemoryShape(1, self.program_depth, 16),
+            Mem.WEIGHT: MemoryShape(self.weight_blocks, self.weight_depth, self.weight_block_bits),
+            Mem.EMBED: MemoryShape(c * 8 // self.embed_block_bits, self.embed_depth, self.embed_block_bits),
+            Mem.BIAS: MemoryShape(c, self.bias_depth, self.bias_bits),
+            Mem.TABLE: MemoryShape(1, self.tables * 256, 16),
+            Mem.NORM: MemoryShape(1, self.norm_tables * 256, 8),
+            Mem.BANK: MemoryShape(c, self.bank_depth, 16),
+        }[mem]
+
+    @property
+    def hash(self) -> bytes:
+        """Eight bytes that differ when any parameter differs; the board reports them."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).digest()[:8]
+
+
+PRESETS: dict[str, Geometry] = {
+    g.name: g
+    for g in (
+        Geometry(
+            name="tiny", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048, x_depth=16,
+            bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=1024, tables=4, norm_tables=2, logit_slots=64,
+        ),
+        # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
+        Geometry(
+            name="icebreaker", columns=2, lanes=12, chain=3, weight_block_bits=16, weight_depth=16384, x_depth=128,
+            bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=16384, embed_block_bits=16, tables=2,
+            norm_tables=1, program_depth=512, logit_slots=128, weight_ram="spram",
+        ),
+        # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 288 bits are 16 blocks of 18.
+        Geometry(
+            name="ulx3s-85f", columns=12, lanes=96, chain=8, weight_block_bits=18, weight_depth=1024, x_depth=8,
+            bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4, norm_tables=4, logit_slots=32,
+        ),
+    )
+}  # fmt: skip
+
+
+def preset(name: str) -> Geometry:
+    """The named preset.
+
+    Raises:
+        UsageError: if there is none of that name.
+    """
+    try:
+        return PRESETS[name]
+    except KeyError:
+        raise UsageError(f"no geometry is called {name!r}", f"choose one of: {', '.join(PRESETS)}") from None

@@ -1,0 +1,163 @@
+"""The engine's instructions: one vector operation each, 12 words of 16 bits (docs/isa.md).
+
+An instruction runs one pass of ``count`` slots over all columns. Each slot is an element per column that goes
+through the column pipeline::
+
+    v0 = dot product + row correction | bank[A] | embedding << 8
+    v1 = saturate(rshift_round(v0, shift1))          8 or 16 bits (wide1)
+    v2 = TABLE[table][v1] or v1
+    u  = B - v2 or v2
+    w  = 1 | C | norm mantissa | v2
+    q  = rshift_round(u * w, shift2)                 plus the norm unit's exponent when w is the mantissa
+    y  = saturate(q + (0 | v2 | B))                  8 or 16 bits (wide2)
+
+and goes to ``bank[D]``, the x buffer, the logits, or (``stat``) into the sum of squares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import IntEnum
+
+from ternac.errors import ProgramError
+
+WORDS = 12
+"""16-bit words per instruction."""
+
+
+class Opcode(IntEnum):
+    """What an instruction does. Values 2 to 4 are kept for operations to come; the engine stops on them."""
+
+    HALT = 0
+    VEC = 1
+    MEM = 2
+    TOPK = 3
+    LOOP = 4
+
+
+class Source(IntEnum):
+    """Where v0 comes from."""
+
+    DOT = 0
+    BANK = 1
+    EMBED = 2
+
+
+class MulBy(IntEnum):
+    """The multiplicand w."""
+
+    ONE = 0
+    BANK_C = 1
+    NORM = 2
+    SQUARE = 3
+
+
+class Addend(IntEnum):
+    """What is added after the second shift."""
+
+    NONE = 0
+    V2 = 1
+    B = 2
+
+
+# field name -> (word, lowest bit, width): the only home of the encoding; compiler, sequencer and docs use it
+LAYOUT: dict[str, tuple[int, int, int]] = {
+    "op": (0, 0, 4), "barrier": (0, 4, 1), "source": (0, 5, 2), "table_en": (0, 7, 1), "mul": (0, 8, 2),
+    "sub": (0, 10, 1), "add": (0, 11, 2), "stat": (0, 13, 1), "to_logits": (0, 14, 1), "paced": (0, 15, 1),
+    "to_bank": (1, 0, 1), "to_x": (1, 1, 1), "x_dst": (1, 2, 1), "x_src": (1, 3, 1), "wide1": (1, 4, 1),
+    "wide2": (1, 5, 1), "rel_a": (1, 6, 1), "rel_b": (1, 7, 1), "rel_c": (1, 8, 1), "rel_d": (1, 9, 1),
+    "table": (1, 10, 3), "norm_table": (1, 13, 3),
+    "shift1": (2, 0, 5), "shift2": (2, 5, 5), "stride": (2, 10, 4),
+    "count": (3, 0, 16), "words": (4, 0, 16), "weight": (5, 0, 16),
+    "a": (6, 0, 16), "b": (7, 0, 16), "c": (8, 0, 16), "d": (9, 0, 16), "length": (10, 0, 16),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """One decoded instruction; field widths are in `LAYOUT`, meanings in docs/isa.md."""
+
+    op: Opcode = Opcode.VEC
+    barrier: int = 0
+    """Wait until every earlier instruction has written its results."""
+    source: Source = Source.DOT
+    table_en: int = 0
+    mul: MulBy = MulBy.ONE
+    sub: int = 0
+    add: Addend = Addend.NONE
+    stat: int = 0
+    """Sum the squares and start the norm unit (shift2 is its ``post``)."""
+    to_logits: int = 0
+    paced: int = 0
+    """One element every second cycle: both A and B are bank operands and share a port."""
+    to_bank: int = 0
+    to_x: int = 0
+    x_dst: int = 0
+    """Half of the x buffer that is written."""
+    x_src: int = 0
+    """Half of the x buffer that the dot units read."""
+    wide1: int = 0
+    wide2: int = 0
+    rel_a: int = 0
+    """A is relative to the session's base; likewise rel_b, rel_c, rel_d."""
+    rel_b: int = 0
+    rel_c: int = 0
+    rel_d: int = 0
+    table: int = 0
+    norm_table: int = 0
+    shift1: int = 0
+    shift2: int = 0
+    stride: int = 0
+    """log2 of the embedding words per token and column."""
+    count: int = 0
+    """Slots: elements per column."""
+    words: int = 1
+    """Weight words per row."""
+    weight: int = 0
+    """First weight word."""
+    a: int = 0
+    """First bank word of operand A, or first row correction when the source is DOT."""
+    b: int = 0
+    c: int = 0
+    d: int = 0
+    length: int = 0
+    """Elements of the vector (the vocabulary, for logits)."""
+
+    def encode(self) -> list[int]:
+        """The 12 words of the instruction.
+
+        Raises:
+            ProgramError: if a field does not fit its width.
+        """
+        words = [0] * WORDS
+        for name, (word, low, width) in LAYOUT.items():
+            value = int(getattr(self, name))
+            if not 0 <= value < 1 << width:
+                raise ProgramError(f"instruction field {name} = {value} does not fit {width} bits")
+            words[word] |= value << low
+        return words
+
+    @classmethod
+    def decode(cls, words: list[int]) -> Instruction:
+        """The instruction encoded in ``words`` (12 integers of 16 bits).
+
+        Raises:
+            ProgramError: on a wrong length or an unknown code.
+        """
+        if len(words) != WORDS:
+            raise ProgramError(f"an instruction has {WORDS} words, not {len(words)}")
+        raw = {n: words[w] >> low & ((1 << width) - 1) for n, (w, low, width) in LAYOUT.items()}
+        kinds = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend}
+        try:
+            return cls(**{n: kinds[n](v) if n in kinds else v for n, v in raw.items()})  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ProgramError(f"not an instruction: {error}") from None
+
+    def __str__(self) -> str:
+        """Assembler-like text: the opcode and every field that is not at its default."""
+        parts = [self.op.name]
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name != "op" and value != f.default:
+                parts.append(f"{f.name}={value.name if isinstance(value, IntEnum) else value}")
+        return " ".join(parts)
