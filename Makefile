@@ -1,0 +1,79 @@
+# Creates .venv from PyPI by itself; pip's own configuration (index, proxy, cache) is respected.
+#
+#   make demo       the shipped model on the simulated board, checked against NumPy
+#   make test       lint, types and all tests but the slow ones
+#   make test-all   everything
+#   make lint       ruff and mypy
+#   make clean      removes caches and build products; `make distclean` removes .venv too
+#
+# Settings: PYTHON=python3.12   the interpreter that .venv is made from
+#           JOBS=4              test processes (default: all cores, at most 4)
+#           TORCH_INDEX=URL     where to find the CPU build of torch when pip's own indexes have none
+
+PYTHON      ?= python3
+JOBS        ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
+TORCH       := torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+VENV        := .venv
+PY          := $(VENV)/bin/python
+PIP         := $(PY) -m pip --disable-pip-version-check
+# One thread per test process: the tests share the cores among themselves.
+TEST_ENV    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+
+.PHONY: help demo test test-all lint types env env-test clean distclean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,12p'
+
+# --- environment: a stamp per stage, so that a second call is instant --------------------------------------------
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Ternac needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo 'not found')."; \
+	  echo "Install one and name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Python could not create $(VENV). On Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@touch $@
+
+$(VENV)/.base: $(VENV)/.made pyproject.toml
+	$(PIP) install --editable .
+	@touch $@
+
+# Torch first and by itself: left to the resolver it may come as a CUDA build of several gigabytes. The +cpu build
+# is asked for where pip looks anyway, then at PyTorch's index; macOS wheels are CPU builds under the plain name.
+$(VENV)/.torch: $(VENV)/.made
+	@if [ "$$(uname -s)" = Darwin ]; then $(PIP) install "$(TORCH)"; \
+	else $(PIP) install "$(TORCH)+cpu" 2>/dev/null || $(PIP) install --extra-index-url "$(TORCH_INDEX)" "$(TORCH)+cpu"; fi
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.torch pyproject.toml
+	$(PIP) install --editable '.[train,test]'
+	@touch $@ $(VENV)/.base
+
+env: $(VENV)/.base
+env-test: $(VENV)/.test
+
+# --- what one asks for -------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.base
+	@$(PY) -m ternac.demo
+
+lint: $(VENV)/.test
+	$(PY) -m ruff check .
+
+types: $(VENV)/.test
+	$(PY) -m mypy
+
+test: lint types
+	$(TEST_ENV) $(PY) -m pytest -m "not slow" -n $(JOBS) --dist loadfile --durations=15
+
+test-all: lint types
+	$(TEST_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile --durations=30
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
