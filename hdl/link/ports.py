@@ -1,0 +1,23 @@
+"""The interface between link controller and engine core, seen from the controller."""
+
+from __future__ import annotations
+
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+ENGINE_MEMBERS = {
+    # loader: one word per cycle, taken whenever the engine is not busy
+    "wr_en": Out(1), "wr_mem": Out(3), "wr_block": Out(8), "wr_addr": Out(16), "wr_data": Out(18),
+    # bank reader: one word at a time, when the engine is not busy
+    "rd_en": Out(1), "rd_block": Out(8), "rd_addr": Out(16), "rd_valid": In(1), "rd_data": In(16),
+    # one token: start is a pulse, everything else is stable from start until done (a pulse)
+    "start": Out(1), "token": Out(16), "session_base": Out(16), "emit": Out(1),
+    "busy": In(1), "done": In(1), "next_token": In(16), "cycles": In(32),
+    # sampling: rng_in is used at start, rng_out is valid at done
+    "greedy": Out(1), "inv_m": Out(8), "inv_s": Out(5), "top_k": Out(16), "rng_in": Out(32), "rng_out": In(32),
+}
+
+EngineSignature = wiring.Signature(ENGINE_MEMBERS)
+"""Ports of an engine core as the link controller drives them; a core has the same names, flat, directions flipped."""
+
+ByteStream = stream.Signature(8)
