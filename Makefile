@@ -20,7 +20,7 @@ PIP         := $(PY) -m pip --disable-pip-version-check
 # One thread per test process: the tests share the cores among themselves.
 TEST_ENV    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint types env env-test clean distclean
+.PHONY: help demo test test-all lint env env-test clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -61,14 +61,12 @@ demo: $(VENV)/.base
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
-
-types: $(VENV)/.test
 	$(PY) -m mypy
 
-test: lint types
+test: lint
 	$(TEST_ENV) $(PY) -m pytest -m "not slow" -n $(JOBS) --dist loadfile --durations=15
 
-test-all: lint types
+test-all: lint
 	$(TEST_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile --durations=30
 
 clean:

@@ -1,0 +1,80 @@
+"""pyproject.toml, Makefile and CI script say what the repository promises."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PYPROJECT = ROOT / "pyproject.toml"
+CONFIG = tomllib.loads(PYPROJECT.read_text())
+
+
+def test_every_package_is_listed() -> None:
+    """A folder with an ``__init__`` that is not listed would be missing from the wheel."""
+    setuptools = CONFIG["tool"]["setuptools"]
+    folders = {"ternac": ROOT / "ternac"}
+    folders |= {name: ROOT / folder for name, folder in setuptools["package-dir"].items()}
+    found = set()
+    for name, folder in folders.items():
+        found.add(name)
+        for init in folder.rglob("__init__.py"):
+            inner = init.parent.relative_to(folder).parts
+            if name != "ternac" or not inner:  # ternac/ holds links to the other folders
+                found.add(".".join((name, *inner)))
+    assert found == set(setuptools["packages"])
+
+
+def test_links_are_relative_and_name_the_packages() -> None:
+    """``ternac/<name>`` points to ``../<name>``, which is what package-dir maps."""
+    for name, folder in CONFIG["tool"]["setuptools"]["package-dir"].items():
+        link = ROOT / name.replace(".", "/")
+        assert link.is_symlink()
+        assert os.readlink(link) == f"../{folder}"
+
+
+def test_every_dependency_has_a_reason() -> None:
+    """Each requirement stands on a line of its own, with a comment that says why."""
+    lines = PYPROJECT.read_text().splitlines()
+    project = CONFIG["project"]
+    wanted = [*CONFIG["build-system"]["requires"], *project["dependencies"]]
+    for extra in project["optional-dependencies"].values():
+        wanted += extra
+    for requirement in wanted:
+        line = next(line for line in lines if f'"{requirement}"' in line)
+        assert re.search(r"#\s+\w+", line), f"no reason beside {requirement}"
+
+
+def test_make_without_a_target_says_what_there_is() -> None:
+    """``make`` alone changes nothing and lists the targets."""
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for target in ("make demo", "make test", "make test-all", "make lint", "make clean"):
+        assert target in done.stdout
+
+
+def test_make_refuses_an_old_python(tmp_path: Path) -> None:
+    """The message names the version that is needed and how to choose another interpreter."""
+    old = tmp_path / "python3"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1\n')
+    old.chmod(0o755)
+    command = ["make", "-f", str(ROOT / "Makefile"), f"PYTHON={old}", "demo"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "Ternac needs Python 3.11 or newer" in done.stdout
+    assert "Python 3.9.2" in done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_ci_runs_make_test() -> None:
+    """The CI script is executable, valid bash, sets CI and ends in ``make test``."""
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    text = script.read_text()
+    assert "export CI=true" in text
+    assert text.rstrip().endswith("make test")
