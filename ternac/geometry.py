@@ -136,6 +136,10 @@ class Geometry:
         """Bank words per column that a vector of ``length`` elements takes."""
         return -(-length // self.columns)
 
+    def tail(self, length: int) -> int:
+        """Columns that the last slot of a vector fills, 1..columns."""
+        return length - self.columns * (self.slots(length) - 1)
+
     def words(self, length: int) -> int:
         """Weight words of one row with ``length`` inputs."""
         return -(-length // self.lanes)

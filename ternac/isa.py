@@ -69,7 +69,7 @@ LAYOUT: dict[str, tuple[int, int, int]] = {
     "table": (1, 10, 3), "norm_table": (1, 13, 3),
     "shift1": (2, 0, 5), "shift2": (2, 5, 5), "stride": (2, 10, 4),
     "count": (3, 0, 16), "words": (4, 0, 16), "weight": (5, 0, 16),
-    "a": (6, 0, 16), "b": (7, 0, 16), "c": (8, 0, 16), "d": (9, 0, 16), "length": (10, 0, 16),
+    "a": (6, 0, 16), "b": (7, 0, 16), "c": (8, 0, 16), "d": (9, 0, 16), "tail": (10, 0, 16),
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ class Instruction:
     """Sum the squares and start the norm unit (shift2 is its ``post``)."""
     to_logits: int = 0
     paced: int = 0
-    """One element every second cycle: both A and B are bank operands and share a port."""
+    """One element every fourth cycle: both A and B are bank operands and share a port."""
     to_bank: int = 0
     to_x: int = 0
     x_dst: int = 0
@@ -120,8 +120,8 @@ class Instruction:
     b: int = 0
     c: int = 0
     d: int = 0
-    length: int = 0
-    """Elements of the vector (the vocabulary, for logits)."""
+    tail: int = 0
+    """Columns that the last slot fills (1..columns): elements = columns * (count - 1) + tail."""
 
     def encode(self) -> list[int]:
         """The 12 words of the instruction.

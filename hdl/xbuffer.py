@@ -1,0 +1,73 @@
+"""X buffer: the activations that all columns share, two halves, read with the skew of the dot units."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ternac.geometry import Geometry
+from ternac.hdl.tech import Technology
+
+
+class XBuffer(wiring.Component):
+    """``2 * x_depth`` words of ``lanes`` signed bytes.
+
+    Element ``e`` of a vector is lane ``e % lanes`` of word ``e // lanes``; since the columns divide the lanes, the
+    slot ``s`` that the columns write together is chunk ``s % (lanes / columns)`` of word ``s // (lanes / columns)``.
+
+    Timing: the bytes of stage ``j`` appear ``LATENCY + j`` cycles after the address, so a caller that issues one word
+    per cycle feeds a skewed chain. A word may be read from the cycle after it was written.
+
+    Members
+    -------
+    rd_half(1), rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain + j``.
+    wr_en(1), wr_half(1), wr_word, wr_chunk, wr_data(8 per column) : In.
+    """
+
+    LATENCY = 2
+
+    def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
+        g = self.geometry = geometry
+        self.tech = tech
+        self.chunks = g.lanes // g.columns
+        word_bits = max(1, ceil_log2(g.x_depth))
+        super().__init__(
+            {
+                "rd_half": In(1),
+                "rd_word": In(word_bits),
+                "x": Out(data.ArrayLayout(data.ArrayLayout(8, g.chains), g.chain)),
+                "wr_en": In(1),
+                "wr_half": In(1),
+                "wr_word": In(word_bits),
+                "wr_chunk": In(max(1, ceil_log2(self.chunks))),
+                "wr_data": In(data.ArrayLayout(8, g.columns)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        g = self.geometry
+        address = Cat(self.rd_word, self.rd_half)
+        attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
+        for stage in range(g.chain):
+            memory = Memory(shape=8 * g.chains, depth=2 << len(self.rd_word), init=[], attrs=attrs)
+            m.submodules[f"stage_{stage}"] = memory
+            write, read = memory.write_port(granularity=8), memory.read_port()
+            m.d.comb += [
+                read.addr.eq(address),
+                write.addr.eq(Cat(self.wr_word, self.wr_half)),
+            ]
+            m.d.sync += self.x[stage].eq(read.data)
+            for q in range(g.chains):
+                lane = q * g.chain + stage
+                m.d.comb += [
+                    write.data[8 * q : 8 * q + 8].eq(self.wr_data[lane % g.columns]),
+                    write.en[q].eq(self.wr_en & (self.wr_chunk == lane // g.columns)),
+                ]
+            later = Signal.like(address, name=f"address_{stage + 1}")
+            m.d.sync += later.eq(address)
+            address = later
+        return m

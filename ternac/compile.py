@@ -1,0 +1,528 @@
+"""Turn a program into the image that an engine of a given geometry runs.
+
+Ops are fused along the column pipeline (ternac/isa.py): a matrix product takes its requantization, its table
+and one elementwise operation with it, so a layer of the MatMul-free LM is twelve instructions. What cannot be
+placed on the pipeline is refused with the op's name and the reason; nothing is approximated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import DoesNotFit, IllegalProgram
+from ternac.geometry import Geometry, Mem
+from ternac.isa import WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.layout import embed_blocks, weight_blocks
+from ternac.program import Op, Program, check, shapes
+
+Words = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """Where a vector lives: bank word of its slot 0 (relative to the session base for state), length, dtype."""
+
+    address: int
+    length: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is loaded into an engine, and the map that the host needs to talk about it.
+
+    ``memories[mem]`` is ``[blocks, used depth]``; ``symbols`` holds the values still intact after a token (all of
+    them when the banks are deep enough); a session's state starts at bank word ``state_base + i * state_slots``,
+    and its ``session_base`` is ``i * state_slots``.
+    """
+
+    geometry: Geometry
+    program_hash: str
+    memories: dict[Mem, Words]
+    instructions: tuple[Instruction, ...]
+    names: tuple[str, ...]
+    symbols: dict[str, Symbol]
+    states: dict[str, Symbol]
+    state_base: int
+    state_slots: int
+    sessions: int
+    logits: Symbol
+
+    def session_base(self, index: int) -> int:
+        """The offset that selects session slot ``index``.
+
+        Raises:
+            DoesNotFit: if the banks hold fewer sessions.
+        """
+        if not 0 <= index < self.sessions:
+            raise DoesNotFit(f"session slot {index}: this image has {self.sessions} slots")
+        return index * self.state_slots
+
+
+@dataclass
+class _Pass:
+    """One instruction being assembled, with the value names it touches."""
+
+    name: str
+    inst: Instruction
+    result: str
+    reads: dict[str, str] = field(default_factory=dict)  # operand field a/b/c -> value
+    x_in: str | None = None
+    trits: str | None = None
+    refill: str | None = None
+
+
+def compile_program(program: Program, geometry: Geometry) -> Image:
+    """Compile ``program`` for ``geometry``.
+
+    Raises:
+        IllegalProgram: if the program breaks a rule, or an op has no place on the column pipeline.
+        DoesNotFit: if a memory of the geometry is too small; the message names it and both sizes.
+    """
+    check(program)
+    fuser = _Fuser(program, geometry)
+    return _Assembler(program, geometry, fuser.run(), fuser.tables, fuser.norms).run()
+
+
+class _Fuser:
+    """Group ops into passes."""
+
+    def __init__(self, program: Program, geometry: Geometry) -> None:
+        self.p, self.g = program, geometry
+        self.shape = shapes(program)
+        self.users: Counter[str] = Counter(v for op in program.ops for v in op.ins)
+        self.users[program.logits] += 1
+        self.done: set[int] = set()
+        self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
+        self.tables: dict[bytes, int] = {}
+        self.norms: dict[bytes, int] = {}
+
+    def refuse(self, index: int, reason: str) -> IllegalProgram:
+        op = self.p.ops[index]
+        return IllegalProgram(f"op {index} {op.kind} {op.out!r}: {reason} on this engine")
+
+    def run(self) -> list[_Pass]:
+        passes: list[_Pass] = []
+        self.produced: set[str] = set(self.loaded)
+        for index, op in enumerate(self.p.ops):
+            if index in self.done or op.kind in ("LOAD", "STORE"):
+                continue
+            new = self.start(index, op)
+            passes += new
+            self.produced.add(new[-1].result)
+        return passes
+
+    def start(self, index: int, op: Op) -> list[_Pass]:
+        self.done.add(index)
+        n = self.shape[op.out][1]
+        base = Instruction(count=self.g.slots(n), tail=self.g.tail(n))
+        attr = op.attrs
+        if op.kind == "GATHER":
+            rows = self.p.consts[str(attr["embed"])].shape[0]
+            stride = (self.g.slots(n) - 1).bit_length()
+            if rows << stride > self.g.embed_depth:
+                raise DoesNotFit(
+                    f"embedding of {rows} tokens needs {rows << stride} bytes per column, "
+                    f"{self.g.name} has {self.g.embed_depth}"
+                )
+            inst = replace(
+                base, source=Source.EMBED, shift1=int(attr["shift"]), wide1=1, wide2=1, stride=stride
+            )
+            return [_Pass(op.out, inst, op.out)]
+        if op.kind == "NORM":
+            which = self.intern(self.norms, str(attr["table"]), self.g.norm_tables, "norm tables")
+            stat = replace(
+                base, source=Source.BANK, shift1=int(attr["pre"]), mul=MulBy.SQUARE, stat=1,
+                shift2=int(attr["post"]), norm_table=which,
+            )  # fmt: skip
+            scale = replace(base, source=Source.BANK, wide1=1, mul=MulBy.NORM)
+            x = op.ins[0]
+            return [
+                _Pass(op.out + ".stat", stat, "", {"a": x}),
+                _Pass(op.out, scale, op.out, {"a": x}),
+            ]
+        if op.kind == "TMATVEC":
+            k = self.p.consts[str(attr["weights"])].shape[1]
+            if k > self.g.x_depth * self.g.lanes:
+                raise DoesNotFit(
+                    f"op {index} {op.out!r} has {k} inputs, {self.g.name}'s x buffer holds "
+                    f"{self.g.x_depth * self.g.lanes}"
+                )
+            one = _Pass(
+                op.out,
+                replace(base, words=self.g.words(k)),
+                op.out,
+                x_in=op.ins[0],
+                trits=str(attr["weights"]),
+            )
+            follow = self.only_user(op.out)
+            if follow is None or self.p.ops[follow].kind != "REQUANT":
+                raise self.refuse(index, "a TMATVEC must feed exactly one REQUANT")
+            self.requant1(one, follow)
+            self.extend(one)
+            return [one]
+        one = _Pass(op.out, replace(base, source=Source.BANK, wide1=1), op.out)
+        if op.kind == "REQUANT":
+            one.reads["a"] = op.ins[0]
+            self.requant1(one, index)
+            self.extend(one)
+        elif op.kind == "TABLE":
+            one.reads["a"] = op.ins[0]
+            self.table(one, index)
+            self.extend(one)
+        elif op.kind in ("MUL", "ADD", "LERP"):
+            main = op.ins[1] if op.kind == "LERP" else op.ins[0]
+            one.reads["a"] = main
+            if not self.elementwise(one, index, main):
+                raise self.refuse(index, "an operand is not available")
+        else:
+            raise self.refuse(index, "the op is not implemented")
+        return [one]
+
+    def only_user(self, value: str) -> int | None:
+        """The op that alone uses ``value``, or None."""
+        if self.users[value] != 1 or value == self.p.logits:
+            return None
+        return next((i for i, op in enumerate(self.p.ops) if value in op.ins), None)
+
+    def intern(self, pool: dict[bytes, int], const: str, limit: int, what: str) -> int:
+        key = self.p.consts[const].tobytes()
+        if key not in pool:
+            if len(pool) == limit:
+                raise DoesNotFit(f"the program needs more than the {limit} {what} of {self.g.name}")
+            pool[key] = len(pool)
+        return pool[key]
+
+    def requant1(self, one: _Pass, index: int) -> None:
+        op = self.p.ops[index]
+        if int(op.attrs.get("multiplier", 1)) != 1:
+            raise self.refuse(index, "a multiplier other than 1 is not available")
+        wide = int(self.shape[op.out][0] == "i16")
+        one.inst = replace(one.inst, shift1=int(op.attrs["shift"]), wide1=wide, wide2=wide)
+        self.take(one, index)
+
+    def table(self, one: _Pass, index: int) -> None:
+        which = self.intern(self.tables, str(self.p.ops[index].attrs["table"]), self.g.tables, "tables")
+        one.inst = replace(one.inst, table_en=1, table=which, wide1=0, wide2=1)
+        self.take(one, index)
+
+    def take(self, one: _Pass, index: int) -> None:
+        self.done.add(index)
+        one.result = one.name = self.p.ops[index].out
+
+    def extend(self, one: _Pass) -> None:
+        """Fuse what follows: a table, then one requantization or elementwise op."""
+        follow = self.only_user(one.result)
+        if follow is not None and self.p.ops[follow].kind == "TABLE" and not one.inst.table_en:
+            self.table(one, follow)
+            follow = self.only_user(one.result)
+        if follow is None:
+            return
+        op = self.p.ops[follow]
+        if op.kind == "REQUANT" and int(op.attrs.get("multiplier", 1)) == 1:
+            wide = int(self.shape[op.out][0] == "i16")
+            one.inst = replace(one.inst, shift2=int(op.attrs["shift"]), wide2=wide)
+            self.take(one, follow)
+        elif op.kind in ("MUL", "ADD", "LERP"):
+            self.elementwise(one, follow, one.result)
+
+    def elementwise(self, one: _Pass, index: int, main: str) -> bool:
+        """Put op ``index`` behind v2 = ``main`` if its other operands are already in the banks."""
+        op = self.p.ops[index]
+        wide = int(self.shape[op.out][0] == "i16")
+        if op.kind == "MUL":
+            a, b = op.ins
+            if main == b and self.shape[a][0] == "i8":
+                a, b = b, a
+            if main != a or b not in self.produced:
+                return False
+            one.inst = replace(one.inst, mul=MulBy.BANK_C, shift2=int(op.attrs["shift"]), wide2=wide)
+            one.reads["c"] = b
+        elif op.kind == "ADD":
+            other = op.ins[1] if op.ins[0] == main else op.ins[0]
+            if other not in self.produced:
+                return False
+            one.inst = replace(one.inst, add=Addend.B, wide2=wide)
+            one.reads["b"] = other
+        else:
+            h, c, f = op.ins
+            if main != c or h not in self.produced or f not in self.produced:
+                return False
+            one.inst = replace(one.inst, sub=1, mul=MulBy.BANK_C, shift2=8, add=Addend.V2, wide2=1)
+            one.reads |= {"b": h, "c": f}
+        self.take(one, index)
+        return True
+
+
+class _Assembler:
+    """Give every value a bank address and an x half, set the barriers, lay out the memories."""
+
+    def __init__(
+        self,
+        program: Program,
+        geometry: Geometry,
+        passes: list[_Pass],
+        tables: dict[bytes, int],
+        norms: dict[bytes, int],
+    ) -> None:
+        self.p, self.g = program, geometry
+        self.shape = shapes(program)
+        self.passes = passes
+        self.tables, self.norms = tables, norms
+        self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
+        self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
+
+    def run(self) -> Image:
+        self.check_stores()
+        self.insert_refills()
+        self.place_state()
+        self.place_values()
+        self.set_barriers()
+        memories = self.memories()
+        return Image(
+            geometry=self.g,
+            program_hash=self.p.hash,
+            memories=memories,
+            instructions=self.instructions,
+            names=tuple(p.name for p in self.passes) + ("halt",),
+            symbols=self.symbols,
+            states=self.states,
+            state_base=self.state_base,
+            state_slots=self.state_slots,
+            sessions=self.session_count,
+            logits=self.symbols[self.p.logits],
+        )
+
+    def check_stores(self) -> None:
+        """State is updated in place: refuse what would need a copy of it."""
+        order = {p.result: i for i, p in enumerate(self.passes)}
+        seen: Counter[str] = Counter(op.out for op in self.p.ops if op.kind == "STORE")
+        for index, op in enumerate(self.p.ops):
+            if op.kind != "STORE":
+                continue
+            value = op.ins[0]
+            where = f"op {index} STORE {op.out!r}"
+            if seen[op.out] > 1:
+                raise IllegalProgram(f"{where}: a state is stored once per token on this engine")
+            if value not in order:
+                raise IllegalProgram(
+                    f"{where}: the stored value must be computed, not loaded, on this engine"
+                )
+            if sum(1 for o in self.p.ops if o.kind == "STORE" and o.ins[0] == value) > 1:
+                raise IllegalProgram(f"{where}: one value cannot be stored in two states on this engine")
+            if any(o.kind == "LOAD" and o.ins[0] == op.out for o in self.p.ops[index:]):
+                raise IllegalProgram(
+                    f"{where}: the state is loaded again after its store, use the value itself"
+                )
+            for later in self.passes[order[value] + 1 :]:
+                old = [v for v in (*later.reads.values(), later.x_in) if v and self.loaded.get(v) == op.out]
+                if old:
+                    raise IllegalProgram(f"{where}: {later.name!r} still needs the old state on this engine")
+
+    def insert_refills(self) -> None:
+        """Choose an x half for every matrix input; copy a value in again when it was overwritten."""
+        uses: dict[str, list[int]] = {}
+        for i, one in enumerate(self.passes):
+            if one.x_in:
+                uses.setdefault(one.x_in, []).append(i)
+        half: list[str | None] = [None, None]
+        out: list[_Pass] = []
+        for i, one in enumerate(self.passes):
+            src = None
+            if one.x_in:
+                if one.x_in not in half:
+                    src = self.pick(half, uses, i, keep=None)
+                    n = self.shape[one.x_in][1]
+                    copy = Instruction(
+                        source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), to_x=1, x_dst=src
+                    )
+                    out.append(_Pass(one.x_in + ".refill", copy, "", {"a": one.x_in}, refill=one.x_in))
+                    half[src] = one.x_in
+                src = half.index(one.x_in)
+                one.inst = replace(one.inst, x_src=src)
+            if one.result in uses:
+                dst = self.pick(half, uses, i, keep=src)
+                half[dst] = one.result
+                one.inst = replace(one.inst, to_x=1, x_dst=dst)
+            out.append(one)
+        self.passes = out
+
+    @staticmethod
+    def pick(half: list[str | None], uses: dict[str, list[int]], now: int, keep: int | None) -> int:
+        """The half whose content is needed again last; never ``keep``."""
+
+        def next_use(h: int) -> int:
+            value = half[h]
+            return next((u for u in uses[value] if u > now), 1 << 30) if value else (1 << 30) + 1
+
+        return max((h for h in (0, 1) if h != keep), key=next_use)
+
+    def place_state(self) -> None:
+        self.states = {}
+        offset = 0
+        for name, length in self.p.states.items():
+            self.states[name] = Symbol(offset, length, "i16")
+            offset += self.g.slots(length)
+        self.state_slots = offset
+
+    def place_values(self) -> None:
+        """Every value its own words if the banks are deep enough; otherwise words are used again."""
+        temps = [p.result for p in self.passes if p.result and p.result not in self.stored]
+        need = sum(self.g.slots(self.shape[v][1]) for v in temps)
+        if need + max(1, self.state_slots) <= self.g.bank_depth:
+            address = 0
+            self.symbols = {}
+            for value in temps:
+                self.symbols[value] = Symbol(address, self.shape[value][1], self.shape[value][0])
+                address += self.g.slots(self.shape[value][1])
+            where, top = dict(self.symbols), address
+        else:
+            where, top = self.reuse(temps)
+        self.state_base = top
+        free = self.g.bank_depth - top
+        self.session_count = free // self.state_slots if self.state_slots else 1
+        if free < 0 or self.session_count < 1:
+            raise DoesNotFit(
+                f"vectors and one session's state need {top + self.state_slots} bank words per column, "
+                f"{self.g.name} has {self.g.bank_depth}"
+            )
+        self.states = {n: replace(s, address=s.address + top) for n, s in self.states.items()}
+        self.where = where
+        for value, state in self.stored.items():
+            self.where[value] = self.states[state]
+        for value, state in self.loaded.items():
+            self.where[value] = self.states[state]
+
+    def reuse(self, temps: list[str]) -> tuple[dict[str, Symbol], int]:
+        """First-fit allocation by lifetime; only values that survive the token become symbols."""
+        last = {v: i for i, p in enumerate(self.passes) for v in (*p.reads.values(), p.x_in, p.result) if v}
+        last[self.p.logits] = len(self.passes)
+        live: list[tuple[int, int, str]] = []
+        where: dict[str, Symbol] = {}
+        top = 0
+        for i, one in enumerate(self.passes):
+            if not one.result or one.result in self.stored:
+                continue
+            # a value may take the place of an operand only after the whole pass, hence >=
+            live = sorted(e for e in live if last[e[2]] >= i)
+            size, address = self.g.slots(self.shape[one.result][1]), 0
+            for start, stop, _ in live:
+                if address + size <= start:
+                    break
+                address = max(address, stop)
+            live.append((address, address + size, one.result))
+            where[one.result] = Symbol(address, self.shape[one.result][1], self.shape[one.result][0])
+            top = max(top, address + size)
+        self.symbols = {}
+        taken: set[int] = set()
+        for value in reversed(temps):
+            span = range(where[value].address, where[value].address + self.g.slots(where[value].length))
+            if taken.isdisjoint(span):
+                self.symbols[value] = where[value]
+            taken.update(span)
+        return where, top
+
+    def set_barriers(self) -> None:
+        """A dot pass waits for what it reads; a bank pass always starts on an empty pipeline."""
+        fresh: set[str] = set()
+        weight = bias = 0
+        final = []
+        self.weight_at: dict[str, tuple[int, int]] = {}
+        for one in self.passes:
+            needs = {self.alias(v) for v in (*one.reads.values(), one.x_in) if v}
+            inst = one.inst
+            bank_pass = inst.source != Source.DOT
+            if bank_pass or needs & fresh:
+                inst = replace(inst, barrier=1)
+                fresh.clear()
+            if one.refill:
+                fresh.add(self.alias(one.refill))
+            if one.result:
+                fresh.add(self.alias(one.result))
+                target = self.where[one.result]
+                inst = replace(inst, to_bank=1, d=target.address, rel_d=int(one.result in self.stored))
+                if one.result == self.p.logits:
+                    if self.g.slots(target.length) > self.g.logit_slots:
+                        raise DoesNotFit(
+                            f"{target.length} logits exceed the {self.g.logit_slots * self.g.columns} "
+                            f"of {self.g.name}"
+                        )
+                    inst = replace(inst, to_logits=1)
+            for operand, value in one.reads.items():
+                rel = int(value in self.loaded or value in self.stored)
+                inst = replace(inst, **{operand: self.where[value].address, "rel_" + operand: rel})  # type: ignore[arg-type]
+            if bank_pass and "b" in one.reads:
+                inst = replace(inst, paced=1)
+            if one.trits:
+                self.weight_at[one.name] = (weight, bias)
+                inst = replace(inst, weight=weight, a=bias)
+                weight += inst.count * inst.words
+                bias += inst.count
+            final.append(inst)
+        for used, limit, what in (
+            (weight, self.g.weight_depth, "weight words"),
+            (bias, self.g.bias_depth, "row corrections per column"),
+            ((len(final) + 1) * WORDS, self.g.program_depth, "program words"),
+        ):
+            if used > limit:
+                raise DoesNotFit(f"the program needs {used} {what}, {self.g.name} has {limit}")
+        self.used = (weight, bias)
+        self.instructions = (*final, Instruction(op=Opcode.HALT, barrier=1))
+
+    def alias(self, value: str) -> str:
+        """State values share a place with their state."""
+        return (
+            "state:" + (self.loaded.get(value) or self.stored[value])
+            if (value in self.loaded or value in self.stored)
+            else value
+        )
+
+    def memories(self) -> dict[Mem, Words]:
+        g = self.g
+        weights = np.zeros((self.used[0], g.columns, g.lanes), np.int8)
+        bias = np.zeros((g.columns, self.used[1]), np.uint32)
+        tables = np.zeros((0,), np.uint32)
+        norms = np.zeros((0,), np.uint32)
+        embed = np.zeros((g.memory(Mem.EMBED).blocks, 0), np.uint32)
+        for one, inst in zip(self.passes, self.instructions, strict=False):
+            if one.trits is None:
+                continue
+            trits = self.p.consts[one.trits]
+            rows, k = trits.shape
+            full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
+            full[:rows, :k] = trits
+            block = full.reshape(inst.count, g.columns, inst.words, g.lanes)
+            weights[inst.weight : inst.weight + inst.count * inst.words] = block.transpose(
+                0, 2, 1, 3
+            ).reshape(-1, g.columns, g.lanes)
+            negatives = (full < 0).sum(1).reshape(inst.count, g.columns)
+            if int(negatives.max(initial=0)) >= 1 << g.bias_bits:
+                raise DoesNotFit(
+                    f"{one.name!r}: a row with {negatives.max()} weights of -1 exceeds {g.bias_bits} bits"
+                )
+            bias[:, inst.a : inst.a + inst.count] = negatives.T
+        for op in self.p.ops:
+            if op.kind == "GATHER":
+                if embed.shape[1]:
+                    raise IllegalProgram(f"GATHER {op.out!r}: one embedding per program on this engine")
+                table = self.p.consts[str(op.attrs["embed"])]
+                stride = (g.slots(table.shape[1]) - 1).bit_length()
+                embed = embed_blocks(table, g, 1 << stride)
+        if self.tables:
+            entries = np.concatenate([np.frombuffer(t, np.int16) for t in self.tables])
+            tables = entries.view(np.uint16).astype(np.uint32)
+        if self.norms:
+            norms = np.concatenate([np.frombuffer(t, np.uint8) for t in self.norms]).astype(np.uint32)
+        code = np.array([w for i in self.instructions for w in i.encode()], np.uint32)
+        return {
+            Mem.PROGRAM: code[None],
+            Mem.WEIGHT: weight_blocks(weights, g),
+            Mem.EMBED: embed,
+            Mem.BIAS: bias,
+            Mem.TABLE: tables[None],
+            Mem.NORM: norms[None],
+        }

@@ -1,0 +1,55 @@
+"""How trits and embedding bytes are laid into an engine's memory blocks, and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.geometry import Geometry
+
+Words = npt.NDArray[np.uint32]
+
+
+def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
+    """Pack ``trits[word, column, lane]`` into ``[weight_blocks, word]``.
+
+    A stage's word holds, for trit ``t = column * chains + q`` (lane ``q * chain + stage``), bit ``2t`` = nonzero and
+    bit ``2t + 1`` = negative; it is cut into blocks of ``weight_block_bits``, the last one padded with zeros.
+    """
+    g = geometry
+    depth = trits.shape[0]
+    by_stage = (
+        trits.reshape(depth, g.columns, g.chains, g.chain).transpose(3, 0, 1, 2).reshape(g.chain, depth, -1)
+    )
+    bits = np.zeros((g.chain, depth, g.weight_blocks_per_stage * g.weight_block_bits), np.uint32)
+    used = 2 * g.columns * g.chains
+    bits[..., 0:used:2] = by_stage != 0
+    bits[..., 1:used:2] = by_stage < 0
+    groups = bits.reshape(g.chain, depth, g.weight_blocks_per_stage, g.weight_block_bits)
+    words = (groups << np.arange(g.weight_block_bits, dtype=np.uint32)).sum(-1, dtype=np.uint32)
+    return words.transpose(0, 2, 1).reshape(g.weight_blocks, depth)
+
+
+def embed_blocks(table: npt.NDArray[np.int8], geometry: Geometry, stride: int) -> Words:
+    """Pack an embedding ``[V, d]`` into ``[blocks, V * stride]``; token ``t`` starts at word ``t * stride``."""
+    g = geometry
+    tokens, d = table.shape
+    full = np.zeros((tokens, stride * g.columns), np.int8)
+    full[:, :d] = table
+    per_column = full.reshape(tokens * stride, g.columns).view(np.uint8).astype(np.uint32)
+    group = g.embed_block_bits // 8
+    parts = per_column.reshape(-1, g.columns // group, group) << (8 * np.arange(group, dtype=np.uint32))
+    return parts.sum(-1, dtype=np.uint32).T.copy()
+
+
+def to_slots(vector: npt.NDArray[np.int32], geometry: Geometry) -> Words:
+    """A vector as bank words ``[columns, slots]`` of 16 bits, padded with zeros."""
+    g = geometry
+    full = np.zeros(g.slots(len(vector)) * g.columns, np.int32)
+    full[: len(vector)] = vector
+    return (full.reshape(-1, g.columns).T & 0xFFFF).astype(np.uint32)
+
+
+def from_slots(words: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.int32]:
+    """The ``length`` elements of bank words ``[columns, slots]``, sign-extended from 16 bits."""
+    return words.T.reshape(-1)[:length].astype(np.uint16).view(np.int16).astype(np.int32)

@@ -1,0 +1,122 @@
+"""The engine's instructions executed in NumPy on an image's memories: what the RTL must do, word for word.
+
+It reads only the packed memories and the microcode, never the program, so that packing, placement and barriers
+are checked on their own. It has no notion of time; hazards that a missing barrier would cause are found by
+executing reads of words that no earlier pass has finished writing as errors (`strict`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.compile import Image
+from ternac.geometry import Mem
+from ternac.isa import WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.layout import from_slots
+from ternac.numerics import norm_exponent, rshift_round, sat8, sat16
+
+Ints = npt.NDArray[np.int64]
+
+
+class Machine:
+    """An engine holding ``image``; ``step`` runs one token in one session slot.
+
+    ``bank`` is int64 ``[columns, bank_depth]``, ``logits`` the last logits as int32 ``[vocabulary]``.
+    """
+
+    def __init__(self, image: Image) -> None:
+        g = self.geometry = image.geometry
+        self.image = image
+        code = image.memories[Mem.PROGRAM][0]
+        self.code = [
+            Instruction.decode([int(w) for w in code[i : i + WORDS]]) for i in range(0, len(code), WORDS)
+        ]
+        self.trits = _unpack_weights(image)
+        self.bank: Ints = np.zeros((g.columns, g.bank_depth), np.int64)
+        self.x: Ints = np.zeros((2, g.x_depth * g.lanes), np.int64)
+        self.tables = image.memories[Mem.TABLE][0].astype(np.uint16).view(np.int16).astype(np.int64)
+        self.norms = image.memories[Mem.NORM][0].astype(np.int64)
+        blocks = image.memories[Mem.EMBED]
+        parts = [blocks >> (8 * i) & 0xFF for i in range(g.embed_block_bits // 8)]
+        self.embed = np.stack(parts, 1).reshape(g.columns, -1).astype(np.uint8).view(np.int8).astype(np.int64)
+        self.logits: npt.NDArray[np.int32] = np.zeros(0, np.int32)
+        self.mantissa = self.exponent = 0
+
+    def step(self, token: int, session_base: int = 0) -> npt.NDArray[np.int32]:
+        """Run the microcode for ``token``; returns the logits."""
+        for inst in self.code:
+            if inst.op == Opcode.HALT:
+                break
+            self.execute(inst, token, session_base)
+        return self.logits
+
+    def execute(self, i: Instruction, token: int, base: int) -> None:
+        """One pass over all slots."""
+        c = self.geometry.columns
+
+        def operand(name: str) -> Ints:
+            start = getattr(i, name) + base * getattr(i, "rel_" + name)
+            return self.bank[:, start : start + i.count]
+
+        if i.source == Source.DOT:
+            words = self.trits[i.weight : i.weight + i.count * i.words]
+            rows = words.reshape(i.count, i.words, c, -1).transpose(2, 0, 1, 3).reshape(c, i.count, -1)
+            x = self.x[i.x_src, : rows.shape[2]]
+            v0 = (
+                np.where(rows < 0, -x - 1, rows * x).sum(2)
+                + self.image.memories[Mem.BIAS][:, i.a : i.a + i.count]
+            )
+        elif i.source == Source.EMBED:
+            start = token << i.stride
+            v0 = self.embed[:, start : start + i.count] << 8
+        else:
+            v0 = operand("a")
+        v0 = v0.astype(np.int64)
+        v1 = (sat16 if i.wide1 else sat8)(rshift_round(v0, i.shift1))
+        v2 = self.tables[i.table * 256 + v1 + 128] if i.table_en else v1
+        b = operand("b") if i.sub or i.add == Addend.B else np.zeros_like(v2)
+        u = b - v2 if i.sub else v2
+        shift = i.shift2
+        w: Ints | int = 1
+        if i.mul == MulBy.BANK_C:
+            w = (operand("c") + 256 & 511) - 256
+        elif i.mul == MulBy.NORM:
+            w, shift = self.mantissa, self.exponent
+        elif i.mul == MulBy.SQUARE:
+            w = v2
+        p = u * w
+        if i.stat:
+            exponent, index = norm_exponent(int(p.sum()))
+            self.mantissa = int(self.norms[i.norm_table * 256 + index])
+            self.exponent = exponent + i.shift2
+            return
+        q = rshift_round(p, shift) + {Addend.NONE: 0, Addend.V2: v2, Addend.B: b}[i.add]
+        y = (sat16 if i.wide2 else sat8)(q)
+        if i.to_bank:
+            start = i.d + base * i.rel_d
+            self.bank[:, start : start + i.count] = y
+        if i.to_x:
+            self.x[i.x_dst, : i.count * c] = y.T.reshape(-1)
+        if i.to_logits:
+            self.logits = y.T.reshape(-1)[: c * (i.count - 1) + i.tail].astype(np.int32)
+
+    def read(self, name: str, session_base: int = 0) -> npt.NDArray[np.int32]:
+        """A symbol or a state of the image, as int32."""
+        state = name in self.image.states
+        s = self.image.states[name] if state else self.image.symbols[name]
+        start = s.address + (session_base if state else 0)
+        words = self.bank[:, start : start + self.geometry.slots(s.length)] & 0xFFFF
+        return from_slots(words.astype(np.uint32), s.length)
+
+
+def _unpack_weights(image: Image) -> npt.NDArray[np.int8]:
+    g = image.geometry
+    blocks = image.memories[Mem.WEIGHT]
+    bits = blocks[..., None] >> np.arange(g.weight_block_bits, dtype=np.uint32) & 1
+    stage = bits.reshape(g.chain, g.weight_blocks_per_stage, -1, g.weight_block_bits).transpose(0, 2, 1, 3)
+    flat = stage.reshape(g.chain, stage.shape[1], -1)[..., : 2 * g.columns * g.chains].astype(np.int8)
+    trits = flat[..., 0::2] * (1 - 2 * flat[..., 1::2])
+    return (
+        trits.reshape(g.chain, -1, g.columns, g.chains).transpose(1, 2, 3, 0).reshape(-1, g.columns, g.lanes)
+    )
