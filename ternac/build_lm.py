@@ -1,0 +1,144 @@
+"""The one home of the language model's op sequence: parameters in, program out.
+
+Export (from a trained checkpoint), random programs and tests all build through :func:`build_lm`, so that
+there is a single place that says what a token does:
+
+    r.e = GATHER(embed, token)                                   residual, i16
+    per layer l:
+      {l}.n1 = NORM(r)
+      {l}.f  = TABLE(sigmoid, {l}.f.pre  = REQUANT8({l}.f.acc = TMATVEC(Wf, n1)))           f * 256
+      {l}.g  = REQUANT8({l}.g.act = TABLE(silu, {l}.g.pre = REQUANT8({l}.g.acc = TMATVEC(Wg, n1))))
+      {l}.c  = TABLE(silu, {l}.c.pre = REQUANT8({l}.c.acc = TMATVEC(Wc, n1)))               state scale
+      {l}.h  = LERP({l}.h.prev = LOAD({l}.state), c, f);  STORE {l}.state                   f*h + (1-f)*c
+      {l}.o  = MUL8(h, g)
+      {l}.r1 = ADD16(r, {l}.o.res = REQUANT16({l}.o.acc = TMATVEC(Wo, o)))
+      {l}.n2 = NORM(r1)
+      {l}.a  = REQUANT8({l}.a.act = TABLE(silu, {l}.a.pre = REQUANT8({l}.a.acc = TMATVEC(Wgate, n2))))
+      {l}.up = REQUANT8({l}.up.acc = TMATVEC(Wup, n2))
+      {l}.z  = MUL8(up, a)
+      {l}.r2 = ADD16(r1, {l}.down = REQUANT16({l}.down.acc = TMATVEC(Wdown, z)))
+    n = NORM(r);  logits = REQUANT16(logits.acc = TMATVEC(head, n))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.legality import check
+from ternac.program import Op, Program
+
+WEIGHTS = ("Wf", "Wg", "Wc", "Wo", "Wgate", "Wup", "Wdown")
+SHIFTS = ("f.pre", "g.pre", "g", "c.pre", "o", "o.res", "a.pre", "a", "up", "z", "down")
+"""One right shift per REQUANT and MUL of a layer, named after the value that it makes."""
+
+
+@dataclass(frozen=True)
+class NormParams:
+    """Attributes of a NORM: shift before the sum of squares, shift after the product, u8[256] table."""
+
+    pre: int
+    post: int
+    table: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LayerParams:
+    """One layer: its two norms, its seven trit matrices (keys WEIGHTS) and its eleven shifts (keys SHIFTS).
+
+    With width d and inner width m: Wf, Wg, Wc, Wo are [d, d], Wgate and Wup [m, d], Wdown [d, m]
+    (rows are outputs).
+    """
+
+    norm1: NormParams
+    norm2: NormParams
+    weights: Mapping[str, npt.NDArray[np.int8]]
+    shifts: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class LMParams:
+    """A whole model: embed int8[V, d], head trits [V, d], int16[256] tables, layers, final norm."""
+
+    embed: npt.NDArray[np.int8]
+    embed_shift: int
+    layers: Sequence[LayerParams]
+    norm: NormParams
+    head: npt.NDArray[np.int8]
+    head_shift: int
+    sigmoid: npt.NDArray[np.int16]
+    silu: npt.NDArray[np.int16]
+    logit_scale_bits: int
+
+
+class _Builder:
+    """Collects ops and constants; equal norm tables become one constant."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.consts: dict[str, npt.NDArray[Any]] = {}
+        self.norm_tables: dict[bytes, str] = {}
+
+    def op(self, kind: str, out: str, *ins: str, **attrs: int | str) -> str:
+        self.ops.append(Op(kind, out, ins, attrs))
+        return out
+
+    def norm(self, out: str, x: str, params: NormParams) -> str:
+        table = np.asarray(params.table, np.uint8)
+        name = self.norm_tables.setdefault(table.tobytes(), f"rsqrt.{len(self.norm_tables)}")
+        self.consts.setdefault(name, table)
+        return self.op("NORM", out, x, pre=int(params.pre), post=int(params.post), table=name)
+
+    def linear(self, out: str, acc: str, x: str, weights: str, trits: Any, shift: int, dtype: str) -> str:
+        self.consts[weights] = np.asarray(trits, np.int8)
+        self.op("TMATVEC", acc, x, weights=weights)
+        return self.op("REQUANT", out, acc, shift=int(shift), dtype=dtype)
+
+
+def build_lm(params: LMParams, name: str, meta: Mapping[str, Any] | None = None) -> Program:
+    """Build and check the program of a model; raises IllegalProgram where the parameters break a rule."""
+    b = _Builder()
+    b.consts["embed"] = np.asarray(params.embed, np.int8)
+    b.consts["sigmoid"] = np.asarray(params.sigmoid, np.int16)
+    b.consts["silu"] = np.asarray(params.silu, np.int16)
+    vocab, d = b.consts["embed"].shape
+    states: dict[str, int] = {}
+    r = b.op("GATHER", "r.e", embed="embed", shift=int(params.embed_shift))
+    for index, layer in enumerate(params.layers):
+        states[f"{index}.state"] = d
+        r = _layer(b, str(index), layer, r)
+    n = b.norm("n", r, params.norm)
+    logits = b.linear("logits", "logits.acc", n, "head", params.head, params.head_shift, "i16")
+    program = Program(
+        name=name, vocab=vocab, ops=tuple(b.ops), consts=b.consts, states=states, logits=logits,
+        logit_scale_bits=int(params.logit_scale_bits), meta=dict(meta or {}),
+    )  # fmt: skip
+    check(program)
+    return program
+
+
+def _layer(b: _Builder, l: str, p: LayerParams, r: str) -> str:  # noqa: E741 - the contract's letter
+    """Emit one layer that reads residual ``r``; returns the name of the new residual."""
+    w, s = p.weights, p.shifts
+
+    def linear(out: str, acc: str, x: str, weights: str, dtype: str = "i8") -> str:
+        return b.linear(f"{l}.{out}", f"{l}.{acc}", x, f"{l}.{weights}", w[weights], s[out], dtype)
+
+    n1 = b.norm(f"{l}.n1", r, p.norm1)
+    f = b.op("TABLE", f"{l}.f", linear("f.pre", "f.acc", n1, "Wf"), table="sigmoid")
+    g_act = b.op("TABLE", f"{l}.g.act", linear("g.pre", "g.acc", n1, "Wg"), table="silu")
+    g = b.op("REQUANT", f"{l}.g", g_act, shift=int(s["g"]), dtype="i8")
+    c = b.op("TABLE", f"{l}.c", linear("c.pre", "c.acc", n1, "Wc"), table="silu")
+    h = b.op("LERP", f"{l}.h", b.op("LOAD", f"{l}.h.prev", f"{l}.state"), c, f)
+    b.op("STORE", f"{l}.state", h)
+    o = b.op("MUL", f"{l}.o", h, g, shift=int(s["o"]), dtype="i8")
+    r = b.op("ADD", f"{l}.r1", r, linear("o.res", "o.acc", o, "Wo", "i16"), dtype="i16")
+    n2 = b.norm(f"{l}.n2", r, p.norm2)
+    a_act = b.op("TABLE", f"{l}.a.act", linear("a.pre", "a.acc", n2, "Wgate"), table="silu")
+    a = b.op("REQUANT", f"{l}.a", a_act, shift=int(s["a"]), dtype="i8")
+    z = b.op("MUL", f"{l}.z", linear("up", "up.acc", n2, "Wup"), a, shift=int(s["z"]), dtype="i8")
+    return b.op("ADD", f"{l}.r2", r, linear("down", "down.acc", z, "Wdown", "i16"), dtype="i16")

@@ -1,0 +1,161 @@
+"""The NumPy executor: the living definition of what a program computes, batched over sessions.
+
+The arithmetic is :mod:`ternac.numerics`; here are only the order of things and two exact short cuts: a
+ternary product is taken as a float32 matrix product where every partial sum is an integer below 2**24 (then
+float32 is exact), and matrices that read the same vector are stacked into one product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, MutableMapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac import numerics as nu
+from ternac.errors import UsageError
+from ternac.legality import check
+from ternac.program import Op, Program
+
+State = npt.NDArray[np.int16]
+Values = dict[str, Any]
+_Step = Callable[[Values, State, npt.NDArray[np.intp]], None]
+
+
+class NumpyExecutor:
+    """Runs one program for any number of sessions at a time.
+
+    The state of B sessions is a plain int16 array [B, program.state_words], zeros at the start, changed in
+    place by :meth:`step`; copy rows to fork, save or move sessions.  The executor itself holds no session.
+    Raises IllegalProgram on construction if the program breaks a rule.
+    """
+
+    name = "numpy"
+
+    def __init__(self, program: Program) -> None:
+        check(program)
+        self.program = program
+        self._slices = program.state_slices()
+        self._plan = [_bind(op, program, self._slices) for op in program.ops]
+        self._stack_products()
+
+    def open(self, batch: int = 1) -> State:
+        """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
+        if batch < 1:
+            raise UsageError(f"batch is {batch}, needs at least 1")
+        return np.zeros((batch, self.program.state_words), np.int16)
+
+    def state_dict(self, state: State) -> dict[str, State]:
+        """The same state as views by state name, each int16 [B, length]."""
+        return {name: state[:, part] for name, part in self._slices.items()}
+
+    def step(
+        self,
+        state: State,
+        tokens: Iterable[int] | npt.NDArray[Any],
+        trace: MutableMapping[str, nu.IntArray] | None = None,
+    ) -> nu.IntArray:
+        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
+
+        ``tokens`` are B integers.  With ``trace``, every value of the program is put there by name, int32
+        [B, length].  A bad token or state raises UsageError before anything is changed.
+        """
+        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
+        if state.dtype != np.int16 or state.shape != (len(ids), self.program.state_words):
+            raise UsageError(
+                f"state is {state.dtype}{list(state.shape)}, "
+                f"needs int16[{len(ids)}, {self.program.state_words}]"
+            )
+        if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= self.program.vocab:
+            raise UsageError(f"a token is not an integer in 0..{self.program.vocab - 1}")
+        values: Values = {}
+        ids = ids.astype(np.intp)
+        for run in self._plan:
+            run(values, state, ids)
+        if trace is not None:
+            for op in self.program.ops:
+                if op.kind != "STORE":
+                    trace[op.out] = np.ascontiguousarray(values[op.out], np.int32)
+        return np.array(values[self.program.logits], np.int32)
+
+    def _stack_products(self) -> None:
+        """Replace the products of one vector by a single stacked product at the first of them."""
+        groups: dict[str, list[int]] = {}
+        for index, op in enumerate(self.program.ops):
+            if op.kind == "TMATVEC":
+                groups.setdefault(op.ins[0], []).append(index)
+        dead: set[int] = set()
+        for source, indices in groups.items():
+            ops = [self.program.ops[i] for i in indices]
+            weights = [self.program.consts[op.text("weights")] for op in ops]
+            self._plan[indices[0]] = _product(source, [op.out for op in ops], weights)
+            dead.update(indices[1:])
+        self._plan = [run for index, run in enumerate(self._plan) if index not in dead]
+
+
+def _product(source: str, outs: list[str], weights: list[npt.NDArray[Any]]) -> _Step:
+    """TMATVEC of one vector with several matrices, exact (see the module docstring)."""
+    exact = weights[0].shape[1] * 128 < 1 << 24
+    matrix = np.concatenate(weights).astype(np.float32 if exact else np.int64)
+    cuts = np.cumsum([0, *(w.shape[0] for w in weights)]).tolist()
+    parts = [(out, slice(cuts[i], cuts[i + 1])) for i, out in enumerate(outs)]
+    transposed = matrix.T
+
+    def run(values: Values, state: State, ids: npt.NDArray[np.intp]) -> None:
+        x = values[source].astype(matrix.dtype)
+        if len(x) == 1:  # matrix times vector reads the rows in order, which is what BLAS does best
+            acc = np.dot(matrix, x[0])[None].astype(np.int32)
+        else:
+            acc = np.dot(x, transposed).astype(np.int32)
+        for out, part in parts:
+            values[out] = acc[:, part]
+
+    return run
+
+
+def _bind(op: Op, program: Program, slices: dict[str, slice]) -> _Step:
+    """The op as a function of (values, state, token ids) that stores its result under ``op.out``."""
+    consts, out = program.consts, op.out
+    match op.kind:
+        case "GATHER":
+            rows = nu.gather(consts[op.text("embed")], op.integer("shift"))
+            return lambda v, s, ids: v.__setitem__(out, rows[ids])
+        case "LOAD":
+            part = slices[op.ins[0]]
+            return lambda v, s, ids: v.__setitem__(out, s[:, part].astype(np.int32))
+        case "STORE":
+            (value,), part = op.ins, slices[out]
+            return lambda v, s, ids: s.__setitem__((slice(None), part), v[value])
+        case "TMATVEC":
+            return _product(op.ins[0], [out], [consts[op.text("weights")]])
+    function = _pure(op, consts)
+    if len(op.ins) == 1:
+        (x,) = op.ins
+        return lambda v, s, ids: v.__setitem__(out, function(v[x]))
+    names = op.ins
+    return lambda v, s, ids: v.__setitem__(out, function(*(v[name] for name in names)))
+
+
+def _pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
+    """An op that only maps input vectors to an output vector."""
+    match op.kind:
+        case "NORM":
+            pre, post = op.integer("pre"), op.integer("post")
+            mantissas = consts[op.text("table")].astype(np.int32)
+            return lambda x: nu.norm(x, pre, post, mantissas)
+        case "REQUANT":
+            shift, dtype, multiplier = op.integer("shift"), op.text("dtype"), op.integer("multiplier", 1)
+            return lambda x: nu.requant(x, shift, dtype, multiplier)
+        case "TABLE":
+            entries = consts[op.text("table")].astype(np.int32)
+            return lambda x: nu.table(x, entries)
+        case "MUL":
+            shift, dtype = op.integer("shift"), op.text("dtype")
+            return lambda a, b: nu.mul(a, b, shift, dtype)
+        case "ADD":
+            dtype = op.text("dtype")
+            return lambda a, b: nu.add(a, b, dtype)
+        case "LERP":
+            return nu.lerp
+    raise AssertionError(f"no rule for {op.kind}")  # check() refuses every other kind

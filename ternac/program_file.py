@@ -1,0 +1,234 @@
+"""The program file: one ``.safetensors`` container, data only, with one encoding per program.
+
+    u64 little endian   N = length of the header
+    N bytes             header: JSON, ASCII, sorted keys, no spaces, padded with spaces to a multiple of 8
+    the rest            the tensors, 16-bit ones first, then by name, without gaps
+
+``header["__metadata__"]`` holds ``format``, ``version``, ``sha256`` and ``program`` (JSON as text); the other
+keys are the constants.  Trits are stored five to a byte.  ``docs/program.md`` has every field.
+
+Reading trusts nothing: sizes are checked before anything is allocated, the hash before anything is
+interpreted, the legality of the program before it is returned, and last that writing the program again gives
+the same bytes, so that whatever a file could say in two ways is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac import strict_json as sj
+from ternac.errors import BadProgramFile, ProgramError, UsageError
+from ternac.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, check
+from ternac.numerics import MAX_DIM
+from ternac.packing import pack5, packed5_size, unpack5
+from ternac.program import Op, Program
+
+FORMAT = "ternac.program"
+VERSION = 1
+MAX_FILE = 1 << 31
+MAX_HEADER = 1 << 24
+_NO_HASH = "0" * 64
+_DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
+_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+def save(program: Program, path: str | Path) -> None:
+    """Check the program and write it, atomically; IllegalProgram, or UsageError on an unwritable path."""
+    data = dumps(program)
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+
+
+def load(path: str | Path) -> Program:
+    """Read and check the program in a file; BadProgramFile or IllegalProgram with the file's name."""
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE:
+                raise BadProgramFile(f"the file has {size} bytes, limit {MAX_FILE}")
+            data = file.read(MAX_FILE + 1)
+        return loads(data)
+    except OSError as error:
+        raise BadProgramFile(f"cannot read {path}: {error.strerror}") from None
+    except ProgramError as error:
+        raise type(error)(f"{path}: {error}", error.hint) from None
+
+
+def dumps(program: Program) -> bytes:
+    """Check the program and return its canonical encoding; raises IllegalProgram."""
+    check(program)
+    return encode(program, program.hash)
+
+
+def encode(program: Program, digest: str) -> bytes:
+    """The canonical encoding with ``digest`` in the hash field; the program must be legal."""
+    roles = program.roles()
+    tensors = {}
+    for name, array in program.consts.items():
+        stored = pack5(array) if roles[name] == "trits" else array
+        tensors[name] = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
+    header: dict[str, Any] = {
+        "__metadata__": {
+            "format": FORMAT,
+            "program": sj.dump(_describe(program, roles)),
+            "sha256": digest,
+            "version": str(VERSION),
+        }
+    }
+    body, offset = [], 0
+    for name in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n)):
+        array = tensors[name]
+        span = [offset, offset + array.nbytes]
+        header[name] = {"data_offsets": span, "dtype": _DTYPE_NAMES[array.dtype], "shape": list(array.shape)}
+        body.append(array.tobytes())
+        offset = span[1]
+    text = sj.dump(header).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, *body))
+
+
+def _describe(program: Program, roles: dict[str, str]) -> dict[str, Any]:
+    """The program without its constants, as JSON data."""
+    return {
+        "logit_scale_bits": program.logit_scale_bits,
+        "logits": program.logits,
+        "meta": dict(program.meta),
+        "name": program.name,
+        "ops": [{"op": o.kind, "out": o.out, "in": list(o.ins), "attrs": dict(o.attrs)} for o in program.ops],
+        "states": [[name, length] for name, length in program.states.items()],
+        "trits": {name: list(a.shape) for name, a in program.consts.items() if roles[name] == "trits"},
+        "vocab": program.vocab,
+    }
+
+
+def loads(data: bytes) -> Program:
+    """Parse, verify and check a program; raises BadProgramFile or IllegalProgram."""
+    try:
+        program = _parse(data)
+    except sj.BadJson as error:
+        raise BadProgramFile(str(error)) from None
+    check(program)
+    if dumps(program) != data:
+        raise BadProgramFile("the encoding is not canonical", "save the program again with this version")
+    return program
+
+
+def _parse(data: bytes) -> Program:
+    """Everything but legality and canonical form."""
+    if len(data) > MAX_FILE:
+        raise BadProgramFile(f"the file has {len(data)} bytes, limit {MAX_FILE}")
+    if len(data) < 8:
+        raise BadProgramFile(f"the file has {len(data)} bytes, a program has at least 8")
+    size = int.from_bytes(data[:8], "little")
+    if size > MAX_HEADER:
+        raise BadProgramFile(f"the header claims {size} bytes, limit {MAX_HEADER}", "is this a program file?")
+    if size > len(data) - 8:
+        raise BadProgramFile(f"the header claims {size} bytes, the file has {len(data) - 8}: truncated")
+    header = sj.parse(data[8 : 8 + size], "header")
+    about = sj.fields(header.pop("__metadata__", None), "__metadata__", None, str)
+    if about.get("format") != FORMAT:
+        raise BadProgramFile("this is not a program file: no format entry in its metadata")
+    if about.get("version") != str(VERSION):
+        raise BadProgramFile(
+            f"file version {about.get('version', '?')[:20]!r} is unknown, this ternac reads {VERSION}",
+            "use the version of ternac that wrote it, or a newer one",
+        )
+    sj.fields(about, "__metadata__", ("format", "program", "sha256", "version"), str)
+    _verify_hash(data, size, about["sha256"])
+    tensors = _tensors(header, memoryview(data)[8 + size :])
+    return _rebuild(sj.parse(about["program"].encode("ascii", "replace"), "program"), tensors)
+
+
+def _verify_hash(data: bytes, header_size: int, digest: str) -> None:
+    """The sha256 of the file with zeros in the place of the hash must be the hash."""
+    header = data[8 : 8 + header_size]
+    mark = b'"sha256":"' + digest.encode("ascii", "replace") + b'"'
+    blank = header.replace(mark, b'"sha256":"' + _NO_HASH.encode() + b'"', 1)
+    found = hashlib.sha256(data[:8])
+    found.update(blank)
+    found.update(memoryview(data)[8 + header_size :])
+    if found.hexdigest() != digest:
+        raise BadProgramFile("the content hash does not match: the file is damaged", "get it again")
+
+
+def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, npt.NDArray[Any]]:
+    """The stored tensors; they must cover the body without gaps or overlaps."""
+    if len(header) > MAX_CONSTS:
+        raise BadProgramFile(f"{len(header)} tensors, limit {MAX_CONSTS}")
+    found: dict[str, npt.NDArray[Any]] = {}
+    spans = []
+    for name, entry in header.items():
+        entry = sj.fields(entry, f"tensor {name[:96]}", ("data_offsets", "dtype", "shape"))
+        dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+        if dtype is None:
+            raise BadProgramFile(f"tensor {name[:96]}: dtype is not one of {', '.join(_DTYPES)}")
+        shape = sj.integers(entry["shape"], f"tensor {name[:96]} shape", 1, 2, 1, MAX_FILE)
+        start, stop = sj.integers(entry["data_offsets"], f"tensor {name[:96]} offsets", 2, 2, 0, len(body))
+        count = shape[0] * (shape[1] if len(shape) == 2 else 1)
+        if stop - start != count * dtype.itemsize:
+            raise BadProgramFile(f"tensor {name[:96]}: {stop - start} bytes for shape {shape}")
+        spans.append((start, stop))
+        found[name] = np.frombuffer(body, dtype, count, start).reshape(shape)
+    end = 0
+    for start, stop in sorted(spans):
+        if start != end:
+            raise BadProgramFile("the tensors overlap or leave a gap")
+        end = stop
+    if end != len(body):
+        raise BadProgramFile(f"{len(body) - end} bytes after the last tensor")
+    return found
+
+
+_PROGRAM_FIELDS = ("logit_scale_bits", "logits", "meta", "name", "ops", "states", "trits", "vocab")
+
+
+def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Program:
+    """The program from its description and its stored tensors."""
+    text = sj.fields(text, "program", _PROGRAM_FIELDS)
+    consts: dict[str, npt.NDArray[Any]] = dict(tensors)
+    for name, sides in sj.fields(text["trits"], "trits", None, list).items():
+        shape = sj.integers(sides, f"trits {name[:96]}", 2, 2, 1, MAX_DIM)
+        stored, count = tensors.get(name), shape[0] * shape[1]
+        if stored is None or stored.dtype != np.uint8 or stored.shape != (packed5_size(count),):
+            raise BadProgramFile(f"trits {name[:96]}: no tensor of {packed5_size(count)} bytes")
+        try:
+            consts[name] = unpack5(stored, count).reshape(shape)
+        except ValueError as error:
+            raise BadProgramFile(f"trits {name[:96]}: {error}") from None
+    states: dict[str, int] = {}
+    for pair in sj.items(text["states"], "states", MAX_STATES):
+        if not isinstance(pair, list) or len(pair) != 2 or not isinstance(pair[0], str) or pair[0] in states:
+            raise BadProgramFile("states: an entry is not [name, length] with a new name")
+        states[pair[0]] = pair[1]
+    ops = [_rebuild_op(entry, index) for index, entry in enumerate(sj.items(text["ops"], "ops", MAX_OPS))]
+    return Program(
+        name=text["name"], vocab=text["vocab"], ops=tuple(ops),
+        consts={name: array.astype(array.dtype.newbyteorder("=")) for name, array in consts.items()},
+        states=states, logits=text["logits"], logit_scale_bits=text["logit_scale_bits"],
+        meta=sj.fields(text["meta"], "meta", None),
+    )  # fmt: skip
+
+
+def _rebuild_op(entry: Any, index: int) -> Op:
+    entry = sj.fields(entry, f"op {index}", ("attrs", "in", "op", "out"))
+    ins, attrs = entry["in"], sj.fields(entry["attrs"], f"op {index} attrs", None)
+    if not isinstance(ins, list) or len(ins) > 8 or not all(isinstance(name, str) for name in ins):
+        raise BadProgramFile(f"op {index}: inputs are not a short list of names")
+    if not isinstance(entry["op"], str) or not isinstance(entry["out"], str):
+        raise BadProgramFile(f"op {index}: kind or output is not text")
+    if not all(type(value) in (int, str) for value in attrs.values()):
+        raise BadProgramFile(f"op {index}: an attribute is neither integer nor text")
+    return Op(entry["op"], entry["out"], tuple(ins), attrs)

@@ -1,0 +1,40 @@
+"""Shipped models by name: ``model/zoo/<name>/program.safetensors``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ternac.errors import UsageError
+from ternac.program import Program, load
+
+ZOO = Path(__file__).resolve().parent / "model" / "zoo"
+DEFAULT = "shakespeare"
+PROGRAM = "program.safetensors"
+TEXT = Path(__file__).resolve().parent / "model" / "data" / "tinyshakespeare.txt"
+
+
+def names() -> list[str]:
+    """Names of the shipped models, sorted."""
+    return sorted(path.parent.name for path in ZOO.glob(f"*/{PROGRAM}"))
+
+
+def resolve(name_or_path: str | Path | None = None) -> Path:
+    """Path of a program: a zoo name, a file, or a folder that holds ``program.safetensors``.
+
+    A zoo name wins over a path of the same name (write ``./name`` for the path).  Raises UsageError.
+    """
+    given = str(name_or_path or DEFAULT)
+    if given in names():
+        return ZOO / given / PROGRAM
+    path = Path(given)
+    if path.is_dir() and (path / PROGRAM).is_file():
+        return path / PROGRAM
+    if path.is_file():
+        return path
+    shipped = ", ".join(names()) or "none"
+    raise UsageError(f"no program file or shipped model {given!r}", f"shipped models: {shipped}")
+
+
+def open_program(name_or_path: str | Path | None = None) -> Program:
+    """Load the program that :func:`resolve` finds."""
+    return load(resolve(name_or_path))
