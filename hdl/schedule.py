@@ -1,0 +1,82 @@
+"""When the sequencer starts and ends each pass: the engine's cycle count in closed form, equal to the RTL's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ternac.compile import Image
+from ternac.geometry import Geometry
+from ternac.hdl.columns import RESULT_OFFSET
+from ternac.hdl.dot import dot_latency
+from ternac.hdl.memory import BlockRam
+from ternac.hdl.norm import NormUnit
+from ternac.hdl.sampler import Sampler
+from ternac.isa import WORDS, Opcode, Source
+
+FETCH = WORDS + BlockRam.LATENCY + 1
+"""Cycles from the first fetch address of an instruction until it can start."""
+PACE = 4
+"""Cycles per element of a paced pass."""
+
+
+@dataclass(frozen=True)
+class PassTime:
+    """One instruction: name, cycle of its start, cycles until the next one starts, dot words that it issues."""
+
+    name: str
+    start: int
+    cycles: int
+    dot_words: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """All passes of one token. ``cycles`` is what the engine's ``cycles`` port reads after that token."""
+
+    passes: tuple[PassTime, ...]
+    cycles: int
+
+    @property
+    def dot_words(self) -> int:
+        """Cycles in which the dot units take a word of weights."""
+        return sum(p.dot_words for p in self.passes)
+
+
+def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int = 0) -> Schedule:
+    """Cycle-exact schedule of one token of ``image`` (`emit`: a token is sampled at the end)."""
+    g = image.geometry
+    drain = RESULT_OFFSET - 1
+    delay = dot_latency(g.lanes, g.chain)
+    norm = NormUnit(columns=g.columns, tables=g.norm_tables).latency
+    starts: list[int] = []
+    have = 1 + FETCH
+    taken = finished = issued = 0  # last take-over, last element, last dot word
+    empty = 0  # first cycle in which everything has been written
+    for inst in image.instructions:
+        if inst.op != Opcode.VEC:
+            starts.append(max(have, empty))
+            break
+        if inst.source == Source.DOT:
+            start = max(have, issued + 1, taken + 1, empty if inst.barrier else 0)
+            issued = start + inst.count * inst.words
+            taken = max(start + 1, finished)
+            finished = issued + delay
+        else:
+            start = max(have, empty)
+            taken = start
+            finished = start + inst.count * (PACE if inst.paced else 1)
+        empty = finished + 1 + drain + (norm + 1 if inst.stat else 0)
+        have = taken + 1 + max(FETCH, 6 + inst.stride)
+        starts.append(start)
+    ends = [*starts[1:], starts[-1]]
+    passes = tuple(
+        PassTime(name, s, e - s, i.count * i.words if i.op == Opcode.VEC and i.source == Source.DOT else 0)
+        for name, i, s, e in zip(image.names, image.instructions, starts, ends, strict=True)
+    )
+    return Schedule(passes, starts[-1] + (sampling_cycles(g, image.logits.length, greedy, top_k) if emit else 0))
+
+
+def sampling_cycles(geometry: Geometry, vocab: int, greedy: bool, top_k: int) -> int:
+    """Cycles from the last result to the next token."""
+    sampler = Sampler(columns=geometry.columns, slots=geometry.logit_slots)
+    return sampler.latency(vocab, greedy=greedy, top_k=top_k)

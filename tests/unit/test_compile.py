@@ -1,0 +1,168 @@
+"""Compiled images, executed word for word by the ISA machine, against the NumPy executor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ternac.compile import compile_program
+from ternac.errors import DoesNotFit, IllegalProgram
+from ternac.executor import NumpyExecutor
+from ternac.geometry import PRESETS, Geometry, Mem
+from ternac.isa import Source
+from ternac.layout import from_slots, to_slots, weight_blocks
+from ternac.machine import Machine
+from ternac.program import Op, Program
+from ternac.random_program import random_program
+
+
+def agree(program: Program, geometry: Geometry, seed: int, tokens: int = 6) -> Machine:
+    """Run both in the last session slot; every surviving value and every state must be equal."""
+    rng = np.random.default_rng(seed)
+    image = compile_program(program, geometry)
+    machine, executor = Machine(image), NumpyExecutor(program)
+    state, base = executor.open(), image.session_base(image.sessions - 1)
+    for token in rng.integers(0, program.vocab, tokens):
+        trace: dict[str, np.ndarray] = {}
+        expected = executor.step(state, np.array([token]), trace=trace)
+        assert np.array_equal(machine.step(int(token), base), expected[0])
+        for name in image.symbols:
+            assert np.array_equal(machine.read(name), trace[name][0]), name
+        for name, words in executor.state_dict(state).items():
+            assert np.array_equal(machine.read(name, base), words[0]), name
+    return machine
+
+
+@pytest.mark.parametrize("geometry", PRESETS.values(), ids=str)
+@pytest.mark.parametrize("seed", range(8))
+def test_random_programs(geometry: Geometry, seed: int) -> None:
+    agree(random_program(np.random.default_rng(seed)), geometry, seed)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_geometries(seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    columns = int(rng.choice([1, 2, 3, 5, 6]))
+    chain = int(rng.choice([1, 2, 3, 4]))
+    lanes = int(np.lcm(columns, chain)) * int(rng.integers(1, 4))
+    geometry = replace(
+        PRESETS["tiny"], name="odd", columns=columns, lanes=lanes, chain=chain, weight_depth=1 << 14, x_depth=64,
+        weight_block_bits=int(rng.integers(7, 19)), bank_depth=2048, bias_depth=2048, embed_depth=8192, logit_slots=128,
+    )  # fmt: skip
+    agree(random_program(rng), geometry, seed)
+
+
+def test_shipped_size_fits_its_preset() -> None:
+    program = random_program(np.random.default_rng(1), 192, 384, 3, 256)
+    machine = agree(program, PRESETS["ulx3s-85f"], 1, tokens=2)
+    assert machine.image.memories[Mem.WEIGHT].shape == (128, 1004)
+    assert machine.image.sessions >= 8
+
+
+def test_bank_words_are_used_again_when_the_banks_are_small() -> None:
+    program = random_program(np.random.default_rng(2), 96, 192, 2, 256)
+    machine = agree(program, PRESETS["icebreaker"], 2, tokens=2)
+    assert len(machine.image.symbols) < len(machine.image.instructions)
+
+
+def test_a_layer_is_twelve_instructions() -> None:
+    one, two = (
+        compile_program(random_program(np.random.default_rng(3), 16, 24, layers, 20), PRESETS["tiny"])
+        for layers in (1, 2)
+    )
+    assert len(two.instructions) - len(one.instructions) == 12
+
+
+def test_sessions_do_not_touch_each_other() -> None:
+    program = random_program(np.random.default_rng(4), 12, 20, 2, 30)
+    image = compile_program(program, PRESETS["tiny"])
+    machine, executor = Machine(image), NumpyExecutor(program)
+    states = [executor.open() for _ in range(3)]
+    rng = np.random.default_rng(5)
+    for _ in range(30):
+        who, token = int(rng.integers(3)), int(rng.integers(program.vocab))
+        expected = executor.step(states[who], np.array([token]))[0]
+        assert np.array_equal(machine.step(token, image.session_base(who)), expected)
+    with pytest.raises(DoesNotFit, match="session slot"):
+        image.session_base(image.sessions)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"weight_depth": 64}, "weight words, odd has 64"),
+        ({"bank_depth": 16}, "bank words per column, odd has 16"),
+        ({"bias_depth": 8}, "row corrections per column, odd has 8"),
+        ({"program_depth": 64}, "program words, odd has 64"),
+        ({"embed_depth": 16}, "embedding of 20 tokens"),
+        ({"x_depth": 1}, "x buffer holds 8"),
+        ({"tables": 1}, "more than the 1 tables"),
+        ({"logit_slots": 2}, "exceed the 8"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_both_sizes(change: dict[str, int], text: str) -> None:
+    program = random_program(np.random.default_rng(6), 16, 24, 2, 20)
+    with pytest.raises(DoesNotFit, match=text):
+        compile_program(program, replace(PRESETS["tiny"], name="odd", **change))  # type: ignore[arg-type]
+
+
+def test_a_row_with_too_many_negative_weights_is_refused() -> None:
+    program = random_program(np.random.default_rng(7), 16, 24, 1, 20)
+    name = next(n for n, role in program.roles().items() if role == "trits")
+    consts = {**program.consts, name: np.full_like(program.consts[name], -1)}
+    with pytest.raises(DoesNotFit, match="16 weights of -1 exceeds 4 bits"):
+        compile_program(replace(program, consts=consts), replace(PRESETS["tiny"], bias_bits=4))
+
+
+def _with_ops(program: Program, ops: list[Op]) -> Program:
+    return replace(program, ops=tuple(ops))
+
+
+def test_a_multiplier_is_refused_with_the_ops_name() -> None:
+    program = random_program(np.random.default_rng(8), 8, 8, 1, 9)
+    ops = list(program.ops)
+    index = next(i for i, op in enumerate(ops) if op.kind == "REQUANT")
+    ops[index] = replace(ops[index], attrs={**ops[index].attrs, "multiplier": 3})
+    with pytest.raises(IllegalProgram, match=rf"op {index} REQUANT '0.f.pre': a multiplier other than 1"):
+        compile_program(_with_ops(program, ops), PRESETS["tiny"])
+
+
+def test_state_read_after_its_store_is_refused() -> None:
+    program = random_program(np.random.default_rng(9), 8, 8, 1, 9)
+    ops = list(program.ops)
+    index = next(i for i, op in enumerate(ops) if op.kind == "MUL" and op.out == "0.o")
+    ops[index] = replace(ops[index], ins=("0.h.prev", ops[index].ins[1]))
+    with pytest.raises(IllegalProgram, match="still needs the old state"):
+        compile_program(_with_ops(program, ops), PRESETS["tiny"])
+
+
+def test_unfused_elementwise_ops_run_from_the_banks() -> None:
+    """The candidate computed before the gates, so LERP cannot ride on its product: a paced bank pass."""
+    program = random_program(np.random.default_rng(10), 12, 20, 2, 30)
+    ops = list(program.ops)
+    for layer in ("0", "1"):
+        names = [f"{layer}.c.acc", f"{layer}.c.pre", f"{layer}.c"]
+        moved = [op for op in ops if op.out in names]
+        rest = [op for op in ops if op.out not in names]
+        at = next(i for i, op in enumerate(rest) if op.out == f"{layer}.n1") + 1
+        ops = rest[:at] + moved + rest[at:]
+    machine = agree(_with_ops(program, ops), PRESETS["tiny"], 11)
+    assert any(i.paced and i.source == Source.BANK for i in machine.image.instructions)
+
+
+def test_slots_round_trip() -> None:
+    rng = np.random.default_rng(12)
+    for geometry in PRESETS.values():
+        vector = rng.integers(-32768, 32768, 29).astype(np.int32)
+        assert np.array_equal(from_slots(to_slots(vector, geometry), 29), vector)
+
+
+def test_weight_bits_are_where_the_page_says() -> None:
+    g = PRESETS["tiny"]
+    trits = np.zeros((3, g.columns, g.lanes), np.int8)
+    trits[2, 1, 6] = -1  # lane 6: chain 1, stage 2; trit 1 * 2 + 1 = 3 of that stage
+    blocks = weight_blocks(trits, g)
+    assert blocks[2 * g.weight_blocks_per_stage, 2] == 0b11 << 6
+    assert np.count_nonzero(blocks) == 1
