@@ -1,0 +1,97 @@
+"""``ternac estimate``: what a model costs on a board, from the closed-form schedule and the shipped build's figures."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ternac.compile import Image, compile_program
+from ternac.geometry import Mem, preset
+from ternac.hdl.boards import BOARDS, Board, board
+from ternac.hdl.schedule import Schedule, schedule
+from ternac.manifest import read_manifest
+from ternac.verb import Outcome, Say, Verb, add_model_argument
+from ternac.zoo import open_program
+
+
+def routed_clock(target: Board) -> tuple[float, str]:
+    """Design clock in MHz and where it comes from: the shipped build, or the board's stated clock."""
+    manifest = read_manifest(target.name, target.geometry)
+    if manifest is None:
+        return target.clock_hz / 1e6, "stated clock, no build shipped"
+    return float(manifest["clock_mhz"]), "routed clock of the shipped build"
+
+
+def memory_use(image: Image) -> dict[str, dict[str, int]]:
+    """Words used and available of every memory."""
+    use = {
+        mem.name.lower(): {"used": int(words.shape[1]), "depth": image.geometry.memory(mem).depth}
+        for mem, words in image.memories.items()
+    }
+    bank = image.state_base + image.sessions * image.state_slots
+    use[Mem.BANK.name.lower()] = {"used": bank, "depth": image.geometry.bank_depth}
+    return use
+
+
+def cycles_by_op(plan: Schedule) -> list[dict[str, Any]]:
+    """Name, cycles and dot words of every pass, in order."""
+    return [{"op": p.name, "cycles": p.cycles, "dot_words": p.dot_words} for p in plan.passes]
+
+
+def estimate(model: str, target: Board) -> dict[str, Any]:
+    """The figures of ``ternac estimate``; raises DoesNotFit or IllegalProgram as the compiler does."""
+    program = open_program(model)
+    image = compile_program(program, preset(target.geometry))
+    plan = schedule(image)
+    clock, clock_origin = routed_clock(target)
+    manifest = read_manifest(target.name, target.geometry) or {}
+    resources = {key: manifest.get(key) for key in ("comb", "ff", "bram", "dsp")}
+    return {
+        "board": target.name,
+        "geometry": target.geometry,
+        "model": program.name,
+        "program_hash": program.hash,
+        "cycles_per_token": plan.cycles,
+        "clock_mhz": clock,
+        "tokens_per_second": clock * 1e6 / plan.cycles,
+        "macs_per_cycle": program.trits / plan.cycles,
+        "dot_unit_busy": plan.dot_words / plan.cycles,
+        **resources,
+        "bytes_per_token": plan.dot_words * image.geometry.macs * 2 // 8,
+        "energy": {"joules_per_token": None, "origin": "not estimated: no board has been measured"},
+        "sessions": image.sessions,
+        "memory": memory_use(image),
+        "cycles_by_op": cycles_by_op(plan),
+        "origin": f"closed-form schedule (held equal to the RTL by tests) x {clock_origin}; "
+        + ("resources of the shipped build" if manifest else "no build shipped, resources unknown"),
+    }
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_argument(parser)
+    parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
+    parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same as MODEL")
+    parser.add_argument("--ops", action="store_true", help="show cycles by op")
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    data = estimate(args.model_option or args.model, board(args.board))
+    say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token")
+    say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
+    say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
+    for name, use in data["memory"].items():
+        say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
+    say(f"  {data['sessions']} sessions on chip")
+    if args.ops:
+        for row in data["cycles_by_op"]:
+            say(f"  {row['op']:16} {row['cycles']:6} cycles {row['dot_words']:6} dot words")
+    say(f"  origin: {data['origin']}")
+    return Outcome(data)
+
+
+VERB = Verb(
+    help="Cycles, speed and memory use of a model on a board, without synthesis.",
+    example="ternac estimate --board ulx3s-85f --model shakespeare",
+    add_arguments=_arguments,
+    run=_run,
+)
