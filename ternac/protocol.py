@@ -2,8 +2,8 @@
 
 This is the only home of these numbers: the RTL (hdl/link) and the driver (host) both import them from here.
 
-A frame is ``type u8, seq u8, payload, crc32 u32``; the CRC is zlib's, over everything before it; all integers are
-little endian. On the wire a frame is SLIP-stuffed between two END bytes.
+A frame is ``type u8, seq u8, payload, crc32 u32``; the CRC is zlib's, over everything before it; all
+integers are little endian. On the wire a frame is SLIP-stuffed between two END bytes.
 """
 
 from __future__ import annotations
@@ -43,18 +43,6 @@ class Status(IntEnum):
     NOT_LOADED = 4
 
 
-class MemoryId(IntEnum):
-    """Memories that WRITE addresses; READ knows only BANK."""
-
-    PROGRAM = 0
-    WEIGHT = 1
-    EMBED = 2
-    BIAS = 3
-    TABLE = 4
-    NORM = 5
-    BANK = 6
-
-
 FRAME_BYTES = 320
 """Longest frame a device buffers (before stuffing, CRC included)."""
 MAX_WORDS = 255
@@ -88,12 +76,22 @@ class Identity:
 
     def encode(self) -> bytes:
         """The 48 bytes as HELLO answers them; ValueError on wrong sizes."""
-        if len(self.bitstream_id) != 16 or len(self.geometry_hash) != 8 or len(self.program_hash) != HASH_BYTES:
+        if (
+            len(self.bitstream_id) != 16
+            or len(self.geometry_hash) != 8
+            or len(self.program_hash) != HASH_BYTES
+        ):
             raise ValueError("bitstream_id is 16 bytes, geometry_hash 8 bytes, program_hash 16 bytes")
-        return b"".join((
-            self.version.to_bytes(2, "little"), self.frame_bytes.to_bytes(2, "little"),
-            self.clock_hz.to_bytes(4, "little"), self.bitstream_id, self.geometry_hash, self.program_hash,
-        ))
+        return b"".join(
+            (
+                self.version.to_bytes(2, "little"),
+                self.frame_bytes.to_bytes(2, "little"),
+                self.clock_hz.to_bytes(4, "little"),
+                self.bitstream_id,
+                self.geometry_hash,
+                self.program_hash,
+            )
+        )
 
     @classmethod
     def decode(cls, data: bytes) -> Identity:
@@ -101,19 +99,17 @@ class Identity:
         if len(data) != cls.LENGTH:
             raise ValueError(f"an identity is {cls.LENGTH} bytes, not {len(data)}")
         return cls(
-            version=int.from_bytes(data[0:2], "little"), frame_bytes=int.from_bytes(data[2:4], "little"),
-            clock_hz=int.from_bytes(data[4:8], "little"), bitstream_id=data[8:24], geometry_hash=data[24:32],
+            version=int.from_bytes(data[0:2], "little"),
+            frame_bytes=int.from_bytes(data[2:4], "little"),
+            clock_hz=int.from_bytes(data[4:8], "little"),
+            bitstream_id=data[8:24],
+            geometry_hash=data[24:32],
             program_hash=data[32:48],
         )
 
 
 PROGRAM_HASH_OFFSET = 32
 """Where the program hash lies in the identity; it is the last field."""
-
-
-def word_bytes(bits: int) -> int:
-    """Bytes of one memory word on the link."""
-    return (bits + 7) // 8
 
 
 def crc32(data: bytes) -> int:
@@ -156,8 +152,8 @@ def slip_encode(data: bytes) -> bytes:
 class SlipDecoder:
     """Incremental SLIP decoder: feed bytes in any pieces, get whole frames (stuffing undone).
 
-    Bytes before the first END are taken as the tail of a frame (a CRC check is what rejects it); a wrong escape or
-    more than ``limit`` bytes spoil the frame, which then is dropped and counted in ``spoiled``.
+    Bytes before the first END are taken as the tail of a frame (a CRC check is what rejects it); a wrong
+    escape or more than ``limit`` bytes spoil the frame, which then is dropped and counted in ``spoiled``.
     """
 
     def __init__(self, limit: int = 4096) -> None:

@@ -4,30 +4,367 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from amaranth import Module
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ternac import protocol
+from ternac.geometry import Mem
+from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
+from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
+from ternac.protocol import (
+    ANSWER,
+    CRC_BYTES,
+    FRAME_BYTES,
+    HASH_BYTES,
+    HEAD_BYTES,
+    PROGRAM_HASH_OFFSET,
+    RUN_HEAD,
+    WRITE_HEAD,
+    Command,
+    Identity,
+    Status,
+)
+
+RAM_DEPTH = 1024
+IDENTITY = 320
+RESULT = 384
+PROGRAM_HASH = IDENTITY + PROGRAM_HASH_OFFSET
+"""Byte address of the program hash in the controller's RAM: all zeros means that no program is loaded."""
+assert FRAME_BYTES <= IDENTITY and IDENTITY + Identity.LENGTH <= RESULT
 
 
 class LinkController(wiring.Component):
-    """Receives frames, checks, executes and answers them (interface skeleton).
+    """Receives frames (docs/link.md), checks them, drives the engine, answers.
 
-    Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature), ``idle`` Out(1):
-    nothing will happen before the next received byte; ``fault`` Out(1): pulse, a frame was dropped or refused.
+    Parameters: ``clock_hz`` of the design, as HELLO reports it; ``bitstream_id`` 16 bytes;
+    ``geometry_hash`` 8 bytes; ``program_hash_init`` 16 bytes, zeros for an engine that starts empty;
+    ``word_bytes``: bytes of a word of each memory, in the order of Mem. ValueError when one does not fit.
+
+    Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
+    ``idle`` Out(1): nothing will happen before the next received byte; ``fault`` Out(1): pulse, a frame was
+    dropped or refused.
+
+    One RAM of 1024 x 8, submodule ``ram``, with ``ram_init`` at power-up, holds everything wider than a few
+    bytes: the received frame from 0, the identity that HELLO answers from IDENTITY (its program hash, the
+    only part that changes, at PROGRAM_HASH) and the payload of the last answer from RESULT. So an answer
+    is always a piece of RAM, and a frame with the CRC of the last one executed (the sequence number is in
+    it) is answered again from there without being executed.
     """
 
-    def __init__(self, clock_hz: int, bitstream_id: bytes, geometry_hash: bytes,
-                 program_hash_init: bytes = bytes(protocol.HASH_BYTES), *,
-                 word_bytes: Sequence[int] = (2, 3, 1, 2, 2, 1, 2), crc_bits: int = 8) -> None:
-        self.identity = protocol.Identity(bitstream_id, geometry_hash, clock_hz, program_hash_init)
-        self.identity.encode()
+    def __init__(
+        self,
+        clock_hz: int,
+        bitstream_id: bytes,
+        geometry_hash: bytes,
+        program_hash_init: bytes = bytes(HASH_BYTES),
+        *,
+        word_bytes: Sequence[int] = (2, 3, 1, 2, 2, 1, 2),
+    ) -> None:
+        if not 0 < clock_hz < 1 << 32:
+            raise ValueError(f"clock_hz must be positive and below 2**32, not {clock_hz!r}")
+        if len(word_bytes) != len(Mem) or not all(1 <= n <= 3 for n in word_bytes):
+            raise ValueError(f"word_bytes must be {len(Mem)} numbers from 1 to 3, not {word_bytes!r}")
+        self.identity = Identity(bitstream_id, geometry_hash, clock_hz, program_hash_init)
         self.word_bytes = tuple(word_bytes)
-        self.crc_bits = crc_bits
-        super().__init__({"rx": In(ByteStream), "tx": Out(ByteStream), "engine": Out(EngineSignature),
-                          "idle": Out(1), "fault": Out(1)})
+        self.ram_init = (bytes(IDENTITY) + self.identity.encode()).ljust(RAM_DEPTH, b"\0")
+        super().__init__(
+            {
+                "rx": In(ByteStream),
+                "tx": Out(ByteStream),
+                "engine": Out(EngineSignature),
+                "idle": Out(1),
+                "fault": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
-        return Module()
+        m = Module()
+        m.submodules.decoder = decoder = SlipDecoder()
+        m.submodules.encoder = encoder = SlipEncoder()
+        m.submodules.crc = crc = Crc32()
+        m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init)
+        write, read = ram.write_port(), ram.read_port()
+        connect(m, flipped(self.rx), decoder.i)
+        connect(m, encoder.o, flipped(self.tx))
+        engine, item, send = self.engine, decoder.o, encoder.i
+
+        # Pointers into the RAM. `byte` is always RAM[pointer]: the port reads the pointer's next value.
+        received, result, pointer, following = Signal(10), Signal(10), Signal(10), Signal(10)
+        past, at_end, full = Signal(10), Signal(), Signal()
+        byte = read.data
+        m.d.comb += [
+            read.addr.eq(following),
+            following.eq(pointer),
+            past.eq(received - CRC_BYTES),
+            at_end.eq(pointer == past),
+            full.eq(received == FRAME_BYTES),
+        ]
+        m.d.sync += pointer.eq(following)
+
+        kind, status, count = Signal(3), Signal(3), Signal(4)
+        same, last_crc = Signal(), Signal(8 * CRC_BYTES)
+
+        # The heads of WRITE, READ and RUN go through one shift register; the short ones use its last four
+        # bytes.
+        head = Signal(8 * RUN_HEAD)
+        rng, top_k, inv_m = head[0:32], head[32:48], head[48:56]
+        number, block, address = head[56:64], head[64:72], head[72:88]
+        word, total = Signal(18), Signal(32)
+        take, shift, load, store = Signal(), Signal(), Signal(), Signal()
+        emit, put, step = Signal(), Signal(8), Signal()
+        m.d.comb += [
+            emit.eq(at_end & number.any()),
+            engine.wr_mem.eq(number[:3]),
+            engine.wr_block.eq(block),
+            engine.wr_addr.eq(address),
+            engine.wr_data.eq(word),
+            engine.rd_block.eq(block),
+            engine.rd_addr.eq(address),
+            engine.token.eq(word[:16]),
+            engine.session_base.eq(address),
+            engine.emit.eq(emit),
+            engine.greedy.eq(block[7]),
+            engine.inv_s.eq(block[:5]),
+            engine.inv_m.eq(inv_m),
+            engine.top_k.eq(top_k),
+            engine.rng_in.eq(rng),
+        ]
+        m.d.sync += engine.wr_en.eq(0)
+        with m.If(shift):
+            m.d.sync += head.eq(Cat(head[8:], byte))
+        with m.If(step):
+            m.d.sync += address.eq(address + 1)
+        with m.If(load):
+            with m.Switch(count[:2]):
+                for i, part in enumerate((word[:8], word[8:16], word[16:18])):
+                    with m.Case(i):
+                        m.d.sync += part.eq(byte)
+        with m.If(store):
+            m.d.sync += [result.eq(result + 1), word[:16].eq(word[:16].rotate_left(8))]
+        m.d.comb += [
+            put.eq(word[:8]),
+            write.addr.eq(Mux(item.ready, received, result)),
+            write.data.eq(Mux(item.ready, item.payload.data, put)),
+            write.en.eq(take | store),
+            take.eq(item.ready & item.valid & ~item.payload.end & ~full),
+            crc.data.eq(Mux(item.ready, item.payload.data, send.payload.data)),
+            crc.valid.eq(take | (send.valid & send.ready & ~send.payload.end)),
+        ]
+        with m.If(take):
+            m.d.sync += received.eq(received + 1)
+
+        word_last = Signal(2)
+        with m.Switch(number[:3]):
+            for memory, size in enumerate(self.word_bytes):
+                with m.Case(memory):
+                    m.d.comb += word_last.eq(size - 1)
+
+        def answer(outcome: Status) -> None:
+            m.d.sync += status.eq(outcome)
+            m.d.comb += following.eq(0)
+            m.next = "OPEN"
+
+        with m.FSM():
+            with m.State("RECEIVE"):
+                m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid)]
+                with m.If(item.valid & item.payload.end):
+                    m.d.sync += same.eq(~item.payload.bad)
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += count.eq(0)
+                m.d.comb += following.eq(past)
+                m.next = "COMPARE"
+                with m.If(~same | ~crc.match | (received < HEAD_BYTES + CRC_BYTES)):
+                    m.d.comb += [crc.clear.eq(1), self.fault.eq(received.any())]
+                    m.d.sync += received.eq(0)
+                    m.next = "RECEIVE"
+            with m.State("COMPARE"):
+                m.d.comb += following.eq(pointer + 1)
+                m.d.sync += [
+                    last_crc.eq(Cat(last_crc[8:], byte)),
+                    same.eq(same & (byte == last_crc[:8])),
+                    count.eq(count + 1),
+                ]
+                with m.If(count == CRC_BYTES - 1):
+                    m.d.comb += following.eq(0)
+                    m.next = "KIND"
+            with m.State("KIND"):
+                m.d.sync += [kind.eq(byte), count.eq(0), total.eq(0)]
+                m.d.comb += following.eq(HEAD_BYTES)
+                with m.If(same):
+                    m.d.comb += following.eq(0)
+                    m.next = "OPEN"
+                with m.Else():
+                    m.d.sync += result.eq(RESULT)
+                    with m.Switch(byte):
+                        with m.Case(Command.HELLO):
+                            m.d.sync += result.eq(IDENTITY + Identity.LENGTH)
+                            answer(Status.OK)
+                        with m.Case(Command.WRITE, Command.READ):
+                            m.next = "HEAD"
+                        with m.Case(Command.RUN):
+                            m.d.comb += following.eq(PROGRAM_HASH)
+                            m.next = "LOADED"
+                        with m.Case(Command.COMMIT):
+                            m.d.sync += result.eq(PROGRAM_HASH)
+                            m.next = "COMMIT"
+                            with m.If(past != HEAD_BYTES + HASH_BYTES):
+                                m.d.sync += result.eq(RESULT)
+                                answer(Status.BAD_LENGTH)
+                        with m.Default():
+                            answer(Status.UNKNOWN_COMMAND)
+
+            with m.State("COMMIT"):
+                m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                m.next = "COMMIT STORE"
+            with m.State("COMMIT STORE"):
+                m.d.comb += store.eq(1)
+                m.next = "COMMIT"
+                with m.If(at_end):
+                    m.d.sync += result.eq(RESULT)
+                    answer(Status.OK)
+
+            with m.State(
+                "LOADED"
+            ):  # `same` is 0 here and becomes 1 at a byte of the program hash that is not 0
+                m.d.sync += [same.eq(same | byte.any()), count.eq(count + 1)]
+                m.d.comb += following.eq(pointer + 1)
+                with m.If(count == HASH_BYTES - 1):
+                    m.d.comb += following.eq(HEAD_BYTES)
+                    m.next = "HEAD"
+                    with m.If(~same & ~byte.any()):
+                        answer(Status.NOT_LOADED)
+            with m.State("HEAD"):
+                m.d.comb += [shift.eq(1), following.eq(pointer + 1)]
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == Mux(kind == Command.RUN, RUN_HEAD - 1, WRITE_HEAD - 1)):
+                    m.d.sync += count.eq(0)
+                    with m.Switch(kind):
+                        with m.Case(Command.WRITE):
+                            m.next = "WRITE"
+                        with m.Case(Command.READ):
+                            m.next = "READ"
+                        with m.Default():
+                            m.next = "TOKEN"
+                with m.If(at_end):
+                    answer(Status.BAD_LENGTH)
+
+            with m.State("WRITE"):
+                m.d.comb += step.eq(engine.wr_en)
+                with m.If(number >= len(Mem)):
+                    answer(Status.BAD_MEMORY)
+                with m.Elif(at_end):
+                    answer(Status.OK)
+                    with m.If(count.any()):
+                        m.d.sync += status.eq(Status.BAD_LENGTH)
+                with m.Else():
+                    m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count[:2] == word_last):
+                        m.d.sync += [count.eq(0), engine.wr_en.eq(1)]
+
+            with m.State("READ"):
+                with m.If(~at_end):
+                    answer(Status.BAD_LENGTH)
+                with m.Elif(~number.any()):
+                    answer(Status.OK)
+                with m.Else():
+                    m.d.comb += engine.rd_en.eq(1)
+                    m.next = "READ WAIT"
+            with m.State("READ WAIT"):
+                with m.If(engine.rd_valid):
+                    m.d.comb += step.eq(1)
+                    m.d.sync += [word.eq(engine.rd_data), number.eq(number - 1)]
+                    m.next = "STORE LOW"
+
+            with m.State("TOKEN"):  # the length of the tokens is even when `past` is odd
+                with m.If(at_end | ~past[0]):
+                    answer(Status.BAD_LENGTH)
+                with m.Else():
+                    m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                    m.d.sync += count.eq(1)
+                    with m.If(count[0]):
+                        m.next = "START"
+            with m.State("START"):
+                m.d.sync += count.eq(0)
+                with m.If(~engine.busy):
+                    m.d.comb += engine.start.eq(1)
+                    m.next = "RUN"
+            with m.State("RUN"):
+                with m.If(engine.done):
+                    m.d.sync += total.eq(total + engine.cycles)
+                    with m.If(emit):
+                        m.d.sync += [
+                            word.eq(engine.next_token),
+                            rng.eq(engine.rng_out),
+                            number.eq(number - 1),
+                        ]
+                        m.next = "STORE LOW"
+                    with m.Elif(at_end):
+                        m.next = "SUMMARY"
+                    with m.Else():
+                        m.next = "TOKEN"
+            with m.State("STORE LOW"):
+                m.d.comb += store.eq(1)
+                m.next = "STORE HIGH"
+            with m.State("STORE HIGH"):
+                m.d.comb += store.eq(1)
+                with m.If(kind == Command.READ):
+                    m.next = "READ"
+                with m.Elif(number.any()):
+                    m.next = "START"
+                with m.Else():
+                    m.next = "SUMMARY"
+            with m.State("SUMMARY"):
+                m.d.comb += [
+                    store.eq(1),
+                    shift.eq(1),
+                    put.eq(Mux(count[2], total.word_select(count[:2], 8), rng[:8])),
+                ]
+                m.d.sync += count.eq(count + 1)
+                with m.If(count == 7):
+                    answer(Status.OK)
+
+            with m.State("OPEN"):
+                m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
+                m.d.sync += count.eq(0)
+                with m.If(send.ready):
+                    m.next = "TYPE"
+            with m.State("TYPE"):
+                m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte | ANSWER)]
+                with m.If(send.ready):
+                    m.d.comb += following.eq(pointer + 1)
+                    m.next = "SEQ"
+            with m.State("SEQ"):
+                m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte)]
+                with m.If(send.ready):
+                    m.next = "STATUS"
+            with m.State("STATUS"):
+                m.d.comb += [
+                    send.valid.eq(1),
+                    send.payload.data.eq(status),
+                    self.fault.eq(status.any() & send.ready),
+                ]
+                with m.If(send.ready):
+                    m.d.comb += following.eq(Mux((kind == Command.HELLO) & ~status.any(), IDENTITY, RESULT))
+                    m.next = "PAYLOAD"
+            with m.State("PAYLOAD"):
+                m.d.comb += [send.valid.eq(pointer != result), send.payload.data.eq(byte)]
+                with m.If(pointer == result):
+                    m.next = "SUM"
+                with m.Elif(send.ready):
+                    m.d.comb += following.eq(pointer + 1)
+            with m.State("SUM"):
+                m.d.comb += [send.valid.eq(~crc.busy), send.payload.data.eq(crc.low), crc.data.eq(~crc.low)]
+                with m.If(send.valid & send.ready):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == CRC_BYTES - 1):
+                        m.next = "CLOSE"
+            with m.State("CLOSE"):
+                m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
+                m.d.sync += received.eq(0)
+                with m.If(send.ready):
+                    m.next = "RECEIVE"
+        return m

@@ -14,10 +14,11 @@ ENGINE_MEMBERS = {
     "start": Out(1), "token": Out(16), "session_base": Out(16), "emit": Out(1),
     "busy": In(1), "done": In(1), "next_token": In(16), "cycles": In(32),
     # sampling: rng_in is used at start, rng_out is valid at done
-    "greedy": Out(1), "inv_m": Out(8), "inv_s": Out(5), "top_k": Out(16), "rng_in": Out(32), "rng_out": In(32),
-}
+    "greedy": Out(1), "inv_m": Out(8), "inv_s": Out(5), "top_k": Out(16),
+    "rng_in": Out(32), "rng_out": In(32),
+}  # fmt: skip
 
 EngineSignature = wiring.Signature(ENGINE_MEMBERS)
-"""Ports of an engine core as the link controller drives them; a core has the same names, flat, directions flipped."""
+"""Ports of an engine core as the link controller drives them; a core has them flipped."""
 
 ByteStream = stream.Signature(8)

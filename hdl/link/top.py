@@ -11,7 +11,7 @@ from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
 
 
 class LinkedEngine(wiring.Component):
-    """An engine core behind its byte link: what the simulated board simulates and what boards put behind a UART.
+    """An engine core behind its byte link: the simulated board's design, and what boards put behind a UART.
 
     Parameters: ``core``, a component with the flat ports of ``ENGINE_MEMBERS`` (flipped); ``controller``.
     Members: ``rx`` In(bytes), ``tx`` Out(bytes), ``idle`` Out(1), ``fault`` Out(1) as in LinkController.

@@ -1,0 +1,249 @@
+# amaranth: UnusedElaboratable=no
+"""Link controller in front of a stub engine: every request, every fault."""
+
+from __future__ import annotations
+
+import random
+import struct
+
+import pytest
+from amaranth.sim import SimulatorContext
+
+from ternac import protocol
+from ternac.geometry import Mem
+from ternac.hdl.link.controller import LinkController
+from ternac.hdl.link.top import LinkedEngine
+from ternac.protocol import Command, Frame, Status
+from ternac.sim.stub_core import StubCore, StubModel
+from tests.hdl.link_bench import Bench
+
+ID, GEOMETRY, HASH = bytes(range(16)), b"geometry", b"programme-hash!!"
+WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
+
+
+def make(seed=0, loaded=True, **options):
+    core = StubCore()
+    controller = LinkController(
+        25_000_000, ID, GEOMETRY, HASH if loaded else bytes(16), word_bytes=WORD_BYTES
+    )
+    return Bench(LinkedEngine(core, controller), seed, **options)
+
+
+def run_payload(tokens, n_generate, base=0, rng=1, greedy=1, inv_m=128, inv_s=3, top_k=0):
+    return struct.pack("<IHBBBH", rng, top_k, inv_m, n_generate, inv_s | greedy << 7, base) + struct.pack(
+        f"<{len(tokens)}H", *tokens
+    )
+
+
+def expect_run(model, tokens, n_generate, base=0, rng=1, latency=5):
+    """The payload that RUN must answer."""
+    out, steps = [], 0
+    feed = list(tokens)
+    while feed:
+        emit = len(feed) == 1 and len(out) < n_generate
+        token, rng = model.step(feed.pop(0), base, emit, rng)
+        steps += 1
+        if emit:
+            out.append(token)
+            if len(out) < n_generate:
+                feed.append(token)
+    return struct.pack(f"<{len(out)}HII", *out, rng, steps * latency)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_all_requests(seed):
+    rng = random.Random(seed)
+    bench, model = make(seed, loaded=False, gap=rng.random() * 0.6, stall=rng.random() * 0.6), StubModel()
+
+    async def test(ctx: SimulatorContext) -> None:
+        status, payload = await bench.request(ctx, Command.HELLO, b"nonce")
+        identity = protocol.Identity.decode(payload)
+        assert (status, identity) == (0, protocol.Identity(ID, GEOMETRY, 25_000_000, bytes(16)))
+        assert not identity.loaded
+        assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.NOT_LOADED, b"")
+        for block in range(4):
+            words = [rng.randrange(1 << 16) for _ in range(16)]
+            for i, word in enumerate(words):
+                model.write(Mem.BANK, block, i, word)
+            head = struct.pack("<BBH", Mem.BANK, block, 0)
+            assert await bench.request(ctx, Command.WRITE, head + struct.pack("<16H", *words)) == (0, b"")
+        assert await bench.request(ctx, Command.COMMIT, HASH) == (0, b"")
+        status, payload = await bench.request(ctx, Command.HELLO)
+        assert protocol.Identity.decode(payload).program_hash == HASH
+        for _ in range(6):
+            tokens = [rng.randrange(1 << 16) for _ in range(rng.randrange(1, 5))]
+            count, base, seed_ = rng.randrange(0, 5), rng.randrange(16), rng.randrange(1 << 32)
+            want = expect_run(model, tokens, count, base, seed_)
+            assert await bench.request(ctx, Command.RUN, run_payload(tokens, count, base, seed_)) == (0, want)
+            block, addr = rng.randrange(4), rng.randrange(8)
+            words = struct.pack("<8H", *(model.read(block, addr + i) for i in range(8)))
+            assert await bench.request(ctx, Command.READ, struct.pack("<BBH", 8, block, addr)) == (0, words)
+        assert await bench.request(ctx, Command.COMMIT, bytes(16)) == (0, b"")
+        assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.NOT_LOADED, b"")
+
+    bench.run(test)
+
+
+@pytest.mark.parametrize("memory", Mem)
+def test_write_words(memory):
+    """Every memory's word width reaches the loader port, a word a cycle at most, in order."""
+    core = StubCore()
+    bench = Bench(LinkedEngine(core, LinkController(1, ID, GEOMETRY, word_bytes=WORD_BYTES)), gap=0, stall=0)
+    size = WORD_BYTES[memory]
+    words = [random.Random(memory).randrange(1 << min(8 * size, 18)) for _ in range(300 // size)]
+    seen = []
+
+    async def test(ctx: SimulatorContext) -> None:
+        data = b"".join(word.to_bytes(size, "little") for word in words)
+        bench.send(Frame(Command.WRITE, 1, struct.pack("<BBH", memory, 77, 1000) + data).wire())
+        for _ in range(1500):
+            _, _, enable, *word = await ctx.tick().sample(
+                core.wr_en, core.wr_mem, core.wr_block, core.wr_addr, core.wr_data
+            )
+            if enable:
+                word[-1] &= (1 << 8 * size) - 1
+                seen.append(tuple(word))
+        bench.seq = 1
+        assert bench.check(bench.frames.popleft(), Command.WRITE) == (0, b"")
+
+    bench.run(test)
+    assert seen == [(memory, 77, 1000 + i, word) for i, word in enumerate(words)]
+
+
+def test_sampling_ports():
+    """The parameters of RUN arrive at the engine and stay while it is busy."""
+    core = StubCore(latency=9)
+    bench = Bench(LinkedEngine(core, LinkController(1, ID, GEOMETRY, HASH)), gap=0, stall=0)
+    ports = ("token", "session_base", "emit", "greedy", "inv_m", "inv_s", "top_k", "rng_in")
+    seen = []
+
+    async def test(ctx: SimulatorContext) -> None:
+        bench.send(Frame(4, 1, run_payload([300, 0x1234], 2, 0xABCD, 0xDEADBEEF, 0, 201, 21, 0x4321)).wire())
+        for _ in range(400):
+            _, _, start, busy, *values = await ctx.tick().sample(
+                core.start, core.busy, *(getattr(core, name) for name in ports)
+            )
+            if start:
+                seen.append(values)
+            elif busy:
+                assert values == seen[-1]
+
+    bench.run(test)
+    first, second = 1 * (300 + 1) & 0xFFFF, 0
+    second = (first * 5 + 0x1234 + 1) & 0xFFFF
+    rng = (0xDEADBEEF + 0x1234) & 0xFFFFFFFF
+    assert seen == [
+        [300, 0xABCD, 0, 0, 201, 21, 0x4321, 0xDEADBEEF],
+        [0x1234, 0xABCD, 1, 0, 201, 21, 0x4321, 0xDEADBEEF],
+        [second & 0xFF, 0xABCD, 1, 0, 201, 21, 0x4321, rng],
+    ]
+
+
+REFUSALS = [
+    (0, b"", Status.UNKNOWN_COMMAND),
+    (6, b"abc", Status.UNKNOWN_COMMAND),
+    (0x81, b"", Status.UNKNOWN_COMMAND),
+    (Command.WRITE, b"", Status.BAD_LENGTH),
+    (Command.WRITE, b"\x06\x00\x00", Status.BAD_LENGTH),
+    (Command.WRITE, b"\x06\x00\x00\x00\x01", Status.BAD_LENGTH),
+    (Command.WRITE, b"\x01\x00\x00\x00\x01\x02\x03\x04\x05", Status.BAD_LENGTH),
+    (Command.WRITE, b"\x07\x00\x00\x00\x01\x02", Status.BAD_MEMORY),
+    (Command.WRITE, b"\x80\x00\x00\x00\x01\x02", Status.BAD_MEMORY),
+    (Command.READ, b"\x01\x00\x00", Status.BAD_LENGTH),
+    (Command.READ, b"\x01\x00\x00\x00\x00", Status.BAD_LENGTH),
+    (Command.COMMIT, HASH[:15], Status.BAD_LENGTH),
+    (Command.COMMIT, HASH + b"x", Status.BAD_LENGTH),
+    (Command.RUN, run_payload([], 1), Status.BAD_LENGTH),
+    (Command.RUN, run_payload([1], 1)[:-1], Status.BAD_LENGTH),
+    (Command.RUN, run_payload([1, 2], 1)[:-1], Status.BAD_LENGTH),
+    (Command.RUN, b"abc", Status.BAD_LENGTH),
+]
+
+
+def test_refusals_change_nothing():
+    bench, model = make(), StubModel()
+
+    async def test(ctx: SimulatorContext) -> None:
+        for kind, payload, want in REFUSALS:
+            status, rest = await bench.request(ctx, kind, payload)
+            assert (status, rest) == (want, b""), (kind, payload)
+        assert await bench.request(ctx, Command.RUN, run_payload([5], 2)) == (0, expect_run(model, [5], 2))
+        _, payload = await bench.request(ctx, Command.HELLO)
+        assert protocol.Identity.decode(payload).program_hash == HASH
+
+    bench.run(test)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_faulty_line(seed):
+    """Garbage, cut, flipped, doubled and over-long frames: silence or the right answer; each RUN runs once."""
+    rng = random.Random(seed)
+    bench, model = make(seed), StubModel()
+
+    async def test(ctx: SimulatorContext) -> None:
+        want = b""
+        for _ in range(12):
+            tokens = [rng.randrange(256) for _ in range(rng.randrange(1, 4))]
+            bench.seq = (bench.seq + 1) % 256
+            wire = Frame(Command.RUN, bench.seq, run_payload(tokens, 3)).wire()
+            fault = rng.randrange(6)
+            if fault == 0:
+                bench.send(bytes(rng.randrange(256) for _ in range(30)))
+            elif fault == 1:
+                bench.send(wire[: rng.randrange(len(wire) - 1)])
+            elif fault == 2:
+                damaged = bytearray(wire)
+                damaged[rng.randrange(1, len(wire) - 1)] ^= 1 << rng.randrange(8)
+                bench.send(bytes(damaged))
+            elif fault == 3:
+                bench.send(Frame(Command.WRITE, 0, bytes(400)).wire())
+            elif fault == 4:
+                bench.send(b"\xc0\x00\x00\x00\x00\xc0" + b"\xc0\xdb\x00\x01\x02\x03\x04\xc0\xc0")
+            assert await bench.answer(ctx, 600) is None
+            want = expect_run(model, tokens, 3)
+            for _ in range(rng.randrange(1, 4)):
+                bench.send(wire)
+                assert bench.check(await bench.answer(ctx), Command.RUN) == (0, want)
+                if rng.random() < 0.5:  # a damaged copy between two good ones must not hide that it is a copy
+                    bench.send(wire[:-3] + b"\xc0")
+                    assert await bench.answer(ctx, 300) is None
+
+    bench.run(test)
+
+
+def test_idle_and_fault_pins():
+    bench = make()
+    pins = []
+
+    async def test(ctx: SimulatorContext) -> None:
+        assert ctx.get(bench.dut.idle)
+        for wire in (Frame(1, 1).wire(), Frame(9, 2).wire(), Frame(1, 3).wire()[:-4] + b"\xc0"):
+            bench.send(wire)
+            faults = 0
+            for _ in range(400):
+                faults += ctx.get(bench.dut.fault)
+                await ctx.tick()
+            pins.append(faults)
+            assert ctx.get(bench.dut.idle)
+
+    bench.run(test)
+    assert pins == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(clock_hz=0), "clock_hz must be positive"),
+        (dict(bitstream_id=b"short"), "bitstream_id is 16 bytes"),
+        (dict(geometry_hash=b""), "geometry_hash 8 bytes"),
+        (dict(word_bytes=(1, 2)), "word_bytes must be 7 numbers"),
+    ],
+)
+def test_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        LinkController(**{"clock_hz": 1, "bitstream_id": ID, "geometry_hash": GEOMETRY, **arguments})
+
+
+def test_core_without_ports():
+    with pytest.raises(TypeError, match="has no port 'wr_en'"):
+        LinkedEngine(LinkController(1, ID, GEOMETRY), LinkController(1, ID, GEOMETRY))
