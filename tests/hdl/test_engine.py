@@ -1,0 +1,128 @@
+"""The whole engine in Amaranth's simulator: small programs, every surviving value, state and cycle count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator, SimulatorContext
+
+from ternac.compile import Image, compile_program
+from ternac.executor import NumpyExecutor
+from ternac.geometry import PRESETS, Geometry, Mem
+from ternac.hdl.engine import EngineCore
+from ternac.hdl.schedule import schedule
+from ternac.layout import from_slots
+from ternac.program import Program
+from ternac.random_program import random_program
+
+Context = SimulatorContext
+
+
+async def load(ctx: Context, dut: EngineCore, image: Image) -> None:
+    ctx.set(dut.wr_en, 1)
+    for mem, words in image.memories.items():
+        for block in range(words.shape[0]):
+            for address, word in enumerate(words[block]):
+                ctx.set(dut.wr_mem, int(mem))
+                ctx.set(dut.wr_block, block)
+                ctx.set(dut.wr_addr, address)
+                ctx.set(dut.wr_data, int(word))
+                await ctx.tick()
+    for block in range(image.geometry.columns):
+        for address in range(image.state_base, image.state_base + image.sessions * image.state_slots):
+            ctx.set(dut.wr_mem, int(Mem.BANK))
+            ctx.set(dut.wr_block, block)
+            ctx.set(dut.wr_addr, address)
+            ctx.set(dut.wr_data, 0)
+            await ctx.tick()
+    ctx.set(dut.wr_en, 0)
+
+
+async def step(ctx: Context, dut: EngineCore, token: int, base: int, emit: int) -> tuple[int, int]:
+    """Run one token; returns next token and cycles."""
+    ctx.set(dut.token, token)
+    ctx.set(dut.session_base, base)
+    ctx.set(dut.emit, emit)
+    ctx.set(dut.start, 1)
+    await ctx.tick()
+    ctx.set(dut.start, 0)
+    for _ in range(100_000):
+        if ctx.get(dut.done):
+            break
+        await ctx.tick()
+    else:
+        raise AssertionError("the engine does not finish")
+    chosen = ctx.get(dut.next_token)
+    await ctx.tick()
+    return chosen, ctx.get(dut.cycles)
+
+
+async def read(ctx: Context, dut: EngineCore, image: Image, address: int, length: int) -> np.ndarray:
+    g = image.geometry
+    words = np.zeros((g.columns, g.slots(length)), np.uint32)
+    for block in range(g.columns):
+        for slot in range(words.shape[1]):
+            ctx.set(dut.rd_block, block)
+            ctx.set(dut.rd_addr, address + slot)
+            ctx.set(dut.rd_en, 1)
+            await ctx.tick()
+            ctx.set(dut.rd_en, 0)
+            for _ in range(20):
+                if ctx.get(dut.rd_valid):
+                    break
+                await ctx.tick()
+            else:
+                raise AssertionError("no answer from the read port")
+            words[block, slot] = ctx.get(dut.rd_data)
+    return from_slots(words, length)
+
+
+def run(program: Program, geometry: Geometry, seed: int, tokens: int = 3) -> None:
+    """Tokens in random session slots; compare with NumPy after each."""
+    image = compile_program(program, geometry)
+    dut = EngineCore(geometry)
+    rng = np.random.default_rng(seed)
+    executor = NumpyExecutor(program)
+    states = [executor.open() for _ in range(min(2, image.sessions))]
+
+    async def bench(ctx: Context) -> None:
+        ctx.set(dut.greedy, 1)
+        await load(ctx, dut, image)
+        for _ in range(tokens):
+            slot, token = int(rng.integers(len(states))), int(rng.integers(program.vocab))
+            emit = int(rng.integers(2))
+            trace: dict[str, np.ndarray] = {}
+            logits = executor.step(states[slot], np.array([token]), trace=trace)[0]
+            base = image.session_base(slot)
+            chosen, cycles = await step(ctx, dut, token, base, emit)
+            for name, symbol in image.symbols.items():
+                got = await read(ctx, dut, image, symbol.address, symbol.length)
+                assert np.array_equal(got, trace[name][0]), name
+            for name, words in executor.state_dict(states[slot]).items():
+                symbol = image.states[name]
+                got = await read(ctx, dut, image, symbol.address + base, symbol.length)
+                assert np.array_equal(got, words[0]), name
+            assert not emit or chosen == int(np.argmax(logits))
+            assert cycles == schedule(image, emit=bool(emit)).cycles
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+SMALL = replace(
+    PRESETS["tiny"], name="small", columns=2, lanes=4, chain=2, bank_depth=256, weight_depth=512, bias_depth=128,
+    embed_depth=256, program_depth=512, logit_slots=8, x_depth=8, tables=2, norm_tables=1,
+)  # fmt: skip
+WIDE = replace(SMALL, name="wide", columns=3, lanes=9, chain=3, weight_block_bits=18, x_depth=4)
+
+
+@pytest.mark.parametrize("geometry", [SMALL, WIDE], ids=["2x4", "3x9"])
+@pytest.mark.parametrize("seed", range(2))
+def test_random_programs(geometry: Geometry, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    d, m, vocab = (int(rng.integers(3, 10)) for _ in range(3))
+    run(random_program(rng, d, m, 1, vocab), geometry, seed)

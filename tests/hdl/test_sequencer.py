@@ -1,0 +1,111 @@
+"""The sequencer alone: order and spacing of what it issues, against the closed-form schedule and the image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth.sim import Simulator, SimulatorContext
+
+from ternac.compile import Image, compile_program
+from ternac.geometry import PRESETS, Geometry, Mem
+from ternac.hdl.columns import RESULT_OFFSET
+from ternac.hdl.dot import dot_latency
+from ternac.hdl.norm import NormUnit
+from ternac.hdl.schedule import schedule
+from ternac.hdl.sequencer import ELEMENT_FIELDS, Sequencer
+from ternac.isa import Opcode, Source
+from ternac.random_program import random_program
+
+
+def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], list[dict[str, int]], int]:
+    """Everything issued for one token: dot words, elements, and the cycle of ``done``."""
+    g = image.geometry
+    dut = Sequencer(g, dot_delay=dot_latency(g.lanes, g.chain), drain=RESULT_OFFSET - 1)
+    latency = NormUnit(columns=g.columns, tables=g.norm_tables).latency
+    dots: list[dict[str, int]] = []
+    elems: list[dict[str, int]] = []
+    finished = 0
+
+    async def bench(ctx: SimulatorContext) -> None:
+        nonlocal finished
+        ctx.set(dut.wr_en, 1)
+        for address, word in enumerate(image.memories[Mem.PROGRAM][0]):
+            ctx.set(dut.wr_addr, address)
+            ctx.set(dut.wr_data, int(word))
+            await ctx.tick()
+        ctx.set(dut.wr_en, 0)
+        ctx.set(dut.token, token)
+        ctx.set(dut.session_base, base)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        norm_at = -1
+        for cycle in range(1, 1_000_000):
+            ctx.set(dut.norm_done, cycle == norm_at)
+            if ctx.get(dut.norm_start):
+                norm_at = cycle + latency
+            dot, elem = ctx.get(dut.dot), ctx.get(dut.elem)
+            if dot.valid:
+                dots.append({"at": cycle, **{n: int(getattr(dot, n)) for n in ("first", "last", "weight", "word", "half")}})
+            if elem.valid:
+                names = ("last", "a", "b", "c", "d", "slot", *ELEMENT_FIELDS)
+                elems.append({"at": cycle, **{n: int(getattr(elem, n)) for n in names}})
+            if ctx.get(dut.done):
+                finished = cycle
+                return
+            await ctx.tick()
+        raise AssertionError("no HALT")
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+    return dots, elems, finished
+
+
+CROWDED = replace(PRESETS["tiny"], name="crowded", x_depth=2)
+
+
+@pytest.mark.parametrize("geometry", [*PRESETS.values()], ids=lambda g: g.name)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_pass_is_issued_whole_in_order_and_on_time(geometry: Geometry, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    program = random_program(rng, layers=1 + seed % 2)
+    image = compile_program(program, geometry)
+    token, base = int(rng.integers(program.vocab)), image.session_base(image.sessions - 1)
+    dots, elems, finished = observe(image, token, base)
+    plan = schedule(image, emit=False)
+    assert finished == plan.cycles
+    bank = (1 << (geometry.bank_depth - 1).bit_length()) - 1
+    for inst, time in zip(image.instructions, plan.passes, strict=True):
+        if inst.op == Opcode.HALT:
+            break
+        if inst.source == Source.DOT:
+            mine, dots = dots[: inst.count * inst.words], dots[inst.count * inst.words :]
+            assert [d["at"] for d in mine] == list(range(time.start + 1, time.start + 1 + len(mine)))
+            assert [d["weight"] for d in mine] == list(range(inst.weight, inst.weight + len(mine)))
+            assert [(d["word"], d["first"], d["last"]) for d in mine] == [
+                (w, int(w == 0), int(w == inst.words - 1)) for _ in range(inst.count) for w in range(inst.words)
+            ]
+            assert {d["half"] for d in mine} == {inst.x_src}
+            last_words = [d["at"] for d in mine if d["last"]]
+        own, elems = elems[: inst.count], elems[inst.count :]
+        if inst.source == Source.DOT:
+            delay = dot_latency(geometry.lanes, geometry.chain)
+            assert [e["at"] for e in own] == [t + delay for t in last_words]
+        start = {n: getattr(inst, n) + base * getattr(inst, "rel_" + n) for n in "abcd"}
+        if inst.source == Source.EMBED:
+            start["a"] = token << inst.stride
+        for i, e in enumerate(own):
+            assert (e["slot"], e["last"]) == (i, int(i == inst.count - 1))
+            assert all(e[n] & bank == (start[n] + i) & bank for n in "abcd")
+            assert all(e[n] == int(getattr(inst, n)) for n in ELEMENT_FIELDS)
+    assert not dots and not elems
+
+
+@pytest.mark.parametrize(("field", "text"), [("dot_delay", "at least 3"), ("drain", "at least 1")])
+def test_bad_parameters(field: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        Sequencer(PRESETS["tiny"], **{"dot_delay": 9, "drain": 9, field: 0})  # type: ignore[arg-type]
