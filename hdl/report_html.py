@@ -20,6 +20,7 @@ body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 sys
 main { max-width: 980px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 0 0 10px; }
 p { margin: 0 0 12px; } .muted, figcaption { color: var(--muted); font-size: 13px; }
+figcaption { margin-top: 6px; }
 code { font: 13px/1.5 ui-monospace, monospace; overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 18px 20px;
   margin-top: 18px; }
@@ -31,9 +32,10 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
 .wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 5px 12px 5px 0; border-bottom: 1px solid var(--line);
   vertical-align: top; }
-th { color: var(--muted); font-weight: 500; }
+th { color: var(--muted); font-weight: 500; } td:first-child { white-space: nowrap; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-figure { margin: 0; } svg { display: block; width: 100%; height: auto; }
+details { margin-top: 10px; } summary { cursor: pointer; color: var(--muted); font-size: 14px; }
+figure { margin: 0 0 12px; } svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--muted); font: 12px system-ui, sans-serif; } svg text.ink { fill: var(--ink); }
 svg .grid { stroke: var(--line); } svg .track { fill: var(--track); } svg .fill-a { fill: var(--a); }
 svg .line-a { stroke: var(--a); } svg .line-b { stroke: var(--b); } svg .key-a { fill: var(--a); }
@@ -163,6 +165,11 @@ def line_chart(series: Sequence[Series], x_label: str, y_label: str, caption: st
 def section(title: str, *parts: str) -> str:
     """A card with a heading; ``parts`` are HTML made by this module or :func:`text`."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def details(title: str, body: str) -> str:
+    """Something folded away; ``body`` is HTML made by this module."""
+    return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 
 def text(words: str, muted: bool = False) -> str:

@@ -1,0 +1,94 @@
+"""The report and the README's board table are made from what is committed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ternac import manifest, zoo
+from ternac.errors import DoesNotFit
+from ternac.hdl import board_table, report
+from ternac.hdl.boards import board
+from ternac.hdl.estimate import estimate
+from ternac.program import save
+from ternac.random_program import random_program
+
+MANIFEST = {
+    "bitstream": "ulx3s-85f.bit", "sha256": "5a" * 32, "clock_mhz": 50.0, "fmax_mhz": 62.5, "comb": 40123,
+    "ff": 30456, "bram": 171, "dsp": 0, "multiplier_cells": 0, "seconds": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A random program that fits the ULX3S, with a loss curve beside it."""
+    folder = tmp_path / "zoo" / "mine"
+    folder.mkdir(parents=True)
+    save(random_program(np.random.default_rng(1), d=24, m=48, layers=2, vocab=48), folder / zoo.PROGRAM)
+    (folder / "curve.csv").write_text("step,train_nats,val_nats\n0,5.5,5.5\n10,2.5,\n20,2.25,2.125\n")
+    return folder / zoo.PROGRAM
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A committed manifest for the ULX3S only."""
+    folder = tmp_path / "bitstreams" / "ulx3s-85f" / "ulx3s-85f"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+    monkeypatch.setattr(manifest, "BITSTREAMS", tmp_path / "bitstreams")
+
+
+@pytest.mark.usefixtures("shipped")
+def test_report_shows_the_numbers_of_manifest_program_and_curve(model: Path) -> None:
+    page = report.render(str(model), board("ulx3s-85f"))
+    data = estimate(str(model), board("ulx3s-85f"))
+    for text in (
+        "40,123 of 83,640", "171 of 208", "62.50 MHz", "4.00 ns", "5a5a", "2.1250", "validation 2.125",
+        f"{data['cycles_per_token']:,}", f"{data['tokens_per_second']:,.0f}", "routed clock of 50 MHz",
+    ):  # fmt: skip
+        assert text in page
+    assert "http" not in page
+
+
+def test_report_without_build_and_curve_says_so(model: Path) -> None:
+    (model.parent / "curve.csv").unlink()
+    page = report.render(str(model), board("icebreaker"))
+    assert "No curve.csv lies beside this program" in page
+
+
+def test_report_of_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    big = tmp_path / "big.safetensors"
+    save(random_program(np.random.default_rng(1), d=192, m=384, layers=3, vocab=256), big)
+    with pytest.raises(DoesNotFit):
+        report.render(str(big), board("icebreaker"))
+
+
+def test_cycles_are_summed_over_layers() -> None:
+    names = [("r.e", 1), ("0.f", 2), ("0.n1.stat", 3), ("1.f", 4), ("n.stat", 5), ("1.n1.stat", 6)]
+    passes = [{"op": name, "cycles": cycles} for name, cycles in names]
+    assert report.cycles_by_role(passes) == [("r.e", 1), ("f", 6), ("n1.stat", 9), ("n.stat", 5)]
+
+
+@pytest.mark.usefixtures("shipped")
+def test_board_table_takes_the_largest_model_that_fits(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "ZOO", model.parents[1])
+    rows = {target: board_table.row(board(target)) for target in ("ulx3s-85f", "icebreaker")}
+    assert rows["ulx3s-85f"][2:8] == ["40,123", "30,456", "171 bram", "0", "50", "62.5"]
+    assert rows["ulx3s-85f"][-1] == "cycle-exact simulation x routed clock"
+    assert rows["icebreaker"][2:4] == ["-", "-"]
+    assert rows["icebreaker"][-1].endswith("estimated")
+    assert all(len(row) == len(board_table.COLUMNS) for row in rows.values())
+
+
+def test_readme_table_is_up_to_date() -> None:
+    """``python -m ternac.hdl.board_table --write`` would change nothing."""
+    text = board_table.README.read_text()
+    assert board_table.replaced(text) == text
+
+
+def test_readme_without_markers_is_an_error() -> None:
+    with pytest.raises(ValueError, match="exactly once"):
+        board_table.replaced("no table here")
