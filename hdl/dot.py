@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, signed
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ternac.hdl.carry import ADD, GATED, KEEP, add_ecp5
 from ternac.hdl.tech import Technology
 
 __all__ = ["DotControl", "DotUnit", "dot_latency"]
 
 
+def _check_shape(lanes: int, chain: int) -> None:
+    if chain < 1:
+        raise ValueError(f"chain must be at least 1, not {chain}")
+    if lanes < 1 or lanes % chain:
+        raise ValueError(f"lanes must be a positive multiple of chain {chain}, not {lanes}")
+
+
 def dot_latency(lanes: int, chain: int) -> int:
     """Cycles from the stage-0 inputs of a row's last word to its sum: chain + tree levels + 1."""
+    _check_shape(lanes, chain)
     return chain + (lanes // chain - 1).bit_length() + 1
+
+
+def _bits(terms: int) -> int:
+    """Width of a sum of ``terms`` numbers in -128..127."""
+    return 8 + (terms - 1).bit_length()
 
 
 class DotUnit(wiring.Component):
@@ -26,14 +43,19 @@ class DotUnit(wiring.Component):
     The true product sum is ``acc`` + the number of -1 weights of the row.
 
     ``acc`` (``acc_bits`` wide, signed, enough for ``k_max`` lanes in total) follows the word's stage 0 by
-    ``LATENCY = chain + ceil(log2(chains)) + 1`` cycles and holds until the next word. ``acc_en`` and
+    ``latency = chain + ceil(log2(chains)) + 1`` cycles and holds until the next word. ``acc_en`` and
     ``acc_first`` come from one ``DotControl`` that all columns share.
+
+    The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/carry.py``).
     """
 
     def __init__(self, lanes: int, chain: int, k_max: int, *, tech: Technology = Technology.PORTABLE) -> None:
+        _check_shape(lanes, chain)
+        if k_max < lanes:
+            raise ValueError(f"k_max {k_max} is less than lanes {lanes}")
         self.lanes, self.chain, self.k_max, self.tech = lanes, chain, k_max, tech
         self.chains = lanes // chain
-        self.acc_bits = 8 + (k_max - 1).bit_length()
+        self.acc_bits = _bits(k_max)
         super().__init__({
             "x": In(data.ArrayLayout(signed(8), self.chains)).array(chain),
             "nz": In(self.chains).array(chain),
@@ -48,8 +70,59 @@ class DotUnit(wiring.Component):
         """Cycles from stage-0 inputs to ``acc``."""
         return dot_latency(self.lanes, self.chain)
 
-    def elaborate(self, platform: object) -> Module:
-        raise NotImplementedError
+    def model(self, x: Sequence[Sequence[int]], weights: Sequence[Sequence[int]]) -> int:
+        """``acc`` of one row: words of ``lanes`` activations and of ``lanes`` trits (-1, 0, 1)."""
+        total = 0
+        for values, trits in zip(x, weights, strict=True):
+            for value, trit in zip(values, trits, strict=True):
+                total += (value, 0, ~value)[1 - trit]
+        return total
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        sums: list[Value] = [self._chain(m, q) for q in range(self.chains)]
+        terms, level = self.chain, 0
+        while len(sums) > 1:
+            terms *= 2
+            above: list[Value] = []
+            for i in range(0, len(sums), 2):
+                below = sums[i:i + 2]
+                name = f"tree{level}_{i // 2}"
+                width = min(_bits(terms), _bits(self.lanes))
+                total = Signal(signed(width if len(below) == 2 else len(below[0])), name=name)
+                m.d.sync += total.eq(self._add(m, name, width, *below) if len(below) == 2 else below[0])
+                above.append(total)
+            sums, level = above, level + 1
+        with m.If(self.acc_en):
+            m.d.sync += self.acc.eq(self._accumulate(m, sums[0]))
+        return m
+
+    def _chain(self, m: Module, q: int) -> Value:
+        partial = Signal(signed(8), name=f"partial{q}_0")
+        m.d.sync += partial.eq(self._gate(0, q))
+        for j in range(1, self.chain):
+            width = _bits(j + 1)
+            total: Value = partial + self._gate(j, q)
+            if self.tech is Technology.ECP5:
+                weight = self.nz[j][q], self.neg[j][q]
+                total = add_ecp5(m, f"lane{q}_{j}", width, GATED, partial, self.x[j][q], *weight)
+            partial = Signal(signed(width), name=f"partial{q}_{j}")
+            m.d.sync += partial.eq(total)
+        return partial
+
+    def _gate(self, j: int, q: int) -> Value:
+        flipped = (self.x[j][q] ^ self.neg[j][q].replicate(8))[:8].as_signed()
+        return Mux(self.nz[j][q], flipped, 0)
+
+    def _add(self, m: Module, name: str, width: int, a: Value, b: Value) -> Value:
+        if self.tech is Technology.ECP5:
+            return add_ecp5(m, f"{name}_add", width, ADD, a, b)
+        return a + b
+
+    def _accumulate(self, m: Module, word: Value) -> Value:
+        if self.tech is Technology.ECP5:
+            return add_ecp5(m, "acc_add", self.acc_bits, KEEP, word, self.acc, ~self.acc_first)
+        return word + Mux(self.acc_first, Const(0, signed(self.acc_bits)), self.acc)
 
 
 class DotControl(wiring.Component):
@@ -62,6 +135,7 @@ class DotControl(wiring.Component):
 
     def __init__(self, lanes: int, chain: int) -> None:
         self.lanes, self.chain = lanes, chain
+        self.latency = dot_latency(lanes, chain)
         super().__init__({
             "en": In(1),
             "first": In(1),
@@ -71,5 +145,13 @@ class DotControl(wiring.Component):
             "valid": Out(1),
         })
 
-    def elaborate(self, platform: object) -> Module:
-        raise NotImplementedError
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        en, first, last = self.en, self.first, self.last
+        for cycle in range(1, self.latency):
+            later = [Signal(name=f"{name}_{cycle}") for name in ("en", "first", "last")]
+            m.d.sync += [signal.eq(source) for signal, source in zip(later, (en, first, last), strict=True)]
+            en, first, last = later
+        m.d.comb += [self.acc_en.eq(en), self.acc_first.eq(first)]
+        m.d.sync += self.valid.eq(en & last)
+        return m

@@ -1,87 +1,35 @@
-"""One column's pipeline from accumulator to result, and the control that all columns share."""
+"""One column's pipeline from accumulator to result."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, signed
-from amaranth.lib import enum, wiring
+from collections.abc import Sequence
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ternac.hdl.epilogue_control import (
+    B_OFFSET,
+    C_OFFSET,
+    SQUARE_OFFSET,
+    Y_OFFSET,
+    AddSelect,
+    EpilogueControl,
+    EpilogueRecord,
+    EpilogueStages,
+    MulSelect,
+    check_tables,
+)
+from ternac.hdl.memory import BlockRam
+from ternac.hdl.multiply import ShiftAddMultiplier
+from ternac.hdl.requant import Requant
 from ternac.hdl.tech import Technology
 
 __all__ = [
-    "AddSelect", "B_OFFSET", "C_OFFSET", "Epilogue", "EpilogueControl", "EpilogueStages", "MulSelect",
-    "SQUARE_OFFSET", "Y_OFFSET",
+    "B_OFFSET", "C_OFFSET", "SQUARE_OFFSET", "Y_OFFSET", "AddSelect", "Epilogue", "EpilogueControl",
+    "EpilogueRecord", "EpilogueStages", "MulSelect",
 ]
-
-#: Cycle in which each operand is presented and each result appears; v0 and the control record are at cycle 0.
-C_OFFSET = 4
-B_OFFSET = 5
-SQUARE_OFFSET = 10
-Y_OFFSET = 13
-
-
-class MulSelect(enum.Enum, shape=2):
-    """The second factor: the record's ``const`` (1, or the norm's mantissa), ``c``, or v1 (square)."""
-
-    CONST = 0
-    C = 1
-    SQUARE = 2
-
-
-class AddSelect(enum.Enum, shape=2):
-    """What is added before the last saturation."""
-
-    ZERO = 0
-    V2 = 1
-    B = 2
-
-
-class EpilogueStages(wiring.Signature):
-    """Control signals from ``EpilogueControl`` (Out) to the columns; each already in its own cycle."""
-
-    def __init__(self, tables: int) -> None:
-        self.tables = tables
-        super().__init__({
-            "coarse1": Out(2), "fine1": Out(3), "narrow1": Out(1),
-            "table_sel": Out(range(max(tables, 2))), "table_en": Out(1),
-            "sub": Out(1), "mul": Out(MulSelect), "const": Out(signed(9)), "add": Out(AddSelect),
-            "coarse2": Out(2), "fine2": Out(3), "narrow2": Out(1),
-            "square_en": Out(1), "square_first": Out(1), "square_last": Out(1),
-        })
-
-
-class EpilogueControl(wiring.Component):
-    """Delay line of the control record; one for all columns.
-
-    The record comes with v0 (cycle 0); ``valid`` low makes it a bubble. Records of different kinds may
-    follow each other in any order, one per cycle.
-
-        shift1   5  first right shift             narrow1  1  v1 saturates to 8 bits (else 16)
-        table_en 1  v2 = TABLE[table_sel][v1]     sub      1  u = B - v2 (else v2)
-        mul         second factor                 const    9  signed, the factor when mul = CONST
-        shift2   5  second right shift            narrow2  1  y saturates to 8 bits (else 16)
-        add         addend                        first, last  delimit a run of mul = SQUARE
-
-    ``y_valid``: the columns' ``y`` belongs to a valid record that is no SQUARE (cycle ``Y_OFFSET``).
-    ``square_done``: pulse in which the columns' ``square_sum`` is complete (cycle ``SQUARE_OFFSET`` of the
-    record with ``last``); the sum then holds until the next ``first``.
-    """
-
-    def __init__(self, tables: int) -> None:
-        self.tables = tables
-        super().__init__({
-            "valid": In(1),
-            "shift1": In(5), "narrow1": In(1),
-            "table_en": In(1), "table_sel": In(range(max(tables, 2))),
-            "sub": In(1), "mul": In(MulSelect), "const": In(signed(9)), "add": In(AddSelect),
-            "shift2": In(5), "narrow2": In(1),
-            "first": In(1), "last": In(1),
-            "stages": Out(EpilogueStages(tables)),
-            "y_valid": Out(1), "square_done": Out(1),
-        })
-
-    def elaborate(self, platform: object) -> Module:
-        raise NotImplementedError
 
 
 class Epilogue(wiring.Component):
@@ -90,20 +38,27 @@ class Epilogue(wiring.Component):
         v1 = sat8|sat16(rshift_round(v0, shift1))             v0 at cycle 0
         v2 = TABLE[table_sel][v1 + 128] if table_en else v1   (table_en needs narrow1)
         u  = b - v2 if sub else v2                            b at cycle B_OFFSET, 17 bit
-        w  = const | c | v1                                   c at cycle C_OFFSET, 9 bit signed; SQUARE needs narrow1
+        w  = const | c | v1                                   c at cycle C_OFFSET, 9 bit; SQUARE: narrow1
         y  = sat8|sat16(rshift_round(u * w, shift2) + (0 | v2 | b))     y at cycle Y_OFFSET
 
-    ``square_sum`` (``square_bits``, unsigned) sums u * w of the SQUARE records from ``first`` to ``last``; the
-    last one is left out where ``drop_last`` is high (a column that the vector's last slot does not reach).
-    ``drop_last`` is held static while a SQUARE run is in flight.
+    ``square_sum`` (``square_bits``, unsigned) sums the low 15 bits of u * w of the SQUARE records from
+    ``first`` to ``last``, complete at cycle SQUARE_OFFSET of the last; the last one is left out where
+    ``drop_last`` is high (a column that the vector's last slot does not reach). ``drop_last`` is held while a
+    SQUARE run is in flight.
 
-    The table memory (tables * 256 words of 16 bits) is inside; its write port is ``table_wr_*``.
+    The table memory (tables * 256 words of 16 bits, entry of code v1 at ``table * 256 + v1 + 128``) is inside;
+    its write port is ``table_wr_*``. ``table_ram`` is its ``BlockRam``, whose block number is ``column``.
     """
 
     LATENCY = Y_OFFSET
 
-    def __init__(self, tables: int, *, square_bits: int = 32, tech: Technology = Technology.PORTABLE) -> None:
+    def __init__(self, tables: int, *, square_bits: int = 32, column: int = 0,
+                 tech: Technology = Technology.PORTABLE, table_init: Sequence[int] = ()) -> None:
+        check_tables(tables)
+        if not 15 <= square_bits <= 32:
+            raise ValueError(f"square_bits must be 15..32, not {square_bits}")
         self.tables, self.square_bits, self.tech = tables, square_bits, tech
+        self.table_ram = BlockRam(16, tables * 256, tech=tech, memory="table", block=column, init=table_init)
         super().__init__({
             "v0": In(signed(20)),
             "b": In(signed(16)),
@@ -117,5 +72,87 @@ class Epilogue(wiring.Component):
             "square_sum": Out(square_bits),
         })
 
-    def elaborate(self, platform: object) -> Module:
-        raise NotImplementedError
+    def model(self, record: EpilogueRecord, v0: int, b: int, c: int, table: Sequence[int]) -> tuple[int, int]:
+        """``(y, u * w)`` of one element; ``table`` holds the signed entries of all tables."""
+        def requant(x: int, shift: int, narrow: bool, addend: int = 0) -> int:
+            low, high = (-128, 127) if narrow else (-32768, 32767)
+            return max(low, min(high, (x + (1 << shift >> 1) >> shift) + addend))
+
+        v1 = requant(v0, record.shift1, record.narrow1)
+        v2 = table[record.table_sel * 256 + v1 + 128] if record.table_en else v1
+        u = b - v2 if record.sub else v2
+        w = {MulSelect.CONST: record.const, MulSelect.C: c, MulSelect.SQUARE: v1}[record.mul]
+        addend = {AddSelect.ZERO: 0, AddSelect.V2: v2, AddSelect.B: b}[record.add]
+        return requant(u * w, record.shift2, record.narrow2, addend), u * w
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        s = self.stages
+        m.submodules.requant1 = requant1 = Requant(20)
+        m.submodules.table = table = self.table_ram
+        m.submodules.multiply = multiply = ShiftAddMultiplier(17, 9)
+        m.submodules.requant2 = requant2 = Requant(26, addend=True)
+
+        # Cycles 0 to 4: v0 to v1. The table is addressed from the value that becomes v1.
+        m.d.comb += [
+            requant1.x.eq(self.v0),
+            requant1.coarse.eq(s.coarse1),
+            requant1.fine.eq(s.fine1),
+            requant1.narrow.eq(s.narrow1),
+            table.rd_addr.eq(Cat(requant1.early[:7], ~requant1.early[7], s.table_sel)),
+            table.wr_en.eq(self.table_wr_en),
+            table.wr_addr.eq(self.table_wr_addr),
+            table.wr_data.eq(self.table_wr_data),
+        ]
+
+        # Cycle 4: the second factor, which the multiplier wants a cycle before the first.
+        w = Signal(signed(9))
+        v1 = Signal(signed(16))
+        with m.Switch(s.mul):
+            with m.Case(MulSelect.CONST):
+                m.d.sync += w.eq(s.const)
+            with m.Case(MulSelect.C):
+                m.d.sync += w.eq(self.c)
+            with m.Default():
+                m.d.sync += w.eq(requant1.y)
+        m.d.sync += v1.eq(requant1.y)
+
+        # Cycle 5: v2, the first factor, the addend.
+        v2 = Signal(signed(16))
+        u = Signal(signed(17))
+        addend = Signal(signed(16))
+        m.d.comb += v2.eq(Mux(s.table_en, table.rd_data.as_signed(), v1))
+        minuend = Mux(s.sub, self.b, 0).as_signed()
+        subtrahend = (v2 ^ s.sub.replicate(16))[:16]
+        total = Cat(Const(1, 1), minuend).as_signed() + Cat(s.sub, subtrahend).as_signed()
+        m.d.sync += u.eq(total >> 1)
+        with m.Switch(s.add):
+            with m.Case(AddSelect.V2):
+                m.d.sync += addend.eq(v2)
+            with m.Case(AddSelect.B):
+                m.d.sync += addend.eq(self.b)
+            with m.Default():
+                m.d.sync += addend.eq(0)
+
+        # Cycles 6 to 9: the product.
+        m.d.comb += [multiply.a.eq(u), multiply.b.eq(w)]
+        later: Value = addend
+        for cycle in range(B_OFFSET + 2, Y_OFFSET - 1):
+            delayed = Signal(signed(16), name=f"addend_{cycle}")
+            m.d.sync += delayed.eq(later)
+            later = delayed
+
+        # Cycles 9 to 13: shift, add, saturate.
+        m.d.comb += [
+            requant2.x.eq(multiply.p),
+            requant2.coarse.eq(s.coarse2),
+            requant2.fine.eq(s.fine2),
+            requant2.addend.eq(later),
+            requant2.narrow.eq(s.narrow2),
+            self.y.eq(requant2.y),
+        ]
+
+        square = Mux(s.square_last & self.drop_last, 0, multiply.p[:15])
+        with m.If(s.square_en):
+            m.d.sync += self.square_sum.eq(Mux(s.square_first, 0, self.square_sum) + square)
+        return m

@@ -1,0 +1,102 @@
+"""Right shift with rounding, optional addend, saturation to 8 or 16 bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["Requant"]
+
+
+class Requant(wiring.Component):
+    """``y = sat8|sat16(rshift_round(x, shift) + addend)``, one element per cycle, LATENCY = 4.
+
+    Inputs come in the cycle in which they are used, so that one control line can serve many columns:
+
+        cycle 0  x (``in_bits``, signed), coarse = shift >> 3
+        cycle 1  fine = shift & 7
+        cycle 2  addend (16 bit signed; only with ``addend=True``)
+        cycle 3  narrow: saturate to 8 bits, else 16;  ``early`` is combinationally what y will be
+        cycle 4  y
+
+    Formula: ``rshift_round(x, s) = (x + ((1 << s) >> 1)) >> s = (2x >> s >> 1) + (2x >> s & 1)``, 0 <= s <= 31.
+    The shifter keeps one bit below the point for the rounding and, from stage to stage, only as many bits
+    above as can still come into range; what is cut sets an overflow flag.
+    """
+
+    LATENCY = 4
+
+    def __init__(self, in_bits: int, *, addend: bool = False) -> None:
+        if not 2 <= in_bits <= 32:
+            raise ValueError(f"in_bits must be 2..32, not {in_bits}")
+        self.in_bits, self.has_addend = in_bits, addend
+        super().__init__({
+            "x": In(signed(in_bits)),
+            "coarse": In(2),
+            "fine": In(3),
+            "addend": In(signed(16)),
+            "narrow": In(1),
+            "early": Out(signed(16)),
+            "y": Out(signed(16)),
+        })
+
+    def model(self, x: int, shift: int, narrow: bool, addend: int = 0) -> int:
+        """``y`` of one element."""
+        low, high = (-128, 127) if narrow else (-32768, 32767)
+        value = (x + (1 << shift >> 1) >> shift) + (addend if self.has_addend else 0)
+        return max(low, min(high, value))
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        # With an addend 17 bits are kept: what lies beyond them no 16-bit addend brings back into range.
+        keep = 18 if self.has_addend else 17
+
+        x2 = Signal(signed(self.in_bits + 1))
+        m.d.comb += x2.eq(self.x << 1)
+        rough = Signal(signed(self.in_bits + 1))
+        sign1 = self.x[-1]
+        by16 = Mux(self.coarse[1], x2 >> 16, x2)
+        m.d.sync += rough.eq(Mux(self.coarse[0], by16 >> 8, by16))
+        sign1 = rough[-1]
+
+        value, over = rough, Const(0)
+        for bit in (2, 1, 0):
+            step = 1 << bit
+            wide = keep + 2 * step - 1
+            value, over = self._narrow(value, wide, over)
+            value = Mux(self.fine[bit], value >> step, value)
+        value, over = self._narrow(value, keep, over)
+        fine, over2, sign2 = Signal(signed(keep)), Signal(), Signal()
+        m.d.sync += [fine.eq(value), over2.eq(over), sign2.eq(sign1)]
+
+        total = Signal(signed(keep))
+        over3, sign3 = Signal(), Signal()
+        addend = self.addend if self.has_addend else Const(0, signed(2))
+        # fine[0] is the carry in: the bit below the point rounds.
+        rounded = Cat(Const(1, 1), fine[1:]).as_signed() + Cat(fine[0], addend).as_signed()
+        m.d.sync += [total.eq(rounded >> 1), over3.eq(over2), sign3.eq(sign2)]
+
+        def differ(low: int) -> Value:
+            bits = total[low:]
+            return bits.any() & ~bits.all()
+
+        negative = Mux(over3, sign3, total[-1])
+        beyond = over3 | Mux(self.narrow, differ(7), differ(15))
+        m.d.comb += self.early.eq(Cat(
+            Mux(beyond, (~negative).replicate(7), total[:7]),
+            Mux(self.narrow | beyond, Mux(self.narrow, negative, ~negative).replicate(8), total[7:15]),
+            negative,
+        ))
+        m.d.sync += self.y.eq(self.early)
+        return m
+
+    @staticmethod
+    def _narrow(value: Value, width: int, over: Value) -> tuple[Value, Value]:
+        """``value`` in ``width`` bits, and ``over`` or whether that loses anything."""
+        if len(value) <= width:
+            return value, over
+        top = value[width - 1:]
+        return value[:width].as_signed(), over | (top.any() & ~top.all())
