@@ -73,7 +73,7 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
         PassTime(name, s, e - s, i.count * i.words if i.op == Opcode.VEC and i.source == Source.DOT else 0)
         for name, i, s, e in zip(image.names, image.instructions, starts, ends, strict=True)
     )
-    return Schedule(passes, starts[-1] + (sampling_cycles(g, image.logits.length, greedy, top_k) if emit else 0))
+    return Schedule(passes, starts[-1] + 1 + (sampling_cycles(g, image.logits.length, greedy, top_k) if emit else 0))
 
 
 def sampling_cycles(geometry: Geometry, vocab: int, greedy: bool, top_k: int) -> int:

@@ -226,7 +226,8 @@ class Sequencer(wiring.Component):
         with m.If(self.norm_done):
             m.d.sync += norm_run.eq(0)
 
-        # start of the fetched instruction
+        # start of the fetched instruction; HALT ends one cycle after the last result is written
+        m.d.sync += self.done.eq(0)
         is_vec = nxt["op"] == Opcode.VEC
         with m.If(have & ~started):
             # rows would overtake a bank pass that is still issuing, hence ~active | from_dot
@@ -246,8 +247,7 @@ class Sequencer(wiring.Component):
             with m.If(is_vec & ~is_dot & empty):
                 m.d.comb += take.eq(1)
             with m.If(~is_vec & empty):
-                m.d.comb += self.done.eq(1)
-                m.d.sync += [self.busy.eq(0), have.eq(0)]
+                m.d.sync += [self.done.eq(1), self.busy.eq(0), have.eq(0)]
         with m.If(started & (~active | finishing)):
             m.d.comb += take.eq(1)
         with m.If(take):
