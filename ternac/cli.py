@@ -62,6 +62,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    # Products here are too small for BLAS threads to pay, and on a busy machine they cost a lot.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     say = Say(as_json)

@@ -83,7 +83,11 @@ def infer(program: Program) -> dict[str, Value]:
     for name in program.states:
         if name not in touched:
             raise IllegalProgram(f"state {name}: no op loads or stores it")
-    logits = values.get(program.logits)
+    roles = program.roles()
+    for name in program.consts:
+        if name not in roles:
+            raise IllegalProgram(f"constant {name}: no op uses it")
+    logits = values.get(program.logits) if isinstance(program.logits, str) else None
     if logits is None:
         raise IllegalProgram(f"logits: no op defines {program.logits!r}")
     if (logits.dtype, logits.length) != ("i16", program.vocab):
@@ -109,14 +113,15 @@ def _check_frame(program: Program) -> None:
         ("vocab", program.vocab, 1, MAX_DIM),
         ("logit_scale_bits", program.logit_scale_bits, 0, MAX_SHIFT),
         ("number of ops", len(program.ops), 1, MAX_OPS),
-        ("number of constants", len(program.consts), 1, MAX_CONSTS),
+        ("number of constants", len(program.consts), 0, MAX_CONSTS),
         ("number of states", len(program.states), 0, MAX_STATES),
         *((f"length of state {name}", length, 1, MAX_DIM) for name, length in program.states.items()),
-        ("number of state words", program.state_words, 0, MAX_STATE_WORDS),
     )
     for what, value, low, high in limits:
         if type(value) is not int or not low <= value <= high:
-            raise IllegalProgram(f"{what} is {value}, outside {low}..{high}")
+            raise IllegalProgram(f"{what} is {value!r}, outside {low}..{high}")
+    if program.state_words > MAX_STATE_WORDS:
+        raise IllegalProgram(f"{program.state_words} words of state, limit {MAX_STATE_WORDS}")
     for name in program.states:
         if name in program.consts:
             raise IllegalProgram(f"state {name}: its name is already taken")
@@ -146,7 +151,7 @@ def _check_consts(program: Program) -> None:
     trits = 0
     for name, array in program.consts.items():
         if name not in roles:
-            raise IllegalProgram(f"constant {name}: no op uses it")
+            continue  # refused when all ops have been looked at
         role, wanted = roles[name], np.dtype(ROLE_DTYPE[roles[name]])
         if array.dtype != wanted:
             raise IllegalProgram(f"constant {name}: dtype {array.dtype}, {role} needs {wanted}")

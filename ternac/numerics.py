@@ -27,19 +27,19 @@ MAX_DIM = 65535  # longest vector, and most rows or columns of a matrix
 def rshift_round(x: Any, s: Any) -> Any:
     """``(x + ((1 << s) >> 1)) >> s``: divide by ``2**s`` and round half up (towards plus infinity).
 
-    ``s`` is an int or an array of ints in 0..31; ``|x|`` must stay below ``2**30`` for int32 arrays.
+    ``s`` is 0..31, an int or an int64 array; ``|x|`` must stay below ``2**30`` for int32 arrays.
     """
     return (x + ((1 << s) >> 1)) >> s
 
 
 def sat8(x: Any) -> Any:
     """Clamp to -128..127."""
-    return np.clip(x, I8_MIN, I8_MAX)
+    return np.minimum(np.maximum(x, I8_MIN), I8_MAX)  # several times faster than np.clip on short vectors
 
 
 def sat16(x: Any) -> Any:
     """Clamp to -32768..32767."""
-    return np.clip(x, I16_MIN, I16_MAX)
+    return np.minimum(np.maximum(x, I16_MIN), I16_MAX)
 
 
 def saturate(x: Any, dtype: str) -> Any:
@@ -74,9 +74,9 @@ def norm(x: Any, pre: int, post: int, table: Any) -> IntArray:
     q = sat8(rshift_round(x, pre))
     ss = np.sum(q * q, axis=-1, dtype=np.int64)
     pairs = [norm_exponent(int(v)) for v in ss.reshape(-1)]
-    exponent = np.array([p[0] for p in pairs], np.int32).reshape(ss.shape)[..., None]
+    exponent = np.array([p[0] for p in pairs], np.int64).reshape(ss.shape)[..., None]
     mant = np.asarray(table, np.int32)[np.array([p[1] for p in pairs], np.intp)].reshape(ss.shape)[..., None]
-    out: IntArray = sat8(rshift_round(x * mant, post + exponent))
+    out: IntArray = sat8(rshift_round(x * mant, post + exponent)).astype(np.int32)
     return out
 
 
@@ -120,8 +120,8 @@ def tmatvec(trits: Any, x: Any) -> IntArray:
 
 def requant(x: Any, shift: int, dtype: str, multiplier: int = 1) -> IntArray:
     """REQUANT: ``sat(rshift_round(x * multiplier, shift))`` for acc or i16; the product has 64 bits."""
-    wide = np.asarray(x, np.int64) * multiplier
-    out: IntArray = saturate(rshift_round(wide, shift), dtype).astype(np.int32)
+    wide = np.asarray(x, np.int32) if multiplier == 1 else np.asarray(x, np.int64) * multiplier
+    out: IntArray = saturate(rshift_round(wide, shift), dtype).astype(np.int32, copy=False)
     return out
 
 

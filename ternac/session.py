@@ -136,7 +136,7 @@ class Session:
         return Snapshot(self._open_state()[0], self.rng, self.pending, self.fed).to_bytes(self.program)
 
     def restore(self, data: bytes) -> None:
-        """Become the session of ``data``; SnapshotError, and no change, if it is damaged or of another program."""
+        """Become the session of ``data``; SnapshotError and no change if damaged or of another program."""
         state = self._open_state()
         found = Snapshot.from_bytes(data, self.program)
         state[0] = found.state
