@@ -43,7 +43,8 @@ class LinkController(wiring.Component):
     ``word_bytes``: bytes of a word of each memory, in the order of Mem. ValueError when one does not fit.
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
-    ``idle`` Out(1): nothing will happen before the next received byte; ``fault`` Out(1): pulse, a frame was
+    ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
+    committed; ``fault`` Out(1): pulse, a frame was
     dropped or refused.
 
     One RAM of 1024 x 8, submodule ``ram``, with ``ram_init`` at power-up, holds everything wider than a few
@@ -75,6 +76,7 @@ class LinkController(wiring.Component):
                 "tx": Out(ByteStream),
                 "engine": Out(EngineSignature),
                 "idle": Out(1),
+                "loaded": Out(1),
                 "fault": Out(1),
             }
         )
@@ -91,7 +93,8 @@ class LinkController(wiring.Component):
         engine, item, send = self.engine, decoder.o, encoder.i
 
         # Pointers into the RAM. `byte` is always RAM[pointer]: the port reads the pointer's next value.
-        received, result, pointer, following = Signal(10), Signal(10), Signal(10), Signal(10)
+        received, result, following = Signal(10), Signal(10), Signal(10)
+        pointer = Signal(10, init=PROGRAM_HASH)
         past, at_end, full = Signal(10), Signal(), Signal()
         byte = read.data
         m.d.comb += [
@@ -167,6 +170,13 @@ class LinkController(wiring.Component):
             m.next = "OPEN"
 
         with m.FSM():
+            with m.State("POWER UP"):  # a cycle for the first read, then the bytes of the program hash
+                m.d.sync += same.eq(1)
+                with m.If(same):
+                    m.d.comb += following.eq(pointer + 1)
+                    m.d.sync += [self.loaded.eq(self.loaded | byte.any()), count.eq(count + 1)]
+                with m.If(count == HASH_BYTES - 1):
+                    m.next = "RECEIVE"
             with m.State("RECEIVE"):
                 m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid)]
                 with m.If(item.valid & item.payload.end):
@@ -205,19 +215,21 @@ class LinkController(wiring.Component):
                         with m.Case(Command.WRITE, Command.READ):
                             m.next = "HEAD"
                         with m.Case(Command.RUN):
-                            m.d.comb += following.eq(PROGRAM_HASH)
-                            m.next = "LOADED"
+                            m.next = "HEAD"
+                            with m.If(~self.loaded):
+                                answer(Status.NOT_LOADED)
                         with m.Case(Command.COMMIT):
-                            m.d.sync += result.eq(PROGRAM_HASH)
-                            m.next = "COMMIT"
                             with m.If(past != HEAD_BYTES + HASH_BYTES):
-                                m.d.sync += result.eq(RESULT)
                                 answer(Status.BAD_LENGTH)
+                            with m.Else():
+                                m.d.sync += [result.eq(PROGRAM_HASH), self.loaded.eq(0)]
+                                m.next = "COMMIT"
                         with m.Default():
                             answer(Status.UNKNOWN_COMMAND)
 
             with m.State("COMMIT"):
                 m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                m.d.sync += self.loaded.eq(self.loaded | byte.any())
                 m.next = "COMMIT STORE"
             with m.State("COMMIT STORE"):
                 m.d.comb += store.eq(1)
@@ -226,16 +238,6 @@ class LinkController(wiring.Component):
                     m.d.sync += result.eq(RESULT)
                     answer(Status.OK)
 
-            with m.State(
-                "LOADED"
-            ):  # `same` is 0 here and becomes 1 at a byte of the program hash that is not 0
-                m.d.sync += [same.eq(same | byte.any()), count.eq(count + 1)]
-                m.d.comb += following.eq(pointer + 1)
-                with m.If(count == HASH_BYTES - 1):
-                    m.d.comb += following.eq(HEAD_BYTES)
-                    m.next = "HEAD"
-                    with m.If(~same & ~byte.any()):
-                        answer(Status.NOT_LOADED)
             with m.State("HEAD"):
                 m.d.comb += [shift.eq(1), following.eq(pointer + 1)]
                 m.d.sync += count.eq(count + 1)

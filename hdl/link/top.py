@@ -1,20 +1,29 @@
-"""Engine core and link controller as one component with a byte link."""
+"""Engine core and link controller as one component, with a byte link or a UART."""
 
 from __future__ import annotations
 
-from amaranth import Module
+from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
+from ternac.geometry import Geometry, Mem
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
+from ternac.hdl.link.spiflash import FlashBoot
+from ternac.hdl.link.uart import UartRx, UartTx
+
+
+def word_bytes(geometry: Geometry) -> tuple[int, ...]:
+    """Bytes of a word of each memory, as LinkController takes them."""
+    return tuple(geometry.memory(mem).bytes_per_word for mem in Mem)
 
 
 class LinkedEngine(wiring.Component):
     """An engine core behind its byte link: the simulated board's design, and what boards put behind a UART.
 
-    Parameters: ``core``, a component with the flat ports of ``ENGINE_MEMBERS`` (flipped); ``controller``.
-    Members: ``rx`` In(bytes), ``tx`` Out(bytes), ``idle`` Out(1), ``fault`` Out(1) as in LinkController.
+    Parameters: ``core``, a component with the flat ports of ``ENGINE_MEMBERS``, flipped; ``controller``.
+    TypeError if the core lacks a port.
+    Members: ``rx`` In(bytes), ``tx`` Out(bytes); ``idle``, ``loaded``, ``fault`` Out(1) as in LinkController.
     """
 
     def __init__(self, core: wiring.Component, controller: LinkController) -> None:
@@ -23,7 +32,8 @@ class LinkedEngine(wiring.Component):
                 raise TypeError(f"engine core {type(core).__name__} has no port {name!r}")
         self.core = core
         self.controller = controller
-        super().__init__({"rx": In(ByteStream), "tx": Out(ByteStream), "idle": Out(1), "fault": Out(1)})
+        pins = {name: Out(1) for name in ("idle", "loaded", "fault")}
+        super().__init__({"rx": In(ByteStream), "tx": Out(ByteStream), **pins})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -31,8 +41,64 @@ class LinkedEngine(wiring.Component):
         m.submodules.link = link = self.controller
         connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
-        m.d.comb += [self.idle.eq(link.idle), self.fault.eq(link.fault)]
+        m.d.comb += [self.idle.eq(link.idle), self.loaded.eq(link.loaded), self.fault.eq(link.fault)]
         for name, member in ENGINE_MEMBERS.items():
             inner, outer = getattr(core, name), getattr(link.engine, name)
             m.d.comb += inner.eq(outer) if member.flow == Out else outer.eq(inner)
         return m
+
+
+class UartEngine(wiring.Component):
+    """A linked engine behind a UART; with ``flash_offset`` it first plays what the SPI flash holds.
+
+    While it boots from flash the UART receives nothing and the answers go nowhere.
+
+    Parameters: ``engine``; ``baud``, of its controller's clock; ``flash_offset``, None for a board without.
+    Members: ``rx`` In(1), asynchronous; ``tx`` Out(1); ``loaded`` Out(1): a program is committed;
+    ``busy`` Out(1): a request is being worked on; with ``flash_offset`` also ``flash_cs`` Out(1), 1 =
+    selected, ``flash_clk``, ``flash_copi`` Out(1), ``flash_cipo`` In(1).
+    """
+
+    def __init__(self, engine: LinkedEngine, baud: int, flash_offset: int | None = None) -> None:
+        self.engine = engine
+        clock_hz = engine.controller.identity.clock_hz
+        self.receiver, self.sender = UartRx(clock_hz, baud), UartTx(clock_hz, baud)
+        self.boot = None if flash_offset is None else FlashBoot(clock_hz, flash_offset)
+        pins = {"rx": In(1, init=1), "tx": Out(1, init=1), "loaded": Out(1), "busy": Out(1)}
+        if self.boot is not None:
+            pins |= {"flash_cs": Out(1), "flash_clk": Out(1), "flash_copi": Out(1), "flash_cipo": In(1)}
+        super().__init__(pins)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.engine = engine = self.engine
+        m.submodules.receiver = receiver = self.receiver
+        m.submodules.sender = sender = self.sender
+        m.d.comb += [
+            receiver.rx.eq(self.rx), self.tx.eq(sender.tx),
+            self.loaded.eq(engine.loaded), self.busy.eq(~engine.idle),
+        ]  # fmt: skip
+        if self.boot is None:
+            connect(m, receiver.o, engine.rx)
+            connect(m, engine.tx, sender.i)
+            return m
+        m.submodules.boot = boot = self.boot
+        booted = Signal()
+        with m.If(boot.done & engine.idle):
+            m.d.sync += booted.eq(1)
+        m.d.comb += [
+            self.flash_cs.eq(boot.cs), self.flash_clk.eq(boot.clk), self.flash_copi.eq(boot.copi),
+            boot.cipo.eq(self.flash_cipo), boot.abort.eq(engine.fault),
+        ]  # fmt: skip
+        with m.If(booted):
+            connect_streams(m, receiver.o, engine.rx)
+            connect_streams(m, engine.tx, sender.i)
+        with m.Else():
+            connect_streams(m, boot.o, engine.rx)
+            m.d.comb += engine.tx.ready.eq(1)
+        return m
+
+
+def connect_streams(m: Module, source: wiring.PureInterface, sink: wiring.PureInterface) -> None:
+    """Connect two streams inside a condition, where ``wiring.connect`` cannot be used."""
+    m.d.comb += [sink.valid.eq(source.valid), sink.payload.eq(source.payload), source.ready.eq(sink.ready)]

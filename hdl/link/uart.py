@@ -30,7 +30,7 @@ class UartTx(wiring.Component):
     """Bytes out on a wire: start bit 0, eight data bits from the lowest, stop bit 1.
 
     Parameters: ``clock_hz``, ``baud`` as in :func:`rate_increment`. Members: ``i`` In(stream of bytes),
-    ``tx`` Out(1), 1 at rest. A byte takes ten bit times; bytes follow without a pause.
+    ``tx`` Out(1), 1 at rest. A byte takes ten bit times and up to two cycles.
     """
 
     def __init__(self, clock_hz: int, baud: int) -> None:
@@ -49,7 +49,7 @@ class UartTx(wiring.Component):
         left = Signal(4)
         m.d.comb += self.i.ready.eq(left == 0)
         with m.If(left == 0):
-            m.d.sync += [phase.eq(0), tick.eq(0)]
+            m.d.sync += [phase.eq(self.increment), tick.eq(0)]
             with m.If(self.i.valid):
                 m.d.sync += [self.tx.eq(0), shift.eq(Cat(self.i.payload, 1)), left.eq(10)]
         with m.Else():

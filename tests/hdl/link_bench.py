@@ -11,6 +11,18 @@ from amaranth.sim import Simulator, SimulatorContext
 from ternac import protocol
 
 
+def line_bytes(levels: list[int], bit: float) -> bytes:
+    """An ideal UART receiver: waits for a start bit, samples the middles; ``bit`` in samples."""
+    got, position = bytearray(), 0
+    while 0 in levels[position:]:
+        start = levels.index(0, position)
+        bits = [levels[start + int((n + 0.5) * bit)] for n in range(10)]
+        assert (bits[0], bits[9]) == (0, 1)
+        got.append(sum(level << n for n, level in enumerate(bits[1:9])))
+        position = start + int(9.5 * bit)
+    return bytes(got)
+
+
 class Bench:
     """``send`` queues bytes; ``answer`` waits for a frame (None after ``cycles`` without one)."""
 

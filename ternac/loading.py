@@ -1,0 +1,51 @@
+"""An image as the frames that load it: shared by the driver, the flash image and the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ternac.compile import Image
+from ternac.geometry import Mem
+from ternac.protocol import HASH_BYTES, MAX_WRITE_BYTES, WRITE_HEAD, Command, Frame
+
+
+def program_id(image: Image) -> bytes:
+    """The sixteen bytes under which a board knows the image: the start of the program's hash."""
+    return bytes.fromhex(image.program_hash)[:HASH_BYTES]
+
+
+def write_payload(mem: int, block: int, address: int, words: np.ndarray, bytes_per_word: int) -> bytes:
+    """Payload of one WRITE of unsigned words."""
+    data = np.asarray(words).astype("<u4").reshape(-1, 1).view(np.uint8)[:, :bytes_per_word]
+    return bytes((mem, block)) + address.to_bytes(WRITE_HEAD - 2, "little") + data.tobytes()
+
+
+def load_requests(image: Image, limit: int = MAX_WRITE_BYTES) -> Iterator[tuple[Command, bytes]]:
+    """(command, payload) of every request that loads ``image`` into an engine, in order.
+
+    The first unloads what is there, so that an interrupted load leaves an engine that refuses to run;
+    then come the memories in WRITEs of at most ``limit`` data bytes, then the COMMIT. State is not
+    touched: sessions clear theirs.
+    """
+    yield Command.COMMIT, bytes(HASH_BYTES)
+    for mem, blocks in image.memories.items():
+        size = image.geometry.memory(mem).bytes_per_word
+        step = limit // size
+        for block, words in enumerate(blocks):
+            for address in range(0, len(words), step):
+                part = words[address : address + step]
+                yield Command.WRITE, write_payload(mem, block, address, part, size)
+    yield Command.COMMIT, program_id(image)
+
+
+def flash_image(image: Image) -> bytes:
+    """What ``FlashBoot`` plays: the load as wire bytes, closed by erased bytes that end it."""
+    requests = enumerate(load_requests(image))
+    return (
+        b"".join(Frame(kind, seq & 0xFF, payload).wire() for seq, (kind, payload) in requests) + b"\xff" * 16
+    )
+
+
+assert Mem.BANK == len(Mem) - 1  # the controller takes every number up to the last as a memory
