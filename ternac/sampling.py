@@ -78,9 +78,10 @@ class Sampling:
         if temperature == 0:
             return cls(top_k=top_k)
         ratio = 16 * 2.0**-logit_scale_bits / temperature
-        s = 7 - (math.frexp(ratio)[1] - 1) if ratio <= 255 else 0
-        s = min(max(s, 0), MAX_S)
-        m = math.floor(min(ratio * 2.0**s, 255.0) + 0.5)
+        s = min(max(8 - math.frexp(ratio)[1], 0), MAX_S)
+        m = math.floor(min(ratio * 2.0**s, 256.0) + 0.5)
+        if m == 256 and s > 0:
+            m, s = 128, s - 1
         return cls(False, min(max(m, 1), 255), s, top_k)
 
 

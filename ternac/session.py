@@ -104,8 +104,9 @@ class Session:
     def generate(self, prompt: Iterable[int] = (), count: int = 1) -> Iterator[int]:
         """Feed the pending token and the prompt, then yield ``count`` chosen tokens, each when it is known.
 
-        The last chosen token stays pending.  Without a pending token the prompt must not be empty; an
-        exhausted, abandoned or repeated iterator leaves the session consistent.
+        The last chosen token stays pending; with ``count`` 0 that is the last token of the prompt.  Without
+        a pending token the prompt must not be empty.  An iterator that is abandoned half-way leaves a
+        session that goes on from there.
         """
         tokens = [int(token) for token in prompt]
         if self.pending is not None:
@@ -121,13 +122,13 @@ class Session:
         return self._generate(tokens, count)
 
     def _generate(self, tokens: list[int], count: int) -> Iterator[int]:
-        for token in tokens:
-            logits = self.step(token)
-        for index in range(count):
-            if index:
-                if self.pending is None:
-                    raise UsageError("the session was stepped elsewhere while it was generating")
-                logits = self.step(self.pending)
+        for token in tokens[:-1]:
+            self.step(token)
+        self.pending = tokens[-1]
+        for _ in range(count):
+            if self.pending is None:
+                raise UsageError("the session was stepped elsewhere while it was generating")
+            logits = self.step(self.pending)
             self.pending, self.rng = choose(logits, self.sampling, self.rng)
             yield self.pending
 

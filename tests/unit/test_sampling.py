@@ -1,0 +1,109 @@
+"""Sampling: its definition in plain integers, its edges, and that it draws what it says."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ternac.errors import UsageError
+from ternac.sampling import EXP, GREEDY, Sampling, argmax, choose, seed_state, weights, xorshift32
+
+LOGITS = st.lists(st.integers(-32768, 32767), min_size=1, max_size=60)
+U32 = st.integers(1, (1 << 32) - 1)
+
+
+def plain(logits: list[int], m: int, s: int, top_k: int, rng: int) -> tuple[int, int]:
+    """The page in plain Python."""
+    order = sorted(range(len(logits)), key=lambda i: (-logits[i], i))
+    kept = set(order if top_k == 0 else order[:top_k])
+    top = max(logits)
+    w = [int(EXP[min(255, (top - v) * m >> s)]) if i in kept else 0 for i, v in enumerate(logits)]
+    rng ^= rng << 13 & 0xFFFFFFFF
+    rng ^= rng >> 17
+    rng ^= rng << 5 & 0xFFFFFFFF
+    r = rng * sum(w) >> 32
+    for token, weight in enumerate(w):
+        if r < weight:
+            return token, rng
+        r -= weight
+    raise AssertionError("r is below the total")
+
+
+@given(LOGITS, st.integers(1, 255), st.integers(0, 31), st.integers(0, 70), U32)
+def test_choose_is_the_definition(logits: list[int], m: int, s: int, top_k: int, rng: int) -> None:
+    assert choose(np.array(logits), Sampling(False, m, s, top_k), rng) == plain(logits, m, s, top_k, rng)
+
+
+@given(LOGITS, U32)
+def test_greedy_takes_the_lowest_of_the_largest(logits: list[int], rng: int) -> None:
+    assert choose(np.array(logits), GREEDY, rng) == (logits.index(max(logits)), rng)
+    assert argmax(logits) == logits.index(max(logits))
+    token, after = choose(np.array(logits), Sampling(False, 255, 0, top_k=1), rng)
+    assert (token, after) == (logits.index(max(logits)), xorshift32(rng))
+
+
+def test_exp_table() -> None:
+    assert [round(65535 * math.exp(-c / 16)) for c in range(256)] == EXP.tolist()
+
+
+def test_xorshift32_known_values_and_never_zero() -> None:
+    assert xorshift32(1) == 270369
+    assert xorshift32(270369) == 67634689
+    assert all(xorshift32(1 << bit) for bit in range(32))
+
+
+@given(st.integers(-(1 << 70), 1 << 70))
+def test_seeds_give_states(seed: int) -> None:
+    assert 1 <= seed_state(seed) < 1 << 32
+
+
+def test_nearby_seeds_differ_at_once() -> None:
+    first = [xorshift32(seed_state(seed)) >> 28 for seed in range(64)]
+    assert len(set(first)) > 10
+
+
+def test_top_k_ties_go_to_the_lowest_index() -> None:
+    w = weights(np.array([5, 9, 5, 9, 5]), Sampling(False, 1, 0, top_k=3))
+    assert [bool(v) for v in w] == [True, True, False, True, False]
+    assert weights(np.array([1, 2]), Sampling(False, 1, 0, top_k=9)).all()
+
+
+@pytest.mark.parametrize("bits", [0, 4, 6, 8])
+@pytest.mark.parametrize("temperature", [0.1, 0.7, 1.0, 1.3, 5.0])
+def test_temperature_is_met_within_half_a_step(temperature: float, bits: int) -> None:
+    sampling = Sampling.from_temperature(temperature, bits)
+    want = 16 * 2.0**-bits / temperature
+    assert 128 <= sampling.m <= 255
+    assert abs(sampling.m / 2**sampling.s - want) <= 0.5 / 2**sampling.s
+
+
+def test_temperature_edges() -> None:
+    assert Sampling.from_temperature(0, 5, 3) == Sampling(True, top_k=3)
+    assert Sampling.from_temperature(1e-9, 0) == Sampling(False, 255, 0)
+    assert Sampling.from_temperature(1e30, 5) == Sampling(False, 1, 31)
+    assert Sampling.from_temperature(16 / 255.9, 0) == Sampling(False, 255, 0)
+    assert Sampling.from_temperature(16 / 255.9, 3) == Sampling(False, 128, 2)
+    for bad in (-1.0, math.nan, math.inf):
+        with pytest.raises(UsageError, match="temperature is"):
+            Sampling.from_temperature(bad, 5)
+    for kwargs in ({"m": 0}, {"m": 256}, {"s": 32}, {"top_k": -1}):
+        with pytest.raises(UsageError, match="sampling parameter"):
+            Sampling(False, **kwargs)
+    with pytest.raises(UsageError, match="generator state is 0"):
+        choose(np.array([1]), Sampling(False), 0)
+
+
+def test_frequencies_follow_the_softmax() -> None:
+    """20,000 draws at temperature 1 with logits in units of 2^-4."""
+    logits = np.array([0, 16, 8, -16, 40])
+    sampling, rng = Sampling.from_temperature(1.0, 4), seed_state(5)
+    counts = np.zeros(5)
+    for _ in range(20_000):
+        token, rng = choose(logits, sampling, rng)
+        counts[token] += 1
+    want = np.exp(logits / 16) / np.exp(logits / 16).sum()
+    assert np.abs(counts / 20_000 - want).max() < 0.015
