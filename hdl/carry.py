@@ -1,9 +1,9 @@
 """Adders that fill every lookup table of an ECP5 carry chain.
 
 In a CCU2C each half computes ``f(A, B, C, D) ^ carry`` and passes the carry on where f is 1; where f is 0 the
-new carry is what the table's lowest four entries give for (A, B). With those four entries equal to A, any f of
-the form ``A ^ g(B, C, D)`` makes the half a full adder of A and g: one half per bit for the sum *and* the gate
-in front of it.
+new carry is what the table's lowest four entries give for (A, B). With those four entries equal to A, any f
+of the form ``A ^ g(B, C, D)`` makes the half a full adder of A and g: one half per bit for the sum *and* the
+gate in front of it.
 
 The first half of each chain holds an all-zero table: its carry out is 0 whatever its carry in, so the carry
 input stays unconnected, and place and route inserts no slice of its own to feed a constant in.
@@ -28,7 +28,7 @@ ADD = 0x666A
 def add_ecp5(
     m: Module, name: str, width: int, table: int, a: Value, b: Value, c: Any = None, d: Any = None
 ) -> Signal:
-    """Signed sum of ``width`` bits, combinational; a and b are sign-extended, c and d are one bit (default 1).
+    """Signed sum of ``width`` bits, combinational; a and b are sign-extended, c and d are one bit (1).
 
     ``table`` is one of the constants above; ``name`` starts the names of the cells.
     """
@@ -61,8 +61,8 @@ def add_ecp5(
 def trim_carries(design: dict[str, Any]) -> int:
     """Cut carry wires that do nothing out of a flat netlist in yosys' JSON form, in place; returns how many.
 
-    Yosys ties an open carry input to 0 and names an open carry output; for each of them nextpnr would insert
-    a slice (2 lookup tables) that carries it from or to the fabric. Cut are: carry outputs that no cell and no
+    Yosys ties an open carry input to 0 and names an open carry output; for each nextpnr would insert a
+    slice (2 lookup tables) that carries it from or to the fabric. Cut are: carry outputs that no cell and no
     port reads, and constant carry inputs of cells whose first half is the all-zero table of ``add_ecp5``.
     """
     cut = 0

@@ -46,8 +46,8 @@ class Epilogue(wiring.Component):
     ``drop_last`` is high (a column that the vector's last slot does not reach). ``drop_last`` is held while a
     SQUARE run is in flight.
 
-    The table memory (tables * 256 words of 16 bits, entry of code v1 at ``table * 256 + v1 + 128``) is inside;
-    its write port is ``table_wr_*``. ``table_ram`` is its ``BlockRam``, whose block number is ``column``.
+    The table memory (tables * 256 words of 16 bits, entry of code v1 at ``table * 256 + v1 + 128``) is
+    inside; its write port is ``table_wr_*``. ``table_ram`` is its ``BlockRam``, block number ``column``.
     """
 
     LATENCY = Y_OFFSET

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from typing import Any
 
 from amaranth.hdl import Module, Signal, Value, signed
-from amaranth.lib import enum, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = [
@@ -21,7 +22,7 @@ SQUARE_OFFSET = 10
 Y_OFFSET = 13
 
 
-class MulSelect(enum.Enum, shape=2):
+class MulSelect(enum.Enum):
     """The second factor: the record's ``const`` (1, or the norm's mantissa), ``c``, or v1 (square)."""
 
     CONST = 0
@@ -29,7 +30,7 @@ class MulSelect(enum.Enum, shape=2):
     SQUARE = 2
 
 
-class AddSelect(enum.Enum, shape=2):
+class AddSelect(enum.Enum):
     """What is added before the last saturation."""
 
     ZERO = 0

