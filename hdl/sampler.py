@@ -2,50 +2,79 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Elaboratable, Module, signed
+from collections.abc import Sequence
+
+import numpy as np
+from amaranth.hdl import Array, Cat, Elaboratable, Module, Mux, Signal, ValueLike, signed
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
+from ternac import sampling
+from ternac.hdl.argmax import Argmax
+from ternac.hdl.draw import Draw
+from ternac.hdl.exponential import Exponential
+
 __all__ = ["Sampler"]
+
+_KEY_BITS = 16
+_COUNT = 5  # stages of the search: memory, its register, comparison, population count, sum
+_WEIGH = 4 + Exponential.latency  # stages of a weight: memory, its register, choice, distance, exponential
+
+
+def _population(bits: Sequence[ValueLike]) -> ValueLike:
+    """Number of ones, added as a balanced tree."""
+    if len(bits) == 1:
+        return bits[0]
+    half = len(bits) // 2
+    return _population(bits[:half]) + _population(bits[half:])
 
 
 class Sampler(wiring.Component):
     """Chooses the next token from the logits of one step; docs/numerics.md, section Sampling, is its formula.
 
-    Logits arrive a row at a time: the row of slot t holds elements t * columns .. t * columns + columns - 1. The rows
-    0, 1, .., last_slot come in this order, with any gaps; the row of slot 0 begins a new step. In the last row only the
-    first ``tail`` columns exist (vocab = last_slot * columns + tail). The argmax is found on the way in; ties go to the
-    lowest index.
+    Logits arrive a row at a time: the row of slot t holds elements t * columns .. t * columns + columns - 1.
+    The rows 0, 1, .., last_slot come in this order, with any gaps; the row of slot 0 begins a new step. In
+    the last row only the first ``tail`` columns exist (vocab = last_slot * columns + tail). The argmax is
+    found on the way in.
 
-    ``start`` may come in any cycle after that of the last row (not in the same one). The parameters ``greedy``,
-    ``inv_m``, ``inv_s``, ``top_k``, ``rng_in``, ``last_slot`` and ``tail`` must be stable from the first row (``last_slot``,
-    ``tail``) or from ``start`` (the others) until ``done``. ``done`` is high for one cycle, exactly
-    :meth:`latency` cycles after ``start``; then ``next_token`` and ``rng_out`` are valid until the next ``start``.
-    ``busy`` is high from the cycle after ``start`` to the cycle before ``done``. Rows must not arrive while busy.
+    ``start`` may come in any cycle after that of the last row (not in the same one). ``last_slot`` and
+    ``tail`` must be stable from the first row until ``done``, the other parameters from ``start`` until
+    ``done``. ``done`` is high for one cycle, exactly :meth:`latency` cycles after ``start``; from then until
+    the next ``start``, ``next_token`` and ``rng_out`` are valid. ``busy`` is high in between. While busy,
+    rows must not arrive and ``start`` is ignored.
 
-    greedy = 1: the argmax; rng_out = rng_in.  greedy = 0: one draw, rng_out = xorshift32(rng_in).
+    greedy = 1: the argmax, rng_out = rng_in.  greedy = 0: one draw, rng_out = xorshift32(rng_in), and the
+    logits of the step stay: another ``start`` draws again.
 
     Parameters
     ----------
     columns : logits a row, 1..64.
     slots : rows of the logits memory, 2..65536 // columns.
+    pace : cycles per element in the two weighing passes of a draw: 1, or 4 for the smaller multiplier.
 
     Members
     -------
     row_valid, row_slot(ceil_log2(slots)), row (array of ``columns`` signed(16)) : In.
     last_slot(ceil_log2(slots)), tail(bits_for(columns), 1..columns) : In.
-    start, greedy, inv_m(8), inv_s(5), top_k(16, 0 = off, at most vocab), rng_in(32) : In.
+    start, greedy, inv_m(8, 1..255), inv_s(5), top_k(16, 0 = off), rng_in(32, not 0) : In.
     busy, done, next_token(16), rng_out(32) : Out.
+
+    Area on iCE40 for columns=2, slots=128 (``synth_ice40``): 693 LUT4 and 386 FF at pace 4, 840 and
+    486 at pace 1, 3 block RAMs.
     """
 
-    def __init__(self, *, columns: int, slots: int) -> None:
+    def __init__(self, *, columns: int, slots: int, pace: int = 1) -> None:
         if not 1 <= columns <= 64:
             raise ValueError(f"columns must be 1..64, not {columns!r}")
         if not 2 <= slots <= 65536 // columns:
             raise ValueError(f"slots must be 2..{65536 // columns} for {columns} columns, not {slots!r}")
+        if pace not in (1, 4):
+            raise ValueError(f"pace must be 1 or 4, not {pace!r}")
         self.columns = columns
         self.slots = slots
+        self.pace = pace
         super().__init__(
             {
                 "row_valid": In(1),
@@ -66,9 +95,189 @@ class Sampler(wiring.Component):
             }
         )
 
+    @property
+    def _settle(self) -> int:
+        """Cycles after ``start`` in which the argmax settles."""
+        return max(1, ceil_log2(self.columns))
+
     def latency(self, vocab: int, *, greedy: bool, top_k: int = 0) -> int:
-        """Cycles from ``start`` to ``done``: a constant for argmax; linear in ``vocab`` for a draw."""
-        raise NotImplementedError
+        """Cycles from ``start`` to ``done``.
+
+        Argmax: ceil_log2(columns) + 1 (2 for one column). A draw adds two passes over the elements, 33 cycles
+        of multiplication and, with ``top_k``, sixteen passes over the rows.
+        """
+        cycles = self._settle + 1
+        if not greedy:
+            cycles += 2 * (self.pace * (vocab - 1) + 1 + _WEIGH) + 1 + Draw.scaling
+            if top_k:
+                cycles += _KEY_BITS * (-(-vocab // self.columns) + _COUNT)
+        return cycles
+
+    @staticmethod
+    def model(
+        logits: Sequence[int] | np.ndarray, *, greedy: bool, inv_m: int, inv_s: int, top_k: int, rng_in: int
+    ) -> tuple[int, int]:
+        """(next_token, rng_out) for one step's logits; arguments as the members."""
+        return sampling.choose(logits, sampling.Sampling(greedy, inv_m, inv_s, top_k), rng_in)
 
     def elaborate(self, platform: object) -> Elaboratable:
-        return Module()
+        m = Module()
+        columns, slots = self.columns, self.slots
+
+        # Way in. Keys are logits with the sign bit inverted: unsigned order is the logits' order.
+        m.submodules.argmax = argmax = Argmax(columns=columns, slots=slots)
+        m.submodules.logits = memory = Memory(shape=_KEY_BITS * columns, depth=slots, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        keys = [Cat(logit[:-1], ~logit[-1]) for logit in self.row]
+        m.d.comb += [
+            argmax.row_valid.eq(self.row_valid),
+            argmax.row_slot.eq(self.row_slot),
+            argmax.row_last.eq(self.row_slot == self.last_slot),
+            argmax.tail.eq(self.tail),
+            *(port.eq(key) for port, key in zip(argmax.keys, keys, strict=True)),
+            write.en.eq(self.row_valid),
+            write.addr.eq(self.row_slot),
+            write.data.eq(Cat(keys)),
+        ]
+
+        # A pass over rows (search) or elements: `slot` and `column` go out while `issue`, every cycle or, for
+        # elements, every `pace` cycles; `valid` and `last` travel with what they address.
+        begin, begun, issue, by_row = Signal(), Signal(), Signal(), Signal()
+        first_phase, last_phase = Signal(), Signal()
+        slot, column = Signal(range(slots)), Signal(range(max(2, columns)))
+        row_end, pass_end = Signal(), Signal()
+        valid, last = Signal(_WEIGH), Signal(_WEIGH)
+        if self.pace == 1:
+            m.d.comb += [first_phase.eq(1), last_phase.eq(1)]
+        else:
+            phase = Signal(range(self.pace))
+            m.d.sync += phase.eq(Mux(issue, phase + 1, 0))
+            m.d.comb += first_phase.eq(by_row | (phase == 0))
+            m.d.comb += last_phase.eq(by_row | (phase == self.pace - 1))
+        m.d.comb += [
+            row_end.eq(slot == self.last_slot),
+            pass_end.eq(row_end & (by_row | (column == (self.tail - 1)[: len(column)]))),
+            read.addr.eq(slot),
+        ]
+        with m.If(issue & last_phase):
+            with m.If(by_row | (column == columns - 1)):
+                m.d.sync += [slot.eq(slot + 1), column.eq(0)]
+            with m.Else():
+                m.d.sync += column.eq(column + 1)
+        with m.If(issue & first_phase & pass_end):
+            m.d.sync += issue.eq(0)
+        m.d.sync += valid.eq(Cat(issue & first_phase, valid))
+        m.d.sync += last.eq(Cat(issue & first_phase & pass_end, last))
+
+        # Stage 1: memory output. 2: its register. 3: comparison of every lane with the candidate threshold.
+        read_data, row, row_end_2 = Signal(_KEY_BITS * columns), Signal(_KEY_BITS * columns), Signal()
+        lanes = [row.word_select(c, _KEY_BITS) for c in range(columns)]
+        column_1, column_2, row_end_1 = Signal.like(column), Signal.like(column), Signal()
+        with m.If(~self.row_valid):  # with this, synthesis knows that the block RAM's ports never collide
+            m.d.sync += read_data.eq(read.data)
+        m.d.sync += [row.eq(read_data), column_1.eq(column), column_2.eq(column_1)]
+        m.d.sync += [row_end_1.eq(row_end), row_end_2.eq(row_end_1)]
+        candidate, bit, reaches = Signal(_KEY_BITS), Signal(_KEY_BITS), Signal(columns)
+        m.d.comb += reaches.eq(Cat(lane >= candidate for lane in lanes))
+
+        # Search: 4: how many lanes of the row reach the candidate. 5: added up.
+        counted, reaching = Signal(columns), Signal(range(columns + 1))
+        count, above = Signal(range(columns * slots + 1)), Signal(range(columns * slots + 1))
+        exists = Cat(~row_end_2 | (self.tail > c) for c in range(columns))
+        m.d.sync += counted.eq(reaches & exists & (valid[1] & by_row).replicate(columns))
+        m.d.sync += reaching.eq(_population(list(counted)))
+
+        # Weights: 3: the element. 4: its distance from the largest. Then the exponential.
+        element, distance = Signal(_KEY_BITS), Signal(_KEY_BITS)
+        over, over_4, equal, weighing, tie = Signal(), Signal(), Signal(), Signal(), Signal()
+        m.submodules.exponential = exponential = Exponential(pace=self.pace)
+        m.d.sync += [
+            element.eq(Array(lanes)[column_2]),
+            over.eq(reaches.bit_select(column_2, 1)),
+            distance.eq(argmax.best - element),
+            equal.eq(element == candidate),
+            over_4.eq(over),
+        ]
+        m.d.comb += [
+            weighing.eq(valid[3] & ~by_row),
+            tie.eq(weighing & equal & (count != self.top_k)),
+            exponential.distance.eq(distance),
+            exponential.strobe.eq(valid[3]),
+            exponential.keep.eq(tie | (weighing & ((self.top_k == 0) | (over_4 & ~equal)))),
+            exponential.m.eq(self.inv_m),
+            exponential.s.eq(self.inv_s),
+        ]
+        with m.If(begun):
+            m.d.sync += count.eq(Mux(by_row, 0, above))
+        with m.Else():
+            m.d.sync += count.eq(count + Mux(by_row, reaching, tie))
+
+        m.submodules.draw = draw = Draw(elements=columns * slots)
+        m.d.comb += [
+            draw.advance.eq(~self.greedy),
+            draw.rng_in.eq(self.rng_in),
+            draw.preset_token.eq(argmax.index),
+            draw.valid.eq(valid[-1]),
+            draw.weight.eq(exponential.weight),
+            self.next_token.eq(draw.token),
+            self.rng_out.eq(draw.rng_out),
+        ]
+
+        # The search finds the k-th largest key bit by bit: `candidate` is what is known so far and the bit on
+        # trial; `above` counts the keys over it, so that top_k - above of those equal to it may stay.
+        timer, enough = Signal(5), Signal()
+        m.d.comb += [enough.eq(count >= self.top_k), draw.bit.eq(timer)]
+        m.d.sync += [self.done.eq(0), begun.eq(begin)]
+        with m.If(begin):
+            m.d.sync += [issue.eq(1), slot.eq(0), column.eq(0), valid.eq(0), last.eq(0)]
+        with m.FSM() as fsm:
+            with m.State("IDLE"):
+                m.d.sync += [timer.eq(0), candidate.eq(0), bit.eq(1 << (_KEY_BITS - 1)), above.eq(0)]
+                with m.If(self.start):
+                    m.d.comb += draw.load.eq(1)
+                    m.next = "SETTLE"
+            with m.State("SETTLE"):
+                m.d.sync += timer.eq(timer + 1)
+                with m.If(timer == self._settle - 1):
+                    with m.If(self.greedy):
+                        m.d.comb += draw.preset.eq(1)
+                        m.d.sync += self.done.eq(1)
+                        m.next = "IDLE"
+                    with m.Else():
+                        m.d.comb += begin.eq(1)
+                        m.next = "SUM"
+                        with m.If(self.top_k != 0):
+                            m.d.sync += candidate[-1].eq(1)
+                            m.next = "SEARCH"
+            with m.State("SEARCH"):
+                m.d.comb += by_row.eq(1)
+                with m.If(last[_COUNT - 1]):
+                    m.d.comb += begin.eq(1)
+                    m.d.sync += [
+                        bit.eq(bit >> 1),
+                        candidate.eq(candidate & ~(bit & (~enough).replicate(_KEY_BITS)) | bit >> 1),
+                    ]
+                    with m.If(~enough):
+                        m.d.sync += above.eq(count)
+                    with m.If(bit[0]):
+                        m.next = "SUM"
+            with m.State("SUM"):
+                with m.If(last[-1]):
+                    m.next = "TURN"
+            with m.State("TURN"):
+                m.d.comb += draw.summed.eq(1)
+                m.d.sync += timer.eq(0)
+                m.next = "MULTIPLY"
+            with m.State("MULTIPLY"):
+                m.d.comb += draw.multiply.eq(1)
+                m.d.sync += timer.eq(timer + 1)
+                with m.If(timer == Draw.scaling - 1):
+                    m.d.comb += begin.eq(1)
+                    m.next = "PICK"
+            with m.State("PICK"):
+                m.d.comb += draw.pick.eq(1)
+                with m.If(last[-1]):
+                    m.d.sync += self.done.eq(1)
+                    m.next = "IDLE"
+        m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+        return m

@@ -1,0 +1,89 @@
+"""The draw of a seeded sample: total of the weights, scaled random number, the element that it falls on."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Elaboratable, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+__all__ = ["Draw"]
+
+
+def _xorshift32(value: Value) -> Value:
+    """Next state of the 32-bit generator, as an expression."""
+    value = value ^ Cat(Const(0, 13), value[:-13])
+    value = value ^ value[17:]
+    return value ^ Cat(Const(0, 5), value[:-5])
+
+
+class Draw(wiring.Component):
+    """``r = (xorshift32(rng_in) * total) >> 32``, then the smallest ``token`` with w[0] + .. + w[token] > r.
+
+    Protocol: ``load`` for one cycle (takes ``rng_in``, one generator step on if ``advance``, and clears the
+    rest); all weights once, then ``summed`` for one cycle; ``multiply`` for exactly :attr:`scaling` cycles
+    with ``bit`` = 0, 1, .., 31; all weights again in the same order with ``pick`` and ``valid``. Whenever no
+    weight is meant, it must be 0. ``token`` is final in the cycle after the last one. ``preset`` sets the
+    token directly.
+
+    Parameters
+    ----------
+    elements : weights at most.
+
+    Members
+    -------
+    load, advance, rng_in(32), preset, preset_token, valid, weight(16), summed, multiply,
+    bit(5), pick : In.
+    rng_out(32), token : Out.
+    """
+
+    scaling = 32
+    """Cycles of ``multiply``: one shift-add per bit of the random number."""
+
+    def __init__(self, *, elements: int) -> None:
+        self.elements = elements
+        super().__init__(
+            {
+                "load": In(1),
+                "advance": In(1),
+                "rng_in": In(32),
+                "preset": In(1),
+                "preset_token": In(range(elements)),
+                "valid": In(1),
+                "weight": In(16),
+                "summed": In(1),
+                "multiply": In(1),
+                "bit": In(5),
+                "pick": In(1),
+                "rng_out": Out(32),
+                "token": Out(range(elements)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Elaboratable:
+        m = Module()
+        bits = 16 + ceil_log2(self.elements)
+        total, rest = Signal(bits), Signal(bits)
+        scale_bit, found = Signal(), Signal()
+
+        # One adder for all: rest + weight, rest + (bit ? total : 0), rest - weight; its lowest bit is the
+        # carry in.
+        weight, addend, added = Signal(bits), Signal(bits), Signal(bits + 2)
+        m.d.comb += [
+            scale_bit.eq(self.rng_out.bit_select(self.bit, 1)),
+            weight.eq(self.weight),
+            addend.eq(Mux(self.multiply, Mux(scale_bit, total, 0), weight ^ self.pick.replicate(bits))),
+            added.eq(Cat(1, rest) + Cat(self.pick, addend)),
+        ]
+        with m.If(self.load):
+            m.d.sync += self.rng_out.eq(Mux(self.advance, _xorshift32(self.rng_in), self.rng_in))
+            m.d.sync += [rest.eq(0), found.eq(0), self.token.eq(0)]
+        with m.Elif(self.preset):
+            m.d.sync += self.token.eq(self.preset_token)
+        with m.Elif(self.summed):
+            m.d.sync += [total.eq(rest), rest.eq(0)]
+        with m.Else():
+            m.d.sync += rest.eq(Mux(self.multiply, added[2:], added[1:-1]))
+            with m.If(self.pick & self.valid & ~found):
+                m.d.sync += [found.eq(~added[-1]), self.token.eq(self.token + added[-1])]
+        return m
