@@ -111,8 +111,8 @@ class NormUnit(wiring.Component):
             depth += 1
 
         # Shift left by 16, 8, 4, 2 where the top is empty: the top 8 bits become idx, the shifts taken
-        # are 15 - E. An empty sum takes every shift and so ends at E = 0, idx = 0 by itself. Bits that cannot reach
-        # the top are dropped on the way.
+        # are 15 - E. An empty sum takes every shift and so ends at E = 0, idx = 0 by itself. Bits that cannot
+        # reach the top are dropped on the way.
         def step(value: Signal, width: int, amount: int) -> tuple[Signal, Signal]:
             empty = Signal(name=f"empty_{amount}")
             shifted = Signal(width, name=f"shifted_{amount}")
