@@ -1,0 +1,208 @@
+"""Boards: pins, clock and link of each, and the shell that puts an engine behind them.
+
+A board says what is soldered (through amaranth-boards), which engine geometry its bitstream carries and which
+clocks its PLL can make. ``BoardShell`` is the top level of every bitstream: clock, UART pins, LEDs, flash
+pins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Protocol
+
+from amaranth.build import Platform
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal
+from amaranth_boards.icebreaker import ICEBreakerPlatform
+from amaranth_boards.ulx3s import ULX3S_85F_Platform
+
+from ternac.errors import UsageError
+from ternac.hdl.link.uart import rate_increment
+from ternac.hdl.pll import Ecp5Clock, Ice40Clock, ecp5_pll, ice40_pll
+from ternac.hdl.tech import Technology
+
+MIB = 1 << 20
+
+
+class Payload(Protocol):
+    """What a shell wraps: single-bit ports. ``start`` becomes 1 some time after power-up and stays 1.
+
+    The flash pins are wired on boards that load models from their flash.
+    """
+
+    rx: Signal
+    tx: Signal
+    link: Signal
+    busy: Signal
+    start: Signal
+    flash_cs: Signal
+    flash_clk: Signal
+    flash_copi: Signal
+    flash_cipo: Signal
+
+    def elaborate(self, platform: Any) -> Module: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Board:
+    """One supported board. ``clock_hz`` is the design clock of its shipped bitstream, ``target_hz`` what
+    place and route aims at (above the clock, so that the result has slack), ``baud`` the link's bits
+    per second.
+    """
+
+    name: str
+    title: str
+    family: str
+    """``ecp5`` or ``ice40``"""
+    geometry: str
+    crystal_hz: int
+    clock_hz: int
+    target_hz: int
+    baud: int
+    tech: Technology
+    make_platform: Callable[[], Any]
+    nextpnr_device: tuple[str, ...]
+    synth_options: tuple[str, ...]
+    seed: int
+    flash_offset: int | None
+    """Where ``build --model`` puts the image in the flash; None: the model is patched into block RAM."""
+    openfpgaloader_board: str
+    bitstream_suffix: str
+    resources: dict[str, int]
+    """What the chip has, under the keys of a manifest: comb, ff, bram (and spram)."""
+
+    def check_clock(self, clock_hz: int) -> None:
+        """Raise UsageError unless the board can make ``clock_hz`` exactly and the UART can divide it."""
+        if self.family == "ecp5":
+            ecp5_pll(self.crystal_hz, Fraction(clock_hz))
+        elif clock_hz != self.crystal_hz:
+            ice40_pll(self.crystal_hz, Fraction(clock_hz))
+
+        try:
+            rate_increment(clock_hz, self.baud)
+        except ValueError as error:
+            raise UsageError(f"{self.name}: {error}", "take a faster clock") from None
+
+
+BOARDS: dict[str, Board] = {
+    board.name: board
+    for board in (
+        Board(
+            name="ulx3s-85f",
+            title="Radiona ULX3S, Lattice ECP5-85F speed grade 6",
+            family="ecp5",
+            geometry="ulx3s-85f",
+            crystal_hz=25_000_000,
+            clock_hz=60_000_000,
+            target_hz=80_000_000,
+            baud=3_000_000,
+            tech=Technology.ECP5,
+            make_platform=ULX3S_85F_Platform,
+            nextpnr_device=("--85k", "--package", "CABGA381", "--speed", "6"),
+            synth_options=(),
+            seed=1,
+            flash_offset=None,
+            openfpgaloader_board="ulx3s",
+            bitstream_suffix=".bit",
+            resources={"comb": 83_640, "ff": 83_640, "bram": 208},
+        ),
+        Board(
+            name="icebreaker",
+            title="1BitSquared iCEBreaker, Lattice iCE40UP5K",
+            family="ice40",
+            geometry="icebreaker",
+            crystal_hz=12_000_000,
+            clock_hz=12_000_000,
+            target_hz=14_000_000,
+            baud=1_000_000,
+            tech=Technology.ICE40,
+            make_platform=ICEBreakerPlatform,
+            nextpnr_device=("--up5k", "--package", "sg48"),
+            synth_options=(),
+            seed=1,
+            flash_offset=MIB,
+            openfpgaloader_board="ice40_generic",
+            bitstream_suffix=".bin",
+            resources={"comb": 5_280, "ff": 5_280, "bram": 30, "spram": 4},
+        ),
+    )
+}
+
+
+def board(name: str) -> Board:
+    """The board of that name; UsageError lists the names when there is none."""
+    try:
+        return BOARDS[name]
+    except KeyError:
+        raise UsageError(f"no board is called {name!r}", f"choose one of: {', '.join(BOARDS)}") from None
+
+
+class BoardShell(Elaboratable):
+    """Top level of a bitstream: design clock in ``sync``, UART to the FTDI chip, LEDs alive / link / busy.
+
+    ``alive`` blinks about once a second from the design clock, so a dark board has no clock. ``sync`` has
+    no reset: registers start with their configured values. On the ECP5 the clock is gated until the PLL
+    locks. On the iCE40 all state is at rest until something happens on a pin, and what begins by itself
+    (the boot loader) is held by ``start`` for 1023 cycles, beyond the time in which block RAM cannot be
+    read after configuration.
+    """
+
+    def __init__(self, board: Board, payload: Payload, clock_hz: int) -> None:
+        board.check_clock(clock_hz)
+        self.board = board
+        self.payload = payload
+        self.clock_hz = clock_hz
+
+    def _clock(self, m: Module, platform: Platform) -> None:
+        if self.board.family == "ecp5":
+            clk = platform.request("clk25")
+            m.submodules.clock = clock = Ecp5Clock(
+                ecp5_pll(self.board.crystal_hz, Fraction(self.clock_hz)), clk.i
+            )
+            m.domains.sync = ClockDomain(reset_less=True)
+            m.d.comb += ClockSignal().eq(clock.clk_out)
+            return
+        pll = (
+            None
+            if self.clock_hz == self.board.crystal_hz
+            else ice40_pll(self.board.crystal_hz, Fraction(self.clock_hz))
+        )
+        pad = platform.request("clk12", dir="-")
+        m.submodules.clock = slow = Ice40Clock(pll, pad.io)
+        m.domains.sync = ClockDomain(reset_less=True)
+        m.d.comb += ClockSignal().eq(slow.clk_out)
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        self._clock(m, platform)
+        m.submodules.payload = payload = self.payload
+        uart = platform.request("uart")
+        powered = Signal(10)
+        with m.If(~powered.all()):
+            m.d.sync += powered.eq(powered + 1)
+        m.d.comb += payload.start.eq(powered.all())
+        m.d.comb += [payload.rx.eq(uart.rx.i), uart.tx.o.eq(payload.tx)]
+        if self.board.family == "ecp5":
+            m.d.comb += platform.request("uart_tx_enable").o.eq(1)
+        alive = Signal(range(self.clock_hz))
+        m.d.sync += alive.eq(alive + 1)
+        leds = [platform.request("led", n) for n in range(3 if self.board.family == "ecp5" else 2)]
+        shown = [alive[-1], payload.link, payload.busy]
+        if len(leds) == 2:
+            shown = [alive[-1] & ~payload.busy, payload.link]
+        m.d.comb += [led.o.eq(state) for led, state in zip(leds, shown, strict=True)]
+        if self.board.flash_offset is not None:
+            flash = platform.request("spi_flash_1x")
+            m.d.comb += [
+                flash.cs.o.eq(payload.flash_cs),
+                flash.clk.o.eq(payload.flash_clk),
+                flash.copi.o.eq(payload.flash_copi),
+                payload.flash_cipo.eq(flash.cipo.i),
+                flash.wp.o.eq(Const(0)),
+                flash.hold.o.eq(Const(0)),
+            ]
+        return m
+
+
+__all__ = ["BOARDS", "Board", "BoardShell", "Payload", "board"]

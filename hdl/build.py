@@ -1,0 +1,192 @@
+"""Content-addressed builds: plan -> build/<board>/<hash>/ -> bitstream, in named, resumable steps.
+
+Figures come from nextpnr's JSON report and yosys' JSON netlist, never from a log. A build whose clock is
+faster than what place and route achieved, or whose netlist multiplies, fails.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ternac.errors import BuildFailed
+from ternac.hdl import bram_patch, memory_map, netlist
+from ternac.hdl.carry import trim_carries
+from ternac.hdl.plan import Plan
+from ternac.hdl.steps import Step, run_step, seconds_of, sha256_of, write_atomically
+
+Run = Callable[..., None]
+Say = Callable[[str], None]
+
+REPORT = "report.json"
+MEMORIES = "memories.json"
+
+
+def _synthesize(run: Run, scratch: Path) -> None:
+    run("yosys", "-q", "../synth.ys")
+    generic = netlist.stat_cells(netlist.load(scratch / "generic.json"))
+    mapped = netlist.netlist_cells(netlist.load(scratch / "netlist.json"))
+    cells = {
+        "mapped": dict(sorted(mapped.items())),
+        "multipliers": {
+            "design": netlist.multipliers(generic),
+            "mapped": netlist.multipliers(mapped),
+        },
+    }
+    (scratch / "cells.json").write_text(json.dumps(cells, indent=1))
+
+
+def _mark(run: Run, scratch: Path) -> None:
+    design = netlist.load(scratch.parent / "netlist.json")
+    originals = {
+        name: bram_patch.contents_of(cell["parameters"]).tolist()
+        for name, cell in design["modules"]["top"]["cells"].items()
+        if cell["type"] == "DP16KD"
+    }
+    trim_carries(design)
+    names = bram_patch.mark(design)
+    (scratch / "marked.json").write_text(json.dumps(design))
+    (scratch / "marks.json").write_text(json.dumps([[name, originals[name]] for name in names]))
+
+
+def _place_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
+    def work(run: Run, scratch: Path) -> None:
+        run("nextpnr-ecp5", "--quiet", *plan.place_and_route, "--json", "../marked.json", "--lpf",
+        "../design.lpf",
+            "--textcfg", "routed.config", "--report", REPORT)  # fmt: skip
+
+    return work
+
+
+def _pack_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
+    def work(run: Run, scratch: Path) -> None:
+        config = (scratch.parent / "routed.config").read_text()
+        marks = json.loads((scratch.parent / "marks.json").read_text())
+        numbers = bram_patch.find_marks(config, [name for name, _ in marks])
+        contents = {numbers[name]: bram_patch.as_contents(words) for name, words in marks}
+        (scratch / "empty.config").write_text(bram_patch.patch(config, contents))
+        cells = memory_map.locate(netlist.load(scratch.parent / "netlist.json"), numbers)
+        (scratch / MEMORIES).write_text(memory_map.dumps(cells))
+        run("ecppack", "--compress", "--input", "empty.config", "--bit", f"top{plan.board.bitstream_suffix}")
+
+    return work
+
+
+def _place_ice40(plan: Plan) -> Callable[[Run, Path], None]:
+    def work(run: Run, scratch: Path) -> None:
+        run("nextpnr-ice40", "--quiet", *plan.place_and_route, "--json", "../netlist.json", "--pcf",
+        "../design.pcf",
+            "--asc", "routed.asc", "--report", REPORT)  # fmt: skip
+
+    return work
+
+
+def _pack_ice40(run: Run, scratch: Path) -> None:
+    # -s: leave the flash awake after configuration, so that the design can read a model from it
+    run("icepack", "-s", "../routed.asc", "top.bin")
+
+
+def steps(plan: Plan) -> tuple[Step, ...]:
+    """The steps of a build, in order."""
+    synth = Step("synth", ("netlist.json", "cells.json"), _synthesize)
+    if plan.board.family == "ecp5":
+        return (
+            synth,
+            Step("mark", ("marked.json", "marks.json"), _mark),
+            Step("place-and-route", ("routed.config", REPORT), _place_ecp5(plan)),
+            Step("pack", (f"top{plan.board.bitstream_suffix}", MEMORIES), _pack_ecp5(plan)),
+        )
+    return (
+        synth,
+        Step("place-and-route", ("routed.asc", REPORT), _place_ice40(plan)),
+        Step("pack", (f"top{plan.board.bitstream_suffix}",), _pack_ice40),
+    )
+
+
+def directory_of(plan: Plan, root: Path) -> Path:
+    """Where a plan is built: ``root``/<board>/<first 16 digits of its hash>."""
+    return root / plan.board.name / plan.hash[:16]
+
+
+def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str, Any]:
+    """Build ``plan`` under ``root`` (steps done before are not repeated unless ``force``); its figures.
+
+    Raises BuildFailed when a step fails, the clock is not met, or a cell multiplies.
+    """
+    directory = directory_of(plan, root)
+    if force:
+        shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("design.il", plan.design), (plan.constraint_file, plan.constraints), ("synth.ys", plan.script),
+    ):  # fmt: skip
+        write_atomically(directory / name, text.encode())
+    ran = [step.name for step in steps(plan) if run_step(directory, step, say)]
+    return {**figures(plan, directory), "steps_run": ran}
+
+
+def figures(plan: Plan, directory: Path) -> dict[str, Any]:
+    """The figures of a finished build. Raises BuildFailed when the clock is not met or a cell multiplies."""
+    cells = json.loads((directory / "cells.json").read_text())
+    report = json.loads((directory / REPORT).read_text())
+    used = Counter({name: int(entry["used"]) for name, entry in report["utilization"].items()})
+    mapped = Counter(cells["mapped"])
+    bitstream = directory / f"top{plan.board.bitstream_suffix}"
+    if plan.board.family == "ecp5":
+        area = {"comb": used["TRELLIS_COMB"], "ff": used["TRELLIS_FF"], "bram": used["DP16KD"],
+                "dsp": used["MULT18X18D"] + used["ALU54B"]}  # fmt: skip
+    else:
+        ff = sum(n for kind, n in mapped.items() if kind.startswith("SB_DFF"))
+        area = {"comb": used["ICESTORM_LC"], "ff": ff, "bram": used["ICESTORM_RAM"],
+                "dsp": used["ICESTORM_DSP"], "spram": used["ICESTORM_SPRAM"]}  # fmt: skip
+    found = Counter(cells["multipliers"]["design"]) + Counter(cells["multipliers"]["mapped"])
+    fmax = min((float(entry["achieved"]) for entry in report["fmax"].values()), default=0.0)
+    clock = plan.clock_hz / 1e6
+    result = {
+        "bitstream": str(bitstream),
+        "sha256": sha256_of(bitstream),
+        "clock_mhz": clock,
+        "fmax_mhz": round(fmax, 2),
+        **area,
+        "multiplier_cells": sum(found.values()),
+        "seconds": round(sum(seconds_of(directory, step) for step in steps(plan)), 1),
+        "steps": {step.name: seconds_of(directory, step) for step in steps(plan)},
+        "board": plan.board.name,
+        "bitstream_id": plan.bitstream_id.hex(),
+        "geometry_hash": plan.geometry_hash.hex(),
+        "plan": plan.hash,
+        "source": plan.source_hash,
+        "tools": plan.tools,
+        "report": str(directory / REPORT),
+    }
+    if (directory / MEMORIES).exists():
+        result["memories"] = str(directory / MEMORIES)
+    if found:
+        raise BuildFailed(
+            f"the design multiplies: {dict(found)}", "products must be shift-add; find the cell in design.il"
+        )
+    if fmax <= clock:
+        raise BuildFailed(
+            f"step place-and-route: {fmax:.2f} MHz is not above the clock of {clock:g} MHz; "
+            f"critical path: {critical_path(report)}; report: {directory / REPORT}",
+            f"take a slower clock: ternac build --board {plan.board.name} --clock MHZ",
+        )
+    return result
+
+
+def critical_path(report: dict[str, Any]) -> str:
+    """The longest register-to-register path of nextpnr's report: its first and last cell."""
+    best = ("unknown", 0.0)
+    for path in report.get("critical_paths", []):
+        hops = path["path"]
+        delay = sum(float(hop["delay"]) for hop in hops)
+        clocked = path["from"].startswith(("posedge", "negedge")) and path["to"].startswith(
+            ("posedge", "negedge")
+        )
+        if hops and clocked and delay > best[1]:
+            best = (f"{hops[0]['from']['cell']} -> {hops[-1]['to']['cell']}, {delay:.2f} ns", delay)
+    return best[0]

@@ -1,0 +1,41 @@
+"""Write a bitstream to a board through openFPGALoader."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from ternac.errors import DeviceError, ToolMissing
+from ternac.hdl.boards import Board
+
+PROGRAM = "openFPGALoader"
+HINT = "install openFPGALoader (apt-get install openfpgaloader, or brew install openfpgaloader)"
+
+
+def command(board: Board, bitstream: Path, *, permanent: bool, program: str = PROGRAM) -> list[str]:
+    """The command line: into the FPGA's configuration memory, or with ``permanent`` into the board's flash.
+
+    The iCE40 boards are always written through their flash: openFPGALoader has no other way to them.
+    """
+    target = ["--write-flash"] if permanent or board.family == "ice40" else []
+    return [program, "--board", board.openfpgaloader_board, *target, str(bitstream)]
+
+
+def flash(board: Board, bitstream: Path, *, permanent: bool) -> list[str]:
+    """Write ``bitstream`` to the attached board; the command that did it.
+
+    Raises ToolMissing without openFPGALoader, DeviceError when it fails.
+    """
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise ToolMissing(f"{PROGRAM} is not on the PATH", HINT)
+    arguments = command(board, bitstream, permanent=permanent, program=program)
+    status = subprocess.run(arguments, check=False).returncode
+    if status != 0:
+        raise DeviceError(
+            f"{PROGRAM} ended with status {status}",
+            f"is the {board.title} plugged in, and may you use its USB device? "
+            f"The command was: {' '.join(arguments)}",
+        )
+    return arguments

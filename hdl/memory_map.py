@@ -1,0 +1,139 @@
+"""Which block RAM of a finished ECP5 bitstream holds which words of which memory.
+
+The table is made once per build, from the names that ``BlockRam`` gives its cells and the numbers that
+nextpnr gave them, and kept beside the bitstream as ``memories.json``. With it and the bitstream alone a
+program can be baked in.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ternac.errors import BuildFailed
+from ternac.geometry import Mem
+from ternac.hdl.bram_patch import Contents
+from ternac.hdl.link.controller import PROGRAM_HASH, RAM_DEPTH
+from ternac.hdl.memory import BramSlice
+
+LINK = "LINK"
+"""Name of the link controller's RAM in a memory map; it holds identity and program hash."""
+
+_NAMED = re.compile(r"(?:^|\.)bram_([A-Za-z]+)_(\d+)_(\d+)$")
+_INFERRED = {
+    re.compile(r"(?:^|\.)norm\.table\.0\.0$"): Mem.NORM.name,
+    re.compile(r"(?:^|\.)link\.ram\.0\.0$"): LINK,
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Bits ``first_bit`` and up of block ``block`` of memory ``memory`` are in block RAM ``number``,
+    ``cell_bits`` wide.
+    """
+
+    number: int
+    memory: str
+    block: int
+    first_bit: int
+    cell_bits: int
+
+    def contents(self, words: Sequence[int]) -> Contents:
+        """The block RAM's 2048 units of 9 bits for the words of the memory's block."""
+        cut = BramSlice(
+            "", self.memory, self.block, len(words), self.first_bit, self.cell_bits, self.cell_bits
+        )
+        return np.array(cut.units([int(word) for word in words]), np.uint16)
+
+    def words(self, contents: Contents, count: int) -> NDArray[np.int64]:
+        """Inverse of ``contents`` for cells of 9 or 18 bits: this cell's bits of the first ``count``
+        words.
+        """
+        units = contents.astype(np.int64)
+        if self.cell_bits == 18:
+            return (units[::2] | units[1::2] << 9)[:count]
+        if self.cell_bits == 9:
+            return units[:count]
+        raise BuildFailed(f"cannot read a cell of {self.cell_bits} bits", "only 9 and 18 bits are supported")
+
+
+def locate(netlist: dict[str, Any], numbers: Mapping[str, int], top: str = "top") -> list[Cell]:
+    """Cells of the loadable memories of a flat netlist; ``numbers``: cell name -> nextpnr's number.
+
+    Block RAMs that hold anything else are left out. Raises BuildFailed when a memory that synthesis
+    inferred was split over several cells.
+    """
+    cells = []
+    for name, number in sorted(numbers.items(), key=lambda item: item[1]):
+        parameters = netlist["modules"][top]["cells"][name]["parameters"]
+        cell_bits = int(str(parameters["DATA_WIDTH_A"]), 2)
+        named = _NAMED.search(name)
+        if named:
+            cells.append(Cell(number, named[1], int(named[2]), int(named[3]), cell_bits))
+        for pattern, memory in _INFERRED.items():
+            if pattern.search(name):
+                cells.append(Cell(number, memory, 0, 0, cell_bits))
+    for memory in _INFERRED.values():
+        found = [cell for cell in cells if cell.memory == memory]
+        if len(found) > 1:
+            raise BuildFailed(
+                f"memory {memory} is spread over {len(found)} block RAMs", "keep it within 18 Kbit"
+            )
+    return cells
+
+
+def baked(cells: Sequence[Cell], memories: Mapping[Mem, NDArray[Any]]) -> dict[int, Contents]:
+    """Block RAM number -> contents for a program image; memories that the image lacks start as zeros.
+
+    Raises BuildFailed when the image has words for a memory that no block RAM holds.
+    """
+    known = {cell.memory for cell in cells}
+    for memory, words in memories.items():
+        if np.any(words) and memory.name not in known:
+            raise BuildFailed(
+                f"no block RAM holds memory {memory.name}", "the bitstream has another geometry"
+            )
+    out = {}
+    for cell in cells:
+        if cell.memory != LINK:
+            blocks = memories.get(Mem[cell.memory])
+            one_for_all = blocks is not None and len(blocks) == 1
+            words = [] if blocks is None else blocks[0 if one_for_all else cell.block].tolist()
+            out[cell.number] = cell.contents(words)
+    return out
+
+
+def with_program_hash(
+    cells: Sequence[Cell], contents: Mapping[int, Contents], program_hash: bytes
+) -> dict[int, Contents]:
+    """The link controller's RAM with another program hash, all else as it is in ``contents``.
+
+    Raises BuildFailed when the bitstream has no such RAM.
+    """
+    link = [cell for cell in cells if cell.memory == LINK]
+    if len(link) != 1 or link[0].number not in contents:
+        raise BuildFailed(
+            "the bitstream has no link controller RAM in block RAM", "build the bitstream again"
+        )
+    words = link[0].words(contents[link[0].number], RAM_DEPTH).tolist()
+    words[PROGRAM_HASH : PROGRAM_HASH + len(program_hash)] = program_hash
+    return {link[0].number: link[0].contents(words)}
+
+
+def dumps(cells: Sequence[Cell]) -> str:
+    """The table as JSON text, one cell a line."""
+    return "[\n" + ",\n".join(json.dumps(asdict(cell)) for cell in cells) + "\n]\n"
+
+
+def loads(text: str) -> list[Cell]:
+    """Inverse of ``dumps``; BuildFailed when the text is no such table."""
+    try:
+        return [Cell(**entry) for entry in json.loads(text)]
+    except (ValueError, TypeError) as error:
+        raise BuildFailed(f"memories.json is damaged: {error}", "build the bitstream again") from None

@@ -1,0 +1,130 @@
+"""What a bitstream is made from, as bytes, before any tool has run; its hash names the build.
+
+A plan is the RTLIL of the whole design (names and structure only, no source paths), the constraint file,
+the synthesis script, place-and-route options and the versions of the tools. The same plan gives the same
+bitstream.
+
+The bitstream ID is the hash of the same things with the ID's own place in the design zeroed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ternac.errors import BuildFailed
+from ternac.hdl.boards import Board, BoardShell, Payload
+from ternac.hdl.toolchain import versions
+
+ID_BYTES = 16
+PLACEHOLDER = hashlib.sha256(b"ternac bitstream id").digest()[:ID_BYTES]
+"""Stands for the ID while the design is elaborated; found in the RTLIL as one literal and replaced there."""
+
+MakePayload = Callable[[bytes], Payload]
+"""Gets the 16 bytes that the design shall report as its bitstream ID."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that determines a bitstream. ``design`` is RTLIL, ``constraints`` LPF or PCF."""
+
+    board: Board
+    clock_hz: int
+    geometry_hash: bytes
+    design: str
+    constraints: str
+    script: str
+    tools: dict[str, str]
+    bitstream_id: bytes = bytes(ID_BYTES)
+
+    @property
+    def constraint_file(self) -> str:
+        return "design.lpf" if self.board.family == "ecp5" else "design.pcf"
+
+    @property
+    def place_and_route(self) -> tuple[str, ...]:
+        """Options of nextpnr, without file names."""
+        return (
+            *self.board.nextpnr_device,
+            "--seed", str(self.board.seed),
+            "--timing-allow-fail",
+            *(("--freq", f"{self.board.target_hz / 1e6:g}") if self.board.family == "ice40" else ()),
+        )  # fmt: skip
+
+    @property
+    def source_hash(self) -> str:
+        """Hash of the design and its constraints only: equal for two tool versions."""
+        return _digest(
+            [self.board.name, self.clock_hz, self.geometry_hash.hex(), self.design, self.constraints]
+        )
+
+    @property
+    def hash(self) -> str:
+        """Hash of everything; the first 16 digits name the build directory."""
+        return _digest(
+            [self.source_hash, self.script, self.place_and_route, self.tools, self.bitstream_id.hex()]
+        )
+
+
+def _digest(parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _bits(data: bytes) -> str:
+    return format(int.from_bytes(data, "little"), f"0{8 * len(data)}b")
+
+
+def synthesis_script(board: Board) -> str:
+    """The yosys script: reads design.il, writes generic.json (cells as written) and netlist.json (mapped)."""
+    return "\n".join((
+        "read_rtlil ../design.il",
+        "design -save start",
+        # a product with a constant power of two, such as an array's index times its width, is wiring
+        "proc",
+        "opt_expr",
+        "tee -q -o generic.json stat -json",
+        "design -load start",
+        " ".join((f"synth_{board.family}", "-top top", *board.synth_options)),
+        "write_json netlist.json",
+        "",
+    ))  # fmt: skip
+
+
+def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: MakePayload) -> Plan:
+    """Elaborate the board's shell around a payload and fix the bitstream ID.
+
+    A payload without the ID anywhere (a test design) keeps an ID of its own in the plan, reported by no
+    one. Raises BuildFailed when the ID shows up more than once, ToolMissing when a tool is not installed.
+    """
+    target = f"{board.target_hz / 1e6:g}"
+    platform = board.make_platform()
+    extra: dict[str, str] = {}
+    if board.family == "ecp5":
+        extra["add_preferences"] = f'FREQUENCY NET "clk" {target} MHZ;'
+    shell = BoardShell(board, make_payload(PLACEHOLDER), clock_hz)
+    files = platform.prepare(shell, "top", emit_src=False, **extra).files
+    suffix = ".lpf" if board.family == "ecp5" else ".pcf"
+    design, places = _substitute(str(files["top.il"]), _bits(PLACEHOLDER), _bits(bytes(ID_BYTES)))
+    if places > 1:
+        raise BuildFailed(
+            f"the bitstream ID occurs {places} times in the design", "keep it in one memory or constant"
+        )
+    plan = Plan(
+        board=board,
+        clock_hz=clock_hz,
+        geometry_hash=geometry_hash,
+        design=design,
+        constraints=str(files["top" + suffix]),
+        script=synthesis_script(board),
+        tools=versions(board.family),
+    )
+    bitstream_id = bytes.fromhex(plan.hash)[:ID_BYTES]
+    final, _ = _substitute(str(files["top.il"]), _bits(PLACEHOLDER), _bits(bitstream_id))
+    return replace(plan, design=final, bitstream_id=bitstream_id)
+
+
+def _substitute(text: str, old: str, new: str) -> tuple[str, int]:
+    return text.replace(old, new), text.count(old)

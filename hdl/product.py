@@ -1,0 +1,140 @@
+"""``ternac build``: from a board's name to a bitstream, built, taken from the cache or shipped, with a
+model or without.
+
+The shipped bitstream (bitstreams/<board>/<geometry>/) is used as it is whenever its plan is the one that
+would be built now. Baking a model asks less: the same design and constraints are enough, so that another
+version of a tool does not cost a place-and-route run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ternac.compile import compile_program
+from ternac.errors import UsageError
+from ternac.geometry import Geometry, preset
+from ternac.hdl.bake import bake
+from ternac.hdl.boards import Board, board
+from ternac.hdl.build import MEMORIES, REPORT, build, directory_of
+from ternac.hdl.design import EngineDesign
+from ternac.hdl.plan import Plan, make_plan
+from ternac.hdl.steps import sha256_of, write_atomically
+from ternac.manifest import folder, read_manifest
+from ternac.zoo import open_program
+
+Say = Callable[[str], None]
+
+SHIPPED_KEYS = (
+    "bitstream", "sha256", "clock_mhz", "fmax_mhz", "comb", "ff", "bram", "spram", "dsp", "multiplier_cells",
+    "seconds", "steps", "board", "geometry", "bitstream_id", "geometry_hash", "plan", "source", "tools",
+    "report", "memories", "command",
+)  # fmt: skip
+"""What a shipped manifest says, in this order; file names are relative to the manifest."""
+
+
+def build_root() -> Path:
+    """``build/`` beside the packages in a checkout, else in the current directory."""
+    checkout = Path(__file__).resolve().parents[1]
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "build"
+
+
+def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
+    """The plan of a board's engine bitstream."""
+    return make_plan(
+        target, clock_hz, geometry.hash, lambda identity: EngineDesign(target, geometry, clock_hz, identity)
+    )
+
+
+def parse_clock(target: Board, mhz: float | None) -> int:
+    """Clock in Hz; UsageError when the board cannot make it."""
+    if mhz is None:
+        return target.clock_hz
+    clock_hz = round(mhz * 1e6)
+    if clock_hz <= 0:
+        raise UsageError(f"a clock of {mhz:g} MHz makes no sense", "take a positive number of MHz")
+    target.check_clock(clock_hz)
+    return clock_hz
+
+
+def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | None:
+    """The shipped build's manifest with absolute file names; None when there is none or a file is damaged."""
+    manifest = read_manifest(target.name, geometry.name)
+    if manifest is None:
+        return None
+    where = folder(target.name, geometry.name)
+    found = dict(manifest)
+    for key in ("bitstream", "report", "memories"):
+        if found.get(key):
+            found[key] = str(where / found[key])
+    bitstream = Path(found["bitstream"])
+    return found if bitstream.is_file() and sha256_of(bitstream) == found["sha256"] else None
+
+
+def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: str) -> None:
+    """Copy a build with its manifest into bitstreams/; a manifest of the same plan and file is left
+    untouched.
+    """
+    where = folder(target.name, geometry.name)
+    old = read_manifest(target.name, geometry.name)
+    if old is not None and all(old.get(key) == figures[key] for key in ("plan", "sha256")):
+        return
+    manifest = {**figures, "geometry": geometry.name, "command": command}
+    for key, name in (
+        ("bitstream", f"{target.name}{target.bitstream_suffix}"), ("report", REPORT), ("memories", MEMORIES),
+    ):  # fmt: skip
+        if figures.get(key):
+            write_atomically(where / name, Path(figures[key]).read_bytes())
+            manifest[key] = name
+    text = json.dumps({key: manifest[key] for key in SHIPPED_KEYS if key in manifest}, indent=2) + "\n"
+    write_atomically(where / "manifest.json", text.encode())
+
+
+def produce(
+    board_name: str,
+    say: Say,
+    *,
+    model: str | None = None,
+    clock_mhz: float | None = None,
+    force: bool = False,
+) -> dict[str, Any]:
+    """The figures of a board's bitstream, built if need be; with ``model``, of the one that carries it.
+
+    ``force`` runs every step again. Raises UsageError, BuildFailed, ToolMissing; DoesNotFit or
+    IllegalProgram when the model is not for this board's engine.
+    """
+    target = board(board_name)
+    clock_hz = parse_clock(target, clock_mhz)
+    geometry = preset(target.geometry)
+    image = compile_program(open_program(model), geometry) if model is not None else None
+    say(f"{target.name}: elaborating geometry {geometry.name} at {clock_hz / 1e6:g} MHz")
+    plan = engine_plan(target, geometry, clock_hz)
+    default = clock_hz == target.clock_hz
+    shipped = shipped_figures(target, geometry) if default and not force else None
+    same = "plan" if image is None else "source"
+    current = {"plan": plan.hash, "source": plan.source_hash}
+    if shipped is not None and shipped.get(same) == current[same]:
+        figures = {**shipped, "steps_run": [], "origin": "shipped bitstream, made from the same plan"}
+    else:
+        figures = build(plan, build_root(), say, force=force)
+        ran = ", ".join(figures["steps_run"])
+        figures["origin"] = f"built here: {ran}" if ran else "built here before"
+        if default:
+            ship(target, geometry, figures, f"ternac build --board {target.name} --force")
+    figures["geometry"] = geometry.name
+    if image is None:
+        return figures
+    out = directory_of(plan, build_root()) / f"model-{image.program_hash[:16]}{target.bitstream_suffix}"
+    memories = figures.get("memories")
+    say(f"baking {model} into {Path(figures['bitstream']).name}, without place and route")
+    bake(target, Path(figures["bitstream"]), Path(memories) if memories else None, image, out)
+    return {
+        **figures,
+        "base_sha256": figures["sha256"],
+        "bitstream": str(out),
+        "sha256": sha256_of(out),
+        "model": model,
+        "program_hash": image.program_hash,
+    }

