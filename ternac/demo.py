@@ -44,7 +44,7 @@ NEXT = """What to do next
   .venv/bin/ternac inspect                                    what the program consists of
   .venv/bin/ternac estimate --board ulx3s-85f                 cycles and tokens per second
   .venv/bin/ternac report --output report.html                all of it on one page
-  .venv/bin/ternac train --text my.txt --out runs/mine        your own model (make env-test first)
+  .venv/bin/ternac train my.txt --out runs/mine        your own model (make env-test first)
   .venv/bin/ternac flash --board ulx3s-85f                    onto a board, then run --device /dev/ttyUSB0"""
 
 

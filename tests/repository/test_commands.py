@@ -1,0 +1,63 @@
+"""Every ``ternac`` command that a page or the demo shows is one that the command line accepts."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from ternac import cli, demo
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "model" / "zoo").glob("*/*.md")),
+]
+
+
+def shown_commands() -> list[str]:
+    """Commands in the fenced blocks of the pages, the steps of the demo and its last words."""
+    found = [f"ternac {' '.join(step.argv)}" for step in demo.STEPS]
+    texts = [
+        block for page in PAGES for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.M | re.S)
+    ]
+    for text in [*texts, demo.NEXT]:
+        found += re.findall(r"^ *(?:\$ )?(?:\.venv/bin/)?(ternac [a-z].*)$", text, re.M)
+    return sorted({re.split(r"\s{2,}|\s#", command)[0] for command in found})  # without the words beside it
+
+
+@pytest.mark.parametrize("command", shown_commands())
+def test_command_is_accepted(command: str) -> None:
+    """Placeholders in capitals (FILE) pass as values; an unknown verb or option does not."""
+    words = shlex.split(command)
+    _, parser = cli._verb(words[1])
+    parser.parse_args(words[2:])
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_help_shows_a_working_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--help`` ends in an example of that verb, which its parser accepts."""
+    assert cli.main([name, "--help"]) == 0
+    example = capsys.readouterr().out.split("example:\n")[1].strip()
+    words = shlex.split(example.splitlines()[0])
+    assert words[:2] == ["ternac", name]
+    verb, parser = cli._verb(name)
+    parser.parse_args(words[2:])
+    assert verb.example == example
+
+
+def test_demo_stops_at_the_first_failure(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    good = demo.Step("fine", ("--version",))
+    bad = demo.Step("broken", ("no-such-verb",))
+    assert demo.main((good,)) == 0
+    assert "All 1 steps passed" in capfd.readouterr().out
+    assert demo.main((good, bad, good)) == 2
+    text = capfd.readouterr().out
+    assert "[2/3] broken\n$ ternac no-such-verb" in text
+    assert "step 2 failed (exit code 2)" in text
+    assert "[3/3]" not in text
