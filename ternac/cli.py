@@ -79,6 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         outcome = verb.run(args, say)
     except TernacError as error:
         return _fail(type(error).__name__, str(error), error.hint, as_json)
+    except ModuleNotFoundError as error:
+        hint = "ternac doctor says what is missing and how to get it"
+        message = f"ternac {words[0]} needs the Python package {error.name}, which is not installed"
+        return _fail(ToolMissing.__name__, message, hint, as_json)
     except KeyboardInterrupt:
         return _fail("Interrupted", "interrupted", "", as_json, 130)
     except BrokenPipeError:  # the reader of our output went away; that is its business
@@ -92,19 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verb(name: str) -> tuple[Verb, _Parser]:
-    """The verb and its parser; UsageError for an unknown one, ToolMissing if its packages are absent."""
+    """The verb and its parser; UsageError for an unknown one."""
     if name not in VERBS:
         raise UsageError(f"unknown verb {name!r}", f"verbs: {', '.join(VERBS)}")
     module = VERBS[name]
-    try:
-        verb: Verb = importlib.import_module(module).VERBS[name]
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "ternac":
-            raise ToolMissing(f"this installation has no {error.name}", "run make") from error
-        raise ToolMissing(
-            f"ternac {name} needs the package {error.name}",
-            "make venv installs everything; ternac doctor says what is missing",
-        ) from error
+    verb: Verb = importlib.import_module(module).VERBS[name]
     parser = _Parser(
         prog=f"ternac {name}",
         description=verb.help,

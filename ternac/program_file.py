@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac import strict_json as sj
-from ternac.errors import BadProgramFile, ProgramError, UsageError
+from ternac.errors import BadProgramFile, IllegalProgram, ProgramError, UsageError
 from ternac.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, check
 from ternac.numerics import MAX_DIM
 from ternac.packing import pack5, packed5_size, unpack5
@@ -32,7 +32,7 @@ from ternac.program import Op, Program
 FORMAT = "ternac.program"
 VERSION = 1
 MAX_FILE = 1 << 31
-MAX_HEADER = 1 << 24
+MAX_HEADER = 1 << 23
 _NO_HASH = "0" * 64
 _DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
 _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -97,6 +97,8 @@ def encode(program: Program, digest: str) -> bytes:
         offset = span[1]
     text = sj.dump(header).encode("ascii")
     text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER or len(text) + offset > MAX_FILE - 8:
+        raise IllegalProgram(f"header {len(text)} and tensors {offset} bytes exceed the limits of a file")
     return b"".join((len(text).to_bytes(8, "little"), text, *body))
 
 

@@ -1,0 +1,183 @@
+"""One rule per op kind: its attributes, what it accepts, and the type of what it makes.
+
+Used by :mod:`ternac.legality`, which adds where in the program a refusal happened.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ternac.numerics import I8_MAX, I8_MIN, I16_MAX, I16_MIN, MAX_DIM, MAX_SHIFT, max_norm_exponent
+from ternac.program import Op, Program
+
+MAX_NAME = 96
+MAX_MULTIPLIER = (1 << 31) - 1
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", re.ASCII)
+RANGES = {"i8": (I8_MIN, I8_MAX), "i16": (I16_MIN, I16_MAX), "acc": (-MAX_DIM * 128, MAX_DIM * 128)}
+
+
+@dataclass(frozen=True)
+class Value:
+    """Type of a vector: dtype "i8" | "i16" | "acc", length, and bounds that its elements provably keep."""
+
+    dtype: str
+    length: int
+    low: int
+    high: int
+
+
+class Refused(Exception):
+    """Reason why the op at hand is illegal; :func:`ternac.legality.infer` adds index and name."""
+
+
+def check_name(name: object) -> None:
+    """Refused unless ``name`` is a short text of letters, digits and ``_ . -``."""
+    if not isinstance(name, str) or len(name) > MAX_NAME or not NAME.fullmatch(name):
+        raise Refused(f"{str(name)[:MAX_NAME]!r} is not a name (letters, digits, _ . -, at most {MAX_NAME})")
+
+
+# ---- attributes ---------------------------------------------------------------------------------------
+
+_CONST, _OUT8_16 = "constant", "dtype"
+_ATTRS: dict[str, dict[str, tuple[int, int] | str]] = {
+    "GATHER": {"embed": _CONST, "shift": (0, 8)},
+    "NORM": {"pre": (0, 15), "post": (0, MAX_SHIFT), "table": _CONST},
+    "TMATVEC": {"weights": _CONST},
+    "REQUANT": {"shift": (0, MAX_SHIFT), "dtype": _OUT8_16, "multiplier": (1, MAX_MULTIPLIER)},
+    "TABLE": {"table": _CONST},
+    "MUL": {"shift": (0, MAX_SHIFT), "dtype": _OUT8_16},
+    "ADD": {"dtype": _OUT8_16},
+    "LERP": {},
+    "LOAD": {},
+    "STORE": {},
+}
+_OPTIONAL = {("REQUANT", "multiplier")}
+
+
+def check_attrs(op: Op) -> None:
+    """Exactly the attributes of the kind, each of its type and within its range."""
+    wanted = _ATTRS[op.kind]
+    for name, value in op.attrs.items():
+        rule = wanted.get(name)
+        if rule is None:
+            raise Refused(f"unknown attribute {str(name)[:MAX_NAME]}")
+        if isinstance(rule, tuple):
+            if type(value) is not int or not rule[0] <= value <= rule[1]:
+                raise Refused(f"{name} is {value!r}, outside {rule[0]}..{rule[1]}")
+        elif not isinstance(value, str):
+            raise Refused(f"{name} is {value!r}, not text")
+        elif rule == _OUT8_16 and value not in ("i8", "i16"):
+            raise Refused(f"dtype is {value!r}, not 'i8' or 'i16'")
+    for name in wanted:
+        if name not in op.attrs and (op.kind, name) not in _OPTIONAL:
+            raise Refused(f"attribute {name} is missing")
+
+
+# ---- one rule per op kind: (program, op, values so far) -> type of the result -------------------------
+
+
+def _inputs(op: Op, values: dict[str, Value], *dtypes: tuple[str, ...]) -> list[Value]:
+    """The inputs, as many as ``dtypes`` and each of a dtype listed there."""
+    if len(op.ins) != len(dtypes):
+        raise Refused(f"{len(op.ins)} inputs, needs {len(dtypes)}")
+    found = []
+    for name, allowed in zip(op.ins, dtypes, strict=True):
+        value = values.get(name)
+        if value is None:
+            raise Refused(f"input {str(name)[:MAX_NAME]!r} is not defined before it")
+        if value.dtype not in allowed:
+            raise Refused(f"input {name} is {value.dtype}, needs {' or '.join(allowed)}")
+        found.append(value)
+    if len({value.length for value in found}) > 1:
+        sizes = ", ".join(f"{name}[{value.length}]" for name, value in zip(op.ins, found, strict=True))
+        raise Refused(f"inputs of unequal length: {sizes}")
+    return found
+
+
+def _const(program: Program, op: Op, attr: str) -> Any:
+    array = program.consts.get(op.text(attr))
+    if array is None:
+        raise Refused(f"constant {op.text(attr)[:MAX_NAME]!r} does not exist")
+    return array
+
+
+def _full(dtype: str, length: int) -> Value:
+    return Value(dtype, length, *RANGES[dtype])
+
+
+def _gather(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    _inputs(op, values)
+    embed = _const(program, op, "embed")
+    if embed.shape[0] != program.vocab:
+        raise Refused(f"embedding has {embed.shape[0]} rows, vocabulary is {program.vocab}")
+    return _full("i16", embed.shape[1])
+
+
+def _norm(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("i16",))
+    _const(program, op, "table")
+    if op.integer("post") + max_norm_exponent(x.length) > MAX_SHIFT:
+        raise Refused(f"post + E can exceed {MAX_SHIFT} with {x.length} elements")
+    return _full("i8", x.length)
+
+
+def _tmatvec(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("i8",))
+    weights = _const(program, op, "weights")
+    if weights.shape[1] != x.length:
+        raise Refused(f"matrix {op.text('weights')} has {weights.shape[1]} columns, input has {x.length}")
+    return Value("acc", weights.shape[0], -128 * x.length, 128 * x.length)
+
+
+def _requant(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("acc", "i16"))
+    return _full(op.text("dtype"), x.length)
+
+
+def _table(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("i8",))
+    entries = _const(program, op, "table")
+    return Value("i16", x.length, int(entries.min()), int(entries.max()))
+
+
+def _mul(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    a, b = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
+    if b.low < -256 or b.high > 255:
+        raise Refused(f"second factor {op.ins[1]} can be {b.low}..{b.high}, needs -256..255")
+    return _full(op.text("dtype"), a.length)
+
+
+def _add(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    a, _ = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
+    return _full(op.text("dtype"), a.length)
+
+
+def _lerp(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    h, c, f = _inputs(op, values, ("i16",), ("i16",), ("i16",))
+    if f.low < 0 or f.high > 255:
+        raise Refused(f"weight {op.ins[2]} can be {f.low}..{f.high}, needs 0..255")
+    return Value("i16", h.length, min(h.low, c.low), max(h.high, c.high))
+
+
+def _load(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    if len(op.ins) != 1 or op.ins[0] not in program.states:
+        raise Refused(f"state {str(op.ins)[:MAX_NAME]} does not exist")
+    return _full("i16", program.states[op.ins[0]])
+
+
+def _store(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("i16",))
+    if op.out not in program.states:
+        raise Refused("there is no such state")
+    if program.states[op.out] != x.length:
+        raise Refused(f"state has {program.states[op.out]} words, value {op.ins[0]} has {x.length}")
+    return x
+
+
+RULES: dict[str, Callable[[Program, Op, dict[str, Value]], Value]] = {
+    "GATHER": _gather, "NORM": _norm, "TMATVEC": _tmatvec, "REQUANT": _requant, "TABLE": _table,
+    "MUL": _mul, "ADD": _add, "LERP": _lerp, "LOAD": _load, "STORE": _store,
+}  # fmt: skip
