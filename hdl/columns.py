@@ -5,23 +5,17 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for
+from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.dot import DotControl, DotUnit, dot_latency
-from ternac.hdl.epilogue import (
-    B_OFFSET, C_OFFSET, SQUARE_OFFSET, Y_OFFSET, AddSelect, Epilogue, EpilogueControl, MulSelect,
-)  # fmt: skip
+from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam
-from ternac.hdl.sequencer import dot_layout, element_layout
+from ternac.hdl.pass_control import A_OFFSET, B_READ, C_READ, RESULT_OFFSET, PassControl
+from ternac.hdl.sequencer import dot_layout, element_layout, first_address_bits, pass_layout
 from ternac.hdl.tech import Technology
 from ternac.hdl.xbuffer import XBuffer
-from ternac.isa import Addend, MulBy, Source
-
-V0_OFFSET = BlockRam.LATENCY + 1
-"""Cycles from an element's first address to its v0."""
-RESULT_OFFSET = V0_OFFSET + Y_OFFSET
-"""Cycles from an element's first address to the cycle that writes its result."""
+from ternac.isa import Source
 
 
 def write_layout() -> data.StructLayout:
@@ -32,38 +26,46 @@ def write_layout() -> data.StructLayout:
 class ColumnArray(wiring.Component):
     """All columns of an engine, driven by the sequencer's two streams, with no state of its own beyond memories.
 
-    A `dot` word at cycle t is row data of all columns; the row's `elem` must come `DOT_DELAY` cycles after its last
-    word. An `elem` at cycle t reads bank or embedding at t, its operands B and C a little later (same port as A for B,
-    hence the sequencer's ``paced``), and writes its result at t + `RESULT_OFFSET`.
+    A `dot` word at cycle t is row data of all columns; the row's first `elem` must come `dot_delay` cycles after its last
+    word. An `elem` at cycle t reads bank or embedding at t, its operands B and C a little later (B through the same port
+    as A, hence the sequencer's ``paced``), and writes its result at t + `RESULT_OFFSET`.
 
     Members
     -------
-    dot, elem : In, see hdl/sequencer.py.   mantissa(8), norm_shift(5) : In, from the norm unit, held.
-    square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a column.
+    dot, elem, passes : In, retire, retire_parity : Out, see hdl/sequencer.py.
+    mantissa(8), norm_shift(5) : In, from the norm unit, held.
+    square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a pipeline.
     row_valid, row_slot, row : Out, results of the logits' pass, 16 bits a column.
-    wr : In, loader.   rd_addr : In, rd_data : Out, 16 bits a column, BlockRam.LATENCY later; only while nothing runs.
+    wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later; only while
+    nothing runs.
     """
+
+    READ_LATENCY = BlockRam.LATENCY + 1
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         g = self.geometry = geometry
         self.tech = tech
         self.dot_delay = dot_latency(g.lanes, g.chain)
-        elem = element_layout(g)
+        self.bank_bits = ceil_log2(g.bank_depth)
         super().__init__(
             {
                 "dot": In(dot_layout(g)),
-                "elem": In(elem),
+                "elem": In(element_layout(g)),
+                "passes": In(data.ArrayLayout(pass_layout(g), 2)),
+                "retire": Out(1),
+                "retire_parity": Out(1),
                 "mantissa": In(8),
                 "norm_shift": In(5),
                 "square_tail": In(bits_for(g.columns)),
-                "square_sums": Out(32).array(g.columns),
+                "square_sums": Out(32).array(g.pipelines),
                 "row_valid": Out(1),
-                "row_slot": Out(elem["slot"].width),
+                "row_slot": Out(self.bank_bits),
                 "row": Out(signed(16)).array(g.columns),
                 "wr": In(write_layout()),
-                "rd_addr": In(elem["d"].width),
-                "rd_data": Out(data.ArrayLayout(16, g.columns)),
                 "rd_en": In(1),
+                "rd_block": In(8),
+                "rd_addr": In(self.bank_bits),
+                "rd_data": Out(16),
             }
         )
 
@@ -71,104 +73,125 @@ class ColumnArray(wiring.Component):
         m = Module()
         g, wr = self.geometry, self.wr
         x, trits = self.dot_operands(m)
-        m.submodules.dot_control = dot_control = DotControl(g.lanes, g.chain)
+        m.submodules.control = control = PassControl(g)
+        track = control.track
         m.d.comb += [
-            dot_control.en.eq(_later(m, self.dot.valid, BlockRam.LATENCY)),
-            dot_control.first.eq(_later(m, self.dot.first, BlockRam.LATENCY)),
-            dot_control.last.eq(_later(m, self.dot.last, BlockRam.LATENCY)),
+            control.elem.eq(self.elem),
+            control.passes.eq(self.passes),
+            control.mantissa.eq(self.mantissa),
+            control.norm_shift.eq(self.norm_shift),
+            self.retire.eq(control.retire),
+            self.retire_parity.eq(control.retire_parity),
         ]
 
-        # the element's addresses, each in its cycle
-        e = self.elem
-        b_addr = _later(m, e.b, V0_OFFSET + B_OFFSET - BlockRam.LATENCY)
-        c_addr = _later(m, e.c, V0_OFFSET + C_OFFSET - BlockRam.LATENCY)
-        takes_a = e.valid & (e.source == Source.BANK)
-        port_addr = Signal.like(b_addr)
-        m.d.comb += port_addr.eq(Mux(self.rd_en, self.rd_addr, Mux(takes_a, e.a, b_addr)))
-        source = _later(m, e.source, BlockRam.LATENCY)
-        stages = self.element_control(m)
-        d_addr = _later(m, e.d, RESULT_OFFSET)
-        slot = _later(m, e.slot, RESULT_OFFSET)
-        flags = _later(
-            m, Cat(e.to_bank & e.valid, e.to_logits & e.valid, e.to_x & e.valid, e.x_dst), RESULT_OFFSET
-        )
-        to_bank, to_logits, to_x, x_dst = flags
+        # bank port 0 serves the host, operand A and operand B; port 1 operand C
+        first_addr = Signal(self.bank_bits)
+        first_turn = Signal(len(self.elem.turn))
+        m.d.comb += [first_addr.eq(control.b_addr), first_turn.eq(track[B_READ].turn)]
+        with m.If(self.rd_en):
+            m.d.comb += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
+        with m.Elif(self.elem.valid & control.reads_a):
+            m.d.comb += [first_addr.eq(self.elem.a), first_turn.eq(self.elem.turn)]
 
-        embed: list[Value] = []
-        for i in range(g.memory(Mem.EMBED).blocks):
-            storage = "spram" if g.weight_ram == "spram" else "block"
-            ram = self.memory(m, Mem.EMBED, i, storage)
-            m.d.comb += ram.rd_addr.eq(e.a)
-            embed += [ram.rd_data[8 * k : 8 * k + 8] for k in range(g.embed_block_bits // 8)]
+        embed = self.embedding(m)
+        a_turn = track[A_OFFSET].turn
+        out = track[RESULT_OFFSET]
+        read: list[Value] = []
+        for p in range(g.pipelines):
+            m.submodules[f"pipe_{p}"] = pipe = Epilogue(g.tables, column=p, tech=self.tech)
+            own = range(p * g.share, (p + 1) * g.share)
+            sums = [self.dot_unit(m, c, x, trits) for c in own]
+            bias = self.shared_memory(m, Mem.BIAS, p)
+            m.d.comb += bias.rd_addr.eq(Cat(self.elem.turn, self.elem.a[: ceil_log2(g.bias_depth)]))
 
-        table_en = wr.en & (wr.mem == Mem.TABLE)
-        for c in range(g.columns):
-            m.submodules[f"dot_{c}"] = dot = DotUnit(g.lanes, g.chain, g.x_depth * g.lanes, tech=self.tech)
-            m.submodules[f"pipe_{c}"] = pipe = Epilogue(g.tables, tech=self.tech)
-            bias = self.memory(m, Mem.BIAS, c)
-            m.d.comb += [
-                dot.acc_en.eq(dot_control.acc_en),
-                dot.acc_first.eq(dot_control.acc_first),
-                bias.rd_addr.eq(e.a),
-            ]
-            for j in range(g.chain):
-                m.d.comb += [
-                    dot.x[j].eq(x[j]),
-                    dot.nz[j].eq(Cat(trits[j][2 * (c * g.chains + q)] for q in range(g.chains))),
-                    dot.neg[j].eq(Cat(trits[j][2 * (c * g.chains + q) + 1] for q in range(g.chains))),
-                ]
             banks = []
-            for address in (port_addr, c_addr):
-                ram = BlockRam(16, g.bank_depth, tech=self.tech, memory="BANK", block=c)
-                m.submodules[f"bank_{c}_{len(banks)}"] = ram
-                m.d.comb += ram.rd_addr.eq(address)
-                banks.append(ram)
-            loads = wr.en & (wr.mem == Mem.BANK) & (wr.block == c)
-            for ram in banks:
+            for port, (address, turn) in enumerate(
+                ((first_addr, first_turn), (control.c_addr, track[C_READ].turn))
+            ):
+                ram = BlockRam(16, g.bank_depth * g.share, tech=self.tech, memory="BANK", block=p)
+                m.submodules[f"bank_{p}_{port}"] = ram
                 m.d.comb += [
-                    ram.wr_en.eq(loads | to_bank),
-                    ram.wr_addr.eq(Mux(wr.en, wr.addr, d_addr)),
+                    ram.rd_addr.eq(Cat(turn, address)),
+                    ram.wr_en.eq(self.loads(Mem.BANK, p) | control.to_bank),
+                    ram.wr_addr.eq(Mux(wr.en, self.shared_address(), Cat(out.turn, control.d_addr))),
                     ram.wr_data.eq(Mux(wr.en, wr.data, pipe.y)),
                 ]
-            with m.Switch(source):
+                banks.append(ram)
+
+            # a row's sums come together; later turns take theirs from a copy
+            held = [sums[0]]
+            for i, total in enumerate(sums[1:], 1):
+                copy = Signal.like(total, name=f"held_{p}_{i}")
+                with m.If(track[A_OFFSET].turn == 0):
+                    m.d.sync += copy.eq(total)
+                held.append(copy)
+            with m.Switch(control.source):
                 with m.Case(Source.DOT):
-                    m.d.sync += pipe.v0.eq(dot.acc + bias.rd_data)
+                    m.d.sync += pipe.v0.eq(_choose(held, a_turn) + bias.rd_data)
                 with m.Case(Source.BANK):
                     m.d.sync += pipe.v0.eq(banks[0].rd_data.as_signed())
                 with m.Default():
-                    m.d.sync += pipe.v0.eq(embed[c].as_signed() << 8)
+                    m.d.sync += pipe.v0.eq(_choose([embed[c] for c in own], a_turn).as_signed() << 8)
+
             m.d.comb += [
                 pipe.b.eq(banks[0].rd_data),
                 pipe.c.eq(banks[1].rd_data),
-                pipe.drop_last.eq(self.square_tail <= c),
-                pipe.table_wr_en.eq(table_en),
+                pipe.drop_last.eq(self.square_tail <= (control.square_turn | p * g.share)),
+                pipe.table_wr_en.eq(wr.en & (wr.mem == Mem.TABLE)),
                 pipe.table_wr_addr.eq(wr.addr),
                 pipe.table_wr_data.eq(wr.data),
-                self.square_sums[c].eq(pipe.square_sum),
-                self.row[c].eq(pipe.y),
-                self.rd_data[c].eq(banks[0].rd_data),
-                self.x_write[c].eq(pipe.y[:8]),
+                self.square_sums[p].eq(pipe.square_sum),
+                self.xbuffer.wr_data[p].eq(pipe.y[:8]),
             ]
-            _connect_stages(m, pipe.stages, stages)
-        chunk_bits = (self.chunks - 1).bit_length()
+            for name in control.stages.signature.members:
+                m.d.comb += getattr(pipe.stages, name).eq(getattr(control.stages, name))
+            for turn, c in enumerate(own):
+                value: Value = pipe.y
+                if turn < g.share - 1:
+                    value = Signal(signed(16), name=f"row_{c}", reset_less=True)
+                    with m.If(out.turn == turn):
+                        m.d.sync += value.eq(pipe.y)
+                m.d.comb += self.row[c].eq(value)
+            read.append(banks[0].rd_data)
+
+        m.d.sync += self.rd_data.eq(_choose(read, self.rd_block[ceil_log2(g.share) :]))
         m.d.comb += [
-            self.row_valid.eq(to_logits),
-            self.row_slot.eq(slot),
-            self.xbuffer.wr_en.eq(to_x),
-            self.xbuffer.wr_half.eq(x_dst),
-            self.xbuffer.wr_data.eq(self.x_write),
+            self.row_valid.eq(control.to_logits & (out.turn == g.share - 1)),
+            self.row_slot.eq(control.slot),
+            self.xbuffer.wr_en.eq(control.to_x),
+            self.xbuffer.wr_half.eq(control.x_dst),
+            self.xbuffer.wr_turn.eq(out.turn),
         ]
-        if self.chunks == 1 << chunk_bits:
-            m.d.comb += Cat(
-                self.xbuffer.wr_chunk[:chunk_bits] if chunk_bits else [], self.xbuffer.wr_word
-            ).eq(slot)
-        else:
-            self.count_chunks(m, to_x, slot == 0)
+        self.place_chunk(m, control)
         return m
 
-    def memory(self, m: Module, mem: Mem, block: int, storage: str = "block") -> BlockRam:
-        """One loadable block of ``mem``, its write port connected to the loader."""
+    def loads(self, mem: Mem, pipeline: int) -> Value:
+        """The loader writes a block of ``mem`` that belongs to ``pipeline``."""
+        shift = ceil_log2(self.geometry.share)
+        return self.wr.en & (self.wr.mem == mem) & (self.wr.block[shift:] == pipeline)
+
+    def shared_address(self) -> Value:
+        """Address of the loader's word in a memory that the columns of a pipeline share."""
+        return Cat(self.wr.block[: ceil_log2(self.geometry.share)], self.wr.addr)
+
+    def shared_memory(self, m: Module, mem: Mem, pipeline: int) -> BlockRam:
+        """The blocks of ``mem`` of one pipeline's columns, interleaved in one memory."""
         shape = self.geometry.memory(mem)
+        ram = BlockRam(
+            shape.bits, shape.depth * self.geometry.share, tech=self.tech, memory=mem.name, block=pipeline
+        )
+        m.submodules[f"{mem.name.lower()}_{pipeline}"] = ram
+        m.d.comb += [
+            ram.wr_en.eq(self.loads(mem, pipeline)),
+            ram.wr_addr.eq(self.shared_address()),
+            ram.wr_data.eq(self.wr.data),
+        ]
+        return ram
+
+    def wide_memory(self, m: Module, mem: Mem, block: int) -> BlockRam:
+        """One block of a memory that all columns read at the same address."""
+        shape = self.geometry.memory(mem)
+        storage = "spram" if self.geometry.weight_ram == "spram" else "block"
         ram = BlockRam(shape.bits, shape.depth, tech=self.tech, storage=storage, memory=mem.name, block=block)
         m.submodules[f"{mem.name.lower()}_{block}"] = ram
         m.d.comb += [
@@ -178,107 +201,79 @@ class ColumnArray(wiring.Component):
         ]
         return ram
 
+    def embedding(self, m: Module) -> list[Value]:
+        """The embedding byte of every column."""
+        bytes_: list[Value] = []
+        for i in range(self.geometry.memory(Mem.EMBED).blocks):
+            ram = self.wide_memory(m, Mem.EMBED, i)
+            m.d.comb += ram.rd_addr.eq(self.elem.a)
+            bytes_ += [ram.rd_data[low : low + 8] for low in range(0, self.geometry.embed_block_bits, 8)]
+        return bytes_
+
     def dot_operands(self, m: Module) -> tuple[list[Value], list[Value]]:
-        """X buffer and weight memory; stage j of both arrives j cycles later than stage 0."""
+        """X buffer, weight memory and the dot units' flags; stage j of both arrives j cycles after stage 0."""
         g = self.geometry
         m.submodules.xbuffer = self.xbuffer = XBuffer(g, tech=self.tech)
-        self.chunks = self.xbuffer.chunks
-        self.x_write = Signal(data.ArrayLayout(8, g.columns))
+        m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain)
         m.d.comb += [self.xbuffer.rd_half.eq(self.dot.half), self.xbuffer.rd_word.eq(self.dot.word)]
+        flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
+        for _ in range(BlockRam.LATENCY):
+            flags = _later(m, flags)
+        m.d.comb += Cat(self.dot_control.en, self.dot_control.first, self.dot_control.last).eq(flags)
         address: Value = self.dot.weight
         trits: list[Value] = []
-        storage = "spram" if g.weight_ram == "spram" else "block"
         for j in range(g.chain):
             word: list[Value] = []
             for i in range(g.weight_blocks_per_stage):
-                ram = self.memory(m, Mem.WEIGHT, j * g.weight_blocks_per_stage + i, storage)
+                ram = self.wide_memory(m, Mem.WEIGHT, j * g.weight_blocks_per_stage + i)
                 m.d.comb += ram.rd_addr.eq(address)
                 word.append(ram.rd_data)
             trits.append(Cat(*word))
-            address = _later(m, address, 1)
+            address = _later(m, address)
         return [self.xbuffer.x[j] for j in range(g.chain)], trits
 
-    def element_control(self, m: Module) -> wiring.PureInterface:
-        """The shared control pipeline; returns its staged outputs."""
+    def dot_unit(self, m: Module, column: int, x: list[Value], trits: list[Value]) -> Value:
+        """The dot unit of ``column``; returns its sum."""
         g = self.geometry
-        m.submodules.control = control = EpilogueControl(g.tables)
-        names = (
-            "valid",
-            "last",
-            "table_en",
-            "table",
-            "mul",
-            "sub",
-            "add",
-            "wide1",
-            "wide2",
-            "shift1",
-            "shift2",
-            "stat",
-        )
-        first = self.elem.slot == 0
-        record = _later(m, Cat(*(getattr(self.elem, n) for n in names), first), V0_OFFSET)
-        parts: dict[str, Value] = {}
-        low = 0
-        for n in names:
-            width = len(getattr(self.elem, n))
-            parts[n] = record[low : low + width]
-            low += width
-        is_norm = parts["mul"] == MulBy.NORM
-        m.d.comb += [
-            control.valid.eq(parts["valid"]),
-            control.first.eq(record[-1]),
-            control.last.eq(parts["last"]),
-            control.shift1.eq(parts["shift1"]),
-            control.narrow1.eq(~parts["wide1"]),
-            control.table_en.eq(parts["table_en"]),
-            control.table_sel.eq(parts["table"]),
-            control.sub.eq(parts["sub"]),
-            control.const.eq(Mux(is_norm, self.mantissa, 1)),
-            control.shift2.eq(Mux(is_norm, self.norm_shift, parts["shift2"])),
-            control.narrow2.eq(~parts["wide2"]),
-        ]
-        with m.Switch(parts["mul"]):
-            with m.Case(MulBy.BANK_C):
-                m.d.comb += control.mul.eq(MulSelect.C)
-            with m.Case(MulBy.SQUARE):
-                m.d.comb += control.mul.eq(MulSelect.SQUARE)
-            with m.Default():
-                m.d.comb += control.mul.eq(MulSelect.CONST)
-        with m.Switch(parts["add"]):
-            with m.Case(Addend.V2):
-                m.d.comb += control.add.eq(AddSelect.V2)
-            with m.Case(Addend.B):
-                m.d.comb += control.add.eq(AddSelect.B)
-            with m.Default():
-                m.d.comb += control.add.eq(AddSelect.ZERO)
-        return control.stages
+        m.submodules[f"dot_{column}"] = dot = DotUnit(g.lanes, g.chain, g.x_depth * g.lanes, tech=self.tech)
+        m.d.comb += [dot.acc_en.eq(self.dot_control.acc_en), dot.acc_first.eq(self.dot_control.acc_first)]
+        low = column * g.chains
+        for j in range(g.chain):
+            m.d.comb += [
+                dot.x[j].eq(x[j]),
+                dot.nz[j].eq(Cat(trits[j][2 * t] for t in range(low, low + g.chains))),
+                dot.neg[j].eq(Cat(trits[j][2 * t + 1] for t in range(low, low + g.chains))),
+            ]
+        return dot.acc
 
-    def count_chunks(self, m: Module, step: Value, restart: Value) -> None:
-        """Word and chunk of a slot where the chunks of a word are not a power of two: counters instead of bits."""
+    def place_chunk(self, m: Module, control: PassControl) -> None:
+        """Word and chunk of the x buffer for the slot being written: bits of the slot, or counters."""
+        chunks = self.xbuffer.chunks
+        bits = ceil_log2(chunks)
+        if chunks == 1 << bits:
+            m.d.comb += Cat(self.xbuffer.wr_chunk[:bits], self.xbuffer.wr_word).eq(control.slot)
+            return
         word, chunk = Signal.like(self.xbuffer.wr_word), Signal.like(self.xbuffer.wr_chunk)
+        restart = control.slot == 0
         m.d.comb += [
             self.xbuffer.wr_word.eq(Mux(restart, 0, word)),
             self.xbuffer.wr_chunk.eq(Mux(restart, 0, chunk)),
         ]
-        with m.If(step):
+        with m.If(control.to_x & (control.track[RESULT_OFFSET].turn == self.geometry.share - 1)):
             m.d.sync += [chunk.eq(self.xbuffer.wr_chunk + 1), word.eq(self.xbuffer.wr_word)]
-            with m.If(self.xbuffer.wr_chunk == self.chunks - 1):
+            with m.If(self.xbuffer.wr_chunk == chunks - 1):
                 m.d.sync += [chunk.eq(0), word.eq(self.xbuffer.wr_word + 1)]
 
 
-SQUARES_DONE_OFFSET = V0_OFFSET + SQUARE_OFFSET
-assert SQUARES_DONE_OFFSET <= RESULT_OFFSET, "the sequencer's drain covers both"
+def _choose(values: list[Value], index: Value) -> Value:
+    """``values[index]``; one value needs no index."""
+    chosen = values[0]
+    for i, value in enumerate(values[1:], 1):
+        chosen = Mux(index == i, value, chosen)
+    return chosen
 
 
-def _later(m: Module, value: Value, cycles: int) -> Value:
-    for _ in range(cycles):
-        delayed = Signal.like(Value.cast(value), name="delayed")
-        m.d.sync += delayed.eq(value)
-        value = delayed
-    return value
-
-
-def _connect_stages(m: Module, column: wiring.PureInterface, shared: wiring.PureInterface) -> None:
-    for name in shared.signature.members:
-        m.d.comb += getattr(column, name).eq(getattr(shared, name))
+def _later(m: Module, value: Value) -> Value:
+    delayed = Signal.like(Value.cast(value), name="delayed", reset_less=True)
+    m.d.sync += delayed.eq(value)
+    return delayed

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile import Image
 from ternac.geometry import Geometry, Mem
-from ternac.hdl.columns import RESULT_OFFSET, ColumnArray, write_layout
+from ternac.hdl.columns import ColumnArray, write_layout
 from ternac.hdl.norm import NormUnit
 from ternac.hdl.sampler import Sampler
 from ternac.hdl.sequencer import Sequencer
 from ternac.hdl.tech import Technology
 from ternac.machine import Machine
 
-WRITE_PIPELINE = 2
-"""Cycles from a loader write at the port to the memories: registers for the fan-out to every block."""
+FAN_OUT = 4
+"""Columns beyond which loader writes pass two registers on their way to all the blocks."""
 
 
 class EngineCore(wiring.Component):
@@ -56,10 +56,8 @@ class EngineCore(wiring.Component):
         m = Module()
         g = self.geometry
         m.submodules.columns = columns = ColumnArray(g, tech=self.tech)
-        m.submodules.sequencer = seq = Sequencer(
-            g, dot_delay=columns.dot_delay, drain=RESULT_OFFSET - 1, tech=self.tech
-        )
-        m.submodules.norm = norm = NormUnit(columns=g.columns, tables=g.norm_tables)
+        m.submodules.sequencer = seq = Sequencer(g, dot_delay=columns.dot_delay, tech=self.tech)
+        m.submodules.norm = norm = NormUnit(columns=g.pipelines, tables=g.norm_tables)
         m.submodules.sampler = sampler = Sampler(columns=g.columns, slots=g.logit_slots)
 
         write = Signal(write_layout())
@@ -70,7 +68,7 @@ class EngineCore(wiring.Component):
             write.addr.eq(self.wr_addr),
             write.data.eq(self.wr_data),
         ]
-        for i in range(WRITE_PIPELINE):
+        for i in range(2 if g.columns > FAN_OUT else 0):
             later = Signal(write_layout(), name=f"write_{i}")
             m.d.sync += later.eq(write)
             write = later
@@ -87,6 +85,9 @@ class EngineCore(wiring.Component):
         m.d.comb += [
             columns.dot.eq(seq.dot),
             columns.elem.eq(seq.elem),
+            columns.passes.eq(seq.passes),
+            seq.retire.eq(columns.retire),
+            seq.retire_parity.eq(columns.retire_parity),
             norm.start.eq(seq.norm_start),
             norm.post.eq(seq.norm_post),
             norm.table.eq(seq.norm_table),
@@ -99,7 +100,7 @@ class EngineCore(wiring.Component):
             sampler.last_slot.eq(seq.logits_last),
             sampler.tail.eq(seq.logits_tail),
         ]
-        m.d.comb += [norm.sums[c].eq(columns.square_sums[c]) for c in range(g.columns)]
+        m.d.comb += [norm.sums[p].eq(columns.square_sums[p]) for p in range(g.pipelines)]
         m.d.comb += [sampler.row[c].eq(columns.row[c]) for c in range(g.columns)]
 
         m.d.comb += [
@@ -122,15 +123,12 @@ class EngineCore(wiring.Component):
         with m.If(self.done):
             m.d.sync += self.busy.eq(0)
 
-        # bank reads: address, two cycles of memory, column select
-        reading = Signal(4)
-        block = Signal.like(self.rd_block)
-        selected = Signal(data.ArrayLayout(16, g.columns))
-        address = Signal.like(columns.rd_addr)
-        m.d.sync += reading.eq((reading << 1) | (self.rd_en & ~self.busy))
+        reading = Signal(ColumnArray.READ_LATENCY)
+        m.d.sync += reading.eq(Cat(self.rd_en & ~self.busy, reading[:-1]))
+        block, address = Signal.like(self.rd_block), Signal.like(columns.rd_addr)
         with m.If(self.rd_en):
             m.d.sync += [block.eq(self.rd_block), address.eq(self.rd_addr)]
-        m.d.comb += [columns.rd_en.eq(~self.busy), columns.rd_addr.eq(address)]
-        m.d.sync += [selected.eq(columns.rd_data), self.rd_data.eq(selected[block])]
+        m.d.comb += [columns.rd_en.eq(~self.busy), columns.rd_block.eq(block), columns.rd_addr.eq(address)]
+        m.d.comb += self.rd_data.eq(columns.rd_data)
         m.d.sync += self.rd_valid.eq(reading[-1])
         return m

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 from ternac.compile import Image
 from ternac.geometry import Geometry
-from ternac.hdl.columns import RESULT_OFFSET
 from ternac.hdl.dot import dot_latency
 from ternac.hdl.memory import BlockRam
 from ternac.hdl.norm import NormUnit
+from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.sampler import Sampler
+from ternac.hdl.sequencer import PACE
 from ternac.isa import WORDS, Opcode, Source
 
 FETCH = WORDS + BlockRam.LATENCY + 1
 """Cycles from the first fetch address of an instruction until it can start."""
-PACE = 4
-"""Cycles per element of a paced pass."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,18 @@ class Schedule:
 def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int = 0) -> Schedule:
     """Cycle-exact schedule of one token of ``image`` (`emit`: a token is sampled at the end)."""
     g = image.geometry
-    drain = RESULT_OFFSET - 1
-    delay = dot_latency(g.lanes, g.chain)
-    norm = NormUnit(columns=g.columns, tables=g.norm_tables).latency
+    delay = dot_latency(g.lanes, g.chain) + g.share - 1
+    norm = NormUnit(columns=g.pipelines, tables=g.norm_tables).latency
     starts: list[int] = []
-    have = 1 + FETCH
+    fetch = 1  # first cycle of the instruction's fetch
     taken = finished = issued = 0  # last take-over, last element, last dot word
     empty = 0  # first cycle in which everything has been written
     for inst in image.instructions:
+        have = fetch + max(FETCH, 6 + inst.stride)
         if inst.op != Opcode.VEC:
             starts.append(max(have, empty))
             break
+        previous = finished
         if inst.source == Source.DOT:
             start = max(have, issued + 1, taken + 1, empty if inst.barrier else 0)
             issued = start + inst.count * inst.words
@@ -64,9 +64,9 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
         else:
             start = max(have, empty)
             taken = start
-            finished = start + inst.count * (PACE if inst.paced else 1)
-        empty = finished + 1 + drain + (norm + 1 if inst.stat else 0)
-        have = taken + 1 + max(FETCH, 6 + inst.stride)
+            finished = start + inst.count * g.share * (PACE if inst.paced else 1)
+        empty = finished + RESULT_OFFSET + (norm + 1 if inst.stat else 0)
+        fetch = max(taken + 1, previous + RESULT_OFFSET)  # the place of the pass before is free
         starts.append(start)
     ends = [*starts[1:], starts[-1]]
     passes = tuple(

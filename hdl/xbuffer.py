@@ -16,7 +16,8 @@ class XBuffer(wiring.Component):
     """``2 * x_depth`` words of ``lanes`` signed bytes.
 
     Element ``e`` of a vector is lane ``e % lanes`` of word ``e // lanes``; since the columns divide the lanes, the
-    slot ``s`` that the columns write together is chunk ``s % (lanes / columns)`` of word ``s // (lanes / columns)``.
+    slot ``s`` that the columns write is chunk ``s % (lanes / columns)`` of word ``s // (lanes / columns)``. A write
+    takes one byte per pipeline, for column ``pipeline * share + turn``.
 
     Timing: the bytes of stage ``j`` appear ``LATENCY + j`` cycles after the address, so a caller that issues one word
     per cycle feeds a skewed chain. A word may be read from the cycle after it was written.
@@ -24,7 +25,7 @@ class XBuffer(wiring.Component):
     Members
     -------
     rd_half(1), rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain + j``.
-    wr_en(1), wr_half(1), wr_word, wr_chunk, wr_data(8 per column) : In.
+    wr_en(1), wr_half(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
     """
 
     LATENCY = 2
@@ -43,7 +44,8 @@ class XBuffer(wiring.Component):
                 "wr_half": In(1),
                 "wr_word": In(word_bits),
                 "wr_chunk": In(max(1, ceil_log2(self.chunks))),
-                "wr_data": In(data.ArrayLayout(8, g.columns)),
+                "wr_turn": In(ceil_log2(g.share)),
+                "wr_data": In(data.ArrayLayout(8, g.pipelines)),
             }
         )
 
@@ -62,12 +64,13 @@ class XBuffer(wiring.Component):
             ]
             m.d.sync += self.x[stage].eq(read.data)
             for q in range(g.chains):
-                lane = q * g.chain + stage
+                chunk, column = divmod(q * g.chain + stage, g.columns)
+                pipeline, turn = divmod(column, g.share)
                 m.d.comb += [
-                    write.data[8 * q : 8 * q + 8].eq(self.wr_data[lane % g.columns]),
-                    write.en[q].eq(self.wr_en & (self.wr_chunk == lane // g.columns)),
+                    write.data[8 * q : 8 * q + 8].eq(self.wr_data[pipeline]),
+                    write.en[q].eq(self.wr_en & (self.wr_chunk == chunk) & (self.wr_turn == turn)),
                 ]
-            later = Signal.like(address, name=f"address_{stage + 1}")
+            later = Signal(len(address), name=f"address_{stage + 1}", reset_less=True)
             m.d.sync += later.eq(address)
             address = later
         return m

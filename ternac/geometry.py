@@ -84,6 +84,8 @@ class Geometry:
     """16-bit words of microcode."""
     logit_slots: int = 64
     """The vocabulary is at most ``logit_slots * columns``."""
+    share: int = 1
+    """Columns that one pipeline serves in turn; rows are then at least ``share`` weight words long."""
     weight_ram: str = "block"
     """``block`` or ``spram`` (iCE40 single-port RAM, 16 K x 16, for weights and embedding)."""
 
@@ -97,6 +99,8 @@ class Geometry:
                 need(value >= 1, f"{field} must be at least 1, not {value}")
         need(self.lanes % self.chain == 0, f"chain {self.chain} must divide lanes {self.lanes}")
         need(self.lanes % self.columns == 0, f"columns {self.columns} must divide lanes {self.lanes}")
+        need(self.columns % self.share == 0, f"share {self.share} must divide columns {self.columns}")
+        need(self.share & (self.share - 1) == 0, f"share must be a power of two, not {self.share}")
         need(self.weight_block_bits <= 18, "a weight block is at most 18 bits wide")
         need(self.weight_blocks <= 256, f"{self.weight_blocks} weight blocks exceed the link's 256")
         need(self.embed_block_bits % 8 == 0, "embed_block_bits must be a multiple of 8")
@@ -106,6 +110,11 @@ class Geometry:
         need(self.tables <= 8 and self.norm_tables <= 8, "at most 8 tables of a kind")
         need(self.weight_ram in ("block", "spram"), f"unknown weight_ram {self.weight_ram!r}")
         need(max(self.weight_depth, self.bank_depth, self.embed_depth) <= 1 << 16, "a memory is at most 64 Ki deep")
+
+    @property
+    def pipelines(self) -> int:
+        """Column pipelines; pipeline ``p`` serves columns ``p * share`` and up."""
+        return self.columns // self.share
 
     @property
     def chains(self) -> int:
@@ -142,7 +151,7 @@ class Geometry:
 
     def words(self, length: int) -> int:
         """Weight words of one row with ``length`` inputs."""
-        return -(-length // self.lanes)
+        return max(self.share, -(-length // self.lanes))
 
     def memory(self, mem: Mem) -> MemoryShape:
         """Shape of memory ``mem`` as the loader sees it."""
@@ -175,7 +184,7 @@ PRESETS: dict[str, Geometry] = {
         Geometry(
             name="icebreaker", columns=2, lanes=12, chain=3, weight_block_bits=16, weight_depth=16384, x_depth=128,
             bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=16384, embed_block_bits=16, tables=2,
-            norm_tables=1, program_depth=512, logit_slots=128, weight_ram="spram",
+            norm_tables=1, program_depth=512, logit_slots=128, share=2, weight_ram="spram",
         ),
         # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 288 bits are 16 blocks of 18.
         Geometry(

@@ -120,7 +120,10 @@ SMALL = replace(
 WIDE = replace(SMALL, name="wide", columns=3, lanes=9, chain=3, weight_block_bits=18, x_depth=4)
 
 
-@pytest.mark.parametrize("geometry", [SMALL, WIDE], ids=["2x4", "3x9"])
+SHARED = replace(SMALL, name="shared", columns=4, lanes=4, share=2, embed_block_bits=16, logit_slots=4)
+
+
+@pytest.mark.parametrize("geometry", [SMALL, WIDE, SHARED], ids=["2x4", "3x9", "4x4 by 2"])
 @pytest.mark.parametrize("seed", range(2))
 def test_random_programs(geometry: Geometry, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,0 +1,156 @@
+"""The control of the column pipelines: which element is where, and what its pass wants there."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from ternac.geometry import Geometry
+from ternac.hdl.epilogue import (
+    B_OFFSET, C_OFFSET, SQUARE_OFFSET, Y_OFFSET, AddSelect, EpilogueStages, MulSelect,
+)  # fmt: skip
+from ternac.hdl.memory import BlockRam
+from ternac.hdl.sequencer import element_layout, pass_layout
+from ternac.isa import Addend, MulBy, Source
+
+A_OFFSET = BlockRam.LATENCY
+"""Cycles from an element to its bank, correction or embedding word."""
+V0_OFFSET = A_OFFSET + 1
+"""Cycles from an element to its v0, the pipeline's cycle 0."""
+B_READ = V0_OFFSET + B_OFFSET - BlockRam.LATENCY
+"""Cycles from an element to the read of its operand B."""
+C_READ = V0_OFFSET + C_OFFSET - BlockRam.LATENCY
+"""Cycles from an element to the read of its operand C."""
+RESULT_OFFSET = V0_OFFSET + Y_OFFSET
+"""Cycles from an element to the cycle that writes its result."""
+
+
+class PassControl(wiring.Component):
+    """Follows each element down the pipeline and gives every stage its pass's settings; one for all columns.
+
+    Only a few bits travel with an element (``track[k]``: the element of k cycles ago); the settings stand still in
+    ``passes`` and each stage picks those of its element's parity, one cycle ahead, into a register.
+
+    Members
+    -------
+    elem, passes : In, see hdl/sequencer.py.   mantissa(8), norm_shift(5) : In, held.
+    stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.   reads_a : Out, elem's pass reads a bank.
+    b_addr, c_addr, d_addr : Out, at B_READ, C_READ and RESULT_OFFSET.   slot : Out, at RESULT_OFFSET.
+    to_bank, to_x, to_logits : Out(1), a valid result at RESULT_OFFSET goes there.   x_dst : Out(1).
+    square_turn : Out, the turn of the square being summed.
+    retire, retire_parity : Out, one cycle before a pass's last result is written.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        g = self.geometry = geometry
+        self.turn_bits = ceil_log2(g.share)
+        layout = data.StructLayout({"valid": 1, "parity": 1, "first": 1, "last": 1, "turn": self.turn_bits})
+        self.track = [Signal(layout, name=f"track_{k}", reset_less=k > 0) for k in range(RESULT_OFFSET + 1)]
+        bank = ceil_log2(g.bank_depth)
+        super().__init__(
+            {
+                "elem": In(element_layout(g)),
+                "passes": In(data.ArrayLayout(pass_layout(g), 2)),
+                "mantissa": In(8),
+                "norm_shift": In(5),
+                "stages": Out(EpilogueStages(g.tables)),
+                "source": Out(2),
+                "reads_a": Out(1),
+                "b_addr": Out(bank),
+                "c_addr": Out(bank),
+                "d_addr": Out(bank),
+                "slot": Out(bank),
+                "to_bank": Out(1),
+                "to_x": Out(1),
+                "to_logits": Out(1),
+                "x_dst": Out(1),
+                "square_turn": Out(self.turn_bits),
+                "retire": Out(1),
+                "retire_parity": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        track, s = self.track, self.stages
+        m.d.comb += [getattr(track[0], n).eq(getattr(self.elem, n)) for n in ("valid", "parity", "first", "last", "turn")]
+        for before, after in zip(track, track[1:], strict=False):
+            m.d.sync += after.eq(before)
+
+        def setting(name: str, cycle: int) -> Value:
+            """The setting of the element in ``cycle``."""
+            pair = [Value.cast(getattr(self.passes[i], name)) for i in (0, 1)]
+            return Mux(track[cycle].parity, pair[1], pair[0])
+
+        def stage(target: Value, name: str, cycle: int) -> None:
+            """Present a setting in ``cycle``, picked one cycle earlier."""
+            m.d.sync += Value.cast(target).eq(setting(name, cycle - 1))
+
+        m.d.comb += self.reads_a.eq(setting("source", 0) == Source.BANK)
+        stage(self.source, "source", A_OFFSET)
+
+        def is_norm(cycle: int) -> Value:
+            return setting("mul", cycle) == MulBy.NORM
+
+        at = V0_OFFSET
+        shift1 = [setting("shift1", at + k - 1) for k in (0, 1)]
+        c, b, y = at + C_OFFSET - 1, at + B_OFFSET - 1, at + Y_OFFSET
+        m.d.sync += [
+            s.coarse1.eq(shift1[0][3:]),
+            s.fine1.eq(shift1[1][:3]),
+            s.narrow1.eq(~setting("wide1", at + 2)),
+            s.table_sel.eq(setting("table", at + 2)),
+            s.const.eq(Mux(is_norm(c), self.mantissa, 1)),
+            s.table_en.eq(setting("table_en", b)),
+            s.sub.eq(setting("sub", b)),
+            s.coarse2.eq(Mux(is_norm(y - 5), self.norm_shift, setting("shift2", y - 5))[3:]),
+            s.fine2.eq(Mux(is_norm(y - 4), self.norm_shift, setting("shift2", y - 4))[:3]),
+            s.narrow2.eq(~setting("wide2", y - 2)),
+        ]
+        with m.Switch(setting("mul", c)):
+            with m.Case(MulBy.BANK_C):
+                m.d.sync += s.mul.eq(MulSelect.C)
+            with m.Case(MulBy.SQUARE):
+                m.d.sync += s.mul.eq(MulSelect.SQUARE)
+            with m.Default():
+                m.d.sync += s.mul.eq(MulSelect.CONST)
+        with m.Switch(setting("add", b)):
+            with m.Case(Addend.V2):
+                m.d.sync += s.add.eq(AddSelect.V2)
+            with m.Case(Addend.B):
+                m.d.sync += s.add.eq(AddSelect.B)
+            with m.Default():
+                m.d.sync += s.add.eq(AddSelect.ZERO)
+
+        square = track[at + SQUARE_OFFSET - 2]
+        m.d.sync += [
+            s.square_en.eq(square.valid & setting("stat", at + SQUARE_OFFSET - 2)),
+            s.square_first.eq(square.first),
+            s.square_last.eq(square.last),
+            self.square_turn.eq(square.turn),
+        ]
+
+        for address, name, cycle in (
+            (self.b_addr, "b", B_READ), (self.c_addr, "c", C_READ), (self.d_addr, "d", RESULT_OFFSET),
+            (self.slot, None, RESULT_OFFSET),
+        ):  # fmt: skip
+            ahead = track[cycle - 1]
+            with m.If(ahead.valid & (ahead.turn == 0)):
+                base = setting(name, cycle - 1) if name else 0
+                m.d.sync += address.eq(Mux(ahead.first, base, address + 1))
+
+        last = track[RESULT_OFFSET - 1]
+        writes = last.valid & ~setting("stat", RESULT_OFFSET - 1)
+        m.d.sync += [
+            Cat(self.to_bank, self.to_x, self.to_logits).eq(
+                Cat(setting(n, RESULT_OFFSET - 1) for n in ("to_bank", "to_x", "to_logits")) & writes.replicate(3)
+            ),
+            self.x_dst.eq(setting("x_dst", RESULT_OFFSET - 1)),
+        ]
+        m.d.comb += [
+            self.retire.eq(last.valid & last.last & (last.turn == self.geometry.share - 1)),
+            self.retire_parity.eq(last.parity),
+        ]
+        return m
