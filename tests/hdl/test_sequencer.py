@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
 from ternac.compile import Image, compile_program
 from ternac.geometry import PRESETS, Geometry, Mem
-from ternac.hdl.columns import RESULT_OFFSET
 from ternac.hdl.dot import dot_latency
 from ternac.hdl.norm import NormUnit
+from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.schedule import schedule
-from ternac.hdl.sequencer import ELEMENT_FIELDS, Sequencer
+from ternac.hdl.sequencer import BASES, PASS_FIELDS, Sequencer
 from ternac.isa import Opcode, Source
 from ternac.random_program import random_program
+
+
+KEPT = (*PASS_FIELDS, *BASES)
 
 
 def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], list[dict[str, int]], int]:
     """Everything issued for one token: dot words, elements, and the cycle of ``done``."""
     g = image.geometry
-    dut = Sequencer(g, dot_delay=dot_latency(g.lanes, g.chain), drain=RESULT_OFFSET - 1)
-    latency = NormUnit(columns=g.columns, tables=g.norm_tables).latency
+    dut = Sequencer(g, dot_delay=dot_latency(g.lanes, g.chain))
+    latency = NormUnit(columns=g.pipelines, tables=g.norm_tables).latency
     dots: list[dict[str, int]] = []
     elems: list[dict[str, int]] = []
     finished = 0
@@ -42,16 +43,23 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
         await ctx.tick()
         ctx.set(dut.start, 0)
         norm_at = -1
+        retire: dict[int, int] = {}
         for cycle in range(1, 1_000_000):
             ctx.set(dut.norm_done, cycle == norm_at)
             if ctx.get(dut.norm_start):
                 norm_at = cycle + latency
+            ctx.set(dut.retire, cycle in retire)
+            ctx.set(dut.retire_parity, retire.get(cycle, 0))
             dot, elem = ctx.get(dut.dot), ctx.get(dut.elem)
             if dot.valid:
                 dots.append({"at": cycle, **{n: int(getattr(dot, n)) for n in ("first", "last", "weight", "word", "half")}})
             if elem.valid:
-                names = ("last", "a", "b", "c", "d", "slot", *ELEMENT_FIELDS)
-                elems.append({"at": cycle, **{n: int(getattr(elem, n)) for n in names}})
+                turn = int(elem.turn) if g.share > 1 else 0
+                own = ctx.get(dut.passes)[elem.parity]
+                seen = {n: int(getattr(elem, n)) for n in ("first", "last", "a")}
+                elems.append({"at": cycle, "turn": turn, **seen, **{n: int(getattr(own, n)) for n in KEPT}})
+                if elem.last and turn == g.share - 1:
+                    retire[cycle + RESULT_OFFSET - 1] = elem.parity
             if ctx.get(dut.done):
                 finished = cycle
                 return
@@ -63,9 +71,6 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
     sim.add_testbench(bench)
     sim.run()
     return dots, elems, finished
-
-
-CROWDED = replace(PRESETS["tiny"], name="crowded", x_depth=2)
 
 
 @pytest.mark.parametrize("geometry", [*PRESETS.values()], ids=lambda g: g.name)
@@ -91,21 +96,23 @@ def test_every_pass_is_issued_whole_in_order_and_on_time(geometry: Geometry, see
             ]
             assert {d["half"] for d in mine} == {inst.x_src}
             last_words = [d["at"] for d in mine if d["last"]]
-        own, elems = elems[: inst.count], elems[inst.count :]
+        share = geometry.share
+        own, elems = elems[: inst.count * share], elems[inst.count * share :]
         if inst.source == Source.DOT:
             delay = dot_latency(geometry.lanes, geometry.chain)
-            assert [e["at"] for e in own] == [t + delay for t in last_words]
+            assert [e["at"] for e in own] == [t + delay + turn for t in last_words for turn in range(share)]
         start = {n: getattr(inst, n) + base * getattr(inst, "rel_" + n) for n in "abcd"}
         if inst.source == Source.EMBED:
             start["a"] = token << inst.stride
         for i, e in enumerate(own):
-            assert (e["slot"], e["last"]) == (i, int(i == inst.count - 1))
-            assert all(e[n] & bank == (start[n] + i) & bank for n in "abcd")
-            assert all(e[n] == int(getattr(inst, n)) for n in ELEMENT_FIELDS)
+            slot, turn = divmod(i, share)
+            assert (e["turn"], e["first"], e["last"]) == (turn, int(i == 0), int(slot == inst.count - 1))
+            assert e["a"] == start["a"] + slot
+            assert all(e[n] == start[n] & bank for n in BASES)
+            assert all(e[n] == int(getattr(inst, n)) for n in PASS_FIELDS)
     assert not dots and not elems
 
 
-@pytest.mark.parametrize(("field", "text"), [("dot_delay", "at least 3"), ("drain", "at least 1")])
-def test_bad_parameters(field: str, text: str) -> None:
-    with pytest.raises(ValueError, match=text):
-        Sequencer(PRESETS["tiny"], **{"dot_delay": 9, "drain": 9, field: 0})  # type: ignore[arg-type]
+def test_bad_parameters() -> None:
+    with pytest.raises(ValueError, match="dot_delay must be at least 3, not 2"):
+        Sequencer(PRESETS["tiny"], dot_delay=2)
