@@ -1,8 +1,8 @@
 """The NumPy executor: the living definition of what a program computes, batched over sessions.
 
 The arithmetic is :mod:`ternac.numerics`; here are only the order of things and two exact short cuts: a
-ternary product is taken as a float32 matrix product where every partial sum is an integer below 2**24 (then
-float32 is exact), and matrices that read the same vector are stacked into one product.
+ternary product is taken as a float32 matrix product, whose every partial sum is an integer of at most
+65535 * 128 < 2**24, where float32 is exact; and matrices that read the same vector are stacked into one product.
 """
 
 from __future__ import annotations
@@ -96,14 +96,13 @@ class NumpyExecutor:
 
 def _product(source: str, outs: list[str], weights: list[npt.NDArray[Any]]) -> _Step:
     """TMATVEC of one vector with several matrices, exact (see the module docstring)."""
-    exact = weights[0].shape[1] * 128 < 1 << 24
-    matrix = np.concatenate(weights).astype(np.float32 if exact else np.int64)
+    matrix = np.concatenate(weights).astype(np.float32)
     cuts = np.cumsum([0, *(w.shape[0] for w in weights)]).tolist()
     parts = [(out, slice(cuts[i], cuts[i + 1])) for i, out in enumerate(outs)]
     transposed = matrix.T
 
     def run(values: Values, state: State, ids: npt.NDArray[np.intp]) -> None:
-        x = values[source].astype(matrix.dtype)
+        x = values[source].astype(np.float32)
         if len(x) == 1:  # matrix times vector reads the rows in order, which is what BLAS does best
             acc = np.dot(matrix, x[0])[None].astype(np.int32)
         else:

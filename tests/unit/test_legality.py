@@ -51,6 +51,16 @@ def insert(new: Op) -> Program:
     return dataclasses.replace(BASE, ops=(*BASE.ops[:-1], new, BASE.ops[-1]))
 
 
+def factor(entry: int) -> Program:
+    """The program with a MUL whose second factor comes from a table that holds ``entry``."""
+    new = (
+        Op("TABLE", "t", ("n",), {"table": "small"}),
+        Op("MUL", "p", ("t", "t"), {"shift": 0, "dtype": "i16"}),
+    )
+    grown = with_const(BASE, "small", np.array([entry] + [0] * 255, np.int16))
+    return dataclasses.replace(grown, ops=(*BASE.ops, *new))
+
+
 replace = dataclasses.replace
 CASES = {
     "unknown kind": (
@@ -88,6 +98,8 @@ CASES = {
     "lerp weight": (edit("sigmoid", lambda a: a.__setitem__(0, 256)), r"weight 0.f can be .*needs 0\.\.255"),
     "negative lerp weight": (edit("sigmoid", lambda a: a.__setitem__(0, -1)), "weight 0.f can be -1"),
     "wide factor": (ins("0.o", "0.g", "0.h"), r"second factor 0.h .*needs -256\.\.255"),
+    "factor too low": (factor(-257), r"second factor t can be -257\.\.0, needs -256\.\.255"),
+    "factor too high": (factor(256), r"second factor t can be 0\.\.256, needs -256\.\.255"),
     "factor is acc": (ins("0.o", "0.h", "0.f.acc"), "input 0.f.acc is acc, needs i8 or i16"),
     "table of i16": (ins("0.f", "r.e"), "input r.e is i16, needs i8"),
     "requant of i8": (ins("0.g", "0.n1"), "input 0.n1 is i8, needs acc or i16"),
@@ -144,6 +156,8 @@ def test_refused_with_the_reason(case: str) -> None:
 
 def test_the_base_is_legal() -> None:
     check(BASE)
+    check(factor(-256))
+    check(factor(255))
     types = shapes(BASE)
     assert types["r.e"] == ("i16", 6)
     assert types["0.f.acc"] == ("acc", 6)

@@ -315,6 +315,11 @@ def test_header_size_is_limited() -> None:
 
 
 def test_the_hash_covers_everything() -> None:
+    for at in (9, len(GOOD) - 1):
+        with pytest.raises(BadProgramFile, match="hash does not match|not valid JSON"):
+            loads(GOOD[:at] + bytes([GOOD[at] ^ 1]) + GOOD[at + 1 :])
+    with pytest.raises(BadProgramFile, match="the content hash does not match: the file is damaged"):
+        loads(GOOD[:-1] + bytes([GOOD[-1] ^ 1]))
     hashes = {
         BASE.hash,
         dataclasses.replace(BASE, meta={"a": 1}).hash,

@@ -46,6 +46,11 @@ def test_greedy_takes_the_lowest_of_the_largest(logits: list[int], rng: int) -> 
     assert (token, after) == (logits.index(max(logits)), xorshift32(rng))
 
 
+def test_a_draw_of_zero_skips_tokens_without_weight() -> None:
+    low = next(x for x in range(1, 1 << 20) if xorshift32(x) < 32768)  # r = 0
+    assert choose(np.array([-9999, 0, 0]), Sampling(False, 255, 0), low)[0] == 1
+
+
 def test_exp_table() -> None:
     assert [round(65535 * math.exp(-c / 16)) for c in range(256)] == EXP.tolist()
 
