@@ -1,8 +1,8 @@
 """The NumPy executor: the living definition of what a program computes, batched over sessions.
 
-The arithmetic is :mod:`ternac.numerics`; here are only the order of things and two exact short cuts: a
-ternary product is taken as a float32 matrix product, whose every partial sum is an integer of at most
-65535 * 128 < 2**24, where float32 is exact; and matrices that read the same vector are stacked into one product.
+The arithmetic is :mod:`ternac.numerics`; here are only the order of things and two exact short cuts. A
+ternary product is taken as a float32 matrix product: every partial sum is an integer of at most
+65535 * 128 < 2**24, where float32 is exact. And matrices that read the same vector are stacked into one.
 """
 
 from __future__ import annotations
