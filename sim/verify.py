@@ -92,18 +92,24 @@ class _Rtl:
 
     name = "rtl"
 
-    def __init__(self, program: Program, geometry: str, say: Say) -> None:
+    def __init__(self, program: Program, geometry: str) -> None:
         from ternac.host.device import Device
 
-        self.device = Device.open("sim", model=program, geometry=geometry, say=say)
+        self.program = program
+        self.device = Device.open("sim", program, board=geometry)
         self.session = self.device.session()
 
     def step(self, token: int) -> tuple[Vector, dict[str, Vector]]:
         logits = self.session.step(token)
-        return logits, self.session.states()
+        state = self.session.state
+        return logits, {name: state[part] for name, part in self.program.state_slices().items()}
 
     def values(self) -> dict[str, Vector]:
-        return self.device.values()
+        from ternac.host.backend import BoardBackend
+
+        assert isinstance(self.device.backend, BoardBackend)
+        board = self.device.backend
+        return {name: board.read_vector(symbol) for name, symbol in board.image.symbols.items()}
 
     def close(self) -> None:
         self.device.close()
@@ -115,7 +121,7 @@ def _torch(program: Program, path: Path) -> Runner:
     return _Executor(TorchExecutor.for_program(program, path))
 
 
-def runners(names: Sequence[str], model: str, geometry: str, say: Say) -> tuple[Program, list[Runner]]:
+def runners(names: Sequence[str], model: str, geometry: str) -> tuple[Program, list[Runner]]:
     """The program and a runner per name; UsageError on an unknown or repeated name."""
     path = resolve(model)
     program = open_program(path)
@@ -123,7 +129,7 @@ def runners(names: Sequence[str], model: str, geometry: str, say: Say) -> tuple[
         "numpy": lambda: _Executor(NumpyExecutor(program)),
         "torch": lambda: _torch(program, path),
         "machine": lambda: _Machine(program, geometry),
-        "rtl": lambda: _Rtl(program, geometry, say),
+        "rtl": lambda: _Rtl(program, geometry),
     }
     unknown = [n for n in names if n not in makers]
     if unknown or len(set(names)) != len(names) or len(names) < 2:
@@ -180,7 +186,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError(f"--tokens is {args.tokens}, needs at least 1")
     names = [name.strip() for name in args.executors.split(",")]
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
-    program, parts = runners(names, args.model, args.geometry, say)
+    program, parts = runners(names, args.model, args.geometry)
     tokens = encode(program, data)
     tokens = np.resize(tokens, args.tokens)
     began = time.monotonic()

@@ -31,7 +31,7 @@ VERBS = {
     "report": "ternac.hdl.verbs",
     "flash": "ternac.hdl.verbs",
     "run": "ternac.host.verbs",
-    "bench": "ternac.hdl.verbs",
+    "bench": "ternac.host.bench",
     "doctor": "ternac.doctor",
 }
 """Verb to the module whose ``VERBS`` dictionary holds it."""
