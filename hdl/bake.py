@@ -15,9 +15,9 @@ from ternac.compile import Image
 from ternac.errors import BuildFailed
 from ternac.hdl import bram_patch, memory_map
 from ternac.hdl.boards import Board
-from ternac.hdl.flash_image import flash_image, program_hash
 from ternac.hdl.steps import write_atomically
 from ternac.hdl.toolchain import run_tool
+from ternac.loading import flash_image, program_id
 
 
 def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out: Path) -> None:
@@ -53,7 +53,7 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
         )
         config = (scratch / "base.config").read_text()
         contents = memory_map.baked(cells, image.memories)
-        contents |= memory_map.with_program_hash(cells, bram_patch.read_config(config), program_hash(image))
+        contents |= memory_map.with_program_hash(cells, bram_patch.read_config(config), program_id(image))
         (scratch / "model.config").write_text(bram_patch.patch(config, contents))
         run_tool("ecppack", ["--compress", "--input", "model.config", "--bit", "model.bit"],
                  cwd=scratch, log=log, step="bake")  # fmt: skip

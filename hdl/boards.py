@@ -13,7 +13,8 @@ from fractions import Fraction
 from typing import Any, Protocol
 
 from amaranth.build import Platform
-from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, Signal, Value
+from amaranth.lib import io
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
@@ -33,7 +34,7 @@ class Payload(Protocol):
 
     rx: Signal
     tx: Signal
-    link: Signal
+    loaded: Signal
     busy: Signal
     start: Signal
     flash_cs: Signal
@@ -65,6 +66,7 @@ class Board:
     nextpnr_device: tuple[str, ...]
     synth_options: tuple[str, ...]
     seed: int
+    leds: int
     flash_offset: int | None
     """Where ``build --model`` puts the image in the flash; None: the model is patched into block RAM."""
     openfpgaloader_board: str
@@ -102,6 +104,7 @@ BOARDS: dict[str, Board] = {
             nextpnr_device=("--85k", "--package", "CABGA381", "--speed", "6"),
             synth_options=(),
             seed=1,
+            leds=3,
             flash_offset=None,
             openfpgaloader_board="ulx3s",
             bitstream_suffix=".bit",
@@ -121,6 +124,7 @@ BOARDS: dict[str, Board] = {
             nextpnr_device=("--up5k", "--package", "sg48"),
             synth_options=(),
             seed=1,
+            leds=2,
             flash_offset=MIB,
             openfpgaloader_board="ice40_generic",
             bitstream_suffix=".bin",
@@ -139,7 +143,7 @@ def board(name: str) -> Board:
 
 
 class BoardShell(Elaboratable):
-    """Top level of a bitstream: design clock in ``sync``, UART to the FTDI chip, LEDs alive / link / busy.
+    """Top level of a bitstream: design clock in ``sync``, UART to the FTDI chip, LEDs alive / loaded / busy.
 
     ``alive`` blinks about once a second from the design clock, so a dark board has no clock. ``sync`` has
     no reset: registers start with their configured values. On the ECP5 the clock is gated until the PLL
@@ -156,20 +160,17 @@ class BoardShell(Elaboratable):
 
     def _clock(self, m: Module, platform: Platform) -> None:
         if self.board.family == "ecp5":
-            clk = platform.request("clk25")
-            m.submodules.clock = clock = Ecp5Clock(
-                ecp5_pll(self.board.crystal_hz, Fraction(self.clock_hz)), clk.i
-            )
+            crystal = _sense(m, "crystal", platform.request("clk25", dir="-"))
+            pll = ecp5_pll(self.board.crystal_hz, Fraction(self.clock_hz))
+            m.submodules.clock = clock = Ecp5Clock(pll, crystal)
             m.domains.sync = ClockDomain(reset_less=True)
             m.d.comb += ClockSignal().eq(clock.clk_out)
             return
-        pll = (
-            None
-            if self.clock_hz == self.board.crystal_hz
-            else ice40_pll(self.board.crystal_hz, Fraction(self.clock_hz))
-        )
+        fast = None
+        if self.clock_hz != self.board.crystal_hz:
+            fast = ice40_pll(self.board.crystal_hz, Fraction(self.clock_hz))
         pad = platform.request("clk12", dir="-")
-        m.submodules.clock = slow = Ice40Clock(pll, pad.io)
+        m.submodules.clock = slow = Ice40Clock(fast, pad.io)
         m.domains.sync = ClockDomain(reset_less=True)
         m.d.comb += ClockSignal().eq(slow.clk_out)
 
@@ -177,32 +178,42 @@ class BoardShell(Elaboratable):
         m = Module()
         self._clock(m, platform)
         m.submodules.payload = payload = self.payload
-        uart = platform.request("uart")
         powered = Signal(10)
         with m.If(~powered.all()):
             m.d.sync += powered.eq(powered + 1)
-        m.d.comb += payload.start.eq(powered.all())
-        m.d.comb += [payload.rx.eq(uart.rx.i), uart.tx.o.eq(payload.tx)]
+        uart = platform.request("uart", dir="-")
+        _drive(m, "tx", uart.tx, payload.tx)
+        m.d.comb += [payload.start.eq(powered.all()), payload.rx.eq(_sense(m, "rx", uart.rx))]
         if self.board.family == "ecp5":
-            m.d.comb += platform.request("uart_tx_enable").o.eq(1)
+            _drive(m, "tx_enable", platform.request("uart_tx_enable", dir="-"), Const(1))
         alive = Signal(range(self.clock_hz))
         m.d.sync += alive.eq(alive + 1)
-        leds = [platform.request("led", n) for n in range(3 if self.board.family == "ecp5" else 2)]
-        shown = [alive[-1], payload.link, payload.busy]
-        if len(leds) == 2:
-            shown = [alive[-1] & ~payload.busy, payload.link]
-        m.d.comb += [led.o.eq(state) for led, state in zip(leds, shown, strict=True)]
+        shown = [alive[-1], payload.loaded, payload.busy]
+        if self.board.leds == 2:
+            shown = [alive[-1] ^ payload.busy, payload.loaded]
+        for number, state in enumerate(shown):
+            _drive(m, f"led_{number}", platform.request("led", number, dir="-"), state)
         if self.board.flash_offset is not None:
-            flash = platform.request("spi_flash_1x")
-            m.d.comb += [
-                flash.cs.o.eq(payload.flash_cs),
-                flash.clk.o.eq(payload.flash_clk),
-                flash.copi.o.eq(payload.flash_copi),
-                payload.flash_cipo.eq(flash.cipo.i),
-                flash.wp.o.eq(Const(0)),
-                flash.hold.o.eq(Const(0)),
-            ]
+            flash = platform.request("spi_flash_1x", dir="-")
+            _drive(m, "flash_cs", flash.cs, payload.flash_cs)
+            _drive(m, "flash_clk", flash.clk, payload.flash_clk)
+            _drive(m, "flash_copi", flash.copi, payload.flash_copi)
+            _drive(m, "flash_wp", flash.wp, Const(0))
+            _drive(m, "flash_hold", flash.hold, Const(0))
+            m.d.comb += payload.flash_cipo.eq(_sense(m, "flash_cipo", flash.cipo))
         return m
+
+
+def _drive(m: Module, name: str, port: Any, value: Value) -> None:
+    """Output buffer ``pin_<name>`` on ``port``; the port's own inversion applies."""
+    m.submodules[f"pin_{name}"] = buffer = io.Buffer("o", port)
+    m.d.comb += buffer.o.eq(value)
+
+
+def _sense(m: Module, name: str, port: Any) -> Value:
+    """Input buffer ``pin_<name>`` on ``port``."""
+    m.submodules[f"pin_{name}"] = buffer = io.Buffer("i", port)
+    return Value.cast(buffer.i)
 
 
 __all__ = ["BOARDS", "Board", "BoardShell", "Payload", "board"]

@@ -125,12 +125,33 @@ def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str,
         ("design.il", plan.design), (plan.constraint_file, plan.constraints), ("synth.ys", plan.script),
     ):  # fmt: skip
         write_atomically(directory / name, text.encode())
-    ran = [step.name for step in steps(plan) if run_step(directory, step, say)]
+    ran = []
+    for step in steps(plan):
+        if run_step(directory, step, say):
+            ran.append(step.name)
+        if step.name == "synth":
+            refuse_multipliers(directory)
     return {**figures(plan, directory), "steps_run": ran}
 
 
+def multiplier_cells(directory: Path) -> Counter[str]:
+    """Multiplying cells of a synthesized design, as written and as mapped, by type."""
+    found = json.loads((directory / "cells.json").read_text())["multipliers"]
+    return Counter(found["design"]) + Counter(found["mapped"])
+
+
+def refuse_multipliers(directory: Path) -> None:
+    """Raise BuildFailed when a synthesized design multiplies."""
+    found = multiplier_cells(directory)
+    if found:
+        raise BuildFailed(
+            f"step synth: the design multiplies: {dict(found)}; netlist: {directory / 'netlist.json'}",
+            "products must be shift-add; find the cell in design.il",
+        )
+
+
 def figures(plan: Plan, directory: Path) -> dict[str, Any]:
-    """The figures of a finished build. Raises BuildFailed when the clock is not met or a cell multiplies."""
+    """The figures of a finished build. Raises BuildFailed when the clock is not met."""
     cells = json.loads((directory / "cells.json").read_text())
     report = json.loads((directory / REPORT).read_text())
     used = Counter({name: int(entry["used"]) for name, entry in report["utilization"].items()})
@@ -143,7 +164,6 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
         ff = sum(n for kind, n in mapped.items() if kind.startswith("SB_DFF"))
         area = {"comb": used["ICESTORM_LC"], "ff": ff, "bram": used["ICESTORM_RAM"],
                 "dsp": used["ICESTORM_DSP"], "spram": used["ICESTORM_SPRAM"]}  # fmt: skip
-    found = Counter(cells["multipliers"]["design"]) + Counter(cells["multipliers"]["mapped"])
     fmax = min((float(entry["achieved"]) for entry in report["fmax"].values()), default=0.0)
     clock = plan.clock_hz / 1e6
     result = {
@@ -152,7 +172,7 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
         "clock_mhz": clock,
         "fmax_mhz": round(fmax, 2),
         **area,
-        "multiplier_cells": sum(found.values()),
+        "multiplier_cells": sum(multiplier_cells(directory).values()),
         "seconds": round(sum(seconds_of(directory, step) for step in steps(plan)), 1),
         "steps": {step.name: seconds_of(directory, step) for step in steps(plan)},
         "board": plan.board.name,
@@ -165,10 +185,6 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
     }
     if (directory / MEMORIES).exists():
         result["memories"] = str(directory / MEMORIES)
-    if found:
-        raise BuildFailed(
-            f"the design multiplies: {dict(found)}", "products must be shift-add; find the cell in design.il"
-        )
     if fmax <= clock:
         raise BuildFailed(
             f"step place-and-route: {fmax:.2f} MHz is not above the clock of {clock:g} MHz; "
