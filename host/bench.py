@@ -63,8 +63,12 @@ def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("hdl",), help="hdl: the engine's speed on a board")
     parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
-    parser.add_argument("--model", default=DEFAULT, help=f"program file or shipped model (default: {DEFAULT})")
-    parser.add_argument("--sessions", type=int, default=1, metavar="N", help="sessions taking turns (default: 1)")
+    parser.add_argument(
+        "--model", default=DEFAULT, help=f"program file or shipped model (default: {DEFAULT})"
+    )
+    parser.add_argument(
+        "--sessions", type=int, default=1, metavar="N", help="sessions taking turns (default: 1)"
+    )
     parser.add_argument("--tokens", type=int, default=4, metavar="N", help="tokens per session (default: 4)")
 
 
@@ -74,12 +78,16 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             raise UsageError(f"--{name} is {getattr(args, name)}, needs at least 1")
     data = bench_hdl(args.model, board(args.board), args.sessions, args.tokens)
     exact = data["cycles_per_token"] == data["schedule_cycles_per_token"]
-    say(f"{data['model']} on {data['board']}, {data['sessions']} session(s): {data['cycles_per_token']:,.0f} cycles/token")
+    say(
+        f"{data['model']} on {data['board']}, {data['sessions']} session(s): {data['cycles_per_token']:,.0f} cycles/token"
+    )
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
     say(f"  {data['origin']}")
     if not exact:
-        say(f"  the closed-form schedule says {data['schedule_cycles_per_token']:,} cycles: they must be equal")
+        say(
+            f"  the closed-form schedule says {data['schedule_cycles_per_token']:,} cycles: they must be equal"
+        )
     return Outcome(data, ok=exact)
 
 

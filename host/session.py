@@ -1,0 +1,220 @@
+"""A running text on any back end: the same tokens, snapshots and rules as ternac.session on NumPy."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import overload
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import UsageError
+from ternac.host.backend import Backend, State
+from ternac.sampling import Sampling, seed_state, xorshift32
+from ternac.session import Snapshot
+
+REANCHOR = 4096
+"""Tokens after which the state is read once, so that a rollback never feeds more than these again."""
+
+
+class Session:
+    """Open with ``Device.session()``; usable as a context manager. UsageError from every method after close.
+
+    Generation asks the back end for several tokens at a time, but what the session *is* (``pending``,
+    ``rng``, snapshot, what comes next) always corresponds to the tokens handed out: when a stream is
+    abandoned half-way, or a request fails and nobody knows whether it was executed, an earlier state is
+    restored and what was handed out is fed again.
+    """
+
+    def __init__(self, backend: Backend, seed: int, on_close: Callable[[], None]) -> None:
+        self.program = backend.program
+        self.rng = seed_state(seed)
+        self.pending: int | None = None
+        self.fed = 0
+        self._backend = backend
+        self._on_close = on_close
+        self._session: int | None = backend.open()
+        self._anchor: State = np.zeros(self.program.state_words, np.int16)
+        self._since: list[int] = []
+        self._ahead: list[int] = []
+        self._unsure = False
+
+    @overload
+    def generate(self, prompt: str = ..., max_tokens: int = ..., temperature: float = ..., top_k: int = ...,
+                 seed: int | None = ...) -> Iterator[str]: ...  # fmt: skip
+
+    @overload
+    def generate(self, prompt: bytes, max_tokens: int = ..., temperature: float = ..., top_k: int = ...,
+                 seed: int | None = ...) -> Iterator[bytes]: ...  # fmt: skip
+
+    def generate(
+        self,
+        prompt: str | bytes = "",
+        max_tokens: int = 100,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        seed: int | None = None,
+    ) -> Iterator[str] | Iterator[bytes]:
+        """Feed ``prompt``, then stream ``max_tokens`` tokens as they come: text for text, bytes for bytes.
+
+        Temperature 0 takes the most likely token; otherwise tokens are drawn, among the ``top_k`` most
+        likely if that is not 0, from a generator set by ``seed`` (None: go on with the session's). Without
+        a prompt the text goes on; a new session needs one. The program's vocabulary must be bytes;
+        :meth:`tokens` works for any.
+        """
+        if self.program.vocab > 256:
+            raise UsageError(f"{self.program.name} has {self.program.vocab} tokens, not bytes: use tokens()")
+        data = prompt.encode() if isinstance(prompt, str) else bytes(prompt)
+        sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits, top_k)
+        stream = self.tokens(data, max_tokens, sampling, seed)
+        if isinstance(prompt, str):
+            return _decode(stream)
+        return (bytes((token,)) for token in stream)
+
+    def tokens(
+        self,
+        prompt: Iterable[int] = (),
+        count: int = 1,
+        sampling: Sampling | None = None,
+        seed: int | None = None,
+    ) -> Iterator[int]:
+        """Feed the pending token and ``prompt``, then yield ``count`` tokens, each when it is known.
+
+        The last token yielded stays pending (with ``count`` 0: the last of the prompt). Defaults: argmax,
+        generator as it is. UsageError at once for a token outside the vocabulary or an empty prompt in a
+        new session.
+        """
+        self._settle()
+        feed = [int(token) for token in prompt]
+        if self.pending is not None:
+            feed.insert(0, self.pending)
+        if not feed:
+            raise UsageError("nothing to go on from: the prompt of a new session is empty")
+        if count < 0:
+            raise UsageError(f"number of tokens is {count}, needs at least 0")
+        bad = [token for token in feed if not 0 <= token < self.program.vocab]
+        if bad:
+            raise UsageError(f"token {bad[0]} is outside 0..{self.program.vocab - 1}")
+        if seed is not None:
+            self.rng = seed_state(seed)
+        return self._stream(feed, count, sampling or Sampling())
+
+    def _stream(self, feed: list[int], count: int, sampling: Sampling) -> Iterator[int]:
+        if feed[:-1]:
+            self._feed(feed[:-1])
+        self.pending = feed[-1]
+        done = 0
+        while done < count:
+            if not self._ahead:
+                if self.pending is None:
+                    raise UsageError("the session was stepped elsewhere while it was generating")
+                self._reanchor()
+                number = min(self._backend.chunk, count - done)
+                self._ahead = self._run([self.pending], number, sampling)
+            assert self.pending is not None
+            self._since.append(self.pending)
+            self.fed += 1
+            self.pending = self._ahead.pop(0)
+            if not sampling.greedy:
+                self.rng = xorshift32(self.rng)
+            done += 1
+            yield self.pending
+
+    def step(self, token: int) -> npt.NDArray[np.int32]:
+        """Feed one token: logits int32 [vocab]. Forgets a pending token."""
+        self._settle()
+        if not 0 <= token < self.program.vocab:
+            raise UsageError(f"token {token} is outside 0..{self.program.vocab - 1}")
+        self._reanchor()
+        with self._doubtful():
+            logits = self._backend.step(self._open(), token)
+        self._since.append(token)
+        self.pending = None
+        self.fed += 1
+        return logits
+
+    @property
+    def state(self) -> State:
+        """Copy of the state, int16 [program.state_words]."""
+        self._settle()
+        return self._backend.get_state(self._open())
+
+    def snapshot(self) -> bytes:
+        """The whole session as bytes, good for any executor of the same program."""
+        return Snapshot(self.state, self.rng, self.pending, self.fed).to_bytes(self.program)
+
+    def restore(self, data: bytes) -> None:
+        """Become the session of ``data``; SnapshotError and no change if damaged or of another program."""
+        session = self._open()
+        found = Snapshot.from_bytes(data, self.program)
+        self._backend.set_state(session, found.state)
+        self._anchor, self._since, self._ahead, self._unsure = found.state, [], [], False
+        self.rng, self.pending, self.fed = found.rng, found.pending, found.fed
+
+    def close(self) -> None:
+        """Free the session's place; closing twice is allowed."""
+        if self._session is not None:
+            self._backend.release(self._session)
+            self._session = None
+            self._on_close()
+
+    def _open(self) -> int:
+        if self._session is None:
+            raise UsageError("the session is closed")
+        return self._session
+
+    def _feed(self, tokens: list[int]) -> None:
+        self._reanchor()
+        self._run(tokens, 0, Sampling())
+        self._since += tokens
+        self.fed += len(tokens)
+
+    def _settle(self) -> None:
+        """Undo what was computed ahead of what was handed out."""
+        session = self._open()
+        if self._ahead or self._unsure:
+            self._ahead = []
+            self._backend.set_state(session, self._anchor)
+            if self._since:
+                self._run(self._since, 0, Sampling())
+            self._unsure = False
+
+    def _run(self, tokens: list[int], count: int, sampling: Sampling) -> list[int]:
+        with self._doubtful():
+            return self._backend.run(self._open(), tokens, count, sampling, self.rng)[0]
+
+    @contextmanager
+    def _doubtful(self) -> Iterator[None]:
+        """When the line fails inside, nobody knows what the board has executed."""
+        try:
+            yield
+        except BaseException:
+            self._unsure = True
+            raise
+
+    def _reanchor(self) -> None:
+        if len(self._since) >= REANCHOR:
+            self._anchor, self._since = self._backend.get_state(self._open()), []
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _decode(stream: Iterator[int]) -> Iterator[str]:
+    """UTF-8 text as soon as a character is whole; bytes that are none become U+FFFD."""
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    for token in stream:
+        text = decoder.decode(bytes((token,)))
+        if text:
+            yield text
+    rest = decoder.decode(b"", final=True)
+    if rest:
+        yield rest

@@ -1,0 +1,201 @@
+"""Ways for bytes to a board and back: serial port, pipe to the simulated board, recorded traffic."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, TextIO
+
+from ternac.errors import NoAnswer, ToolMissing, UsageError
+
+
+class Transport(Protocol):
+    """A byte line to one board. NoAnswer from any method: the line is cut and stays so."""
+
+    name: str
+    byte_seconds: float
+    """Time that a byte takes on the line, 0 for a pipe."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``."""
+
+    def read(self, timeout: float) -> bytes:
+        """At least one byte, or b"" when none came within ``timeout`` seconds."""
+
+    def close(self) -> None:
+        """Release the line; closing twice is allowed."""
+
+
+class SerialTransport:
+    """A serial port, 8N1. ToolMissing without pyserial, NoAnswer when the port cannot be opened."""
+
+    def __init__(self, port: str, baud: int) -> None:
+        try:
+            import serial
+        except ModuleNotFoundError:
+            raise ToolMissing("a serial board needs pyserial", "pip install pyserial") from None
+        self.name = f"{port} at {baud} baud"
+        self.byte_seconds = 10 / baud
+        self._failures: tuple[type[Exception], ...] = (serial.SerialException, OSError)
+        try:
+            self._port: Any = serial.Serial(port, baud, timeout=0, write_timeout=5)
+        except (ValueError, *self._failures) as error:
+            hint = "is the board plugged in, and may this user open the port (group dialout)?"
+            raise NoAnswer(f"cannot open {port}: {error}", hint) from None
+        self._port.reset_input_buffer()
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        try:
+            self._port.write(data)
+        except self._failures as error:
+            raise NoAnswer(f"{self.name}: the line is cut: {error}") from None
+
+    def read(self, timeout: float) -> bytes:
+        """What has come, after waiting for the first byte."""
+        try:
+            self._port.timeout = timeout
+            first = self._port.read(1)
+            return bytes(first + self._port.read(self._port.in_waiting)) if first else b""
+        except self._failures as error:
+            raise NoAnswer(f"{self.name}: the line is cut: {error}") from None
+
+    def close(self) -> None:
+        """Close the port."""
+        with contextlib.suppress(*self._failures):
+            self._port.close()
+
+
+class ProcessTransport:
+    """A program that is a board on its standard input and output; NoAnswer as soon as it ends."""
+
+    byte_seconds = 0.0
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.name = Path(command[0]).name
+        self._errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0
+        )
+
+    def _ended(self) -> NoAnswer:
+        status = self.process.poll()
+        self._errors.seek(0)
+        said = self._errors.read()[-500:].decode(errors="replace").strip()
+        how = "closed its output" if status is None else f"ended with status {status}"
+        return NoAnswer(f"the simulated board {how}" + (f": {said}" if said else ""), "open the device again")
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        assert self.process.stdin is not None
+        try:
+            while data:
+                data = data[self.process.stdin.write(data) or 0 :]
+        except (BrokenPipeError, ValueError):
+            raise self._ended() from None
+
+    def read(self, timeout: float) -> bytes:
+        """What has come, after waiting for the first byte."""
+        assert self.process.stdout is not None
+        if self.process.stdout.closed:
+            raise self._ended()
+        ready, _, _ = select.select([self.process.stdout], [], [], max(timeout, 0))
+        if not ready:
+            return b""
+        data = os.read(self.process.stdout.fileno(), 1 << 16)
+        if not data:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
+            raise self._ended()
+        return data
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        with contextlib.suppress(OSError):
+            self.process.kill()
+        self.process.wait()
+        self._errors.close()
+
+
+class RecordingTransport:
+    """Another transport, with all traffic written to a file: one JSON array ["w" or "r", hex] a line."""
+
+    def __init__(self, inner: Transport, path: str | Path) -> None:
+        self.inner = inner
+        self.name, self.byte_seconds = inner.name, inner.byte_seconds
+        self._file: TextIO = Path(path).open("w")
+
+    def _log(self, kind: str, data: bytes) -> None:
+        self._file.write(json.dumps([kind, data.hex()]) + "\n")
+        self._file.flush()
+
+    def write(self, data: bytes) -> None:
+        """Record and send."""
+        self._log("w", data)
+        self.inner.write(data)
+
+    def read(self, timeout: float) -> bytes:
+        """Receive and record."""
+        data = self.inner.read(timeout)
+        if data:
+            self._log("r", data)
+        return data
+
+    def close(self) -> None:
+        """Close the line and the file."""
+        self.inner.close()
+        self._file.close()
+
+
+class ReplayTransport:
+    """A recording as a board: it answers what was answered, as long as it is asked what was asked.
+
+    UsageError when the host sends other bytes than those recorded, or a line is no recording.
+    """
+
+    byte_seconds = 0.0
+
+    def __init__(self, path: str | Path) -> None:
+        self.name = f"recording {Path(path).name}"
+        self._written = bytearray()
+        self._reads: list[tuple[int, bytes]] = []  # answered once so many bytes were written
+        for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+            try:
+                kind, text = json.loads(line)
+                data = bytes.fromhex(text)
+            except (ValueError, TypeError):
+                raise UsageError(f"{path}, line {number}: this is not recorded traffic") from None
+            if kind == "w":
+                self._written += data
+            else:
+                self._reads.append((len(self._written), data))
+        self._sent = 0
+
+    def write(self, data: bytes) -> None:
+        """Compare with the recording."""
+        if self._written[self._sent : self._sent + len(data)] != data:
+            raise UsageError(f"{self.name}: the host sends something else after {self._sent} bytes")
+        self._sent += len(data)
+
+    def read(self, timeout: float) -> bytes:
+        """The next recorded answer if what it answers has been sent, else b"" at once."""
+        if self._reads and self._reads[0][0] <= self._sent:
+            return self._reads.pop(0)[1]
+        if not self._reads:
+            raise NoAnswer(f"{self.name} is over")
+        time.sleep(0)
+        return b""
+
+    def close(self) -> None:
+        """Nothing to do."""

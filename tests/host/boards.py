@@ -1,0 +1,98 @@
+"""A board in Python behind a line with faults, for tests of the driver."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import numpy as np
+
+from ternac.compile import Image, compile_program
+from ternac.errors import NoAnswer
+from ternac.geometry import Geometry, Mem, preset
+from ternac.host.client import Patience
+from ternac.program import Program
+from ternac.protocol import Identity
+from ternac.random_program import random_program
+from ternac.sim.link_model import LinkModel, MachineEngine
+
+FAST = Patience(base=0.05, step=0.0, retries=8)
+BITSTREAM = bytes(range(16))
+
+
+def small_program(seed: int = 1) -> Program:
+    return random_program(np.random.default_rng(seed), d=16, m=24, layers=1, vocab=256)
+
+
+def make_board(image: Image, program_hash: bytes = bytes(16)) -> LinkModel:
+    geometry = image.geometry
+    sizes = tuple(geometry.memory(mem).bytes_per_word for mem in Mem)
+    return LinkModel(
+        Identity(BITSTREAM, geometry.hash, 25_000_000, program_hash), sizes, MachineEngine(image)
+    )
+
+
+class Line:
+    """A transport to a LinkModel. ``faults``: chance of a fault a write; cut after ``cut_after`` writes.
+
+    Faults: the request or the answer is dropped, damaged, doubled, delayed until the next write, or mixed
+    with garbage.
+    """
+
+    name = "a board in Python"
+    byte_seconds = 0.0
+
+    def __init__(
+        self, board: LinkModel, seed: int = 0, faults: float = 0.0, cut_after: int | None = None
+    ) -> None:
+        self.board, self.rng, self.faults, self.cut_after = board, random.Random(seed), faults, cut_after
+        self.writes = 0
+        self.closed = False
+        self._out = bytearray()
+        self._late = bytearray()
+
+    def _spoil(self, data: bytes) -> bytes:
+        if self.rng.random() >= self.faults or not data:
+            return data
+        kind = self.rng.randrange(5)
+        if kind == 0:
+            return b""
+        if kind == 1:
+            damaged = bytearray(data)
+            for _ in range(self.rng.randrange(1, 4)):
+                damaged[self.rng.randrange(len(damaged))] ^= 1 << self.rng.randrange(8)
+            return bytes(damaged)
+        if kind == 2:
+            return data + data
+        if kind == 3:
+            return bytes(self.rng.randrange(256) for _ in range(self.rng.randrange(1, 40))) + data
+        return data[: self.rng.randrange(len(data))]
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+        if self.cut_after is not None and self.writes > self.cut_after:
+            raise NoAnswer("cut")
+        self._out += self._late
+        self._late.clear()
+        answer = self._spoil(self.board.feed(self._spoil(data)))
+        late = self.rng.random() < self.faults / 4
+        (self._late if late else self._out).extend(answer)
+
+    def read(self, timeout: float) -> bytes:
+        if not self._out:
+            time.sleep(min(timeout, 0.002))
+            return b""
+        n = self.rng.randrange(1, len(self._out) + 1)
+        data, self._out = bytes(self._out[:n]), self._out[n:]
+        return data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def tiny() -> Geometry:
+    return preset("tiny")
+
+
+def image_of(program: Program) -> Image:
+    return compile_program(program, tiny())
