@@ -1,4 +1,4 @@
-"""The design of a bitstream: engine core, link controller, UART and, where models come from flash, the loader."""
+"""The design of a bitstream: engine core, link controller, UART, flash loader where the board has one."""
 
 from __future__ import annotations
 

@@ -94,8 +94,11 @@ class Memories(Blank):
             )
             m.submodules[f"{memory.lower()}_{block}"] = ram
             m.d.comb += [
-                ram.wr_en.eq(shift[0]), ram.wr_addr.eq(count), ram.wr_data.eq(shift), ram.rd_addr.eq(count + 1),
-            ]  # fmt: skip
+                ram.wr_en.eq(shift[0]),
+                ram.wr_addr.eq(count),
+                ram.wr_data.eq(shift),
+                ram.rd_addr.eq(count + 1),
+            ]
             total = Signal(name=f"sum_{memory}_{block}")
             m.d.sync += total.eq(ram.rd_data.xor())
             sums.append(total)

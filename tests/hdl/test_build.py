@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ from typing import Any
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib.memory import Memory
+from tests.hdl.board_designs import Blank
 
 from ternac.errors import BuildFailed, ToolMissing, UsageError
 from ternac.hdl import product, toolchain
 from ternac.hdl.boards import BOARDS, board
 from ternac.hdl.build import build, critical_path, directory_of
 from ternac.hdl.plan import ID_BYTES, Plan, make_plan
-from tests.hdl.board_designs import Blank
 
 
 class Identified(Blank):
@@ -45,10 +44,10 @@ def blank_plan(name: str, **changes: Any) -> Plan:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, Path, dict[str, Any]]]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, dict[str, Any]]:
     root = tmp_path_factory.mktemp("build")
     plan = blank_plan("icebreaker")
-    yield plan, root, build(plan, root, lambda _: None)
+    return plan, root, build(plan, root, lambda _: None)
 
 
 def test_figures(built: tuple[Plan, Path, dict[str, Any]]) -> None:
