@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.hdl.board_designs import SHAPES, Memories, random_contents
 
 from ternac.compile import Image, compile_program
 from ternac.errors import BuildFailed
@@ -21,6 +20,7 @@ from ternac.hdl.plan import Plan, make_plan
 from ternac.hdl.toolchain import run_tool
 from ternac.loading import program_id
 from ternac.random_program import random_program
+from tests.hdl.board_designs import SHAPES, Memories, random_contents
 
 ULX3S = board("ulx3s-85f")
 IDENTITY = bytes(range(256)) * 4

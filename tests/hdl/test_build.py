@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from amaranth.hdl import Module
 from amaranth.lib.memory import Memory
-from tests.hdl.board_designs import Blank
 
 from ternac.errors import BuildFailed, ToolMissing, UsageError
 from ternac.hdl import product, toolchain
 from ternac.hdl.boards import BOARDS, board
 from ternac.hdl.build import build, critical_path, directory_of
 from ternac.hdl.plan import ID_BYTES, Plan, make_plan
+from tests.hdl.board_designs import Blank
 
 
 class Identified(Blank):

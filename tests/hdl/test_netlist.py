@@ -6,13 +6,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.hdl.board_designs import Multiplying
 
 from ternac.errors import BuildFailed
 from ternac.hdl import netlist
 from ternac.hdl.boards import board
 from ternac.hdl.build import build
 from ternac.hdl.plan import make_plan
+from tests.hdl.board_designs import Multiplying
 
 
 @pytest.mark.parametrize(
