@@ -13,10 +13,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# Simulations on a busy machine make deadlines meaningless; the printed blob reproduces a failure elsewhere.
-settings.register_profile("ternac", deadline=None, print_blob=True)
+# On a busy machine deadlines and "too slow" mean nothing; the printed blob reproduces a failure elsewhere.
+settings.register_profile(
+    "ternac", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("ternac")
 
 NO_ICARUS = "Icarus Verilog (iverilog) is not installed: apt-get install iverilog"
