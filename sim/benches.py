@@ -1,0 +1,119 @@
+"""The testbenches by name: which component, which cocotb module, with which settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ternac.errors import UsageError
+from ternac.geometry import Geometry, preset
+from ternac.program import Program
+from ternac.program_file import save
+from ternac.sim.board import cache_root
+from ternac.sim.gtkwave import ENGINE, PORTS, Groups, save_file
+from ternac.sim.runner import SimResult, run
+
+__all__ = ["BENCHES", "Bench", "names", "run_bench", "run_engine", "run_leaf", "view_path"]
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A leaf's bench: ``build`` makes the component from ``settings``; the cocotb module gets them too."""
+
+    help: str
+    module: str
+    build: Callable[[dict[str, Any]], Any]
+    settings: dict[str, Any]
+
+
+def _sampler(settings: dict[str, Any]) -> Any:
+    from ternac.hdl.sampler import Sampler
+
+    columns, vocab = settings["columns"], settings["vocab"]
+    return Sampler(columns=columns, slots=-(-vocab // columns) + 1, pace=settings["pace"])
+
+
+def _dot(settings: dict[str, Any]) -> Any:
+    from ternac.sim.bench.dot_agents import DotDesign
+
+    return DotDesign(lanes=settings["lanes"], chain=settings["chain"], words=settings["words"])
+
+
+BENCHES = {
+    "dot": Bench(
+        "dot unit: random rows with bubbles", "ternac.sim.bench.dot_bench", _dot,
+        {"lanes": 12, "chain": 3, "words": 5, "rounds": 200},
+    ),
+    "sampler": Bench(
+        "sampler: argmax and seeded draws with gaps", "ternac.sim.bench.sampler_bench", _sampler,
+        {"columns": 3, "vocab": 20, "pace": 1, "rounds": 40},
+    ),
+}  # fmt: skip
+"""Leaf benches; ``engine`` is the bench of the whole engine, `run_engine`."""
+
+
+def run_leaf(name: str, *, say: Say = lambda text: None, settings: dict[str, Any] | None = None,
+             **options: Any) -> SimResult:  # fmt: skip
+    """Run a leaf's bench; ``settings`` replace its defaults, ``options`` go to `ternac.sim.runner.run`."""
+    bench = BENCHES[name]
+    merged = bench.settings | (settings or {})
+    result = run(bench.build(merged), bench.module, settings=merged, say=say, **options)
+    _write_view(result, PORTS)
+    return result
+
+
+def run_engine(
+    program: Program, geometry: Geometry, *, tokens: int = 4, say: Say = lambda text: None, **options: Any
+) -> SimResult:
+    """Run ``program`` on the engine of ``geometry``, every value and state compared with NumPy after each
+    token.
+
+    DoesNotFit or IllegalProgram if it cannot run there; ``options`` are those of `ternac.sim.runner.run`.
+    """
+    from ternac.compile import compile_program
+    from ternac.hdl.engine import EngineCore
+
+    compile_program(program, geometry)
+    path = cache_root().resolve() / "sim" / "programs" / f"{program.hash}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(program, path)
+    settings = {"program": str(path), "geometry": asdict(geometry), "tokens": tokens}
+    result = run(EngineCore(geometry), "ternac.sim.bench.engine_bench", settings=settings, say=say, **options)
+    _write_view(result, ENGINE)
+    return result
+
+
+def run_bench(name: str, *, seed: int, tokens: int, say: Say, **options: Any) -> SimResult:
+    """Run any bench by name; the engine's on the tiny preset with a random program made from ``seed``."""
+    if name == "engine":
+        from ternac.random_program import random_program
+
+        rng = np.random.default_rng(seed)
+        program = random_program(rng, d=int(rng.integers(4, 20)), m=int(rng.integers(4, 24)), layers=1)
+        return run_engine(program, preset("tiny"), tokens=tokens, seed=seed, say=say, **options)
+    if name not in BENCHES:
+        raise UsageError(f"no bench is called {name!r}", f"benches: {', '.join(names())}")
+    return run_leaf(name, seed=seed, say=say, **options)
+
+
+def names() -> tuple[str, ...]:
+    """All benches."""
+    return ("engine", *BENCHES)
+
+
+def view_path(result: SimResult) -> Path | None:
+    """The GTKWave view of a run with waves, else None."""
+    return result.folder / "view.gtkw" if result.waves else None
+
+
+def _write_view(result: SimResult, groups: Groups) -> None:
+    path = view_path(result)
+    if path is not None:
+        path.write_text(save_file(result.verilog.read_text(), groups))

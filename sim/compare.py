@@ -1,0 +1,120 @@
+"""First divergence between two executors of one program: token, layer, op, element and both values.
+
+Values are compared in the order in which the program computes them, then the states, so that what is named is
+where the difference began and not where it ended up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import Mismatch
+from ternac.program import Program
+
+__all__ = ["Divergence", "first_divergence", "scalar_divergence"]
+
+Vectors = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """Where two executors part: ``expected`` is the first one's, ``got`` the second's."""
+
+    token: int
+    """Index of the token in the run, from 0."""
+    kind: str
+    """``value`` (result of an op), ``state``, ``logits``, ``next token`` or ``generator``."""
+    name: str
+    op: str
+    """The op that computes (or stores) it, for example ``op 12 REQUANT``; empty if there is none."""
+    element: int
+    expected: int
+    got: int
+    differing: int
+    length: int
+    executors: tuple[str, str] = ("numpy", "rtl")
+
+    @property
+    def layer(self) -> str:
+        """The layer's number out of the name (``0.f.pre`` is of layer 0), or empty."""
+        head = self.name.partition(".")[0]
+        return head if head.isdigit() and "." in self.name else ""
+
+    def __str__(self) -> str:
+        where = [f"token {self.token}"]
+        if self.layer:
+            where.append(f"layer {self.layer}")
+        where.append(f"{self.kind} {self.name!r}" + (f" ({self.op})" if self.op else ""))
+        first, second = self.executors
+        return (
+            f"first divergence at {', '.join(where)}, element {self.element}: {first} has {self.expected}, "
+            f"{second} has {self.got} ({self.differing} of {self.length} elements differ)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the layer."""
+        return asdict(self) | {"executors": list(self.executors), "layer": self.layer}
+
+    def error(self) -> Mismatch:
+        """The same as an exception."""
+        return Mismatch(str(self), "everything before it agrees: look at this op's inputs, tables and shifts")
+
+
+def first_divergence(
+    program: Program,
+    token: int,
+    expected: Vectors,
+    got: Vectors,
+    *,
+    states: Vectors | None = None,
+    got_states: Vectors | None = None,
+    executors: tuple[str, str] = ("numpy", "rtl"),
+) -> Divergence | None:
+    """The first difference after one token, or None.
+
+    ``expected`` and ``got`` map value names to vectors [length] (a leading batch axis of 1 is allowed); only
+    names in both are compared, for an engine does not keep every intermediate. ``states`` must have the same
+    names on both sides. KeyError if ``got`` or ``got_states`` has a name that the program does not have.
+    """
+    order = {op.out: (index, op.kind) for index, op in enumerate(program.ops) if op.kind != "STORE"}
+    stores = {op.out: index for index, op in enumerate(program.ops) if op.kind == "STORE"}
+    for name in sorted(set(got) & set(expected), key=lambda name: order[name][0]):
+        index, kind = order[name]
+        what = "logits" if name == program.logits else "value"
+        found = _difference(expected[name], got[name])
+        if found:
+            return Divergence(token, what, name, f"op {index} {kind}", *found, executors=executors)
+    if set(states or ()) != set(got_states or ()):
+        raise KeyError(f"states differ in name: {sorted(states or ())} and {sorted(got_states or ())}")
+    for name in states or ():
+        assert states is not None and got_states is not None
+        found = _difference(states[name], got_states[name])
+        if found:
+            return Divergence(token, "state", name, f"op {stores[name]} STORE", *found, executors=executors)
+    return None
+
+
+def scalar_divergence(
+    token: int, kind: str, expected: int, got: int, executors: tuple[str, str] = ("numpy", "rtl")
+) -> Divergence | None:
+    """Divergence of a single number (``next token`` or ``generator``), or None."""
+    if expected == got:
+        return None
+    return Divergence(token, kind, kind, "", 0, int(expected), int(got), 1, 1, executors)
+
+
+def _difference(expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> tuple[int, int, int, int, int] | None:
+    """(element, expected, got, differing, length) of the first differing element, or None."""
+    a, b = np.asarray(expected, np.int64).reshape(-1), np.asarray(got, np.int64).reshape(-1)
+    if len(a) != len(b):
+        raise ValueError(f"vectors of {len(a)} and of {len(b)} elements cannot be compared")
+    different = np.flatnonzero(a != b)
+    if not len(different):
+        return None
+    at = int(different[0])
+    return at, int(a[at]), int(b[at]), len(different), len(a)

