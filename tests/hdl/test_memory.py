@@ -65,8 +65,8 @@ def test_ecp5_contents_are_placed_as_yosys_places_them(depth: int, width: int) -
     for bit in range(low, 14):
         assert pins[f"ADA{bit}"] == f"wr_addr{bit - low}"
         assert pins[f"ADB{bit}"] == inferred[f"ADB{bit}"] == f"rd_addr{bit - low}"
-    assert [pins[f"DOB{bit}"] for bit in range(width)] == [f"rd_data{bit}" for bit in range(width)]
-    assert [pins[f"DIA{bit}"] for bit in range(width)] == [f"wr_data{bit}" for bit in range(width)]
+    assert all(pins[f"DOB{bit}"] == f"rd_data{bit}" for bit in range(width))
+    assert all(pins[f"DIA{bit}"] == f"wr_data{bit}" for bit in range(width))
     assert pins["WEA"] == "wr_en0"
 
 
@@ -97,10 +97,12 @@ def test_ice40_cells_behave(width: int, depth: int, storage: str) -> None:
     lines = [f"wr_en={int(en)};wr_addr={a};wr_data={v};rd_addr={r};{edge}"
              for (en, a, v), r in [*pairs, *[((False, 0, 0), 0)] * 2]]
     bits = (depth - 1).bit_length() - 1
-    bench = (f"module bench; reg clk=0,rst=0,wr_en; reg [{bits}:0] wr_addr,rd_addr; reg [{width - 1}:0] wr_data;"
-             f"wire [{width - 1}:0] rd_data; top t(.clk(clk),.rst(rst),.wr_en(wr_en),.wr_addr(wr_addr),"
-             f".wr_data(wr_data),.rd_addr(rd_addr),.rd_data(rd_data)); initial begin\n" + "\n".join(lines)
-             + "\nend endmodule\n")
+    bench = (
+        f"module bench; reg clk=0, rst=0, wr_en; reg [{bits}:0] wr_addr, rd_addr;"
+        f"reg [{width - 1}:0] wr_data; wire [{width - 1}:0] rd_data;"
+        "top t(.clk(clk), .rst(rst), .wr_en(wr_en), .wr_addr(wr_addr), .wr_data(wr_data),"
+        ".rd_addr(rd_addr), .rd_data(rd_data)); initial begin\n" + "\n".join(lines) + "\nend endmodule\n"
+    )
     top = verilog.convert(ram, name="top", emit_src=False)
     rows = run_icarus({"top.v": top, "bench.v": bench}, "ice40/cells_sim.v").split()[1:]
     assert sum(known) > 60
