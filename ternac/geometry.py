@@ -178,7 +178,7 @@ PRESETS: dict[str, Geometry] = {
     for g in (
         Geometry(
             name="tiny", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048, x_depth=16,
-            bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=1024, tables=4, norm_tables=2, logit_slots=64,
+            bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4, norm_tables=2, logit_slots=64,
         ),
         # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
         Geometry(
