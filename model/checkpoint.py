@@ -1,0 +1,97 @@
+"""Training checkpoints: one ``.safetensors`` file, data only, from which training goes on bit for bit.
+
+Tensors: ``model.*`` (parameters and weight exponents), ``adam.exp_avg.*``, ``adam.exp_avg_sq.*``,
+``adam.step.*``, ``state.*`` (recurrent state of the streams), ``rng``. The header carries the JSON text
+``ternac``: configuration, step, digest of the text, history.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ternac.errors import CheckpointError
+from ternac.model.config import ModelConfig, from_dict
+from ternac.model.network import TernaryLM
+
+FORMAT = 1
+
+
+@dataclass
+class Checkpoint:
+    """Contents of a checkpoint file: named tensors and plain JSON data."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def part(self, prefix: str) -> dict[str, Tensor]:
+        """Tensors whose name starts with ``prefix.``, without it."""
+        return {k[len(prefix) + 1 :]: v for k, v in self.tensors.items() if k.startswith(prefix + ".")}
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically: a kill leaves the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    text = json.dumps({"format": FORMAT, **checkpoint.info}, sort_keys=True)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    save_file(tensors, str(scratch), metadata={"ternac": text})
+    scratch.chmod(0o644)
+    os.replace(scratch, path)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a checkpoint; raises :class:`CheckpointError` if it is missing, damaged or of another format."""
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}", hint="train one with: ternac train --out DIR")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            info = json.loads((file.metadata() or {}).get("ternac", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
+    if not isinstance(info, dict) or info.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a ternac checkpoint of format {FORMAT}")
+    return Checkpoint(tensors, info)
+
+
+def model_config(checkpoint: Checkpoint) -> ModelConfig:
+    """Shape of the model inside."""
+    return from_dict(checkpoint.info.get("config", {}))[0]
+
+
+def model_of(checkpoint: Checkpoint) -> TernaryLM:
+    """The model inside, in evaluation mode; raises :class:`CheckpointError` if the tensors do not fit it."""
+    model = TernaryLM(model_config(checkpoint))
+    try:
+        model.load_state_dict(checkpoint.part("model"))
+    except RuntimeError as error:
+        raise CheckpointError(f"the checkpoint's tensors do not fit its configuration: {error}") from error
+    return model.eval()
+
+
+def pack_optimizer(model: TernaryLM, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Moments and step counts by parameter name."""
+    return {
+        f"adam.{key}.{name}": optimizer.state[parameter][key]
+        for name, parameter in model.named_parameters()
+        for key in optimizer.state[parameter]
+    }
+
+
+def unpack_optimizer(model: TernaryLM, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
+    """Inverse of :func:`pack_optimizer`."""
+    for name, parameter in model.named_parameters():
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            tensor = checkpoint.tensors.get(f"adam.{key}.{name}")
+            if tensor is None:
+                raise CheckpointError(f"the checkpoint has no optimizer state for {name}")
+            optimizer.state[parameter][key] = tensor.clone()

@@ -1,0 +1,75 @@
+"""Text to tokens: a file or a folder becomes bytes, split in two parts, read as parallel streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import UsageError
+
+SHAKESPEARE = Path(__file__).parent / "data" / "tinyshakespeare.txt"
+Tokens = npt.NDArray[np.uint8]
+
+
+def read_text(path: Path) -> Tokens:
+    """Bytes of a file, or of all ``*.txt`` files below a folder in order of their paths, as u8 tokens."""
+    if path.is_dir():
+        files = sorted(path.rglob("*.txt"))
+        if not files:
+            raise UsageError(f"no *.txt file below {path}")
+    elif path.is_file():
+        files = [path]
+    else:
+        raise UsageError(f"no such file or folder: {path}", hint="name a text file or a folder of them")
+    return np.frombuffer(b"".join(file.read_bytes() for file in files), dtype=np.uint8)
+
+
+def split(tokens: Tokens, val_fraction: float) -> tuple[Tokens, Tokens]:
+    """(train, validation): validation is the last ``val_fraction`` of the text."""
+    cut = int(len(tokens) * (1.0 - val_fraction))
+    if cut < 2 or len(tokens) - cut < 2:
+        raise UsageError(f"a text of {len(tokens)} bytes is too short to split")
+    return tokens[:cut], tokens[cut:]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Reads a text as ``batch`` parallel streams, ``window`` tokens at a time.
+
+    The text is taken as a ring; every pass starts at another random place, drawn from (seed, pass). The
+    window of a step is a pure function of the step number, so that number is the whole data position.
+    """
+
+    tokens: Tokens
+    batch: int
+    window: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.windows_per_pass < 1:
+            raise UsageError(
+                f"a training text of {len(self.tokens)} tokens is too short for {self.batch} streams "
+                f"of {self.window} tokens",
+                hint="use a longer text, or a smaller batch or window",
+            )
+
+    @property
+    def windows_per_pass(self) -> int:
+        """Steps after which every token was read about once."""
+        return (len(self.tokens) // self.batch - 1) // self.window
+
+    def starts_pass(self, step: int) -> bool:
+        """Whether the recurrent state must be zero before ``step``."""
+        return step % self.windows_per_pass == 0
+
+    def window_at(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """(inputs, targets) of a step, both int64 [window, batch]."""
+        number, index = divmod(step, self.windows_per_pass)
+        origin = int(np.random.default_rng((self.seed, number)).integers(len(self.tokens)))
+        lanes = np.arange(self.batch) * (len(self.tokens) // self.batch) + origin
+        times = np.arange(self.window + 1)[:, None] + index * self.window
+        picked = self.tokens[(lanes + times) % len(self.tokens)].astype(np.int64)
+        return picked[:-1], picked[1:]

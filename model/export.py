@@ -1,0 +1,78 @@
+"""Checkpoint to integer program: the only place where float becomes integer.
+
+Trits come from the model's own quantizer, shifts from its power-of-two scales, tables from ``tables.py``; the
+op sequence is that of :mod:`ternac.build_lm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ternac.build_lm import LayerParams, LMParams, NormParams, build_lm
+from ternac.model import tables
+from ternac.model.layers import BitLinear, Norm
+from ternac.model.network import Block, TernaryLM
+from ternac.program import Program
+
+
+def _integers(values: Tensor, dtype: type) -> np.ndarray:
+    return values.detach().numpy().astype(dtype)
+
+
+def _trits(linear: BitLinear) -> np.ndarray:
+    return _integers(linear.trits(), np.int8)
+
+
+def _norm(norm: Norm) -> NormParams:
+    return NormParams(norm.pre, norm.post, _integers(norm.table, np.uint8))
+
+
+def _layer(block: Block, model: TernaryLM) -> LayerParams:
+    s, mlgru, glu = model.config.scales, block.mlgru, block.glu
+    linears = {
+        "Wf": mlgru.wf, "Wg": mlgru.wg, "Wc": mlgru.wc, "Wo": mlgru.wo,
+        "Wgate": glu.wgate, "Wup": glu.wup, "Wdown": glu.wdown,
+    }  # fmt: skip
+    weights = {name: _trits(linear) for name, linear in linears.items()}
+    shifts = {
+        "f.pre": mlgru.wf.shift,
+        "g.pre": mlgru.wg.shift,
+        "g": s.state - s.gate,
+        "c.pre": mlgru.wc.shift,
+        "o": mlgru.mul_shift,
+        "o.res": mlgru.wo.shift,
+        "a.pre": glu.wgate.shift,
+        "a": s.state - s.act,
+        "up": glu.wup.shift,
+        "z": glu.mul_shift,
+        "down": glu.wdown.shift,
+    }
+    return LayerParams(_norm(block.norm), _norm(block.norm), weights, shifts)
+
+
+@torch.no_grad()
+def to_program(model: TernaryLM, name: str, meta: Mapping[str, Any] | None = None) -> Program:
+    """The program of a model; raises IllegalProgram where its shape or scales break a rule."""
+    was_training = model.training
+    model.eval()
+    s = model.config.scales
+    head = _trits(model.head)
+    params = LMParams(
+        embed=_integers(model.embed_codes(), np.int8),
+        embed_shift=8 - (s.residual - s.embed),
+        layers=[_layer(block, model) for block in model.layers()],
+        norm=_norm(model.norm),
+        head=head,
+        head_shift=model.head.shift,
+        sigmoid=tables.sigmoid_table(s.pre),
+        silu=tables.silu_table(s.pre, s.state),
+        logit_scale_bits=s.logits,
+    )
+    model.train(was_training)
+    tokenizer = {"tokenizer": "bytes"} if model.config.vocab == 256 else {}
+    return build_lm(params, name, tokenizer | dict(meta or {}))

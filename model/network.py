@@ -1,0 +1,87 @@
+"""The MatMul-free language model: embedding, blocks of MLGRU and GLU, ternary head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, embedding
+
+from ternac.model import functional as fn
+from ternac.model.config import ModelConfig
+from ternac.model.layers import GLU, MLGRU, BitLinear, Norm
+from ternac.model.quantizers import activation_quantizer
+
+
+class Block(nn.Module):
+    """One layer: r += MLGRU(NORM(r)); r += GLU(NORM(r))."""
+
+    def __init__(self, config: ModelConfig, norm: Norm) -> None:
+        super().__init__()
+        self.norm = norm
+        self.mlgru = MLGRU(config.d, config.scales)
+        self.glu = GLU(config.d, config.m, config.scales)
+
+    def forward(self, r: Tensor, h0: Tensor, keep: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
+        """r i16 [T, B, d], h0 i16 [B, d] -> (r, h [T, B, d])."""
+        acc, h = self.mlgru(self.norm(r), h0)
+        r = fn.AddRequant.apply(r, acc, 2.0**-self.mlgru.wo.shift, keep and keep[0])
+        acc = self.glu(self.norm(r))
+        r = fn.AddRequant.apply(r, acc, 2.0**-self.glu.wdown.shift, keep and keep[1])
+        return r, h
+
+
+class TernaryLM(nn.Module):
+    """Integer-exact QAT model: its logits are those of the exported program, bit for bit.
+
+    forward(tokens i64 [T, B], state) -> (logits [T, B, V] in integer codes of 2**-scales.logits, new state);
+    state is one i16 tensor [B, d] per layer (as float32). Dropout (one mask per sequence and branch, shared
+    by all steps of the window) acts in training mode only.
+    """
+
+    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        s = config.scales
+        self.config = config
+        self.dropout = dropout
+        self.embed = nn.Parameter(torch.randn(config.vocab, config.d) * 0.5)
+        self.embed_quant = activation_quantizer(s.embed)
+        self.norm = Norm(config.d, s)
+        self.blocks = nn.ModuleList(Block(config, self.norm) for _ in range(config.layers))
+        self.head = BitLinear(config.d, config.vocab, s.norm, s.logits)
+
+    def embed_codes(self) -> Tensor:
+        """i8 embedding [V, d] as float32, with the straight-through gradient."""
+        value, scale, _, _ = self.embed_quant(self.embed)
+        return value / scale
+
+    def layers(self) -> list[Block]:
+        """The blocks in order."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def initial_state(self, batch: int) -> list[Tensor]:
+        """All-zero state."""
+        return [torch.zeros(batch, self.config.d) for _ in range(self.config.layers)]
+
+    def _keep(self, batch: int) -> Tensor:
+        kept = 1.0 - self.dropout
+        return torch.empty(batch, self.config.d).bernoulli_(kept).div_(kept)
+
+    def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        s = self.config.scales
+        r = embedding(tokens, self.embed_codes() * 2.0 ** (s.residual - s.embed))
+        batch, drop = tokens.shape[1], self.training and self.dropout > 0.0
+        if drop:
+            r = r * self._keep(batch)
+        new_state = []
+        for block, h0 in zip(self.layers(), state, strict=True):
+            keep = (self._keep(batch), self._keep(batch)) if drop else None
+            r, h = block(r, h0, keep)
+            new_state.append(h[-1].detach())
+        acc = self.head.acc(self.norm(r))
+        return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
+
+    def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Mean cross entropy in nats of targets [T, B], and the new state."""
+        logits, state = self(tokens, state)
+        scaled = logits.view(-1, logits.shape[-1]) * 2.0**-self.config.scales.logits
+        return cross_entropy(scaled, targets.reshape(-1)), state

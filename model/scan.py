@@ -1,0 +1,45 @@
+"""The recurrence h_t = LERP(h_(t-1), c_t, f_t) over a whole window as one autograd node.
+
+Forward is the integer rule of docs/numerics.md in float32, which is exact: |f * (h - c)| + 128 < 2**24.
+Backward is the derivative of h = f/256 * h' + (1 - f/256) * c, a reverse scan, straight through the rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class LerpScan(torch.autograd.Function):
+    """``apply(f, c, h0)``: f (0..255) and c (i16) of shape [T, B, n], h0 [B, n] -> h [T, B, n], float32."""
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
+        gate = f * (1.0 / 256.0)
+        out = torch.empty_like(c)
+        h = h0
+        for gate_t, c_t, out_t in zip(gate.unbind(0), c.unbind(0), out.unbind(0), strict=True):
+            torch.sub(h, c_t, out=out_t)
+            out_t.mul_(gate_t).add_(0.5).floor_().add_(c_t)
+            h = out_t
+        ctx.save_for_backward(gate, c, h0, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        gate, c, h0, out = ctx.saved_tensors
+        total = grad.contiguous().clone()  # dL/dh_t, later steps included
+        rows, gates = total.unbind(0), gate.unbind(0)
+        for t in range(len(rows) - 1, 0, -1):
+            rows[t - 1].addcmul_(rows[t], gates[t])
+        previous = torch.cat((h0.unsqueeze(0), out[:-1]))
+        d_f = previous.sub_(c).mul_(total).mul_(1.0 / 256.0)
+        d_c = torch.addcmul(total, total, gate, value=-1.0)
+        return d_f, d_c, rows[0] * gates[0]
+
+
+def lerp_scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
+    """See :class:`LerpScan`."""
+    return LerpScan.apply(f, c, h0)

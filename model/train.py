@@ -1,0 +1,177 @@
+"""Quantization-aware training of a :class:`TernaryLM` that can be killed at any time and goes on exactly.
+
+A run lives in a folder: ``latest.safetensors`` (everything to go on), ``best.safetensors`` (weights of the
+lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ternac.errors import CheckpointError
+from ternac.model import checkpoint as ckpt
+from ternac.model import curve
+from ternac.model.config import ModelConfig, TrainConfig, from_dict, to_dict
+from ternac.model.data import Streams, Tokens, split
+from ternac.model.evaluate import nats_per_token
+from ternac.model.layers import BitLinear
+from ternac.model.network import TernaryLM
+
+LATEST, BEST = "latest.safetensors", "best.safetensors"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the reporter is told after every step."""
+
+    step: int
+    steps: int
+    train_nats: float
+    val_nats: float | None
+    seconds_per_step: float
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then a cosine from ``lr`` to ``lr * lr_final``."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    return config.lr * (config.lr_final + (1 - config.lr_final) * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+class Trainer:
+    """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run."""
+
+    def __init__(self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path) -> None:
+        self.config = train
+        self.out = out
+        self.settings = to_dict(model, train)
+        self.digest = hashlib.sha256(text.tobytes()).hexdigest()
+        train_text, self.val_text = split(text, train.val_fraction)
+        self.streams = Streams(train_text, train.batch, train.window, train.seed)
+        torch.manual_seed(train.seed)
+        self.model = TernaryLM(model, train.dropout)
+        self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
+        for linear in self.linears:
+            linear.bf16_backward = train.bf16_backward
+            linear.quant.scaling_impl.hold = train.hold_exponents
+        decayed = [p for p in self.model.parameters() if p.ndim > 1]
+        self.optimizer = torch.optim.AdamW(
+            decayed,
+            lr=train.lr,
+            betas=(train.beta1, train.beta2),
+            weight_decay=train.weight_decay,
+            fused=True,
+        )
+        self.state = self.model.initial_state(train.batch)
+        self.step = 0
+        self.rows: list[curve.Row] = []
+        self.best = math.inf
+        self.seconds = 0.0
+        if (out / LATEST).is_file():
+            self._resume(ckpt.load(out / LATEST))
+
+    def _resume(self, saved: ckpt.Checkpoint) -> None:
+        if (
+            to_dict(*from_dict(saved.info.get("config", {}))) != self.settings
+            or saved.info.get("text_sha256") != self.digest
+        ):
+            raise CheckpointError(
+                f"{self.out} holds another run (other settings or another text)",
+                hint="give another --out, or repeat the settings of that run",
+            )
+        self.model.load_state_dict(saved.part("model"))
+        ckpt.unpack_optimizer(self.model, self.optimizer, saved)
+        self.state = [saved.tensors[f"state.{i}"] for i in range(len(self.state))]
+        torch.set_rng_state(saved.tensors["rng"])
+        self.step, self.rows = saved.info["step"], saved.info["rows"]
+        self.best, self.seconds = saved.info["best"] or math.inf, saved.info["seconds"]
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+
+    def _info(self) -> dict[str, Any]:
+        return {
+            "config": self.settings,
+            "text_sha256": self.digest,
+            "step": self.step,
+            "rows": self.rows,
+            "best": None if math.isinf(self.best) else self.best,
+            "seconds": self.seconds,
+        }
+
+    def save(self) -> None:
+        """Write ``latest.safetensors`` and the curve."""
+        tensors = self._weights() | ckpt.pack_optimizer(self.model, self.optimizer)
+        tensors |= {f"state.{i}": h for i, h in enumerate(self.state)} | {"rng": torch.get_rng_state()}
+        ckpt.save(self.out / LATEST, ckpt.Checkpoint(tensors, self._info()))
+        curve.write_csv(self.out / "curve.csv", self.rows)
+
+    def one_step(self) -> float:
+        """Train on the next window; returns its loss."""
+        if self.streams.starts_pass(self.step):
+            self.state = self.model.initial_state(self.config.batch)
+        inputs, targets = (torch.from_numpy(part) for part in self.streams.window_at(self.step))
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, self.step)
+        self.model.train()
+        loss, self.state = self.model.loss(inputs, targets, self.state)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        if self.config.weight_limit > 0.0:
+            for linear in self.linears:
+                linear.clamp(self.config.weight_limit)
+        self.step += 1
+        return float(loss.detach())
+
+    def _evaluate(self, row: curve.Row) -> float:
+        row["val_nats"] = val = nats_per_token(self.model, self.val_text)
+        if val < self.best:
+            self.best = val
+            ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
+        return val
+
+    def run(self, report: Callable[[Progress], None], until: int | None = None) -> float:
+        """Train to the end (or to step ``until``); returns the best validation loss in nats per token."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        recipe = {"settings": self.settings, "text_sha256": self.digest}
+        (self.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+        c, before, began, first = self.config, self.seconds, time.monotonic(), self.step
+        last = min(c.steps, until or c.steps)
+        losses: list[float] = []
+        while self.step < last:
+            losses.append(self.one_step())
+            self.seconds = before + time.monotonic() - began
+            val = None
+            end = self.step == c.steps
+            if self.step % 25 == 0 or end:
+                row: curve.Row = {
+                    "step": self.step,
+                    "train_nats": round(losses[-1], 5),
+                    "learning_rate": learning_rate(c, self.step - 1),
+                    "seconds": round(self.seconds, 1),
+                }
+                self.rows.append(row)
+            if self.step % c.eval_every == 0 or end:
+                if not self.rows or self.rows[-1]["step"] != self.step:
+                    self.rows.append({"step": self.step})
+                val = self._evaluate(self.rows[-1])
+            if self.step % c.checkpoint_every == 0 or end:
+                self.save()
+            pace = (self.seconds - before) / (self.step - first)
+            report(Progress(self.step, c.steps, losses[-1], val, pace))
+        if self.step == c.steps:
+            title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
+            curve.write_png(self.out / "curve.png", self.rows, title)
+        return self.best

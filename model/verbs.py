@@ -1,0 +1,188 @@
+"""The verbs ``train`` and ``export``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ternac import zoo
+from ternac.errors import UsageError
+from ternac.verb import Outcome, Say, Verb
+
+_MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
+_TRAIN_FLAGS = {
+    "steps": "training steps",
+    "batch": "parallel streams",
+    "window": "tokens per stream and step",
+    "lr": "highest learning rate",
+    "dropout": "dropout probability",
+    "seed": "seed of everything random",
+    "eval_every": "steps between evaluations",
+    "checkpoint_every": "steps between checkpoints",
+}
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    from ternac.model.config import PRESETS, ModelConfig, TrainConfig
+
+    parser.add_argument(
+        "text", nargs="?", type=Path, metavar="TEXT",
+        help="text file, or folder of *.txt files (default: the shipped Tiny Shakespeare)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--preset", choices=sorted(PRESETS), default="shakespeare", help="settings to start from"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/PRESET)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument(
+        "--until", type=int, metavar="STEP", help="stop there; the same command goes on later"
+    )
+    for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
+        kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
+        for name, text in flags.items():
+            flag = "--width" if name == "d" else "--" + name.replace("_", "-")
+            parser.add_argument(flag, dest=name, type=kinds[name], metavar=name.upper(), help=text)
+
+
+def _settings(args: argparse.Namespace) -> tuple[Any, Any]:
+    from ternac.model.config import PRESETS
+
+    model, train = PRESETS[args.preset]
+    given = {k: v for k, v in vars(args).items() if v is not None}
+    model = dataclasses.replace(model, **{k: given[k] for k in _MODEL_FLAGS if k in given})
+    return model, dataclasses.replace(train, **{k: given[k] for k in _TRAIN_FLAGS if k in given})
+
+
+def _train(args: argparse.Namespace, say: Say) -> Outcome:
+    import torch
+
+    from ternac.model.data import SHAKESPEARE, read_text
+    from ternac.model.train import BEST, Trainer
+    from ternac.model.train import Progress as Report
+    from ternac.progress import Progress
+
+    if args.threads is not None:
+        if args.threads < 1:
+            raise UsageError(f"--threads is {args.threads}, needs at least 1")
+        torch.set_num_threads(args.threads)
+    if args.until is not None and args.until < 1:
+        raise UsageError(f"--until is {args.until}, needs at least 1")
+    model, train = _settings(args)
+    out = args.out or Path("runs") / args.preset
+    trainer = Trainer(model, train, read_text(args.text or SHAKESPEARE), out)
+    first = trainer.step
+    if first:
+        say(f"going on from step {first} of {train.steps} in {out}")
+    say(
+        f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
+        f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
+    )
+    with Progress(max(1, train.steps - first), "train", "steps") as bar:
+
+        def report(now: Report) -> None:
+            bar.update(now.step - first, f"loss {now.train_nats:.3f}")
+            if now.val_nats is not None:
+                say(f"step {now.step}: validation {now.val_nats:.4f} nats per token")
+
+        best = trainer.run(report, args.until)
+    done = trainer.step >= train.steps
+    say(f"best validation loss {best:.4f} nats per token" if best < 1e9 else "no evaluation yet")
+    say(f"next: ternac export {out / BEST}" if done else "stopped early; repeat the command to go on")
+    return Outcome(
+        {
+            "out": str(out),
+            "checkpoint": str(out / BEST),
+            "step": trainer.step,
+            "steps": train.steps,
+            "val_nats_per_token": best if best < 1e9 else None,
+            "ternary_weights": model.ternary_weights,
+            "seconds": round(trainer.seconds, 1),
+        }
+    )
+
+
+def _export_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT",
+        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="PATH",
+        help="program file to write, or a folder for program, weights, recipe, curve and card "
+        "(default: program.safetensors beside the checkpoint)",
+    )  # fmt: skip
+    parser.add_argument("--name", help="name of the program (default: that of the folder)")
+    parser.add_argument(
+        "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
+    )
+    parser.add_argument("--remarks", default="", help="a paragraph for the card")
+
+
+def _find(given: str | None) -> Path:
+    from ternac.model.executor import CHECKPOINT
+    from ternac.model.train import BEST, LATEST
+
+    path = zoo.ZOO / (given or zoo.DEFAULT) if given is None or given in zoo.names() else Path(given)
+    if path.is_dir():
+        for name in (CHECKPOINT, BEST, LATEST):
+            if (path / name).is_file():
+                return path / name
+        raise UsageError(f"no checkpoint in {path}", hint="train one with: ternac train --out DIR")
+    return path
+
+
+def _export(args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.model import checkpoint as ckpt
+    from ternac.model import ship
+    from ternac.model.data import SHAKESPEARE, read_text
+    from ternac.model.executor import TorchExecutor
+    from ternac.program import save
+
+    if args.check < 0:
+        raise UsageError(f"--check is {args.check}, needs at least 0")
+    source = _find(args.checkpoint)
+    saved = ckpt.load(source)
+    out: Path = args.out or source.with_name(zoo.PROGRAM)
+    folder = out if out.suffix != ".safetensors" else None
+    name = args.name or (folder or source.parent).resolve().name
+    executor = TorchExecutor(ckpt.model_of(saved), name)
+    program = executor.program
+    val = read_text(SHAKESPEARE)
+    val = val[int(len(val) * 0.9) :]
+    checked = ship.compare(executor, program, val[: args.check]) if program.vocab == 256 else 0
+    say(f"{name}: {program.trits:,} ternary weights, hash {program.hash[:16]}")
+    say(f"torch model and program agree on {checked} tokens, logits and state, bit for bit")
+    data = {
+        "program": str(out),
+        "hash": program.hash,
+        "ternary_weights": program.trits,
+        "checked_tokens": checked,
+    }
+    if folder is None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        save(program, out)
+    else:
+        loss = ship.integer_loss(program, val)
+        ship.write_folder(folder, program, source, saved, loss, args.remarks)
+        say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
+        data |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
+    say(f"written: {data['program']}")
+    return Outcome(data)
+
+
+VERBS = {
+    "train": Verb(
+        help="train a ternary language model on text; a killed run goes on where it was",
+        example="ternac train my.txt --width 96 --m 192 --layers 2 --steps 1000 --out runs/mine",
+        add_arguments=_train_arguments,
+        run=_train,
+    ),
+    "export": Verb(
+        help="turn a training checkpoint into an integer program, and compare the two",
+        example="ternac export runs/mine --out mine.safetensors",
+        add_arguments=_export_arguments,
+        run=_export,
+    ),
+}

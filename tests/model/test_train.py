@@ -1,0 +1,144 @@
+"""Training: learns, survives a kill bit for bit, refuses what is not its own."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ternac.errors import CheckpointError, UsageError
+from ternac.model import checkpoint as ckpt
+from ternac.model.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
+from ternac.model.data import SHAKESPEARE, read_text
+from ternac.model.train import BEST, LATEST, Progress, Trainer, learning_rate
+
+MODEL = ModelConfig(d=16, m=16, layers=2)
+TRAIN = TrainConfig(steps=12, batch=4, window=32, eval_every=6, checkpoint_every=3, warmup=2, dropout=0.2)
+TEXT = read_text(SHAKESPEARE)[:4000]
+
+
+def _silent(now: Progress) -> None:
+    """No report."""
+
+
+def _train(out: Path, until: int | None = None, train: TrainConfig = TRAIN) -> Trainer:
+    trainer = Trainer(MODEL, train, TEXT, out)
+    trainer.run(_silent, until)
+    return trainer
+
+
+def _same(a: Path, b: Path) -> None:
+    one, two = ckpt.load(a), ckpt.load(b)
+    assert set(one.tensors) == set(two.tensors)
+    for name, tensor in one.tensors.items():
+        assert torch.equal(tensor, two.tensors[name]), name
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in c.info["rows"]] for c in (one, two)]
+    assert rows[0] == rows[1]
+
+
+def test_stop_and_resume_equals_uninterrupted(tmp_path: Path) -> None:
+    _train(tmp_path / "whole")
+    for until in (3, 6, 10, None):  # 10 is between checkpoints: 9 is repeated
+        torch.rand(7)  # a resumed run must not depend on what the generator was at before
+        _train(tmp_path / "parts", until)
+    _same(tmp_path / "whole" / LATEST, tmp_path / "parts" / LATEST)
+    _same(tmp_path / "whole" / BEST, tmp_path / "parts" / BEST)
+
+
+@pytest.mark.slow
+def test_kill_and_resume_equals_uninterrupted(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_bytes(TEXT.tobytes())
+    flags = (
+        "--preset smoke --width 16 --m 16 --steps 60 --batch 4 --window 32 --eval-every 20 "
+        "--checkpoint-every 5 --threads 1"
+    )
+
+    def command(out: str) -> list[str]:
+        verb = [sys.executable, "-m", "ternac.cli", "train", str(tmp_path / "text.txt")]
+        return [*verb, *flags.split(), "--out", str(tmp_path / out)]
+
+    subprocess.run(command("whole"), check=True, capture_output=True, timeout=600)
+    victim = subprocess.Popen(command("killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    latest = tmp_path / "killed" / LATEST
+    deadline = time.monotonic() + 300
+    while not latest.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    victim.wait()
+    assert 0 < ckpt.load(latest).info["step"] < 60
+    subprocess.run(command("killed"), check=True, capture_output=True, timeout=600)
+    _same(tmp_path / "whole" / LATEST, latest)
+
+
+def test_training_learns_and_writes_its_folder(tmp_path: Path) -> None:
+    trainer = _train(tmp_path, train=dataclasses.replace(TRAIN, steps=40, dropout=0.0, lr=1e-2))
+    losses = [row["val_nats"] for row in trainer.rows if "val_nats" in row]
+    assert losses[-1] < losses[0] < 5.6
+    assert trainer.best == min(losses)
+    rows = list(csv.DictReader((tmp_path / "curve.csv").read_text().splitlines()))
+    assert [int(r["step"]) for r in rows if r["val_nats"]] == [6, 12, 18, 24, 30, 36, 40]
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
+    _train(tmp_path, until=3)
+    with pytest.raises(CheckpointError, match="holds another run"):
+        Trainer(MODEL, dataclasses.replace(TRAIN, seed=2), TEXT, tmp_path)
+    with pytest.raises(CheckpointError, match="holds another run"):
+        Trainer(MODEL, TRAIN, TEXT[:-1], tmp_path)
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    _train(tmp_path, until=3)
+    path = tmp_path / LATEST
+    data = path.read_bytes()
+    for bad in (b"", data[:100], data[:-5], b"\xff" * 64):
+        path.write_bytes(bad)
+        with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+            ckpt.load(path)
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        ckpt.load(tmp_path / "nowhere.safetensors")
+    ckpt.save(path, ckpt.Checkpoint({"model.embed": torch.zeros(2, 2)}, {"config": to_dict(MODEL, TRAIN)}))
+    with pytest.raises(CheckpointError, match="do not fit"):
+        ckpt.model_of(ckpt.load(path))
+
+
+def test_weights_stay_within_reach_and_exponents_hold(tmp_path: Path) -> None:
+    trainer = Trainer(MODEL, dataclasses.replace(TRAIN, lr=1.0, warmup=1, steps=5), TEXT, tmp_path)
+    trainer.one_step()
+    before = [linear.exponent for linear in trainer.linears]
+    for _ in range(4):
+        trainer.one_step()
+    assert [linear.exponent for linear in trainer.linears] == before
+    for linear in trainer.linears:
+        assert float(linear.weight.detach().abs().max()) <= 1.5 * 2.0**linear.exponent
+
+
+def test_learning_rate_warms_up_and_cools_down() -> None:
+    config = TrainConfig(steps=100, warmup=10, lr=1.0, lr_final=0.1)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == rates[10] == 1.0
+    assert rates[-1] == pytest.approx(0.1, abs=1e-3)
+    assert all(np.diff(rates[10:]) < 0)
+
+
+def test_settings_survive_json_and_bad_ones_are_named() -> None:
+    for model, train in PRESETS.values():
+        assert from_dict(to_dict(model, train)) == (model, train)
+    with pytest.raises(UsageError, match=r"unknown setting train\.speed"):
+        from_dict({"train": {"speed": 1}})
+    with pytest.raises(UsageError, match=r"model\.d = 0 is outside"):
+        ModelConfig(d=0)
+    with pytest.raises(UsageError, match=r"train\.dropout = 1\.5"):
+        TrainConfig(dropout=1.5)
+    assert PRESETS["shakespeare"][0].ternary_weights == 1_155_072
+    assert PRESETS["shakespeare-small"][0].ternary_weights == 208_896
