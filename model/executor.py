@@ -34,8 +34,8 @@ class TorchExecutor:
     def __init__(
         self, model: TernaryLM, program_name: str = "model", meta: Mapping[str, Any] | None = None
     ) -> None:
-        self.model = model.eval()
         self.program: Program = to_program(model, program_name, meta)
+        self.model = model.eval().freeze()
         self._slices = list(self.program.state_slices().values())
 
     @classmethod

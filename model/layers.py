@@ -36,6 +36,7 @@ class BitLinear(nn.Module):
         exponent = min(self.bits, round(math.log2(0.8 / math.sqrt(n_in))))
         self.weight = nn.Parameter(torch.randn(n_out, n_in) * (2.0**exponent * math.sqrt(math.pi / 2)))
         self.quant = weight_quantizer(max_exponent=self.bits)
+        self.frozen: Tensor | None = None
 
     @property
     def exponent(self) -> int:
@@ -53,8 +54,20 @@ class BitLinear(nn.Module):
         limit = steps * 2.0**self.exponent
         self.weight.clamp_(-limit, limit)
 
+    def train(self, mode: bool = True) -> BitLinear:
+        """As in torch; also forgets what :meth:`freeze` kept."""
+        self.frozen = None
+        super().train(mode)
+        return self
+
+    def freeze(self) -> None:
+        """Keep the trits until the next ``train`` or ``eval``: for many small calls with fixed weights."""
+        self.frozen = self.trits().detach()
+
     def trits(self) -> Tensor:
         """float32 [out, in] of -1, 0, 1, with the straight-through gradient to ``weight``."""
+        if self.frozen is not None:
+            return self.frozen
         value, scale, _, _ = self.quant(self.weight)
         return value / scale
 

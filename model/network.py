@@ -48,9 +48,27 @@ class TernaryLM(nn.Module):
         self.norm = Norm(config.d, s)
         self.blocks = nn.ModuleList(Block(config, self.norm) for _ in range(config.layers))
         self.head = BitLinear(config.d, config.vocab, s.norm, s.logits)
+        self.frozen: Tensor | None = None
+
+    def train(self, mode: bool = True) -> TernaryLM:
+        """As in torch; also forgets what :meth:`freeze` kept."""
+        self.frozen = None
+        super().train(mode)
+        return self
+
+    @torch.no_grad()
+    def freeze(self) -> TernaryLM:
+        """Quantize embedding and weights once, until the next ``train`` or ``eval``."""
+        self.frozen = self.embed_codes()
+        for module in self.modules():
+            if isinstance(module, BitLinear):
+                module.freeze()
+        return self
 
     def embed_codes(self) -> Tensor:
         """i8 embedding [V, d] as float32, with the straight-through gradient."""
+        if self.frozen is not None:
+            return self.frozen
         value, scale, _, _ = self.embed_quant(self.embed)
         return value / scale
 

@@ -65,6 +65,17 @@ def test_window_of_training_equals_single_steps() -> None:
     assert np.array_equal(s, np.concatenate([h.numpy() for h in state], axis=1).astype(np.int16))
 
 
+def test_frozen_weights_thaw() -> None:
+    model = random_model(9, ModelConfig(d=8, m=8, layers=1)).freeze()
+    kept = model.head.trits()
+    with torch.no_grad():
+        model.head.weight.neg_()
+        model.embed.neg_()
+    assert torch.equal(model.head.trits(), kept)
+    assert not torch.equal(model.eval().head.trits(), kept)
+    assert model.frozen is None
+
+
 def test_training_mode_forward_is_exact_too_without_dropout() -> None:
     config = ModelConfig(d=24, m=16, layers=2)
     model = random_model(4, config)
