@@ -17,9 +17,13 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ternac.errors import BuildFailed, ToolMissing
 from ternac.geometry import Geometry
+
+if TYPE_CHECKING:
+    from ternac.hdl.link.top import LinkedEngine
 
 Say = Callable[[str], None]
 
@@ -44,14 +48,18 @@ def bitstream_id(geometry: Geometry) -> bytes:
 
 def emit_verilog(geometry: Geometry) -> str:
     """Verilog of the simulated board's design, module ``board``; its clock is 0 Hz, which says simulated."""
-    from amaranth.back import verilog
-
     from ternac.hdl.engine import EngineCore
     from ternac.hdl.link.controller import LinkController
     from ternac.hdl.link.top import LinkedEngine, word_bytes
 
     link = LinkController(0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry))
-    top = LinkedEngine(EngineCore(geometry), link)
+    return emit(LinkedEngine(EngineCore(geometry), link))
+
+
+def emit(top: LinkedEngine) -> str:
+    """Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
+    from amaranth.back import verilog
+
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
         signals |= {f"{name}_{part}": getattr(stream, part) for part in ("payload", "valid", "ready")}
@@ -69,16 +77,19 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
         raise ValueError(f"trace is '', 'vcd' or 'fst', not {trace!r}")
     root = cache_root() / "sim"
     remembered = root / "sources" / _source_digest(geometry)
-    if remembered.exists():
-        verilog = (root / remembered.read_text() / "board.v").read_text()
-    else:
+    source = root / remembered.read_text() / "board.v" if remembered.exists() else remembered
+    if source == remembered or not source.exists():
         say(f"emitting Verilog of the {geometry.name} engine")
-        verilog = emit_verilog(geometry)
-    digest = hashlib.sha256(verilog.encode()).hexdigest()[:32]
-    source = root / digest / "board.v"
-    _write_whole(source, verilog)
-    _write_whole(remembered, digest)
+        source = keep_verilog(emit_verilog(geometry))
+        _write_whole(remembered, source.parent.name)
     return compile_verilog(source, trace=trace, say=say)
+
+
+def keep_verilog(verilog: str) -> Path:
+    """Put Verilog into the cache, in a folder of its own named by its content; returns the file."""
+    source = cache_root() / "sim" / hashlib.sha256(verilog.encode()).hexdigest()[:32] / "board.v"
+    _write_whole(source, verilog)
+    return source
 
 
 def compile_verilog(source: Path, *, trace: str = "", say: Say = lambda text: None) -> Path:

