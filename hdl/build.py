@@ -28,12 +28,12 @@ MEMORIES = "memories.json"
 
 def _synthesize(run: Run, scratch: Path) -> None:
     run("yosys", "-q", "../synth.ys")
-    generic = netlist.stat_cells(netlist.load(scratch / "generic.json"))
+    written = netlist.products((scratch / "products.il").read_text())
     mapped = netlist.netlist_cells(netlist.load(scratch / "netlist.json"))
     cells = {
         "mapped": dict(sorted(mapped.items())),
         "multipliers": {
-            "design": netlist.multipliers(generic),
+            "design": netlist.multipliers(written),
             "mapped": netlist.multipliers(mapped),
         },
     }

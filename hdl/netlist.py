@@ -22,12 +22,20 @@ MULTIPLIER = re.compile(
 """Cell types that multiply (or divide), generic and of every vendor that the kit builds for."""
 
 
-def stat_cells(stat: dict[str, Any]) -> Counter[str]:
-    """Cells by type of ``stat -json``, each module counted once."""
-    total: Counter[str] = Counter()
-    for module in stat["modules"].values():
-        total.update({kind: int(n) for kind, n in module["num_cells_by_type"].items()})
-    return total
+_DUMPED = re.compile(r"^ *cell (\$\S+) \S+\n(.*?)^ *end$", re.MULTILINE | re.DOTALL)
+_CONSTANT = re.compile(r"^ *connect \\[AB] \d+'[01]+$", re.MULTILINE)
+
+
+def products(dump: str) -> Counter[str]:
+    """Cells by type of dumped RTLIL, without products by a constant.
+
+    An index into an array is multiplied by the width of its elements; that is wiring, or an adder.
+    """
+    found: Counter[str] = Counter()
+    for kind, body in _DUMPED.findall(dump):
+        if kind != "$mul" or not _CONSTANT.search(body):
+            found[kind] += 1
+    return found
 
 
 def netlist_cells(netlist: dict[str, Any], top: str = "top") -> Counter[str]:

@@ -73,24 +73,24 @@ def _digest(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _bits(data: bytes) -> str:
+def id_literal(data: bytes) -> str:
+    """How bytes in a memory of bytes stand in RTLIL: as binary digits, the last byte first."""
     return format(int.from_bytes(data, "little"), f"0{8 * len(data)}b")
 
 
 def synthesis_script(board: Board) -> str:
-    """The yosys script: reads design.il, writes generic.json (cells as written) and netlist.json (mapped)."""
-    return "\n".join((
+    """The yosys script: reads design.il, writes products.il (as written) and netlist.json (mapped)."""
+    lines = (
         "read_rtlil ../design.il",
         "design -save start",
-        # a product with a constant power of two, such as an array's index times its width, is wiring
         "proc",
         "opt_expr",
-        "tee -q -o generic.json stat -json",
+        "dump -o products.il t:$mul t:$macc t:$div t:$mod t:$divfloor t:$modfloor t:$pow",
         "design -load start",
         " ".join((f"synth_{board.family}", "-top top", *board.synth_options)),
         "write_json netlist.json",
-        "",
-    ))  # fmt: skip
+    )
+    return "\n".join(lines) + "\n"
 
 
 def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: MakePayload) -> Plan:
@@ -107,7 +107,7 @@ def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: M
     shell = BoardShell(board, make_payload(PLACEHOLDER), clock_hz)
     files = platform.prepare(shell, "top", emit_src=False, **extra).files
     suffix = ".lpf" if board.family == "ecp5" else ".pcf"
-    design, places = _substitute(str(files["top.il"]), _bits(PLACEHOLDER), _bits(bytes(ID_BYTES)))
+    design, places = _substitute(str(files["top.il"]), id_literal(PLACEHOLDER), id_literal(bytes(ID_BYTES)))
     if places > 1:
         raise BuildFailed(
             f"the bitstream ID occurs {places} times in the design", "keep it in one memory or constant"
@@ -122,7 +122,7 @@ def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: M
         tools=versions(board.family),
     )
     bitstream_id = bytes.fromhex(plan.hash)[:ID_BYTES]
-    final, _ = _substitute(str(files["top.il"]), _bits(PLACEHOLDER), _bits(bitstream_id))
+    final, _ = _substitute(str(files["top.il"]), id_literal(PLACEHOLDER), id_literal(bitstream_id))
     return replace(plan, design=final, bitstream_id=bitstream_id)
 
 

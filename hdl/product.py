@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ternac.compile import compile_program
-from ternac.errors import UsageError
+from ternac.errors import BuildFailed, UsageError
 from ternac.geometry import Geometry, preset
 from ternac.hdl.bake import bake
 from ternac.hdl.boards import Board, board
 from ternac.hdl.build import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.design import EngineDesign
-from ternac.hdl.plan import Plan, make_plan
+from ternac.hdl.plan import Plan, id_literal, make_plan
 from ternac.hdl.steps import sha256_of, write_atomically
 from ternac.manifest import folder, read_manifest
 from ternac.zoo import open_program
@@ -42,10 +42,13 @@ def build_root() -> Path:
 
 
 def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
-    """The plan of a board's engine bitstream."""
-    return make_plan(
+    """The plan of a board's engine bitstream; BuildFailed when the design does not report its ID."""
+    plan = make_plan(
         target, clock_hz, geometry.hash, lambda identity: EngineDesign(target, geometry, clock_hz, identity)
     )
+    if id_literal(plan.bitstream_id) not in plan.design:
+        raise BuildFailed("the design does not hold the bitstream ID", "LinkController must keep it in its RAM")
+    return plan
 
 
 def parse_clock(target: Board, mhz: float | None) -> int:

@@ -43,3 +43,11 @@ def test_a_planted_multiplier_fails_the_build(name: str, tmp_path: Path) -> None
     plan = make_plan(target, target.clock_hz, bytes(8), lambda _: Multiplying())
     with pytest.raises(BuildFailed, match=r"the design multiplies: .*\$mul"):
         build(plan, tmp_path, lambda _: None)
+
+
+def test_a_product_by_a_constant_is_no_multiplier() -> None:
+    cell = "  cell {0} $1\n    parameter \\A_WIDTH 4\n    connect \\A \\index\n    connect \\B {1}\n  end\n\n"
+    dump = "\n\n" + cell.format("$mul", "6'110111") + cell.format("$mul", "\\other [3:0]")
+    assert netlist.products(dump) == Counter({"$mul": 1})
+    assert netlist.products(cell.format("$div", "6'110111")) == Counter({"$div": 1})
+    assert netlist.products("\n") == Counter()
