@@ -30,7 +30,7 @@ STEPS = (
     ),
     Step(
         f"The engine of {BOARD}, cycle by cycle: every logit and state word against NumPy",
-        ("verify", "--board", BOARD, "--executors", "numpy,rtl", "--tokens", "24"),
+        ("verify", "--geometry", BOARD, "--executors", "numpy,rtl", "--tokens", "24"),
     ),
     Step(
         f"The complete RTL of {BOARD} behind its byte link, as a board; every token against NumPy's",
