@@ -151,7 +151,7 @@ def examine() -> list[Finding]:
 
 
 def as_data(findings: list[Finding], need: Need) -> dict[str, object]:
-    """The JSON object of the verb: ``ok`` (nothing missing for ``need``), ``missing`` per need, every finding."""
+    """The JSON object of the verb: ``ok`` (``need`` lacks nothing), ``missing`` per need, every finding."""
     missing: dict[str, list[str]] = {need: [] for need in NEEDS}
     for finding in findings:
         if not finding.ok:
