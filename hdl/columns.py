@@ -12,7 +12,7 @@ from ternac.hdl.dot import DotControl, DotUnit, dot_latency
 from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam
 from ternac.hdl.pass_control import A_OFFSET, B_READ, C_READ, RESULT_OFFSET, PassControl
-from ternac.hdl.sequencer import dot_layout, element_layout, first_address_bits, pass_layout
+from ternac.hdl.sequencer import dot_layout, element_layout, pass_layout
 from ternac.hdl.tech import Technology
 from ternac.hdl.xbuffer import XBuffer
 from ternac.isa import Source
@@ -24,20 +24,23 @@ def write_layout() -> data.StructLayout:
 
 
 class ColumnArray(wiring.Component):
-    """All columns of an engine, driven by the sequencer's two streams, with no state of its own beyond memories.
+    """All columns of an engine, driven by the sequencer's two streams, with no state of its own beyond
+    memories.
 
-    A `dot` word at cycle t is row data of all columns; the row's first `elem` must come `dot_delay` cycles after its last
-    word. An `elem` at cycle t reads bank or embedding at t, its operands B and C a little later (B through the same port
-    as A, hence the sequencer's ``paced``), and writes its result at t + `RESULT_OFFSET`.
+    A `dot` word at cycle t is row data of all columns; the row's first `elem` must come `dot_delay` cycles
+    after its last word. An `elem` at cycle t reads bank or embedding at t, its operands B and C a little
+    later (B through the same port as A, hence the sequencer's ``paced``), and writes its result at t +
+    `RESULT_OFFSET`.
 
     Members
     -------
     dot, elem, passes : In, retire, retire_parity : Out, see hdl/sequencer.py.
     mantissa(8), norm_shift(5) : In, from the norm unit, held.
-    square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a pipeline.
+    square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a
+    pipeline.
     row_valid, row_slot, row : Out, results of the logits' pass, 16 bits a column.
-    wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later; only while
-    nothing runs.
+    wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later;
+    only while nothing runs.
     """
 
     READ_LATENCY = BlockRam.LATENCY + 1
@@ -211,7 +214,7 @@ class ColumnArray(wiring.Component):
         return bytes_
 
     def dot_operands(self, m: Module) -> tuple[list[Value], list[Value]]:
-        """X buffer, weight memory and the dot units' flags; stage j of both arrives j cycles after stage 0."""
+        """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0."""
         g = self.geometry
         m.submodules.xbuffer = self.xbuffer = XBuffer(g, tech=self.tech)
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain)

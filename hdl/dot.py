@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.carry import ADD, GATED, KEEP, add_ecp5
+from ternac.hdl.carry import Gate, add
 from ternac.hdl.tech import Technology
 
 __all__ = ["DotControl", "DotUnit", "dot_latency"]
@@ -90,39 +90,27 @@ class DotUnit(wiring.Component):
                 name = f"tree{level}_{i // 2}"
                 width = min(_bits(terms), _bits(self.lanes))
                 total = Signal(signed(width if len(below) == 2 else len(below[0])), name=name)
-                m.d.sync += total.eq(self._add(m, name, width, *below) if len(below) == 2 else below[0])
+                pair = len(below) == 2
+                m.d.sync += total.eq(add(m, self.tech, f"{name}_add", width, *below) if pair else below[0])
                 above.append(total)
             sums, level = above, level + 1
+        keep = ~self.acc_first
         with m.If(self.acc_en):
-            m.d.sync += self.acc.eq(self._accumulate(m, sums[0]))
+            m.d.sync += self.acc.eq(
+                add(m, self.tech, "acc_add", self.acc_bits, sums[0], self.acc, Gate.KEEP, c=keep))
         return m
 
     def _chain(self, m: Module, q: int) -> Value:
         partial = Signal(signed(8), name=f"partial{q}_0")
-        m.d.sync += partial.eq(self._gate(0, q))
+        flipped = (self.x[0][q] ^ self.neg[0][q].replicate(8))[:8].as_signed()
+        m.d.sync += partial.eq(Mux(self.nz[0][q], flipped, 0))
         for j in range(1, self.chain):
             width = _bits(j + 1)
-            total: Value = partial + self._gate(j, q)
-            if self.tech is Technology.ECP5:
-                weight = self.nz[j][q], self.neg[j][q]
-                total = add_ecp5(m, f"lane{q}_{j}", width, GATED, partial, self.x[j][q], *weight)
+            total = add(m, self.tech, f"lane{q}_{j}", width, partial, self.x[j][q], Gate.FLIP,
+                        c=self.nz[j][q], d=self.neg[j][q])
             partial = Signal(signed(width), name=f"partial{q}_{j}")
             m.d.sync += partial.eq(total)
         return partial
-
-    def _gate(self, j: int, q: int) -> Value:
-        flipped = (self.x[j][q] ^ self.neg[j][q].replicate(8))[:8].as_signed()
-        return Mux(self.nz[j][q], flipped, 0)
-
-    def _add(self, m: Module, name: str, width: int, a: Value, b: Value) -> Value:
-        if self.tech is Technology.ECP5:
-            return add_ecp5(m, f"{name}_add", width, ADD, a, b)
-        return a + b
-
-    def _accumulate(self, m: Module, word: Value) -> Value:
-        if self.tech is Technology.ECP5:
-            return add_ecp5(m, "acc_add", self.acc_bits, KEEP, word, self.acc, ~self.acc_first)
-        return word + Mux(self.acc_first, Const(0, signed(self.acc_bits)), self.acc)
 
 
 class DotControl(wiring.Component):

@@ -1,4 +1,4 @@
-"""The engine: sequencer, column array, norm unit and sampler behind the ports that the link controller drives."""
+"""The engine: sequencer, column array, norm unit and sampler behind the link controller's ports."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ FAN_OUT = 4
 class EngineCore(wiring.Component):
     """One token per ``start``: runs the microcode and, with ``emit``, samples the next token.
 
-    The program, its weights and tables, and the sessions' state are words in the memories of `Geometry.memory`, written
-    through ``wr_*`` and, for the banks, read back through ``rd_*``, both only while not busy.
+    The program, its weights and tables, and the sessions' state are words in the memories of
+    `Geometry.memory`, written through ``wr_*`` and, for the banks, read back through ``rd_*``, both only
+    while not busy.
 
     Members
     -------
-    wr_en(1), wr_mem(3), wr_block(8), wr_addr(16), wr_data(18) : In.  One word per cycle; data beyond a memory's width
+    wr_en(1), wr_mem(3), wr_block(8), wr_addr(16), wr_data(18) : In.  One word per cycle; data beyond a
+    memory's width
         is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
-    start(1) pulse, token(16), session_base(16), emit(1), greedy(1), inv_m(8), inv_s(5), top_k(16), rng_in(32) : In,
+    start(1) pulse, token(16), session_base(16), emit(1), greedy(1), inv_m(8), inv_s(5), top_k(16), rng_in(32)
+    : In,
         stable from start until done.
     busy(1), done(1) pulse, next_token(16), rng_out(32) : Out.   cycles(32) : Out, from ``start`` to ``done``.
     """
@@ -43,7 +46,8 @@ class EngineCore(wiring.Component):
                 "rd_en": In(1), "rd_block": In(8), "rd_addr": In(16), "rd_valid": Out(1), "rd_data": Out(16),
                 "start": In(1), "token": In(16), "session_base": In(16), "emit": In(1),
                 "busy": Out(1), "done": Out(1), "next_token": Out(16), "cycles": Out(32),
-                "greedy": In(1), "inv_m": In(8), "inv_s": In(5), "top_k": In(16), "rng_in": In(32), "rng_out": Out(32),
+                "greedy": In(1), "inv_m": In(8), "inv_s": In(5), "top_k": In(16),
+                "rng_in": In(32), "rng_out": Out(32),
             }
         )  # fmt: skip
 
@@ -58,7 +62,7 @@ class EngineCore(wiring.Component):
         m.submodules.columns = columns = ColumnArray(g, tech=self.tech)
         m.submodules.sequencer = seq = Sequencer(g, dot_delay=columns.dot_delay, tech=self.tech)
         m.submodules.norm = norm = NormUnit(columns=g.pipelines, tables=g.norm_tables)
-        m.submodules.sampler = sampler = Sampler(columns=g.columns, slots=g.logit_slots)
+        m.submodules.sampler = sampler = Sampler(columns=g.columns, slots=g.logit_slots, pace=g.sampler_pace)
 
         write = Signal(write_layout())
         m.d.comb += [

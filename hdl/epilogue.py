@@ -9,11 +9,13 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ternac.hdl.carry import Gate, add
 from ternac.hdl.epilogue_control import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
     Y_OFFSET,
+    AddendCode,
     AddSelect,
     EpilogueControl,
     EpilogueRecord,
@@ -90,7 +92,7 @@ class Epilogue(wiring.Component):
         s = self.stages
         m.submodules.requant1 = requant1 = Requant(20)
         m.submodules.table = table = self.table_ram
-        m.submodules.multiply = multiply = ShiftAddMultiplier(17, 9)
+        m.submodules.multiply = multiply = ShiftAddMultiplier(17, 9, tech=self.tech)
         m.submodules.requant2 = requant2 = Requant(26, addend=True)
 
         # Cycles 0 to 4: v0 to v1. The table is addressed from the value that becomes v1.
@@ -117,22 +119,21 @@ class Epilogue(wiring.Component):
                 m.d.sync += w.eq(requant1.y)
         m.d.sync += v1.eq(requant1.y)
 
-        # Cycle 5: v2, the first factor, the addend.
+        # Cycle 5: v2, complemented for a subtraction, the first factor, the addend.
         v2 = Signal(signed(16))
         u = Signal(signed(17))
         addend = Signal(signed(16))
-        m.d.comb += v2.eq(Mux(s.table_en, table.rd_data.as_signed(), v1))
-        minuend = Mux(s.sub, self.b, 0).as_signed()
-        subtrahend = (v2 ^ s.sub.replicate(16))[:16]
-        total = Cat(Const(1, 1), minuend).as_signed() + Cat(s.sub, subtrahend).as_signed()
-        m.d.sync += u.eq(total >> 1)
-        with m.Switch(s.add):
-            with m.Case(AddSelect.V2):
-                m.d.sync += addend.eq(v2)
-            with m.Case(AddSelect.B):
-                m.d.sync += addend.eq(self.b)
-            with m.Default():
+        m.d.comb += v2.eq(Mux(s.table_en, table.rd_data, v1) ^ s.sub.replicate(16))
+        m.d.sync += u.eq(add(m, self.tech, "u_add", 17, v2, self.b, Gate.KEEP, c=s.sub, carry_in=s.sub))
+        with m.Switch(s.addend):
+            with m.Case(AddendCode.ZERO):
                 m.d.sync += addend.eq(0)
+            with m.Case(AddendCode.B):
+                m.d.sync += addend.eq(self.b)
+            with m.Case(AddendCode.V2):
+                m.d.sync += addend.eq(v2)
+            with m.Case(AddendCode.NOT_V2):
+                m.d.sync += addend.eq(~v2)
 
         # Cycles 6 to 9: the product.
         m.d.comb += [multiply.a.eq(u), multiply.b.eq(w)]
@@ -152,7 +153,12 @@ class Epilogue(wiring.Component):
             self.y.eq(requant2.y),
         ]
 
-        square = Mux(s.square_last & self.drop_last, 0, multiply.p[:15])
-        with m.If(s.square_en):
-            m.d.sync += self.square_sum.eq(Mux(s.square_first, 0, self.square_sum) + square)
+        # A dropped last element is not added; if it is the first too, the sum is cleared.
+        drop = s.square_last & self.drop_last
+        squares = add(m, self.tech, "square_add", self.square_bits, Cat(multiply.p[:15], Const(0, 1)),
+                      self.square_sum, Gate.KEEP, c=~s.square_first)
+        with m.If(s.square_en & drop & s.square_first):
+            m.d.sync += self.square_sum.eq(0)
+        with m.Elif(s.square_en & ~drop):
+            m.d.sync += self.square_sum.eq(squares)
         return m

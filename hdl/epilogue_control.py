@@ -6,13 +6,13 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Module, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = [
-    "B_OFFSET", "C_OFFSET", "SQUARE_OFFSET", "Y_OFFSET", "AddSelect", "EpilogueControl", "EpilogueRecord",
-    "EpilogueStages", "MulSelect", "check_tables",
+    "B_OFFSET", "C_OFFSET", "SQUARE_OFFSET", "Y_OFFSET", "AddSelect", "AddendCode", "EpilogueControl",
+    "EpilogueRecord", "EpilogueStages", "MulSelect", "check_tables",
 ]
 
 #: Cycle in which each operand is presented and each result appears; v0 and the control record are at cycle 0.
@@ -20,6 +20,15 @@ C_OFFSET = 4
 B_OFFSET = 5
 SQUARE_OFFSET = 10
 Y_OFFSET = 13
+
+
+class AddendCode(enum.IntEnum):
+    """``EpilogueStages.addend``: where the column takes the addend from; it holds v2 or its complement."""
+
+    ZERO = 0
+    B = 1
+    V2 = 2
+    NOT_V2 = 3
 
 
 class MulSelect(enum.Enum):
@@ -69,7 +78,7 @@ class EpilogueStages(wiring.Signature):
             "coarse1": Out(2), "fine1": Out(3), "narrow1": Out(1),                    # cycles 0, 1, 3
             "table_sel": Out(range(max(tables, 2))), "table_en": Out(1),              # cycles 3, 5
             "mul": Out(MulSelect), "const": Out(signed(9)),                           # cycle C_OFFSET
-            "sub": Out(1), "add": Out(AddSelect),                                     # cycle B_OFFSET
+            "sub": Out(1), "addend": Out(2),                                     # cycle B_OFFSET
             "square_en": Out(1), "square_first": Out(1), "square_last": Out(1),       # SQUARE_OFFSET - 1
             "coarse2": Out(2), "fine2": Out(3), "narrow2": Out(1),                    # cycles 9, 10, 12
         })
@@ -124,6 +133,12 @@ class EpilogueControl(wiring.Component):
             return value
 
         square = Value.cast(self.mul) == MulSelect.SQUARE
+        addend = Signal(2)
+        with m.Switch(self.add):
+            with m.Case(AddSelect.V2):
+                m.d.comb += addend.eq(Mux(self.sub, AddendCode.NOT_V2, AddendCode.V2))
+            with m.Case(AddSelect.B):
+                m.d.comb += addend.eq(AddendCode.B)
         s = self.stages
         for target, source, cycle in (
             (s.coarse1, self.shift1[3:], 0),
@@ -134,7 +149,7 @@ class EpilogueControl(wiring.Component):
             (s.const, self.const, C_OFFSET),
             (s.table_en, self.table_en, B_OFFSET),
             (s.sub, self.sub, B_OFFSET),
-            (s.add, self.add, B_OFFSET),
+            (s.addend, addend, B_OFFSET),
             (s.square_en, self.valid & square, SQUARE_OFFSET - 1),
             (s.square_first, self.first, SQUARE_OFFSET - 1),
             (s.square_last, self.last, SQUARE_OFFSET - 1),

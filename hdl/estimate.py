@@ -1,4 +1,4 @@
-"""``ternac estimate``: what a model costs on a board, from the closed-form schedule and the shipped build's figures."""
+"""``ternac estimate``: what a model costs on a board, from the schedule and the shipped build's figures."""
 
 from __future__ import annotations
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+
+from ternac.hdl.carry import Gate, add
+from ternac.hdl.tech import Technology
 
 __all__ = ["ShiftAddMultiplier"]
 
@@ -25,12 +28,12 @@ class ShiftAddMultiplier(wiring.Component):
     LATENCY = 3
     B_LEAD = 1
 
-    def __init__(self, a_bits: int = 17, b_bits: int = 9) -> None:
+    def __init__(self, a_bits: int = 17, b_bits: int = 9, *, tech: Technology = Technology.PORTABLE) -> None:
         if a_bits < 2:
             raise ValueError(f"a_bits must be at least 2, not {a_bits}")
         if b_bits != 9:
             raise ValueError(f"b_bits must be 9, not {b_bits}")
-        self.a_bits, self.b_bits = a_bits, b_bits
+        self.a_bits, self.b_bits, self.tech = a_bits, b_bits, tech
         super().__init__({
             "a": In(signed(a_bits)),
             "b": In(signed(b_bits)),
@@ -67,22 +70,21 @@ class ShiftAddMultiplier(wiring.Component):
             sum01.eq(partial(digits[0]) + Cat(ones[0], Const(0, 1), partial(digits[1])).as_signed()),
             sum23.eq(partial(digits[2]) + Cat(ones[2], Const(0, 1), partial(digits[3])).as_signed()),
         ]
-        top_part, minus, one1, one3 = Signal(signed(n)), Signal(), Signal(), Signal()
-        m.d.sync += [
-            top_part.eq(Mux(top[0], self.a ^ top[1].replicate(n), 0)),
-            minus.eq(top[1]),
-            one1.eq(ones[1]),
-            one3.eq(ones[3]),
-        ]
+        # Of the top digit: a itself, whether it counts, whether it is negative; and the ones still to add.
+        late = (self.a, top[0], top[1], ones[3])
+        one1 = Signal()
+        m.d.sync += one1.eq(ones[1])
+        for stage in range(2):
+            now = tuple(Signal(value.shape(), name=f"late{stage}_{i}") for i, value in enumerate(late))
+            m.d.sync += [signal.eq(value) for signal, value in zip(now, late, strict=True)]
+            late = now
+        a2, counts, minus, one3 = late
         low_sum = Signal(signed(n + 8))
-        top_part2, minus2, one3_2 = Signal(signed(n)), Signal(), Signal()
-        m.d.sync += [
-            low_sum.eq(sum01 + Cat(Const(0, 2), one1, Const(0, 1), sum23).as_signed()),
-            top_part2.eq(top_part),
-            minus2.eq(minus),
-            one3_2.eq(one3),
-        ]
-        # A negative top digit has no carry from digit 3, hence digit 3 is then not -1: both never want bit 6.
-        upper = Cat(minus2 | one3_2, minus2, top_part2).as_signed()
-        m.d.sync += self.p.eq(Cat(low_sum[:6], (low_sum[6:].as_signed() + upper + minus2)))
+        m.d.sync += low_sum.eq(sum01 + Cat(Const(0, 2), one1, Const(0, 1), sum23).as_signed())
+        # A negative top digit has no carry from digit 3, hence digit 3 is not -1: never both want bit 6.
+        upper = add(
+            m, self.tech, "top", n + 3, low_sum[6:], Cat(minus | one3, minus, a2), Gate.FLIP,
+            c=Cat(Const(0b11, 2), counts.replicate(n + 1)), d=Cat(Const(0, 2), minus.replicate(n + 1)),
+            carry_in=minus)
+        m.d.sync += self.p.eq(Cat(low_sum[:6], upper))
         return m

@@ -11,11 +11,16 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["NormUnit"]
+__all__ = ["NormUnit", "norm_latency"]
 
 _ENTRIES = 256
 _NORMALISE = 3  # steps of 16, 8, and 4 with 2 bits
 _LOOKUP = 2  # table read, output register
+
+
+def norm_latency(columns: int) -> int:
+    """Cycles from ``start`` to ``done`` of a ``NormUnit`` for so many column sums."""
+    return ceil_log2(columns) + _NORMALISE + _LOOKUP
 
 
 class NormUnit(wiring.Component):
@@ -74,7 +79,7 @@ class NormUnit(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from ``start`` to ``done``."""
-        return ceil_log2(self.columns) + _NORMALISE + _LOOKUP
+        return norm_latency(self.columns)
 
     @staticmethod
     def model(sums: Sequence[int], table: np.ndarray, post: int) -> tuple[int, int]:

@@ -9,7 +9,13 @@ from amaranth.utils import ceil_log2
 
 from ternac.geometry import Geometry
 from ternac.hdl.epilogue import (
-    B_OFFSET, C_OFFSET, SQUARE_OFFSET, Y_OFFSET, AddSelect, EpilogueStages, MulSelect,
+    B_OFFSET,
+    C_OFFSET,
+    SQUARE_OFFSET,
+    Y_OFFSET,
+    AddendCode,
+    EpilogueStages,
+    MulSelect,
 )  # fmt: skip
 from ternac.hdl.memory import BlockRam
 from ternac.hdl.sequencer import element_layout, pass_layout
@@ -30,13 +36,14 @@ RESULT_OFFSET = V0_OFFSET + Y_OFFSET
 class PassControl(wiring.Component):
     """Follows each element down the pipeline and gives every stage its pass's settings; one for all columns.
 
-    Only a few bits travel with an element (``track[k]``: the element of k cycles ago); the settings stand still in
-    ``passes`` and each stage picks those of its element's parity, one cycle ahead, into a register.
+    Only a few bits travel with an element (``track[k]``: the element of k cycles ago); the settings stand
+    still in ``passes`` and each stage picks those of its element's parity, one cycle ahead, into a register.
 
     Members
     -------
     elem, passes : In, see hdl/sequencer.py.   mantissa(8), norm_shift(5) : In, held.
-    stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.   reads_a : Out, elem's pass reads a bank.
+    stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.   reads_a : Out, elem's pass reads a
+    bank.
     b_addr, c_addr, d_addr : Out, at B_READ, C_READ and RESULT_OFFSET.   slot : Out, at RESULT_OFFSET.
     to_bank, to_x, to_logits : Out(1), a valid result at RESULT_OFFSET goes there.   x_dst : Out(1).
     square_turn : Out, the turn of the square being summed.
@@ -75,7 +82,10 @@ class PassControl(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         track, s = self.track, self.stages
-        m.d.comb += [getattr(track[0], n).eq(getattr(self.elem, n)) for n in ("valid", "parity", "first", "last", "turn")]
+        m.d.comb += [
+            getattr(track[0], n).eq(getattr(self.elem, n))
+            for n in ("valid", "parity", "first", "last", "turn")
+        ]
         for before, after in zip(track, track[1:], strict=False):
             m.d.sync += after.eq(before)
 
@@ -117,12 +127,12 @@ class PassControl(wiring.Component):
             with m.Default():
                 m.d.sync += s.mul.eq(MulSelect.CONST)
         with m.Switch(setting("add", b)):
-            with m.Case(Addend.V2):
-                m.d.sync += s.add.eq(AddSelect.V2)
+            with m.Case(Addend.V2):  # the epilogue holds v2 complemented when it subtracts
+                m.d.sync += s.addend.eq(Mux(setting("sub", b), AddendCode.NOT_V2, AddendCode.V2))
             with m.Case(Addend.B):
-                m.d.sync += s.add.eq(AddSelect.B)
+                m.d.sync += s.addend.eq(AddendCode.B)
             with m.Default():
-                m.d.sync += s.add.eq(AddSelect.ZERO)
+                m.d.sync += s.addend.eq(AddendCode.ZERO)
 
         square = track[at + SQUARE_OFFSET - 2]
         m.d.sync += [
@@ -145,7 +155,8 @@ class PassControl(wiring.Component):
         writes = last.valid & ~setting("stat", RESULT_OFFSET - 1)
         m.d.sync += [
             Cat(self.to_bank, self.to_x, self.to_logits).eq(
-                Cat(setting(n, RESULT_OFFSET - 1) for n in ("to_bank", "to_x", "to_logits")) & writes.replicate(3)
+                Cat(setting(n, RESULT_OFFSET - 1) for n in ("to_bank", "to_x", "to_logits"))
+                & writes.replicate(3)
             ),
             self.x_dst.eq(setting("x_dst", RESULT_OFFSET - 1)),
         ]

@@ -16,7 +16,7 @@ from ternac.hdl.argmax import Argmax
 from ternac.hdl.draw import Draw
 from ternac.hdl.exponential import Exponential
 
-__all__ = ["Sampler"]
+__all__ = ["Sampler", "sampler_latency"]
 
 _KEY_BITS = 16
 _COUNT = 5  # stages of the search: memory, its register, comparison, population count, sum
@@ -29,6 +29,25 @@ def _population(bits: Sequence[ValueLike]) -> ValueLike:
         return bits[0]
     half = len(bits) // 2
     return _population(bits[:half]) + _population(bits[half:])
+
+
+def _settle(columns: int) -> int:
+    """Cycles after ``start`` in which the argmax settles."""
+    return max(1, ceil_log2(columns))
+
+
+def sampler_latency(columns: int, pace: int, vocab: int, *, greedy: bool, top_k: int = 0) -> int:
+    """Cycles from ``start`` to ``done`` of a ``Sampler``.
+
+    Argmax: ceil_log2(columns) + 1 (2 for one column). A draw adds two passes over the elements, 33 cycles of
+    multiplication and, with ``top_k``, sixteen passes over the rows.
+    """
+    cycles = _settle(columns) + 1
+    if not greedy:
+        cycles += 2 * (pace * (vocab - 1) + 1 + _WEIGH) + 1 + Draw.scaling
+        if top_k:
+            cycles += _KEY_BITS * (-(-vocab // columns) + _COUNT)
+    return cycles
 
 
 class Sampler(wiring.Component):
@@ -95,23 +114,9 @@ class Sampler(wiring.Component):
             }
         )
 
-    @property
-    def _settle(self) -> int:
-        """Cycles after ``start`` in which the argmax settles."""
-        return max(1, ceil_log2(self.columns))
-
     def latency(self, vocab: int, *, greedy: bool, top_k: int = 0) -> int:
-        """Cycles from ``start`` to ``done``.
-
-        Argmax: ceil_log2(columns) + 1 (2 for one column). A draw adds two passes over the elements, 33 cycles
-        of multiplication and, with ``top_k``, sixteen passes over the rows.
-        """
-        cycles = self._settle + 1
-        if not greedy:
-            cycles += 2 * (self.pace * (vocab - 1) + 1 + _WEIGH) + 1 + Draw.scaling
-            if top_k:
-                cycles += _KEY_BITS * (-(-vocab // self.columns) + _COUNT)
-        return cycles
+        """Cycles from ``start`` to ``done``, see :func:`sampler_latency`."""
+        return sampler_latency(self.columns, self.pace, vocab, greedy=greedy, top_k=top_k)
 
     @staticmethod
     def model(
@@ -238,7 +243,7 @@ class Sampler(wiring.Component):
                     m.next = "SETTLE"
             with m.State("SETTLE"):
                 m.d.sync += timer.eq(timer + 1)
-                with m.If(timer == self._settle - 1):
+                with m.If(timer == _settle(columns) - 1):
                     with m.If(self.greedy):
                         m.d.comb += draw.preset.eq(1)
                         m.d.sync += self.done.eq(1)

@@ -1,16 +1,15 @@
-"""When the sequencer starts and ends each pass: the engine's cycle count in closed form, equal to the RTL's."""
+"""When each pass starts and ends: the engine's cycle count in closed form, equal to the RTL's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ternac.compile import Image
-from ternac.geometry import Geometry
 from ternac.hdl.dot import dot_latency
 from ternac.hdl.memory import BlockRam
-from ternac.hdl.norm import NormUnit
+from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
-from ternac.hdl.sampler import Sampler
+from ternac.hdl.sampler import sampler_latency
 from ternac.hdl.sequencer import PACE
 from ternac.isa import WORDS, Opcode, Source
 
@@ -20,7 +19,7 @@ FETCH = WORDS + BlockRam.LATENCY + 1
 
 @dataclass(frozen=True)
 class PassTime:
-    """One instruction: name, cycle of its start, cycles until the next one starts, dot words that it issues."""
+    """One instruction: name, cycle of its start, cycles until the next starts, dot words issued."""
 
     name: str
     start: int
@@ -45,7 +44,7 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
     """Cycle-exact schedule of one token of ``image`` (`emit`: a token is sampled at the end)."""
     g = image.geometry
     delay = dot_latency(g.lanes, g.chain) + g.share - 1
-    norm = NormUnit(columns=g.pipelines, tables=g.norm_tables).latency
+    norm = norm_latency(g.pipelines)
     starts: list[int] = []
     fetch = 1  # first cycle of the instruction's fetch
     taken = finished = issued = 0  # last take-over, last element, last dot word
@@ -73,10 +72,8 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
         PassTime(name, s, e - s, i.count * i.words if i.op == Opcode.VEC and i.source == Source.DOT else 0)
         for name, i, s, e in zip(image.names, image.instructions, starts, ends, strict=True)
     )
-    return Schedule(passes, starts[-1] + 1 + (sampling_cycles(g, image.logits.length, greedy, top_k) if emit else 0))
-
-
-def sampling_cycles(geometry: Geometry, vocab: int, greedy: bool, top_k: int) -> int:
-    """Cycles from the last result to the next token."""
-    sampler = Sampler(columns=geometry.columns, slots=geometry.logit_slots)
-    return sampler.latency(vocab, greedy=greedy, top_k=top_k)
+    sampling = 0
+    if emit:
+        vocab = image.logits.length
+        sampling = sampler_latency(g.columns, g.sampler_pace, vocab, greedy=greedy, top_k=top_k)
+    return Schedule(passes, starts[-1] + 1 + sampling)

@@ -68,12 +68,12 @@ def pass_layout(geometry: Geometry) -> data.StructLayout:
 class Sequencer(wiring.Component):
     """Runs the microcode from word 0 to HALT once per ``start``.
 
-    A pass over a matrix issues one `dot` word per cycle; its rows come back ``dot_delay`` cycles after their last word
-    was issued, as one `elem` per turn. A pass over banks or the embedding issues `elem` directly, one per cycle, or one in
-    `PACE` cycles when it is ``paced``. Elements leave in the order of the microcode. Two passes at most are on their way;
-    an element's ``parity`` says which of the two `passes` it belongs to, and ``retire`` gives that one back. An
-    instruction with ``barrier``, and every bank or embedding pass, waits until no pass is on its way and the norm unit is
-    done. The next instruction is fetched meanwhile.
+    A pass over a matrix issues one `dot` word per cycle; its rows come back ``dot_delay`` cycles after their
+    last word was issued, as one `elem` per turn. A pass over banks or the embedding issues `elem` directly,
+    one per cycle, or one in `PACE` cycles when it is ``paced``. Elements leave in the order of the microcode.
+    Two passes at most are on their way; an element's ``parity`` says which of the two `passes` it belongs to,
+    and ``retire`` gives that one back. An instruction with ``barrier``, and every bank or embedding pass,
+    waits until no pass is on its way and the norm unit is done. The next instruction is fetched meanwhile.
 
     Parameters
     ----------
@@ -264,9 +264,11 @@ class Sequencer(wiring.Component):
         return m
 
     def fetch(self, m: Module, own: dict[str, Signal], field: object, have: Signal, occupied: Value) -> None:
-        """Read an instruction's words into `own` and the place of its pass once that is free; sets ``have``."""
+        """Read an instruction into `own` and the place of its pass once that is free; sets ``have``."""
         assert callable(field)
-        m.submodules.program = program = BlockRam(16, self.geometry.program_depth, tech=self.tech, memory="PROGRAM")
+        m.submodules.program = program = BlockRam(
+            16, self.geometry.program_depth, tech=self.tech, memory="PROGRAM"
+        )
         pc = Signal(ceil_log2(self.geometry.program_depth))
         latency = BlockRam.LATENCY
         step = Signal(range(WORDS + latency + 1))

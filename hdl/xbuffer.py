@@ -15,17 +15,17 @@ from ternac.hdl.tech import Technology
 class XBuffer(wiring.Component):
     """``2 * x_depth`` words of ``lanes`` signed bytes.
 
-    Element ``e`` of a vector is lane ``e % lanes`` of word ``e // lanes``; since the columns divide the lanes, the
-    slot ``s`` that the columns write is chunk ``s % (lanes / columns)`` of word ``s // (lanes / columns)``. A write
-    takes one byte per pipeline, for column ``pipeline * share + turn``.
+    Element ``e`` of a vector is lane ``e % lanes`` of word ``e // lanes``; since the columns divide the
+    lanes, the slot ``s`` that the columns write is chunk ``s % (lanes / columns)`` of word ``s // (lanes /
+    columns)``. A write takes one byte per pipeline, for column ``pipeline * share + turn``.
 
-    Timing: the bytes of stage ``j`` appear ``LATENCY + j`` cycles after the address, so a caller that issues one word
-    per cycle feeds a skewed chain. A word may be read from the cycle after it was written.
+    Timing: the bytes of stage ``j`` appear ``LATENCY + j`` cycles after the address, so a caller that issues
+    one word per cycle feeds a skewed chain. A word may be read from the cycle after it was written.
 
     Members
     -------
-    rd_half(1), rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain + j``.
-    wr_en(1), wr_half(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
+    rd_half(1), rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain +
+    j``. wr_en(1), wr_half(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
     """
 
     LATENCY = 2

@@ -21,12 +21,12 @@ PROMPT = b"ROMEO:"
 
 
 def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str, Any]:
-    """Cycles per token of the RTL, run for ``tokens`` tokens in each of ``sessions`` sessions, and what follows."""
+    """Cycles per token of the RTL over ``tokens`` tokens in each of ``sessions`` sessions."""
     program = open_program(model)
     image = compile_program(program, preset(target.geometry))
     if sessions > image.sessions:
         raise UsageError(
-            f"--sessions is {sessions}; {target.name} holds {image.sessions} sessions of {program.name} on chip"
+            f"--sessions is {sessions}; {target.name} holds {image.sessions} sessions of {program.name}"
         )
     expected = schedule(image).cycles
     with Device.open("sim", program, board=target.name) as device:
@@ -35,7 +35,7 @@ def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str
         opened = [backend.open() for _ in range(sessions)]
         last = [PROMPT[-1]] * sessions
         cycles = steps = 0
-        for step in range(tokens):
+        for _ in range(tokens):
             for index, session in enumerate(opened):
                 before = backend.meter.cycles
                 chosen, _ = backend.run(session, [last[index]], 1, GREEDY, 1)
@@ -79,14 +79,15 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     data = bench_hdl(args.model, board(args.board), args.sessions, args.tokens)
     exact = data["cycles_per_token"] == data["schedule_cycles_per_token"]
     say(
-        f"{data['model']} on {data['board']}, {data['sessions']} session(s): {data['cycles_per_token']:,.0f} cycles/token"
+        f"{data['model']} on {data['board']}, {data['sessions']} session(s): "
+        f"{data['cycles_per_token']:,.0f} cycles/token"
     )
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
     say(f"  {data['origin']}")
     if not exact:
         say(
-            f"  the closed-form schedule says {data['schedule_cycles_per_token']:,} cycles: they must be equal"
+            f"  the schedule says {data['schedule_cycles_per_token']:,} cycles: they must be equal"
         )
     return Outcome(data, ok=exact)
 

@@ -1,7 +1,7 @@
 """``ternac verify``: several executors run the same tokens; logits and state must be equal after every one.
 
-The first executor named is the reference. On a difference the reference's trace of that token is compared with
-whatever the other can show of its own values, so that the report names the first op that diverged.
+The first executor named is the reference. On a difference the reference's trace of that token is compared
+with whatever the other can show of its own values, so that the report names the first op that diverged.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def runners(names: Sequence[str], model: str, geometry: str) -> tuple[Program, l
     unknown = [n for n in names if n not in makers]
     if unknown or len(set(names)) != len(names) or len(names) < 2:
         raise UsageError(
-            f"--executors {','.join(names)}: name at least two different ones", f"choose from: {', '.join(makers)}"
+            f"--executors {','.join(names)}: name at least two different ones",
+            f"choose from: {', '.join(makers)}",
         )
     return program, [makers[name]() for name in names]
 
@@ -142,7 +143,8 @@ def runners(names: Sequence[str], model: str, geometry: str) -> tuple[Program, l
 def verify(
     program: Program, parts: Sequence[Runner], tokens: Sequence[int], progress: Callable[[int], None]
 ) -> list[Divergence]:
-    """Run ``tokens`` on all ``parts``; the first divergence of each part from the first one (none: all equal).
+    """Run ``tokens`` on all ``parts``; the first divergence of each part from the first one (none: all
+    equal).
 
     A part that diverged is not run further.
     """
@@ -175,9 +177,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="of numpy, torch, machine (the compiled image in NumPy) and rtl (Verilator); default: numpy,rtl",
     )  # fmt: skip
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="default: 200")
-    parser.add_argument("--text", metavar="FILE", help="where the tokens come from (default: the validation text)")
     parser.add_argument(
-        "--geometry", choices=PRESETS, default="ulx3s-85f", help="engine for rtl and machine; default: ulx3s-85f"
+        "--text", metavar="FILE", help="where the tokens come from (default: the validation text)"
+    )
+    parser.add_argument(
+        "--geometry",
+        choices=PRESETS,
+        default="ulx3s-85f",
+        help="engine for rtl and machine; default: ulx3s-85f",
     )
 
 

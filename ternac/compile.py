@@ -24,7 +24,7 @@ Words = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Symbol:
-    """Where a vector lives: bank word of its slot 0 (relative to the session base for state), length, dtype."""
+    """Where a vector lives: bank word of slot 0 (a state's: of session slot 0), length, dtype."""
 
     address: int
     length: int
@@ -35,9 +35,9 @@ class Symbol:
 class Image:
     """What is loaded into an engine, and the map that the host needs to talk about it.
 
-    ``memories[mem]`` is ``[blocks, used depth]``; ``symbols`` holds the values still intact after a token (all of
-    them when the banks are deep enough); a session's state starts at bank word ``state_base + i * state_slots``,
-    and its ``session_base`` is ``i * state_slots``.
+    ``memories[mem]`` is ``[blocks, used depth]``; ``symbols`` holds the values still intact after a token
+    (all of them when the banks are deep enough); a session's state starts at bank word ``state_base + i *
+    state_slots``, and its ``session_base`` is ``i * state_slots``.
     """
 
     geometry: Geometry
@@ -288,7 +288,7 @@ class _Assembler:
             program_hash=self.p.hash,
             memories=memories,
             instructions=self.instructions,
-            names=tuple(p.name for p in self.passes) + ("halt",),
+            names=(*(p.name for p in self.passes), "halt"),
             symbols=self.symbols,
             states=self.states,
             state_base=self.state_base,

@@ -65,7 +65,7 @@ class Geometry:
     weight_depth: int
     """Words of ``columns * lanes`` trits."""
     x_depth: int
-    """Words of ``lanes`` activations per half of the x buffer; inputs are at most ``x_depth * lanes`` long."""
+    """Words of ``lanes`` activations per half of the x buffer: inputs are at most ``x_depth * lanes``."""
     bank_depth: int
     """16-bit words of activations and state per column."""
     bias_depth: int
@@ -109,12 +109,20 @@ class Geometry:
         need(self.bias_bits <= 16, "bias_bits is at most 16")
         need(self.tables <= 8 and self.norm_tables <= 8, "at most 8 tables of a kind")
         need(self.weight_ram in ("block", "spram"), f"unknown weight_ram {self.weight_ram!r}")
-        need(max(self.weight_depth, self.bank_depth, self.embed_depth) <= 1 << 16, "a memory is at most 64 Ki deep")
+        need(
+            max(self.weight_depth, self.bank_depth, self.embed_depth) <= 1 << 16,
+            "a memory is at most 64 Ki deep",
+        )
 
     @property
     def pipelines(self) -> int:
         """Column pipelines; pipeline ``p`` serves columns ``p * share`` and up."""
         return self.columns // self.share
+
+    @property
+    def sampler_pace(self) -> int:
+        """Cycles per element while a draw is weighed: the small sampler where columns share a pipeline."""
+        return 4 if self.share > 1 else 1
 
     @property
     def chains(self) -> int:
@@ -178,18 +186,21 @@ PRESETS: dict[str, Geometry] = {
     for g in (
         Geometry(
             name="tiny", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048, x_depth=16,
-            bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4, norm_tables=2, logit_slots=64,
+            bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4, norm_tables=2,
+            logit_slots=64,
         ),
         # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
         Geometry(
-            name="icebreaker", columns=2, lanes=12, chain=3, weight_block_bits=16, weight_depth=16384, x_depth=128,
-            bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=16384, embed_block_bits=16, tables=2,
+            name="icebreaker", columns=2, lanes=12, chain=3, weight_block_bits=16, weight_depth=16384,
+            x_depth=128, bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=16384,
+            embed_block_bits=16, tables=2,
             norm_tables=1, program_depth=512, logit_slots=128, share=2, weight_ram="spram",
         ),
         # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 288 bits are 16 blocks of 18.
         Geometry(
-            name="ulx3s-85f", columns=12, lanes=96, chain=8, weight_block_bits=18, weight_depth=1024, x_depth=8,
-            bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4, norm_tables=4, logit_slots=32,
+            name="ulx3s-85f", columns=12, lanes=96, chain=8, weight_block_bits=18, weight_depth=1024,
+            x_depth=8, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4,
+            norm_tables=4, logit_slots=32,
         ),
     )
 }  # fmt: skip

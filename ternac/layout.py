@@ -13,8 +13,9 @@ Words = npt.NDArray[np.uint32]
 def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
     """Pack ``trits[word, column, lane]`` into ``[weight_blocks, word]``.
 
-    A stage's word holds, for trit ``t = column * chains + q`` (lane ``q * chain + stage``), bit ``2t`` = nonzero and
-    bit ``2t + 1`` = negative; it is cut into blocks of ``weight_block_bits``, the last one padded with zeros.
+    A stage's word holds, for trit ``t = column * chains + q`` (lane ``q * chain + stage``), bit ``2t`` =
+    nonzero and bit ``2t + 1`` = negative; it is cut into blocks of ``weight_block_bits``, the last one padded
+    with zeros.
     """
     g = geometry
     depth = trits.shape[0]
@@ -31,7 +32,7 @@ def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
 
 
 def embed_blocks(table: npt.NDArray[np.int8], geometry: Geometry, stride: int) -> Words:
-    """Pack an embedding ``[V, d]`` into ``[blocks, V * stride]``; token ``t`` starts at word ``t * stride``."""
+    """Pack an embedding ``[V, d]`` into ``[blocks, V * stride]``; token ``t`` starts at ``t * stride``."""
     g = geometry
     tokens, d = table.shape
     full = np.zeros((tokens, stride * g.columns), np.int8)

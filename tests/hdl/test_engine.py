@@ -114,8 +114,8 @@ def run(program: Program, geometry: Geometry, seed: int, tokens: int = 3) -> Non
 
 
 SMALL = replace(
-    PRESETS["tiny"], name="small", columns=2, lanes=4, chain=2, bank_depth=256, weight_depth=512, bias_depth=128,
-    embed_depth=256, program_depth=512, logit_slots=8, x_depth=8, tables=2, norm_tables=1,
+    PRESETS["tiny"], name="small", columns=2, lanes=4, chain=2, bank_depth=256, weight_depth=512,
+    bias_depth=128, embed_depth=256, program_depth=512, logit_slots=8, x_depth=8, tables=2, norm_tables=1,
 )  # fmt: skip
 WIDE = replace(SMALL, name="wide", columns=3, lanes=9, chain=3, weight_block_bits=18, x_depth=4)
 

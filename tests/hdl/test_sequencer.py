@@ -1,4 +1,4 @@
-"""The sequencer alone: order and spacing of what it issues, against the closed-form schedule and the image."""
+"""The sequencer alone: order and spacing of what it issues, against schedule and image."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from amaranth.sim import Simulator, SimulatorContext
 from ternac.compile import Image, compile_program
 from ternac.geometry import PRESETS, Geometry, Mem
 from ternac.hdl.dot import dot_latency
-from ternac.hdl.norm import NormUnit
+from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.schedule import schedule
 from ternac.hdl.sequencer import BASES, PASS_FIELDS, Sequencer
 from ternac.isa import Opcode, Source
 from ternac.random_program import random_program
-
 
 KEPT = (*PASS_FIELDS, *BASES)
 
@@ -24,7 +23,7 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
     """Everything issued for one token: dot words, elements, and the cycle of ``done``."""
     g = image.geometry
     dut = Sequencer(g, dot_delay=dot_latency(g.lanes, g.chain))
-    latency = NormUnit(columns=g.pipelines, tables=g.norm_tables).latency
+    latency = norm_latency(g.pipelines)
     dots: list[dict[str, int]] = []
     elems: list[dict[str, int]] = []
     finished = 0
@@ -52,7 +51,12 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
             ctx.set(dut.retire_parity, retire.get(cycle, 0))
             dot, elem = ctx.get(dut.dot), ctx.get(dut.elem)
             if dot.valid:
-                dots.append({"at": cycle, **{n: int(getattr(dot, n)) for n in ("first", "last", "weight", "word", "half")}})
+                dots.append(
+                    {
+                        "at": cycle,
+                        **{n: int(getattr(dot, n)) for n in ("first", "last", "weight", "word", "half")},
+                    }
+                )
             if elem.valid:
                 turn = int(elem.turn) if g.share > 1 else 0
                 own = ctx.get(dut.passes)[elem.parity]
@@ -92,7 +96,9 @@ def test_every_pass_is_issued_whole_in_order_and_on_time(geometry: Geometry, see
             assert [d["at"] for d in mine] == list(range(time.start + 1, time.start + 1 + len(mine)))
             assert [d["weight"] for d in mine] == list(range(inst.weight, inst.weight + len(mine)))
             assert [(d["word"], d["first"], d["last"]) for d in mine] == [
-                (w, int(w == 0), int(w == inst.words - 1)) for _ in range(inst.count) for w in range(inst.words)
+                (w, int(w == 0), int(w == inst.words - 1))
+                for _ in range(inst.count)
+                for w in range(inst.words)
             ]
             assert {d["half"] for d in mine} == {inst.x_src}
             last_words = [d["at"] for d in mine if d["last"]]

@@ -19,7 +19,9 @@ KINDS = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend}
 def instructions(draw: st.DrawFn) -> Instruction:
     values = {}
     for name, (_, _, width) in LAYOUT.items():
-        values[name] = draw(st.sampled_from(list(KINDS[name])) if name in KINDS else st.integers(0, (1 << width) - 1))
+        values[name] = draw(
+            st.sampled_from(list(KINDS[name])) if name in KINDS else st.integers(0, (1 << width) - 1)
+        )
     return Instruction(**values)
 
 
@@ -74,7 +76,9 @@ def test_contradicting_geometry_is_refused(change: dict[str, object], text: str)
 
 def test_geometry_hash_tells_every_parameter() -> None:
     tiny = PRESETS["tiny"]
-    others = [replace(tiny, **{f: getattr(tiny, f) * 2}) for f in ("bank_depth", "tables", "logit_slots", "x_depth")]
+    others = [
+        replace(tiny, **{f: getattr(tiny, f) * 2}) for f in ("bank_depth", "tables", "logit_slots", "x_depth")
+    ]
     assert len({g.hash for g in [tiny, *others, *PRESETS.values()]}) == 4 + len(PRESETS)
 
 
