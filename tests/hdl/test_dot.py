@@ -100,7 +100,8 @@ def _prove(gold: Any, gate: Any, ports: bool = False) -> None:
     Vendor cells enter by their simulation model; open carry inputs are free variables of the proof.
     """
     files = {
-        f"{name}.il": rtlil.convert(side, name=name, emit_src=False, **({"ports": side.ports} if ports else {}))
+        f"{name}.il": rtlil.convert(
+            side, name=name, emit_src=False, **({"ports": side.ports} if ports else {}))
         for name, side in (("gold", gold), ("gate", gate))
     }
     run_yosys(
