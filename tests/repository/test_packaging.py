@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -78,3 +80,27 @@ def test_ci_runs_make_test() -> None:
     text = script.read_text()
     assert "export CI=true" in text
     assert text.rstrip().endswith("make test")
+
+
+def test_every_import_is_declared() -> None:
+    """What ``model/`` imports may come from the training extra; all else from the base install."""
+    names = {"pyserial": "serial", "amaranth-boards": "amaranth_boards", "cocotb": "cocotb_tools"}
+    project = CONFIG["project"]
+
+    def modules(requirements: list[str]) -> set[str]:
+        found = {re.split(r"[=<>\[]", requirement)[0] for requirement in requirements}
+        return {names.get(name, name).replace("-", "_") for name in found} | found
+
+    base = modules(project["dependencies"]) | {"ternac"} | set(sys.stdlib_module_names)
+    training = base | modules(project["optional-dependencies"]["train"])
+    for folder in ("ternac", "model", "hdl", "sim", "host"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Import):
+                    wanted = {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom):
+                    wanted = {(node.module or "").partition(".")[0]}
+                else:
+                    continue
+                allowed = training if folder == "model" else base
+                assert wanted <= allowed, f"{path.relative_to(ROOT)} imports {wanted - allowed}"
