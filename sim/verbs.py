@@ -25,7 +25,7 @@ def _sim_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="MODEL",
         help="program file or shipped model for the engine's bench (default: a small random program)",
     )  # fmt: skip
-    parser.add_argument("--geometry", default="tiny", metavar="NAME", help="engine for --model; default: tiny")
+    parser.add_argument("--geometry", default="tiny", metavar="NAME", help="of --model; default: tiny")
     parser.add_argument("--tokens", type=int, default=4, metavar="N", help="tokens of the engine's bench")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the program and the stimulus")
     parser.add_argument("--waves", action="store_true", help="record all signals and write a GTKWave view")

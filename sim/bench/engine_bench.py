@@ -1,8 +1,8 @@
 """The whole engine: random tokens in random session slots, compared with NumPy op by op after each.
 
-Settings: ``program`` (path), ``geometry`` (fields of `Geometry`), ``tokens``. The first difference fails the
-test with its token, layer, op, element and both values; it is also written to ``divergence.json`` in the
-run's folder.
+Settings: ``program`` and ``reference`` (paths: what the engine and what NumPy runs), ``geometry`` (fields of
+`Geometry`), ``tokens``. The first difference fails the test with its token, layer, op, element and both
+values; it is also written to ``divergence.json`` in the run's folder.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ async def matches_numpy(dut: Any) -> None:
     program: Program = load(Path(given["program"]))
     image: Image = compile_program(program, Geometry(**given["geometry"]))
     rng = generator()
-    model = Model(program, min(3, image.sessions))
+    model = Model(load(Path(given["reference"])), min(3, image.sessions))
     driver, monitor = EngineDriver(dut, image), BankMonitor(dut, image)
     await start_clock(dut, driver.INPUTS)
     await driver.load()
