@@ -56,10 +56,9 @@ class Plan:
 
     @property
     def source_hash(self) -> str:
-        """Hash of the design and its constraints only: equal for two tool versions."""
-        return _digest(
-            [self.board.name, self.clock_hz, self.geometry_hash.hex(), self.design, self.constraints]
-        )
+        """Hash of the design, its ID zeroed, and its constraints only: equal for two tool versions."""
+        design = self.design.replace(id_literal(self.bitstream_id), id_literal(bytes(ID_BYTES)))
+        return _digest([self.board.name, self.clock_hz, self.geometry_hash.hex(), design, self.constraints])
 
     @property
     def hash(self) -> str:

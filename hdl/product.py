@@ -47,7 +47,7 @@ def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
         target, clock_hz, geometry.hash, lambda identity: EngineDesign(target, geometry, clock_hz, identity)
     )
     if id_literal(plan.bitstream_id) not in plan.design:
-        raise BuildFailed("the design does not hold the bitstream ID", "LinkController must keep it in its RAM")
+        raise BuildFailed("the design does not report the bitstream ID", "the link controller must hold it")
     return plan
 
 

@@ -25,6 +25,22 @@ class Blank(Elaboratable):
         return m
 
 
+class Identified(Blank):
+    """Blank, with the bitstream ID in a memory."""
+
+    def __init__(self, identity: bytes) -> None:
+        super().__init__()
+        self.identity = identity
+
+    def elaborate(self, platform: object) -> Module:
+        m = super().elaborate(platform)
+        m.submodules.ram = ram = Memory(shape=8, depth=64, init=bytes(7) + self.identity)
+        read = ram.read_port()
+        m.d.sync += read.addr.eq(read.addr + 1)
+        m.d.comb += self.busy.eq(read.data.xor())
+        return m
+
+
 class Multiplying(Blank):
     """Holds one real product."""
 

@@ -1,0 +1,121 @@
+"""``ternac build``: what is built, what is taken as shipped, what a model changes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ternac import manifest
+from ternac.cli import main
+from ternac.compile import compile_program
+from ternac.errors import BuildFailed, DoesNotFit
+from ternac.geometry import Geometry, preset
+from ternac.hdl import plan, product
+from ternac.hdl.boards import Board, board
+from ternac.hdl.link.spiflash import FlashBoot
+from ternac.hdl.plan import Plan, make_plan
+from ternac.hdl.steps import sha256_of
+from ternac.loading import flash_image
+from ternac.program import save
+from ternac.random_program import random_program
+from tests.hdl.board_designs import Blank, Identified
+
+KEYS = {
+    "bitstream", "sha256", "clock_mhz", "fmax_mhz", "comb", "ff", "bram", "dsp", "multiplier_cells",
+    "seconds",
+}  # fmt: skip
+SAME = KEYS - {"bitstream"}
+
+
+def blank(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
+    return make_plan(target, clock_hz, geometry.hash, Identified)
+
+
+@pytest.fixture(scope="module")
+def build_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("build")
+
+
+@pytest.fixture
+def workplace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, build_root: Path) -> Path:
+    """Blank designs instead of engines, and folders of their own."""
+    monkeypatch.setattr(product, "engine_plan", blank)
+    monkeypatch.setattr(product, "build_root", lambda: build_root)
+    monkeypatch.setattr(manifest, "BITSTREAMS", tmp_path)
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert main(["build", "--board", "icebreaker", "--json", *arguments]) == 0
+    data: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return data
+
+
+def test_build_ships_and_is_then_taken(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(capsys)
+    assert set(first) >= KEYS
+    where = workplace / "icebreaker" / "icebreaker"
+    assert {path.name for path in where.iterdir()} == {"icebreaker.bin", "manifest.json", "report.json"}
+    text = (where / "manifest.json").read_text()
+    shipped = json.loads(text)
+    assert set(shipped) >= KEYS and str(workplace) not in text and "/" not in shipped["bitstream"]
+    assert all(shipped[key] == first[key] for key in SAME)
+    assert sha256_of(where / shipped["bitstream"]) == shipped["sha256"]
+
+    second = run(capsys)
+    assert second["origin"].startswith("shipped") and second["steps_run"] == []
+    assert {key: second[key] for key in SAME} == {key: shipped[key] for key in SAME}
+    forced = run(capsys, "--force")
+    assert forced["steps_run"] and forced["sha256"] == first["sha256"]
+    assert (where / "manifest.json").read_text() == text  # nothing changed, nothing written
+
+    # damaged in the repository: not taken, made again
+    (where / "icebreaker.bin").write_bytes(b"x")
+    assert run(capsys)["sha256"] == first["sha256"]
+
+
+def test_other_clocks_are_not_shipped(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--clock", "12")["clock_mhz"] == 12
+    assert list(workplace.iterdir()) == []
+
+
+def test_model_goes_behind_the_bitstream(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = random_program(np.random.default_rng(3), 12, 24, 1, 32)
+    model = tmp_path / "model.safetensors"
+    save(program, model)
+    base = run(capsys)
+    # another version of a tool is no reason to place and route again
+    monkeypatch.setattr(plan, "versions", lambda _: {"yosys": "other"})
+    data = run(capsys, "--model", str(model))
+    assert data["program_hash"] == program.hash
+    assert data["base_sha256"] == base["sha256"] != data["sha256"]
+    assert data["steps_run"] == []
+    written = Path(data["bitstream"]).read_bytes()
+    target = board("icebreaker")
+    offset = target.flash_offset
+    assert offset is not None
+    assert written.startswith(Path(base["bitstream"]).read_bytes())
+    image = compile_program(program, preset(target.geometry))
+    assert written[offset:] == flash_image(image)
+    played = FlashBoot.model(written, offset)
+    assert flash_image(image).startswith(played) and len(played) > 100
+
+
+def test_model_that_does_not_fit(workplace: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model.safetensors"
+    save(random_program(np.random.default_rng(3), 192, 384, 3, 256), model)
+    with pytest.raises(DoesNotFit):
+        product.produce("icebreaker", lambda _: None, model=str(model))
+
+
+def test_a_design_without_its_id_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(product, "EngineDesign", lambda *_: Blank())
+    target = board("icebreaker")
+    with pytest.raises(BuildFailed, match="does not report the bitstream ID"):
+        product.engine_plan(target, preset(target.geometry), target.clock_hz)
