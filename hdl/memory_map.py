@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ternac.errors import BuildFailed
-from ternac.geometry import Mem
+from ternac.geometry import Geometry, Mem
 from ternac.hdl.bram_patch import Contents
 from ternac.hdl.link.controller import PROGRAM_HASH, RAM_DEPTH
 from ternac.hdl.memory import BramSlice
@@ -27,8 +27,8 @@ LINK = "LINK"
 
 _NAMED = re.compile(r"(?:^|\.)bram_([A-Za-z]+)_(\d+)_(\d+)$")
 _INFERRED = {
-    re.compile(r"(?:^|\.)norm\.table\.0\.0$"): Mem.NORM.name,
-    re.compile(r"(?:^|\.)link\.ram\.0\.0$"): LINK,
+    re.compile(r"(?:^|\.)norm\.table(?:\$\d+)?\.0\.0$"): Mem.NORM.name,
+    re.compile(r"(?:^|\.)link\.ram(?:\$\d+)?\.0\.0$"): LINK,
 }
 
 
@@ -75,7 +75,7 @@ def locate(netlist: dict[str, Any], numbers: Mapping[str, int], top: str = "top"
         cell_bits = int(str(parameters["DATA_WIDTH_A"]), 2)
         named = _NAMED.search(name)
         if named:
-            cells.append(Cell(number, named[1], int(named[2]), int(named[3]), cell_bits))
+            cells.append(Cell(number, named[1].upper(), int(named[2]), int(named[3]), cell_bits))
         for pattern, memory in _INFERRED.items():
             if pattern.search(name):
                 cells.append(Cell(number, memory, 0, 0, cell_bits))
@@ -86,6 +86,21 @@ def locate(netlist: dict[str, Any], numbers: Mapping[str, int], top: str = "top"
                 f"memory {memory} is spread over {len(found)} block RAMs", "keep it within 18 Kbit"
             )
     return cells
+
+
+def refuse_incomplete(cells: Sequence[Cell], geometry: Geometry) -> None:
+    """Raise BuildFailed unless all bits of all loadable memories, and of the link's RAM, are in block RAM."""
+    have = {(c.memory, c.block, c.first_bit + bit) for c in cells for bit in range(c.cell_bits)}
+    want = {(LINK, 0, bit) for bit in range(8)}
+    for mem in Mem:
+        shape = geometry.memory(mem)
+        want |= {(mem.name, block, bit) for block in range(shape.blocks) for bit in range(shape.bits)}
+    if missing := sorted(want - have):
+        memory, block, bit = missing[0]
+        raise BuildFailed(
+            f"memory {memory}, block {block}, bit {bit} is in no block RAM of the bitstream",
+            "its cell must be named as BlockRam names it",
+        )
 
 
 def baked(cells: Sequence[Cell], memories: Mapping[Mem, NDArray[Any]]) -> dict[int, Contents]:

@@ -20,6 +20,7 @@ from ternac.hdl.bake import bake
 from ternac.hdl.boards import Board, board
 from ternac.hdl.build import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.design import EngineDesign
+from ternac.hdl.memory_map import loads, refuse_incomplete
 from ternac.hdl.plan import Plan, id_literal, make_plan
 from ternac.hdl.steps import sha256_of, write_atomically
 from ternac.manifest import folder, read_manifest
@@ -124,6 +125,8 @@ def produce(
         figures = build(plan, build_root(), say, force=force)
         ran = ", ".join(figures["steps_run"])
         figures["origin"] = f"built here: {ran}" if ran else "built here before"
+        if target.flash_offset is None:
+            refuse_incomplete(loads(Path(figures["memories"]).read_text()), geometry)
         if default:
             ship(target, geometry, figures, f"ternac build --board {target.name} --force")
     figures["geometry"] = geometry.name

@@ -108,3 +108,26 @@ def test_damaged_memory_map() -> None:
         memory_map.loads("[{]")
     cells = [memory_map.Cell(3, "WEIGHT", 1, 0, 18)]
     assert memory_map.loads(memory_map.dumps(cells)) == cells
+
+
+def test_every_memory_of_a_geometry_must_be_there() -> None:
+    tiny = preset("tiny")
+    cells = [memory_map.Cell(1, memory_map.LINK, 0, 0, 9)]
+    for mem in Mem:
+        shape = tiny.memory(mem)
+        cells += [memory_map.Cell(9, mem.name, block, 0, 18) for block in range(shape.blocks)]
+    memory_map.refuse_incomplete(cells, tiny)
+    with pytest.raises(BuildFailed, match="memory LINK, block 0, bit 0"):
+        memory_map.refuse_incomplete(cells[1:], tiny)
+    with pytest.raises(BuildFailed, match="memory BANK, block 3, bit 0 is in no block RAM"):
+        memory_map.refuse_incomplete(cells[:-1], tiny)
+
+
+def test_cells_are_found_by_name() -> None:
+    names = ("a.bram_WEIGHT_3_0", "p.bram_table_7_0", "core.norm.table$59.0.0", "link.ram.0.0", "rom.0.0")
+    found = {name: {"parameters": {"DATA_WIDTH_A": "1001"}} for name in names}
+    numbers = {name: number for number, name in enumerate(names)}
+    cells = memory_map.locate({"modules": {"top": {"cells": found}}}, numbers)
+    assert [cell.memory for cell in cells] == ["WEIGHT", "TABLE", "NORM", "LINK"]
+    assert [cell.block for cell in cells] == [3, 7, 0, 0]
+    assert all(cell.cell_bits == 9 and cell.first_bit == 0 for cell in cells)
