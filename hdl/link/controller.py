@@ -12,10 +12,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from ternac.geometry import Mem
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
-from ternac.hdl.link.receiver import FrameReceiver
-from ternac.hdl.link.sender import AnswerSender
 from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
 from ternac.protocol import (
+    ANSWER,
+    CRC_BYTES,
     FRAME_BYTES,
     HASH_BYTES,
     HEAD_BYTES,
@@ -44,7 +44,8 @@ class LinkController(wiring.Component):
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
     ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
-    committed; ``fault`` Out(1): pulse, a frame was dropped or refused.
+    committed; ``fault`` Out(1): pulse, a frame was
+    dropped or refused.
 
     One RAM of 1024 x 8, submodule ``ram``, with ``ram_init`` at power-up, holds everything wider than a few
     bytes: the received frame from 0, the identity that HELLO answers from IDENTITY (its program hash, the
@@ -71,69 +72,92 @@ class LinkController(wiring.Component):
         self.ram_init = (bytes(IDENTITY) + self.identity.encode()).ljust(RAM_DEPTH, b"\0")
         super().__init__(
             {
-                "rx": In(ByteStream), "tx": Out(ByteStream), "engine": Out(EngineSignature),
-                "idle": Out(1), "loaded": Out(1), "fault": Out(1),
+                "rx": In(ByteStream),
+                "tx": Out(ByteStream),
+                "engine": Out(EngineSignature),
+                "idle": Out(1),
+                "loaded": Out(1),
+                "fault": Out(1),
             }
-        )  # fmt: skip
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.decoder = decoder = SlipDecoder()
         m.submodules.encoder = encoder = SlipEncoder()
         m.submodules.crc = crc = Crc32()
-        m.submodules.receiver = receiver = FrameReceiver()
-        m.submodules.sender = sender = AnswerSender(IDENTITY, RESULT)
         m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init)
         write, read = ram.write_port(), ram.read_port()
         connect(m, flipped(self.rx), decoder.i)
-        connect(m, decoder.o, receiver.i)
-        connect(m, sender.o, encoder.i)
         connect(m, encoder.o, flipped(self.tx))
+        engine, item, send = self.engine, decoder.o, encoder.i
 
-        # One read pointer for receiver, executor and sender; `byte` is always RAM[pointer], as the port reads
-        # the pointer's next value. One write port for received bytes and for results.
-        pointer, following, result = Signal(10, init=PROGRAM_HASH), Signal(10), Signal(10)
-        kind, status, count, store, put = Signal(3), Signal(3), Signal(4), Signal(), Signal(8)
-        byte, at_end = read.data, Signal()
+        # Pointers into the RAM. `byte` is always RAM[pointer]: the port reads the pointer's next value.
+        received, result, following = Signal(10), Signal(10), Signal(10)
+        pointer = Signal(10, init=PROGRAM_HASH)
+        past, at_end, full = Signal(10), Signal(), Signal()
+        byte = read.data
         m.d.comb += [
-            following.eq(pointer), read.addr.eq(following), at_end.eq(pointer == receiver.past),
-            write.addr.eq(Mux(receiver.waiting, receiver.address, result)),
-            write.data.eq(Mux(receiver.waiting, receiver.data, put)), write.en.eq(receiver.write | store),
-            receiver.pointer.eq(pointer), receiver.byte.eq(byte), receiver.match.eq(crc.match),
-            sender.pointer.eq(pointer), sender.byte.eq(byte), sender.end.eq(result), sender.status.eq(status),
-            sender.hello.eq((kind == Command.HELLO) & ~status.any()),
-            sender.low.eq(crc.low), sender.busy.eq(crc.busy),
-            crc.clear.eq(receiver.clear | sender.clear), crc.valid.eq(receiver.write | sender.take),
-            crc.data.eq(Mux(receiver.waiting, receiver.data, sender.data)),
-            self.fault.eq(receiver.fault | (sender.done & status.any())),
-        ]  # fmt: skip
+            read.addr.eq(following),
+            following.eq(pointer),
+            past.eq(received - CRC_BYTES),
+            at_end.eq(pointer == past),
+            full.eq(received == FRAME_BYTES),
+        ]
         m.d.sync += pointer.eq(following)
 
-        # The heads of WRITE, READ and RUN go through one shift register; the short ones use its last bytes.
-        head, shift, step = Signal(8 * RUN_HEAD), Signal(), Signal()
+        kind, status, count = Signal(3), Signal(3), Signal(4)
+        same, last_crc = Signal(), Signal(8 * CRC_BYTES)
+
+        # The heads of WRITE, READ and RUN go through one shift register; the short ones use its last four
+        # bytes.
+        head = Signal(8 * RUN_HEAD)
         rng, top_k, inv_m = head[0:32], head[32:48], head[48:56]
         number, block, address = head[56:64], head[64:72], head[72:88]
-        word, load, total, emit = Signal(18), Signal(), Signal(32), Signal()
-        engine = self.engine
+        word, total = Signal(18), Signal(32)
+        take, shift, load, store = Signal(), Signal(), Signal(), Signal()
+        emit, put, step = Signal(), Signal(8), Signal()
         m.d.comb += [
-            emit.eq(at_end & number.any()), put.eq(word[:8]),
-            engine.wr_mem.eq(number[:3]), engine.wr_block.eq(block), engine.wr_addr.eq(address),
-            engine.wr_data.eq(word), engine.rd_block.eq(block), engine.rd_addr.eq(address),
-            engine.token.eq(word[:16]), engine.session_base.eq(address), engine.emit.eq(emit),
-            engine.greedy.eq(block[7]), engine.inv_s.eq(block[:5]), engine.inv_m.eq(inv_m),
-            engine.top_k.eq(top_k), engine.rng_in.eq(rng),
-        ]  # fmt: skip
+            emit.eq(at_end & number.any()),
+            engine.wr_mem.eq(number[:3]),
+            engine.wr_block.eq(block),
+            engine.wr_addr.eq(address),
+            engine.wr_data.eq(word),
+            engine.rd_block.eq(block),
+            engine.rd_addr.eq(address),
+            engine.token.eq(word[:16]),
+            engine.session_base.eq(address),
+            engine.emit.eq(emit),
+            engine.greedy.eq(block[7]),
+            engine.inv_s.eq(block[:5]),
+            engine.inv_m.eq(inv_m),
+            engine.top_k.eq(top_k),
+            engine.rng_in.eq(rng),
+        ]
         m.d.sync += engine.wr_en.eq(0)
         with m.If(shift):
             m.d.sync += head.eq(Cat(head[8:], byte))
         with m.If(step):
             m.d.sync += address.eq(address + 1)
-        with m.If(load), m.Switch(count[:2]):
-            for i, part in enumerate((word[:8], word[8:16], word[16:18])):
-                with m.Case(i):
-                    m.d.sync += part.eq(byte)
+        with m.If(load):
+            with m.Switch(count[:2]):
+                for i, part in enumerate((word[:8], word[8:16], word[16:18])):
+                    with m.Case(i):
+                        m.d.sync += part.eq(byte)
         with m.If(store):
             m.d.sync += [result.eq(result + 1), word[:16].eq(word[:16].rotate_left(8))]
+        m.d.comb += [
+            put.eq(word[:8]),
+            write.addr.eq(Mux(item.ready, received, result)),
+            write.data.eq(Mux(item.ready, item.payload.data, put)),
+            write.en.eq(take | store),
+            take.eq(item.ready & item.valid & ~item.payload.end & ~full),
+            crc.data.eq(Mux(item.ready, item.payload.data, send.payload.data)),
+            crc.valid.eq(take | (send.valid & send.ready & ~send.payload.end)),
+        ]
+        with m.If(take):
+            m.d.sync += received.eq(received + 1)
+
         word_last = Signal(2)
         with m.Switch(number[:3]):
             for memory, size in enumerate(self.word_bytes):
@@ -143,32 +167,45 @@ class LinkController(wiring.Component):
         def answer(outcome: Status) -> None:
             m.d.sync += status.eq(outcome)
             m.d.comb += following.eq(0)
-            m.next = "ANSWER"
+            m.next = "OPEN"
 
-        primed = Signal()
         with m.FSM():
             with m.State("POWER UP"):  # a cycle for the first read, then the bytes of the program hash
-                m.d.sync += primed.eq(1)
-                with m.If(primed):
+                m.d.sync += same.eq(1)
+                with m.If(same):
                     m.d.comb += following.eq(pointer + 1)
                     m.d.sync += [self.loaded.eq(self.loaded | byte.any()), count.eq(count + 1)]
                 with m.If(count == HASH_BYTES - 1):
-                    m.d.comb += receiver.release.eq(1)
                     m.next = "RECEIVE"
             with m.State("RECEIVE"):
-                m.d.comb += [
-                    following.eq(receiver.following),
-                    self.idle.eq(receiver.waiting & ~self.rx.valid),
+                m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid)]
+                with m.If(item.valid & item.payload.end):
+                    m.d.sync += same.eq(~item.payload.bad)
+                    m.next = "CHECK"
+            with m.State("CHECK"):
+                m.d.sync += count.eq(0)
+                m.d.comb += following.eq(past)
+                m.next = "COMPARE"
+                with m.If(~same | ~crc.match | (received < HEAD_BYTES + CRC_BYTES)):
+                    m.d.comb += [crc.clear.eq(1), self.fault.eq(received.any())]
+                    m.d.sync += received.eq(0)
+                    m.next = "RECEIVE"
+            with m.State("COMPARE"):
+                m.d.comb += following.eq(pointer + 1)
+                m.d.sync += [
+                    last_crc.eq(Cat(last_crc[8:], byte)),
+                    same.eq(same & (byte == last_crc[:8])),
+                    count.eq(count + 1),
                 ]
-                with m.If(receiver.frame):
+                with m.If(count == CRC_BYTES - 1):
                     m.d.comb += following.eq(0)
                     m.next = "KIND"
             with m.State("KIND"):
                 m.d.sync += [kind.eq(byte), count.eq(0), total.eq(0)]
                 m.d.comb += following.eq(HEAD_BYTES)
-                with m.If(receiver.same):
+                with m.If(same):
                     m.d.comb += following.eq(0)
-                    m.next = "ANSWER"
+                    m.next = "OPEN"
                 with m.Else():
                     m.d.sync += result.eq(RESULT)
                     with m.Switch(byte):
@@ -182,7 +219,7 @@ class LinkController(wiring.Component):
                             with m.If(~self.loaded):
                                 answer(Status.NOT_LOADED)
                         with m.Case(Command.COMMIT):
-                            with m.If(receiver.past != HEAD_BYTES + HASH_BYTES):
+                            with m.If(past != HEAD_BYTES + HASH_BYTES):
                                 answer(Status.BAD_LENGTH)
                             with m.Else():
                                 m.d.sync += [result.eq(PROGRAM_HASH), self.loaded.eq(0)]
@@ -245,7 +282,7 @@ class LinkController(wiring.Component):
                     m.next = "STORE LOW"
 
             with m.State("TOKEN"):  # the length of the tokens is even when `past` is odd
-                with m.If(at_end | ~receiver.past[0]):
+                with m.If(at_end | ~past[0]):
                     answer(Status.BAD_LENGTH)
                 with m.Else():
                     m.d.comb += [load.eq(1), following.eq(pointer + 1)]
@@ -292,9 +329,44 @@ class LinkController(wiring.Component):
                 with m.If(count == 7):
                     answer(Status.OK)
 
-            with m.State("ANSWER"):
-                m.d.comb += [sender.enable.eq(1), following.eq(sender.following)]
-                with m.If(sender.done):
-                    m.d.comb += receiver.release.eq(1)
+            with m.State("OPEN"):
+                m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
+                m.d.sync += count.eq(0)
+                with m.If(send.ready):
+                    m.next = "TYPE"
+            with m.State("TYPE"):
+                m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte | ANSWER)]
+                with m.If(send.ready):
+                    m.d.comb += following.eq(pointer + 1)
+                    m.next = "SEQ"
+            with m.State("SEQ"):
+                m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte)]
+                with m.If(send.ready):
+                    m.next = "STATUS"
+            with m.State("STATUS"):
+                m.d.comb += [
+                    send.valid.eq(1),
+                    send.payload.data.eq(status),
+                    self.fault.eq(status.any() & send.ready),
+                ]
+                with m.If(send.ready):
+                    m.d.comb += following.eq(Mux((kind == Command.HELLO) & ~status.any(), IDENTITY, RESULT))
+                    m.next = "PAYLOAD"
+            with m.State("PAYLOAD"):
+                m.d.comb += [send.valid.eq(pointer != result), send.payload.data.eq(byte)]
+                with m.If(pointer == result):
+                    m.next = "SUM"
+                with m.Elif(send.ready):
+                    m.d.comb += following.eq(pointer + 1)
+            with m.State("SUM"):
+                m.d.comb += [send.valid.eq(~crc.busy), send.payload.data.eq(crc.low), crc.data.eq(~crc.low)]
+                with m.If(send.valid & send.ready):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(count == CRC_BYTES - 1):
+                        m.next = "CLOSE"
+            with m.State("CLOSE"):
+                m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
+                m.d.sync += received.eq(0)
+                with m.If(send.ready):
                     m.next = "RECEIVE"
         return m
