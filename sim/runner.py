@@ -136,7 +136,9 @@ def run(
                      design.folder / "dut.v")  # fmt: skip
 
 
-def build(make: Callable[[], Any], *, simulator: str, waves: bool = False, say: Say = lambda text: None) -> Build:
+def build(
+    make: Callable[[], Any], *, simulator: str, waves: bool = False, say: Say = lambda text: None
+) -> Build:
     """Compile the Amaranth component that ``make`` returns unless that is done already."""
     if simulator not in SIMULATORS:
         raise UsageError(f"unknown simulator {simulator!r}", f"simulators: {', '.join(SIMULATORS)}")
