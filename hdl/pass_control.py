@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.geometry import Geometry
-from ternac.hdl.epilogue import (
+from ternac.hdl.epilogue_control import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
@@ -16,7 +16,7 @@ from ternac.hdl.epilogue import (
     AddendCode,
     EpilogueStages,
     MulSelect,
-)  # fmt: skip
+)
 from ternac.hdl.memory import BlockRam
 from ternac.hdl.sequencer import element_layout, pass_layout
 from ternac.isa import Addend, MulBy, Source
