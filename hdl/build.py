@@ -17,7 +17,7 @@ from ternac.errors import BuildFailed
 from ternac.hdl import bram_patch, memory_map, netlist
 from ternac.hdl.carry import trim_carries
 from ternac.hdl.plan import Plan
-from ternac.hdl.steps import Step, run_step, seconds_of, sha256_of, write_atomically
+from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, sha256_of, write_atomically
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -118,6 +118,11 @@ def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str,
     Raises BuildFailed when a step fails, the clock is not met, or a cell multiplies.
     """
     directory = directory_of(plan, root)
+    with exclusive(directory, say):
+        return _build(plan, directory, say, force)
+
+
+def _build(plan: Plan, directory: Path, say: Say, force: bool) -> dict[str, Any]:
     if force:
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)

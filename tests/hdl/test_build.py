@@ -18,6 +18,7 @@ from ternac.hdl import product, toolchain
 from ternac.hdl.boards import BOARDS, board
 from ternac.hdl.build import build, critical_path, directory_of
 from ternac.hdl.plan import ID_BYTES, Plan, make_plan
+from ternac.hdl.steps import exclusive
 from tests.hdl.board_designs import Identified
 
 
@@ -60,6 +61,25 @@ def test_resumes_after_damage(built: tuple[Plan, Path, dict[str, Any]]) -> None:
     bitstream.write_bytes(bitstream.read_bytes()[:-1])
     again = build(plan, root, lambda _: None)
     assert again["steps_run"] == ["pack"] and again["sha256"] == data["sha256"]
+
+
+def test_a_second_process_waits(tmp_path: Path) -> None:
+    where, said = tmp_path / "icebreaker" / "0123", []
+    program = (
+        "from pathlib import Path; from ternac.hdl.steps import exclusive\n"
+        f"with exclusive(Path({str(where)!r}), print): print('held', flush=True); input()"
+    )
+    root = Path(__file__).parents[2]
+    held = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", program], cwd=root, **held) as other:  # type: ignore[call-overload]
+        assert other.stdout.readline() == "held\n"
+
+        def say(text: str) -> None:
+            said.append(text)
+            other.communicate("\n")
+
+        with exclusive(where, say):
+            assert said == ["another process is building 0123; waiting for it"]
 
 
 def test_nothing_half_written(tmp_path: Path) -> None:
