@@ -8,12 +8,12 @@
 #
 # Settings: PYTHON=python3.12   the interpreter that .venv is made from
 #           JOBS=4              test processes (default: all cores, at most 4)
-#           TORCH_INDEX=URL     where to find the CPU build of torch when pip's own indexes have none
+#           TORCH_INDEX=URL     PyTorch's index of CPU builds, where pip's own indexes have none (else the plain build)
 
 PYTHON      ?= python3
 JOBS        ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 TORCH       := torch==2.13.0
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
 VENV        := .venv
 PY          := $(VENV)/bin/python
 PIP         := $(PY) -m pip --disable-pip-version-check
@@ -41,10 +41,12 @@ $(VENV)/.base: $(VENV)/.made pyproject.toml
 	@touch $@
 
 # Torch first and by itself: left to the resolver it may come as a CUDA build of several gigabytes. The +cpu build
-# is asked for where pip looks anyway, then at PyTorch's index; macOS wheels are CPU builds under the plain name.
+# is asked for where pip looks and at TORCH_INDEX; without either it is the plain build, as on macOS, where that is CPU.
 $(VENV)/.torch: $(VENV)/.made
 	@if [ "$$(uname -s)" = Darwin ]; then $(PIP) install "$(TORCH)"; \
-	else $(PIP) install "$(TORCH)+cpu" 2>/dev/null || $(PIP) install --extra-index-url "$(TORCH_INDEX)" "$(TORCH)+cpu"; fi
+	else $(PIP) install $(if $(TORCH_INDEX),--extra-index-url "$(TORCH_INDEX)") "$(TORCH)+cpu" 2>/dev/null || { \
+	  echo "pip finds no CPU build of torch (TORCH_INDEX=URL names PyTorch's index of them): taking the plain build"; \
+	  $(PIP) install "$(TORCH)"; }; fi
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.torch pyproject.toml
