@@ -179,6 +179,9 @@ def build(
             )
         except (SystemExit, RuntimeError) as error:
             raise BuildFailed(f"{simulator} failed on the design: see {log}") from error
+    for path in scratch.iterdir():  # a run needs the program and, to look at, its source
+        if path.name not in ("dut", "sim.vvp") and path.suffix != ".v":
+            path.unlink()
     (scratch / "done").write_text("")
     try:
         os.rename(scratch, folder)
