@@ -55,9 +55,11 @@ def _mark(run: Run, scratch: Path) -> None:
 
 def _place_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
     def work(run: Run, scratch: Path) -> None:
-        run("nextpnr-ecp5", "--quiet", *plan.place_and_route, "--json", "../marked.json", "--lpf",
-        "../design.lpf",
-            "--textcfg", "routed.config", "--report", REPORT)  # fmt: skip
+        run(
+            "nextpnr-ecp5", "--quiet", "--log", "progress.log", *plan.place_and_route,
+            "--json", "../marked.json", "--lpf", "../design.lpf", "--textcfg", "routed.config",
+            "--report", REPORT,
+        )  # fmt: skip
 
     return work
 
@@ -78,9 +80,10 @@ def _pack_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
 
 def _place_ice40(plan: Plan) -> Callable[[Run, Path], None]:
     def work(run: Run, scratch: Path) -> None:
-        run("nextpnr-ice40", "--quiet", *plan.place_and_route, "--json", "../netlist.json", "--pcf",
-        "../design.pcf",
-            "--asc", "routed.asc", "--report", REPORT)  # fmt: skip
+        run(
+            "nextpnr-ice40", "--quiet", "--log", "progress.log", *plan.place_and_route,
+            "--json", "../netlist.json", "--pcf", "../design.pcf", "--asc", "routed.asc", "--report", REPORT,
+        )  # fmt: skip
 
     return work
 
