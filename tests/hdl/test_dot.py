@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Dot unit: random rows with bubbles against ``model``; the ECP5 form proven equal to the portable one."""
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from ternac.hdl.multiply import ShiftAddMultiplier
 from ternac.hdl.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist, run_yosys
-
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
 
 def _word(rng: random.Random, lanes: int, kind: str) -> tuple[list[int], list[int]]:

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Epilogue with its control: every kind of record, in any order, with bubbles, against ``Epilogue.model``."""
 
 from __future__ import annotations
@@ -23,9 +24,6 @@ from ternac.hdl.epilogue import (
 from ternac.hdl.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
-
-# Components that are refused, or only asked for their properties, are never elaborated.
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
 TABLES = 2
 CORNERS20 = (-(1 << 19), (1 << 19) - 1, -1, 0, 1, 32767, 32768, -32768, -32769, 127, 128, -128, -129)

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Block RAM: behaviour of every form that can be simulated; initial contents against yosys' mapping."""
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from ternac.hdl.memory import BlockRam
 from ternac.hdl.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import netlist, run_icarus, run_yosys
-
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
 
 @pytest.mark.parametrize(("storage", "depth"), [("block", 37), ("distributed", 16), ("spram", 64)])

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Shift-add multiplier: every 9-bit factor, corner and random 17-bit factors, one product a cycle."""
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import pytest
 from ternac.hdl.multiply import ShiftAddMultiplier
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
-
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
 
 @pytest.mark.parametrize("a_bits", [17, 8])

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Requant: random and corner values, every shift, both saturations, with and without addend."""
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from ternac.hdl.requant import Requant
 from ternac.numerics import rshift_round, sat8, sat16
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
-
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 
 EDGES = (32767, 32768, -32768, -32769, 127, 128, -128, -129, 65535, 65536, -65536, -65537)
 
