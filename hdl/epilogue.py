@@ -10,14 +10,13 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.carry import Gate, add
-from ternac.hdl.epilogue_control import (
+from ternac.hdl.epilogue_stages import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
     Y_OFFSET,
     AddendCode,
     AddSelect,
-    EpilogueControl,
     EpilogueRecord,
     EpilogueStages,
     MulSelect,
@@ -29,7 +28,7 @@ from ternac.hdl.requant import Requant
 from ternac.hdl.tech import Technology
 
 __all__ = [
-    "B_OFFSET", "C_OFFSET", "SQUARE_OFFSET", "Y_OFFSET", "AddSelect", "Epilogue", "EpilogueControl",
+    "B_OFFSET", "C_OFFSET", "SQUARE_OFFSET", "Y_OFFSET", "AddSelect", "Epilogue",
     "EpilogueRecord", "EpilogueStages", "MulSelect",
 ]
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.geometry import Geometry
-from ternac.hdl.epilogue_control import (
+from ternac.hdl.epilogue_stages import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,

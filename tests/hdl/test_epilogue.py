@@ -17,11 +17,11 @@ from ternac.hdl.epilogue import (
     Y_OFFSET,
     AddSelect,
     Epilogue,
-    EpilogueControl,
     EpilogueRecord,
     MulSelect,
 )
 from ternac.hdl.tech import Technology
+from tests.hdl.epilogue_driver import EpilogueControl
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
 
@@ -81,17 +81,27 @@ def test_random_records_in_any_order() -> None:
     items: list[Any] = []
     for _ in range(4000):
         bubble = rng.random() < 0.2
-        items.append(None if bubble else (
-            _record(rng, rng.random() < 0.15), _pick(rng, 20, CORNERS20), _pick(rng, 16, CORNERS16),
-            _pick(rng, 9, (-256, 255, 0, 1, -1))))
+        items.append(
+            None
+            if bubble
+            else (
+                _record(rng, rng.random() < 0.15),
+                _pick(rng, 20, CORNERS20),
+                _pick(rng, 16, CORNERS16),
+                _pick(rng, 9, (-256, 255, 0, 1, -1)),
+            )
+        )
 
     async def run(ctx: Any) -> None:
         seen = 0
         for t in range(len(items) + Y_OFFSET):
             now = items[t] if t < len(items) else None
             bench.drive(ctx, now and now[0])
-            for offset, port, field in ((0, bench.column.v0, 1), (B_OFFSET, bench.column.b, 2),
-                                        (C_OFFSET, bench.column.c, 3)):
+            for offset, port, field in (
+                (0, bench.column.v0, 1),
+                (B_OFFSET, bench.column.b, 2),
+                (C_OFFSET, bench.column.c, 3),
+            ):
                 if 0 <= t - offset < len(items) and items[t - offset]:
                     ctx.set(port, items[t - offset][field])
             done = items[t - Y_OFFSET] if t >= Y_OFFSET else None
@@ -111,8 +121,10 @@ def test_random_records_in_any_order() -> None:
 def test_sum_of_squares_with_bubbles(drop: bool) -> None:
     rng = random.Random(11)
     bench = Bench([])
-    runs = [[rng.choice((-(1 << 19), 1 << 18, rng.randrange(-4096, 4096))) for _ in range(length)]
-            for length in (1, 2, 9, 1, 40)]
+    runs = [
+        [rng.choice((-(1 << 19), 1 << 18, rng.randrange(-4096, 4096))) for _ in range(length)]
+        for length in (1, 2, 9, 1, 40)
+    ]
     record = EpilogueRecord(mul=MulSelect.SQUARE, narrow1=True, shift1=4)
     other = EpilogueRecord(narrow1=True)
     script: list[Any] = []
