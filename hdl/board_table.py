@@ -1,12 +1,11 @@
-"""The README's board table, made from the committed manifests and the closed-form schedule.
+"""The README's tables of boards and models, made from what is committed and the closed-form schedule.
 
-``python -m ternac.hdl.board_table`` prints it; with ``--write`` it replaces the table in README.md. A test
-compares the two, so the README cannot drift from what is committed.
+``python -m ternac.hdl.board_table`` prints them; with ``--write`` it replaces those in README.md. A test
+compares, so the README cannot drift from what is committed.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,18 @@ from ternac.errors import ProgramError
 from ternac.geometry import preset
 from ternac.hdl.boards import BOARDS, Board
 from ternac.hdl.estimate import estimate
+from ternac.hdl.report import loss_curve
 from ternac.manifest import read_manifest
-from ternac.zoo import names, open_program
+from ternac.zoo import names, open_program, resolve
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN = "<!-- board table: made by `python -m ternac.hdl.board_table --write`, checked by the tests -->\n"
-END = "<!-- board table ends -->\n"
+BEGIN = "<!-- {} table: made by `python -m ternac.hdl.board_table --write`, checked by the tests -->\n"
+END = "<!-- {} table ends -->\n"
 COLUMNS = (
     "board", "engine", "COMB", "FF", "RAM blocks", "DSP", "clock MHz", "fmax MHz",
     "model (ternary weights)", "cycles/token", "tokens/s", "origin of the speed",
 )  # fmt: skip
+MODEL_COLUMNS = ("model", "ternary weights", "words of state", "nats per character, validation", "")
 
 
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
@@ -56,27 +57,46 @@ def row(target: Board) -> list[str]:
     return [*cells, f"`{name}` ({trits:,})", *speed, origin]
 
 
-def table() -> str:
-    """The table as Markdown, one row per board."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS), *(row(target) for target in BOARDS.values())]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+def model_row(name: str) -> list[str]:
+    """The cells of one shipped model, as in MODEL_COLUMNS; the loss is the lowest of its curve.csv."""
+    program = open_program(name)
+    curve = {series.name: series.points for series in loss_curve(resolve(name))}
+    loss = min((y for _, y in curve.get("validation", [])), default=None)
+    folder = f"model/zoo/{name}"
+    cells = [f"`{name}`", f"{program.trits:,}", str(program.state_words)]
+    return [*cells, "-" if loss is None else f"{loss:.4f}", f"[card]({folder}/card.md)"]
+
+
+def tables() -> dict[str, str]:
+    """The tables as Markdown: "board" and "model"."""
+
+    def markdown(header: tuple[str, ...], rows: list[list[str]]) -> str:
+        return "".join(f"| {' | '.join(cells)} |\n" for cells in [header, ["---"] * len(header), *rows])
+
+    return {
+        "board": markdown(COLUMNS, [row(target) for target in BOARDS.values()]),
+        "model": markdown(MODEL_COLUMNS, [model_row(name) for name in names()]),
+    }
 
 
 def replaced(readme: str) -> str:
-    """``readme`` with the table between its markers made anew."""
-    pattern = re.escape(BEGIN) + ".*?" + re.escape(END)
-    result, count = re.subn(pattern, lambda _: BEGIN + "\n" + table() + "\n" + END, readme, flags=re.DOTALL)
-    if count != 1:
-        raise ValueError("README.md must hold the markers of the board table exactly once")
-    return result
+    """``readme`` with the tables between their markers made anew."""
+    for name, table in tables().items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, found, rest = readme.partition(begin)
+        _, ended, after = rest.partition(end)
+        if not found or not ended or begin in after:
+            raise ValueError(f"README.md must hold the markers of the {name} table exactly once")
+        readme = f"{before}{begin}\n{table}\n{end}{after}"
+    return readme
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table, or write it into the README."""
+    """Print the tables, or write them into the README."""
     if "--write" in arguments:
         README.write_text(replaced(README.read_text()))
     else:
-        sys.stdout.write(table())
+        sys.stdout.write("\n".join(tables().values()))
     return 0
 
 
