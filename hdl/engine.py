@@ -28,14 +28,13 @@ class EngineCore(wiring.Component):
 
     Members
     -------
-    wr_en(1), wr_mem(3), wr_block(8), wr_addr(16), wr_data(18) : In.  One word per cycle; data beyond a
-    memory's width
-        is ignored.
+    wr_en(1), wr_mem(3), wr_block(8), wr_addr(16), wr_data(18) : In.  One word per cycle;
+        data beyond a memory's width is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
-    start(1) pulse, token(16), session_base(16), emit(1), greedy(1), inv_m(8), inv_s(5), top_k(16), rng_in(32)
-    : In,
-        stable from start until done.
-    busy(1), done(1) pulse, next_token(16), rng_out(32) : Out.   cycles(32) : Out, from ``start`` to ``done``.
+    start(1) pulse, token(16), session_base(16), emit(1), greedy(1), inv_m(8), inv_s(5), top_k(16),
+        rng_in(32) : In, stable from start until done.
+    busy(1), done(1) pulse, next_token(16), rng_out(32) : Out.   cycles(32) : Out, at ``done``: the
+        clock cycles between ``start`` and ``done``.
     """
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:

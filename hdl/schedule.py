@@ -29,7 +29,7 @@ class PassTime:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All passes of one token. ``cycles`` is what the engine's ``cycles`` port reads after that token."""
+    """All passes of one token. ``cycles`` is what the engine's ``cycles`` port reads at ``done``."""
 
     passes: tuple[PassTime, ...]
     cycles: int
@@ -76,4 +76,4 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
     if emit:
         vocab = image.logits.length
         sampling = sampler_latency(g.columns, g.sampler_pace, vocab, greedy=greedy, top_k=top_k)
-    return Schedule(passes, starts[-1] + 1 + sampling)
+    return Schedule(passes, starts[-1] + sampling)

@@ -75,10 +75,10 @@ class EngineDriver:
                 break
         else:
             raise AssertionError(f"the engine did not finish token {token} within {self.limit} cycles")
-        chosen, following = int(dut.next_token.value), int(dut.rng_out.value)
+        answer = Step(int(dut.next_token.value), int(dut.rng_out.value), int(dut.cycles.value))
         await tick(dut)
         assert not dut.busy.value, "the engine is busy after done"
-        return Step(chosen, following, int(dut.cycles.value))
+        return answer
 
 
 class BankMonitor:

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The cocotb benches on both simulators: components, and the whole engine against NumPy op by op."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Dot unit: random rows with bubbles against ``model``; the ECP5 form proven equal to the portable one."""
 
 from __future__ import annotations

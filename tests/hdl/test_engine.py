@@ -54,9 +54,9 @@ async def step(ctx: Context, dut: EngineCore, token: int, base: int, emit: int) 
         await ctx.tick()
     else:
         raise AssertionError("the engine does not finish")
-    chosen = ctx.get(dut.next_token)
+    chosen, cycles = ctx.get(dut.next_token), ctx.get(dut.cycles)
     await ctx.tick()
-    return chosen, ctx.get(dut.cycles)
+    return chosen, cycles
 
 
 async def read(ctx: Context, dut: EngineCore, image: Image, address: int, length: int) -> np.ndarray:

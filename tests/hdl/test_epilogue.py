@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Epilogue with its control: every kind of record, in any order, with bubbles, against ``Epilogue.model``."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Link controller in front of a stub engine: every request, every fault."""
 
 from __future__ import annotations

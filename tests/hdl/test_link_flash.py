@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Power-up from SPI flash: a stub engine behind the real controller, a flash model on the pins."""
 
 from __future__ import annotations

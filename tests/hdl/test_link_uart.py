@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """UART against its model: rates that do not divide the clock, jitter, noise, overrun."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Block RAM: behaviour of every form that can be simulated; initial contents against yosys' mapping."""
 
 from __future__ import annotations

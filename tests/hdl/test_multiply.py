@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Shift-add multiplier: every 9-bit factor, corner and random 17-bit factors, one product a cycle."""
 
 from __future__ import annotations

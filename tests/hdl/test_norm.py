@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The norm unit against its model: every exponent, extremes, gaps, and a start that must be ignored."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Requant: random and corner values, every shift, both saturations, with and without addend."""
 
 from __future__ import annotations

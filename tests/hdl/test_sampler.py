@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The sampler against ternac.sampling: every path, ties, partial last rows, gaps, extremes, cycle counts."""
 
 from __future__ import annotations
