@@ -19,7 +19,7 @@ from ternac.hdl.epilogue_stages import (
 )
 from ternac.hdl.memory import BlockRam
 from ternac.hdl.sequencer import element_layout, pass_layout
-from ternac.isa import Addend, MulBy, Source
+from ternac.isa import PIPELINE, Addend, MulBy, Source
 
 A_OFFSET = BlockRam.LATENCY
 """Cycles from an element to its bank, correction or embedding word."""
@@ -52,6 +52,7 @@ class PassControl(wiring.Component):
 
     def __init__(self, geometry: Geometry) -> None:
         g = self.geometry = geometry
+        assert RESULT_OFFSET + 1 - min(B_READ, C_READ) + g.share <= PIPELINE, "the compiler counts on it"
         self.turn_bits = ceil_log2(g.share)
         layout = data.StructLayout({"valid": 1, "parity": 1, "first": 1, "last": 1, "turn": self.turn_bits})
         self.track = [Signal(layout, name=f"track_{k}", reset_less=k > 0) for k in range(RESULT_OFFSET + 1)]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.geometry import Geometry, Mem
-from ternac.isa import WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
 from ternac.layout import embed_blocks, weight_blocks
 from ternac.program import Op, Program, check, shapes
 
@@ -427,22 +427,29 @@ class _Assembler:
         return where, top
 
     def set_barriers(self) -> None:
-        """A dot pass waits for what it reads; a bank pass always starts on an empty pipeline."""
-        fresh: set[str] = set()
+        """A dot pass waits for what it reads; a bank pass always starts on an empty pipeline.
+
+        What a dot pass reads from the banks, slot by slot as the pass before wrote it, it need not wait for
+        when slot i comes at least `PIPELINE` cycles after slot i.
+        """
+        fresh: dict[str, Instruction] = {}
         weight = bias = 0
         final = []
         self.weight_at: dict[str, tuple[int, int]] = {}
         for one in self.passes:
-            needs = {self.alias(v) for v in (*one.reads.values(), one.x_in) if v}
             inst = one.inst
             bank_pass = inst.source != Source.DOT
-            if bank_pass or needs & fresh:
+            waits = one.x_in is not None and self.alias(one.x_in) in fresh
+            for value in one.reads.values():
+                writer = fresh.get(self.alias(value))
+                waits |= writer is not None and not _follows(writer, inst)
+            if bank_pass or waits:
                 inst = replace(inst, barrier=1)
                 fresh.clear()
             if one.refill:
-                fresh.add(self.alias(one.refill))
+                fresh[self.alias(one.refill)] = inst
             if one.result:
-                fresh.add(self.alias(one.result))
+                fresh[self.alias(one.result)] = inst
                 target = self.where[one.result]
                 inst = replace(inst, to_bank=1, d=target.address, rel_d=int(one.result in self.stored))
                 if one.result == self.p.logits:
@@ -526,3 +533,16 @@ class _Assembler:
             Mem.TABLE: tables[None],
             Mem.NORM: norms[None],
         }
+
+
+def _follows(writer: Instruction, reader: Instruction) -> bool:
+    """Every slot of ``reader`` comes `PIPELINE` cycles or more after the same slot of ``writer``.
+
+    ``reader`` starts when ``writer`` has issued its last word, so slot i is at least
+    ``count * min(words)`` cycles behind.
+    """
+    return (
+        writer.source == reader.source == Source.DOT
+        and writer.count == reader.count
+        and writer.count * min(writer.words, reader.words) >= PIPELINE
+    )

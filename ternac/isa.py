@@ -23,6 +23,8 @@ from ternac.errors import ProgramError
 
 WORDS = 12
 """16-bit words per instruction."""
+PIPELINE = 24
+"""Cycles after which an element's result can be read for certain, from the element on; the RTL asserts it."""
 
 
 class Opcode(IntEnum):
