@@ -26,7 +26,7 @@ STEPS = (
     Step("Is everything here?", ("doctor", "--for", "demo")),
     Step(
         "The shipped model: loss of the integer program, NumPy executor",
-        ("eval", "--split", "val", "--limit", "20000"),
+        ("eval", "--split", "val"),
     ),
     Step(
         f"The engine of {BOARD}, cycle by cycle: every logit and state word against NumPy",
@@ -34,18 +34,31 @@ STEPS = (
     ),
     Step(
         f"The complete RTL of {BOARD} behind its byte link, as a board; every token against NumPy's",
-        ("run", "--device", "sim", "--board", BOARD, "--check", "--prompt", PROMPT, "--tokens", "200"),
+        (
+            "run",
+            "--device",
+            "sim",
+            "--board",
+            BOARD,
+            "--check",
+            "--prompt",
+            PROMPT,
+            "--tokens",
+            "240",
+            "--temperature",
+            "0.7",
+        ),
     ),
 )
 
 NEXT = """What to do next
-  .venv/bin/ternac run --prompt "JULIET:" --tokens 400        another text, NumPy executor
-  .venv/bin/ternac run --device sim --temperature 0.7         sampling on the simulated board
-  .venv/bin/ternac inspect                                    what the program consists of
-  .venv/bin/ternac estimate --board ulx3s-85f                 cycles and tokens per second
-  .venv/bin/ternac report --output report.html                all of it on one page
-  .venv/bin/ternac train my.txt --out runs/mine        your own model (make env-test first)
-  .venv/bin/ternac flash --board ulx3s-85f                    onto a board, then run --device /dev/ttyUSB0"""
+  .venv/bin/ternac run --prompt "JULIET:" --tokens 400           another text, on the NumPy executor
+  .venv/bin/ternac run --device sim --temperature 0.9 --seed 2   other draws, on the simulated board
+  .venv/bin/ternac inspect                                       what the program consists of
+  .venv/bin/ternac estimate --board ulx3s-85f --ops              cycles by op, tokens per second
+  .venv/bin/ternac report --output report.html                   all of it on one page
+  .venv/bin/ternac train my.txt --out runs/mine                  your own model (make env-test first)
+  .venv/bin/ternac flash --board ulx3s-85f                       onto a board; then run --device /dev/ttyUSB0"""
 
 
 def main(steps: tuple[Step, ...] = STEPS) -> int:
