@@ -16,38 +16,22 @@ BOARD = "ulx3s-85f"
 
 @dataclass(frozen=True)
 class Step:
-    """A command and what it shows."""
+    """A command, without the leading ``ternac``, and what it shows."""
 
     title: str
-    argv: tuple[str, ...]
+    command: str
 
 
 STEPS = (
-    Step("Is everything here?", ("doctor", "--for", "demo")),
-    Step(
-        "The shipped model: loss of the integer program, NumPy executor",
-        ("eval", "--split", "val"),
-    ),
+    Step("Is everything here?", "doctor --for demo"),
+    Step("The shipped model: loss of the integer program, NumPy executor", "eval --split val"),
     Step(
         f"The engine of {BOARD}, cycle by cycle: every logit and state word against NumPy",
-        ("verify", "--geometry", BOARD, "--executors", "numpy,rtl", "--tokens", "24"),
+        f"verify --geometry {BOARD} --executors numpy,rtl --tokens 24",
     ),
     Step(
         f"The complete RTL of {BOARD} behind its byte link, as a board; every token against NumPy's",
-        (
-            "run",
-            "--device",
-            "sim",
-            "--board",
-            BOARD,
-            "--check",
-            "--prompt",
-            PROMPT,
-            "--tokens",
-            "240",
-            "--temperature",
-            "0.7",
-        ),
+        f"run --device sim --board {BOARD} --check --prompt {PROMPT} --tokens 240 --temperature 0.7",
     ),
 )
 
@@ -58,7 +42,7 @@ NEXT = """What to do next
   .venv/bin/ternac estimate --board ulx3s-85f --ops              cycles by op, tokens per second
   .venv/bin/ternac report --output report.html                   all of it on one page
   .venv/bin/ternac train my.txt --out runs/mine                  your own model (make env-test first)
-  .venv/bin/ternac flash --board ulx3s-85f                       onto a board; then run --device /dev/ttyUSB0"""
+  .venv/bin/ternac flash --board ulx3s-85f                       then: run --device /dev/ttyUSB0"""
 
 
 def main(steps: tuple[Step, ...] = STEPS) -> int:
@@ -66,10 +50,12 @@ def main(steps: tuple[Step, ...] = STEPS) -> int:
     out = sys.stdout
     began = time.monotonic()
     for number, step in enumerate(steps, start=1):
-        out.write(f"\n[{number}/{len(steps)}] {step.title}\n$ ternac {' '.join(step.argv)}\n")
+        out.write(f"\n[{number}/{len(steps)}] {step.title}\n$ ternac {step.command}\n")
         out.flush()
         start = time.monotonic()
-        code = subprocess.run([sys.executable, "-m", "ternac.cli", *step.argv], check=False).returncode
+        code = subprocess.run(
+            [sys.executable, "-m", "ternac.cli", *step.command.split()], check=False
+        ).returncode
         if code:
             out.write(f"\nThe demo stops here: step {number} failed (exit code {code}).\n")
             return code

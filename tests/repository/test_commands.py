@@ -20,7 +20,7 @@ PAGES = [
 
 def shown_commands() -> list[str]:
     """Commands in the fenced blocks of the pages, the steps of the demo and its last words."""
-    found = [f"ternac {' '.join(step.argv)}" for step in demo.STEPS]
+    found = [f"ternac {step.command}" for step in demo.STEPS]
     texts = [
         block for page in PAGES for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.M | re.S)
     ]
@@ -52,8 +52,8 @@ def test_help_shows_a_working_example(name: str, capsys: pytest.CaptureFixture[s
 def test_demo_stops_at_the_first_failure(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    good = demo.Step("fine", ("--version",))
-    bad = demo.Step("broken", ("no-such-verb",))
+    good = demo.Step("fine", "--version")
+    bad = demo.Step("broken", "no-such-verb")
     assert demo.main((good,)) == 0
     assert "All 1 steps passed" in capfd.readouterr().out
     assert demo.main((good, bad, good)) == 2
