@@ -122,7 +122,7 @@ def _memories(data: dict[str, Any]) -> str:
     ]
     return html.section(
         "Engine memories",
-        html.bars(rows, f"Words in use, geometry {data['geometry']}; {data['sessions']} sessions fit"),
+        html.bars(rows, f"Words in use, geometry {data['geometry']}; sessions on chip: {data['sessions']}"),
     )
 
 
