@@ -1,0 +1,55 @@
+"""What is loaded into an engine, and the map of it that the host needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import DoesNotFit
+from ternac.geometry import Geometry, Mem
+from ternac.isa import Instruction
+
+Words = npt.NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """Where a vector lives: bank word of slot 0 (a state's: of session slot 0), length, dtype."""
+
+    address: int
+    length: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Image:
+    """What is loaded into an engine, and the map that the host needs to talk about it.
+
+    ``memories[mem]`` is ``[blocks, used depth]``; ``symbols`` holds the values still intact after a token
+    (all of them when the banks are deep enough); a session's state starts at bank word ``state_base + i *
+    state_slots``, and its ``session_base`` is ``i * state_slots``.
+    """
+
+    geometry: Geometry
+    program_hash: str
+    memories: dict[Mem, Words]
+    instructions: tuple[Instruction, ...]
+    names: tuple[str, ...]
+    symbols: dict[str, Symbol]
+    states: dict[str, Symbol]
+    state_base: int
+    state_slots: int
+    sessions: int
+    logits: Symbol
+
+    def session_base(self, index: int) -> int:
+        """The offset that selects session slot ``index``.
+
+        Raises:
+            DoesNotFit: if the banks hold fewer sessions.
+        """
+        if not 0 <= index < self.sessions:
+            raise DoesNotFit(f"session slot {index}: this image has {self.sessions} slots")
+        return index * self.state_slots
