@@ -10,7 +10,7 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Valu
 
 from ternac.hdl.tech import Technology
 
-__all__ = ["BramSlice", "dp16kd", "ebr", "max_depth", "slices_of"]
+__all__ = ["BramSlice", "dp16kd", "ebr", "max_depth", "pair_of", "paired_dp16kd", "slices_of"]
 
 #: Enable, address and data of a write port.
 Write = tuple[Value, Value, Value]
@@ -28,7 +28,7 @@ class BramSlice:
 
     ``instance`` is the cell's name inside its ``BlockRam``; after flattening, the netlist's cell is
     ``<path of the BlockRam>.<instance>``. Bits ``first_bit .. first_bit + bits - 1`` of word i of block
-    ``block`` of memory ``memory`` are word i of the cell, whose port is ``cell_bits`` wide.
+    ``block`` of memory ``memory`` are word ``first_word + i`` of the cell, whose port is ``cell_bits`` wide.
     """
 
     instance: str
@@ -39,6 +39,8 @@ class BramSlice:
     bits: int
     cell_bits: int
     tech: Technology = Technology.ECP5
+    first_word: int = 0
+    """Word of the cell that is word 0 of the block."""
 
     def cut(self, words: Iterable[int]) -> list[int]:
         """The cell's words out of the block's words."""
@@ -131,6 +133,47 @@ def dp16kd(m: Module, cell: BramSlice, init: Sequence[int], write: Write, addres
     wiring |= {f"o_DOB{bit}": data[bit] for bit in range(cell.bits)}
     m.submodules[cell.instance] = Instance("DP16KD", **wiring)
     return data
+
+
+def pair_of(memory: str, block: int, width: int, depth: int) -> tuple[BramSlice, BramSlice]:
+    """The two blocks, ``block`` and the next, that share an ECP5 cell: from word 0 and from word 512."""
+    name = f"bram_{memory}_{block}_0"
+    first, second = (BramSlice(name, memory, block + i, depth, 0, width, 18, first_word=512 * i) for i in range(2))
+    return first, second
+
+
+def paired_dp16kd(
+    m: Module, pair: Sequence[BramSlice], write: Write, address: Value
+) -> tuple[Signal, Signal]:
+    """Add a cell whose port A, at the address in ``write`` (10 bits), writes or reads, and whose port B reads
+    ``address`` (9 bits) of the upper half; returns what they read.
+    """
+    enable, wr_addr, wr_data = write
+    cell = pair[0]
+    wiring: dict[str, Any] = {
+        "p_DATA_WIDTH_A": 18, "p_DATA_WIDTH_B": 18, "p_REGMODE_A": "OUTREG", "p_REGMODE_B": "OUTREG",
+        "p_RESETMODE": "SYNC", "p_ASYNC_RESET_RELEASE": "SYNC", "p_GSR": "DISABLED",
+        "p_CSDECODE_A": "0b000", "p_CSDECODE_B": "0b000",
+        "p_WRITEMODE_A": "NORMAL", "p_WRITEMODE_B": "NORMAL", "p_CLKAMUX": "CLKA", "p_CLKBMUX": "CLKB",
+    }
+    for name, value in cell.initvals(()).items():
+        wiring[f"p_{name}"] = Const(value, 320)
+    found = []
+    for port, where, write_enable in (("A", wr_addr, enable), ("B", Cat(address, Const(1, 1)), Const(0))):
+        place = Cat(Const(0b0011, 4), where)
+        wiring |= {f"i_AD{port}{bit}": place[bit] for bit in range(14)}
+        wiring |= {f"i_CS{port}{bit}": Const(0) for bit in range(3)}
+        wiring |= {
+            f"i_CLK{port}": ClockSignal(), f"i_CE{port}": Const(1), f"i_OCE{port}": Const(1),
+            f"i_WE{port}": write_enable, f"i_RST{port}": Const(0),
+        }
+        data = Signal(cell.bits, name=f"{cell.instance}_data_{port.lower()}")
+        for bit in range(18):
+            wiring[f"i_DI{port}{bit}"] = wr_data[bit] if port == "A" and bit < cell.bits else Const(0)
+        wiring |= {f"o_DO{port}{bit}": data[bit] for bit in range(cell.bits)}
+        found.append(data)
+    m.submodules[cell.instance] = Instance("DP16KD", **wiring)
+    return found[0], found[1]
 
 
 def ebr(m: Module, cell: BramSlice, init: Sequence[int], write: Write, address: Value) -> Signal:

@@ -10,12 +10,17 @@ from amaranth.utils import bits_for, ceil_log2
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.dot import DotControl, DotUnit, dot_latency
 from ternac.hdl.epilogue import Epilogue
-from ternac.hdl.memory import BlockRam
+from ternac.hdl.memory import BlockRam, PairedRam
 from ternac.hdl.pass_control import A_OFFSET, B_READ, C_READ, RESULT_OFFSET, PassControl
-from ternac.hdl.sequencer import dot_layout, element_layout, pass_layout
+from ternac.hdl.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
+from ternac.hdl.side_lane import SideLane
 from ternac.hdl.tech import Technology
 from ternac.hdl.xbuffer import XBuffer
 from ternac.isa import Source
+
+
+COPY_COLUMNS = 4
+"""Columns that share a copy of the activation registers."""
 
 
 def write_layout() -> data.StructLayout:
@@ -38,6 +43,7 @@ class ColumnArray(wiring.Component):
     mantissa(8), norm_shift(5) : In, from the norm unit, held.
     square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a
     pipeline.
+    claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/side_lane.py (0 without a side lane).
     row_valid, row_slot, row : Out, results of the logits' pass, 16 bits a column.
     wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later;
     only while nothing runs.
@@ -54,9 +60,14 @@ class ColumnArray(wiring.Component):
             {
                 "dot": In(dot_layout(g)),
                 "elem": In(element_layout(g)),
-                "passes": In(data.ArrayLayout(pass_layout(g), 2)),
+                "passes": In(data.ArrayLayout(pass_layout(g), pass_slots(g))),
                 "retire": Out(1),
-                "retire_parity": Out(1),
+                "retire_index": Out(ceil_log2(pass_slots(g))),
+                "claim": In(1),
+                "claim_slots": In(bits_for(max(g.bank_depth, g.bias_depth))),
+                "room": Out(bits_for(g.lane_depth)),
+                "lane_retire": Out(1),
+                "lane_context": Out(context_bits(g)),
                 "mantissa": In(8),
                 "norm_shift": In(5),
                 "square_tail": In(bits_for(g.columns)),
@@ -75,7 +86,7 @@ class ColumnArray(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g, wr = self.geometry, self.wr
-        x, trits = self.dot_operands(m)
+        trits = self.dot_operands(m)
         m.submodules.control = control = PassControl(g)
         track = control.track
         m.d.comb += [
@@ -84,7 +95,7 @@ class ColumnArray(wiring.Component):
             control.mantissa.eq(self.mantissa),
             control.norm_shift.eq(self.norm_shift),
             self.retire.eq(control.retire),
-            self.retire_parity.eq(control.retire_parity),
+            self.retire_index.eq(control.retire_index),
         ]
 
         # bank port 0 serves the host, operand A and operand B; port 1 operand C
@@ -100,10 +111,11 @@ class ColumnArray(wiring.Component):
         a_turn = track[A_OFFSET].turn
         out = track[RESULT_OFFSET]
         read: list[Value] = []
+        results: list[Value] = []
         for p in range(g.pipelines):
-            m.submodules[f"pipe_{p}"] = pipe = Epilogue(g.tables, column=p, tech=self.tech)
+            m.submodules[f"pipe_{p}"] = pipe = Epilogue(g.tables, column=p, squares=not g.lane_depth, tech=self.tech)
             own = range(p * g.share, (p + 1) * g.share)
-            sums = [self.dot_unit(m, c, x, trits) for c in own]
+            sums = [self.dot_unit(m, c, trits) for c in own]
             bias = self.shared_memory(m, Mem.BIAS, p)
             m.d.comb += bias.rd_addr.eq(Cat(self.elem.turn, self.elem.a[: ceil_log2(g.bias_depth)]))
 
@@ -144,8 +156,8 @@ class ColumnArray(wiring.Component):
                 pipe.table_wr_addr.eq(wr.addr),
                 pipe.table_wr_data.eq(wr.data),
                 self.square_sums[p].eq(pipe.square_sum),
-                self.xbuffer.wr_data[p].eq(pipe.y[:8]),
             ]
+            results.append(pipe.y)
             for name in control.stages.signature.members:
                 m.d.comb += getattr(pipe.stages, name).eq(getattr(control.stages, name))
             for turn, c in enumerate(own):
@@ -161,12 +173,30 @@ class ColumnArray(wiring.Component):
         m.d.comb += [
             self.row_valid.eq(control.to_logits & (out.turn == g.share - 1)),
             self.row_slot.eq(control.slot),
-            self.xbuffer.wr_en.eq(control.to_x),
-            self.xbuffer.wr_half.eq(control.x_dst),
-            self.xbuffer.wr_turn.eq(out.turn),
         ]
-        self.place_chunk(m, control)
+        if g.lane_depth:
+            self.side_lane(m, control, results)
+        else:
+            m.d.comb += [self.xbuffer.wr_data[p].eq(y[:8]) for p, y in enumerate(results)]
+            m.d.comb += [self.xbuffer.wr_en.eq(control.to_x), self.xbuffer.wr_turn.eq(out.turn)]
+            self.place_chunk(m, control)
         return m
+
+    def side_lane(self, m: Module, control: PassControl, results: list[Value]) -> None:
+        """Everything on its way to the x buffer passes the side lane."""
+        wr = self.wr
+        m.submodules.side_lane = lane = SideLane(self.geometry, tech=self.tech)
+        m.d.comb += [
+            lane.valid.eq(control.to_x), lane.to_side.eq(control.to_side), lane.slot.eq(control.slot),
+            lane.settings.eq(control.lane),
+            lane.claim.eq(self.claim), lane.claim_slots.eq(self.claim_slots), self.room.eq(lane.room),
+            self.lane_retire.eq(lane.retire), self.lane_context.eq(lane.retire_context),
+            self.xbuffer.wr_en.eq(lane.x_en), self.xbuffer.wr_word.eq(lane.x_word),
+            self.xbuffer.wr_chunk.eq(lane.x_chunk), self.xbuffer.wr_data.eq(lane.x),
+            lane.norm_wr_en.eq(wr.en & (wr.mem == Mem.NORM)), lane.norm_wr_addr.eq(wr.addr),
+            lane.norm_wr_data.eq(wr.data),
+            *(port.eq(y) for port, y in zip(lane.y, results, strict=True)),
+        ]  # fmt: skip
 
     def loads(self, mem: Mem, pipeline: int) -> Value:
         """The loader writes a block of ``mem`` that belongs to ``pipeline``."""
@@ -213,12 +243,13 @@ class ColumnArray(wiring.Component):
             bytes_ += [ram.rd_data[low : low + 8] for low in range(0, self.geometry.embed_block_bits, 8)]
         return bytes_
 
-    def dot_operands(self, m: Module) -> tuple[list[Value], list[Value]]:
-        """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0."""
+    def dot_operands(self, m: Module) -> list[Value]:
+        """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0: the trits."""
         g = self.geometry
-        m.submodules.xbuffer = self.xbuffer = XBuffer(g, tech=self.tech)
+        self.copies = -(-g.columns // COPY_COLUMNS)
+        m.submodules.xbuffer = self.xbuffer = XBuffer(g, copies=self.copies, tech=self.tech)
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain)
-        m.d.comb += [self.xbuffer.rd_half.eq(self.dot.half), self.xbuffer.rd_word.eq(self.dot.word)]
+        m.d.comb += self.xbuffer.rd_word.eq(self.dot.word)
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
         for _ in range(BlockRam.LATENCY):
             flags = _later(m, flags)
@@ -226,21 +257,42 @@ class ColumnArray(wiring.Component):
         address: Value = self.dot.weight
         trits: list[Value] = []
         for j in range(g.chain):
-            word: list[Value] = []
-            for i in range(g.weight_blocks_per_stage):
-                ram = self.wide_memory(m, Mem.WEIGHT, j * g.weight_blocks_per_stage + i)
+            blocks = range(j * g.weight_blocks_per_stage, (j + 1) * g.weight_blocks_per_stage)
+            trits.append(self.weight_word(m, blocks, address))
+            address = _later(m, address)
+        return trits
+
+    def weight_word(self, m: Module, blocks: range, address: Value) -> Value:
+        """The word at ``address`` of the weight ``blocks``, of one or two in a block RAM."""
+        g, wr = self.geometry, self.wr
+        word: list[Value] = []
+        if g.weight_ram != "paired":
+            for block in blocks:
+                ram = self.wide_memory(m, Mem.WEIGHT, block)
                 m.d.comb += ram.rd_addr.eq(address)
                 word.append(ram.rd_data)
-            trits.append(Cat(*word))
-            address = _later(m, address)
-        return [self.xbuffer.x[j] for j in range(g.chain)], trits
+            return Cat(*word)
+        for block in blocks[::2]:
+            pair = PairedRam(g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block)
+            m.submodules[f"weight_{block}"] = pair
+            m.d.comb += [
+                pair.writing.eq(wr.en),
+                pair.wr_en.eq(wr.en & (wr.mem == Mem.WEIGHT) & (wr.block[1:] == block // 2)),
+                pair.wr_half.eq(wr.block[0]),
+                pair.wr_addr.eq(wr.addr),
+                pair.wr_data.eq(wr.data),
+                pair.rd_addr.eq(address),
+            ]
+            word += [pair.rd_data[0], pair.rd_data[1]]
+        return Cat(*word)
 
-    def dot_unit(self, m: Module, column: int, x: list[Value], trits: list[Value]) -> Value:
+    def dot_unit(self, m: Module, column: int, trits: list[Value]) -> Value:
         """The dot unit of ``column``; returns its sum."""
         g = self.geometry
         m.submodules[f"dot_{column}"] = dot = DotUnit(g.lanes, g.chain, g.x_depth * g.lanes, tech=self.tech)
         m.d.comb += [dot.acc_en.eq(self.dot_control.acc_en), dot.acc_first.eq(self.dot_control.acc_first)]
         low = column * g.chains
+        x = self.xbuffer.x[column * self.copies // g.columns]
         for j in range(g.chain):
             m.d.comb += [
                 dot.x[j].eq(x[j]),
@@ -250,16 +302,12 @@ class ColumnArray(wiring.Component):
         return dot.acc
 
     def place_chunk(self, m: Module, control: PassControl) -> None:
-        """Word and chunk of the x buffer for the slot being written: bits of the slot, or counters."""
+        """Word and chunk of the x buffer for the slot being written."""
         chunks = self.xbuffer.chunks
-        bits = ceil_log2(chunks)
-        if chunks == 1 << bits:
-            m.d.comb += Cat(self.xbuffer.wr_chunk[:bits], self.xbuffer.wr_word).eq(control.slot)
-            return
         word, chunk = Signal.like(self.xbuffer.wr_word), Signal.like(self.xbuffer.wr_chunk)
         restart = control.slot == 0
         m.d.comb += [
-            self.xbuffer.wr_word.eq(Mux(restart, 0, word)),
+            self.xbuffer.wr_word.eq(Mux(restart, control.lane.x_dst, word)),
             self.xbuffer.wr_chunk.eq(Mux(restart, 0, chunk)),
         ]
         with m.If(control.to_x & (control.track[RESULT_OFFSET].turn == self.geometry.share - 1)):

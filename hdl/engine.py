@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
 from ternac.compile import Image
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.columns import ColumnArray, write_layout
+from ternac.hdl.link.ports import EngineSignature
 from ternac.hdl.norm import NormUnit
 from ternac.hdl.sampler import Sampler
 from ternac.hdl.sequencer import Sequencer
@@ -20,7 +20,10 @@ FAN_OUT = 4
 
 
 class EngineCore(wiring.Component):
-    """One token per ``start``: runs the microcode and, with ``emit``, samples the next token.
+    """One token of a session per ``start``: runs the microcode and, with ``emit``, samples the next token.
+
+    As many sessions as the geometry has contexts may be under way at once; each needs microcode of its own
+    (``entry``) and a state of its own (``session_base``).
 
     The program, its weights and tables, and the sessions' state are words in the memories of
     `Geometry.memory`, written through ``wr_*`` and, for the banks, read back through ``rd_*``, both only
@@ -31,24 +34,18 @@ class EngineCore(wiring.Component):
     wr_en(1), wr_mem(3), wr_block(8), wr_addr(16), wr_data(18) : In.  One word per cycle;
         data beyond a memory's width is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
-    start(1) pulse, token(16), session_base(16), emit(1), greedy(1), inv_m(8), inv_s(5), top_k(16),
-        rng_in(32) : In, stable from start until done.
-    busy(1), done(1) pulse, next_token(16), rng_out(32) : Out.   cycles(32) : Out, at ``done``: the
-        clock cycles between ``start`` and ``done``.
+    start(1) pulse, context(2), again(1), entry(16), token(16), session_base(16), emit(1), rng_in(32) : In, taken
+        with ``start``, which is ignored while the context is open; with ``again`` its entry, session base and
+        generator stay what they were.
+    greedy(1), inv_m(8), inv_s(5), top_k(16) : In, stable while busy.
+    busy(1), done(1) pulse, done_context(2), next_token(16), rng_out(32) : Out.
+    clear(1) : In;  cycles(32) : Out, clock cycles since ``clear`` in which a context was open, from the one after its
+        ``start`` to the one before its ``done``.
     """
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         self.geometry, self.tech = geometry, tech
-        super().__init__(
-            {
-                "wr_en": In(1), "wr_mem": In(3), "wr_block": In(8), "wr_addr": In(16), "wr_data": In(18),
-                "rd_en": In(1), "rd_block": In(8), "rd_addr": In(16), "rd_valid": Out(1), "rd_data": Out(16),
-                "start": In(1), "token": In(16), "session_base": In(16), "emit": In(1),
-                "busy": Out(1), "done": Out(1), "next_token": Out(16), "cycles": Out(32),
-                "greedy": In(1), "inv_m": In(8), "inv_s": In(5), "top_k": In(16),
-                "rng_in": In(32), "rng_out": Out(32),
-            }
-        )  # fmt: skip
+        super().__init__(dict(EngineSignature.flip().members.items()))
 
     @staticmethod
     def model(image: Image) -> Machine:
@@ -60,7 +57,6 @@ class EngineCore(wiring.Component):
         g = self.geometry
         m.submodules.columns = columns = ColumnArray(g, tech=self.tech)
         m.submodules.sequencer = seq = Sequencer(g, dot_delay=columns.dot_delay, tech=self.tech)
-        m.submodules.norm = norm = NormUnit(columns=g.pipelines, tables=g.norm_tables)
         m.submodules.sampler = sampler = Sampler(columns=g.columns, slots=g.logit_slots, pace=g.sampler_pace)
 
         write = Signal(write_layout())
@@ -80,9 +76,7 @@ class EngineCore(wiring.Component):
             seq.wr_en.eq(write.en & (write.mem == Mem.PROGRAM)),
             seq.wr_addr.eq(write.addr),
             seq.wr_data.eq(write.data),
-            norm.wr_en.eq(write.en & (write.mem == Mem.NORM)),
-            norm.wr_addr.eq(write.addr),
-            norm.wr_data.eq(write.data),
+            seq.wr_block.eq(write.block),
         ]
 
         m.d.comb += [
@@ -90,41 +84,22 @@ class EngineCore(wiring.Component):
             columns.elem.eq(seq.elem),
             columns.passes.eq(seq.passes),
             seq.retire.eq(columns.retire),
-            seq.retire_parity.eq(columns.retire_parity),
-            norm.start.eq(seq.norm_start),
-            norm.post.eq(seq.norm_post),
-            norm.table.eq(seq.norm_table),
-            seq.norm_done.eq(norm.done),
-            columns.mantissa.eq(norm.mantissa),
-            columns.norm_shift.eq(norm.shift),
+            seq.retire_index.eq(columns.retire_index),
+            seq.room.eq(columns.room),
+            seq.lane_retire.eq(columns.lane_retire),
+            seq.lane_context.eq(columns.lane_context),
+            columns.claim.eq(seq.claim),
+            columns.claim_slots.eq(seq.claim_slots),
             columns.square_tail.eq(seq.norm_tail),
             sampler.row_valid.eq(columns.row_valid),
             sampler.row_slot.eq(columns.row_slot),
             sampler.last_slot.eq(seq.logits_last),
             sampler.tail.eq(seq.logits_tail),
         ]
-        m.d.comb += [norm.sums[p].eq(columns.square_sums[p]) for p in range(g.pipelines)]
+        if not g.lane_depth:
+            self.norm(m, seq, columns, write)
         m.d.comb += [sampler.row[c].eq(columns.row[c]) for c in range(g.columns)]
-
-        m.d.comb += [
-            seq.start.eq(self.start & ~self.busy),
-            seq.token.eq(self.token),
-            seq.session_base.eq(self.session_base),
-            sampler.start.eq(seq.done & self.emit),
-            *(
-                getattr(sampler, name).eq(getattr(self, name))
-                for name in ("greedy", "inv_m", "inv_s", "top_k", "rng_in")
-            ),
-            self.next_token.eq(sampler.next_token),
-            self.rng_out.eq(sampler.rng_out),
-            self.done.eq((seq.done & ~self.emit) | sampler.done),
-        ]
-        with m.If(self.start & ~self.busy):
-            m.d.sync += [self.busy.eq(1), self.cycles.eq(0)]
-        with m.If(self.busy):
-            m.d.sync += self.cycles.eq(self.cycles + 1)
-        with m.If(self.done):
-            m.d.sync += self.busy.eq(0)
+        self.control(m, seq, sampler)
 
         reading = Signal(ColumnArray.READ_LATENCY)
         m.d.sync += reading.eq(Cat(self.rd_en & ~self.busy, reading[:-1]))
@@ -135,3 +110,77 @@ class EngineCore(wiring.Component):
         m.d.comb += self.rd_data.eq(columns.rd_data)
         m.d.sync += self.rd_valid.eq(reading[-1])
         return m
+
+    def norm(self, m: Module, seq: Sequencer, columns: ColumnArray, write: Signal) -> None:
+        """The norm unit between the two passes of a NORM, where there is no side lane."""
+        g = self.geometry
+        m.submodules.norm = norm = NormUnit(columns=g.pipelines, tables=g.norm_tables)
+        m.d.comb += [
+            norm.wr_en.eq(write.en & (write.mem == Mem.NORM)),
+            norm.wr_addr.eq(write.addr),
+            norm.wr_data.eq(write.data),
+            norm.start.eq(seq.norm_start),
+            norm.post.eq(seq.norm_post),
+            norm.table.eq(seq.norm_table),
+            seq.norm_done.eq(norm.done),
+            columns.mantissa.eq(norm.mantissa),
+            columns.norm_shift.eq(norm.shift),
+            *(norm.sums[p].eq(columns.square_sums[p]) for p in range(g.pipelines)),
+        ]
+
+    def control(self, m: Module, seq: Sequencer, sampler: Sampler) -> None:
+        """Contexts from start to done; the sampler serves the one whose logits it holds."""
+        count = self.geometry.contexts
+        opened, last = Signal(count), Signal()
+        begins = Signal()
+        context = self.context[: len(seq.start_context)]
+        emits = Array([Signal(name=f"emit_{k}") for k in range(count)])
+        rngs = Array([Signal(32, name=f"rng_{k}") for k in range(count)])
+        m.d.comb += [
+            begins.eq(self.start & ~opened.bit_select(context, 1)),
+            seq.start.eq(begins),
+            seq.start_context.eq(context),
+            seq.again.eq(self.again),
+            seq.entry.eq(self.entry),
+            seq.token.eq(self.token),
+            seq.session_base.eq(self.session_base),
+            self.busy.eq(opened.any()),
+        ]
+        with m.If(begins):
+            m.d.sync += [opened.bit_select(context, 1).eq(1), emits[context].eq(self.emit)]
+            with m.If(~self.again):
+                m.d.sync += rngs[context].eq(self.rng_in)
+
+        chosen = Signal(len(context))
+        sampled = Signal()
+        emit = emits[seq.done_context]
+        m.d.comb += [
+            sampler.start.eq(seq.done & emit),
+            sampler.rng_in.eq(rngs[chosen]),
+            *(getattr(sampler, name).eq(getattr(self, name)) for name in ("greedy", "inv_m", "inv_s", "top_k")),
+            sampled.eq(sampler.done),
+            self.next_token.eq(sampler.next_token),
+            self.rng_out.eq(sampler.rng_out),
+            self.done.eq((seq.done & ~emit) | sampled),
+            self.done_context.eq(Mux(sampled, chosen, seq.done_context)),
+            last.eq((opened & ~(1 << self.done_context)[:count]) == 0),
+        ]
+        with m.If(seq.done):
+            m.d.sync += chosen.eq(seq.done_context)
+        with m.If(sampled):
+            m.d.sync += rngs[chosen].eq(sampler.rng_out)
+        with m.If(self.done):
+            m.d.sync += opened.bit_select(self.done_context, 1).eq(0)
+
+        # the sampler holds one context's logits at a time
+        hold = Signal()
+        with m.If(seq.logits_start):
+            m.d.sync += hold.eq(1)
+        with m.Elif(self.done):
+            m.d.sync += hold.eq(0)
+        m.d.comb += seq.logits_hold.eq(hold)
+
+        with m.If(self.clear):
+            m.d.sync += self.cycles.eq(0)
+        with m.Elif(self.busy & ~(self.done & last)):
+            m.d.sync += self.cycles.eq(self.cycles + 1)

@@ -45,7 +45,7 @@ class Epilogue(wiring.Component):
     ``square_sum`` (``square_bits``, unsigned) sums the low 15 bits of u * w of the SQUARE records from
     ``first`` to ``last``, complete at cycle SQUARE_OFFSET of the last; the last one is left out where
     ``drop_last`` is high (a column that the vector's last slot does not reach). ``drop_last`` is held while a
-    SQUARE run is in flight.
+    SQUARE run is in flight. Without ``squares`` there is neither sum nor SQUARE.
 
     The table memory (tables * 256 words of 16 bits, entry of code v1 at ``table * 256 + v1 + 128``) is
     inside; its write port is ``table_wr_*``. ``table_ram`` is its ``BlockRam``, block number ``column``.
@@ -53,12 +53,12 @@ class Epilogue(wiring.Component):
 
     LATENCY = Y_OFFSET
 
-    def __init__(self, tables: int, *, square_bits: int = 32, column: int = 0,
+    def __init__(self, tables: int, *, square_bits: int = 32, squares: bool = True, column: int = 0,
                  tech: Technology = Technology.PORTABLE, table_init: Sequence[int] = ()) -> None:
         check_tables(tables)
         if not 15 <= square_bits <= 32:
             raise ValueError(f"square_bits must be 15..32, not {square_bits}")
-        self.tables, self.square_bits, self.tech = tables, square_bits, tech
+        self.tables, self.square_bits, self.squares, self.tech = tables, square_bits, squares, tech
         self.table_ram = BlockRam(16, tables * 256, tech=tech, memory="table", block=column, init=table_init)
         super().__init__({
             "v0": In(signed(20)),
@@ -114,8 +114,9 @@ class Epilogue(wiring.Component):
                 m.d.sync += w.eq(s.const)
             with m.Case(MulSelect.C):
                 m.d.sync += w.eq(self.c)
-            with m.Default():
-                m.d.sync += w.eq(requant1.y)
+            if self.squares:
+                with m.Default():
+                    m.d.sync += w.eq(requant1.y)
         m.d.sync += v1.eq(requant1.y)
 
         # Cycle 5: v2, complemented for a subtraction, the first factor, the addend.
@@ -152,6 +153,8 @@ class Epilogue(wiring.Component):
             self.y.eq(requant2.y),
         ]
 
+        if not self.squares:
+            return m
         # A dropped last element is not added; if it is the first too, the sum is cleared.
         drop = s.square_last & self.drop_last
         squares = add(m, self.tech, "square_add", self.square_bits, Cat(multiply.p[:15], Const(0, 1)),

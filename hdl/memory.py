@@ -10,10 +10,10 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.bram_cells import BramSlice, dp16kd, ebr, max_depth, slices_of
+from ternac.hdl.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
 from ternac.hdl.tech import Technology
 
-__all__ = ["STORAGES", "BlockRam", "BramSlice"]
+__all__ = ["STORAGES", "BlockRam", "BramSlice", "PairedRam"]
 
 STORAGES = ("block", "distributed", "spram")
 
@@ -142,3 +142,62 @@ class BlockRam(wiring.Component):
                 i_STANDBY=Const(0), i_SLEEP=Const(0), i_POWEROFF=Const(1), o_DATAOUT=data,
             )
             m.d.sync += self.rd_data[first:first + bits].eq(data[:bits])
+
+
+class PairedRam(wiring.Component):
+    """Two blocks of ``depth`` words of ``width`` bits, read at the same address: on ECP5 the halves of one cell.
+
+    ``rd_data[i]`` at cycle t + LATENCY is the word at ``rd_addr`` of cycle t of block ``block + i``. One block is
+    written at a time, ``wr_half`` says which. ``writing`` must be high when ``wr_en`` is, and may be high for all
+    pairs at once, so that they share the choice of the address; what a read returns then is unspecified.
+
+    :param width: 1 to 18.   :param depth: 2 to 512.
+    :param memory: name of the memory, ``block``: even index of the first of the two blocks in it.
+    """
+
+    LATENCY = 2
+
+    def __init__(
+        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, memory: str = "ram", block: int = 0
+    ) -> None:
+        if not 1 <= width <= 18:
+            raise ValueError(f"width must be 1 to 18, not {width}")
+        if not 2 <= depth <= 512:
+            raise ValueError(f"depth must be 2 to 512, not {depth}")
+        if block % 2:
+            raise ValueError(f"a pair begins with an even block, not {block}")
+        self.width, self.depth, self.tech, self.memory, self.block = width, depth, tech, memory, block
+        super().__init__({
+            "writing": In(1),
+            "wr_en": In(1),
+            "wr_half": In(1),
+            "wr_addr": In(range(depth)),
+            "wr_data": In(width),
+            "rd_addr": In(range(depth)),
+            "rd_data": Out(width).array(2),
+        })
+
+    @property
+    def slices(self) -> tuple[BramSlice, ...]:
+        """What the cell holds: one entry for each block; empty for the portable form."""
+        return pair_of(self.memory, self.block, self.width, self.depth) if self.tech is Technology.ECP5 else ()
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        if self.tech is Technology.ECP5:
+            where = Mux(self.writing, Cat(self.wr_addr, Const(0, 9))[:9], Cat(self.rd_addr, Const(0, 9))[:9])
+            write = self.wr_en, Cat(where, self.wr_half & self.writing), self.wr_data
+            halves = paired_dp16kd(m, self.slices, write, Cat(self.rd_addr, Const(0, 9))[:9])
+            m.d.comb += [port.eq(half) for port, half in zip(self.rd_data, halves, strict=True)]
+            return m
+        for half in range(2):
+            m.submodules[f"array_{half}"] = array = Memory(shape=self.width, depth=self.depth, init=[])
+            write_port, read_port = array.write_port(), array.read_port()
+            m.d.comb += [
+                write_port.en.eq(self.wr_en & (self.wr_half == half)),
+                write_port.addr.eq(self.wr_addr),
+                write_port.data.eq(self.wr_data),
+                read_port.addr.eq(self.rd_addr),
+            ]
+            m.d.sync += self.rd_data[half].eq(read_port.data)
+        return m

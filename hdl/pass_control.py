@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -18,7 +18,7 @@ from ternac.hdl.epilogue_stages import (
     MulSelect,
 )
 from ternac.hdl.memory import BlockRam
-from ternac.hdl.sequencer import element_layout, pass_layout
+from ternac.hdl.sequencer import element_layout, pass_layout, pass_slots
 from ternac.isa import PIPELINE, Addend, MulBy, Source
 
 A_OFFSET = BlockRam.LATENCY
@@ -33,11 +33,18 @@ RESULT_OFFSET = V0_OFFSET + Y_OFFSET
 """Cycles from an element to the cycle that writes its result."""
 
 
+def lane_layout(geometry: Geometry) -> data.StructLayout:
+    """What a result's pass wants of the x buffer and the side lane; ``first`` and ``last`` of the pass."""
+    fields = pass_layout(geometry)
+    names = ("lane", "pre", "post", "norm_table", "tail", "x_dst", "context")
+    return data.StructLayout({"first": 1, "last": 1} | {name: fields[name].shape for name in names})
+
+
 class PassControl(wiring.Component):
     """Follows each element down the pipeline and gives every stage its pass's settings; one for all columns.
 
     Only a few bits travel with an element (``track[k]``: the element of k cycles ago); the settings stand
-    still in ``passes`` and each stage picks those of its element's parity, one cycle ahead, into a register.
+    still in ``passes`` and each stage picks those of its element's pass, one cycle ahead, into a register.
 
     Members
     -------
@@ -45,22 +52,25 @@ class PassControl(wiring.Component):
     stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.   reads_a : Out, elem's pass reads a
     bank.
     b_addr, c_addr, d_addr : Out, at B_READ, C_READ and RESULT_OFFSET.   slot : Out, at RESULT_OFFSET.
-    to_bank, to_x, to_logits : Out(1), a valid result at RESULT_OFFSET goes there.   x_dst : Out(1).
+    to_bank, to_x, to_logits, to_side : Out(1), a valid result at RESULT_OFFSET goes there.
+    lane : Out, settings of the side lane at RESULT_OFFSET, see `lane_layout`.
     square_turn : Out, the turn of the square being summed.
-    retire, retire_parity : Out, one cycle before a pass's last result is written.
+    retire, retire_index : Out, one cycle before a pass's last result is written.
     """
 
     def __init__(self, geometry: Geometry) -> None:
         g = self.geometry = geometry
         assert RESULT_OFFSET + 1 - min(B_READ, C_READ) + g.share <= PIPELINE, "the compiler counts on it"
         self.turn_bits = ceil_log2(g.share)
-        layout = data.StructLayout({"valid": 1, "parity": 1, "first": 1, "last": 1, "turn": self.turn_bits})
+        slots = pass_slots(g)
+        index = ceil_log2(slots)
+        layout = data.StructLayout({"valid": 1, "index": index, "first": 1, "last": 1, "turn": self.turn_bits})
         self.track = [Signal(layout, name=f"track_{k}", reset_less=k > 0) for k in range(RESULT_OFFSET + 1)]
         bank = ceil_log2(g.bank_depth)
         super().__init__(
             {
                 "elem": In(element_layout(g)),
-                "passes": In(data.ArrayLayout(pass_layout(g), 2)),
+                "passes": In(data.ArrayLayout(pass_layout(g), slots)),
                 "mantissa": In(8),
                 "norm_shift": In(5),
                 "stages": Out(EpilogueStages(g.tables)),
@@ -73,27 +83,27 @@ class PassControl(wiring.Component):
                 "to_bank": Out(1),
                 "to_x": Out(1),
                 "to_logits": Out(1),
-                "x_dst": Out(1),
+                "to_side": Out(1),
+                "lane": Out(lane_layout(g)),
                 "square_turn": Out(self.turn_bits),
                 "retire": Out(1),
-                "retire_parity": Out(1),
+                "retire_index": Out(index),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        track, s = self.track, self.stages
+        track, s, slots = self.track, self.stages, pass_slots(self.geometry)
         m.d.comb += [
             getattr(track[0], n).eq(getattr(self.elem, n))
-            for n in ("valid", "parity", "first", "last", "turn")
+            for n in ("valid", "index", "first", "last", "turn")
         ]
         for before, after in zip(track, track[1:], strict=False):
             m.d.sync += after.eq(before)
 
         def setting(name: str, cycle: int) -> Value:
             """The setting of the element in ``cycle``."""
-            pair = [Value.cast(getattr(self.passes[i], name)) for i in (0, 1)]
-            return Mux(track[cycle].parity, pair[1], pair[0])
+            return Array(Value.cast(getattr(self.passes[i], name)) for i in range(slots))[track[cycle].index]
 
         def stage(target: Value, name: str, cycle: int) -> None:
             """Present a setting in ``cycle``, picked one cycle earlier."""
@@ -154,15 +164,15 @@ class PassControl(wiring.Component):
 
         last = track[RESULT_OFFSET - 1]
         writes = last.valid & ~setting("stat", RESULT_OFFSET - 1)
-        m.d.sync += [
-            Cat(self.to_bank, self.to_x, self.to_logits).eq(
-                Cat(setting(n, RESULT_OFFSET - 1) for n in ("to_bank", "to_x", "to_logits"))
-                & writes.replicate(3)
-            ),
-            self.x_dst.eq(setting("x_dst", RESULT_OFFSET - 1)),
-        ]
+        targets = ("to_bank", "to_x", "to_logits", "to_side")
+        for name in targets:
+            m.d.sync += getattr(self, name).eq(setting(name, RESULT_OFFSET - 1) & writes)
+        m.d.sync += [self.lane.first.eq(last.first), self.lane.last.eq(last.last)]
+        for name in lane_layout(self.geometry).members:
+            if name not in ("first", "last"):
+                m.d.sync += Value.cast(getattr(self.lane, name)).eq(setting(name, RESULT_OFFSET - 1))
         m.d.comb += [
             self.retire.eq(last.valid & last.last & (last.turn == self.geometry.share - 1)),
-            self.retire_parity.eq(last.parity),
+            self.retire_index.eq(last.index),
         ]
         return m

@@ -8,19 +8,23 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry
-from ternac.hdl.memory import BlockRam
+from ternac.hdl.fetch import Fetch
 from ternac.hdl.tech import Technology
-from ternac.isa import LAYOUT, WORDS, Opcode, Source
+from ternac.isa import LAYOUT, Lane, Opcode, Source
 
 PASS_FIELDS = (
-    "source", "table_en", "table", "mul", "sub", "add", "stat", "to_logits", "to_bank", "to_x", "x_dst",
-    "wide1", "wide2", "shift1", "shift2",
+    "source", "table_en", "table", "mul", "sub", "add", "stat", "to_logits", "to_bank", "to_x",
+    "wide1", "wide2", "shift1", "shift2", "lane", "to_side", "pre", "post", "norm_table",
 )  # fmt: skip
 """Instruction fields that the column pipelines need for as long as the pass is on its way."""
 BASES = ("b", "c", "d")
 """Operand addresses likewise: the bank words of slot 0."""
 PACE = 4
 """Cycles per element of a paced pass."""
+STREAM_GAP = 18
+"""Cycles from the last result of a NORM pass in the side lane to the first that streams back out of it."""
+BACK_TO_BACK = 16
+"""Slots from which a NORM pass may follow another one at once."""
 
 
 def dot_layout(geometry: Geometry) -> data.StructLayout:
@@ -32,7 +36,6 @@ def dot_layout(geometry: Geometry) -> data.StructLayout:
             "last": 1,
             "weight": ceil_log2(geometry.weight_depth),
             "word": max(1, ceil_log2(geometry.x_depth)),
-            "half": 1,
         }
     )
 
@@ -42,15 +45,25 @@ def first_address_bits(geometry: Geometry) -> int:
     return ceil_log2(max(geometry.bank_depth, geometry.bias_depth, geometry.embed_depth))
 
 
+def pass_slots(geometry: Geometry) -> int:
+    """Passes that may be on their way at the same time."""
+    return 4 if geometry.contexts > 1 else 2
+
+
+def context_bits(geometry: Geometry) -> int:
+    """Width of a context's number."""
+    return max(1, ceil_log2(geometry.contexts))
+
+
 def element_layout(geometry: Geometry) -> data.StructLayout:
-    """One element per pipeline: column ``turn`` of those that share it, of one slot of pass ``parity``.
+    """One element per pipeline: column ``turn`` of those that share it, of one slot of pass ``index``.
 
     ``first`` marks slot 0 at turn 0, ``last`` the last slot at every turn.
     """
     return data.StructLayout(
         {
             "valid": 1,
-            "parity": 1,
+            "index": ceil_log2(pass_slots(geometry)),
             "first": 1,
             "last": 1,
             "turn": ceil_log2(geometry.share),
@@ -62,18 +75,31 @@ def element_layout(geometry: Geometry) -> data.StructLayout:
 def pass_layout(geometry: Geometry) -> data.StructLayout:
     """What a pass keeps while its elements are in the pipelines."""
     fields: dict[str, Shape] = {name: unsigned(LAYOUT[name][2]) for name in PASS_FIELDS}
-    return data.StructLayout(fields | dict.fromkeys(BASES, unsigned(ceil_log2(geometry.bank_depth))))
+    fields |= dict.fromkeys(BASES, unsigned(ceil_log2(geometry.bank_depth)))
+    fields |= {
+        "x_dst": unsigned(max(1, ceil_log2(geometry.x_depth))),
+        "tail": unsigned(bits_for(geometry.columns)),
+        "context": unsigned(context_bits(geometry)),
+    }
+    return data.StructLayout(fields)
 
 
 class Sequencer(wiring.Component):
-    """Runs the microcode from word 0 to HALT once per ``start``.
+    """Runs the microcode of up to ``contexts`` sessions, each from its entry to HALT once per ``start``.
 
     A pass over a matrix issues one `dot` word per cycle; its rows come back ``dot_delay`` cycles after their
     last word was issued, as one `elem` per turn. A pass over banks or the embedding issues `elem` directly,
-    one per cycle, or one in `PACE` cycles when it is ``paced``. Elements leave in the order of the microcode.
-    Two passes at most are on their way; an element's ``parity`` says which of the two `passes` it belongs to,
-    and ``retire`` gives that one back. An instruction with ``barrier``, and every bank or embedding pass,
-    waits until no pass is on its way and the norm unit is done. The next instruction is fetched meanwhile.
+    one per cycle, or one in `PACE` cycles when it is ``paced``. Passes are issued one after the other, whosever
+    they are, and elements leave in that order. As many passes as `pass_slots` are on their way at most; an
+    element's ``index`` says which of the `passes` it belongs to, and ``retire`` gives that one back.
+
+    After an instruction with ``switch``, and after HALT, it is the next running context's turn, in the order of
+    their numbers. An instruction with ``barrier`` waits until all earlier passes of its context have been written. A
+    bank or embedding pass also waits until the rows of all matrix passes have come back.
+
+    The side lane carries one vector at a time: a NORM pass claims room in it and streams back out of it
+    `STREAM_GAP` cycles after its last result; a pass that writes the x buffer otherwise waits until its results
+    come later than that.
 
     Parameters
     ----------
@@ -82,90 +108,121 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    start : In(1) pulse; token, session_base : In(16), stable while busy.
-    busy : Out(1); done : Out(1) pulse, after every result has been written.
-    wr_en, wr_addr, wr_data(16) : In, loader's port of the program memory (only while not busy).
-    dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, two of `pass_layout`.
-    retire, retire_parity : In(1), the pass's last result will have been written in the next cycle.
+    start : In(1) pulse; start_context, again, entry(16, word of the program), token(16), session_base(16) : In, taken
+        with ``start``; with ``again`` entry and session base stay what they were. Not while that context runs.
+    running : Out, one bit per context.   done : Out(1) pulse, after every result of ``done_context`` was written.
+    wr_en, wr_block(1), wr_addr, wr_data(16) : In, loader's port of the program memory (only while none runs).
+    dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, of `pass_layout`.
+    retire, retire_index : In, the pass's last result will have been written in the next cycle.
+    claim(1), claim_slots : Out, a NORM pass takes room in the side lane.   room : In, slots free there.
+    lane_retire(1), lane_context : In, likewise for the x buffer's last word of a pass through the side lane.
     norm_start : Out(1) pulse; norm_post(5), norm_table(3), norm_tail : Out, of the last statistics pass.
     norm_done : In(1) pulse.
+    logits_start : Out(1) pulse, the pass of a context's logits begins.   logits_hold : In(1), it must not.
     logits_last(slot), logits_tail : Out, the last slot and the columns it fills of the logits' pass.
     """
 
     def __init__(self, geometry: Geometry, *, dot_delay: int, tech: Technology = Technology.PORTABLE) -> None:
         if dot_delay < 3:
             raise ValueError(f"dot_delay must be at least 3, not {dot_delay}")
-        self.geometry, self.dot_delay, self.tech = geometry, dot_delay, tech
-        super().__init__(
-            {
-                "start": In(1),
-                "token": In(16),
-                "session_base": In(16),
-                "busy": Out(1),
-                "done": Out(1),
-                "wr_en": In(1),
-                "wr_addr": In(ceil_log2(geometry.program_depth)),
-                "wr_data": In(16),
-                "dot": Out(dot_layout(geometry)),
-                "elem": Out(element_layout(geometry)),
-                "passes": Out(data.ArrayLayout(pass_layout(geometry), 2)),
-                "retire": In(1),
-                "retire_parity": In(1),
-                "norm_start": Out(1),
-                "norm_post": Out(5),
-                "norm_table": Out(3),
-                "norm_tail": Out(bits_for(geometry.columns)),
-                "norm_done": In(1),
-                "logits_last": Out(ceil_log2(geometry.bank_depth)),
-                "logits_tail": Out(bits_for(geometry.columns)),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        g = self.geometry
-        widths = {
+        g = self.geometry = geometry
+        self.dot_delay, self.tech = dot_delay, tech
+        self.slots, self.context = pass_slots(g), context_bits(g)
+        self.widths = {
             "count": bits_for(max(g.bank_depth, g.bias_depth)),
             "words": bits_for(g.x_depth),
             "weight": ceil_log2(g.weight_depth),
             "a": first_address_bits(g),
             "tail": bits_for(g.columns),
+            "x_src": max(1, ceil_log2(g.x_depth)),
         }
+        super().__init__(
+            {
+                "start": In(1),
+                "start_context": In(self.context),
+                "again": In(1),
+                "entry": In(16),
+                "token": In(16),
+                "session_base": In(16),
+                "running": Out(g.contexts),
+                "done": Out(1),
+                "done_context": Out(self.context),
+                "wr_en": In(1),
+                "wr_block": In(1),
+                "wr_addr": In(ceil_log2(g.program_depth // 2)),
+                "wr_data": In(16),
+                "dot": Out(dot_layout(g)),
+                "elem": Out(element_layout(g)),
+                "passes": Out(data.ArrayLayout(pass_layout(g), self.slots)),
+                "retire": In(1),
+                "retire_index": In(ceil_log2(self.slots)),
+                "claim": Out(1),
+                "claim_slots": Out(self.widths["count"]),
+                "room": In(bits_for(g.lane_depth)),
+                "lane_retire": In(1),
+                "lane_context": In(self.context),
+                "norm_start": Out(1),
+                "norm_post": Out(5),
+                "norm_table": Out(3),
+                "norm_tail": Out(bits_for(g.columns)),
+                "norm_done": In(1),
+                "logits_start": Out(1),
+                "logits_hold": In(1),
+                "logits_last": Out(ceil_log2(g.bank_depth)),
+                "logits_tail": Out(bits_for(g.columns)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        g, widths = self.geometry, self.widths
         # the fetched instruction: what its pass keeps is fetched straight into its place in `passes`
         own = {
             name: Signal(widths.get(name, LAYOUT[name][2]), name=f"next_{name}")
             for name in LAYOUT
-            if name not in (*PASS_FIELDS, *BASES)
+            if name not in (*PASS_FIELDS, *BASES, "x_dst", "tail")
         }
-        parity = Signal()
-        place = self.passes[parity]
+        index = Signal(ceil_log2(self.slots))
+        place = self.passes[index]
 
         def field(name: str) -> Value:
             return Value.cast(own[name] if name in own else getattr(place, name))
 
         have, started = Signal(), Signal()  # it is complete / its rows have been issued
-        take = Signal()  # its elements may enter the pipelines
-        on_way = Signal(2)  # by parity: elements of a pass are in the pipelines
-        self.fetch(m, own, field, have, on_way.bit_select(parity, 1))
+        take, leave = Signal(), Signal()  # its elements may enter the pipelines / it was HALT
+        on_way = Signal(self.slots)  # elements of a pass are in the pipelines, by index
+        current = Signal(self.context)
+        fetch = Fetch(g, tech=self.tech)
+        m.submodules.fetch = fetch
+        m.d.comb += [
+            fetch.wr_en.eq(self.wr_en), fetch.wr_block.eq(self.wr_block), fetch.wr_addr.eq(self.wr_addr),
+            fetch.wr_data.eq(self.wr_data),
+        ]  # fmt: skip
+        # a slot that this pass's retirement frees is not taken in the same cycle
+        fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), current)
         is_dot = field("source") == Source.DOT
 
         # dot side: one word of one row per cycle
         running = Signal()
         rows_left = Signal(widths["count"])
         words_left, words = Signal(widths["words"]), Signal(widths["words"])
-        weight, word, half = Signal(widths["weight"]), Signal(len(self.dot.word)), Signal()
+        weight, word, start_word = Signal(widths["weight"]), Signal(widths["x_src"]), Signal(widths["x_src"])
+        first_word = Signal()
         m.d.comb += [
             self.dot.valid.eq(running),
-            self.dot.first.eq(word == 0),
+            self.dot.first.eq(first_word),
             self.dot.last.eq(words_left == 1),
             self.dot.weight.eq(weight),
             self.dot.word.eq(word),
-            self.dot.half.eq(half),
         ]
         with m.If(running):
-            m.d.sync += [weight.eq(weight + 1), word.eq(word + 1), words_left.eq(words_left - 1)]
+            m.d.sync += [
+                weight.eq(weight + 1), word.eq(word + 1), words_left.eq(words_left - 1), first_word.eq(0),
+            ]  # fmt: skip
             with m.If(self.dot.last):
-                m.d.sync += [word.eq(0), words_left.eq(words), rows_left.eq(rows_left - 1)]
+                m.d.sync += [
+                    word.eq(start_word), words_left.eq(words), rows_left.eq(rows_left - 1), first_word.eq(1),
+                ]  # fmt: skip
                 with m.If(rows_left == 1):
                     m.d.sync += running.eq(0)
         rows = Signal(self.dot_delay)
@@ -173,7 +230,7 @@ class Sequencer(wiring.Component):
 
         # element side: the pass whose slots enter the pipelines
         active, from_dot, paced, first = Signal(), Signal(), Signal(), Signal()
-        stat = Signal()
+        stat, norm, slots = Signal(), Signal(), Signal(widths["count"])
         phase = Signal(range(PACE))
         address = Signal(widths["a"])
         left = Signal(widths["count"])
@@ -190,34 +247,37 @@ class Sequencer(wiring.Component):
             self.elem.turn.eq(turn),
         ]
         m.d.sync += phase.eq(phase + 1)
-        norm_wait, norm_run = Signal(), Signal()
         with m.If(go):
             m.d.sync += [first.eq(0), turn.eq(Mux(last_turn, 0, turn + 1))]
             with m.If(last_turn):
                 m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+
+        norm_wait, norm_run, unsettled = Signal(), Signal(), Signal()
         with m.If(finishing):
             m.d.sync += [active.eq(0), norm_wait.eq(stat)]
-
-        written, empty = Signal(), Signal()
         m.d.comb += [
-            written.eq(~running & ~active & ~started & (on_way == 0)),
-            empty.eq(written & ~norm_wait & ~norm_run),
-            self.norm_start.eq(norm_wait & written),
+            unsettled.eq(norm_wait | norm_run),
+            self.norm_start.eq(norm_wait & (on_way == 0)),
         ]
         with m.If(self.norm_start):
             m.d.sync += [norm_wait.eq(0), norm_run.eq(1)]
         with m.If(self.norm_done):
             m.d.sync += norm_run.eq(0)
         with m.If(self.retire):
-            m.d.sync += on_way.bit_select(self.retire_parity, 1).eq(0)
+            m.d.sync += on_way.bit_select(self.retire_index, 1).eq(0)
+
+        pending = self.pending(m, on_way, take, field, current)
+        lane_free = self.lane_free(m, take, finishing, active & norm, slots, is_dot, field)
 
         # start of the fetched instruction; HALT ends one cycle after the last result is written
         m.d.sync += self.done.eq(0)
         is_vec = field("op") == Opcode.VEC
+        waits = (field("barrier") & pending) | ~lane_free
         with m.If(have & ~started):
-            # rows would overtake a bank pass that is still issuing, hence ~active | from_dot
-            ready = ~running & ~norm_wait & (~active | from_dot) & (~field("barrier") | empty)
-            with m.If(is_vec & is_dot & ready):
+            # rows must not overtake a bank pass that is still issuing
+            near = left <= (self.dot_delay - 2) // g.share
+            ready = ~running & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
+            with m.If(is_vec & is_dot & ready & ~(field("to_logits") & self.logits_hold)):
                 m.d.sync += [
                     started.eq(1),
                     running.eq(1),
@@ -225,13 +285,16 @@ class Sequencer(wiring.Component):
                     words_left.eq(field("words")),
                     words.eq(field("words")),
                     weight.eq(field("weight")),
-                    word.eq(0),
-                    half.eq(field("x_src")),
+                    word.eq(field("x_src")),
+                    start_word.eq(field("x_src")),
+                    first_word.eq(1),
                 ]
-            with m.If(is_vec & ~is_dot & empty):
+                m.d.comb += self.logits_start.eq(field("to_logits"))
+            with m.If(is_vec & ~is_dot & ~running & ~active & ~unsettled & ~waits):
                 m.d.comb += take.eq(1)
-            with m.If(~is_vec & empty):
-                m.d.sync += [self.done.eq(1), self.busy.eq(0), have.eq(0)]
+            with m.If(~is_vec & ~pending & ~unsettled):
+                m.d.comb += leave.eq(1)
+                m.d.sync += [self.done.eq(1), self.done_context.eq(current), have.eq(0)]
         with m.If(started & (~active | finishing)):
             m.d.comb += take.eq(1)
         with m.If(take):
@@ -239,11 +302,13 @@ class Sequencer(wiring.Component):
                 active.eq(1),
                 started.eq(0),
                 have.eq(0),
-                parity.eq(~parity),
-                on_way.bit_select(parity, 1).eq(1),
-                self.elem.parity.eq(parity),
+                index.eq(index + 1),
+                on_way.bit_select(index, 1).eq(1),
+                self.elem.index.eq(index),
                 from_dot.eq(is_dot),
                 stat.eq(field("stat")),
+                norm.eq(field("to_x") & (field("lane") == Lane.NORM)),
+                slots.eq(field("count")),
                 paced.eq(field("paced")),
                 phase.eq(0),
                 first.eq(1),
@@ -259,52 +324,66 @@ class Sequencer(wiring.Component):
                 ]
             with m.If(field("to_logits")):
                 m.d.sync += [self.logits_last.eq(field("count") - 1), self.logits_tail.eq(field("tail"))]
-        with m.If(self.start & ~self.busy):
-            m.d.sync += [self.busy.eq(1), have.eq(0)]
+        self.contexts(m, take & field("switch"), leave, current)
         return m
 
-    def fetch(self, m: Module, own: dict[str, Signal], field: object, have: Signal, occupied: Value) -> None:
-        """Read an instruction into `own` and the place of its pass once that is free; sets ``have``."""
+    def pending(self, m: Module, on_way: Signal, take: Signal, field: object, current: Signal) -> Value:
+        """Whether passes of the ``current`` context are still on their way, in the pipelines or the side lane."""
         assert callable(field)
-        m.submodules.program = program = BlockRam(
-            16, self.geometry.program_depth, tech=self.tech, memory="PROGRAM"
-        )
-        pc = Signal(ceil_log2(self.geometry.program_depth))
-        latency = BlockRam.LATENCY
-        step = Signal(range(WORDS + latency + 1))
-        relative = Array([0] * (latency + WORDS + 1))
-        for name in ("a", "b", "c", "d"):
-            relative[LAYOUT[name][0] + latency] = own["rel_" + name]
-        address = Signal(16)
-        token = Signal(len(own["a"]))
-        m.d.comb += [
-            program.wr_en.eq(self.wr_en),
-            program.wr_addr.eq(self.wr_addr),
-            program.wr_data.eq(self.wr_data),
-            program.rd_addr.eq(pc),
-            address.eq(program.rd_data + Mux(relative[step], self.session_base, 0)),
-        ]
-        with m.If(self.start & ~self.busy):
-            m.d.sync += [pc.eq(0), step.eq(0)]
-        with m.Elif(have):
-            m.d.sync += step.eq(0)
-        with m.Elif(self.busy & ~((step == 0) & occupied)):
-            with m.If(step < WORDS):
-                m.d.sync += pc.eq(pc + 1)
-            # an embedding's address is the token shifted by the stride
-            with m.If(step == 0):
-                m.d.sync += [own["stride"].eq(0), token.eq(self.token)]
-            with m.Elif((step > LAYOUT["stride"][0] + latency) & (own["stride"] != 0)):
-                m.d.sync += [own["stride"].eq(own["stride"] - 1), token.eq(token << 1)]
-            with m.If(step < WORDS + latency):
-                m.d.sync += step.eq(step + 1)
-            with m.Elif(own["stride"] == 0):
-                m.d.sync += have.eq(1)
-                with m.If(field("source") == Source.EMBED):
-                    m.d.sync += own["a"].eq(token)
-            for word in range(WORDS):
-                with m.If(step == word + latency):
-                    for name, (home, low, width) in LAYOUT.items():
-                        if home == word:
-                            value = address if name in "abcd" else program.rd_data[low : low + width]
-                            m.d.sync += field(name).eq(value)
+        g = self.geometry
+        owned = [on_way[i] & (self.passes[i].context == current) for i in range(self.slots)]
+        if not g.lane_depth:
+            return Cat(owned).any()
+        counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(g.contexts)])
+        enters = take & field("to_x")
+        for k, count in enumerate(counts):
+            enter, exit_ = enters & (current == k), self.lane_retire & (self.lane_context == k)
+            with m.If(enter & ~exit_):
+                m.d.sync += count.eq(count + 1)
+            with m.Elif(exit_ & ~enter):
+                m.d.sync += count.eq(count - 1)
+        return Cat(owned).any() | counts[current].any()
+
+    def lane_free(
+        self, m: Module, take: Signal, finishing: Signal, norm_active: Value, slots: Signal, is_dot: Value,
+        field: object,
+    ) -> Value:  # fmt: skip
+        """Whether the fetched pass may use the side lane in the way that it wants to."""
+        assert callable(field)
+        if not self.geometry.lane_depth:
+            return Cat(1)
+        busy_for = Signal(range(STREAM_GAP + (1 << len(slots))))  # cycles until the last stream has entered the lane
+        least = Signal(len(slots))
+        is_norm = field("lane") == Lane.NORM
+        with m.If(busy_for.any()):
+            m.d.sync += busy_for.eq(busy_for - 1)
+        with m.If(finishing & norm_active):
+            m.d.sync += busy_for.eq(slots + (STREAM_GAP - 1))
+        with m.If(take & field("to_x") & is_norm):
+            m.d.sync += least.eq(field("count"))
+            m.d.comb += [self.claim.eq(1), self.claim_slots.eq(field("count"))]
+        idle = ~norm_active & ~busy_for.any()
+        follows = (field("count") >= least) & (field("count") >= BACK_TO_BACK)
+        norm_free = (field("count") <= self.room) & (idle | follows)
+        in_time = ~norm_active & (busy_for <= Mux(is_dot, self.dot_delay, 0))
+        return ~field("to_x") | Mux(is_norm, norm_free, in_time)
+
+    def contexts(self, m: Module, switch: Value, leave: Signal, current: Signal) -> None:
+        """Whose turn it is."""
+        count = self.geometry.contexts
+        with m.If(leave):
+            m.d.sync += self.running.bit_select(current, 1).eq(0)
+        with m.If(self.start):
+            m.d.sync += self.running.bit_select(self.start_context, 1).eq(1)
+        if count == 1:
+            return
+        staying = self.running & ~Mux(leave, 1 << current, 0)[:count]
+        following: list[Value] = []
+        for k in range(count):
+            choice: Value = Cat(current)
+            for step in range(count - 1, 0, -1):
+                other = (k + step) % count
+                choice = Mux(staying[other], other, choice)
+            following.append(choice)
+        with m.If(switch | leave | ~self.running.bit_select(current, 1)):
+            m.d.sync += current.eq(Array(following)[current])

@@ -1,21 +1,22 @@
-"""X buffer: the activations that all columns share, two halves, read with the skew of the dot units."""
+"""X buffer: the activations that all columns share, read with the skew of the dot units."""
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.geometry import Geometry
+from ternac.hdl.spread import registered
 from ternac.hdl.tech import Technology
 
 
 class XBuffer(wiring.Component):
-    """``2 * x_depth`` words of ``lanes`` signed bytes.
+    """``x_depth`` words of ``lanes`` signed bytes.
 
-    Element ``e`` of a vector is lane ``e % lanes`` of word ``e // lanes``; since the columns divide the
+    Element ``e`` of a vector is lane ``e % lanes`` of its word ``e // lanes``; since the columns divide the
     lanes, the slot ``s`` that the columns write is chunk ``s % (lanes / columns)`` of word ``s // (lanes /
     columns)``. A write takes one byte per pipeline, for column ``pipeline * share + turn``.
 
@@ -24,24 +25,24 @@ class XBuffer(wiring.Component):
 
     Members
     -------
-    rd_half(1), rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain +
-    j``. wr_en(1), wr_half(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
+    rd_word : In.   x : Out, ``[copies][chain][chains]`` bytes, element ``[k][j][q]`` for lane ``q * chain +
+    j``; all copies are equal, each has registers of its own. wr_en(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
     """
 
     LATENCY = 2
 
-    def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
+    def __init__(
+        self, geometry: Geometry, *, copies: int = 1, tech: Technology = Technology.PORTABLE
+    ) -> None:
         g = self.geometry = geometry
-        self.tech = tech
+        self.copies, self.tech = copies, tech
         self.chunks = g.lanes // g.columns
         word_bits = max(1, ceil_log2(g.x_depth))
         super().__init__(
             {
-                "rd_half": In(1),
                 "rd_word": In(word_bits),
-                "x": Out(data.ArrayLayout(data.ArrayLayout(8, g.chains), g.chain)),
+                "x": Out(data.ArrayLayout(data.ArrayLayout(8, g.chains), g.chain)).array(copies),
                 "wr_en": In(1),
-                "wr_half": In(1),
                 "wr_word": In(word_bits),
                 "wr_chunk": In(max(1, ceil_log2(self.chunks))),
                 "wr_turn": In(ceil_log2(g.share)),
@@ -52,17 +53,18 @@ class XBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g = self.geometry
-        address = Cat(self.rd_word, self.rd_half)
+        address: Value = self.rd_word
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         for stage in range(g.chain):
-            memory = Memory(shape=8 * g.chains, depth=2 << len(self.rd_word), init=[], attrs=attrs)
+            memory = Memory(shape=8 * g.chains, depth=1 << len(self.rd_word), init=[], attrs=attrs)
             m.submodules[f"stage_{stage}"] = memory
             write, read = memory.write_port(granularity=8), memory.read_port()
             m.d.comb += [
                 read.addr.eq(address),
-                write.addr.eq(Cat(self.wr_word, self.wr_half)),
+                write.addr.eq(self.wr_word),
             ]
-            m.d.sync += self.x[stage].eq(read.data)
+            registers = registered(m, self.tech, f"x_{stage}", read.data, self.copies)
+            m.d.comb += [self.x[k][stage].eq(register) for k, register in enumerate(registers)]
             for q in range(g.chains):
                 chunk, column = divmod(q * g.chain + stage, g.columns)
                 pipeline, turn = divmod(column, g.share)

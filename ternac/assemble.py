@@ -11,13 +11,13 @@ from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.fuse import Pass
 from ternac.geometry import Geometry, Mem
 from ternac.image import Image, Symbol, Words
-from ternac.isa import PIPELINE, WORDS, Instruction, Opcode, Source
+from ternac.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
 from ternac.layout import embed_blocks, weight_blocks
 from ternac.program import Program, shapes
 
 
 class Assembler:
-    """Give every value a bank address and an x half, set the barriers, lay out the memories."""
+    """Give every value bank words and x words, set the barriers, copy the code for each context, fill the memories."""
 
     def __init__(
         self,
@@ -26,8 +26,9 @@ class Assembler:
         passes: list[Pass],
         tables: dict[bytes, int],
         norms: dict[bytes, int],
+        contexts: int = 1,
     ) -> None:
-        self.p, self.g = program, geometry
+        self.p, self.g, self.contexts = program, geometry, contexts
         self.shape = shapes(program)
         self.passes = passes
         self.tables, self.norms = tables, norms
@@ -36,10 +37,11 @@ class Assembler:
 
     def run(self) -> Image:
         self.check_stores()
-        self.insert_refills()
+        self.place_x()
         self.place_state()
         self.place_values()
         self.set_barriers()
+        self.copy_code()
         memories = self.memories()
         return Image(
             geometry=self.g,
@@ -53,6 +55,7 @@ class Assembler:
             state_slots=self.state_slots,
             sessions=self.session_count,
             logits=self.symbols[self.p.logits],
+            entries=self.entries,
         )
 
     def check_stores(self) -> None:
@@ -81,43 +84,59 @@ class Assembler:
                 if old:
                     raise IllegalProgram(f"{where}: {later.name!r} still needs the old state on this engine")
 
-    def insert_refills(self) -> None:
-        """Choose an x half for every matrix input; copy a value in again when it was overwritten."""
+    def place_x(self) -> None:
+        """Choose x words for every matrix input; copy a value in again when it was overwritten.
+
+        A vector may take the words of one whose last reader is an earlier pass: the dot units take the last word
+        of a pass before the next pass begins.
+        """
+        limit = self.g.x_depth // self.contexts
         uses: dict[str, list[int]] = {}
         for i, one in enumerate(self.passes):
             if one.x_in:
                 uses.setdefault(one.x_in, []).append(i)
-        half: list[str | None] = [None, None]
+        only_x = {p.x_out for p in self.passes}
+        held: dict[str, range] = {}
+
+        def words(value: str) -> int:
+            return -(-self.shape[value][1] // self.g.lanes)
+
+        def place(value: str, now: int, keep: str | None) -> int:
+            for old in [v for v in held if v != keep and not any(u > now for u in uses[v])]:
+                del held[old]
+            while True:
+                at = 0
+                for taken in sorted(held.values(), key=lambda r: r.start):
+                    if at + words(value) <= taken.start:
+                        break
+                    at = max(at, taken.stop)
+                if at + words(value) <= limit:
+                    held[value] = range(at, at + words(value))
+                    return at
+                spare = [v for v in held if v != keep and v not in only_x]
+                if not spare:
+                    raise DoesNotFit(
+                        f"{value!r} needs {words(value)} words of the x buffer, {self.g.name} has {limit} for a "
+                        "context"
+                    )
+                del held[max(spare, key=lambda v: next(u for u in uses[v] if u > now))]
+
         out: list[Pass] = []
         for i, one in enumerate(self.passes):
-            src = None
             if one.x_in:
-                if one.x_in not in half:
-                    src = self.pick(half, uses, i, keep=None)
+                if one.x_in not in held:
                     n = self.shape[one.x_in][1]
                     copy = Instruction(
-                        source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), to_x=1, x_dst=src
-                    )
+                        source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), to_x=1,
+                        x_dst=place(one.x_in, i - 1, None),
+                    )  # fmt: skip
                     out.append(Pass(one.x_in + ".refill", copy, "", {"a": one.x_in}, refill=one.x_in))
-                    half[src] = one.x_in
-                src = half.index(one.x_in)
-                one.inst = replace(one.inst, x_src=src)
-            if one.result in uses:
-                dst = self.pick(half, uses, i, keep=src)
-                half[dst] = one.result
-                one.inst = replace(one.inst, to_x=1, x_dst=dst)
+                one.inst = replace(one.inst, x_src=held[one.x_in].start)
+            value = one.x_out or one.result
+            if value in uses:
+                one.inst = replace(one.inst, to_x=1, x_dst=place(value, i, one.x_in))
             out.append(one)
         self.passes = out
-
-    @staticmethod
-    def pick(half: list[str | None], uses: dict[str, list[int]], now: int, keep: int | None) -> int:
-        """The half whose content is needed again last; never ``keep``."""
-
-        def next_use(h: int) -> int:
-            value = half[h]
-            return next((u for u in uses[value] if u > now), 1 << 30) if value else (1 << 30) + 1
-
-        return max((h for h in (0, 1) if h != keep), key=next_use)
 
     def place_state(self) -> None:
         self.states = {}
@@ -131,7 +150,7 @@ class Assembler:
         """Every value its own words if the banks are deep enough; otherwise words are used again."""
         temps = [p.result for p in self.passes if p.result and p.result not in self.stored]
         need = sum(self.g.slots(self.shape[v][1]) for v in temps)
-        if need + max(1, self.state_slots) <= self.g.bank_depth:
+        if self.contexts * (need + max(1, self.state_slots)) <= self.g.bank_depth:
             address = 0
             self.symbols = {}
             for value in temps:
@@ -140,15 +159,17 @@ class Assembler:
             where, top = dict(self.symbols), address
         else:
             where, top = self.reuse(temps)
-        self.state_base = top
-        free = self.g.bank_depth - top
-        self.session_count = free // self.state_slots if self.state_slots else 1
-        if free < 0 or self.session_count < 1:
+        self.own_words = top
+        base = self.state_base = top * self.contexts
+        free = self.g.bank_depth - base
+        self.session_count = free // self.state_slots if self.state_slots else self.contexts
+        if free < 0 or self.session_count < self.contexts:
+            many = f"{self.contexts} sessions'" if self.contexts > 1 else "one session's"
             raise DoesNotFit(
-                f"vectors and one session's state need {top + self.state_slots} bank words per column, "
-                f"{self.g.name} has {self.g.bank_depth}"
+                f"vectors and {many} state need {base + self.contexts * self.state_slots} bank words per "
+                f"column, {self.g.name} has {self.g.bank_depth}"
             )
-        self.states = {n: replace(s, address=s.address + top) for n, s in self.states.items()}
+        self.states = {n: replace(s, address=s.address + base) for n, s in self.states.items()}
         self.where = where
         for value, state in self.stored.items():
             self.where[value] = self.states[state]
@@ -185,14 +206,15 @@ class Assembler:
         return where, top
 
     def set_barriers(self) -> None:
-        """A dot pass waits for what it reads; a bank pass always starts on an empty pipeline.
+        """A pass waits for what it reads; a bank pass always starts when its context's passes are written.
 
-        What a dot pass reads from the banks, slot by slot as the pass before wrote it, it need not wait for
-        when slot i comes at least `PIPELINE` cycles after slot i.
+        What a dot pass reads from the banks, slot by slot as an earlier pass wrote it, it need not wait for when
+        slot i comes at least `PIPELINE` cycles after slot i.
         """
-        fresh: dict[str, Instruction] = {}
-        weight = bias = 0
-        final = []
+        fresh: dict[str, tuple[Instruction, int]] = {}  # value -> its writer and when that starts at the earliest
+        now = weight = bias = 0
+        final: list[Instruction] = []
+        side: str | None = None
         self.weight_at: dict[str, tuple[int, int]] = {}
         for one in self.passes:
             inst = one.inst
@@ -200,14 +222,21 @@ class Assembler:
             waits = one.x_in is not None and self.alias(one.x_in) in fresh
             for value in one.reads.values():
                 writer = fresh.get(self.alias(value))
-                waits |= writer is not None and not _follows(writer, inst)
+                waits |= writer is not None and not _follows(writer[0], inst, now - writer[1])
             if bank_pass or waits:
                 inst = replace(inst, barrier=1)
                 fresh.clear()
-            if one.refill:
-                fresh[self.alias(one.refill)] = inst
+                side = None
+            if one.side_in is not None and one.side_in != side:
+                raise DoesNotFit(f"{one.side_in!r} would have to stay in the side lane while other contexts run")
+            if inst.to_side:
+                side = one.result
+            for value in (one.refill, one.result, one.x_out):
+                if value:
+                    fresh[self.alias(value)] = inst, now
+            if not bank_pass:
+                now += inst.count * inst.words
             if one.result:
-                fresh[self.alias(one.result)] = inst
                 target = self.where[one.result]
                 inst = replace(inst, to_bank=1, d=target.address, rel_d=int(one.result in self.stored))
                 if one.result == self.p.logits:
@@ -228,15 +257,44 @@ class Assembler:
                 weight += inst.count * inst.words
                 bias += inst.count
             final.append(inst)
+        final.append(Instruction(op=Opcode.HALT, barrier=1))
+        # a norm's two passes stay together: the norm unit holds one mantissa
+        final = [
+            replace(inst, switch=int(after.barrier and not inst.stat))
+            for inst, after in zip(final, [*final[1:], Instruction()], strict=True)
+        ]
         for used, limit, what in (
             (weight, self.g.weight_depth, "weight words"),
             (bias, self.g.bias_depth, "row corrections per column"),
-            ((len(final) + 1) * WORDS, self.g.program_depth, "program words"),
+            (len(final) * WORDS * self.contexts, self.g.program_depth, "program words"),
         ):
             if used > limit:
                 raise DoesNotFit(f"the program needs {used} {what}, {self.g.name} has {limit}")
         self.used = (weight, bias)
-        self.instructions = (*final, Instruction(op=Opcode.HALT, barrier=1))
+        self.instructions = tuple(final)
+
+    def copy_code(self) -> None:
+        """The microcode of every context: the same passes on bank and x words of its own."""
+        size = len(self.instructions) * WORDS
+        self.entries = tuple(k * size for k in range(self.contexts))
+        self.code: list[int] = []
+        for k in range(self.contexts):
+            bank, x = k * self.own_words, k * (self.g.x_depth // self.contexts)
+            for inst in self.instructions:
+                if inst.op == Opcode.VEC:
+                    own = {
+                        "a": inst.source == Source.BANK and not inst.rel_a,
+                        "b": (inst.sub or inst.add == Addend.B) and not inst.rel_b,
+                        "c": inst.mul == MulBy.BANK_C and not inst.rel_c,
+                        "d": inst.to_bank and not inst.rel_d,
+                    }
+                    moved = {name: getattr(inst, name) + bank for name, yes in own.items() if yes}
+                    if inst.source == Source.DOT:
+                        moved["x_src"] = inst.x_src + x
+                    if inst.to_x:
+                        moved["x_dst"] = inst.x_dst + x
+                    inst = replace(inst, **moved)
+                self.code += inst.encode()
 
     def alias(self, value: str) -> str:
         """State values share a place with their state."""
@@ -282,9 +340,9 @@ class Assembler:
             tables = entries.view(np.uint16).astype(np.uint32)
         if self.norms:
             norms = np.concatenate([np.frombuffer(t, np.uint8) for t in self.norms]).astype(np.uint32)
-        code = np.array([w for i in self.instructions for w in i.encode()], np.uint32)
+        code = np.array(self.code, np.uint32)
         return {
-            Mem.PROGRAM: code[None],
+            Mem.PROGRAM: code.reshape(-1, 2).T.copy(),
             Mem.WEIGHT: weight_blocks(weights, g),
             Mem.EMBED: embed,
             Mem.BIAS: bias,
@@ -293,14 +351,15 @@ class Assembler:
         }
 
 
-def _follows(writer: Instruction, reader: Instruction) -> bool:
+def _follows(writer: Instruction, reader: Instruction, distance: int) -> bool:
     """Every slot of ``reader`` comes `PIPELINE` cycles or more after the same slot of ``writer``.
 
-    ``reader`` starts when ``writer`` has issued its last word, so slot i is at least
-    ``count * min(words)`` cycles behind.
+    ``reader`` starts ``distance`` cycles or more after ``writer``; slot i of a pass has been issued
+    ``(i + 1) * words`` cycles after its start.
     """
+    step = reader.words - writer.words
     return (
         writer.source == reader.source == Source.DOT
         and writer.count == reader.count
-        and writer.count * min(writer.words, reader.words) >= PIPELINE
+        and distance + min(step, writer.count * step) >= PIPELINE
     )

@@ -8,6 +8,7 @@ placed on the pipeline is refused with the op's name and the reason; nothing is 
 from __future__ import annotations
 
 from ternac.assemble import Assembler
+from ternac.errors import DoesNotFit
 from ternac.fuse import Fuser
 from ternac.geometry import Geometry
 from ternac.image import Image, Symbol
@@ -16,13 +17,24 @@ from ternac.program import Program, check
 __all__ = ["Image", "Symbol", "compile_program"]
 
 
-def compile_program(program: Program, geometry: Geometry) -> Image:
-    """Compile ``program`` for ``geometry``.
+def compile_program(program: Program, geometry: Geometry, contexts: int | None = None) -> Image:
+    """Compile ``program`` for ``geometry``, with microcode for ``contexts`` sessions at a time.
+
+    Without ``contexts`` there are as many as the geometry has and its memories hold, at least one.
 
     Raises:
         IllegalProgram: if the program breaks a rule, or an op has no place on the column pipeline.
         DoesNotFit: if a memory of the geometry is too small; the message names it and both sizes.
     """
     check(program)
-    fuser = Fuser(program, geometry)
-    return Assembler(program, geometry, fuser.run(), fuser.tables, fuser.norms).run()
+    if contexts is not None and not 1 <= contexts <= geometry.contexts:
+        raise DoesNotFit(f"{contexts} contexts: {geometry.name} has {geometry.contexts}")
+    for count in range(contexts or geometry.contexts, 0, -1):
+        for lane in (True, False):
+            fuser = Fuser(program, geometry, lane=lane)
+            try:
+                return Assembler(program, geometry, fuser.run(), fuser.tables, fuser.norms, count).run()
+            except DoesNotFit:
+                if not lane and (count == 1 or contexts is not None):
+                    raise
+    raise AssertionError("unreachable")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.geometry import Geometry
-from ternac.isa import Addend, Instruction, MulBy, Source
+from ternac.isa import Addend, Instruction, Lane, MulBy, Source
 from ternac.program import Op, Program, shapes
 
 
@@ -20,6 +20,8 @@ class Pass:
     result: str
     reads: dict[str, str] = field(default_factory=dict)  # operand field a/b/c -> value
     x_in: str | None = None
+    x_out: str | None = None  # what the side lane makes of the result, only in the x buffer
+    side_in: str | None = None  # the lane's multiplicand
     trits: str | None = None
     refill: str | None = None
 
@@ -27,8 +29,8 @@ class Pass:
 class Fuser:
     """Group ops into passes."""
 
-    def __init__(self, program: Program, geometry: Geometry) -> None:
-        self.p, self.g = program, geometry
+    def __init__(self, program: Program, geometry: Geometry, *, lane: bool) -> None:
+        self.p, self.g, self.lane = program, geometry, lane and geometry.lane_depth > 0
         self.shape = shapes(program)
         self.users: Counter[str] = Counter(v for op in program.ops for v in op.ins)
         self.users[program.logits] += 1
@@ -47,10 +49,48 @@ class Fuser:
         for index, op in enumerate(self.p.ops):
             if index in self.done or op.kind in ("LOAD", "STORE"):
                 continue
+            if self.lane and passes and self.in_lane(passes, op):
+                self.done.add(index)
+                continue
             new = self.start(index, op)
             passes += new
             self.produced.add(new[-1].result)
         return passes
+
+    def in_lane(self, passes: list[Pass], op: Op) -> bool:
+        """Give ``op`` to the side lane of the pass before, if it is one that feeds only matrices."""
+        last = passes[-1]
+        users = [o for o in self.p.ops if op.out in o.ins]
+        if (
+            op.out == self.p.logits
+            or last.x_out is not None
+            or any(o.kind != "TMATVEC" for o in users)
+            or any(o.kind == "TMATVEC" and last.result in o.ins for o in self.p.ops)
+        ):
+            return False
+        slots = last.inst.count
+        if op.kind == "NORM" and op.ins[0] == last.result and slots <= self.g.lane_depth:
+            which = self.intern(self.norms, str(op.attrs["table"]), self.g.norm_tables, "norm tables")
+            lane = {"pre": int(op.attrs["pre"]), "post": int(op.attrs["post"]), "norm_table": which}
+            last.inst = replace(last.inst, lane=Lane.NORM, **lane)  # type: ignore[arg-type]
+        elif op.kind == "MUL" and last.result in op.ins and self.shape[op.out][0] == "i8":
+            other = op.ins[1] if op.ins[0] == last.result else op.ins[0]
+            source = next((p for p in passes[:-1] if p.result == other), None)
+            later = passes[passes.index(source) + 1 :] if source else []
+            if (
+                source is None
+                or self.shape[other][0] != "i8"
+                or not 2 <= slots <= self.g.side_depth
+                or any(p.inst.to_side or p.inst.lane == Lane.SIDE for p in later)
+            ):
+                return False
+            source.inst = replace(source.inst, to_side=1)
+            last.inst = replace(last.inst, lane=Lane.SIDE, post=int(op.attrs["shift"]))
+            last.side_in = other
+        else:
+            return False
+        last.x_out = op.out
+        return True
 
     def start(self, index: int, op: Op) -> list[Pass]:
         self.done.add(index)

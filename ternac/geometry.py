@@ -65,7 +65,7 @@ class Geometry:
     weight_depth: int
     """Words of ``columns * lanes`` trits."""
     x_depth: int
-    """Words of ``lanes`` activations per half of the x buffer: inputs are at most ``x_depth * lanes``."""
+    """Words of ``lanes`` activations in the x buffer, which all contexts share."""
     bank_depth: int
     """16-bit words of activations and state per column."""
     bias_depth: int
@@ -80,14 +80,21 @@ class Geometry:
     """Activation tables of 256 entries of 16 bits, one copy per column."""
     norm_tables: int = 1
     """Reciprocal square root tables of 256 entries of 8 bits."""
-    program_depth: int = 1024
-    """16-bit words of microcode."""
+    program_depth: int = 2048
+    """16-bit words of microcode, in two blocks: even words and odd ones."""
+    contexts: int = 1
+    """Sessions that may be under way at the same time, taking turns phase by phase."""
+    lane_depth: int = 0
+    """Slots of results that wait in the side lane for their norm; 0: no side lane, a NORM takes two passes."""
+    side_depth: int = 16
+    """Slots of the side lane's multiplicand."""
     logit_slots: int = 64
     """The vocabulary is at most ``logit_slots * columns``."""
     share: int = 1
     """Columns that one pipeline serves in turn; rows are then at least ``share`` weight words long."""
     weight_ram: str = "block"
-    """``block`` or ``spram`` (iCE40 single-port RAM, 16 K x 16, for weights and embedding)."""
+    """``block``, ``paired`` (two weight blocks of up to 512 words in one ECP5 block RAM) or ``spram`` (iCE40
+    single-port RAM, 16 K x 16, for weights and embedding)."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:
@@ -96,7 +103,8 @@ class Geometry:
 
         for field, value in asdict(self).items():
             if isinstance(value, int):
-                need(value >= 1, f"{field} must be at least 1, not {value}")
+                least = 0 if field == "lane_depth" else 1
+                need(value >= least, f"{field} must be at least {least}, not {value}")
         need(self.lanes % self.chain == 0, f"chain {self.chain} must divide lanes {self.lanes}")
         need(self.lanes % self.columns == 0, f"columns {self.columns} must divide lanes {self.lanes}")
         need(self.columns % self.share == 0, f"share {self.share} must divide columns {self.columns}")
@@ -108,7 +116,18 @@ class Geometry:
         need(self.embed_block_bits <= 16, "an embedding block is at most 16 bits wide")
         need(self.bias_bits <= 16, "bias_bits is at most 16")
         need(self.tables <= 8 and self.norm_tables <= 8, "at most 8 tables of a kind")
-        need(self.weight_ram in ("block", "spram"), f"unknown weight_ram {self.weight_ram!r}")
+        need(self.weight_ram in ("block", "paired", "spram"), f"unknown weight_ram {self.weight_ram!r}")
+        if self.weight_ram == "paired":
+            need(self.weight_depth <= 512, "paired weight blocks hold at most 512 words")
+            need(self.weight_blocks % 2 == 0, f"{self.weight_blocks} weight blocks are not pairs")
+        need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
+        need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
+        need(self.program_depth % 2 == 0, "program_depth must be even")
+        need(not self.lane_depth or self.share == 1, "a side lane needs a pipeline for every column")
+        need(
+            self.lane_depth & (self.lane_depth - 1) == 0 and self.lane_depth != 1,
+            f"lane_depth must be a power of two, not {self.lane_depth}",
+        )
         need(
             max(self.weight_depth, self.bank_depth, self.embed_depth) <= 1 << 16,
             "a memory is at most 64 Ki deep",
@@ -165,7 +184,7 @@ class Geometry:
         """Shape of memory ``mem`` as the loader sees it."""
         c = self.columns
         return {
-            Mem.PROGRAM: MemoryShape(1, self.program_depth, 16),
+            Mem.PROGRAM: MemoryShape(2, self.program_depth // 2, 16),
             Mem.WEIGHT: MemoryShape(self.weight_blocks, self.weight_depth, self.weight_block_bits),
             Mem.EMBED: MemoryShape(c * 8 // self.embed_block_bits, self.embed_depth, self.embed_block_bits),
             Mem.BIAS: MemoryShape(c, self.bias_depth, self.bias_bits),
@@ -185,22 +204,24 @@ PRESETS: dict[str, Geometry] = {
     g.name: g
     for g in (
         Geometry(
-            name="tiny", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048, x_depth=16,
+            name="tiny", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048, x_depth=32,
             bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4, norm_tables=2,
-            logit_slots=64,
+            logit_slots=64, contexts=3, lane_depth=64,
         ),
         # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
         Geometry(
             name="icebreaker", columns=2, lanes=12, chain=3, weight_block_bits=16, weight_depth=16384,
-            x_depth=128, bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=16384,
+            x_depth=256, bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=16384,
             embed_block_bits=16, tables=2,
             norm_tables=1, program_depth=512, logit_slots=128, share=2, weight_ram="spram",
         ),
-        # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 288 bits are 16 blocks of 18.
+        # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 576 bits are 32 blocks of 18,
+        # two of which share a block RAM and are read through one port each.
         Geometry(
-            name="ulx3s-85f", columns=12, lanes=96, chain=8, weight_block_bits=18, weight_depth=1024,
-            x_depth=8, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4,
-            norm_tables=4, logit_slots=32,
+            name="ulx3s-85f", columns=12, lanes=192, chain=8, weight_block_bits=18, weight_depth=512,
+            x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4,
+            norm_tables=4, logit_slots=32, contexts=4, lane_depth=64,
+            weight_ram="paired",
         ),
     )
 }  # fmt: skip

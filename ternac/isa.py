@@ -11,7 +11,12 @@ through the column pipeline::
     q  = rshift_round(u * w, shift2)                 plus the norm unit's exponent when w is the mantissa
     y  = saturate(q + (0 | v2 | B))                  8 or 16 bits (wide2)
 
-and goes to ``bank[D]``, the x buffer, the logits, or (``stat``) into the sum of squares.
+and goes to ``bank[D]``, the x buffer, the logits, or (``stat``) into the sum of squares. On its way to the x
+buffer the side lane, where the geometry has one, may multiply it once more (docs/numerics.md, MUL and NORM)::
+
+    x  = sat8(y)                                              DIRECT
+    x  = sat8(rshift_round(y * side[slot], post))             SIDE: slot by slot what a ``to_side`` pass left
+    x  = sat8(rshift_round(y * mantissa, post + exponent))    NORM, of the whole vector y, after its last slot
 """
 
 from __future__ import annotations
@@ -66,13 +71,22 @@ class Addend(IntEnum):
 LAYOUT: dict[str, tuple[int, int, int]] = {
     "op": (0, 0, 4), "barrier": (0, 4, 1), "source": (0, 5, 2), "table_en": (0, 7, 1), "mul": (0, 8, 2),
     "sub": (0, 10, 1), "add": (0, 11, 2), "stat": (0, 13, 1), "to_logits": (0, 14, 1), "paced": (0, 15, 1),
-    "to_bank": (1, 0, 1), "to_x": (1, 1, 1), "x_dst": (1, 2, 1), "x_src": (1, 3, 1), "wide1": (1, 4, 1),
+    "to_bank": (1, 0, 1), "to_x": (1, 1, 1), "to_side": (1, 2, 1), "switch": (1, 3, 1), "wide1": (1, 4, 1),
     "wide2": (1, 5, 1), "rel_a": (1, 6, 1), "rel_b": (1, 7, 1), "rel_c": (1, 8, 1), "rel_d": (1, 9, 1),
     "table": (1, 10, 3), "norm_table": (1, 13, 3),
-    "shift1": (2, 0, 5), "shift2": (2, 5, 5), "stride": (2, 10, 4),
-    "count": (3, 0, 16), "words": (4, 0, 16), "weight": (5, 0, 16),
-    "a": (6, 0, 16), "b": (7, 0, 16), "c": (8, 0, 16), "d": (9, 0, 16), "tail": (10, 0, 16),
+    "shift1": (2, 0, 5), "shift2": (2, 5, 5), "stride": (2, 10, 4), "lane": (2, 14, 2),
+    "count": (3, 0, 16), "words": (4, 0, 9), "post": (4, 9, 5), "weight": (5, 0, 16),
+    "a": (6, 0, 16), "b": (7, 0, 16), "c": (8, 0, 16), "d": (9, 0, 16), "tail": (10, 0, 8), "pre": (10, 8, 4),
+    "x_src": (11, 0, 8), "x_dst": (11, 8, 8),
 }  # fmt: skip
+
+
+class Lane(IntEnum):
+    """What the side lane makes of y on its way to the x buffer."""
+
+    DIRECT = 0
+    SIDE = 1
+    NORM = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +108,20 @@ class Instruction:
     """One element every fourth cycle: both A and B are bank operands and share a port."""
     to_bank: int = 0
     to_x: int = 0
+    """Write the vector to the x buffer: y, or what ``lane`` makes of it."""
+    lane: Lane = Lane.DIRECT
+    to_side: int = 0
+    """Write y to the side lane's multiplicand, 8 bits, slot 0 and up."""
+    switch: int = 0
+    """The next instruction is another context's."""
     x_dst: int = 0
-    """Half of the x buffer that is written."""
+    """First word of the x buffer that is written."""
     x_src: int = 0
-    """Half of the x buffer that the dot units read."""
+    """First word of the x buffer that the dot units read."""
+    pre: int = 0
+    """Shift of the lane's NORM before it squares."""
+    post: int = 0
+    """Shift of the lane's product; the norm adds its exponent."""
     wide1: int = 0
     wide2: int = 0
     rel_a: int = 0
@@ -149,7 +173,7 @@ class Instruction:
         if len(words) != WORDS:
             raise ProgramError(f"an instruction has {WORDS} words, not {len(words)}")
         raw = {n: words[w] >> low & ((1 << width) - 1) for n, (w, low, width) in LAYOUT.items()}
-        kinds = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend}
+        kinds = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend, "lane": Lane}
         try:
             return cls(**{n: kinds[n](v) if n in kinds else v for n, v in raw.items()})  # type: ignore[arg-type]
         except ValueError as error:

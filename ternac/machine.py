@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ternac.compile import Image
 from ternac.geometry import Mem
-from ternac.isa import WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.isa import WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
 from ternac.layout import from_slots
 from ternac.numerics import norm_exponent, rshift_round, sat8, sat16
 
@@ -28,13 +28,14 @@ class Machine:
     def __init__(self, image: Image) -> None:
         g = self.geometry = image.geometry
         self.image = image
-        code = image.memories[Mem.PROGRAM][0]
+        code = image.memories[Mem.PROGRAM].T.reshape(-1)
         self.code = [
             Instruction.decode([int(w) for w in code[i : i + WORDS]]) for i in range(0, len(code), WORDS)
         ]
         self.trits = _unpack_weights(image)
         self.bank: Ints = np.zeros((g.columns, g.bank_depth), np.int64)
-        self.x: Ints = np.zeros((2, g.x_depth * g.lanes), np.int64)
+        self.x: Ints = np.zeros(g.x_depth * g.lanes, np.int64)
+        self.side: Ints = np.zeros((g.columns, 0), np.int64)
         self.tables = image.memories[Mem.TABLE][0].astype(np.uint16).view(np.int16).astype(np.int64)
         self.norms = image.memories[Mem.NORM][0].astype(np.int64)
         blocks = image.memories[Mem.EMBED]
@@ -43,9 +44,9 @@ class Machine:
         self.logits: npt.NDArray[np.int32] = np.zeros(0, np.int32)
         self.mantissa = self.exponent = 0
 
-    def step(self, token: int, session_base: int = 0) -> npt.NDArray[np.int32]:
-        """Run the microcode for ``token``; returns the logits."""
-        for inst in self.code:
+    def step(self, token: int, session_base: int = 0, entry: int = 0) -> npt.NDArray[np.int32]:
+        """Run the microcode from word ``entry`` for ``token``; returns the logits."""
+        for inst in self.code[entry // WORDS :]:
             if inst.op == Opcode.HALT:
                 break
             self.execute(inst, token, session_base)
@@ -62,7 +63,7 @@ class Machine:
         if i.source == Source.DOT:
             words = self.trits[i.weight : i.weight + i.count * i.words]
             rows = words.reshape(i.count, i.words, c, -1).transpose(2, 0, 1, 3).reshape(c, i.count, -1)
-            x = self.x[i.x_src, : rows.shape[2]]
+            x = self.x[i.x_src * self.geometry.lanes :][: rows.shape[2]]
             v0 = (
                 np.where(rows < 0, -x - 1, rows * x).sum(2)
                 + self.image.memories[Mem.BIAS][:, i.a : i.a + i.count]
@@ -97,9 +98,24 @@ class Machine:
             start = i.d + base * i.rel_d
             self.bank[:, start : start + i.count] = y
         if i.to_x:
-            self.x[i.x_dst, : i.count * c] = y.T.reshape(-1)
+            start = i.x_dst * self.geometry.lanes
+            self.x[start : start + i.count * c] = self.lane(i, y).T.reshape(-1)
+        if i.to_side:
+            self.side = sat8(y)
         if i.to_logits:
             self.logits = y.T.reshape(-1)[: c * (i.count - 1) + i.tail].astype(np.int32)
+
+    def lane(self, i: Instruction, y: Ints) -> Ints:
+        """What the side lane makes of the pass's results ``[columns, slots]``."""
+        if i.lane == Lane.DIRECT:
+            return sat8(y)
+        if i.lane == Lane.SIDE:
+            return sat8(rshift_round(y * self.side[:, : i.count], i.post))
+        q = sat8(rshift_round(y, i.pre))
+        q[i.tail :, -1] = 0
+        exponent, index = norm_exponent(int((q * q).sum()))
+        mantissa = int(self.norms[i.norm_table * 256 + index])
+        return sat8(rshift_round(y * mantissa, i.post + exponent))
 
     def read(self, name: str, session_base: int = 0) -> npt.NDArray[np.int32]:
         """A symbol or a state of the image, as int32."""

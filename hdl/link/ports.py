@@ -10,12 +10,16 @@ ENGINE_MEMBERS = {
     "wr_en": Out(1), "wr_mem": Out(3), "wr_block": Out(8), "wr_addr": Out(16), "wr_data": Out(18),
     # bank reader: one word at a time, when the engine is not busy
     "rd_en": Out(1), "rd_block": Out(8), "rd_addr": Out(16), "rd_valid": In(1), "rd_data": In(16),
-    # one token: start is a pulse, everything else is stable from start until done (a pulse)
-    "start": Out(1), "token": Out(16), "session_base": Out(16), "emit": Out(1),
-    "busy": In(1), "done": In(1), "next_token": In(16), "cycles": In(32),
-    # sampling: rng_in is used at start, rng_out is valid at done
+    # one token of one context: start is a pulse, taken with everything beside it unless that context is open; with
+    # `again` entry, session base and generator stay as they are. Contexts are open from start to done.
+    "start": Out(1), "context": Out(2), "again": Out(1), "entry": Out(16), "token": Out(16),
+    "session_base": Out(16), "emit": Out(1), "rng_in": Out(32),
+    # done is a pulse, twenty cycles or more after the one before; what is beside it stays until the next
+    "busy": In(1), "done": In(1), "done_context": In(2), "next_token": In(16), "rng_out": In(32),
+    # cycles in which a context was open, since `clear`
+    "clear": Out(1), "cycles": In(32),
+    # sampling, stable while busy
     "greedy": Out(1), "inv_m": Out(8), "inv_s": Out(5), "top_k": Out(16),
-    "rng_in": Out(32), "rng_out": In(32),
 }  # fmt: skip
 
 EngineSignature = wiring.Signature(ENGINE_MEMBERS)
