@@ -1,20 +1,23 @@
-"""When each pass starts and ends: the engine's cycle count in closed form, equal to the RTL's."""
+"""When each pass starts and ends: the engine's cycle count without simulation, equal to the RTL's.
+
+A recurrence over the passes in the order in which they are issued, of one context or of several that take
+turns. Cycle 0 is that of the ``start`` pulse; "seen" is the first cycle in which a register shows a change.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from ternac.compile import Image
 from ternac.hdl.dot import dot_latency
-from ternac.hdl.memory import BlockRam
+from ternac.hdl.fetch import FETCH
 from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.sampler import sampler_latency
-from ternac.hdl.sequencer import PACE
-from ternac.isa import WORDS, Opcode, Source
-
-FETCH = WORDS + BlockRam.LATENCY + 1
-"""Cycles from the first fetch address of an instruction until it can start."""
+from ternac.hdl.sequencer import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots
+from ternac.hdl.side_lane import LATENCY
+from ternac.isa import Instruction, Lane, Opcode, Source
 
 
 @dataclass(frozen=True)
@@ -40,40 +43,166 @@ class Schedule:
         return sum(p.dot_words for p in self.passes)
 
 
-def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int = 0) -> Schedule:
-    """Cycle-exact schedule of one token of ``image`` (`emit`: a token is sampled at the end)."""
+@dataclass
+class _Timeline:
+    """What the sequencer knows when it decides on an instruction."""
+
+    image: Image
+    issued: int = 0  # last dot word
+    taken: int = 0
+    finished: list[int] = field(default_factory=list)  # last element of each pass
+    bank_until: int = 0  # a dot pass may begin no earlier: a bank pass is still issuing
+    settled: int = 0  # the norm unit of a statistics pass is done
+    written: dict[int, int] = field(default_factory=dict)  # by context: all its passes have been written
+    norm: tuple[int, int, int] = (0, 0, 0)  # taken, finished and slots of the last NORM in the side lane
+    streams: list[tuple[int, int, int]] = field(default_factory=list)  # claimed, streaming from, slots
+
+    def __post_init__(self) -> None:
+        g = self.image.geometry
+        self.delay = dot_latency(g.lanes, g.chain)
+        self.slots = pass_slots(g)
+
+    def free_place(self) -> int:
+        """First cycle in which the next pass's place in `passes` is seen free."""
+        before = len(self.finished) - self.slots
+        return self.finished[before] + RESULT_OFFSET if before >= 0 else 0
+
+    def lane(self, inst: Instruction, at: int) -> int:
+        """First cycle from ``at`` in which the side lane lets ``inst`` start."""
+        g = self.image.geometry
+        if not g.lane_depth or not inst.to_x:
+            return at
+        taken, finished, slots = self.norm
+        idle = finished + slots + STREAM_GAP if slots else 0
+        if inst.lane != Lane.NORM:
+            spare = self.delay if inst.source == Source.DOT else 0
+            return max(at, finished + 1, idle - spare) if slots else at
+        if not (inst.count >= slots and inst.count >= BACK_TO_BACK):
+            at = max(at, idle)
+        while True:
+            free = g.lane_depth
+            for claimed, first, count in self.streams:
+                free -= count if claimed < at else 0
+                free += min(max(at - first, 0), count)
+            if free >= inst.count:
+                return at
+            at += 1
+
+    def issue(self, inst: Instruction, context: int, have: int) -> int:
+        """Start ``inst``, complete at ``have``; returns its start. HALT only starts."""
+        g = self.image.geometry
+        written = self.written.get(context, 0)
+        start = have
+        if inst.op != Opcode.VEC:
+            return max(start, written, self.settled)
+        if inst.barrier:
+            start = max(start, written)
+        start = max(start, self.issued + 1)
+        last = self.finished[-1] if self.finished else 0
+        if inst.source == Source.DOT:
+            start = self.lane(inst, max(start, self.bank_until))
+            self.issued = start + inst.count * inst.words
+            self.taken = max(start + 1, last)
+            finished = self.issued + self.delay + g.share - 1
+            self.bank_until = 0
+        else:
+            start = self.lane(inst, max(start, last + 1 if self.finished else 0, self.settled))
+            self.taken = start
+            finished = start + inst.count * g.share * (PACE if inst.paced else 1)
+            near = (self.delay - 2) // g.share
+            self.bank_until = finished + 1 if inst.paced else start + 1 + g.share * max(inst.count - near, 0)
+        self.finished.append(finished)
+        done = finished + RESULT_OFFSET
+        if inst.stat:
+            self.settled = done + norm_latency(g.pipelines) + 1
+        if inst.to_x and g.lane_depth:
+            if inst.lane == Lane.NORM:
+                self.norm = (self.taken, finished, inst.count)
+                self.streams.append((self.taken, done + STREAM_GAP, inst.count))
+                self.streams = self.streams[-8:]
+                done += STREAM_GAP + inst.count - 1
+            done += LATENCY
+        self.written[context] = max(written, done)
+        return start
+
+
+def _have(inst: Instruction, fetch: int) -> int:
+    return fetch + max(FETCH, 5 + inst.stride)
+
+
+def _sampling(image: Image, *, greedy: bool, top_k: int) -> int:
     g = image.geometry
-    delay = dot_latency(g.lanes, g.chain) + g.share - 1
-    norm = norm_latency(g.pipelines)
+    return sampler_latency(g.columns, g.sampler_pace, image.logits.length, greedy=greedy, top_k=top_k)
+
+
+def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int = 0) -> Schedule:
+    """Cycle-exact schedule of one token of ``image`` alone (`emit`: a token is sampled at the end)."""
+    time = _Timeline(image)
     starts: list[int] = []
     fetch = 1  # first cycle of the instruction's fetch
-    taken = finished = issued = 0  # last take-over, last element, last dot word
-    empty = 0  # first cycle in which everything has been written
     for inst in image.instructions:
-        have = fetch + max(FETCH, 6 + inst.stride)
-        if inst.op != Opcode.VEC:
-            starts.append(max(have, empty))
-            break
-        previous = finished
-        if inst.source == Source.DOT:
-            start = max(have, issued + 1, taken + 1, empty if inst.barrier else 0)
-            issued = start + inst.count * inst.words
-            taken = max(start + 1, finished)
-            finished = issued + delay
-        else:
-            start = max(have, empty)
-            taken = start
-            finished = start + inst.count * g.share * (PACE if inst.paced else 1)
-        empty = finished + RESULT_OFFSET + (norm + 1 if inst.stat else 0)
-        fetch = max(taken + 1, previous + RESULT_OFFSET)  # the place of the pass before is free
-        starts.append(start)
+        starts.append(time.issue(inst, 0, _have(inst, fetch)))
+        fetch = max(time.taken + 1, time.free_place())
     ends = [*starts[1:], starts[-1]]
     passes = tuple(
-        PassTime(name, s, e - s, i.count * i.words if i.op == Opcode.VEC and i.source == Source.DOT else 0)
+        PassTime(name, s, e - s, _dot_words(i))
         for name, i, s, e in zip(image.names, image.instructions, starts, ends, strict=True)
     )
-    sampling = 0
-    if emit:
-        vocab = image.logits.length
-        sampling = sampler_latency(g.columns, g.sampler_pace, vocab, greedy=greedy, top_k=top_k)
+    sampling = _sampling(image, greedy=greedy, top_k=top_k) if emit else 0
     return Schedule(passes, starts[-1] + sampling)
+
+
+def _dot_words(inst: Instruction) -> int:
+    return inst.count * inst.words if inst.op == Opcode.VEC and inst.source == Source.DOT else 0
+
+
+def interleaved(
+    image: Image, contexts: int, tokens: int, *, stagger: int, greedy: bool = True, top_k: int = 0
+) -> int:
+    """Cycles in which ``contexts`` sessions, started ``stagger`` cycles apart, choose ``tokens`` tokens each.
+
+    Each is started again in the cycle in which its token is chosen, as the link controller does; counted is what
+    the engine's ``cycles`` port reads at the end.
+    """
+    time = _Timeline(image)
+    runs = {k: k * stagger + 1 for k in range(contexts)}  # seen running from
+    at = dict.fromkeys(runs, 0)
+    left = dict.fromkeys(runs, tokens)
+    sampling = _sampling(image, greedy=greedy, top_k=top_k)
+    sampler_free, end, current, fetch = 0, 0, 0, 1
+    while runs:
+        if runs.get(current, math.inf) > fetch:
+            # the turn passes in the cycle in which another one is seen, and is seen in the next
+            seen = min(runs.values())
+            now = max(fetch, seen)
+            order = [(current + step) % contexts for step in range(contexts)]
+            chosen = next(k for k in order if runs.get(k, math.inf) <= now)
+            fetch = now if chosen == current else now + 1
+            current = chosen
+        inst = image.instructions[at[current]]
+        have = _have(inst, fetch)
+        if inst.to_logits:
+            have = max(have, sampler_free)
+        start = time.issue(inst, current, have)
+        if inst.op != Opcode.VEC:
+            chosen_at = start + 1 + sampling
+            sampler_free = chosen_at + 1
+            left[current] -= 1
+            at[current] = 0
+            del runs[current]
+            if left[current]:
+                runs[current] = chosen_at + 1
+            end = chosen_at - 1
+            current, fetch = _next(current, contexts, runs, start), max(start + 1, time.free_place())
+            continue
+        at[current] += 1
+        fetch = max(time.taken + 1, time.free_place())
+        if inst.switch:
+            current = _next(current, contexts, runs, time.taken)
+    return end
+
+
+def _next(current: int, contexts: int, runs: dict[int, int], now: int) -> int:
+    """Whose turn it is after ``current``, as decided in cycle ``now``."""
+    order = [(current + step) % contexts for step in range(1, contexts + 1)]
+    return next((k for k in order if runs.get(k, math.inf) <= now), current)

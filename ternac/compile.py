@@ -30,11 +30,11 @@ def compile_program(program: Program, geometry: Geometry, contexts: int | None =
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
         raise DoesNotFit(f"{contexts} contexts: {geometry.name} has {geometry.contexts}")
     for count in range(contexts or geometry.contexts, 0, -1):
-        for lane in (True, False):
-            fuser = Fuser(program, geometry, lane=lane)
+        for side in (True, False):
+            fuser = Fuser(program, geometry, side=side)
             try:
                 return Assembler(program, geometry, fuser.run(), fuser.tables, fuser.norms, count).run()
             except DoesNotFit:
-                if not lane and (count == 1 or contexts is not None):
+                if not side and (count == 1 or contexts is not None):
                     raise
     raise AssertionError("unreachable")

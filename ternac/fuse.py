@@ -29,8 +29,8 @@ class Pass:
 class Fuser:
     """Group ops into passes."""
 
-    def __init__(self, program: Program, geometry: Geometry, *, lane: bool) -> None:
-        self.p, self.g, self.lane = program, geometry, lane and geometry.lane_depth > 0
+    def __init__(self, program: Program, geometry: Geometry, *, side: bool) -> None:
+        self.p, self.g, self.side = program, geometry, side
         self.shape = shapes(program)
         self.users: Counter[str] = Counter(v for op in program.ops for v in op.ins)
         self.users[program.logits] += 1
@@ -49,7 +49,7 @@ class Fuser:
         for index, op in enumerate(self.p.ops):
             if index in self.done or op.kind in ("LOAD", "STORE"):
                 continue
-            if self.lane and passes and self.in_lane(passes, op):
+            if self.g.lane_depth and passes and self.in_lane(passes, op):
                 self.done.add(index)
                 continue
             new = self.start(index, op)
@@ -60,20 +60,13 @@ class Fuser:
     def in_lane(self, passes: list[Pass], op: Op) -> bool:
         """Give ``op`` to the side lane of the pass before, if it is one that feeds only matrices."""
         last = passes[-1]
-        users = [o for o in self.p.ops if op.out in o.ins]
-        if (
-            op.out == self.p.logits
-            or last.x_out is not None
-            or any(o.kind != "TMATVEC" for o in users)
-            or any(o.kind == "TMATVEC" and last.result in o.ins for o in self.p.ops)
-        ):
+        in_matrix = any(o.kind == "TMATVEC" and last.result in o.ins for o in self.p.ops)
+        if last.x_out is not None or in_matrix or not self.only_in_matrices(op.out):
             return False
         slots = last.inst.count
         if op.kind == "NORM" and op.ins[0] == last.result and slots <= self.g.lane_depth:
-            which = self.intern(self.norms, str(op.attrs["table"]), self.g.norm_tables, "norm tables")
-            lane = {"pre": int(op.attrs["pre"]), "post": int(op.attrs["post"]), "norm_table": which}
-            last.inst = replace(last.inst, lane=Lane.NORM, **lane)  # type: ignore[arg-type]
-        elif op.kind == "MUL" and last.result in op.ins and self.shape[op.out][0] == "i8":
+            last.inst = replace(last.inst, lane=Lane.NORM, **self.lane_norm(op))  # type: ignore[arg-type]
+        elif self.side and op.kind == "MUL" and last.result in op.ins and self.shape[op.out][0] == "i8":
             other = op.ins[1] if op.ins[0] == last.result else op.ins[0]
             source = next((p for p in passes[:-1] if p.result == other), None)
             later = passes[passes.index(source) + 1 :] if source else []
@@ -92,6 +85,15 @@ class Fuser:
         last.x_out = op.out
         return True
 
+    def only_in_matrices(self, value: str) -> bool:
+        """Whether nothing but TMATVEC uses ``value``."""
+        return value != self.p.logits and all(o.kind == "TMATVEC" for o in self.p.ops if value in o.ins)
+
+    def lane_norm(self, op: Op) -> dict[str, int]:
+        """The fields of a NORM in the side lane."""
+        which = self.intern(self.norms, str(op.attrs["table"]), self.g.norm_tables, "norm tables")
+        return {"pre": int(op.attrs["pre"]), "post": int(op.attrs["post"]), "norm_table": which}
+
     def start(self, index: int, op: Op) -> list[Pass]:
         self.done.add(index)
         n = self.shape[op.out][1]
@@ -109,6 +111,17 @@ class Fuser:
                 base, source=Source.EMBED, shift1=int(attr["shift"]), wide1=1, wide2=1, stride=stride
             )
             return [Pass(op.out, inst, op.out)]
+        if op.kind == "NORM" and self.g.lane_depth:
+            if not self.only_in_matrices(op.out):
+                raise self.refuse(index, "only matrix products can take the result of a NORM")
+            if base.count > self.g.lane_depth:
+                raise DoesNotFit(
+                    f"op {index} {op.out!r} norms {n} elements, {self.g.name}'s side lane holds "
+                    f"{self.g.lane_depth * self.g.columns}"
+                )
+            fields = self.lane_norm(op)
+            copy = replace(base, source=Source.BANK, wide1=1, wide2=1, lane=Lane.NORM, **fields)  # type: ignore[arg-type]
+            return [Pass(op.out, copy, "", {"a": op.ins[0]}, x_out=op.out)]
         if op.kind == "NORM":
             which = self.intern(self.norms, str(attr["table"]), self.g.norm_tables, "norm tables")
             stat = replace(

@@ -45,10 +45,13 @@ async def step(ctx: Context, dut: EngineCore, token: int, base: int, emit: int) 
     ctx.set(dut.token, token)
     ctx.set(dut.session_base, base)
     ctx.set(dut.emit, emit)
+    ctx.set(dut.clear, 1)
+    await ctx.tick()
+    ctx.set(dut.clear, 0)
     ctx.set(dut.start, 1)
     await ctx.tick()
     ctx.set(dut.start, 0)
-    for _ in range(100_000):
+    for _ in range(5_000):
         if ctx.get(dut.done):
             break
         await ctx.tick()
@@ -81,7 +84,7 @@ async def read(ctx: Context, dut: EngineCore, image: Image, address: int, length
 
 def run(program: Program, geometry: Geometry, seed: int, tokens: int = 3) -> None:
     """Tokens in random session slots; compare with NumPy after each."""
-    image = compile_program(program, geometry)
+    image = compile_program(program, geometry, contexts=1)
     dut = EngineCore(geometry)
     rng = np.random.default_rng(seed)
     executor = NumpyExecutor(program)
@@ -115,15 +118,16 @@ def run(program: Program, geometry: Geometry, seed: int, tokens: int = 3) -> Non
 
 SMALL = replace(
     PRESETS["tiny"], name="small", columns=2, lanes=4, chain=2, bank_depth=256, weight_depth=512,
-    bias_depth=128, embed_depth=256, program_depth=512, logit_slots=8, x_depth=8, tables=2, norm_tables=1,
+    bias_depth=128, embed_depth=256, program_depth=512, logit_slots=8, x_depth=16, tables=2, norm_tables=1,
 )  # fmt: skip
-WIDE = replace(SMALL, name="wide", columns=3, lanes=9, chain=3, weight_block_bits=18, x_depth=4)
+WIDE = replace(SMALL, name="wide", columns=3, lanes=9, chain=3, weight_block_bits=18, x_depth=8)
 
 
-SHARED = replace(SMALL, name="shared", columns=4, lanes=4, share=2, embed_block_bits=16, logit_slots=4)
+PLAIN = replace(SMALL, name="plain", contexts=1, lane_depth=0)
+SHARED = replace(PLAIN, name="shared", columns=4, lanes=4, share=2, embed_block_bits=16, logit_slots=4)
 
 
-@pytest.mark.parametrize("geometry", [SMALL, WIDE, SHARED], ids=["2x4", "3x9", "4x4 by 2"])
+@pytest.mark.parametrize("geometry", [SMALL, WIDE, PLAIN, SHARED], ids=["2x4", "3x9", "2x4 without lane", "4x4 by 2"])
 @pytest.mark.parametrize("seed", range(2))
 def test_random_programs(geometry: Geometry, seed: int) -> None:
     rng = np.random.default_rng(seed)
