@@ -44,7 +44,7 @@ class ColumnArray(wiring.Component):
     square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a
     pipeline.
     claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/side_lane.py (0 without a side lane).
-    row_valid, row_slot, row : Out, results of the logits' pass, 16 bits a column.
+    row_valid, row_slot, row_context, row : Out, results of a logits' pass, 16 bits a column.
     wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later;
     only while nothing runs.
     """
@@ -74,6 +74,7 @@ class ColumnArray(wiring.Component):
                 "square_sums": Out(32).array(g.pipelines),
                 "row_valid": Out(1),
                 "row_slot": Out(self.bank_bits),
+                "row_context": Out(context_bits(g)),
                 "row": Out(signed(16)).array(g.columns),
                 "wr": In(write_layout()),
                 "rd_en": In(1),
@@ -173,6 +174,7 @@ class ColumnArray(wiring.Component):
         m.d.comb += [
             self.row_valid.eq(control.to_logits & (out.turn == g.share - 1)),
             self.row_slot.eq(control.slot),
+            self.row_context.eq(control.lane.context),
         ]
         if g.lane_depth:
             self.side_lane(m, control, results)

@@ -19,6 +19,12 @@ FAN_OUT = 4
 """Columns beyond which loader writes pass two registers on their way to all the blocks."""
 
 
+ISSUE_AHEAD = 8
+"""Cycles after the last word of a greedy context's logits until another one's may begin."""
+DONE_GAP = 8
+"""Cycles at least from one ``done`` to the next, where there are several contexts."""
+
+
 class EngineCore(wiring.Component):
     """One token of a session per ``start``: runs the microcode and, with ``emit``, samples the next token.
 
@@ -99,7 +105,7 @@ class EngineCore(wiring.Component):
         if not g.lane_depth:
             self.norm(m, seq, columns, write)
         m.d.comb += [sampler.row[c].eq(columns.row[c]) for c in range(g.columns)]
-        self.control(m, seq, sampler)
+        self.control(m, seq, columns, sampler)
 
         reading = Signal(ColumnArray.READ_LATENCY)
         m.d.sync += reading.eq(Cat(self.rd_en & ~self.busy, reading[:-1]))
@@ -128,16 +134,17 @@ class EngineCore(wiring.Component):
             *(norm.sums[p].eq(columns.square_sums[p]) for p in range(g.pipelines)),
         ]
 
-    def control(self, m: Module, seq: Sequencer, sampler: Sampler) -> None:
-        """Contexts from start to done; the sampler serves the one whose logits it holds."""
+    def control(self, m: Module, seq: Sequencer, columns: ColumnArray, sampler: Sampler) -> None:
+        """Contexts from start to done: when the microcode has ended and, with ``emit``, a token is chosen."""
         count = self.geometry.contexts
-        opened, last = Signal(count), Signal()
-        begins = Signal()
         context = self.context[: len(seq.start_context)]
-        emits = Array([Signal(name=f"emit_{k}") for k in range(count)])
+        opened, ends = Signal(count), Signal(count)
+        begins, last = Signal(), Signal()
+        emits = Signal(count)
         rngs = Array([Signal(32, name=f"rng_{k}") for k in range(count)])
+        tokens = Array([Signal(16, name=f"chosen_{k}") for k in range(count)])
         m.d.comb += [
-            begins.eq(self.start & ~opened.bit_select(context, 1)),
+            begins.eq(self.start & ~(opened & ~ends).bit_select(context, 1)),
             seq.start.eq(begins),
             seq.start_context.eq(context),
             seq.again.eq(self.again),
@@ -145,40 +152,59 @@ class EngineCore(wiring.Component):
             seq.token.eq(self.token),
             seq.session_base.eq(self.session_base),
             self.busy.eq(opened.any()),
+            last.eq(((opened & ~ends) == 0) & ~begins),
         ]
+        m.d.sync += opened.eq(opened & ~ends | Mux(begins, 1 << context, 0))
         with m.If(begins):
-            m.d.sync += [opened.bit_select(context, 1).eq(1), emits[context].eq(self.emit)]
+            m.d.sync += emits.bit_select(context, 1).eq(self.emit)
             with m.If(~self.again):
                 m.d.sync += rngs[context].eq(self.rng_in)
 
-        chosen = Signal(len(context))
-        sampled = Signal()
-        emit = emits[seq.done_context]
+        # the sampler begins after the last row of logits; it holds one context's logits at a time
+        sampling = Signal(len(context))
+        rows = Signal()
+        m.d.sync += rows.eq(columns.row_valid & (columns.row_slot == seq.logits_last))
+        with m.If(columns.row_valid):
+            m.d.sync += sampling.eq(columns.row_context)
         m.d.comb += [
-            sampler.start.eq(seq.done & emit),
-            sampler.rng_in.eq(rngs[chosen]),
+            sampler.start.eq(rows & emits.bit_select(sampling, 1)),
+            sampler.rng_in.eq(rngs[sampling]),
             *(getattr(sampler, name).eq(getattr(self, name)) for name in ("greedy", "inv_m", "inv_s", "top_k")),
-            sampled.eq(sampler.done),
-            self.next_token.eq(sampler.next_token),
-            self.rng_out.eq(sampler.rng_out),
-            self.done.eq((seq.done & ~emit) | sampled),
-            self.done_context.eq(Mux(sampled, chosen, seq.done_context)),
-            last.eq((opened & ~(1 << self.done_context)[:count]) == 0),
         ]
-        with m.If(seq.done):
-            m.d.sync += chosen.eq(seq.done_context)
-        with m.If(sampled):
-            m.d.sync += rngs[chosen].eq(sampler.rng_out)
-        with m.If(self.done):
-            m.d.sync += opened.bit_select(self.done_context, 1).eq(0)
-
-        # the sampler holds one context's logits at a time
+        with m.If(sampler.done):
+            m.d.sync += [tokens[sampling].eq(sampler.next_token), rngs[sampling].eq(sampler.rng_out)]
+        # an argmax is known long before another context's rows can come
+        issued = Signal(ISSUE_AHEAD)
+        m.d.sync += issued.eq(Cat(seq.logits_issued, issued[:-1]))
         hold = Signal()
         with m.If(seq.logits_start):
             m.d.sync += hold.eq(1)
-        with m.Elif(self.done):
+        with m.Elif(Mux(self.greedy, issued[-1], sampler.done | (rows & ~emits.bit_select(sampling, 1)))):
             m.d.sync += hold.eq(0)
         m.d.comb += seq.logits_hold.eq(hold)
+
+        halted, sampled = Signal(count), Signal(count)
+        complete = Signal(count)
+        pause = Signal(range(DONE_GAP))
+        m.d.comb += complete.eq(halted & (sampled | ~emits))
+        with m.If(pause.any()):
+            m.d.sync += pause.eq(pause - 1)
+        with m.Elif(complete.any()):
+            m.d.comb += self.done.eq(1)
+            if count > 1:
+                m.d.sync += pause.eq(DONE_GAP - 1)
+        for k in reversed(range(count)):
+            with m.If(complete[k]):
+                m.d.comb += self.done_context.eq(k)
+        m.d.comb += [
+            ends.eq(Mux(self.done, 1 << self.done_context, 0)),
+            self.next_token.eq(tokens[self.done_context]),
+            self.rng_out.eq(rngs[self.done_context]),
+        ]
+        m.d.sync += [
+            halted.eq(halted & ~ends | Mux(seq.done, 1 << seq.done_context, 0)),
+            sampled.eq(sampled & ~ends | Mux(sampler.done, 1 << sampling, 0)),
+        ]
 
         with m.If(self.clear):
             m.d.sync += self.cycles.eq(0)

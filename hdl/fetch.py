@@ -62,11 +62,11 @@ class Fetch(wiring.Component):
             with m.If(~ports.again):
                 m.d.sync += bases[chosen].eq(ports.session_base)
         latency = BlockRam.LATENCY
-        step = Signal(range(PAIRS + latency))
+        step = Signal(range(PAIRS + latency + 1))
         token = Signal(len(own["a"]))
         addresses: list[Value] = []
         for half, ram in enumerate(self.rams):
-            relative = Array([0] * (PAIRS + latency))
+            relative = Array([0] * (PAIRS + latency + 1))
             for name in "abcd":
                 word = LAYOUT[name][0]
                 if word % 2 == half:
@@ -85,7 +85,7 @@ class Fetch(wiring.Component):
                 m.d.sync += [own["stride"].eq(0), token.eq(tokens[current]), field("context").eq(current)]
             with m.Elif((step > LAYOUT["stride"][0] // 2 + latency) & (own["stride"] != 0)):
                 m.d.sync += [own["stride"].eq(own["stride"] - 1), token.eq(token << 1)]
-            with m.If(step < last):
+            with m.If(step <= last):
                 m.d.sync += step.eq(step + 1)
             for pair in range(PAIRS):
                 with m.If(step == pair + latency):
@@ -93,7 +93,7 @@ class Fetch(wiring.Component):
                         if home // 2 == pair:
                             word = self.rams[home % 2].rd_data[low : low + width]
                             m.d.sync += field(name).eq(addresses[home % 2] if name in "abcd" else word)
-            with m.If((step == last) & (own["stride"] == 0)):
+            with m.If((step >= last) & (own["stride"] == 0)):
                 m.d.sync += have.eq(1)
                 with m.If(field("source") == Source.EMBED):
                     m.d.sync += own["a"].eq(token)

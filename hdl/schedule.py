@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ternac.compile import Image
 from ternac.hdl.dot import dot_latency
+from ternac.hdl.engine import DONE_GAP, ISSUE_AHEAD
 from ternac.hdl.fetch import FETCH
 from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
@@ -53,6 +54,7 @@ class _Timeline:
     finished: list[int] = field(default_factory=list)  # last element of each pass
     bank_until: int = 0  # a dot pass may begin no earlier: a bank pass is still issuing
     settled: int = 0  # the norm unit of a statistics pass is done
+    rows: int = 0  # the last row of logits reaches the sampler
     written: dict[int, int] = field(default_factory=dict)  # by context: all its passes have been written
     norm: tuple[int, int, int] = (0, 0, 0)  # taken, finished and slots of the last NORM in the side lane
     streams: list[tuple[int, int, int]] = field(default_factory=list)  # claimed, streaming from, slots
@@ -113,6 +115,8 @@ class _Timeline:
             self.bank_until = finished + 1 if inst.paced else start + 1 + g.share * max(inst.count - near, 0)
         self.finished.append(finished)
         done = finished + RESULT_OFFSET
+        if inst.to_logits:
+            self.rows = done
         if inst.stat:
             self.settled = done + norm_latency(g.pipelines) + 1
         if inst.to_x and g.lane_depth:
@@ -148,8 +152,10 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
         PassTime(name, s, e - s, _dot_words(i))
         for name, i, s, e in zip(image.names, image.instructions, starts, ends, strict=True)
     )
-    sampling = _sampling(image, greedy=greedy, top_k=top_k) if emit else 0
-    return Schedule(passes, starts[-1] + sampling)
+    done = starts[-1] + 2
+    if emit:
+        done = max(done, time.rows + _sampling(image, greedy=greedy, top_k=top_k) + 2)
+    return Schedule(passes, done - 1)
 
 
 def _dot_words(inst: Instruction) -> int:
@@ -168,38 +174,38 @@ def interleaved(
     runs = {k: k * stagger + 1 for k in range(contexts)}  # seen running from
     at = dict.fromkeys(runs, 0)
     left = dict.fromkeys(runs, tokens)
+    sampled = dict.fromkeys(runs, 0)
     sampling = _sampling(image, greedy=greedy, top_k=top_k)
-    sampler_free, end, current, fetch = 0, 0, 0, 1
+    hold, last_done, current, fetch = 0, -DONE_GAP, 0, 1
     while runs:
         if runs.get(current, math.inf) > fetch:
             # the turn passes in the cycle in which another one is seen, and is seen in the next
-            seen = min(runs.values())
-            now = max(fetch, seen)
+            now = max(fetch, min(runs.values()))
             order = [(current + step) % contexts for step in range(contexts)]
             chosen = next(k for k in order if runs.get(k, math.inf) <= now)
             fetch = now if chosen == current else now + 1
             current = chosen
         inst = image.instructions[at[current]]
         have = _have(inst, fetch)
-        if inst.to_logits:
-            have = max(have, sampler_free)
-        start = time.issue(inst, current, have)
-        if inst.op != Opcode.VEC:
-            chosen_at = start + 1 + sampling
-            sampler_free = chosen_at + 1
-            left[current] -= 1
-            at[current] = 0
-            del runs[current]
-            if left[current]:
-                runs[current] = chosen_at + 1
-            end = chosen_at - 1
-            current, fetch = _next(current, contexts, runs, start), max(start + 1, time.free_place())
+        if inst.op == Opcode.VEC:
+            start = time.issue(inst, current, max(have, hold) if inst.to_logits else have)
+            if inst.to_logits:
+                sampled[current] = time.rows + 1 + sampling
+                hold = time.issued + ISSUE_AHEAD + 1 if greedy else sampled[current] + 1
+            at[current] += 1
+            fetch = max(time.taken + 1, time.free_place())
+            if inst.switch:
+                current = _next(current, contexts, runs, time.taken)
             continue
-        at[current] += 1
-        fetch = max(time.taken + 1, time.free_place())
-        if inst.switch:
-            current = _next(current, contexts, runs, time.taken)
-    return end
+        start = time.issue(inst, current, have)
+        last_done = max(start + 2, sampled[current] + 1, last_done + DONE_GAP if image.geometry.contexts > 1 else 0)
+        del runs[current]
+        left[current] -= 1
+        at[current] = 0
+        if left[current]:
+            runs[current] = last_done + 1
+        current, fetch = _next(current, contexts, runs, start), max(start + 1, time.free_place())
+    return last_done - 1
 
 
 def _next(current: int, contexts: int, runs: dict[int, int], now: int) -> int:

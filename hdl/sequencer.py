@@ -118,8 +118,10 @@ class Sequencer(wiring.Component):
     lane_retire(1), lane_context : In, likewise for the x buffer's last word of a pass through the side lane.
     norm_start : Out(1) pulse; norm_post(5), norm_table(3), norm_tail : Out, of the last statistics pass.
     norm_done : In(1) pulse.
-    logits_start : Out(1) pulse, the pass of a context's logits begins.   logits_hold : In(1), it must not.
-    logits_last(slot), logits_tail : Out, the last slot and the columns it fills of the logits' pass.
+    logits_start, logits_issued : Out(1) pulses, the pass of a context's logits begins, takes its last word.
+    logits_hold : In(1), it must not begin.
+    logits_last(slot), logits_tail : Out, the last slot of the logits' pass, which is the same for all contexts, and
+        the columns it fills.
     """
 
     def __init__(self, geometry: Geometry, *, dot_delay: int, tech: Technology = Technology.PORTABLE) -> None:
@@ -167,6 +169,7 @@ class Sequencer(wiring.Component):
                 "norm_tail": Out(bits_for(g.columns)),
                 "norm_done": In(1),
                 "logits_start": Out(1),
+                "logits_issued": Out(1),
                 "logits_hold": In(1),
                 "logits_last": Out(ceil_log2(g.bank_depth)),
                 "logits_tail": Out(bits_for(g.columns)),
@@ -203,7 +206,7 @@ class Sequencer(wiring.Component):
         is_dot = field("source") == Source.DOT
 
         # dot side: one word of one row per cycle
-        running = Signal()
+        running, is_logits = Signal(), Signal()
         rows_left = Signal(widths["count"])
         words_left, words = Signal(widths["words"]), Signal(widths["words"])
         weight, word, start_word = Signal(widths["weight"]), Signal(widths["x_src"]), Signal(widths["x_src"])
@@ -225,6 +228,7 @@ class Sequencer(wiring.Component):
                 ]  # fmt: skip
                 with m.If(rows_left == 1):
                     m.d.sync += running.eq(0)
+                    m.d.comb += self.logits_issued.eq(is_logits)
         rows = Signal(self.dot_delay)
         m.d.sync += rows.eq(Cat(self.dot.valid & self.dot.last, rows[:-1]))
 
@@ -288,6 +292,7 @@ class Sequencer(wiring.Component):
                     word.eq(field("x_src")),
                     start_word.eq(field("x_src")),
                     first_word.eq(1),
+                    is_logits.eq(field("to_logits")),
                 ]
                 m.d.comb += self.logits_start.eq(field("to_logits"))
             with m.If(is_vec & ~is_dot & ~running & ~active & ~unsettled & ~waits):

@@ -14,7 +14,7 @@ ENGINE_MEMBERS = {
     # `again` entry, session base and generator stay as they are. Contexts are open from start to done.
     "start": Out(1), "context": Out(2), "again": Out(1), "entry": Out(16), "token": Out(16),
     "session_base": Out(16), "emit": Out(1), "rng_in": Out(32),
-    # done is a pulse, twenty cycles or more after the one before; what is beside it stays until the next
+    # done is a pulse, eight cycles or more after the one before; what is beside it is valid with it
     "busy": In(1), "done": In(1), "done_context": In(2), "next_token": In(16), "rng_out": In(32),
     # cycles in which a context was open, since `clear`
     "clear": Out(1), "cycles": In(32),

@@ -12,7 +12,8 @@ from ternac.compile import Image, compile_program
 from ternac.executor import NumpyExecutor
 from ternac.geometry import PRESETS, Geometry, Mem
 from ternac.hdl.engine import EngineCore
-from ternac.hdl.schedule import schedule
+from ternac.hdl.schedule import interleaved, schedule
+from ternac.isa import Lane
 from ternac.layout import from_slots
 from ternac.program import Program
 from ternac.random_program import random_program
@@ -133,3 +134,83 @@ def test_random_programs(geometry: Geometry, seed: int) -> None:
     rng = np.random.default_rng(seed)
     d, m, vocab = (int(rng.integers(3, 10)) for _ in range(3))
     run(random_program(rng, d, m, 1, vocab), geometry, seed)
+
+
+@pytest.mark.parametrize("geometry", [SMALL, WIDE], ids=["2x4", "3x9"])
+def test_side_lane_takes_the_gate(geometry: Geometry) -> None:
+    """Vectors long enough for the product of state and gate to stay in the lane."""
+    geometry = replace(geometry, bank_depth=512, embed_depth=512, weight_depth=1024, x_depth=32)
+    program = random_program(np.random.default_rng(5), 24, 20, 1, 6)
+    image = compile_program(program, geometry, contexts=1)
+    assert any(inst.lane == Lane.SIDE for inst in image.instructions)
+    run(program, geometry, 5, tokens=2)
+
+
+def run_contexts(program: Program, geometry: Geometry, contexts: int, tokens: int, stagger: int) -> None:
+    """Sessions that take turns, each fed what it chose; tokens, states and total cycles."""
+    image = compile_program(program, geometry, contexts=contexts)
+    dut = EngineCore(geometry)
+    executor = NumpyExecutor(program)
+    states = [executor.open() for _ in range(contexts)]
+    chosen: list[list[int]] = [[k % program.vocab] for k in range(contexts)]
+    expected: list[list[int]] = [[k % program.vocab] for k in range(contexts)]
+    for state, line in zip(states, expected, strict=True):
+        for _ in range(tokens):
+            line.append(int(np.argmax(executor.step(state, np.array(line[-1:]))[0])))
+
+    async def bench(ctx: Context) -> None:
+        ctx.set(dut.greedy, 1)
+        ctx.set(dut.emit, 1)
+        await load(ctx, dut, image)
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        ctx.set(dut.clear, 0)
+
+        def start(context: int, again: int) -> None:
+            ctx.set(dut.context, context)
+            ctx.set(dut.again, again)
+            ctx.set(dut.entry, image.entries[context])
+            ctx.set(dut.session_base, image.session_base(context))
+            ctx.set(dut.token, chosen[context][-1])
+            ctx.set(dut.start, 1)
+
+        for cycle in range(20_000):
+            if cycle % stagger == 0 and cycle // stagger < contexts:
+                start(cycle // stagger, 0)
+            if ctx.get(dut.done):
+                context = ctx.get(dut.done_context)
+                chosen[context].append(ctx.get(dut.next_token))
+                if len(chosen[context]) <= tokens:
+                    start(context, 1)
+                elif all(len(line) > tokens for line in chosen):
+                    break
+            await ctx.tick()
+            ctx.set(dut.start, 0)
+        cycles = ctx.get(dut.cycles)
+        print(cycles, interleaved(image, contexts, tokens, stagger=stagger), schedule(image).cycles)
+        assert chosen == expected, (chosen, expected)
+        await ctx.tick()
+        assert not ctx.get(dut.busy)
+        for k, state in enumerate(states):
+            for name, words in executor.state_dict(state).items():
+                symbol = image.states[name]
+                got = await read(ctx, dut, image, symbol.address + image.session_base(k), symbol.length)
+                assert np.array_equal(got, words[0]), (k, name)
+        assert cycles == interleaved(image, contexts, tokens, stagger=stagger)
+
+    sim = Simulator(dut)
+    sim.add_clock(1e-6)
+    sim.add_testbench(bench)
+    sim.run()
+
+
+MANY = replace(SMALL, name="many", contexts=4, x_depth=128, bank_depth=512, embed_depth=512, weight_depth=1024,
+               program_depth=2048)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("contexts", "d", "m", "stagger"), [(1, 7, 5, 3), (2, 24, 20, 9), (3, 5, 9, 30), (4, 28, 30, 11)]
+)
+def test_contexts_take_turns(contexts: int, d: int, m: int, stagger: int) -> None:
+    program = random_program(np.random.default_rng(contexts), d, m, 1, 8)
+    run_contexts(program, MANY, contexts, 3, stagger)
