@@ -102,7 +102,7 @@ class _Timeline:
         start = max(start, self.issued + 1)
         last = self.finished[-1] if self.finished else 0
         if inst.source == Source.DOT:
-            start = self.lane(inst, max(start, self.bank_until))
+            start = self.lane(inst, max(start, self.bank_until, self.taken + 1))
             self.issued = start + inst.count * inst.words
             self.taken = max(start + 1, last)
             finished = self.issued + self.delay + g.share - 1
@@ -121,8 +121,8 @@ class _Timeline:
             self.settled = done + norm_latency(g.pipelines) + 1
         if inst.to_x and g.lane_depth:
             if inst.lane == Lane.NORM:
-                self.norm = (self.taken, finished, inst.count)
-                self.streams.append((self.taken, done + STREAM_GAP, inst.count))
+                self.norm = (start, finished, inst.count)
+                self.streams.append((start, done + STREAM_GAP, inst.count))
                 self.streams = self.streams[-8:]
                 done += STREAM_GAP + inst.count - 1
             done += LATENCY
@@ -145,8 +145,9 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
     starts: list[int] = []
     fetch = 1  # first cycle of the instruction's fetch
     for inst in image.instructions:
-        starts.append(time.issue(inst, 0, _have(inst, fetch)))
-        fetch = max(time.taken + 1, time.free_place())
+        start = time.issue(inst, 0, _have(inst, fetch))
+        starts.append(start)
+        fetch = max(start + 1, time.free_place())
     ends = [*starts[1:], starts[-1]]
     passes = tuple(
         PassTime(name, s, e - s, _dot_words(i))
@@ -193,9 +194,9 @@ def interleaved(
                 sampled[current] = time.rows + 1 + sampling
                 hold = time.issued + ISSUE_AHEAD + 1 if greedy else sampled[current] + 1
             at[current] += 1
-            fetch = max(time.taken + 1, time.free_place())
+            fetch = max(start + 1, time.free_place())
             if inst.switch:
-                current = _next(current, contexts, runs, time.taken)
+                current = _next(current, contexts, runs, start)
             continue
         start = time.issue(inst, current, have)
         last_done = max(start + 2, sampled[current] + 1, last_done + DONE_GAP if image.geometry.contexts > 1 else 0)

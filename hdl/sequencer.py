@@ -191,8 +191,8 @@ class Sequencer(wiring.Component):
         def field(name: str) -> Value:
             return Value.cast(own[name] if name in own else getattr(place, name))
 
-        have, started = Signal(), Signal()  # it is complete / its rows have been issued
-        take, leave = Signal(), Signal()  # its elements may enter the pipelines / it was HALT
+        have = Signal()  # it is complete
+        begin, accept, leave = Signal(), Signal(), Signal()  # its rows begin / it is under way / it was HALT
         on_way = Signal(self.slots)  # elements of a pass are in the pipelines, by index
         current = Signal(self.context)
         fetch = Fetch(g, tech=self.tech)
@@ -232,9 +232,23 @@ class Sequencer(wiring.Component):
         rows = Signal(self.dot_delay)
         m.d.sync += rows.eq(Cat(self.dot.valid & self.dot.last, rows[:-1]))
 
-        # element side: the pass whose slots enter the pipelines
+        # element side: the pass whose slots enter the pipelines, and a matrix pass whose slots are next
         active, from_dot, paced, first = Signal(), Signal(), Signal(), Signal()
         stat, norm, slots = Signal(), Signal(), Signal(widths["count"])
+        queued, take = Signal(), Signal()
+        own_pass = data.StructLayout(
+            {"index": len(index), "norm": 1, "count": widths["count"], "a": widths["a"], "logits": 1,
+             "tail": widths["tail"]}
+        )  # fmt: skip
+        entry, waiting = Signal(own_pass), Signal(own_pass)
+        m.d.comb += [
+            entry.index.eq(index),
+            entry.norm.eq(field("to_x") & (field("lane") == Lane.NORM)),
+            entry.count.eq(field("count")),
+            entry.a.eq(field("a")),
+            entry.logits.eq(field("to_logits")),
+            entry.tail.eq(field("tail")),
+        ]
         phase = Signal(range(PACE))
         address = Signal(widths["a"])
         left = Signal(widths["count"])
@@ -270,69 +284,74 @@ class Sequencer(wiring.Component):
         with m.If(self.retire):
             m.d.sync += on_way.bit_select(self.retire_index, 1).eq(0)
 
-        pending = self.pending(m, on_way, take, field, current)
-        lane_free = self.lane_free(m, take, finishing, active & norm, slots, is_dot, field)
+        pending = self.pending(m, on_way, accept, field, current)
+        norm_open = (active & norm) | (queued & waiting.norm)
+        lane_free = self.lane_free(m, accept, finishing & norm, norm_open, slots, is_dot, field)
 
         # start of the fetched instruction; HALT ends one cycle after the last result is written
         m.d.sync += self.done.eq(0)
         is_vec = field("op") == Opcode.VEC
         waits = (field("barrier") & pending) | ~lane_free
-        with m.If(have & ~started):
+        with m.If(have):
             # rows must not overtake a bank pass that is still issuing
             near = left <= (self.dot_delay - 2) // g.share
-            ready = ~running & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
-            with m.If(is_vec & is_dot & ready & ~(field("to_logits") & self.logits_hold)):
-                m.d.sync += [
-                    started.eq(1),
-                    running.eq(1),
-                    rows_left.eq(field("count")),
-                    words_left.eq(field("words")),
-                    words.eq(field("words")),
-                    weight.eq(field("weight")),
-                    word.eq(field("x_src")),
-                    start_word.eq(field("x_src")),
-                    first_word.eq(1),
-                    is_logits.eq(field("to_logits")),
-                ]
-                m.d.comb += self.logits_start.eq(field("to_logits"))
-            with m.If(is_vec & ~is_dot & ~running & ~active & ~unsettled & ~waits):
-                m.d.comb += take.eq(1)
-            with m.If(~is_vec & ~pending & ~unsettled):
-                m.d.comb += leave.eq(1)
-                m.d.sync += [self.done.eq(1), self.done_context.eq(current), have.eq(0)]
-        with m.If(started & (~active | finishing)):
-            m.d.comb += take.eq(1)
+            ready = ~running & ~queued & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
+            m.d.comb += begin.eq(is_vec & is_dot & ready & ~(field("to_logits") & self.logits_hold))
+            bank = is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
+            m.d.comb += [accept.eq(begin | bank), leave.eq(~is_vec & ~pending & ~unsettled)]
+        with m.If(begin):
+            m.d.sync += [
+                queued.eq(1),
+                waiting.eq(entry),
+                running.eq(1),
+                rows_left.eq(field("count")),
+                words_left.eq(field("words")),
+                words.eq(field("words")),
+                weight.eq(field("weight")),
+                word.eq(field("x_src")),
+                start_word.eq(field("x_src")),
+                first_word.eq(1),
+                is_logits.eq(field("to_logits")),
+            ]
+            m.d.comb += self.logits_start.eq(field("to_logits"))
+        with m.If(accept):
+            m.d.sync += [have.eq(0), index.eq(index + 1), on_way.bit_select(index, 1).eq(1)]
+        with m.If(leave):
+            m.d.sync += [self.done.eq(1), self.done_context.eq(current), have.eq(0)]
+
+        # its elements may enter the pipelines
+        m.d.comb += take.eq((queued & (~active | finishing)) | (accept & ~begin))
+        coming = Mux(queued, waiting.as_value(), entry.as_value())
+        chosen = data.View(own_pass, coming)
         with m.If(take):
             m.d.sync += [
                 active.eq(1),
-                started.eq(0),
-                have.eq(0),
-                index.eq(index + 1),
-                on_way.bit_select(index, 1).eq(1),
-                self.elem.index.eq(index),
-                from_dot.eq(is_dot),
-                stat.eq(field("stat")),
-                norm.eq(field("to_x") & (field("lane") == Lane.NORM)),
-                slots.eq(field("count")),
-                paced.eq(field("paced")),
+                self.elem.index.eq(chosen.index),
+                from_dot.eq(queued),
+                stat.eq(field("stat") & ~queued),
+                norm.eq(chosen.norm),
+                slots.eq(chosen.count),
+                paced.eq(field("paced") & ~queued),
                 phase.eq(0),
                 first.eq(1),
                 turn.eq(0),
-                left.eq(field("count")),
-                address.eq(field("a")),
+                left.eq(chosen.count),
+                address.eq(chosen.a),
             ]
-            with m.If(field("stat")):
+            with m.If(queued):
+                m.d.sync += queued.eq(0)
+            with m.Elif(field("stat")):
                 m.d.sync += [
                     self.norm_post.eq(field("shift2")),
                     self.norm_table.eq(field("norm_table")),
                     self.norm_tail.eq(field("tail")),
                 ]
-            with m.If(field("to_logits")):
-                m.d.sync += [self.logits_last.eq(field("count") - 1), self.logits_tail.eq(field("tail"))]
-        self.contexts(m, take & field("switch"), leave, current)
+            with m.If(chosen.logits):
+                m.d.sync += [self.logits_last.eq(chosen.count - 1), self.logits_tail.eq(chosen.tail)]
+        self.contexts(m, accept & field("switch"), leave, current)
         return m
 
-    def pending(self, m: Module, on_way: Signal, take: Signal, field: object, current: Signal) -> Value:
+    def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Signal) -> Value:
         """Whether passes of the ``current`` context are still on their way, in the pipelines or the side lane."""
         assert callable(field)
         g = self.geometry
@@ -340,7 +359,7 @@ class Sequencer(wiring.Component):
         if not g.lane_depth:
             return Cat(owned).any()
         counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(g.contexts)])
-        enters = take & field("to_x")
+        enters = accept & field("to_x")
         for k, count in enumerate(counts):
             enter, exit_ = enters & (current == k), self.lane_retire & (self.lane_context == k)
             with m.If(enter & ~exit_):
@@ -350,7 +369,7 @@ class Sequencer(wiring.Component):
         return Cat(owned).any() | counts[current].any()
 
     def lane_free(
-        self, m: Module, take: Signal, finishing: Signal, norm_active: Value, slots: Signal, is_dot: Value,
+        self, m: Module, accept: Signal, norm_ends: Value, norm_open: Value, slots: Signal, is_dot: Value,
         field: object,
     ) -> Value:  # fmt: skip
         """Whether the fetched pass may use the side lane in the way that it wants to."""
@@ -362,15 +381,15 @@ class Sequencer(wiring.Component):
         is_norm = field("lane") == Lane.NORM
         with m.If(busy_for.any()):
             m.d.sync += busy_for.eq(busy_for - 1)
-        with m.If(finishing & norm_active):
+        with m.If(norm_ends):
             m.d.sync += busy_for.eq(slots + (STREAM_GAP - 1))
-        with m.If(take & field("to_x") & is_norm):
+        with m.If(accept & field("to_x") & is_norm):
             m.d.sync += least.eq(field("count"))
             m.d.comb += [self.claim.eq(1), self.claim_slots.eq(field("count"))]
-        idle = ~norm_active & ~busy_for.any()
+        idle = ~norm_open & ~busy_for.any()
         follows = (field("count") >= least) & (field("count") >= BACK_TO_BACK)
         norm_free = (field("count") <= self.room) & (idle | follows)
-        in_time = ~norm_active & (busy_for <= Mux(is_dot, self.dot_delay, 0))
+        in_time = ~norm_open & (busy_for <= Mux(is_dot, self.dot_delay, 0))
         return ~field("to_x") | Mux(is_norm, norm_free, in_time)
 
     def contexts(self, m: Module, switch: Value, leave: Signal, current: Signal) -> None:
