@@ -10,7 +10,7 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Valu
 
 from ternac.hdl.tech import Technology
 
-__all__ = ["BramSlice", "dp16kd", "ebr", "max_depth", "pair_of", "paired_dp16kd", "slices_of"]
+__all__ = ["PAIR_WORDS", "BramSlice", "dp16kd", "ebr", "max_depth", "pair_of", "paired_dp16kd", "slices_of"]
 
 #: Enable, address and data of a write port.
 Write = tuple[Value, Value, Value]
@@ -20,6 +20,10 @@ _MODES = {
     Technology.ECP5: ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
     Technology.ICE40: ((256, 16), (512, 8), (1024, 4), (2048, 2)),
 }
+
+
+PAIR_WORDS = 512
+"""Words of either block in a cell that two blocks share."""
 
 
 @dataclass(frozen=True)
@@ -136,9 +140,11 @@ def dp16kd(m: Module, cell: BramSlice, init: Sequence[int], write: Write, addres
 
 
 def pair_of(memory: str, block: int, width: int, depth: int) -> tuple[BramSlice, BramSlice]:
-    """The two blocks, ``block`` and the next, that share an ECP5 cell: from word 0 and from word 512."""
-    name = f"bram_{memory}_{block}_0"
-    first, second = (BramSlice(name, memory, block + i, depth, 0, width, 18, first_word=512 * i) for i in range(2))
+    """The two blocks, ``block`` and the next, that share an ECP5 cell: from word 0 and from word `PAIR_WORDS`."""
+    name = f"bram_{memory}_{block}p_0"
+    first, second = (
+        BramSlice(name, memory, block + i, depth, 0, width, 18, first_word=PAIR_WORDS * i) for i in range(2)
+    )
     return first, second
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from ternac.errors import BuildFailed
 from ternac.geometry import Geometry, Mem
+from ternac.hdl.bram_cells import PAIR_WORDS
 from ternac.hdl.bram_patch import Contents
 from ternac.hdl.link.controller import PROGRAM_HASH, RAM_DEPTH
 from ternac.hdl.memory import BramSlice
@@ -25,7 +26,7 @@ from ternac.hdl.memory import BramSlice
 LINK = "LINK"
 """Name of the link controller's RAM in a memory map; it holds identity and program hash."""
 
-_NAMED = re.compile(r"(?:^|\.)bram_([A-Za-z]+)_(\d+)_(\d+)$")
+_NAMED = re.compile(r"(?:^|\.)bram_([A-Za-z]+)_(\d+)(p?)_(\d+)$")
 _INFERRED = {
     re.compile(r"(?:^|\.)norm\.table(?:\$\d+)?\.0\.0$"): Mem.NORM.name,
     re.compile(r"(?:^|\.)link\.ram(?:\$\d+)?\.0\.0$"): LINK,
@@ -35,7 +36,7 @@ _INFERRED = {
 @dataclass(frozen=True)
 class Cell:
     """Bits ``first_bit`` and up of block ``block`` of memory ``memory`` are in block RAM ``number``,
-    ``cell_bits`` wide.
+    ``cell_bits`` wide, from its word ``first_word`` on.
     """
 
     number: int
@@ -43,13 +44,15 @@ class Cell:
     block: int
     first_bit: int
     cell_bits: int
+    first_word: int = 0
 
     def contents(self, words: Sequence[int]) -> Contents:
         """The block RAM's 2048 units of 9 bits for the words of the memory's block."""
         cut = BramSlice(
             "", self.memory, self.block, len(words), self.first_bit, self.cell_bits, self.cell_bits
         )
-        return np.array(cut.units([int(word) for word in words]), np.uint16)
+        units = np.array(cut.units([int(word) for word in words]), np.uint16)
+        return np.roll(units, self.first_word * self.cell_bits // 9)
 
     def words(self, contents: Contents, count: int) -> NDArray[np.int64]:
         """Inverse of ``contents`` for cells of 9 or 18 bits: this cell's bits of the first ``count``
@@ -75,7 +78,10 @@ def locate(netlist: dict[str, Any], numbers: Mapping[str, int], top: str = "top"
         cell_bits = int(str(parameters["DATA_WIDTH_A"]), 2)
         named = _NAMED.search(name)
         if named:
-            cells.append(Cell(number, named[1].upper(), int(named[2]), int(named[3]), cell_bits))
+            block, first_bit = int(named[2]), int(named[4])
+            cells.append(Cell(number, named[1].upper(), block, first_bit, cell_bits))
+            if named[3]:
+                cells.append(Cell(number, named[1].upper(), block + 1, first_bit, cell_bits, PAIR_WORDS))
         for pattern, memory in _INFERRED.items():
             if pattern.search(name):
                 cells.append(Cell(number, memory, 0, 0, cell_bits))
@@ -114,13 +120,13 @@ def baked(cells: Sequence[Cell], memories: Mapping[Mem, NDArray[Any]]) -> dict[i
             raise BuildFailed(
                 f"no block RAM holds memory {memory.name}", "the bitstream has another geometry"
             )
-    out = {}
+    out: dict[int, Contents] = {}
     for cell in cells:
         if cell.memory != LINK:
             blocks = memories.get(Mem[cell.memory])
             one_for_all = blocks is not None and len(blocks) == 1
             words = [] if blocks is None else blocks[0 if one_for_all else cell.block].tolist()
-            out[cell.number] = cell.contents(words)
+            out[cell.number] = out.get(cell.number, 0) | cell.contents(words)
     return out
 
 

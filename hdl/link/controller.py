@@ -114,7 +114,7 @@ class LinkController(wiring.Component):
         head = Signal(8 * RUN_HEAD)
         rng, top_k, inv_m = head[0:32], head[32:48], head[48:56]
         number, block, address = head[56:64], head[64:72], head[72:88]
-        word, total = Signal(18), Signal(32)
+        word = Signal(18)
         take, shift, load, store = Signal(), Signal(), Signal(), Signal()
         emit, put, step = Signal(), Signal(8), Signal()
         m.d.comb += [
@@ -201,7 +201,8 @@ class LinkController(wiring.Component):
                     m.d.comb += following.eq(0)
                     m.next = "KIND"
             with m.State("KIND"):
-                m.d.sync += [kind.eq(byte), count.eq(0), total.eq(0)]
+                m.d.sync += [kind.eq(byte), count.eq(0)]
+                m.d.comb += engine.clear.eq(1)
                 m.d.comb += following.eq(HEAD_BYTES)
                 with m.If(same):
                     m.d.comb += following.eq(0)
@@ -296,7 +297,6 @@ class LinkController(wiring.Component):
                     m.next = "RUN"
             with m.State("RUN"):
                 with m.If(engine.done):
-                    m.d.sync += total.eq(total + engine.cycles)
                     with m.If(emit):
                         m.d.sync += [
                             word.eq(engine.next_token),
@@ -323,7 +323,7 @@ class LinkController(wiring.Component):
                 m.d.comb += [
                     store.eq(1),
                     shift.eq(1),
-                    put.eq(Mux(count[2], total.word_select(count[:2], 8), rng[:8])),
+                    put.eq(Mux(count[2], engine.cycles.word_select(count[:2], 8), rng[:8])),
                 ]
                 m.d.sync += count.eq(count + 1)
                 with m.If(count == 7):
