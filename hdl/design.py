@@ -15,7 +15,9 @@ class EngineDesign(Elaboratable):
     """What ``BoardShell`` wraps: a ``UartEngine`` whose boot loader is held until ``start``."""
 
     def __init__(self, board: Board, geometry: Geometry, clock_hz: int, bitstream_id: bytes) -> None:
-        controller = LinkController(clock_hz, bitstream_id, geometry.hash, word_bytes=word_bytes(geometry))
+        controller = LinkController(
+            clock_hz, bitstream_id, geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
+        )
         core = EngineCore(geometry, tech=board.tech)
         self.engine = engine = UartEngine(LinkedEngine(core, controller), board.baud, board.flash_offset)
         self.start = Signal()

@@ -21,8 +21,8 @@ class Draw(wiring.Component):
     """``r = (xorshift32(rng_in) * total) >> 32``, then the smallest ``token`` with w[0] + .. + w[token] > r.
 
     Protocol: ``load`` for one cycle (takes ``rng_in``, one generator step on if ``advance``, and clears the
-    rest); all weights once, then ``summed`` for one cycle; ``multiply`` for exactly :attr:`scaling` cycles
-    with ``bit`` = 0, 1, .., 31; all weights again in the same order with ``pick`` and ``valid``. Whenever no
+    rest); all weights once, then ``summed`` for one cycle; ``multiply`` for exactly :attr:`scaling` cycles;
+    all weights again in the same order with ``pick`` and ``valid``. Whenever no
     weight is meant, it must be 0. ``token`` is final in the cycle after the last one. ``preset`` sets the
     token directly.
 
@@ -33,7 +33,7 @@ class Draw(wiring.Component):
     Members
     -------
     load, advance, rng_in(32), preset, preset_token, valid, weight(16), summed, multiply,
-    bit(5), pick : In.
+    pick : In.
     rng_out(32), token : Out.
     """
 
@@ -53,7 +53,6 @@ class Draw(wiring.Component):
                 "weight": In(16),
                 "summed": In(1),
                 "multiply": In(1),
-                "bit": In(5),
                 "pick": In(1),
                 "rng_out": Out(32),
                 "token": Out(range(elements)),
@@ -70,7 +69,7 @@ class Draw(wiring.Component):
         # carry in.
         weight, addend, added = Signal(bits), Signal(bits), Signal(bits + 2)
         m.d.comb += [
-            scale_bit.eq(self.rng_out.bit_select(self.bit, 1)),
+            scale_bit.eq(self.rng_out[0]),
             weight.eq(self.weight),
             addend.eq(Mux(self.multiply, Mux(scale_bit, total, 0), weight ^ self.pick.replicate(bits))),
             added.eq(Cat(1, rest) + Cat(self.pick, addend)),
@@ -84,6 +83,8 @@ class Draw(wiring.Component):
             m.d.sync += [total.eq(rest), rest.eq(0)]
         with m.Else():
             m.d.sync += rest.eq(Mux(self.multiply, added[2:], added[1:-1]))
+            with m.If(self.multiply):  # after all its bits it is as before
+                m.d.sync += self.rng_out.eq(self.rng_out.rotate_right(1))
             with m.If(self.pick & self.valid & ~found):
                 m.d.sync += [found.eq(~added[-1]), self.token.eq(self.token + added[-1])]
         return m

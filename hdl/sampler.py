@@ -231,7 +231,7 @@ class Sampler(wiring.Component):
         # The search finds the k-th largest key bit by bit: `candidate` is what is known so far and the bit on
         # trial; `above` counts the keys over it, so that top_k - above of those equal to it may stay.
         timer, enough = Signal(5), Signal()
-        m.d.comb += [enough.eq(count >= self.top_k), draw.bit.eq(timer)]
+        m.d.comb += enough.eq(count >= self.top_k)
         m.d.sync += [self.done.eq(0), begun.eq(begin)]
         with m.If(begin):
             m.d.sync += [issue.eq(1), slot.eq(0), column.eq(0), valid.eq(0), last.eq(0)]

@@ -15,12 +15,12 @@ from ternac.compile import Image, Symbol
 from ternac.errors import UsageError
 from ternac.executor import NumpyExecutor
 from ternac.geometry import Mem
-from ternac.host.client import LinkClient
+from ternac.host.client import BatchMember, LinkClient
 from ternac.layout import from_slots, to_slots
 from ternac.loading import load_requests, program_id
 from ternac.program import Program
 from ternac.progress import Progress
-from ternac.protocol import MAX_PROMPT, MAX_WORDS, MAX_WRITE_BYTES, Command, Identity
+from ternac.protocol import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, MAX_WRITE_BYTES, Command, Identity
 from ternac.sampling import Sampling, choose
 
 State = npt.NDArray[np.int16]
@@ -196,6 +196,36 @@ class BoardBackend:
             if not left and len(chosen) < count:
                 left = chosen[-1:]
         return chosen, rng
+
+    @property
+    def together(self) -> int:
+        """Sessions that the engine can run at the same time."""
+        return len(self.image.entries)
+
+    def run_together(
+        self, sessions: Sequence[int], tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+    ) -> list[tuple[list[int], int]]:
+        """Feed one token to each of up to `together` sessions and choose ``count`` in each, all at the same time.
+
+        Returns what `run` would for each. UsageError for too many sessions, or one twice.
+        """
+        if not 1 <= len(sessions) <= self.together or len(set(sessions)) != len(sessions):
+            raise UsageError(f"{len(sessions)} sessions at a time: this engine runs 1 to {self.together} different ones")
+        bases = [self._base(session) for session in sessions]
+        step = self.image.entries[1] if self.together > 1 else 0
+        found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
+        last = list(tokens)
+        while len(found[0][0]) < count:
+            number = min(count - len(found[0][0]), MAX_BATCH_TOKENS)
+            members = [BatchMember(f[1], base, token) for f, base, token in zip(found, bases, last, strict=True)]
+            began = time.perf_counter()
+            answers, cycles = self.client.batch(members, step, number, sampling)
+            self.meter.seconds += time.perf_counter() - began
+            self.meter.steps += number * len(sessions)
+            self.meter.cycles += cycles
+            found = [(f[0] + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)]
+            last = [f[0][-1] for f in found]
+        return found
 
     def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
         """Run one token, then read the logits from the banks."""

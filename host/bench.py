@@ -10,9 +10,11 @@ from ternac.errors import UsageError
 from ternac.geometry import preset
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
-from ternac.hdl.schedule import schedule
+from ternac.hdl.link.controller import BATCH_STAGGER
+from ternac.hdl.schedule import interleaved, schedule
 from ternac.host.backend import BoardBackend
 from ternac.host.device import Device
+from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.sampling import GREEDY
 from ternac.verb import Outcome, Say, Verb
 from ternac.zoo import DEFAULT, open_program
@@ -28,20 +30,30 @@ def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str
         raise UsageError(
             f"--sessions is {sessions}; {target.name} holds {image.sessions} sessions of {program.name}"
         )
-    expected = schedule(image).cycles
+    together = min(sessions, len(image.entries))
     with Device.open("sim", program, board=target.name) as device:
         backend = device.backend
         assert isinstance(backend, BoardBackend)
         opened = [backend.open() for _ in range(sessions)]
         last = [PROMPT[-1]] * sessions
-        cycles = steps = 0
-        for _ in range(tokens):
-            for index, session in enumerate(opened):
-                before = backend.meter.cycles
-                chosen, _ = backend.run(session, [last[index]], 1, GREEDY, 1)
-                last[index] = chosen[0]
-                cycles += backend.meter.cycles - before
-                steps += 1
+        cycles = steps = expected = 0
+        before = backend.meter.cycles
+        for at in range(0, sessions, together):
+            group = slice(at, at + together)
+            if len(opened[group]) == 1:
+                for _ in range(tokens):
+                    chosen, _ = backend.run(opened[at], [last[at]], 1, GREEDY, 1)
+                    last[at] = chosen[0]
+                expected += tokens * schedule(image).cycles
+            else:
+                count = len(opened[group])
+                backend.run_together(opened[group], last[group], tokens, GREEDY, [1] * count)
+                expected += sum(
+                    interleaved(image, count, min(MAX_BATCH_TOKENS, tokens - done), stagger=BATCH_STAGGER)
+                    for done in range(0, tokens, MAX_BATCH_TOKENS)
+                )
+            steps += tokens * len(opened[group])
+        cycles = backend.meter.cycles - before
     clock, clock_origin = routed_clock(target)
     per_token = cycles / steps
     return {
@@ -49,9 +61,10 @@ def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str
         "model": program.name,
         "program_hash": program.hash,
         "sessions": sessions,
+        "sessions_together": together,
         "tokens": steps,
         "cycles_per_token": per_token,
-        "schedule_cycles_per_token": expected,
+        "schedule_cycles_per_token": expected / steps,
         "clock_mhz": clock,
         "tokens_per_second": clock * 1e6 / per_token,
         "macs_per_cycle": program.trits / per_token,

@@ -6,6 +6,7 @@ import struct
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,14 @@ class RunAnswer:
     tokens: list[int]
     rng: int
     cycles: int
+
+
+class BatchMember(NamedTuple):
+    """One session of a BATCH: its generator, where its state is, the token to feed first."""
+
+    rng: int
+    session_base: int
+    token: int
 
 
 class LinkClient:
@@ -142,6 +151,29 @@ class LinkClient:
             raise BadFrame(f"{self.transport.name}: RUN of {count} tokens answers {len(answer)} bytes")
         *chosen, after, cycles = struct.unpack(f"<{count}HII", answer)
         return RunAnswer(list(chosen), after, cycles)
+
+    def batch(
+        self, members: Sequence[BatchMember], entry_step: int, count: int, sampling: Sampling
+    ) -> tuple[list[tuple[list[int], int]], int]:
+        """Generate ``count`` tokens in every session at the same time, beginning with its one token.
+
+        ``count`` is 1 to MAX_BATCH_TOKENS; ``entry_step`` the microcode words between the contexts' entries. Returns each
+        session's tokens and generator, and the engine's cycles for all.
+        """
+        flags = sampling.s | sampling.greedy << 7
+        payload = struct.pack("<HBBBH", sampling.top_k, sampling.m, count, flags, entry_step)
+        payload += b"".join(struct.pack("<IHH", *member) for member in members)
+        answer = self.request(Command.BATCH, payload, steps=count * len(members))
+        size = 2 * count + 4
+        if len(answer) != size * len(members) + 4:
+            raise BadFrame(
+                f"{self.transport.name}: BATCH of {len(members)} x {count} tokens answers {len(answer)} bytes"
+            )
+        found = []
+        for k in range(len(members)):
+            *chosen, after = struct.unpack_from(f"<{count}HI", answer, k * size)
+            found.append((list(chosen), after))
+        return found, int.from_bytes(answer[-4:], "little")
 
     def commit(self, program_hash: bytes = bytes(HASH_BYTES)) -> None:
         """Declare what is loaded; sixteen zeros unload."""

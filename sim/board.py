@@ -52,7 +52,9 @@ def emit_verilog(geometry: Geometry) -> str:
     from ternac.hdl.link.controller import LinkController
     from ternac.hdl.link.top import LinkedEngine, word_bytes
 
-    link = LinkController(0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry))
+    link = LinkController(
+        0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
+    )
     return emit(LinkedEngine(EngineCore(geometry), link))
 
 

@@ -13,8 +13,11 @@ from ternac.geometry import Mem
 from ternac.machine import Machine
 from ternac.protocol import (
     ANSWER,
+    BATCH_HEAD,
+    BATCH_MEMBER,
     FRAME_BYTES,
     HASH_BYTES,
+    MAX_BATCH_TOKENS,
     RUN_HEAD,
     WRITE_HEAD,
     Command,
@@ -36,7 +39,7 @@ class EngineModel(Protocol):
         """One bank word."""
 
     def step(
-        self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int
+        self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int, entry: int = 0
     ) -> tuple[int, int, int]:
         """One token: (next token, generator, cycles); the first two count only with ``emit``."""
 
@@ -44,8 +47,10 @@ class EngineModel(Protocol):
 class LinkModel:
     """``feed`` takes wire bytes and returns the wire bytes of the answers."""
 
-    def __init__(self, identity: Identity, word_bytes: tuple[int, ...], engine: EngineModel) -> None:
-        self.identity, self.word_bytes, self.engine = identity, word_bytes, engine
+    def __init__(
+        self, identity: Identity, word_bytes: tuple[int, ...], engine: EngineModel, contexts: int = 1
+    ) -> None:
+        self.identity, self.word_bytes, self.engine, self.contexts = identity, word_bytes, engine, contexts
         self.executed = 0
         self._decoder = SlipDecoder(FRAME_BYTES)
         self._last: tuple[bytes, bytes] | None = None
@@ -87,7 +92,27 @@ class LinkModel:
             if len(data) < RUN_HEAD + 2 or len(data) % 2 == 0:
                 return Status.BAD_LENGTH, b""
             return Status.OK, self._run(data)
+        if frame.kind == Command.BATCH and self.contexts > 1:
+            if not self.identity.loaded:
+                return Status.NOT_LOADED, b""
+            members, odd = divmod(len(data) - BATCH_HEAD, BATCH_MEMBER)
+            if odd or not 1 <= members <= self.contexts or not 1 <= data[3] <= MAX_BATCH_TOKENS:
+                return Status.BAD_LENGTH, b""
+            return Status.OK, self._batch(data)
         return Status.UNKNOWN_COMMAND, b""
+
+    def _batch(self, data: bytes) -> bytes:
+        top_k, m, count, flags, step = struct.unpack_from("<HBBBH", data)
+        sampling = Sampling(bool(flags & 0x80), m, flags & 0x1F, top_k)
+        out, total = b"", 0
+        for k, at in enumerate(range(BATCH_HEAD, len(data), BATCH_MEMBER)):
+            rng, base, token = struct.unpack_from("<IHH", data, at)
+            for _ in range(count):
+                token, rng, cycles = self.engine.step(token, base, True, sampling, rng, k * step)
+                total += cycles
+                out += struct.pack("<H", token)
+            out += struct.pack("<I", rng)
+        return out + struct.pack("<I", total & 0xFFFFFFFF)
 
     def _write(self, data: bytes) -> Status:
         mem, block, address = struct.unpack_from("<BBH", data)
@@ -144,11 +169,11 @@ class MachineEngine:
         return int(self._bank[block, addr]) & 0xFFFF
 
     def step(
-        self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int
+        self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int, entry: int = 0
     ) -> tuple[int, int, int]:
         """One token through the microcode, then the sampler."""
         if self._machine is None:
             self._machine = Machine(self._image)
             self._machine.bank = self._bank
-        logits = self._machine.step(token, session_base)
+        logits = self._machine.step(token, session_base, entry)
         return (*choose(logits, sampling, rng), self.CYCLES) if emit else (0, rng, self.CYCLES)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-VERSION = 1
+VERSION = 2
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD
 ANSWER = 0x80
@@ -31,6 +31,7 @@ class Command(IntEnum):
     READ = 3
     RUN = 4
     COMMIT = 5
+    BATCH = 6
 
 
 class Status(IntEnum):
@@ -51,6 +52,12 @@ WRITE_HEAD = 4
 """mem u8, block u8, addr u16."""
 RUN_HEAD = 11
 """rng u32, top_k u16, inv_m u8, n_generate u8, inv_s | greedy << 7 u8, session_base u16."""
+BATCH_HEAD = 7
+"""top_k u16, inv_m u8, n_generate u8, inv_s | greedy << 7 u8, entry_step u16."""
+BATCH_MEMBER = 8
+"""rng u32, session_base u16, token u16, for each session."""
+MAX_BATCH_TOKENS = 75
+"""Most tokens for each session of one BATCH."""
 HASH_BYTES = 16
 MAX_WRITE_BYTES = FRAME_BYTES - HEAD_BYTES - WRITE_HEAD - CRC_BYTES
 MAX_PROMPT = (FRAME_BYTES - HEAD_BYTES - RUN_HEAD - CRC_BYTES) // 2

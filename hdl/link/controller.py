@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -15,10 +16,13 @@ from ternac.hdl.link.ports import ByteStream, EngineSignature
 from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
 from ternac.protocol import (
     ANSWER,
+    BATCH_HEAD,
+    BATCH_MEMBER,
     CRC_BYTES,
     FRAME_BYTES,
     HASH_BYTES,
     HEAD_BYTES,
+    MAX_BATCH_TOKENS,
     PROGRAM_HASH_OFFSET,
     RUN_HEAD,
     WRITE_HEAD,
@@ -32,6 +36,8 @@ IDENTITY = 320
 RESULT = 384
 PROGRAM_HASH = IDENTITY + PROGRAM_HASH_OFFSET
 """Byte address of the program hash in the controller's RAM: all zeros means that no program is loaded."""
+BATCH_STAGGER = BATCH_MEMBER + 1
+"""Cycles from the start of one session of a BATCH to that of the next."""
 assert FRAME_BYTES <= IDENTITY and IDENTITY + Identity.LENGTH <= RESULT
 
 
@@ -40,7 +46,8 @@ class LinkController(wiring.Component):
 
     Parameters: ``clock_hz`` of the design for HELLO, 0 for a simulated one; ``bitstream_id`` 16 bytes;
     ``geometry_hash`` 8 bytes; ``program_hash_init`` 16 bytes, zeros for an engine that starts empty;
-    ``word_bytes``: bytes of a word of each memory, in the order of Mem. ValueError when one does not fit.
+    ``word_bytes``: bytes of a word of each memory, in the order of Mem; ``contexts`` of the engine: with one there is
+    no BATCH. ValueError when one does not fit.
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
     ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
@@ -62,7 +69,11 @@ class LinkController(wiring.Component):
         program_hash_init: bytes = bytes(HASH_BYTES),
         *,
         word_bytes: Sequence[int] = (2, 3, 1, 2, 2, 1, 2),
+        contexts: int = 1,
     ) -> None:
+        if not 1 <= contexts <= 4:
+            raise ValueError(f"contexts must be 1 to 4, not {contexts!r}")
+        self.contexts = contexts
         if not 0 <= clock_hz < 1 << 32:
             raise ValueError(f"clock_hz must be below 2**32, not {clock_hz!r}")
         if len(word_bytes) != len(Mem) or not all(1 <= n <= 3 for n in word_bytes):
@@ -117,22 +128,27 @@ class LinkController(wiring.Component):
         word = Signal(18)
         take, shift, load, store = Signal(), Signal(), Signal(), Signal()
         emit, put, step = Signal(), Signal(8), Signal()
+        # A BATCH's sessions, one after the other: generator, session base, token.
+        member = Signal(8 * BATCH_MEMBER)
+        batch, again = Signal(), Signal()
         m.d.comb += [
-            emit.eq(at_end & number.any()),
+            batch.eq(kind == Command.BATCH if self.contexts > 1 else 0),
+            emit.eq(batch | (at_end & number.any())),
             engine.wr_mem.eq(number[:3]),
             engine.wr_block.eq(block),
             engine.wr_addr.eq(address),
             engine.wr_data.eq(word),
             engine.rd_block.eq(block),
             engine.rd_addr.eq(address),
-            engine.token.eq(word[:16]),
-            engine.session_base.eq(address),
+            engine.token.eq(Mux(again, engine.next_token, Mux(batch, member[48:], word[:16]))),
+            engine.again.eq(again),
+            engine.session_base.eq(Mux(batch, member[32:48], address)),
             engine.emit.eq(emit),
             engine.greedy.eq(block[7]),
             engine.inv_s.eq(block[:5]),
             engine.inv_m.eq(inv_m),
             engine.top_k.eq(top_k),
-            engine.rng_in.eq(rng),
+            engine.rng_in.eq(Mux(batch, member[:32], rng)),
         ]
         m.d.sync += engine.wr_en.eq(0)
         with m.If(shift):
@@ -219,6 +235,15 @@ class LinkController(wiring.Component):
                             m.next = "HEAD"
                             with m.If(~self.loaded):
                                 answer(Status.NOT_LOADED)
+                        if self.contexts > 1:
+                            with m.Case(Command.BATCH):
+                                sessions = (past - (HEAD_BYTES + BATCH_HEAD))[3:]
+                                fits = (sessions != 0) & (sessions <= self.contexts)
+                                m.next = "HEAD"
+                                with m.If(((past - (HEAD_BYTES + BATCH_HEAD))[:3] != 0) | ~fits):
+                                    answer(Status.BAD_LENGTH)
+                                with m.If(~self.loaded):
+                                    answer(Status.NOT_LOADED)
                         with m.Case(Command.COMMIT):
                             with m.If(past != HEAD_BYTES + HASH_BYTES):
                                 answer(Status.BAD_LENGTH)
@@ -242,13 +267,17 @@ class LinkController(wiring.Component):
             with m.State("HEAD"):
                 m.d.comb += [shift.eq(1), following.eq(pointer + 1)]
                 m.d.sync += count.eq(count + 1)
-                with m.If(count == Mux(kind == Command.RUN, RUN_HEAD - 1, WRITE_HEAD - 1)):
+                head_last = Mux(kind == Command.RUN, RUN_HEAD - 1, Mux(batch, BATCH_HEAD - 1, WRITE_HEAD - 1))
+                with m.If(count == head_last):
                     m.d.sync += count.eq(0)
                     with m.Switch(kind):
                         with m.Case(Command.WRITE):
                             m.next = "WRITE"
                         with m.Case(Command.READ):
                             m.next = "READ"
+                        if self.contexts > 1:
+                            with m.Case(Command.BATCH):
+                                m.next = "MEMBER"
                         with m.Default():
                             m.next = "TOKEN"
                 with m.If(at_end):
@@ -308,6 +337,8 @@ class LinkController(wiring.Component):
                         m.next = "SUMMARY"
                     with m.Else():
                         m.next = "TOKEN"
+            if self.contexts > 1:
+                self.batch_states(m, locals())
             with m.State("STORE LOW"):
                 m.d.comb += store.eq(1)
                 m.next = "STORE HIGH"
@@ -370,3 +401,59 @@ class LinkController(wiring.Component):
                 with m.If(send.ready):
                     m.next = "RECEIVE"
         return m
+
+    def batch_states(self, m: Module, names: dict[str, Any]) -> None:
+        """BATCH: start every session, feed each what it chose, keep tokens and generator in its part of the answer."""
+        engine, number, count, result = names["engine"], names["number"], names["count"], names["result"]
+        member, word, answer = names["member"], names["word"], names["answer"]
+        many = range(self.contexts)
+        places = Array([Signal(10, name=f"place_{k}") for k in many])
+        left = Array([Signal(8, name=f"left_{k}") for k in many])
+        who, entry = Signal(2), Signal(16)
+        chosen = Signal(2)
+        running = Signal(4)
+        m.d.comb += [engine.entry.eq(entry), engine.context.eq(Mux(names["again"], engine.done_context, who))]
+        with m.State("MEMBER"):
+            m.d.comb += names["following"].eq(names["pointer"] + 1)
+            m.d.sync += [member.eq(Cat(member[8:], names["byte"])), count.eq(count + 1)]
+            with m.If((number == 0) | (number > MAX_BATCH_TOKENS)):
+                answer(Status.BAD_LENGTH)
+            with m.Elif(count == BATCH_MEMBER - 1):
+                m.next = "MEMBER START"
+        with m.State("MEMBER START"):
+            m.d.comb += engine.start.eq(1)
+            m.d.sync += [
+                count.eq(0), who.eq(who + 1), entry.eq(entry + names["address"]), running.eq(running + 1),
+                places[who].eq(result), left[who].eq(number), result.eq(result + (number << 1) + 4),
+            ]  # fmt: skip
+            m.next = "MEMBER"
+            with m.If(names["at_end"]):
+                m.next = "BATCH RUN"
+        with m.State("BATCH RUN"):
+            # the end of the answer waits in `member` while the pointer visits the sessions' parts
+            m.d.sync += count.eq(0)
+            with m.If(running == 0):
+                m.d.sync += [count.eq(4), who.eq(0), entry.eq(0)]
+                m.next = "SUMMARY"
+            with m.Elif(engine.done):
+                m.d.sync += [
+                    word.eq(engine.next_token), member[:32].eq(engine.rng_out), chosen.eq(engine.done_context),
+                    left[engine.done_context].eq(left[engine.done_context] - 1),
+                    result.eq(places[engine.done_context]), member[32:42].eq(result),
+                ]  # fmt: skip
+                with m.If(left[engine.done_context] == 1):
+                    m.d.sync += running.eq(running - 1)
+                with m.Else():
+                    m.d.comb += [names["again"].eq(1), engine.start.eq(1)]
+                m.next = "BATCH STORE"
+        with m.State("BATCH STORE"):
+            m.d.comb += [names["store"].eq(1)]
+            m.d.sync += count.eq(count + 1)
+            with m.If(count == 1):
+                m.d.sync += places[chosen].eq(result + 1)
+            with m.If(count >= 2):
+                m.d.comb += names["put"].eq(member[:8])
+                m.d.sync += member[:32].eq(member[:32].rotate_right(8))
+            with m.If(count == 5):
+                m.d.sync += [result.eq(member[32:42]), count.eq(0)]
+                m.next = "BATCH RUN"
