@@ -19,10 +19,6 @@ from ternac.hdl.xbuffer import XBuffer
 from ternac.isa import Source
 
 
-COPY_COLUMNS = 4
-"""Columns that share a copy of the activation registers."""
-
-
 def write_layout() -> data.StructLayout:
     """One loader write: memory, block, word address, word."""
     return data.StructLayout({"en": 1, "mem": 3, "block": 8, "addr": 16, "data": 18})
@@ -248,8 +244,7 @@ class ColumnArray(wiring.Component):
     def dot_operands(self, m: Module) -> list[Value]:
         """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0: the trits."""
         g = self.geometry
-        self.copies = -(-g.columns // COPY_COLUMNS)
-        m.submodules.xbuffer = self.xbuffer = XBuffer(g, copies=self.copies, tech=self.tech)
+        m.submodules.xbuffer = self.xbuffer = XBuffer(g, tech=self.tech)
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain)
         m.d.comb += self.xbuffer.rd_word.eq(self.dot.word)
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
@@ -293,13 +288,12 @@ class ColumnArray(wiring.Component):
         g = self.geometry
         m.submodules[f"dot_{column}"] = dot = DotUnit(g.lanes, g.chain, g.x_depth * g.lanes, tech=self.tech)
         m.d.comb += [dot.acc_en.eq(self.dot_control.acc_en), dot.acc_first.eq(self.dot_control.acc_first)]
-        low = column * g.chains
-        x = self.xbuffer.x[column * self.copies // g.columns]
+        mine = [q * g.columns + column for q in range(g.chains)]
         for j in range(g.chain):
             m.d.comb += [
-                dot.x[j].eq(x[j]),
-                dot.nz[j].eq(Cat(trits[j][2 * t] for t in range(low, low + g.chains))),
-                dot.neg[j].eq(Cat(trits[j][2 * t + 1] for t in range(low, low + g.chains))),
+                dot.x[j].eq(self.xbuffer.x[j]),
+                dot.nz[j].eq(Cat(trits[j][2 * t] for t in mine)),
+                dot.neg[j].eq(Cat(trits[j][2 * t + 1] for t in mine)),
             ]
         return dot.acc
 

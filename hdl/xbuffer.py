@@ -9,7 +9,6 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.geometry import Geometry
-from ternac.hdl.spread import registered
 from ternac.hdl.tech import Technology
 
 
@@ -25,23 +24,21 @@ class XBuffer(wiring.Component):
 
     Members
     -------
-    rd_word : In.   x : Out, ``[copies][chain][chains]`` bytes, element ``[k][j][q]`` for lane ``q * chain +
-    j``; all copies are equal, each has registers of its own. wr_en(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
+    rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain +
+    j``. wr_en(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
     """
 
     LATENCY = 2
 
-    def __init__(
-        self, geometry: Geometry, *, copies: int = 1, tech: Technology = Technology.PORTABLE
-    ) -> None:
+    def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         g = self.geometry = geometry
-        self.copies, self.tech = copies, tech
+        self.tech = tech
         self.chunks = g.lanes // g.columns
         word_bits = max(1, ceil_log2(g.x_depth))
         super().__init__(
             {
                 "rd_word": In(word_bits),
-                "x": Out(data.ArrayLayout(data.ArrayLayout(8, g.chains), g.chain)).array(copies),
+                "x": Out(data.ArrayLayout(data.ArrayLayout(8, g.chains), g.chain)),
                 "wr_en": In(1),
                 "wr_word": In(word_bits),
                 "wr_chunk": In(max(1, ceil_log2(self.chunks))),
@@ -63,8 +60,7 @@ class XBuffer(wiring.Component):
                 read.addr.eq(address),
                 write.addr.eq(self.wr_word),
             ]
-            registers = registered(m, self.tech, f"x_{stage}", read.data, self.copies)
-            m.d.comb += [self.x[k][stage].eq(register) for k, register in enumerate(registers)]
+            m.d.sync += self.x[stage].eq(read.data)
             for q in range(g.chains):
                 chunk, column = divmod(q * g.chain + stage, g.columns)
                 pipeline, turn = divmod(column, g.share)

@@ -64,6 +64,8 @@ class StubCore(wiring.Component):
             self.rd_data.eq(read.data),
         ]
         m.d.sync += [self.rd_valid.eq(self.rd_en), self.done.eq(0)]
+        with m.If(self.clear):
+            m.d.sync += self.cycles.eq(0)
         with m.If(left == 0):
             with m.If(self.start):
                 m.d.sync += [left.eq(self.latency), token.eq(self.token)]
@@ -81,7 +83,7 @@ class StubCore(wiring.Component):
                 m.d.sync += [
                     self.done.eq(1),
                     self.next_token.eq(state[:8]),
-                    self.cycles.eq(self.latency),
+                    self.cycles.eq(self.cycles + self.latency),
                     self.rng_out.eq(self.rng_in + token),
                 ]
         return m

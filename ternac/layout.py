@@ -13,14 +13,14 @@ Words = npt.NDArray[np.uint32]
 def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
     """Pack ``trits[word, column, lane]`` into ``[weight_blocks, word]``.
 
-    A stage's word holds, for trit ``t = column * chains + q`` (lane ``q * chain + stage``), bit ``2t`` =
+    A stage's word holds, for trit ``t = q * columns + column`` (lane ``q * chain + stage``), bit ``2t`` =
     nonzero and bit ``2t + 1`` = negative; it is cut into blocks of ``weight_block_bits``, the last one padded
-    with zeros.
+    with zeros. So a block serves the same activations in all columns, which keeps both close to it.
     """
     g = geometry
     depth = trits.shape[0]
     by_stage = (
-        trits.reshape(depth, g.columns, g.chains, g.chain).transpose(3, 0, 1, 2).reshape(g.chain, depth, -1)
+        trits.reshape(depth, g.columns, g.chains, g.chain).transpose(3, 0, 2, 1).reshape(g.chain, depth, -1)
     )
     bits = np.zeros((g.chain, depth, g.weight_blocks_per_stage * g.weight_block_bits), np.uint32)
     used = 2 * g.columns * g.chains

@@ -134,5 +134,5 @@ def _unpack_weights(image: Image) -> npt.NDArray[np.int8]:
     flat = stage.reshape(g.chain, stage.shape[1], -1)[..., : 2 * g.columns * g.chains].astype(np.int8)
     trits = flat[..., 0::2] * (1 - 2 * flat[..., 1::2])
     return (
-        trits.reshape(g.chain, -1, g.columns, g.chains).transpose(1, 2, 3, 0).reshape(-1, g.columns, g.lanes)
+        trits.reshape(g.chain, -1, g.chains, g.columns).transpose(1, 3, 2, 0).reshape(-1, g.columns, g.lanes)
     )

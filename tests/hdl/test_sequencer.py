@@ -12,8 +12,9 @@ from ternac.hdl.dot import dot_latency
 from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.schedule import schedule
-from ternac.hdl.sequencer import BASES, PASS_FIELDS, Sequencer
-from ternac.isa import Opcode, Source
+from ternac.hdl.sequencer import BASES, PASS_FIELDS, STREAM_GAP, Sequencer
+from ternac.hdl.side_lane import LATENCY
+from ternac.isa import Lane, Opcode, Source
 from ternac.random_program import random_program
 
 KEPT = (*PASS_FIELDS, *BASES)
@@ -31,39 +32,48 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
     async def bench(ctx: SimulatorContext) -> None:
         nonlocal finished
         ctx.set(dut.wr_en, 1)
-        for address, word in enumerate(image.memories[Mem.PROGRAM][0]):
-            ctx.set(dut.wr_addr, address)
-            ctx.set(dut.wr_data, int(word))
-            await ctx.tick()
+        for block, words in enumerate(image.memories[Mem.PROGRAM]):
+            for address, word in enumerate(words):
+                ctx.set(dut.wr_block, block)
+                ctx.set(dut.wr_addr, address)
+                ctx.set(dut.wr_data, int(word))
+                await ctx.tick()
         ctx.set(dut.wr_en, 0)
         ctx.set(dut.token, token)
         ctx.set(dut.session_base, base)
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        norm_at = -1
+        norm_at, count = -1, 0
         retire: dict[int, int] = {}
+        lane_retire: set[int] = set()
+        ctx.set(dut.room, g.lane_depth)
         for cycle in range(1, 1_000_000):
             ctx.set(dut.norm_done, cycle == norm_at)
             if ctx.get(dut.norm_start):
                 norm_at = cycle + latency
             ctx.set(dut.retire, cycle in retire)
-            ctx.set(dut.retire_parity, retire.get(cycle, 0))
+            ctx.set(dut.retire_index, retire.get(cycle, 0))
+            ctx.set(dut.lane_retire, cycle in lane_retire)
             dot, elem = ctx.get(dut.dot), ctx.get(dut.elem)
             if dot.valid:
                 dots.append(
                     {
                         "at": cycle,
-                        **{n: int(getattr(dot, n)) for n in ("first", "last", "weight", "word", "half")},
+                        **{n: int(getattr(dot, n)) for n in ("first", "last", "weight", "word")},
                     }
                 )
             if elem.valid:
                 turn = int(elem.turn) if g.share > 1 else 0
-                own = ctx.get(dut.passes)[elem.parity]
+                own = ctx.get(dut.passes)[elem.index]
+                count = count + 1 if not elem.first else 1
                 seen = {n: int(getattr(elem, n)) for n in ("first", "last", "a")}
                 elems.append({"at": cycle, "turn": turn, **seen, **{n: int(getattr(own, n)) for n in KEPT}})
                 if elem.last and turn == g.share - 1:
-                    retire[cycle + RESULT_OFFSET - 1] = elem.parity
+                    retire[cycle + RESULT_OFFSET - 1] = elem.index
+                    if g.lane_depth and own.to_x:
+                        stream = STREAM_GAP + count - 1 if own.lane == Lane.NORM else 0
+                        lane_retire.add(cycle + RESULT_OFFSET + stream + LATENCY - 1)
             if ctx.get(dut.done):
                 finished = cycle
                 return
@@ -82,11 +92,11 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
 def test_every_pass_is_issued_whole_in_order_and_on_time(geometry: Geometry, seed: int) -> None:
     rng = np.random.default_rng(seed)
     program = random_program(rng, layers=1 + seed % 2)
-    image = compile_program(program, geometry)
+    image = compile_program(program, geometry, contexts=1)
     token, base = int(rng.integers(program.vocab)), image.session_base(image.sessions - 1)
     dots, elems, finished = observe(image, token, base)
     plan = schedule(image, emit=False)
-    assert finished == plan.cycles + 1
+    assert finished == plan.cycles
     bank = (1 << (geometry.bank_depth - 1).bit_length()) - 1
     for inst, time in zip(image.instructions, plan.passes, strict=True):
         if inst.op == Opcode.HALT:
@@ -96,11 +106,10 @@ def test_every_pass_is_issued_whole_in_order_and_on_time(geometry: Geometry, see
             assert [d["at"] for d in mine] == list(range(time.start + 1, time.start + 1 + len(mine)))
             assert [d["weight"] for d in mine] == list(range(inst.weight, inst.weight + len(mine)))
             assert [(d["word"], d["first"], d["last"]) for d in mine] == [
-                (w, int(w == 0), int(w == inst.words - 1))
+                (inst.x_src + w, int(w == 0), int(w == inst.words - 1))
                 for _ in range(inst.count)
                 for w in range(inst.words)
             ]
-            assert {d["half"] for d in mine} == {inst.x_src}
             last_words = [d["at"] for d in mine if d["last"]]
         share = geometry.share
         own, elems = elems[: inst.count * share], elems[inst.count * share :]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from ternac.errors import ProgramError, UsageError
 from ternac.geometry import PRESETS, Geometry, Mem, preset
-from ternac.isa import LAYOUT, WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.isa import LAYOUT, WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
 
-KINDS = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend}
+KINDS = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend, "lane": Lane}
 
 
 @st.composite
@@ -85,7 +85,7 @@ def test_geometry_hash_tells_every_parameter() -> None:
 def test_ulx3s_holds_the_shipped_size_and_no_more_block_ram_than_there_is() -> None:
     g = PRESETS["ulx3s-85f"]
     assert g.weight_capacity >= 1_100_000
-    assert g.memory(Mem.WEIGHT).blocks == 128
+    assert g.memory(Mem.WEIGHT).blocks == 256  # two in a block RAM
 
 
 def test_unknown_preset_names_the_choices() -> None:
