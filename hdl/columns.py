@@ -35,7 +35,7 @@ class ColumnArray(wiring.Component):
 
     Members
     -------
-    dot, elem, passes : In, retire, retire_parity : Out, see hdl/sequencer.py.
+    dot, elem, passes : In, retire, retire_index : Out, see hdl/sequencer.py.
     mantissa(8), norm_shift(5) : In, from the norm unit, held.
     square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a
     pipeline.

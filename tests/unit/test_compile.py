@@ -183,7 +183,7 @@ def test_slots_round_trip() -> None:
 def test_weight_bits_are_where_the_page_says() -> None:
     g = PRESETS["tiny"]
     trits = np.zeros((3, g.columns, g.lanes), np.int8)
-    trits[2, 1, 6] = -1  # lane 6: chain 1, stage 2; trit 1 * 2 + 1 = 3 of that stage
+    trits[2, 1, 6] = -1  # lane 6: chain 1, stage 2; trit 1 * 4 + 1 = 5 of that stage
     blocks = weight_blocks(trits, g)
-    assert blocks[2 * g.weight_blocks_per_stage, 2] == 0b11 << 6
+    assert blocks[2 * g.weight_blocks_per_stage, 2] == 0b11 << 10
     assert np.count_nonzero(blocks) == 1
