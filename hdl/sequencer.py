@@ -399,8 +399,6 @@ class Sequencer(wiring.Component):
             m.d.sync += self.running.bit_select(current, 1).eq(0)
         with m.If(self.start):
             m.d.sync += self.running.bit_select(self.start_context, 1).eq(1)
-            with m.If(~self.running.any()):
-                m.d.sync += current.eq(self.start_context)
         if count == 1:
             return
         staying = self.running & ~Mux(leave, 1 << current, 0)[:count]
@@ -413,3 +411,5 @@ class Sequencer(wiring.Component):
             following.append(choice)
         with m.If(switch | leave | ~self.running.bit_select(current, 1)):
             m.d.sync += current.eq(Array(following)[current])
+        with m.If(self.start & ~self.running.any()):
+            m.d.sync += current.eq(self.start_context)

@@ -21,11 +21,12 @@ Groups = Sequence[tuple[str, str]]
 PORTS: Groups = (("top level", "clk rst *"),)
 """The view of a leaf."""
 ENGINE: Groups = (
-    ("token", "clk rst start token session_base emit busy done cycles"),
-    ("sequencer", "sequencer.next_op sequencer.left sequencer.norm_start sequencer.norm_done"),
+    ("token", "clk rst start context entry token session_base emit busy done done_context cycles"),
+    ("sequencer", "sequencer.running sequencer.current sequencer.next_op sequencer.left"),
     ("dot units", "columns.acc_en columns.acc_first columns.dot_*.acc"),
     ("pipelines", "columns.pipe_*.v0 columns.pipe_*.y"),
-    ("norm", "norm.start norm.sums__* norm.done norm.mantissa norm.shift"),
+    ("side lane", "columns.side_lane.stream columns.side_lane.room columns.side_lane.x__*"),
+    ("norm", "columns.side_lane.norm.start columns.side_lane.norm.done columns.side_lane.norm.mantissa"),
     ("sampler", "sampler.row_valid sampler.row_slot sampler.row__* sampler.start sampler.done"),
     ("result", "next_token rng_out"),
     ("host", "wr_en wr_mem wr_block wr_addr wr_data rd_en rd_block rd_addr rd_valid rd_data"),

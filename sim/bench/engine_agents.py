@@ -33,7 +33,7 @@ class EngineDriver:
 
     INPUTS = (
         "wr_en wr_mem wr_block wr_addr wr_data rd_en rd_block rd_addr "
-        "start token session_base emit greedy inv_m inv_s top_k rng_in"
+        "start context again entry token session_base emit clear greedy inv_m inv_s top_k rng_in"
     ).split()
 
     def __init__(self, dut: Any, image: Image, limit: int = 1_000_000) -> None:
@@ -60,17 +60,20 @@ class EngineDriver:
         dut.wr_addr.value, dut.wr_data.value = address, word
         await tick(dut)
 
-    async def step(self, token: int, slot: int, *, emit: bool, sampling: Sampling, rng: int) -> Step:
-        """One token in session slot ``slot``; AssertionError if the engine does not finish."""
+    async def step(
+        self, token: int, slot: int, *, emit: bool, sampling: Sampling, rng: int, context: int = 0
+    ) -> Step:
+        """One token in session slot ``slot``, run by ``context``; AssertionError if the engine does not finish."""
         dut = self.dut
+        dut.context.value, dut.entry.value = context, self.image.entries[context]
         dut.token.value, dut.session_base.value = token, self.image.session_base(slot)
         dut.emit.value, dut.greedy.value = int(emit), int(sampling.greedy)
         dut.inv_m.value, dut.inv_s.value, dut.top_k.value = sampling.m, sampling.s, sampling.top_k
         dut.rng_in.value = rng
-        dut.start.value = 1
+        dut.start.value = dut.clear.value = 1
         for _ in range(self.limit):
             await tick(dut)
-            dut.start.value = 0
+            dut.start.value = dut.clear.value = 0
             if dut.done.value:
                 break
         else:

@@ -74,8 +74,11 @@ async def matches_numpy(dut: Any) -> None:
         token, slot = rng.randrange(program.vocab), rng.randrange(len(model.sessions))
         emit, sampling = bool(rng.randrange(3)), _sampling(rng, program.vocab)
         trace, expected = model.step(token, slot)
-        answer = await driver.step(token, slot, emit=emit, sampling=sampling, rng=state)
-        values, states = await monitor.values(), await monitor.states(slot)
+        context = rng.randrange(len(image.entries))
+        answer = await driver.step(token, slot, emit=emit, sampling=sampling, rng=state, context=context)
+        # the symbols are those of the first context
+        values = await monitor.values() if context == 0 else {}
+        states = await monitor.states(slot)
         found = first_divergence(program, at, trace, values, states=expected, got_states=states)
         if emit and not found:
             found = _check_draw(at, trace[program.logits][0], sampling, state, answer)

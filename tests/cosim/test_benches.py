@@ -21,7 +21,7 @@ from ternac.sim.gtkwave import ENGINE, VIEW, save_file, signals
 SIMULATORS = ("verilator", "icarus")
 SMALL = replace(
     PRESETS["tiny"], name="small", columns=2, lanes=4, chain=2, bank_depth=256, weight_depth=512,
-    bias_depth=128, embed_depth=256, program_depth=512, logit_slots=8, x_depth=8, tables=2, norm_tables=1,
+    bias_depth=128, embed_depth=256, program_depth=512, logit_slots=8, x_depth=16, tables=2, norm_tables=1,
 )  # fmt: skip
 
 
