@@ -75,17 +75,17 @@ DEVICES: dict[str, Device] = {
             comb=(("SB_LUT4", 1),),
             ff=r"SB_DFF\w*",
             unit="SB_LUT4; a carry shares the cell of its table",
-            shape=Shape(chain=4),
+            shape=Shape(chain=1, fold=2),
         ),
         Device(
             name="xilinx",
             title="LUT6 devices of AMD (7 series cells)",
-            tech=Technology.PORTABLE,
+            tech=Technology.XILINX,
             synth="synth_xilinx -flatten -noiopad -noclkbuf",
             comb=((r"LUT[1-6]|LUT6_2", 1), (r"RAM(32M|64M|32X1D|64X1D)", 4), (r"SRL\w+", 1)),
             ff=r"FD[RSCP]E\w*",
             unit="LUT1..LUT6 (one LUT6 each), 4 per LUT RAM cell",
-            shape=Shape(chain=4),
+            shape=Shape(chain=1, fold=2, radix=3),
         ),
         Device(
             name="gowin",
@@ -95,7 +95,7 @@ DEVICES: dict[str, Device] = {
             comb=((r"LUT[1-4]", 1), ("ALU", 1), ("RAM16SDP4", 8)),
             ff=r"DFF\w*",
             unit="LUT1..LUT4 + ALU (an ALU is a LUT4 with its carry)",
-            shape=Shape(chain=4),
+            shape=Shape(chain=1, fold=2),
         ),
     )
 }

@@ -10,6 +10,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.carry import Gate, add
+from ternac.hdl.carry_lut6 import Lane, add_lanes, add_three
 from ternac.hdl.tech import Technology
 
 __all__ = ["DotControl", "DotUnit", "dot_latency"]
@@ -57,7 +58,8 @@ class DotUnit(wiring.Component):
     other, before its register; ``radix`` sums meet at each register of the tree. More of either saves
     registers and latency, and costs clock.
 
-    The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/carry.py``).
+    The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/carry.py``); the form for
+    LUT6 devices one per bit on two lanes, or on three sums of the tree (``hdl/carry_lut6.py``).
     """
 
     def __init__(
@@ -113,30 +115,43 @@ class DotUnit(wiring.Component):
 
     def _sum(self, m: Module, name: str, values: list[Value], terms: int) -> Value:
         """The sum of ``values``, each of at most ``terms`` lanes."""
-        total = values[0]
-        for i, value in enumerate(values[1:], 1):
-            width = min(_bits((i + 1) * terms), _bits(self.lanes))
-            total = add(m, self.tech, f"{name}_add{i}", width, total, value)
+        total, done = values[0], 1
+        while done < len(values):
+            more = values[done : done + (2 if self.tech is Technology.XILINX else 1)]
+            done += len(more)
+            width = min(_bits(done * terms), _bits(self.lanes))
+            if len(more) == 2:
+                total = add_three(m, f"{name}_add{done}", width, total, *more)
+            else:
+                total = add(m, self.tech, f"{name}_add{done}", width, total, *more)
         return total
 
     def _chain(self, m: Module, first: int) -> Value:
-        partial: Value | None = None
+        """The sum of ``fold`` chains from ``first``, one register a stage."""
+        partial = Value.cast(0)
         for j in range(self.chain):
-            for q in range(first, first + self.fold):
-                x, nz, neg = self.x[j][q], self.nz[j][q], self.neg[j][q]
-                if partial is None:
-                    flipped = (x ^ neg.replicate(8))[:8].as_signed()
-                    partial = Signal(signed(8), name=f"first{q}")
-                    m.d.comb += partial.eq(Mux(nz, flipped, 0))
-                else:
-                    width = _bits(j * self.fold + q - first + 1)
-                    partial = add(m, self.tech, f"lane{q}_{j}", width, partial, x, Gate.FLIP, c=nz, d=neg)
-            assert partial is not None
+            lanes = [(self.x[j][q], self.nz[j][q], self.neg[j][q]) for q in range(first, first + self.fold)]
+            done = 0
+            if j == 0:
+                partial, done = self._start(m, f"lane{first}", lanes)
+            for i in range(done, self.fold):
+                x, nz, neg = lanes[i]
+                partial = add(m, self.tech, f"lane{first + i}_{j}", _bits(j * self.fold + i + 1), partial, x,
+                              Gate.FLIP, c=nz, d=neg)  # fmt: skip
             stage = Signal(signed(len(partial)), name=f"partial{first}_{j}")
             m.d.sync += stage.eq(partial)
             partial = stage
-        assert partial is not None
         return partial
+
+    def _start(self, m: Module, name: str, lanes: list[Lane]) -> tuple[Value, int]:
+        """The first lanes of a chain, and how many of ``lanes`` they are."""
+        if self.tech is Technology.XILINX and len(lanes) > 1:
+            return add_lanes(m, name, lanes[0], lanes[1]), 2
+        x, nz, neg = lanes[0]
+        flipped = (x ^ neg.replicate(8))[:8].as_signed()
+        gated = Signal(signed(8), name=f"{name}_gated")
+        m.d.comb += gated.eq(Mux(nz, flipped, 0))
+        return gated, 1
 
 
 class DotControl(wiring.Component):
