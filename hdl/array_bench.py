@@ -30,19 +30,22 @@ WORDS = 8
 BOARD = "ulx3s-85f"
 
 COUNTED = (
-    "everything in fabric: dot units with their adder trees and accumulators, the flags' delay line, and one "
+    "everything in fabric: dot units with their adder trees and accumulators, the flags' delay line, one "
     "activation register of 8 bits a lane shared by the columns"
 )
+HELD = ", one register of 2 bits for each weight"
 FED = "; weights, activations and sums sit in block RAM whose addresses are pins, so nothing is subtracted"
 PORTS = "; weights, activations and sums are ports"
 
 
-def bare_design(target: Device, columns: int, lanes: int, *, chain: int, fold: int, radix: int) -> BareArray:
+def bare_design(
+    target: Device, columns: int, lanes: int, *, chain: int, fold: int, radix: int, direct: bool = False
+) -> BareArray:
     """The bare array, between block RAMs where it can be placed; UsageError for a shape that cannot be."""
     try:
         return BareArray(
             columns, lanes, chain, WORDS * lanes, fold=fold, radix=radix, tech=target.tech,
-            fed=not target.estimate,
+            fed=not target.estimate, direct=direct,
         )  # fmt: skip
     except ValueError as error:
         raise UsageError(str(error), "choose --lanes, --chain and --fold so that they divide") from None
@@ -56,10 +59,12 @@ def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool
         "radix": unit.radix, "latency_cycles": unit.latency,
     }  # fmt: skip
     text = rtlil.convert(array, name="top", emit_src=False)
-    design = Design("-".join(["bare", target.name, *map(str, shape.values())]), "design.il", text)
+    name = "-".join(["bare", target.name, *map(str, shape.values())])
+    design = Design(name, "design.il", text)
     synthesis = synthesize(design, target, array.macs, root, say)
     figures = place(design, target, array.macs, root, say) if placed else synthesis
-    result = {**figures, **shape, "counted": COUNTED + (FED if array.fed else PORTS)}
+    counted = COUNTED + ("" if array.direct else HELD) + (FED if array.fed else PORTS)
+    result = {**figures, **shape, "counted": counted}
     return {**result, "synthesis": synthesis} if placed else result
 
 
@@ -126,6 +131,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chain", type=int, metavar="N", help="register stages of a chain")
     parser.add_argument("--fold", type=int, metavar="N", help="lanes added at a stage")
     parser.add_argument("--radix", type=int, metavar="N", help="sums added at a register of the tree")
+    parser.add_argument("--direct", action="store_true", help="no registers for the weights")
     parser.add_argument("--no-place", action="store_true", help="synthesize only")
     parser.add_argument("--place", action="store_true", help="place and route the wrapped array too")
     parser.add_argument("--peer", type=Path, metavar="FILE", help="a Verilog file to measure beside it")
@@ -146,7 +152,7 @@ def _run(args: argparse.Namespace, say: Speak) -> Outcome:
         for name in ("chain", "fold", "radix")
     }
     root = build_root()
-    array = bare_design(target, args.columns, args.lanes, **shape)
+    array = bare_design(target, args.columns, args.lanes, **shape, direct=args.direct)
     found = {"bare": bare(array, target, root, say, placed=not (args.no_place or target.estimate))}
     if not target.estimate:
         found["wrapped"] = wrapped(root, say, placed=args.place)

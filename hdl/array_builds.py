@@ -31,7 +31,7 @@ Run = Callable[..., None]
 Say = Callable[[str], None]
 
 NEXTPNR = (
-    "--85k", "--package", "CABGA381", "--speed", "6", "--router", "router2", "--freq", "130", "--seed", "1",
+    "--85k", "--package", "CABGA381", "--speed", "6", "--router", "router2", "--freq", "120", "--seed", "1",
     "--out-of-context", "--timing-allow-fail",
 )  # fmt: skip
 """Place-and-route options. router2: the default router crawls on designs of this size."""

@@ -20,8 +20,10 @@ FEED_DEPTH = 512
 class BareArray(wiring.Component):
     """``columns`` dot units of ``lanes`` lanes in lockstep, their shared flags and activation registers.
 
-    What is in fabric: the dot units with their trees and accumulators, one ``DotControl``, and one register
-    of 8 bits per lane that all columns share, through which the activations arrive. Each of them counts.
+    What is in fabric: the dot units with their trees and accumulators, one ``DotControl``, one register of 8
+    bits per lane that all columns share, through which the activations arrive, and unless ``direct`` one
+    register of 2 bits per weight, which keeps the way from a block RAM out of the adders' path. Each of them
+    counts.
 
     With ``fed`` (ECP5), weights and activations come out of block RAM and the sums go into block RAM, so that
     nothing is optimised away and nothing outside the array takes a lookup table or a flip-flop: the
@@ -37,10 +39,11 @@ class BareArray(wiring.Component):
     def __init__(
         self, columns: int, lanes: int, chain: int, k_max: int, *,
         fold: int = 1, radix: int = 2, tech: Technology = Technology.PORTABLE, fed: bool = False,
+        direct: bool = False,
     ) -> None:  # fmt: skip
         if columns < 1:
             raise ValueError(f"columns must be at least 1, not {columns}")
-        self.columns, self.lanes, self.chain, self.fed = columns, lanes, chain, fed
+        self.columns, self.lanes, self.chain, self.fed, self.direct = columns, lanes, chain, fed, direct
         self.control = DotControl(lanes, chain, fold, radix)
         self.units = [
             DotUnit(lanes, chain, k_max, fold=fold, radix=radix, tech=tech) for _ in range(columns)
@@ -73,11 +76,13 @@ class BareArray(wiring.Component):
         if self.fed:
             x = self._source(m, "x", 8 * self.lanes)
             trits = self._source(m, "w", 2 * self.macs)
-            nz, neg = Cat(trits[0::2]), Cat(trits[1::2])
+            nz, neg = Signal(self.macs, name="nz"), Signal(self.macs, name="neg")
+            m.d.comb += [nz.eq(trits[0::2]), neg.eq(trits[1::2])]
         else:
             x, nz, neg = self.x, self.nz, self.neg
-        held = Signal(8 * self.lanes, name="activations", reset_less=True)
-        m.d.sync += held.eq(x)
+        held = _register(m, "activations", x)
+        if not self.direct:
+            nz, neg = _register(m, "nz_held", nz), _register(m, "neg_held", neg)
         chains = self.lanes // self.chain
         for column, unit in enumerate(self.units):
             m.submodules[f"dot_{column}"] = unit
@@ -94,15 +99,18 @@ class BareArray(wiring.Component):
             m.d.comb += self.sums.eq(sums)
         return m
 
-    def _source(self, m: Module, name: str, bits: int) -> Value:
+    def _source(self, m: Module, name: str, bits: int) -> Signal:
         """``bits`` read from block RAM through its output register; the contents come from a pin."""
         datum = self.datum.replicate(FEED_WIDTH)
         words = [self._block(m, f"{name}_{low}", datum) for low in range(0, bits, FEED_WIDTH)]
-        return Cat(*words)[:bits]
+        all_bits = Signal(bits, name=f"{name}_words")
+        m.d.comb += all_bits.eq(Cat(*words))
+        return all_bits
 
     def _sink(self, m: Module, sums: Value) -> None:
         """Write ``sums`` to block RAM; a bit of it can be read."""
-        padded = Cat(sums, Const(0, FEED_WIDTH))
+        padded = Signal(len(sums) + FEED_WIDTH, name="padded")
+        m.d.comb += padded.eq(sums)
         read = [
             self._block(m, f"sum_{low}", padded[low : low + FEED_WIDTH])
             for low in range(0, len(sums), FEED_WIDTH)
@@ -125,3 +133,9 @@ class BareArray(wiring.Component):
         ports |= {f"o_DO{bit}": word[bit] for bit in range(FEED_WIDTH)}
         m.submodules[f"feed_{name}"] = Instance("PDPW16KD", **ports)
         return word
+
+
+def _register(m: Module, name: str, value: Signal) -> Signal:
+    held = Signal(len(value), name=name, reset_less=True)
+    m.d.sync += held.eq(value)
+    return held

@@ -104,7 +104,7 @@ class DotUnit(wiring.Component):
             for i in range(0, len(sums), self.radix):
                 name = f"tree{level}_{i // self.radix}"
                 total = self._sum(m, name, sums[i : i + self.radix], terms)
-                above.append(Signal(signed(len(total)), name=name))
+                above.append(Signal(signed(len(total)), name=name, reset_less=True))
                 m.d.sync += above[-1].eq(total)
             sums, level, terms = above, level + 1, terms * self.radix
         keep = ~self.acc_first
@@ -138,7 +138,7 @@ class DotUnit(wiring.Component):
                 x, nz, neg = lanes[i]
                 partial = add(m, self.tech, f"lane{first + i}_{j}", _bits(j * self.fold + i + 1), partial, x,
                               Gate.FLIP, c=nz, d=neg)  # fmt: skip
-            stage = Signal(signed(len(partial)), name=f"partial{first}_{j}")
+            stage = Signal(signed(len(partial)), name=f"partial{first}_{j}", reset_less=True)
             m.d.sync += stage.eq(partial)
             partial = stage
         return partial
