@@ -8,6 +8,7 @@ pipelines, sequencer, norm and sampler included, divided by its lanes. Any Veril
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ternac.hdl.bare_array import BareArray
 from ternac.hdl.boards import board
 from ternac.hdl.engine import EngineCore
 from ternac.hdl.product import build_root
+from ternac.hdl.tech import Technology
 from ternac.manifest import read_manifest
 from ternac.verb import Outcome, Verb
 from ternac.verb import Say as Speak
@@ -56,7 +58,7 @@ def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool
     unit = array.units[0]
     shape = {
         "columns": array.columns, "lanes": array.lanes, "chain": array.chain, "fold": unit.fold,
-        "radix": unit.radix, "latency_cycles": unit.latency,
+        "radix": unit.radix, "latency_cycles": unit.latency, "form": unit.tech.value,
     }  # fmt: skip
     text = rtlil.convert(array, name="top", emit_src=False)
     name = "-".join(["bare", target.name, *map(str, shape.values())])
@@ -131,6 +133,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chain", type=int, metavar="N", help="register stages of a chain")
     parser.add_argument("--fold", type=int, metavar="N", help="lanes added at a stage")
     parser.add_argument("--radix", type=int, metavar="N", help="sums added at a register of the tree")
+    parser.add_argument("--portable", action="store_true", help="plain Amaranth, no instantiated cells")
     parser.add_argument("--direct", action="store_true", help="no registers for the weights")
     parser.add_argument("--no-place", action="store_true", help="synthesize only")
     parser.add_argument("--place", action="store_true", help="place and route the wrapped array too")
@@ -141,6 +144,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Speak) -> Outcome:
     target = device(args.device)
+    if args.portable:
+        target = replace(target, tech=Technology.PORTABLE)
     if (args.peer is None, args.top is None, args.macs is None) not in ((True,) * 3, (False,) * 3):
         raise UsageError("--peer, --top and --macs belong together", "give all three or none")
     if args.macs is not None and args.macs < 1:
