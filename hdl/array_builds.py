@@ -24,6 +24,7 @@ from ternac.hdl.array_devices import Device
 from ternac.hdl.build import critical_path
 from ternac.hdl.carry import trim_carries
 from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, write_atomically
+from ternac.hdl.tie import fold_zeros
 
 __all__ = ["NEXTPNR", "Design", "Run", "Say", "place", "synthesize"]
 
@@ -111,6 +112,7 @@ def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> di
     def work(run: Run, scratch: Path) -> None:
         mapped = netlist.load(directory / "netlist.json")
         trim_carries(mapped)
+        fold_zeros(mapped, design.top)
         (scratch / "trimmed.json").write_text(json.dumps(mapped))
         run(
             "nextpnr-ecp5", *NEXTPNR, "--top", design.top, "--json", "trimmed.json", "--report", "report.json"
