@@ -10,22 +10,30 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.carry import Gate, add
+from ternac.hdl.carry_lut6 import Lane, add_lanes, add_three
 from ternac.hdl.tech import Technology
 
 __all__ = ["DotControl", "DotUnit", "dot_latency"]
 
 
-def _check_shape(lanes: int, chain: int) -> None:
+def _check_shape(lanes: int, chain: int, fold: int, radix: int) -> None:
     if chain < 1:
         raise ValueError(f"chain must be at least 1, not {chain}")
     if lanes < 1 or lanes % chain:
         raise ValueError(f"lanes must be a positive multiple of chain {chain}, not {lanes}")
+    if fold < 1 or (lanes // chain) % fold:
+        raise ValueError(f"fold must divide the {lanes // chain} chains, not {fold}")
+    if radix < 2:
+        raise ValueError(f"radix must be at least 2, not {radix}")
 
 
-def dot_latency(lanes: int, chain: int) -> int:
+def dot_latency(lanes: int, chain: int, fold: int = 1, radix: int = 2) -> int:
     """Cycles from the stage-0 inputs of a row's last word to its sum: chain + tree levels + 1."""
-    _check_shape(lanes, chain)
-    return chain + (lanes // chain - 1).bit_length() + 1
+    _check_shape(lanes, chain, fold, radix)
+    sums, levels = lanes // chain // fold, 0
+    while sums > 1:
+        sums, levels = -(-sums // radix), levels + 1
+    return chain + levels + 1
 
 
 def _bits(terms: int) -> int:
@@ -43,17 +51,26 @@ class DotUnit(wiring.Component):
     The true product sum is ``acc`` + the number of -1 weights of the row.
 
     ``acc`` (``acc_bits`` wide, signed, enough for ``k_max`` lanes in total) follows the word's stage 0 by
-    ``latency = chain + ceil(log2(chains)) + 1`` cycles and holds until the next word. ``acc_en`` and
-    ``acc_first`` come from one ``DotControl`` that all columns share.
+    ``latency = chain + ceil(log_radix(chains / fold)) + 1`` cycles and holds until the next word.
+    ``acc_en`` and ``acc_first`` come from one ``DotControl`` that all columns share.
 
-    The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/carry.py``).
+    ``fold`` neighbouring chains are one in the fabric: a stage adds ``fold`` lanes, one carry chain after the
+    other, before its register; ``radix`` sums meet at each register of the tree. More of either saves
+    registers and latency, and costs clock.
+
+    The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/carry.py``); the form for
+    LUT6 devices one per bit on two lanes, or on three sums of the tree (``hdl/carry_lut6.py``).
     """
 
-    def __init__(self, lanes: int, chain: int, k_max: int, *, tech: Technology = Technology.PORTABLE) -> None:
-        _check_shape(lanes, chain)
+    def __init__(
+        self, lanes: int, chain: int, k_max: int, *,
+        fold: int = 1, radix: int = 2, tech: Technology = Technology.PORTABLE,
+    ) -> None:  # fmt: skip
+        _check_shape(lanes, chain, fold, radix)
         if k_max < lanes:
             raise ValueError(f"k_max {k_max} is less than lanes {lanes}")
         self.lanes, self.chain, self.k_max, self.tech = lanes, chain, k_max, tech
+        self.fold, self.radix = fold, radix
         self.chains = lanes // chain
         self.acc_bits = _bits(k_max)
         super().__init__({
@@ -68,7 +85,7 @@ class DotUnit(wiring.Component):
     @property
     def latency(self) -> int:
         """Cycles from stage-0 inputs to ``acc``."""
-        return dot_latency(self.lanes, self.chain)
+        return dot_latency(self.lanes, self.chain, self.fold, self.radix)
 
     def model(self, x: Sequence[Sequence[int]], weights: Sequence[Sequence[int]]) -> int:
         """``acc`` of one row: words of ``lanes`` activations and of ``lanes`` trits (-1, 0, 1)."""
@@ -80,37 +97,61 @@ class DotUnit(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        sums: list[Value] = [self._chain(m, q) for q in range(self.chains)]
-        terms, level = self.chain, 0
+        sums: list[Value] = [self._chain(m, q) for q in range(0, self.chains, self.fold)]
+        terms, level = self.chain * self.fold, 0
         while len(sums) > 1:
-            terms *= 2
             above: list[Value] = []
-            for i in range(0, len(sums), 2):
-                below = sums[i:i + 2]
-                name = f"tree{level}_{i // 2}"
-                width = min(_bits(terms), _bits(self.lanes))
-                total = Signal(signed(width if len(below) == 2 else len(below[0])), name=name)
-                pair = len(below) == 2
-                m.d.sync += total.eq(add(m, self.tech, f"{name}_add", width, *below) if pair else below[0])
-                above.append(total)
-            sums, level = above, level + 1
+            for i in range(0, len(sums), self.radix):
+                name = f"tree{level}_{i // self.radix}"
+                total = self._sum(m, name, sums[i : i + self.radix], terms)
+                above.append(Signal(signed(len(total)), name=name, reset_less=True))
+                m.d.sync += above[-1].eq(total)
+            sums, level, terms = above, level + 1, terms * self.radix
         keep = ~self.acc_first
         with m.If(self.acc_en):
             m.d.sync += self.acc.eq(
                 add(m, self.tech, "acc_add", self.acc_bits, sums[0], self.acc, Gate.KEEP, c=keep))
         return m
 
-    def _chain(self, m: Module, q: int) -> Value:
-        partial = Signal(signed(8), name=f"partial{q}_0")
-        flipped = (self.x[0][q] ^ self.neg[0][q].replicate(8))[:8].as_signed()
-        m.d.sync += partial.eq(Mux(self.nz[0][q], flipped, 0))
-        for j in range(1, self.chain):
-            width = _bits(j + 1)
-            total = add(m, self.tech, f"lane{q}_{j}", width, partial, self.x[j][q], Gate.FLIP,
-                        c=self.nz[j][q], d=self.neg[j][q])
-            partial = Signal(signed(width), name=f"partial{q}_{j}")
-            m.d.sync += partial.eq(total)
+    def _sum(self, m: Module, name: str, values: list[Value], terms: int) -> Value:
+        """The sum of ``values``, each of at most ``terms`` lanes."""
+        total, done = values[0], 1
+        while done < len(values):
+            more = values[done : done + (2 if self.tech is Technology.XILINX else 1)]
+            done += len(more)
+            width = min(_bits(done * terms), _bits(self.lanes))
+            if len(more) == 2:
+                total = add_three(m, f"{name}_add{done}", width, total, *more)
+            else:
+                total = add(m, self.tech, f"{name}_add{done}", width, total, *more)
+        return total
+
+    def _chain(self, m: Module, first: int) -> Value:
+        """The sum of ``fold`` chains from ``first``, one register a stage."""
+        partial = Value.cast(0)
+        for j in range(self.chain):
+            lanes = [(self.x[j][q], self.nz[j][q], self.neg[j][q]) for q in range(first, first + self.fold)]
+            done = 0
+            if j == 0:
+                partial, done = self._start(m, f"lane{first}", lanes)
+            for i in range(done, self.fold):
+                x, nz, neg = lanes[i]
+                partial = add(m, self.tech, f"lane{first + i}_{j}", _bits(j * self.fold + i + 1), partial, x,
+                              Gate.FLIP, c=nz, d=neg)  # fmt: skip
+            stage = Signal(signed(len(partial)), name=f"partial{first}_{j}", reset_less=True)
+            m.d.sync += stage.eq(partial)
+            partial = stage
         return partial
+
+    def _start(self, m: Module, name: str, lanes: list[Lane]) -> tuple[Value, int]:
+        """The first lanes of a chain, and how many of ``lanes`` they are."""
+        if self.tech is Technology.XILINX and len(lanes) > 1:
+            return add_lanes(m, name, lanes[0], lanes[1]), 2
+        x, nz, neg = lanes[0]
+        flipped = (x ^ neg.replicate(8))[:8].as_signed()
+        gated = Signal(signed(8), name=f"{name}_gated")
+        m.d.comb += gated.eq(Mux(nz, flipped, 0))
+        return gated, 1
 
 
 class DotControl(wiring.Component):
@@ -118,12 +159,12 @@ class DotControl(wiring.Component):
 
     ``en``, ``first``, ``last`` come with the stage-0 inputs of a word (``en`` low: a bubble; ``first`` and
     ``last`` may both be set). ``acc_en``, ``acc_first`` go to every ``DotUnit``; ``valid`` is high in the
-    cycle in which ``acc`` holds a finished row, ``dot_latency(lanes, chain)`` cycles after its last word.
+    cycle in which ``acc`` holds a finished row, ``dot_latency`` cycles after its last word.
     """
 
-    def __init__(self, lanes: int, chain: int) -> None:
-        self.lanes, self.chain = lanes, chain
-        self.latency = dot_latency(lanes, chain)
+    def __init__(self, lanes: int, chain: int, fold: int = 1, radix: int = 2) -> None:
+        self.lanes, self.chain, self.fold, self.radix = lanes, chain, fold, radix
+        self.latency = dot_latency(lanes, chain, fold, radix)
         super().__init__({
             "en": In(1),
             "first": In(1),

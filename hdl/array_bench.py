@@ -1,0 +1,180 @@
+"""``ternac bench array``: what one multiply-accumulate costs in lookup tables, registers and clock.
+
+Bare is the dot units and their trees (`hdl/bare_array.py`); wrapped is the whole engine core, memories,
+pipelines, sequencer, norm and sampler included, divided by its lanes. Any Verilog file can stand beside them
+(``--peer``), synthesized with the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+
+from ternac.errors import UsageError
+from ternac.geometry import preset
+from ternac.hdl.array_builds import Design, Say, place, synthesize
+from ternac.hdl.array_devices import DEVICES, Device, device
+from ternac.hdl.bare_array import BareArray
+from ternac.hdl.boards import board
+from ternac.hdl.engine import EngineCore
+from ternac.hdl.product import build_root
+from ternac.hdl.tech import Technology
+from ternac.manifest import read_manifest
+from ternac.verb import Outcome, Verb
+from ternac.verb import Say as Speak
+
+WORDS = 8
+"""Words of a row that the bare accumulators have room for."""
+BOARD = "ulx3s-85f"
+
+COUNTED = (
+    "everything in fabric: dot units with their adder trees and accumulators, the flags' delay line, one "
+    "activation register of 8 bits a lane shared by the columns"
+)
+HELD = ", one register of 2 bits for each weight"
+FED = "; weights, activations and sums sit in block RAM whose addresses are pins, so nothing is subtracted"
+PORTS = "; weights, activations and sums are ports"
+
+
+def bare_design(
+    target: Device, columns: int, lanes: int, *, chain: int, fold: int, radix: int, direct: bool = False
+) -> BareArray:
+    """The bare array, between block RAMs where it can be placed; UsageError for a shape that cannot be."""
+    try:
+        return BareArray(
+            columns, lanes, chain, WORDS * lanes, fold=fold, radix=radix, tech=target.tech,
+            fed=not target.estimate, direct=direct,
+        )  # fmt: skip
+    except ValueError as error:
+        raise UsageError(str(error), "choose --lanes, --chain and --fold so that they divide") from None
+
+
+def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool) -> dict[str, Any]:
+    """Figures of the bare array, placed and routed or only synthesized."""
+    unit = array.units[0]
+    shape = {
+        "columns": array.columns, "lanes": array.lanes, "chain": array.chain, "fold": unit.fold,
+        "radix": unit.radix, "latency_cycles": unit.latency, "form": unit.tech.value,
+    }  # fmt: skip
+    text = rtlil.convert(array, name="top", emit_src=False)
+    name = "-".join(["bare", target.name, *map(str, shape.values())])
+    design = Design(name, "design.il", text)
+    synthesis = synthesize(design, target, array.macs, root, say)
+    figures = place(design, target, array.macs, root, say) if placed else synthesis
+    counted = COUNTED + ("" if array.direct else HELD) + (FED if array.fed else PORTS)
+    result = {**figures, **shape, "counted": counted}
+    return {**result, "synthesis": synthesis} if placed else result
+
+
+def wrapped(root: Path, say: Say, *, placed: bool) -> dict[str, Any]:
+    """Figures of the whole engine core of the ULX3S preset divided by its lanes.
+
+    Placed figures are this run's, or the shipped bitstream's when its geometry is today's.
+    """
+    target, geometry = device("ecp5"), preset(board(BOARD).geometry)
+    core = EngineCore(geometry, tech=target.tech)
+    text = rtlil.convert(core, name="top", emit_src=False)
+    design = Design(f"wrapped-{geometry.name}", "design.il", text)
+    synthesis = synthesize(design, target, geometry.macs, root, say)
+    what = {
+        "geometry": geometry.name, "columns": geometry.columns, "lanes": geometry.lanes,
+        "counted": "the whole engine core: sequencer, columns with all memories, norm, sampler",
+    }  # fmt: skip
+    manifest = read_manifest(BOARD, geometry.name)
+    if placed:
+        return {**place(design, target, geometry.macs, root, say), **what, "synthesis": synthesis}
+    if manifest is not None and manifest.get("geometry_hash") == geometry.hash.hex():
+        return {
+            "comb_per_mac": round(manifest["comb"] / geometry.macs, 3),
+            "ff_per_mac": round(manifest["ff"] / geometry.macs, 3),
+            "fmax_mhz": manifest["fmax_mhz"],
+            "macs": geometry.macs, "comb": manifest["comb"], "ff": manifest["ff"], "dsp": manifest["dsp"],
+            **what,
+            "counted": "the whole bitstream: engine core, link controller, UART, clock generator",
+            "origin": f"place and route (manifest of the shipped bitstream for {BOARD})",
+            "synthesis": synthesis,
+        }  # fmt: skip
+    return {**synthesis, **what}
+
+
+def peer(
+    file: Path, top: str, macs: int, target: Device, ours: dict[str, dict[str, Any]], root: Path, say: Say
+) -> dict[str, Any]:
+    """A foreign Verilog file, synthesized alike, and its figures over the synthesized ones of ``ours``."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", "--peer takes one Verilog file") from None
+    figures = synthesize(Design(f"peer-{target.name}-{top}", "design.v", text, top), target, macs, root, say)
+    ratios = {}
+    for name, own in ours.items():
+        base = own.get("synthesis", own)
+        ratios[name] = {
+            key: round(figures[key] / base[key], 3) if base[key] else None
+            for key in ("comb_per_mac", "ff_per_mac")
+        }
+    return {
+        **figures,
+        "file": file.name,
+        "top": top,
+        "ratios": ratios,
+        "ratios_origin": "this run: synthesis of the peer over synthesis of ours, same command",
+    }
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=DEVICES, default="ecp5", help="default: ecp5")
+    parser.add_argument("--columns", type=int, default=10, metavar="N", help="dot units (default: 10)")
+    parser.add_argument("--lanes", type=int, default=192, metavar="N", help="lanes of each (default: 192)")
+    parser.add_argument("--chain", type=int, metavar="N", help="register stages of a chain")
+    parser.add_argument("--fold", type=int, metavar="N", help="lanes added at a stage")
+    parser.add_argument("--radix", type=int, metavar="N", help="sums added at a register of the tree")
+    parser.add_argument("--portable", action="store_true", help="plain Amaranth, no instantiated cells")
+    parser.add_argument("--direct", action="store_true", help="no registers for the weights")
+    parser.add_argument("--no-place", action="store_true", help="synthesize only")
+    parser.add_argument("--place", action="store_true", help="place and route the wrapped array too")
+    parser.add_argument("--peer", type=Path, metavar="FILE", help="a Verilog file to measure beside it")
+    parser.add_argument("--top", metavar="NAME", help="the peer's top module")
+    parser.add_argument("--macs", type=int, metavar="N", help="multiply-accumulates per cycle of the peer")
+
+
+def _run(args: argparse.Namespace, say: Speak) -> Outcome:
+    target = device(args.device)
+    if args.portable:
+        target = replace(target, tech=Technology.PORTABLE)
+    if (args.peer is None, args.top is None, args.macs is None) not in ((True,) * 3, (False,) * 3):
+        raise UsageError("--peer, --top and --macs belong together", "give all three or none")
+    if args.macs is not None and args.macs < 1:
+        raise UsageError(f"--macs is {args.macs}, needs at least 1")
+    if args.place and (target.estimate or args.no_place):
+        raise UsageError("--place needs --device ecp5 and contradicts --no-place")
+    shape = {
+        name: getattr(target.shape, name) if getattr(args, name) is None else getattr(args, name)
+        for name in ("chain", "fold", "radix")
+    }
+    root = build_root()
+    array = bare_design(target, args.columns, args.lanes, **shape, direct=args.direct)
+    found = {"bare": bare(array, target, root, say, placed=not (args.no_place or target.estimate))}
+    if not target.estimate:
+        found["wrapped"] = wrapped(root, say, placed=args.place)
+    if args.peer is not None:
+        found["peer"] = peer(args.peer, args.top, args.macs, target, found, root, say)
+    for name, figures in found.items():
+        clock = f", {figures['fmax_mhz']} MHz" if figures["fmax_mhz"] else ""
+        say(f"{name}: {figures['comb_per_mac']:.2f} COMB and {figures['ff_per_mac']:.2f} FF per MAC{clock}")
+        say(f"  {figures['macs']:,} MACs; {figures['origin']}")
+    return Outcome(
+        {"device": target.name, "comb": target.unit, **found, "origin": "each part names its own"}
+    )
+
+
+VERB = Verb(
+    help="What a multiply-accumulate costs: bare array, whole engine, and any Verilog file beside them.",
+    example="ternac bench array --device ecp5 --columns 1 --lanes 48 --json",
+    add_arguments=_arguments,
+    run=_run,
+)
