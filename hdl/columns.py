@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry, Mem
-from ternac.hdl.dot import DotControl, DotUnit, dot_latency
+from ternac.hdl.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam, PairedRam
 from ternac.hdl.pass_control import A_OFFSET, B_READ, C_READ, RESULT_OFFSET, PassControl
@@ -50,7 +50,7 @@ class ColumnArray(wiring.Component):
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         g = self.geometry = geometry
         self.tech = tech
-        self.dot_delay = dot_latency(g.lanes, g.chain)
+        self.dot_delay = array_latency(g)
         self.bank_bits = ceil_log2(g.bank_depth)
         super().__init__(
             {
@@ -245,17 +245,22 @@ class ColumnArray(wiring.Component):
         """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0: the trits."""
         g = self.geometry
         m.submodules.xbuffer = self.xbuffer = XBuffer(g, tech=self.tech)
-        m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain)
-        m.d.comb += self.xbuffer.rd_word.eq(self.dot.word)
+        m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain, g.fold, g.radix)
+        word: Value = self.dot.word
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
         for _ in range(BlockRam.LATENCY):
             flags = _later(m, flags)
+        registered = g.fold > 1
+        if registered:  # weights pass one more register, see array_latency
+            word, flags = _later(m, word), _later(m, flags)
+        m.d.comb += self.xbuffer.rd_word.eq(word)
         m.d.comb += Cat(self.dot_control.en, self.dot_control.first, self.dot_control.last).eq(flags)
         address: Value = self.dot.weight
         trits: list[Value] = []
         for j in range(g.chain):
             blocks = range(j * g.weight_blocks_per_stage, (j + 1) * g.weight_blocks_per_stage)
-            trits.append(self.weight_word(m, blocks, address))
+            stage = self.weight_word(m, blocks, address)
+            trits.append(_later(m, stage) if registered else stage)
             address = _later(m, address)
         return trits
 
@@ -286,7 +291,9 @@ class ColumnArray(wiring.Component):
     def dot_unit(self, m: Module, column: int, trits: list[Value]) -> Value:
         """The dot unit of ``column``; returns its sum."""
         g = self.geometry
-        m.submodules[f"dot_{column}"] = dot = DotUnit(g.lanes, g.chain, g.x_depth * g.lanes, tech=self.tech)
+        m.submodules[f"dot_{column}"] = dot = DotUnit(
+            g.lanes, g.chain, g.x_depth * g.lanes, fold=g.fold, radix=g.radix, tech=self.tech
+        )
         m.d.comb += [dot.acc_en.eq(self.dot_control.acc_en), dot.acc_first.eq(self.dot_control.acc_first)]
         mine = [q * g.columns + column for q in range(g.chains)]
         for j in range(g.chain):

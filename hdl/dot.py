@@ -9,11 +9,12 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ternac.geometry import Geometry
 from ternac.hdl.carry import Gate, add
 from ternac.hdl.carry_lut6 import Lane, add_lanes, add_three
 from ternac.hdl.tech import Technology
 
-__all__ = ["DotControl", "DotUnit", "dot_latency"]
+__all__ = ["DotControl", "DotUnit", "array_latency", "dot_latency"]
 
 
 def _check_shape(lanes: int, chain: int, fold: int, radix: int) -> None:
@@ -34,6 +35,15 @@ def dot_latency(lanes: int, chain: int, fold: int = 1, radix: int = 2) -> int:
     while sums > 1:
         sums, levels = -(-sums // radix), levels + 1
     return chain + levels + 1
+
+
+def array_latency(geometry: Geometry) -> int:
+    """Cycles from a row's last word leaving the weight memory to its sum, in an engine's column array.
+
+    Where chains are folded, weights pass a register of their own in front of the two adders.
+    """
+    g = geometry
+    return dot_latency(g.lanes, g.chain, g.fold, g.radix) + (g.fold > 1)
 
 
 def _bits(terms: int) -> int:

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 
 from ternac.compile import Image
-from ternac.hdl.dot import dot_latency
+from ternac.hdl.dot import array_latency
 from ternac.hdl.engine import DONE_GAP, ISSUE_AHEAD
 from ternac.hdl.fetch import FETCH
 from ternac.hdl.norm import norm_latency
@@ -61,7 +61,7 @@ class _Timeline:
 
     def __post_init__(self) -> None:
         g = self.image.geometry
-        self.delay = dot_latency(g.lanes, g.chain)
+        self.delay = array_latency(g)
         self.slots = pass_slots(g)
 
     def free_place(self) -> int:

@@ -82,6 +82,10 @@ class Geometry:
     """Reciprocal square root tables of 256 entries of 8 bits."""
     program_depth: int = 2048
     """16-bit words of microcode, in two blocks: even words and odd ones."""
+    fold: int = 1
+    """Lanes added one after the other between two registers of a chain."""
+    radix: int = 2
+    """Sums that meet at a register of the adder tree."""
     contexts: int = 1
     """Sessions that may be under way at the same time, taking turns phase by phase."""
     lane_depth: int = 0
@@ -106,6 +110,8 @@ class Geometry:
                 least = 0 if field == "lane_depth" else 1
                 need(value >= least, f"{field} must be at least {least}, not {value}")
         need(self.lanes % self.chain == 0, f"chain {self.chain} must divide lanes {self.lanes}")
+        need(self.lanes // self.chain % self.fold == 0, f"fold {self.fold} must divide the {self.chains} chains")
+        need(self.radix >= 2, f"radix must be at least 2, not {self.radix}")
         need(self.lanes % self.columns == 0, f"columns {self.columns} must divide lanes {self.lanes}")
         need(self.columns % self.share == 0, f"share {self.share} must divide columns {self.columns}")
         need(self.share & (self.share - 1) == 0, f"share must be a power of two, not {self.share}")
@@ -215,10 +221,10 @@ PRESETS: dict[str, Geometry] = {
             embed_block_bits=16, tables=2,
             norm_tables=1, program_depth=512, logit_slots=128, share=2, weight_ram="spram",
         ),
-        # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 576 bits are 32 blocks of 18,
+        # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 1,152 bits are 64 blocks of 18,
         # two of which share a block RAM and are read through one port each.
         Geometry(
-            name="ulx3s-85f", columns=12, lanes=192, chain=8, weight_block_bits=18, weight_depth=512,
+            name="ulx3s-85f", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18, weight_depth=512,
             x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4,
             norm_tables=4, logit_slots=32, contexts=4, lane_depth=64,
             weight_ram="paired",

@@ -8,7 +8,7 @@ from amaranth.sim import Simulator, SimulatorContext
 
 from ternac.compile import Image, compile_program
 from ternac.geometry import PRESETS, Geometry, Mem
-from ternac.hdl.dot import dot_latency
+from ternac.hdl.dot import array_latency
 from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.schedule import schedule
@@ -23,7 +23,7 @@ KEPT = (*PASS_FIELDS, *BASES)
 def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], list[dict[str, int]], int]:
     """Everything issued for one token: dot words, elements, and the cycle of ``done``."""
     g = image.geometry
-    dut = Sequencer(g, dot_delay=dot_latency(g.lanes, g.chain))
+    dut = Sequencer(g, dot_delay=array_latency(g))
     latency = norm_latency(g.pipelines)
     dots: list[dict[str, int]] = []
     elems: list[dict[str, int]] = []
@@ -114,7 +114,7 @@ def test_every_pass_is_issued_whole_in_order_and_on_time(geometry: Geometry, see
         share = geometry.share
         own, elems = elems[: inst.count * share], elems[inst.count * share :]
         if inst.source == Source.DOT:
-            delay = dot_latency(geometry.lanes, geometry.chain)
+            delay = array_latency(geometry)
             assert [e["at"] for e in own] == [t + delay + turn for t in last_words for turn in range(share)]
         start = {n: getattr(inst, n) + base * getattr(inst, "rel_" + n) for n in "abcd"}
         if inst.source == Source.EMBED:
