@@ -1,10 +1,10 @@
-"""How a matrix of trits lies in external memory for the streaming dot engine, and the descriptor that names it.
+"""How a matrix of trits lies in external memory for the streaming dot engine, and its descriptor.
 
 A word is as wide as the port, ``port_bytes`` bytes. Byte b of a word holds column b of the word's columns in
-``encoding.rows`` consecutive rows: one activation per byte, however many trits the byte holds. So a word of weights
-meets a word of as many activations, and a port of 16 bytes at 1.6 bits feeds 5 rows x 16 columns a cycle.
-A matrix is its row groups in order; a group is its words in order, columns upwards. Rows and columns are padded
-with zero trits. See docs/streaming.md.
+``encoding.rows`` consecutive rows: one activation per byte, however many trits the byte holds. So a word of
+weights meets a word of as many activations, and a port of 16 bytes at 1.6 bits feeds 5 rows x 16 columns a
+cycle. A matrix is its row groups in order; a group is its words in order, columns upwards. Rows and columns
+are padded with zero trits. See docs/streaming.md.
 """
 
 from __future__ import annotations

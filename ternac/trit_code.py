@@ -71,7 +71,8 @@ ENCODE[((DECODE[::-1] + 1) * _POWERS).sum(axis=1)] = np.arange(256)[::-1]
 
 
 def pack_code5(trits: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Five trits per byte of any shape, row-major, the last byte padded with zeros; the smallest code of each.
+    """Five trits per byte of any shape, row-major, the last byte padded with zeros; the smallest code of
+    each.
 
     ValueError on anything but -1, 0, 1.
     """

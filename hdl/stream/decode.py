@@ -20,9 +20,9 @@ __all__ = ["TritDecoder"]
 class TritDecoder(wiring.Component):
     """``nz[g]``, ``neg[g]``: trit g of the byte ``code``, combinational; ``encoding.rows`` trits.
 
-    2 bits a trit: wires (bit 2g nonzero, bit 2g + 1 negative, as ``ternac.packing.pack2``). 1.6 bits: the code of
-    ``ternac.trit_code`` in 15 LUT4; the ECP5 form instantiates them, because yosys left alone prefers multiplexers
-    of many more.
+    2 bits a trit: wires (bit 2g nonzero, bit 2g + 1 negative, as ``ternac.packing.pack2``). 1.6 bits: the
+    code of ``ternac.trit_code`` in 15 LUT4; the ECP5 form instantiates them, because yosys left alone
+    prefers multiplexers of many more.
     """
 
     def __init__(self, encoding: Encoding, *, tech: Technology = Technology.PORTABLE) -> None:
