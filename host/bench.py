@@ -1,4 +1,6 @@
-"""``ternac bench``: figures with their origin. ``hdl`` counts the engine's cycles in the simulated board."""
+"""``ternac bench``: figures with their origin. ``hdl`` counts the engine's cycles in the simulated board; the
+others have modules of their own.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from ternac.geometry import preset
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.schedule import schedule
+from ternac.host import bench_stream
 from ternac.host.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.sampling import GREEDY
@@ -60,8 +63,7 @@ def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str
     }
 
 
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=("hdl",), help="hdl: the engine's speed on a board")
+def _hdl_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
     parser.add_argument(
         "--model", default=DEFAULT, help=f"program file or shipped model (default: {DEFAULT})"
@@ -72,7 +74,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=int, default=4, metavar="N", help="tokens per session (default: 4)")
 
 
-def _run(args: argparse.Namespace, say: Say) -> Outcome:
+def _run_hdl(args: argparse.Namespace, say: Say) -> Outcome:
     for name in ("sessions", "tokens"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}, needs at least 1")
@@ -90,6 +92,35 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             f"  the schedule says {data['schedule_cycles_per_token']:,} cycles: they must be equal"
         )
     return Outcome(data, ok=exact)
+
+
+BENCHES = {
+    "hdl": Verb(
+        help="The engine's speed on a board.",
+        example="ternac bench hdl --board ulx3s-85f --sessions 2",
+        add_arguments=_hdl_arguments,
+        run=_run_hdl,
+    ),
+    "stream": bench_stream.VERB,
+}
+"""What can be measured."""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT")
+    for name, bench in BENCHES.items():
+        chosen = choices.add_parser(
+            name, help=bench.help, description=bench.help, epilog=f"example:\n  {bench.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        chosen.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object"
+        )
+        bench.add_arguments(chosen)
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    return BENCHES[args.what].run(args, say)
 
 
 VERBS = {

@@ -1,4 +1,4 @@
-"""The streaming matrix-vector unit in Verilator, on a behavioural memory: jobs of random matrices, checked."""
+"""The streaming matrix-vector unit in Verilator, on a behavioural memory: random matrices, checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ternac.mmfree import Phase
 from ternac.sim.board import compile_verilog, keep_verilog
 from ternac.stream_layout import Descriptor, Encoding, pack_matrix
 
-__all__ = ["IDEAL", "MAIN", "Job", "build_stream", "make_job", "place_activations", "run_job"]
+__all__ = ["IDEAL", "MAIN", "USUAL", "Job", "build_stream", "make_job", "place_activations", "run_job"]
 
 Say = Callable[[str], None]
 
@@ -26,6 +26,9 @@ MAIN = Path(__file__).with_name("stream_main.cpp")
 
 IDEAL = {"latency_min": 40, "latency_max": 40, "gap": 0, "slow": 0, "stall": 0}
 """A memory that answers every burst after 40 cycles, a beat a cycle."""
+
+USUAL = {"latency_min": 40, "latency_max": 120, "gap": 16, "slow": 256, "stall": 0}
+"""A memory of random latency, without data in 16 of 1024 cycles, busy for addresses in a quarter of them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Job:
     def then(self, other: Job) -> Job:
         """Both jobs, the other's weights behind this one's."""
         moved = tuple(
-            tuple(Descriptor(d.address + self.weights.size, d.rows, d.words, d.x_base, d.fence) for d in phase)
+            tuple(replace(each, address=each.address + self.weights.size) for each in phase)
             for phase in other.phases
         )
         return Job(self.phases + moved, *(np.concatenate(pair) for pair in (
@@ -109,8 +112,7 @@ def build_stream(unit: Any, *, say: Say = lambda text: None) -> Path:
 def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any]:
     """Run a job; returns what stream_main.cpp prints, wrong sums and faults included.
 
-    ``options`` are the memory's: ``latency_min``, ``latency_max``, ``gap``, ``slow``, ``stall``, ``turnaround``,
-    ``seed``, ``limit``. BuildFailed if the run ends without a result.
+    ``options`` are the memory's, instead of those in `USUAL`, and ``turnaround``, ``seed``, ``limit``. BuildFailed if the run ends without a result.
     """
     from ternac.hdl.stream.matvec import ROWS_BITS, WORDS_BITS
     from ternac.hdl.stream.reader import BEATS_BITS
@@ -121,12 +123,13 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
         lines.append("P")
         lines += [f"X {d.x_base} {d.words}" for d in phase]
         lines += [
-            f"M {d.address} {d.beats(unit.encoding)} {d.rows} {d.words} {d.x_base} {int(d.fence)}" for d in phase
+            f"M {d.address} {d.beats(unit.encoding)} {d.rows} {d.words} {d.x_base} {int(d.fence)}"
+            for d in phase
         ]
     given = {
         "word_bytes": size, "address_bits": unit.reader.address_bits, "beats_bits": BEATS_BITS,
         "rows_bits": ROWS_BITS, "words_bits": WORDS_BITS, "x_bits": (unit.x_depth - 1).bit_length(),
-        "sum_bits": unit.lanes.sum_bits, "limit": 1 << 40, **options,
+        "sum_bits": unit.lanes.sum_bits, "limit": 1 << 40, **USUAL, **options,
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="ternac-stream-") as scratch:
         folder = Path(scratch)

@@ -12,7 +12,7 @@ Phase = tuple[tuple[str, int, int], ...]
 
 @dataclass(frozen=True)
 class Shape:
-    """Width ``d``, ``layers``, width ``m`` of the gated unit, ``vocab``; source: the models' configurations."""
+    """Width ``d``, ``layers``, width ``m`` of the gated unit, ``vocab``, from the models' configurations."""
 
     name: str
     d: int

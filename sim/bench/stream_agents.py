@@ -25,7 +25,7 @@ INPUTS = (
 
 
 class _Delayed:
-    """A request channel whose requests are seen some cycles after the bus took them, all in flight at once."""
+    """A request channel whose requests are seen some cycles after the bus took them."""
 
     def __init__(self, channel: Any, cycles: Callable[[], int], seen: Callable[[int, int], None]) -> None:
         self.channel, self.cycles, self.seen = channel, cycles, seen
@@ -53,10 +53,10 @@ class _Delayed:
 
 
 class Ram(AxiRamRead):
-    """cocotbext-axi's memory with a latency of its own for every burst, and addresses that answer with an error.
+    """cocotbext-axi's memory with a latency for every burst and addresses that answer with an error.
 
-    ``bursts`` lists (address, beats) of all that was asked for; cocotbext-axi itself refuses bursts that cross
-    4 KiB. ``beats`` counts cycles in which a beat was taken, between ``first`` and ``last`` (ns).
+    ``bursts`` lists (address, beats) of all that was asked for; cocotbext-axi itself refuses bursts that
+    cross 4 KiB. ``beats`` counts cycles in which a beat was taken, between ``first`` and ``last`` (ns).
     """
 
     def __init__(self, dut: Any, size: int, latency: Callable[[], int]) -> None:

@@ -1,4 +1,4 @@
-"""Streaming matrix-vector unit on cocotbext-axi's memory: random matrices, latencies and pauses; faults; pace.
+"""Streaming matrix-vector unit on cocotbext-axi's memory: random matrices, latencies, faults, pace.
 
 Settings: what `ternac.sim.benches.stream_unit` makes the unit from, and ``rounds``.
 """
