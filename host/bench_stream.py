@@ -15,7 +15,7 @@ from ternac.hdl.stream.axi import PORT_BITS
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.hdl.stream.schedule import phase_ends
 from ternac.mmfree import SHAPES, Shape
-from ternac.sim.stream import IDEAL, build_stream, make_job, place_activations, run_job
+from ternac.sim.stream import IDEAL, USUAL, build_stream, make_job, place_activations, run_job
 from ternac.stream_layout import Encoding
 from ternac.verb import Outcome, Say, Verb
 
@@ -77,9 +77,10 @@ def bench_stream(
         "turnaround_cycles": turnaround,
         "origin": (
             f"cycle-exact simulation (Verilator, RTL at true width) of {blocks} and the output layer"
-            f"{'' if whole else ', the others by the closed form'}; behavioural memory, latency 40 to 120 "
-            f"cycles, 1.6% of cycles without data; {turnaround} cycles from the last sum of a phase to the "
-            "next activations are an estimate; tokens per second x assumed clocks; bound: bytes / port width"
+            f"{'' if whole else ', the others by the closed form'}; behavioural memory, latency "
+            f"{USUAL['latency_min']} to {USUAL['latency_max']} cycles, {USUAL['gap'] / 1024:.1%} of cycles "
+            f"without data; {turnaround} cycles from the last sum of a phase to the next activations are an "
+            "estimate; tokens per second x assumed clocks; bound: bytes / port width"
         ),
     }  # fmt: skip
 
@@ -106,8 +107,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     layers = shape.layers if args.layers is None else args.layers
     if not 1 <= layers <= shape.layers:
         raise UsageError(f"--layers is {layers}, needs 1 to {shape.layers} for {shape.name}")
-    if not 0 <= args.turnaround < 1 << 20:
-        raise UsageError(f"--turnaround is {args.turnaround}, needs 0 to {(1 << 20) - 1}")
+    if not 1 <= args.turnaround < 1 << 20:
+        raise UsageError(f"--turnaround is {args.turnaround}, needs 1 to {(1 << 20) - 1}")
     if args.seed < 0:
         raise UsageError(f"--seed is {args.seed}, needs at least 0")
     data = bench_stream(

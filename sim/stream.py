@@ -52,9 +52,12 @@ class Job:
             tuple(replace(each, address=each.address + self.weights.size) for each in phase)
             for phase in other.phases
         )
-        return Job(self.phases + moved, *(np.concatenate(pair) for pair in (
-            (self.weights, other.weights), (self.activations, other.activations), (self.sums, other.sums),
-        )))  # fmt: skip
+        return Job(
+            self.phases + moved,
+            np.concatenate((self.weights, other.weights)),
+            np.concatenate((self.activations, other.activations)),
+            np.concatenate((self.sums, other.sums)),
+        )
 
 
 def place_activations(phases: Sequence[Phase], port_bytes: int) -> tuple[list[list[int]], int]:
@@ -112,7 +115,8 @@ def build_stream(unit: Any, *, say: Say = lambda text: None) -> Path:
 def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any]:
     """Run a job; returns what stream_main.cpp prints, wrong sums and faults included.
 
-    ``options`` are the memory's, instead of those in `USUAL`, and ``turnaround``, ``seed``, ``limit``. BuildFailed if the run ends without a result.
+    ``options`` are the memory's, instead of those in `USUAL`, and ``turnaround``, ``seed``, ``limit``.
+    BuildFailed if the run ends without a result.
     """
     from ternac.hdl.stream.matvec import ROWS_BITS, WORDS_BITS
     from ternac.hdl.stream.reader import BEATS_BITS
@@ -133,7 +137,9 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
     }  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="ternac-stream-") as scratch:
         folder = Path(scratch)
-        files = {"weights": job.weights, "activations": job.activations, "sums": job.sums}
+        files: dict[str, npt.NDArray[Any]] = {
+            "weights": job.weights, "activations": job.activations, "sums": job.sums
+        }  # fmt: skip
         for name, content in files.items():
             content.tofile(folder / name)
         (folder / "job").write_text("\n".join(lines) + "\n")

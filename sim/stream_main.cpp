@@ -68,7 +68,7 @@ template <typename T> static std::vector<T> read_file(const char *path) {
 
 int main(int argc, char **argv) {
     std::map<std::string, uint64_t> option = {
-        {"latency_min", 40}, {"latency_max", 120}, {"gap", 16}, {"slow", 256}, {"stall", 0}, {"turnaround", 64},
+        {"latency_min", 0}, {"latency_max", 0}, {"gap", 0}, {"slow", 0}, {"stall", 0}, {"turnaround", 64},
         {"seed", 1}, {"limit", UINT64_MAX}, {"word_bytes", 0}, {"address_bits", 32}, {"beats_bits", 0},
         {"rows_bits", 0}, {"words_bits", 0}, {"x_bits", 0}, {"sum_bits", 0},
     };
@@ -115,14 +115,14 @@ int main(int argc, char **argv) {
     std::deque<Burst> flight;
     std::vector<uint64_t> phase_done;
     size_t matrix = 0, phase = 0, write = 0, x_at = 0;
-    uint64_t written = 0, sums = 0, wrong = 0, first_wrong = 0, beats = 0, bursts = 0, last_sum = 0;
+    uint64_t written = 0, sums = 0, wrong = 0, first_wrong = 0, beats = 0, bursts = 0;
     uint64_t first_beat = 0, last_beat = 0, gaps = 0, late = 0, unasked = 0, pending_late = 0, pending_unasked = 0;
-    uint64_t pending_gaps = 0, fault = 0, offered = 0, cycle = 0;
+    uint64_t pending_gaps = 0, fault = 0, cycle = 0;
+    const uint64_t page = 4096;
     bool holding = false;  // a beat is offered and not yet taken
     top->rst = 1;
     for (int i = 0; i < 4; i++) { top->clk = 0; top->eval(); top->clk = 1; top->eval(); }
     top->rst = 0;
-    const uint64_t lines_of_page = 4096;
     for (; sums < expected.size(); cycle++) {
         if (cycle >= limit) { fprintf(stderr, "stopped after %llu cycles\n", (unsigned long long)cycle); return 3; }
         top->desc_valid = matrix < matrices.size();
@@ -134,8 +134,8 @@ int main(int argc, char **argv) {
         }
         top->x_wr_en = 0;
         top->x_ready = 0;
-        if (phase < phases.size() && sums >= phases[phase].sums_before &&
-            (!phase || cycle >= last_sum + turnaround)) {
+        if (phase < phases.size() && phase_done.size() >= phase &&
+            (!phase || cycle >= phase_done[phase - 1] + turnaround)) {
             const Write &w = phases[phase].writes[write];
             top->x_wr_en = 1;
             top->x_wr_addr = w.base + written;
@@ -176,7 +176,7 @@ int main(int argc, char **argv) {
         else pending_unasked++;
         if (top->m_axi_arvalid && top->m_axi_arready) {
             const uint64_t count = uint64_t(top->m_axi_arlen) + 1, address = top->m_axi_araddr;
-            if (address / lines_of_page != (address + count * size - 1) / lines_of_page ||
+            if (address / page != (address + count * size - 1) / page ||
                 address + count * size > weights.size() || address % size) {
                 fprintf(stderr, "bad burst: %llu, %llu beats\n", (unsigned long long)address, (unsigned long long)count);
                 return 1;
@@ -188,14 +188,12 @@ int main(int argc, char **argv) {
             int32_t sum = int32_t(uint32_t(top->sums_payload) << (32 - sum_bits)) >> (32 - sum_bits);
             if (sum != expected[sums] && !wrong++) first_wrong = sums;
             sums++;
-            last_sum = cycle;
             if (phase_done.size() < phases.size() &&
                 sums == (phase_done.size() + 1 < phases.size() ? phases[phase_done.size() + 1].sums_before
                                                                : expected.size()))
                 phase_done.push_back(cycle);
         }
         fault |= top->fault;
-        offered++;
         top->clk = 1;
         top->eval();
     }

@@ -22,7 +22,8 @@ def phase_ends(
     """The cycle in which each phase's last sum is there, counted from the first descriptor's.
 
     ``phases`` as in ``ternac.sim.stream.Job``: their activations are written, one word a cycle and a pulse of
-    ``x_ready`` after each matrix's, from ``turnaround`` cycles after the last sum of the phase before.
+    ``x_ready`` after each matrix's, from ``turnaround`` (at least 1) cycles after the last sum of the phase
+    before.
 
     A matrix of w words ends w cycles after the later of: two cycles after its pulse; one cycle after the
     matrix before it; its first word. Its last sum follows ``lanes.latency`` cycles and one for every row of

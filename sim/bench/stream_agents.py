@@ -65,7 +65,8 @@ class Ram(AxiRamRead):
         self.bad: set[int] = set()
         self.bursts: list[tuple[int, int]] = []
         self.beats, self.first, self.last = 0, 0.0, 0.0
-        self.ar_channel = _Delayed(self.ar_channel, latency, lambda *burst: self.bursts.append(burst))
+        requests: Any = self.ar_channel
+        self.ar_channel: Any = _Delayed(requests, latency, lambda *burst: self.bursts.append(burst))
         cocotb.start_soon(self._count(dut))
 
     async def _read(self, address: int, length: int) -> Any:
