@@ -81,7 +81,7 @@ REGISTERS: tuple[Register, ...] = (
     Register("FAULTS", 0x0C, Access.CLEAR, "What went wrong since it was cleared.", (
         Field("FRAME", 0, 1, "a frame was dropped or refused"),
         Field("OVERRUN", 1, 1, "a byte was written to IN, or a descriptor started, while there was no room"),
-        Field("UNDERRUN", 2, 1, "OUT or SUM was read while it was empty"),
+        Field("UNDERRUN", 2, 1, "SUM was read while it was empty"),
         Field("STREAM_READ", 3, 1, "a read of weights came with an error response"),
         Field("STREAM_BURST", 4, 1, "RLAST did not come at the end of a burst"),
         Field("STREAM_LENGTH", 5, 1, "a descriptor's beats do not fit its rows and words"),

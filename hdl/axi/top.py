@@ -33,7 +33,7 @@ class AxiTop(wiring.Component):
     :param engine: the engine behind its byte link.
     :param stream: a streaming unit, or None: then its registers answer with an error. Its sums must fit 32
         bits, its activation memory 2**16 words.
-    :param fifo: bytes in each of the two FIFOs behind IN and OUT.
+    :param fifo: bytes in each of the two FIFOs, one either way.
 
     The link has one byte stream, and CONTROL says whose it is; the other side then sees neither ready
     nor valid.
@@ -78,12 +78,12 @@ class AxiTop(wiring.Component):
             for each in REGISTERS
         }  # fmt: skip
         overrun, underrun = Signal(), Signal()
-        bad, empty = self._link(m, lite.wr_data)
+        bad, empty = self._link(m, lite.wr_data), Value.cast(0)
         wanted = self._values["STATUS"][3]
         stream_fault: Value = Const(0, 3)
         if self.stream is not None:
             more, less, stream_fault, sum_valid = self._stream(m, self.stream, lite.wr_data)
-            bad, empty, wanted = bad | more, empty | less, wanted | sum_valid
+            bad, empty, wanted = bad | more, less, wanted | sum_valid
         m.d.comb += [overrun.eq(bad), underrun.eq(empty)]
         faults, cleared = Signal(6), Signal(6)
         m.d.comb += cleared.eq(Mux(self._access["FAULTS"][0], lite.wr_data, 0))
@@ -118,36 +118,32 @@ class AxiTop(wiring.Component):
         self._values[name] = held
         return held
 
-    def _link(self, m: Module, data: Value) -> tuple[Value, Value]:
-        """IN, OUT and the streams of bytes; returns (overrun, underrun)."""
+    def _link(self, m: Module, data: Value) -> Value:
+        """IN, OUT and the streams of bytes; returns: a byte was written for which there is no room."""
         link, control = self.engine, self._held(m, "CONTROL", 2, data)
         m.submodules.inward = inward = SyncFIFO(width=8, depth=self.fifo)
         m.submodules.outward = outward = SyncFIFO(width=8, depth=self.fifo)
         write, take = self._access["IN"][0], self._access["OUT"][1]
+        streamed, out_byte = control[0], outward.r_data
         inside = Signal()  # of a frame that is being sent
         m.d.comb += [
-            inward.w_data.eq(data), inward.w_en.eq(write), outward.r_en.eq(take),
-            outward.w_data.eq(link.tx.payload), self.m_axis_tdata.eq(link.tx.payload),
-            self.m_axis_tlast.eq(inside & (link.tx.payload == END)),
+            inward.w_data.eq(Mux(streamed, self.s_axis_tdata, data)),
+            inward.w_en.eq(Mux(streamed, self.s_axis_tvalid, write)),
+            self.s_axis_tready.eq(streamed & inward.w_rdy),
+            link.rx.payload.eq(inward.r_data), link.rx.valid.eq(inward.r_rdy), inward.r_en.eq(link.rx.ready),
+            outward.w_data.eq(link.tx.payload), outward.w_en.eq(link.tx.valid),
+            link.tx.ready.eq(outward.w_rdy),
+            self.m_axis_tdata.eq(out_byte), self.m_axis_tvalid.eq(streamed & outward.r_rdy),
+            self.m_axis_tlast.eq(inside & (out_byte == END)),
+            outward.r_en.eq(Mux(streamed, self.m_axis_tready, take)),
         ]  # fmt: skip
-        with m.If(control[0]):
-            m.d.comb += [
-                link.rx.payload.eq(self.s_axis_tdata), link.rx.valid.eq(self.s_axis_tvalid),
-                self.s_axis_tready.eq(link.rx.ready),
-                self.m_axis_tvalid.eq(link.tx.valid), link.tx.ready.eq(self.m_axis_tready),
-            ]  # fmt: skip
-        with m.Else():
-            m.d.comb += [
-                link.rx.payload.eq(inward.r_data), link.rx.valid.eq(inward.r_rdy),
-                inward.r_en.eq(link.rx.ready),
-                outward.w_en.eq(link.tx.valid), link.tx.ready.eq(outward.w_rdy),
-            ]  # fmt: skip
-        with m.If(link.tx.valid & link.tx.ready):
-            m.d.sync += inside.eq(link.tx.payload != END)
+        with m.If(outward.r_en & outward.r_rdy):
+            m.d.sync += inside.eq(out_byte != END)
         self._values["STATUS"] = Cat(
-            link.idle & ~inward.r_rdy, link.loaded, inward.w_rdy, outward.r_rdy)
-        self._values["OUT"] = Cat(Mux(outward.r_rdy, outward.r_data, 0), outward.r_rdy)
-        return write & ~inward.w_rdy, take & ~outward.r_rdy
+            link.idle & ~inward.r_rdy, link.loaded, inward.w_rdy & ~streamed, outward.r_rdy & ~streamed)
+        there = outward.r_rdy & ~streamed
+        self._values["OUT"] = Cat(Mux(there, out_byte, 0), there)
+        return write & (streamed | ~inward.w_rdy)
 
     def _stream(self, m: Module, unit: StreamMatVec, data: Value) -> tuple[Value, Value, Value, Value]:
         """The streaming unit's registers; returns (overrun, underrun, faults, a sum is there)."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -136,7 +136,7 @@ class StreamMatVec(wiring.Component):
         self._output(m, info, returned)
         return m
 
-    def _control(self, m: Module, info: SyncFIFO, returned: Signal) -> Signal:
+    def _control(self, m: Module, info: SyncFIFO, returned: Signal) -> Value:
         """Walks the descriptors, word by word; returns: the stream and the descriptor disagree."""
         words, lanes, rows = self.reader.words, self.lanes, self.encoding.rows
         m.submodules.queue = queue = SyncFIFO(width=self.desc_layout.size, depth=self.queue)
@@ -157,7 +157,8 @@ class StreamMatVec(wiring.Component):
         pulses = Signal(4)
         room = Signal(range(self.results + 1), init=self.results)
         take, close, final, start, wait = Signal(), Signal(), Signal(), Signal(), Signal()
-        mismatch = Signal()
+        taken, came, due = Signal(), Signal(), Signal()  # registered: the FIFO's data comes late
+        m.d.sync += [taken.eq(take), came.eq(words.payload.last), due.eq(at_end & final)]
         m.d.comb += [
             at_end.eq(left == 0),
             final.eq(rows_left <= rows),
@@ -167,7 +168,6 @@ class StreamMatVec(wiring.Component):
             lanes.en.eq(take), lanes.first.eq(first), lanes.last.eq(at_end),
             info.w_en.eq(close),
             info.w_data.eq(Cat(Mux(final, rows_left[:3], rows)[:3], final)),
-            mismatch.eq(take & (words.payload.last != (at_end & final))),
             wait.eq(following.fence & ~pulses.any()),
             start.eq(~active & queue.r_rdy & ~wait),
             queue.r_en.eq(start),
@@ -189,7 +189,7 @@ class StreamMatVec(wiring.Component):
                 most.eq(following.words - 1), left.eq(following.words - 1),
                 x_base.eq(following.x_base), lanes.x_addr.eq(following.x_base),
             ]  # fmt: skip
-        return mismatch
+        return taken & (came != due)
 
     def _output(self, m: Module, info: SyncFIFO, returned: Signal) -> None:
         """A row group's sums, one after the other."""
