@@ -14,6 +14,7 @@ from ternac.geometry import PRESETS, preset
 from ternac.hdl.axi.export import c_header, svd, to_json
 from ternac.hdl.axi.package import fusesoc_core, vivado_script
 from ternac.hdl.axi.registers import MAP_VERSION
+from ternac.hdl.axi.resources import PARTS, resources
 from ternac.hdl.axi.top import AxiTop
 from ternac.hdl.engine import EngineCore
 from ternac.hdl.link.controller import LinkController
@@ -55,11 +56,15 @@ def write_files(top: AxiTop, folder: Path) -> dict[str, str]:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--geometry", choices=PRESETS, default="tiny", help="engine preset (default: tiny)")
+    parser.add_argument("--part", choices=PARTS, help="take geometry and port for this device")
+    parser.add_argument("--geometry", choices=PRESETS, help="engine preset (default: the part's, or tiny)")
     parser.add_argument(
-        "--port-bits", type=int, choices=(0, *PORT_BITS), default=0,
-        help="with a streaming unit on an AXI4 port of that width; 0: without (default)",
+        "--port-bits", type=int, choices=(0, *PORT_BITS),
+        help="with a streaming unit on an AXI4 port of that width; 0: without (default: the part's, or 0)",
     )  # fmt: skip
+    parser.add_argument(
+        "--resources", action="store_true", help="synthesize for the part and estimate what the block takes"
+    )
     parser.add_argument(
         "--clock", type=float, default=100.0, metavar="MHZ", help="of the block, for HELLO (default: 100)"
     )
@@ -69,21 +74,30 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if not 0 < args.clock < 4000:
         raise UsageError(f"--clock is {args.clock:g}, needs 0 to 4000")
-    top = axi_design(args.geometry, args.port_bits, round(args.clock * 1e6))
+    if args.resources and args.part is None:
+        raise UsageError("--resources needs --part", f"parts: {', '.join(PARTS)}")
+    part = PARTS.get(args.part)
+    geometry = args.geometry or (part.geometry if part else "tiny")
+    port_bits = args.port_bits if args.port_bits is not None else part.port_bits if part else 0
+    top = axi_design(geometry, port_bits, round(args.clock * 1e6))
     files = write_files(top, args.out)
     for name, what in files.items():
         say(f"{args.out / name}: {what}")
     data: dict[str, Any] = {
-        "folder": str(args.out), "top": NAME, "geometry": args.geometry, "port_bits": args.port_bits,
+        "folder": str(args.out), "top": NAME, "geometry": geometry, "port_bits": port_bits,
         "files": files, "origin": "generated from the RTL and one register table",
     }  # fmt: skip
+    if args.resources and part is not None:
+        found = data["resources"] = resources(axi_design(geometry, port_bits, 0), part)
+        say(f"{found['part']}: {found['lut']:,} LUT ({found['lut_share']:.1%}), {found['ff']:,} FF, "
+            f"{found['bram36']:g} block RAMs, no DSP; {found['origin']}")  # fmt: skip
     return Outcome(data)
 
 
 VERBS = {
     "integrate": Verb(
         help="Write the engine as an AXI block: Verilog, register map, FuseSoC core, Vivado script.",
-        example="ternac integrate --geometry tiny --port-bits 128 --out build/axi",
+        example="ternac integrate --part kv260 --out build/axi",
         add_arguments=_arguments,
         run=_run,
     )
