@@ -48,9 +48,9 @@ class StreamMatVec(wiring.Component):
     :param tech: form of dot units and decoders. The others are those of `AxiReader`.
 
     ``desc`` In(stream): one descriptor per matrix (`ternac.stream_layout.Descriptor`, and ``beats``, its
-    words in memory). Reading starts at once and runs ahead over any number of matrices, as far as queue and
-    FIFO reach. With ``fence`` products wait for one pulse of ``x_ready`` (up to 15 are remembered), reading
-    does not.
+    words in memory; neither beats nor rows nor words are 0). Reading starts at once and runs ahead over any
+    number of matrices, as far as queue and FIFO reach. With ``fence`` products wait for one pulse of
+    ``x_ready`` (up to 15 are remembered), reading does not.
 
     ``x_wr_en``, ``x_wr_addr``, ``x_wr_data``: activation memory, a word a cycle.
 
