@@ -101,7 +101,7 @@ async def matches_model(dut: Any, level: int) -> None:
             words = rng.randrange(1, depth // 6)
             rows = rng.randrange(1, 1 + max(1, 120 // words))
             near_edge = 4096 * rng.randrange(1, 8) - size * rng.randrange(1, 5)
-            address = near_edge if rng.randrange(2) else size * rng.randrange(1024)
+            address = near_edge if rng.randrange(2) else size * rng.randrange(MEMORY // 2 // size)
             vectors.append((base, scene.vector(base, words)))
             found.append(scene.matrix(address, rows, words, True, base))
             base += words
