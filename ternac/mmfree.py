@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["SHAPES", "Phase", "Shape"]
+__all__ = ["SHAPES", "Phase", "Shape", "share"]
 
 Phase = tuple[tuple[str, int, int], ...]
 """Matrices (name, rows, columns) that need nothing of each other's results."""
@@ -41,6 +41,16 @@ class Shape:
         """Ternary weights that a token reads."""
         layer = sum(rows * columns for phase in self.layer for _, rows, columns in phase)
         return self.layers * layer + self.vocab * self.d
+
+
+def share(phases: tuple[Phase, ...], parts: int, group: int) -> tuple[Phase, ...]:
+    """The largest of ``parts`` shares of the rows of every matrix, in whole groups of ``group`` rows."""
+
+    def rows_of(rows: int) -> int:
+        groups = -(-rows // group)
+        return -(-groups // parts) * group
+
+    return tuple(tuple((name, rows_of(rows), columns) for name, rows, columns in phase) for phase in phases)
 
 
 SHAPES = {

@@ -12,7 +12,7 @@ import pytest
 from ternac import cli
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.hdl.stream.schedule import phase_ends
-from ternac.mmfree import SHAPES, Shape
+from ternac.mmfree import SHAPES, Shape, share
 from ternac.sim.benches import run_leaf
 from ternac.sim.stream import IDEAL, build_stream, make_job, place_activations, run_job
 from ternac.stream_layout import Encoding
@@ -30,6 +30,14 @@ def test_weights_of_the_published_sizes() -> None:
     """Megabytes a token at 1.6 bits."""
     found = {name: round(shape.trits / 5e6, 1) for name, shape in SHAPES.items()}
     assert found == {"370m": 68.2, "1.3b": 259.7, "2.7b": 523.9}
+
+
+def test_shares_are_whole_groups_and_enough() -> None:
+    shape = SHAPES["370m"]
+    for parts in (1, 3, 32):
+        ((_, part, columns),) = share(shape.layer, parts, 5)[2]
+        assert columns == shape.d and part % 5 == 0
+        assert parts * (part - 5) < 2 * shape.m <= parts * part
 
 
 @pytest.mark.parametrize("encoding", Encoding)
@@ -83,6 +91,7 @@ def test_bench_of_370m(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--layers", "25"], "needs 1 to 24"),
+    (["--ports", "0"], "--ports is 0"),
     (["--turnaround", "0"], "--turnaround is 0"),
     (["--seed", "-1"], "--seed is -1"),
 ])  # fmt: skip
