@@ -15,6 +15,7 @@ from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.link.controller import BATCH_STAGGER
 from ternac.hdl.schedule import interleaved, schedule
+from ternac.host import bench_stream
 from ternac.host.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.protocol import MAX_BATCH_TOKENS
@@ -115,6 +116,7 @@ BENCHES = {
         add_arguments=_hdl_arguments,
         run=_run_hdl,
     ),
+    "stream": bench_stream.VERB,
 }
 """What can be measured."""
 

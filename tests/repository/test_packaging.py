@@ -85,6 +85,7 @@ def test_ci_runs_make_test() -> None:
 def test_every_import_is_declared() -> None:
     """What ``model/`` imports may come from the training extra; all else from the base install."""
     names = {"pyserial": "serial", "amaranth-boards": "amaranth_boards", "cocotb": "cocotb_tools"}
+    names |= {"cocotbext-axi": "cocotbext"}
     project = CONFIG["project"]
 
     def modules(requirements: list[str]) -> set[str]:

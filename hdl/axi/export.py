@@ -1,0 +1,89 @@
+"""The register map for software and tools: JSON, CMSIS-SVD, C header, all from `ternac.hdl.axi.registers`."""
+
+from __future__ import annotations
+
+import json
+from xml.sax.saxutils import escape
+
+from ternac.hdl.axi.registers import BLOCK, MAP_VERSION, MAP_WORDS, REGISTERS, Register
+
+__all__ = ["c_header", "chosen", "svd", "to_json"]
+
+
+def chosen(stream: bool) -> tuple[Register, ...]:
+    """The registers of a top level with or without the streaming unit."""
+    return tuple(each for each in REGISTERS if stream or not each.stream)
+
+
+def to_json(stream: bool) -> str:
+    """The map as one JSON object."""
+    registers = [
+        {
+            "name": each.name,
+            "offset": each.offset,
+            "access": each.access.value[0],
+            "description": each.text,
+            "fields": [
+                {"name": part.name, "low": part.low, "bits": part.bits, "description": part.text}
+                for part in each.fields
+            ],
+        }
+        for each in chosen(stream)
+    ]
+    content = {"block": BLOCK, "version": MAP_VERSION, "bytes": 4 * MAP_WORDS, "registers": registers}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def svd(stream: bool) -> str:
+    """A CMSIS-SVD device with one peripheral at address 0."""
+    lines = [
+        '<?xml version="1.0" encoding="utf-8"?>',
+        '<device schemaVersion="1.3">',
+        f"<vendor>ternac</vendor><name>{BLOCK}</name><version>{MAP_VERSION}</version>",
+        "<description>Ternary matrix engine behind AXI4-Lite</description>",
+        "<addressUnitBits>8</addressUnitBits><width>32</width><size>32</size>",
+        "<peripherals><peripheral>",
+        f"<name>{BLOCK}</name><baseAddress>0</baseAddress>",
+        f"<addressBlock><offset>0</offset><size>{4 * MAP_WORDS}</size><usage>registers</usage>",
+        "</addressBlock>",
+        "<registers>",
+    ]
+    for each in chosen(stream):
+        access, effect = each.access.value
+        lines += [
+            f"<register><name>{each.name}</name><description>{escape(each.text)}</description>",
+            f"<addressOffset>{each.offset:#x}</addressOffset><access>{access}</access>{effect}",
+        ]
+        if each.fields:
+            lines.append("<fields>")
+            lines += [
+                f"<field><name>{part.name}</name><description>{escape(part.text)}</description>"
+                f"<bitOffset>{part.low}</bitOffset><bitWidth>{part.bits}</bitWidth></field>"
+                for part in each.fields
+            ]
+            lines.append("</fields>")
+        lines.append("</register>")
+    lines += ["</registers>", "</peripheral></peripherals>", "</device>"]
+    return "\n".join(lines) + "\n"
+
+
+def c_header(stream: bool) -> str:
+    """Offsets, shifts and masks as macros."""
+    lines = [
+        f"/* Registers of the {BLOCK} block, version {MAP_VERSION}. Generated; byte offsets. */",
+        f"#ifndef {BLOCK}_REGS_H",
+        f"#define {BLOCK}_REGS_H",
+        "",
+        f"#define {BLOCK}_MAP_VERSION {MAP_VERSION}u",
+        f"#define {BLOCK}_MAP_BYTES {4 * MAP_WORDS:#x}u",
+    ]
+    for each in chosen(stream):
+        name = f"{BLOCK}_{each.name}"
+        lines += ["", f"/* {each.text} ({each.access.value[0]}) */", f"#define {name} {each.offset:#04x}u"]
+        for part in each.fields:
+            mask = ((1 << part.bits) - 1) << part.low
+            lines += [
+                f"#define {name}_{part.name}_SHIFT {part.low}",
+                f"#define {name}_{part.name}_MASK {mask:#x}u  /* {part.text} */",
+            ]
+    return "\n".join([*lines, "", f"#endif /* {BLOCK}_REGS_H */"]) + "\n"

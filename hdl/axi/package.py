@@ -1,0 +1,81 @@
+"""What other tools' projects take: a FuseSoC core file and a Vivado script that packages the top as IP."""
+
+from __future__ import annotations
+
+import json
+
+from ternac.hdl.axi.registers import MAP_WORDS
+
+__all__ = ["fusesoc_core", "vivado_script"]
+
+
+def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) -> str:
+    """A CAPI2 core file for a top module ``name`` in Verilog ``files``, with C ``headers`` for software.
+
+    YAML 1.2 contains JSON, so the content is written as JSON and needs no YAML writer.
+    """
+    content = {
+        "name": f"::{name}:{version}",
+        "description": "Ternary language model engine: AXI4-Lite registers, AXI4-Stream frames",
+        "filesets": {
+            "rtl": {"files": files, "file_type": "verilogSource-2005"},
+            "software": {"files": [{each: {"is_include_file": True}} for each in headers],
+                         "file_type": "user"},
+        },
+        "targets": {
+            "default": {"filesets": ["rtl"], "toplevel": name},
+            "lint": {
+                "default_tool": "verilator",
+                "filesets": ["rtl"],
+                "toplevel": name,
+                "tools": {"verilator": {"mode": "lint-only", "verilator_options": ["-Wno-fatal"]}},
+            },
+        },
+    }  # fmt: skip
+    return "CAPI=2:\n" + json.dumps(content, indent=2) + "\n"
+
+
+def vivado_script(name: str, version: str, files: list[str], *, stream: bool) -> str:
+    """Tcl that packages the top module ``name`` as IP-XACT in the folder ``ip`` beside it.
+
+    Run it as ``vivado -mode batch -source package_ip.tcl``.
+    """
+    buses = ["s_axi", "s_axis", "m_axis", *(["m_axi"] if stream else [])]
+    sources = " ".join(f"[file join $here {file}]" for file in files)
+    lines = [
+        f"# Packages {name} as IP: vivado -mode batch -source package_ip.tcl",
+        "set here [file dirname [file normalize [info script]]]",
+        f"create_project -in_memory {name}",
+        f"add_files -norecurse [list {sources}]",
+        f"set_property top {name} [current_fileset]",
+        "update_compile_order -fileset sources_1",
+        f"ipx::package_project -root_dir [file join $here ip] -vendor ternac -library user -name {name} "
+        "-taxonomy /UserIP -import_files -set_current true",
+        "set core [ipx::current_core]",
+        f"set_property version {version} $core",
+        f"set_property display_name {{Ternac engine {name}}} $core",
+        "ipx::infer_bus_interface clk xilinx.com:signal:clock_rtl:1.0 $core",
+        "ipx::infer_bus_interface rst xilinx.com:signal:reset_rtl:1.0 $core",
+        "set reset [ipx::get_bus_interfaces rst -of_objects $core]",
+        "set polarity [ipx::add_bus_parameter POLARITY $reset]",
+        "set_property value ACTIVE_HIGH $polarity",
+        "ipx::infer_bus_interface irq xilinx.com:signal:interrupt_rtl:1.0 $core",
+    ]
+    kinds = {"s_axi": "aximm", "m_axi": "aximm", "s_axis": "axis", "m_axis": "axis"}
+    for bus in buses:
+        lines += [
+            f"if {{[llength [ipx::get_bus_interfaces {bus} -of_objects $core]] == 0}} {{",
+            f"  ipx::infer_bus_interfaces xilinx.com:interface:{kinds[bus]}_rtl:1.0 $core",
+            "}",
+            f"ipx::associate_bus_interfaces -busif {bus} -clock clk $core",
+        ]
+    lines += [
+        "set map [ipx::get_memory_maps s_axi -of_objects $core]",
+        "set block [lindex [ipx::get_address_blocks -of_objects $map] 0]",
+        f"set_property range {max(4096, 4 * MAP_WORDS)} $block",
+        "ipx::create_xgui_files $core",
+        "ipx::update_checksums $core",
+        "ipx::save_core $core",
+        "close_project",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,150 @@
+"""``ternac bench stream``: a token of a published model's size, its weights read from external memory.
+
+All matrices of the model at their true size go through the unit's RTL in Verilator, on a memory of random
+latency and pauses; every row sum is compared with NumPy's. Between phases, where the next activations
+depend on the sums, the array waits for an assumed ``turnaround`` and for the activations to be written.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from ternac.errors import UsageError
+from ternac.hdl.stream.axi import PORT_BITS
+from ternac.hdl.stream.matvec import StreamMatVec
+from ternac.hdl.stream.schedule import phase_ends
+from ternac.mmfree import SHAPES, Shape, share
+from ternac.sim.stream import IDEAL, USUAL, build_stream, make_job, place_activations, run_job
+from ternac.stream_layout import Encoding
+from ternac.verb import Outcome, Say, Verb
+
+CLOCKS_MHZ = (100, 200, 250, 300)
+PORT_BUSY = 0.95
+OVER_BOUND = 1.10
+
+
+def stream_unit(shape: Shape, port_bits: int, encoding: Encoding) -> StreamMatVec:
+    """The unit with activation memory for the largest phase of a shape."""
+    _, depth = place_activations((*shape.layer, *shape.head), port_bits // 8)
+    return StreamMatVec(port_bits=port_bits, encoding=encoding, x_depth=depth)
+
+
+def bench_stream(
+    shape: Shape, encoding: Encoding, port_bits: int, layers: int, turnaround: int, seed: int, say: Say,
+    ports: int = 1,
+) -> dict[str, Any]:
+    """One token, ``layers`` blocks of it and the output layer simulated; see the module's text.
+
+    Of several ``ports``, each with a unit for a share of every matrix's rows, the one with most is simulated.
+    """
+    size = port_bits // 8
+    unit = stream_unit(shape, port_bits, encoding)
+    program = build_stream(unit, say=say)
+    say(f"random weights of a {shape.name} block and of the output layer")
+    block = make_job(share(shape.layer, ports, encoding.rows), size, encoding, seed)
+    head = make_job(share(shape.head, ports, encoding.rows), size, encoding, seed + 1)
+    short, job = block.then(head), block.repeat(layers).then(head)
+    say("one block and the output layer on a memory that never waits: the closed form")
+    ideal = run_job(program, unit, short, turnaround=turnaround, **IDEAL)
+    closed = {"turnaround": turnaround, "latency": IDEAL["latency_min"]}
+    exact = ideal["phase_done"] == phase_ends(unit, short.phases, **closed)
+    say(f"{layers} blocks and the output layer on a memory of random latency and pauses")
+    found = run_job(program, unit, job, turnaround=turnaround, seed=seed)
+    simulated = phase_ends(unit, job.phases, **closed)[-1] + 1
+    token = phase_ends(unit, block.repeat(shape.layers).then(head).phases, **closed)[-1] + 1
+    cycles = found["cycles"] * token / simulated
+    bound = shape.trits / encoding.rows / size / ports
+    whole = layers == shape.layers
+    blocks = f"all {layers} blocks" if whole else f"{layers} of {shape.layers} blocks"
+    return {
+        "geometry": shape.name,
+        "encoding": encoding.value,
+        "port_bits": port_bits,
+        "ports": ports,
+        "port_busy": found["beats"] / (found["last_beat"] - found["first_beat"] + 1),
+        "cycles_per_token": found["cycles"] if whole else cycles,
+        "bound_cycles_per_token": bound,
+        "over_bound": cycles / bound,
+        "bytes_per_token": shape.trits / encoding.rows,
+        "stored_bytes_per_token": (block.weights.size * shape.layers + head.weights.size) * ports,
+        "tokens_per_second_at": {f"{clock} MHz": clock * 1e6 / cycles for clock in CLOCKS_MHZ},
+        "layers_simulated": layers,
+        "closed_form": {
+            "cycles_per_token": token, "equal": exact, "block_and_head_cycles": ideal["cycles"],
+            "origin": "closed form for a memory that sends a beat a cycle; equal: to the RTL, block and head",
+        },
+        "idle_cycles": {
+            "memory_paused": found["gaps"], "memory_latency": found["late"], "not_asked": found["unasked"],
+        },
+        "rows_checked": found["sums"],
+        "rows_wrong": found["wrong"] + ideal["wrong"],
+        "fault": found["fault"] | ideal["fault"],
+        "turnaround_cycles": turnaround,
+        "origin": (
+            f"cycle-exact simulation (Verilator, RTL at true width) of {blocks} and the output layer"
+            f"{'' if whole else ', the others by the closed form'}"
+            f"{'' if ports == 1 else f', in the unit with the most rows of {ports}'}; behavioural memory, "
+            "latency "
+            f"{USUAL['latency_min']} to {USUAL['latency_max']} cycles, {USUAL['gap'] / 1024:.1%} of cycles "
+            f"without data; {turnaround} cycles from the last sum of a phase to the next activations are an "
+            "estimate; tokens per second x assumed clocks; bound: bytes / port width"
+        ),
+    }  # fmt: skip
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--geometry", choices=SHAPES, default="370m", help="model size (default: 370m)")
+    encodings = [encoding.value for encoding in Encoding]
+    parser.add_argument("--encoding", choices=encodings, default="1.6bit", help="default: 1.6bit")
+    parser.add_argument(
+        "--port-bits", type=int, choices=PORT_BITS, default=128, help="width of the AXI4 port (default: 128)"
+    )
+    parser.add_argument(
+        "--ports", type=int, default=1, metavar="N",
+        help="so many ports, each with a unit for its share of the rows (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layers", type=int, metavar="N", help="blocks to simulate; the rest by closed form (default: all)"
+    )
+    parser.add_argument(
+        "--turnaround", type=int, default=64, metavar="CYCLES",
+        help="from the last sum of a phase to the first activation of the next (default: 64)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=1, help="of weights, activations and memory (default: 1)")
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    shape = SHAPES[args.geometry]
+    layers = shape.layers if args.layers is None else args.layers
+    if not 1 <= layers <= shape.layers:
+        raise UsageError(f"--layers is {layers}, needs 1 to {shape.layers} for {shape.name}")
+    if not 1 <= args.ports <= 64:
+        raise UsageError(f"--ports is {args.ports}, needs 1 to 64")
+    if not 1 <= args.turnaround < 1 << 20:
+        raise UsageError(f"--turnaround is {args.turnaround}, needs 1 to {(1 << 20) - 1}")
+    if args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}, needs at least 0")
+    data = bench_stream(
+        shape, Encoding(args.encoding), args.port_bits, layers, args.turnaround, args.seed, say, args.ports
+    )
+    say(f"{shape.name}, {args.encoding}, {args.ports} port(s) of {args.port_bits} bits:")
+    over = f"{data['over_bound'] - 1:.2%} over the bandwidth bound"
+    say(f"  {data['cycles_per_token']:,.0f} cycles/token, {over}")
+    say(f"  data port busy {data['port_busy']:.2%}, {data['rows_checked']:,} rows exact")
+    for clock, rate in data["tokens_per_second_at"].items():
+        say(f"  {rate:,.1f} tokens/s at {clock}")
+    say(f"  {data['origin']}")
+    good = (
+        not data["rows_wrong"] and not data["fault"] and data["closed_form"]["equal"]
+        and data["port_busy"] >= PORT_BUSY and data["over_bound"] <= OVER_BOUND
+    )  # fmt: skip
+    return Outcome(data, ok=good)
+
+
+VERB = Verb(
+    help="A token of a large model with its weights streamed over AXI4: port use and cycles.",
+    example="ternac bench stream --geometry 370m --json",
+    add_arguments=_arguments,
+    run=_run,
+)

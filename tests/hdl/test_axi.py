@@ -1,0 +1,108 @@
+"""The AXI block's papers: one register table, what is written for other tools, what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from ternac import cli
+from ternac.hdl.axi.export import c_header, chosen, svd, to_json
+from ternac.hdl.axi.lite import AxiLiteSlave
+from ternac.hdl.axi.registers import MAP_WORDS, REGISTERS, register
+from ternac.hdl.axi.top import AxiTop
+from ternac.hdl.link.controller import LinkController
+from ternac.hdl.link.top import LinkedEngine
+from ternac.hdl.stream.matvec import StreamMatVec
+from ternac.sim.board import verilator
+from ternac.sim.stub_core import StubCore
+
+
+def _engine() -> LinkedEngine:
+    return LinkedEngine(StubCore(), LinkController(0, bytes(16), bytes(8)))
+
+
+def test_table_is_in_order() -> None:
+    """Offsets upwards, whole words, inside the map; fields apart and inside the word; names once."""
+    offsets = [each.offset for each in REGISTERS]
+    assert offsets == sorted(set(offsets))
+    assert all(at % 4 == 0 and at < 4 * MAP_WORDS for at in offsets)
+    assert len({each.name for each in REGISTERS}) == len(REGISTERS)
+    for each in REGISTERS:
+        used = 0
+        for part in each.fields:
+            mask = ((1 << part.bits) - 1) << part.low
+            assert not used & mask and not mask >> 32, each.name
+            used |= mask
+    with pytest.raises(KeyError):
+        register("NOSUCH")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_json_svd_and_header_say_the_same(stream: bool) -> None:
+    wanted = {
+        each.name: (each.offset, {part.name: (part.low, part.bits) for part in each.fields})
+        for each in chosen(stream)
+    }
+    found = {
+        each["name"]: (
+            each["offset"],
+            {part["name"]: (part["low"], part["bits"]) for part in each["fields"]},
+        )
+        for each in json.loads(to_json(stream))["registers"]
+    }
+    assert found == wanted
+    found = {}
+    for each in ElementTree.fromstring(svd(stream)).iter("register"):
+        fields = {
+            part.findtext("name"): (int(part.findtext("bitOffset", "")), int(part.findtext("bitWidth", "")))
+            for part in each.iter("field")
+        }
+        found[each.findtext("name")] = (int(each.findtext("addressOffset", ""), 16), fields)
+    assert found == wanted
+    macros = dict(re.findall(r"^#define TERNAC_(\w+) (0x[0-9a-f]+|\d+)", c_header(stream), re.M))
+    for name, (offset, fields) in wanted.items():
+        assert int(macros[name], 16) == offset
+        for part, (low, bits) in fields.items():
+            assert int(macros[f"{name}_{part}_SHIFT"]) == low
+            assert int(macros[f"{name}_{part}_MASK"], 16) == ((1 << bits) - 1) << low
+
+
+def test_integrate_writes_what_tools_accept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["integrate", "--port-bits", "64", "--out", str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found["files"]) == {path.name for path in tmp_path.iterdir()}
+    core = (tmp_path / "ternac_axi.core").read_text()
+    head, _, body = core.partition("\n")
+    assert head == "CAPI=2:"
+    files = json.loads(body)["filesets"]["rtl"]["files"]
+    assert all((tmp_path / name).is_file() for name in files)
+    for name in re.findall(r"file join \$here (\S+?)\]", (tmp_path / "package_ip.tcl").read_text()):
+        assert name == "ip" or (tmp_path / name).is_file()
+    tool, environment = verilator()
+    lint = [str(tool), "--lint-only", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--top-module", "ternac_axi"]
+    done = subprocess.run(
+        [*lint, "ternac_axi.v"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    ports = (tmp_path / "ternac_axi.v").read_text().rpartition("module ternac_axi(")[2].partition(")")[0]
+    for port in ("s_axi_awaddr", "s_axis_tdata", "m_axis_tlast", "m_axi_araddr", "irq", "clk", "rst"):
+        assert re.search(rf"\b{port}\b", ports), port
+    if shutil.which("gcc"):
+        command = ["gcc", "-fsyntax-only", "-Werror", "-x", "c", str(tmp_path / "ternac_regs.h")]
+        subprocess.run(command, check=True)
+
+
+def test_refusals() -> None:
+    with pytest.raises(ValueError, match="fifo must be at least 2"):
+        AxiTop(_engine(), fifo=1)
+    with pytest.raises(ValueError, match="have no register"):
+        AxiTop(_engine(), StreamMatVec(port_bits=32, x_depth=1 << 17))
+    with pytest.raises(ValueError, match="address_bits must be 3 to 32"):
+        AxiLiteSlave(2)
+    assert cli.main(["integrate", "--clock", "0"]) == 2
