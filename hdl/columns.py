@@ -39,8 +39,8 @@ class ColumnArray(wiring.Component):
     mantissa(8), norm_shift(5) : In, from the norm unit, held.
     square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a
     pipeline.
-    claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/side_lane.py (0 without a side lane).
-    row_valid, row_slot, row_context, row : Out, results of a logits' pass, 16 bits a column.
+    claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/side_lane.py (0 without a side
+    lane). row_valid, row_slot, row_context, row : Out, results of a logits' pass, 16 bits a column.
     wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later;
     only while nothing runs.
     """
@@ -110,7 +110,9 @@ class ColumnArray(wiring.Component):
         read: list[Value] = []
         results: list[Value] = []
         for p in range(g.pipelines):
-            m.submodules[f"pipe_{p}"] = pipe = Epilogue(g.tables, column=p, squares=not g.lane_depth, tech=self.tech)
+            m.submodules[f"pipe_{p}"] = pipe = Epilogue(
+                g.tables, column=p, squares=not g.lane_depth, tech=self.tech
+            )
             own = range(p * g.share, (p + 1) * g.share)
             sums = [self.dot_unit(m, c, trits) for c in own]
             bias = self.shared_memory(m, Mem.BIAS, p)
@@ -242,7 +244,8 @@ class ColumnArray(wiring.Component):
         return bytes_
 
     def dot_operands(self, m: Module) -> list[Value]:
-        """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0: the trits."""
+        """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0: the
+        trits."""
         g = self.geometry
         m.submodules.xbuffer = self.xbuffer = XBuffer(g, tech=self.tech)
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain, g.fold, g.radix)
@@ -275,7 +278,9 @@ class ColumnArray(wiring.Component):
                 word.append(ram.rd_data)
             return Cat(*word)
         for block in blocks[::2]:
-            pair = PairedRam(g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block)
+            pair = PairedRam(
+                g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
+            )
             m.submodules[f"weight_{block}"] = pair
             m.d.comb += [
                 pair.writing.eq(wr.en),

@@ -40,13 +40,14 @@ class EngineCore(wiring.Component):
     wr_en(1), wr_mem(3), wr_block(8), wr_addr(16), wr_data(18) : In.  One word per cycle;
         data beyond a memory's width is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
-    start(1) pulse, context(2), again(1), entry(16), token(16), session_base(16), emit(1), rng_in(32) : In, taken
+    start(1) pulse, context(2), again(1), entry(16), token(16), session_base(16), emit(1), rng_in(32) : In,
+    taken
         with ``start``, which is ignored while the context is open; with ``again`` its entry, session base and
         generator stay what they were.
     greedy(1), inv_m(8), inv_s(5), top_k(16) : In, stable while busy.
     busy(1), done(1) pulse, done_context(2), next_token(16), rng_out(32) : Out.
-    clear(1) : In;  cycles(32) : Out, clock cycles since ``clear`` in which a context was open, from the one after its
-        ``start`` to the one before its ``done``.
+    clear(1) : In;  cycles(32) : Out, clock cycles since ``clear`` in which a context was open, from the one
+        after its ``start`` to the one before its ``done``.
     """
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
@@ -169,7 +170,10 @@ class EngineCore(wiring.Component):
         m.d.comb += [
             sampler.start.eq(rows & emits.bit_select(sampling, 1)),
             sampler.rng_in.eq(rngs[sampling]),
-            *(getattr(sampler, name).eq(getattr(self, name)) for name in ("greedy", "inv_m", "inv_s", "top_k")),
+            *(
+                getattr(sampler, name).eq(getattr(self, name))
+                for name in ("greedy", "inv_m", "inv_s", "top_k")
+            ),
         ]
         with m.If(sampler.done):
             m.d.sync += [tokens[sampling].eq(sampler.next_token), rngs[sampling].eq(sampler.rng_out)]

@@ -50,7 +50,9 @@ class Fetch(wiring.Component):
     ) -> None:  # fmt: skip
         """Read an instruction into ``own`` and the place of its pass once that is free; sets ``have``."""
         count = self.geometry.contexts
-        pcs = Array([Signal(ceil_log2(self.geometry.program_depth // 2), name=f"pc_{k}") for k in range(count)])
+        pcs = Array(
+            [Signal(ceil_log2(self.geometry.program_depth // 2), name=f"pc_{k}") for k in range(count)]
+        )
         tokens = Array([Signal(len(own["a"]), name=f"token_{k}") for k in range(count)])
         bases = Array([Signal(16, name=f"base_{k}") for k in range(count)])
         entries = Array([Signal.like(pcs[0], name=f"entry_{k}") for k in range(count)])

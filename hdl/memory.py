@@ -145,10 +145,13 @@ class BlockRam(wiring.Component):
 
 
 class PairedRam(wiring.Component):
-    """Two blocks of ``depth`` words of ``width`` bits, read at the same address: on ECP5 the halves of one cell.
+    """Two blocks of ``depth`` words of ``width`` bits, read at the same address: on ECP5 the halves of one
+    cell.
 
-    ``rd_data[i]`` at cycle t + LATENCY is the word at ``rd_addr`` of cycle t of block ``block + i``. One block is
-    written at a time, ``wr_half`` says which. ``writing`` must be high when ``wr_en`` is, and may be high for all
+    ``rd_data[i]`` at cycle t + LATENCY is the word at ``rd_addr`` of cycle t of block ``block + i``. One
+    block is
+    written at a time, ``wr_half`` says which. ``writing`` must be high when ``wr_en`` is, and may be high
+    for all
     pairs at once, so that they share the choice of the address; what a read returns then is unspecified.
 
     :param width: 1 to 18.   :param depth: 2 to 512.
@@ -158,8 +161,9 @@ class PairedRam(wiring.Component):
     LATENCY = 2
 
     def __init__(
-        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, memory: str = "ram", block: int = 0
-    ) -> None:
+        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, memory: str = "ram",
+        block: int = 0,
+    ) -> None:  # fmt: skip
         if not 1 <= width <= 18:
             raise ValueError(f"width must be 1 to 18, not {width}")
         if not 2 <= depth <= 512:
@@ -180,7 +184,9 @@ class PairedRam(wiring.Component):
     @property
     def slices(self) -> tuple[BramSlice, ...]:
         """What the cell holds: one entry for each block; empty for the portable form."""
-        return pair_of(self.memory, self.block, self.width, self.depth) if self.tech is Technology.ECP5 else ()
+        if self.tech is not Technology.ECP5:
+            return ()
+        return pair_of(self.memory, self.block, self.width, self.depth)
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

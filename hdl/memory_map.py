@@ -126,7 +126,9 @@ def baked(cells: Sequence[Cell], memories: Mapping[Mem, NDArray[Any]]) -> dict[i
             blocks = memories.get(Mem[cell.memory])
             one_for_all = blocks is not None and len(blocks) == 1
             words = [] if blocks is None else blocks[0 if one_for_all else cell.block].tolist()
-            out[cell.number] = out.get(cell.number, 0) | cell.contents(words)
+            contents = cell.contents(words)
+            before = out.get(cell.number)
+            out[cell.number] = contents if before is None else np.bitwise_or(before, contents)
     return out
 
 

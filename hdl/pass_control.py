@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -64,7 +64,9 @@ class PassControl(wiring.Component):
         self.turn_bits = ceil_log2(g.share)
         slots = pass_slots(g)
         index = ceil_log2(slots)
-        layout = data.StructLayout({"valid": 1, "index": index, "first": 1, "last": 1, "turn": self.turn_bits})
+        layout = data.StructLayout(
+            {"valid": 1, "index": index, "first": 1, "last": 1, "turn": self.turn_bits}
+        )
         self.track = [Signal(layout, name=f"track_{k}", reset_less=k > 0) for k in range(RESULT_OFFSET + 1)]
         bank = ceil_log2(g.bank_depth)
         super().__init__(

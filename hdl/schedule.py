@@ -168,8 +168,8 @@ def interleaved(
 ) -> int:
     """Cycles in which ``contexts`` sessions, started ``stagger`` cycles apart, choose ``tokens`` tokens each.
 
-    Each is started again in the cycle in which its token is chosen, as the link controller does; counted is what
-    the engine's ``cycles`` port reads at the end.
+    Each is started again in the cycle in which its token is chosen, as the link controller does; counted is
+    what the engine's ``cycles`` port reads at the end.
     """
     time = _Timeline(image)
     runs = {k: k * stagger + 1 for k in range(contexts)}  # seen running from
@@ -199,7 +199,9 @@ def interleaved(
                 current = _next(current, contexts, runs, start)
             continue
         start = time.issue(inst, current, have)
-        last_done = max(start + 2, sampled[current] + 1, last_done + DONE_GAP if image.geometry.contexts > 1 else 0)
+        last_done = max(
+            start + 2, sampled[current] + 1, last_done + DONE_GAP if image.geometry.contexts > 1 else 0
+        )
         del runs[current]
         left[current] -= 1
         at[current] = 0

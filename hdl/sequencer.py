@@ -89,17 +89,19 @@ class Sequencer(wiring.Component):
 
     A pass over a matrix issues one `dot` word per cycle; its rows come back ``dot_delay`` cycles after their
     last word was issued, as one `elem` per turn. A pass over banks or the embedding issues `elem` directly,
-    one per cycle, or one in `PACE` cycles when it is ``paced``. Passes are issued one after the other, whosever
+    one per cycle, or one in `PACE` cycles when it is ``paced``. Passes are issued one after the other,
+    whosever
     they are, and elements leave in that order. As many passes as `pass_slots` are on their way at most; an
     element's ``index`` says which of the `passes` it belongs to, and ``retire`` gives that one back.
 
-    After an instruction with ``switch``, and after HALT, it is the next running context's turn, in the order of
-    their numbers. An instruction with ``barrier`` waits until all earlier passes of its context have been written. A
-    bank or embedding pass also waits until the rows of all matrix passes have come back.
+    After an instruction with ``switch``, and after HALT, it is the next running context's turn, in the
+    order of
+    their numbers. An instruction with ``barrier`` waits until all earlier passes of its context have been
+    written. A bank or embedding pass also waits until the rows of all matrix passes have come back.
 
     The side lane carries one vector at a time: a NORM pass claims room in it and streams back out of it
-    `STREAM_GAP` cycles after its last result; a pass that writes the x buffer otherwise waits until its results
-    come later than that.
+    `STREAM_GAP` cycles after its last result; a pass that writes the x buffer otherwise waits until its
+    results come later than that.
 
     Parameters
     ----------
@@ -108,9 +110,12 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    start : In(1) pulse; start_context, again, entry(16, word of the program), token(16), session_base(16) : In, taken
-        with ``start``; with ``again`` entry and session base stay what they were. Not while that context runs.
-    running : Out, one bit per context.   done : Out(1) pulse, after every result of ``done_context`` was written.
+    start : In(1) pulse; start_context, again, entry(16, word of the program), token(16), session_base(16) :
+    In, taken
+        with ``start``; with ``again`` entry and session base stay what they were. Not while that context
+        runs.
+    running : Out, one bit per context.   done : Out(1) pulse, after every result of ``done_context`` was
+    written.
     wr_en, wr_block(1), wr_addr, wr_data(16) : In, loader's port of the program memory (only while none runs).
     dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, of `pass_layout`.
     retire, retire_index : In, the pass's last result will have been written in the next cycle.
@@ -120,8 +125,8 @@ class Sequencer(wiring.Component):
     norm_done : In(1) pulse.
     logits_start, logits_issued : Out(1) pulses, the pass of a context's logits begins, takes its last word.
     logits_hold : In(1), it must not begin.
-    logits_last(slot), logits_tail : Out, the last slot of the logits' pass, which is the same for all contexts, and
-        the columns it fills.
+    logits_last(slot), logits_tail : Out, the last slot of the logits' pass, which is the same for all
+        contexts, and the columns it fills.
     """
 
     def __init__(self, geometry: Geometry, *, dot_delay: int, tech: Technology = Technology.PORTABLE) -> None:
@@ -352,7 +357,8 @@ class Sequencer(wiring.Component):
         return m
 
     def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Signal) -> Value:
-        """Whether passes of the ``current`` context are still on their way, in the pipelines or the side lane."""
+        """Whether passes of the ``current`` context are still on their way, in the pipelines or the side
+        lane."""
         assert callable(field)
         g = self.geometry
         owned = [on_way[i] & (self.passes[i].context == current) for i in range(self.slots)]
@@ -376,7 +382,9 @@ class Sequencer(wiring.Component):
         assert callable(field)
         if not self.geometry.lane_depth:
             return Cat(1)
-        busy_for = Signal(range(STREAM_GAP + (1 << len(slots))))  # cycles until the last stream has entered the lane
+        busy_for = Signal(
+            range(STREAM_GAP + (1 << len(slots)))
+        )  # cycles until the last stream has entered the lane
         least = Signal(len(slots))
         is_norm = field("lane") == Lane.NORM
         with m.If(busy_for.any()):

@@ -1,4 +1,5 @@
-"""The side lane: between a column's pipeline and the x buffer, one more product, or the norm of a whole vector."""
+"""The side lane: between a column's pipeline and the x buffer, one more product, or the norm of a whole
+vector."""
 
 from __future__ import annotations
 
@@ -32,17 +33,19 @@ class SideColumn(wiring.Component):
     """One column of the side lane.
 
     An element enters at cycle 0, from ``y`` or, with ``stream``, from word ``rd_addr`` of the buffer that
-    ``y`` was written to; ``x`` is ``sat8(rshift_round(value * factor, shift))`` at cycle `LATENCY`, with factor =
-    ``mantissa`` with ``stream``, else the side word at ``slot`` with ``side``, else 1. The shift comes in two parts,
-    ``coarse`` (shift >> 3) at cycle 5 and ``fine`` (shift & 7) at cycle 6.
+    ``y`` was written to; ``x`` is ``sat8(rshift_round(value * factor, shift))`` at cycle `LATENCY`, with
+    factor =
+    ``mantissa`` with ``stream``, else the side word at ``slot`` with ``side``, else 1. The shift comes in
+    two parts, ``coarse`` (shift >> 3) at cycle 5 and ``fine`` (shift & 7) at cycle 6.
 
     ``square_sum`` is the sum of ``sat8(rshift_round(y, pre)) ** 2`` over a vector: ``square_en`` with
-    ``square_first`` and ``square_last`` at cycle 8 of each element, ``pre_coarse`` at cycle 0 and ``pre_fine`` at
-    cycle 1. Where ``drop_last`` is high the last one is left out.
+    ``square_first`` and ``square_last`` at cycle 8 of each element, ``pre_coarse`` at cycle 0 and
+    ``pre_fine`` at cycle 1. Where ``drop_last`` is high the last one is left out.
 
-    Members: ``y`` signed(16), ``buffer_en``, ``wr_addr``, ``rd_addr``, ``side_en`` (write y's low byte at ``slot``),
-    ``slot``, ``stream``, ``side``, ``mantissa``(8), ``coarse``, ``fine``, ``pre_coarse``, ``pre_fine``, ``square_*``,
-    ``drop_last`` : In.   ``x`` signed(8), ``square_sum`` : Out.
+    Members: ``y`` signed(16), ``buffer_en``, ``wr_addr``, ``rd_addr``, ``side_en`` (write y's low byte at
+    ``slot``),
+    ``slot``, ``stream``, ``side``, ``mantissa``(8), ``coarse``, ``fine``, ``pre_coarse``, ``pre_fine``,
+    ``square_*``, ``drop_last`` : In.   ``x`` signed(8), ``square_sum`` : Out.
     """
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
@@ -52,7 +55,8 @@ class SideColumn(wiring.Component):
         self.square_bits = 15 + ceil_log2(g.lane_depth)
         super().__init__({
             "y": In(signed(16)),
-            "buffer_en": In(1), "wr_addr": In(ceil_log2(g.lane_depth)), "rd_addr": In(ceil_log2(g.lane_depth)),
+            "buffer_en": In(1),
+            "wr_addr": In(ceil_log2(g.lane_depth)), "rd_addr": In(ceil_log2(g.lane_depth)),
             "side_en": In(1), "slot": In(ceil_log2(g.side_depth)),
             "stream": In(1), "side": In(1), "mantissa": In(8), "coarse": In(2), "fine": In(3),
             "pre_coarse": In(2), "pre_fine": In(3),
@@ -97,13 +101,22 @@ class SideColumn(wiring.Component):
         m.submodules.square = square = ShiftAddMultiplier(8, 9, tech=self.tech)
         small = Signal(signed(8))
         m.d.comb += [
-            scale.x.eq(self.y), scale.coarse.eq(self.pre_coarse), scale.fine.eq(self.pre_fine), scale.narrow.eq(1),
+            scale.x.eq(self.y), scale.coarse.eq(self.pre_coarse), scale.fine.eq(self.pre_fine),
+            scale.narrow.eq(1),
             square.b.eq(scale.y[:8].as_signed()), square.a.eq(small),
         ]  # fmt: skip
         m.d.sync += small.eq(scale.y[:8].as_signed())
         drop = self.square_last & self.drop_last
-        total = add(m, self.tech, "square_add", self.square_bits, Cat(square.p[:15], Const(0, 1)),
-                    Cat(self.square_sum, Const(0, 1)), Gate.KEEP, c=~self.square_first)
+        total = add(
+            m,
+            self.tech,
+            "square_add",
+            self.square_bits,
+            Cat(square.p[:15], Const(0, 1)),
+            Cat(self.square_sum, Const(0, 1)),
+            Gate.KEEP,
+            c=~self.square_first,
+        )
         with m.If(self.square_en & drop & self.square_first):
             m.d.sync += self.square_sum.eq(0)
         with m.Elif(self.square_en & ~drop):
@@ -116,8 +129,8 @@ class SideLane(wiring.Component):
 
     A result ``y`` of every column enters with ``valid`` and its pass's settings. DIRECT and SIDE results go
     through; those of a NORM pass are kept and squared, and when the norm is known the vector streams
-    through, slot after slot, `STREAM_GAP` cycles after its last result. Nothing else may enter then: the sequencer
-    sees to that, and claims room for a vector before it comes.
+    through, slot after slot, `STREAM_GAP` cycles after its last result. Nothing else may enter then: the
+    sequencer sees to that, and claims room for a vector before it comes.
 
     Members
     -------
@@ -155,10 +168,12 @@ class SideLane(wiring.Component):
         is_norm = Signal()
         m.d.comb += [
             is_norm.eq(self.valid & (s.lane == Lane.NORM)),
-            norm.wr_en.eq(self.norm_wr_en), norm.wr_addr.eq(self.norm_wr_addr), norm.wr_data.eq(self.norm_wr_data),
+            norm.wr_en.eq(self.norm_wr_en), norm.wr_addr.eq(self.norm_wr_addr),
+            norm.wr_data.eq(self.norm_wr_data),
         ]  # fmt: skip
 
-        # vectors that wait for their norm, in a ring: entered at `entered`, their norm begun at `begun`, out at `gone`
+        # vectors that wait for their norm, in a ring: entered at `entered`, their norm begun at `begun`,
+        # out at `gone`
         layout = data.StructLayout(
             {name: s.shape()[name].shape for name in ("post", "norm_table", "tail", "x_dst", "context")}
             | {"slots": bits_for(g.lane_depth)}
@@ -220,7 +235,14 @@ class SideLane(wiring.Component):
         passing = Signal()
         m.d.comb += passing.eq(self.valid & ~is_norm)
         layout = data.StructLayout(
-            {"valid": 1, "first": 1, "last": 1, "shift": 5, "x_dst": s.x_dst.shape(), "context": s.context.shape()}
+            {
+                "valid": 1,
+                "first": 1,
+                "last": 1,
+                "shift": 5,
+                "x_dst": s.x_dst.shape(),
+                "context": s.context.shape(),
+            }
         )
         entry = Signal(layout)
         m.d.comb += [

@@ -203,21 +203,31 @@ class BoardBackend:
         return len(self.image.entries)
 
     def run_together(
-        self, sessions: Sequence[int], tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+        self,
+        sessions: Sequence[int],
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
     ) -> list[tuple[list[int], int]]:
-        """Feed one token to each of up to `together` sessions and choose ``count`` in each, all at the same time.
+        """Feed one token to each of up to `together` sessions and choose ``count`` in each, all at the same
+        time.
 
         Returns what `run` would for each. UsageError for too many sessions, or one twice.
         """
         if not 1 <= len(sessions) <= self.together or len(set(sessions)) != len(sessions):
-            raise UsageError(f"{len(sessions)} sessions at a time: this engine runs 1 to {self.together} different ones")
+            raise UsageError(
+                f"{len(sessions)} sessions at a time: this engine runs 1 to {self.together} different ones"
+            )
         bases = [self._base(session) for session in sessions]
         step = self.image.entries[1] if self.together > 1 else 0
         found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
         last = list(tokens)
         while len(found[0][0]) < count:
             number = min(count - len(found[0][0]), MAX_BATCH_TOKENS)
-            members = [BatchMember(f[1], base, token) for f, base, token in zip(found, bases, last, strict=True)]
+            members = [
+                BatchMember(f[1], base, token) for f, base, token in zip(found, bases, last, strict=True)
+            ]
             began = time.perf_counter()
             answers, cycles = self.client.batch(members, step, number, sampling)
             self.meter.seconds += time.perf_counter() - began

@@ -13,7 +13,7 @@ from ternac.geometry import preset
 from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
-from ternac.hdl.link.controller import BATCH_STAGGER
+from ternac.hdl.link.batch import BATCH_STAGGER
 from ternac.hdl.schedule import interleaved, schedule
 from ternac.host import bench_stream
 from ternac.host.backend import BoardBackend

@@ -157,8 +157,8 @@ class LinkClient:
     ) -> tuple[list[tuple[list[int], int]], int]:
         """Generate ``count`` tokens in every session at the same time, beginning with its one token.
 
-        ``count`` is 1 to MAX_BATCH_TOKENS; ``entry_step`` the microcode words between the contexts' entries. Returns each
-        session's tokens and generator, and the engine's cycles for all.
+        ``count`` is 1 to MAX_BATCH_TOKENS; ``entry_step`` the microcode words between the contexts'
+        entries. Returns each session's tokens and generator, and the engine's cycles for all.
         """
         flags = sampling.s | sampling.greedy << 7
         payload = struct.pack("<HBBBH", sampling.top_k, sampling.m, count, flags, entry_step)

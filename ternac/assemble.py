@@ -17,7 +17,8 @@ from ternac.program import Program, shapes
 
 
 class Assembler:
-    """Give every value bank words and x words, set the barriers, copy the code for each context, fill the memories."""
+    """Give every value bank words and x words, set the barriers, copy the code for each context, fill the
+    memories."""
 
     def __init__(
         self,
@@ -87,8 +88,8 @@ class Assembler:
     def place_x(self) -> None:
         """Choose x words for every matrix input; copy a value in again when it was overwritten.
 
-        A vector may take the words of one whose last reader is an earlier pass: the dot units take the last word
-        of a pass before the next pass begins.
+        A vector may take the words of one whose last reader is an earlier pass: the dot units take the last
+        word of a pass before the next pass begins.
         """
         limit = self.g.x_depth // self.contexts
         uses: dict[str, list[int]] = {}
@@ -116,8 +117,8 @@ class Assembler:
                 spare = [v for v in held if v != keep and v not in only_x]
                 if not spare:
                     raise DoesNotFit(
-                        f"{value!r} needs {words(value)} words of the x buffer, {self.g.name} has {limit} for a "
-                        "context"
+                        f"{value!r} needs {words(value)} words of the x buffer, {self.g.name} has {limit} for"
+                        " a context"
                     )
                 del held[max(spare, key=lambda v: next(u for u in uses[v] if u > now))]
 
@@ -208,10 +209,12 @@ class Assembler:
     def set_barriers(self) -> None:
         """A pass waits for what it reads; a bank pass always starts when its context's passes are written.
 
-        What a dot pass reads from the banks, slot by slot as an earlier pass wrote it, it need not wait for when
-        slot i comes at least `PIPELINE` cycles after slot i.
+        What a dot pass reads from the banks, slot by slot as an earlier pass wrote it, it need not wait for
+        when slot i comes at least `PIPELINE` cycles after slot i.
         """
-        fresh: dict[str, tuple[Instruction, int]] = {}  # value -> its writer and when that starts at the earliest
+        fresh: dict[
+            str, tuple[Instruction, int]
+        ] = {}  # value -> its writer and when that starts at the earliest
         now = weight = bias = 0
         final: list[Instruction] = []
         side: str | None = None
@@ -228,12 +231,14 @@ class Assembler:
                 fresh.clear()
                 side = None
             if one.side_in is not None and one.side_in != side:
-                raise DoesNotFit(f"{one.side_in!r} would have to stay in the side lane while other contexts run")
+                raise DoesNotFit(
+                    f"{one.side_in!r} would have to stay in the side lane while other contexts run"
+                )
             if inst.to_side:
                 side = one.result
-            for value in (one.refill, one.result, one.x_out):
-                if value:
-                    fresh[self.alias(value)] = inst, now
+            for written in (one.refill, one.result, one.x_out):
+                if written:
+                    fresh[self.alias(written)] = inst, now
             if not bank_pass:
                 now += inst.count * inst.words
             if one.result:

@@ -89,7 +89,8 @@ class Geometry:
     contexts: int = 1
     """Sessions that may be under way at the same time, taking turns phase by phase."""
     lane_depth: int = 0
-    """Slots of results that wait in the side lane for their norm; 0: no side lane, a NORM takes two passes."""
+    """Slots of results that wait in the side lane for their norm; 0: no side lane, a NORM takes two
+    passes."""
     side_depth: int = 16
     """Slots of the side lane's multiplicand."""
     logit_slots: int = 64
@@ -110,7 +111,10 @@ class Geometry:
                 least = 0 if field == "lane_depth" else 1
                 need(value >= least, f"{field} must be at least {least}, not {value}")
         need(self.lanes % self.chain == 0, f"chain {self.chain} must divide lanes {self.lanes}")
-        need(self.lanes // self.chain % self.fold == 0, f"fold {self.fold} must divide the {self.chains} chains")
+        need(
+            self.lanes // self.chain % self.fold == 0,
+            f"fold {self.fold} must divide the {self.chains} chains",
+        )
         need(self.radix >= 2, f"radix must be at least 2, not {self.radix}")
         need(self.lanes % self.columns == 0, f"columns {self.columns} must divide lanes {self.lanes}")
         need(self.columns % self.share == 0, f"share {self.share} must divide columns {self.columns}")
@@ -224,7 +228,8 @@ PRESETS: dict[str, Geometry] = {
         # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 1,152 bits are 64 blocks of 18,
         # two of which share a block RAM and are read through one port each.
         Geometry(
-            name="ulx3s-85f", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18, weight_depth=512,
+            name="ulx3s-85f", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
+            weight_depth=512,
             x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4,
             norm_tables=4, logit_slots=32, contexts=4, lane_depth=64,
             weight_ram="paired",

@@ -29,9 +29,10 @@ class Image:
 
     ``memories[mem]`` is ``[blocks, used depth]``; ``symbols`` holds the values still intact after a token
     (all of them when the banks are deep enough); a session's state starts at bank word ``state_base + i *
-    state_slots``, and its ``session_base`` is ``i * state_slots``. Each of the ``entries`` is the first word of a
-    copy of the microcode that uses words of its own for a token's values: so many contexts can be under way at
-    the same time. ``instructions``, ``names``, ``symbols`` and ``logits`` are those of the first copy.
+    state_slots``, and its ``session_base`` is ``i * state_slots``. Each of the ``entries`` is the first
+    word of a
+    copy of the microcode that uses words of its own for a token's values: so many contexts can be under way
+    at the same time. ``instructions``, ``names``, ``symbols`` and ``logits`` are those of the first copy.
     """
 
     geometry: Geometry

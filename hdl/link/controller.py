@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from amaranth import Array, Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.geometry import Mem
+from ternac.hdl.link.batch import BatchWires, batch_states
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
 from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
@@ -22,7 +22,6 @@ from ternac.protocol import (
     FRAME_BYTES,
     HASH_BYTES,
     HEAD_BYTES,
-    MAX_BATCH_TOKENS,
     PROGRAM_HASH_OFFSET,
     RUN_HEAD,
     WRITE_HEAD,
@@ -36,8 +35,6 @@ IDENTITY = 320
 RESULT = 384
 PROGRAM_HASH = IDENTITY + PROGRAM_HASH_OFFSET
 """Byte address of the program hash in the controller's RAM: all zeros means that no program is loaded."""
-BATCH_STAGGER = BATCH_MEMBER + 1
-"""Cycles from the start of one session of a BATCH to that of the next."""
 assert FRAME_BYTES <= IDENTITY and IDENTITY + Identity.LENGTH <= RESULT
 
 
@@ -46,8 +43,8 @@ class LinkController(wiring.Component):
 
     Parameters: ``clock_hz`` of the design for HELLO, 0 for a simulated one; ``bitstream_id`` 16 bytes;
     ``geometry_hash`` 8 bytes; ``program_hash_init`` 16 bytes, zeros for an engine that starts empty;
-    ``word_bytes``: bytes of a word of each memory, in the order of Mem; ``contexts`` of the engine: with one there is
-    no BATCH. ValueError when one does not fit.
+    ``word_bytes``: bytes of a word of each memory, in the order of Mem; ``contexts`` of the engine: with
+    one there is no BATCH. ValueError when one does not fit.
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
     ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
@@ -338,7 +335,12 @@ class LinkController(wiring.Component):
                     with m.Else():
                         m.next = "TOKEN"
             if self.contexts > 1:
-                self.batch_states(m, locals())
+                wires = BatchWires(
+                    engine=engine, byte=byte, pointer=pointer, following=following, at_end=at_end, result=result,
+                    count=count, word=word, number=number, entry_step=address, member=member, again=again,
+                    store=store, put=put, answer=answer,
+                )  # fmt: skip
+                batch_states(m, wires, self.contexts)
             with m.State("STORE LOW"):
                 m.d.comb += store.eq(1)
                 m.next = "STORE HIGH"
@@ -401,59 +403,3 @@ class LinkController(wiring.Component):
                 with m.If(send.ready):
                     m.next = "RECEIVE"
         return m
-
-    def batch_states(self, m: Module, names: dict[str, Any]) -> None:
-        """BATCH: start every session, feed each what it chose, keep tokens and generator in its part of the answer."""
-        engine, number, count, result = names["engine"], names["number"], names["count"], names["result"]
-        member, word, answer = names["member"], names["word"], names["answer"]
-        many = range(self.contexts)
-        places = Array([Signal(10, name=f"place_{k}") for k in many])
-        left = Array([Signal(8, name=f"left_{k}") for k in many])
-        who, entry = Signal(2), Signal(16)
-        chosen = Signal(2)
-        running = Signal(4)
-        m.d.comb += [engine.entry.eq(entry), engine.context.eq(Mux(names["again"], engine.done_context, who))]
-        with m.State("MEMBER"):
-            m.d.comb += names["following"].eq(names["pointer"] + 1)
-            m.d.sync += [member.eq(Cat(member[8:], names["byte"])), count.eq(count + 1)]
-            with m.If((number == 0) | (number > MAX_BATCH_TOKENS)):
-                answer(Status.BAD_LENGTH)
-            with m.Elif(count == BATCH_MEMBER - 1):
-                m.next = "MEMBER START"
-        with m.State("MEMBER START"):
-            m.d.comb += engine.start.eq(1)
-            m.d.sync += [
-                count.eq(0), who.eq(who + 1), entry.eq(entry + names["address"]), running.eq(running + 1),
-                places[who].eq(result), left[who].eq(number), result.eq(result + (number << 1) + 4),
-            ]  # fmt: skip
-            m.next = "MEMBER"
-            with m.If(names["at_end"]):
-                m.next = "BATCH RUN"
-        with m.State("BATCH RUN"):
-            # the end of the answer waits in `member` while the pointer visits the sessions' parts
-            m.d.sync += count.eq(0)
-            with m.If(running == 0):
-                m.d.sync += [count.eq(4), who.eq(0), entry.eq(0)]
-                m.next = "SUMMARY"
-            with m.Elif(engine.done):
-                m.d.sync += [
-                    word.eq(engine.next_token), member[:32].eq(engine.rng_out), chosen.eq(engine.done_context),
-                    left[engine.done_context].eq(left[engine.done_context] - 1),
-                    result.eq(places[engine.done_context]), member[32:42].eq(result),
-                ]  # fmt: skip
-                with m.If(left[engine.done_context] == 1):
-                    m.d.sync += running.eq(running - 1)
-                with m.Else():
-                    m.d.comb += [names["again"].eq(1), engine.start.eq(1)]
-                m.next = "BATCH STORE"
-        with m.State("BATCH STORE"):
-            m.d.comb += [names["store"].eq(1)]
-            m.d.sync += count.eq(count + 1)
-            with m.If(count == 1):
-                m.d.sync += places[chosen].eq(result + 1)
-            with m.If(count >= 2):
-                m.d.comb += names["put"].eq(member[:8])
-                m.d.sync += member[:32].eq(member[:32].rotate_right(8))
-            with m.If(count == 5):
-                m.d.sync += [result.eq(member[32:42]), count.eq(0)]
-                m.next = "BATCH RUN"

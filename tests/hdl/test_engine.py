@@ -130,7 +130,11 @@ PLAIN = replace(SMALL, name="plain", contexts=1, lane_depth=0)
 SHARED = replace(PLAIN, name="shared", columns=4, lanes=4, share=2, embed_block_bits=16, logit_slots=4)
 
 
-@pytest.mark.parametrize("geometry", [SMALL, WIDE, FOLDED, PLAIN, SHARED], ids=["2x4", "3x9", "3x18 folded", "2x4 without lane", "4x4 by 2"])
+@pytest.mark.parametrize(
+    "geometry",
+    [SMALL, WIDE, FOLDED, PLAIN, SHARED],
+    ids=["2x4", "3x9", "3x18 folded", "2x4 without lane", "4x4 by 2"],
+)
 @pytest.mark.parametrize("seed", range(2))
 def test_random_programs(geometry: Geometry, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -189,7 +193,6 @@ def run_contexts(program: Program, geometry: Geometry, contexts: int, tokens: in
             await ctx.tick()
             ctx.set(dut.start, 0)
         cycles = ctx.get(dut.cycles)
-        print(cycles, interleaved(image, contexts, tokens, stagger=stagger), schedule(image).cycles)
         assert chosen == expected, (chosen, expected)
         await ctx.tick()
         assert not ctx.get(dut.busy)
@@ -206,8 +209,8 @@ def run_contexts(program: Program, geometry: Geometry, contexts: int, tokens: in
     sim.run()
 
 
-MANY = replace(SMALL, name="many", contexts=4, x_depth=128, bank_depth=512, embed_depth=512, weight_depth=1024,
-               program_depth=2048)  # fmt: skip
+MANY = replace(SMALL, name="many", contexts=4, x_depth=128, bank_depth=512, embed_depth=512,
+               weight_depth=1024, program_depth=2048)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ def test_every_zero_pin_is_tied_high_and_nothing_changes(table: int, zeros: set[
     before = f"{table:016b}"
     connections: dict[str, list[int | str]] = {p + h: [7] for p in PINS for h in "01"}
     connections |= {p + which: ["0"] for p in zeros}
-    cell: dict[str, Any] = {"type": "CCU2C", "parameters": {"INIT0": before, "INIT1": before}, "connections": connections}
+    parameters = {"INIT0": before, "INIT1": before}
+    cell: dict[str, Any] = {"type": "CCU2C", "parameters": parameters, "connections": connections}
     design = {"modules": {"top": {"cells": {"carry": cell}}}}
     assert fold_zeros(design) == len(zeros)
     assert {p for p in PINS if cell["connections"][p + which] == ["1"]} == zeros

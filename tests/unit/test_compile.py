@@ -68,7 +68,9 @@ def test_bank_words_are_used_again_when_the_banks_are_small() -> None:
     assert len(machine.image.symbols) < len(machine.image.instructions)
 
 
-@pytest.mark.parametrize(("geometry", "d", "count"), [("tiny", 16, 8), ("tiny", 48, 7), ("icebreaker", 16, 12)])
+@pytest.mark.parametrize(
+    ("geometry", "d", "count"), [("tiny", 16, 8), ("tiny", 48, 7), ("icebreaker", 16, 12)]
+)
 def test_instructions_of_a_layer(geometry: str, d: int, count: int) -> None:
     """Seven with the side lane, one more where the gate cannot stay in it, twelve without."""
     one, two = (
