@@ -167,9 +167,7 @@ def _run(args: argparse.Namespace, say: Speak) -> Outcome:
         clock = f", {figures['fmax_mhz']} MHz" if figures["fmax_mhz"] else ""
         say(f"{name}: {figures['comb_per_mac']:.2f} COMB and {figures['ff_per_mac']:.2f} FF per MAC{clock}")
         say(f"  {figures['macs']:,} MACs; {figures['origin']}")
-    return Outcome(
-        {"device": target.name, "comb": target.unit, **found, "origin": "each part names its own"}
-    )
+    return Outcome({"device": target.name, "comb": target.unit, **found, "origin": "each part names its own"})
 
 
 VERB = Verb(

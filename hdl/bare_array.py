@@ -45,9 +45,7 @@ class BareArray(wiring.Component):
             raise ValueError(f"columns must be at least 1, not {columns}")
         self.columns, self.lanes, self.chain, self.fed, self.direct = columns, lanes, chain, fed, direct
         self.control = DotControl(lanes, chain, fold, radix)
-        self.units = [
-            DotUnit(lanes, chain, k_max, fold=fold, radix=radix, tech=tech) for _ in range(columns)
-        ]
+        self.units = [DotUnit(lanes, chain, k_max, fold=fold, radix=radix, tech=tech) for _ in range(columns)]
         ports: dict[str, Any] = {"en": In(1), "first": In(1), "last": In(1), "valid": Out(1)}
         if fed:
             ports |= {"address": In(9), "write": In(1), "datum": In(1), "probe": Out(1)}
