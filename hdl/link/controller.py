@@ -336,9 +336,9 @@ class LinkController(wiring.Component):
                         m.next = "TOKEN"
             if self.contexts > 1:
                 wires = BatchWires(
-                    engine=engine, byte=byte, pointer=pointer, following=following, at_end=at_end, result=result,
-                    count=count, word=word, number=number, entry_step=address, member=member, again=again,
-                    store=store, put=put, answer=answer,
+                    engine=engine, byte=byte, pointer=pointer, following=following, at_end=at_end,
+                    result=result, count=count, word=word, number=number, entry_step=address, member=member,
+                    again=again, store=store, put=put, answer=answer,
                 )  # fmt: skip
                 batch_states(m, wires, self.contexts)
             with m.State("STORE LOW"):

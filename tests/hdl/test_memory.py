@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from amaranth.back import rtlil, verilog
 
-from ternac.hdl.memory import BlockRam
+from ternac.hdl.memory import BlockRam, PairedRam
 from ternac.hdl.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import netlist, run_icarus, run_yosys
@@ -39,14 +39,16 @@ def test_reads_follow_writes(storage: str, depth: int) -> None:
     simulate(ram, bench)
 
 
-def _ecp5_cell(ram: BlockRam) -> tuple[dict[str, Any], dict[str, str]]:
-    """The one DP16KD of ``ram`` after synthesis: parameters, and the top-level port bit at each pin."""
+def _ecp5_cell(ram: BlockRam | PairedRam) -> tuple[dict[str, Any], dict[str, str]]:
+    """The one DP16KD of ``ram`` after synthesis: parameters, and the top-level port bit or constant at each
+    pin."""
     text = rtlil.convert(ram, name="top", emit_src=False)
     script = "read_rtlil top.il\nsynth_ecp5 -top top -nolutram -json top.json\n"
     top = json.loads(run_yosys(script, {"top.il": text}, ("top.json",))["top.json"])["modules"]["top"]
     (cell,) = [c for c in top["cells"].values() if c["type"] == "DP16KD"]
     ports = {bit: f"{name}{i}" for name, port in top["ports"].items() for i, bit in enumerate(port["bits"])}
-    return cell["parameters"], {pin: ports.get(bits[0], "") for pin, bits in cell["connections"].items()}
+    pins = {pin: bits[0] for pin, bits in cell["connections"].items()}
+    return cell["parameters"], {pin: ports.get(bit, str(bit)) for pin, bit in pins.items()}
 
 
 # The memory that yosys infers from the portable form must carry the same initial contents.
@@ -147,3 +149,55 @@ def test_special_forms() -> None:
 def test_refused(arguments: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError, match=f"^{text}$"):
         BlockRam(**arguments)
+
+
+def test_paired_blocks_are_read_together() -> None:
+    """Both blocks at one address, one written at a time."""
+    ram = PairedRam(9, 16)
+    rng = random.Random(1)
+    words = [[rng.randrange(512) for _ in range(16)] for _ in range(2)]
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(ram.writing, 1)
+        ctx.set(ram.wr_en, 1)
+        for half in range(2):
+            for address in range(16):
+                ctx.set(ram.wr_half, half)
+                ctx.set(ram.wr_addr, address)
+                ctx.set(ram.wr_data, words[half][address])
+                await ctx.tick()
+        ctx.set(ram.writing, 0)
+        ctx.set(ram.wr_en, 0)
+        for address in range(16):
+            ctx.set(ram.rd_addr, address)
+            await ctx.tick().repeat(ram.LATENCY)
+            assert [ctx.get(port) for port in ram.rd_data] == [words[0][address], words[1][address]]
+
+    simulate(ram, bench)
+
+
+def test_paired_blocks_are_the_halves_of_one_ecp5_cell() -> None:
+    """Port A sees the address that is written or read, port B always the upper half; contents likewise."""
+    ram = PairedRam(18, 512, tech=Technology.ECP5, memory="WEIGHT", block=6)
+    cell, pins = _ecp5_cell(ram)
+    assert {cell[name].strip() for name in ("REGMODE_A", "REGMODE_B")} == {"OUTREG"}
+    assert [pins[f"ADB{bit}"] for bit in range(4, 13)] == [f"rd_addr{bit}" for bit in range(9)]
+    assert pins["ADB13"] == "1" and pins["WEB"] == "0"
+    assert [pins[f"AD{port}{bit}"] for port in "AB" for bit in range(4)] == ["1", "1", "0", "0"] * 2
+    assert pins["WEA"] == "wr_en0"
+    assert [(s.block, s.first_word, s.instance) for s in ram.slices] == [
+        (6, 0, "bram_WEIGHT_6p_0"), (7, 512, "bram_WEIGHT_6p_0"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"width": 19, "depth": 8}, "width must be 1 to 18"),
+        ({"width": 18, "depth": 513}, "depth must be 2 to 512"),
+        ({"width": 18, "depth": 8, "block": 1}, "even block"),
+    ],
+)
+def test_pairs_that_are_refused(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        PairedRam(**arguments)

@@ -27,9 +27,8 @@ def small_program(seed: int = 1) -> Program:
 def make_board(image: Image, program_hash: bytes = bytes(16)) -> LinkModel:
     geometry = image.geometry
     sizes = tuple(geometry.memory(mem).bytes_per_word for mem in Mem)
-    return LinkModel(
-        Identity(BITSTREAM, geometry.hash, 25_000_000, program_hash), sizes, MachineEngine(image)
-    )
+    identity = Identity(BITSTREAM, geometry.hash, 25_000_000, program_hash)
+    return LinkModel(identity, sizes, MachineEngine(image), geometry.contexts)
 
 
 class Line:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from ternac.executor import NumpyExecutor
 from ternac.geometry import preset
 from ternac.host.client import Patience
 from ternac.host.device import Device, geometry_of
+from ternac.protocol import Command, Frame, Status
 from ternac.sampling import Sampling
 from ternac.session import Session as NumpySession
 from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, small_program, tiny
@@ -271,3 +275,34 @@ def test_speed_says_where_it_comes_from(device):
         assert speed.origin.startswith("measured on board")
         assert speed.data["cycles_per_token"] == 1000
     assert speed.tokens_per_second > 0
+
+
+@pytest.mark.parametrize("sampling", [SAMPLING, Sampling(True, 128, 0, 0)])
+def test_sessions_together(sampling):
+    """Several sessions in one request choose what each would choose alone, also beyond one request's
+    tokens."""
+    with open_board() as device:
+        backend = device.backend
+        sessions = [backend.open() for _ in range(backend.together)]
+        assert len(sessions) == 3
+        got = backend.run_together(sessions, [5, 6, 7], 90, sampling, [1, 2, 3])
+        alone = [backend.open() for _ in sessions]
+        want = [
+            backend.run(s, [t], 90, sampling, r) for s, t, r in zip(alone, (5, 6, 7), (1, 2, 3), strict=True)
+        ]
+        assert got == want
+        for one, other in zip(sessions, alone, strict=True):
+            assert np.array_equal(backend.get_state(one), backend.get_state(other))
+        for wrong in ([], [sessions[0]] * 2, [backend.open() for _ in range(4)]):
+            with pytest.raises(UsageError, match="1 to 3 different ones"):
+                backend.run_together(wrong, [1] * len(wrong), 1, sampling, [1] * len(wrong))
+
+
+def test_batch_frames_that_are_refused():
+    board = make_board(IMAGE)
+    head, member = struct.pack("<HBBBH", 0, 128, 5, 0x80, 0), struct.pack("<IHH", 1, 0, 1)
+    assert board._execute(Frame(Command.BATCH, 0, head + member)) == (Status.NOT_LOADED, b"")
+    board.identity = replace(board.identity, program_hash=bytes(15) + b"x")
+    too_many = head[:3] + b"\x4c" + head[4:] + member
+    for bad in (head, head + member[:-1], head + 4 * member, bytes(7) + member, too_many):
+        assert board._execute(Frame(Command.BATCH, 0, bad)) == (Status.BAD_LENGTH, b"")

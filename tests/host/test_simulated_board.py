@@ -9,12 +9,16 @@ import struct
 import subprocess
 import time
 
+import numpy as np
 import pytest
 
 from ternac.errors import BuildFailed, NoAnswer, ToolMissing, WrongBitstream
 from ternac.geometry import preset
+from ternac.hdl.link.batch import BATCH_STAGGER
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
+from ternac.hdl.schedule import interleaved
+from ternac.host.backend import NumpyBackend
 from ternac.host.client import LinkClient, Patience
 from ternac.host.device import Device
 from ternac.host.transport import ProcessTransport
@@ -201,3 +205,20 @@ def test_whole_system():
         got += session.tokens((), 40, sampling)
         assert got == want
         assert device.speed().data["cycles_per_token"] > 100
+        together(device.backend, NumpyBackend(program))
+
+
+def together(board, numpy):
+    """All contexts of the RTL at the same time: tokens, generators, states, and the cycles of the closed
+    form."""
+    sessions, expected = ([backend.open() for _ in range(3)] for backend in (board, numpy))
+    tokens, rngs = [1, 2, 3], [7, 8, 9]
+    for sampling in (Sampling(True, 128, 0, 0), Sampling(False, 200, 4, 50)):
+        before = board.meter.cycles
+        got = board.run_together(sessions, tokens, 4, sampling, rngs)
+        want = [numpy.run(one, [t], 4, sampling, r) for one, t, r in zip(expected, tokens, rngs, strict=True)]
+        assert got == want
+        for one, other in zip(sessions, expected, strict=True):
+            assert np.array_equal(board.get_state(one), numpy.get_state(other))
+        if sampling.greedy:
+            assert board.meter.cycles - before == interleaved(board.image, 3, 4, stagger=BATCH_STAGGER)
