@@ -52,6 +52,21 @@ class Backend(Protocol):
     ) -> tuple[list[int], int]:
         """Feed ``tokens`` (at least one), choose ``count``, feeding all but the last: (chosen, generator)."""
 
+    @property
+    def together(self) -> int:
+        """Sessions that can run at the same time."""
+
+    def run_together(
+        self,
+        sessions: Sequence[int],
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
+    ) -> list[tuple[list[int], int]]:
+        """`run` with one token for each of up to `together` different sessions, and what it returns for
+        each."""
+
     def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
         """Feed one token: logits int32 [vocab]."""
 
@@ -101,6 +116,22 @@ class NumpyBackend:
             if len(chosen) < count:
                 logits = self.step(session, token)
         return chosen, rng
+
+    @property
+    def together(self) -> int:
+        """One: there is nothing to gain."""
+        return 1
+
+    def run_together(
+        self,
+        sessions: Sequence[int],
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
+    ) -> list[tuple[list[int], int]]:
+        """One after the other."""
+        return [self.run(s, [t], count, sampling, r) for s, t, r in zip(sessions, tokens, rngs, strict=True)]
 
     def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
         """One token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ from ternac.host.transport import (
 from ternac.manifest import read_manifest
 from ternac.program import Program
 from ternac.protocol import VERSION, Identity
+from ternac.sampling import Sampling, seed_state
 from ternac.zoo import open_program
 
 DEFAULT_BOARD = "ulx3s-85f"
@@ -108,6 +110,46 @@ class Device:
             raise UsageError("the device is closed")
         self._sessions += 1
         return Session(self.backend, seed, self._session_closed)
+
+    def generate_together(
+        self,
+        prompts: Sequence[bytes],
+        max_tokens: int = 100,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        seed: int = 1,
+    ) -> list[bytes]:
+        """Go on with every prompt by ``max_tokens`` bytes, as many at the same time as the device can.
+
+        Text k is what ``session(seed + k).generate(prompts[k], ...)`` gives. UsageError for an empty prompt
+        or a program whose tokens are not bytes.
+        """
+        if self.program.vocab > 256:
+            raise UsageError(f"{self.program.name} has {self.program.vocab} tokens, not bytes")
+        if max_tokens < 1 or not all(prompts):
+            raise UsageError("nothing to go on from: a prompt is empty, or no tokens are asked for")
+        bad = [byte for prompt in prompts for byte in prompt if byte >= self.program.vocab]
+        if bad:
+            raise UsageError(f"token {bad[0]} is outside 0..{self.program.vocab - 1}")
+        sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits, top_k)
+        backend, texts = self.backend, []
+        for at in range(0, len(prompts), backend.together):
+            group = prompts[at : at + backend.together]
+            sessions = [backend.open() for _ in group]
+            try:
+                for session, prompt in zip(sessions, group, strict=True):
+                    if len(prompt) > 1:
+                        backend.run(session, prompt[:-1], 0, sampling, 1)
+                rngs = [seed_state(seed + at + k) for k in range(len(group))]
+                last = [prompt[-1] for prompt in group]
+                texts += [
+                    bytes(chosen)
+                    for chosen, _ in backend.run_together(sessions, last, max_tokens, sampling, rngs)
+                ]
+            finally:
+                for session in sessions:
+                    backend.release(session)
+        return texts
 
     def _session_closed(self) -> None:
         self._sessions -= 1

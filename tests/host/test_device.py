@@ -306,3 +306,13 @@ def test_batch_frames_that_are_refused():
     too_many = head[:3] + b"\x4c" + head[4:] + member
     for bad in (head, head + member[:-1], head + 4 * member, bytes(7) + member, too_many):
         assert board._execute(Frame(Command.BATCH, 0, bad)) == (Status.BAD_LENGTH, b"")
+
+
+def test_generate_together(device):
+    prompts = [b"a", b"hello", b"x" * 200, b"zz", b"q"]
+    got = device.generate_together(prompts, 12, temperature=0.8, top_k=40, seed=3)
+    for k, prompt in enumerate(prompts):
+        with device.session(seed=3 + k) as session:
+            assert b"".join(session.generate(prompt, 12, temperature=0.8, top_k=40)) == got[k]
+    with pytest.raises(UsageError, match="a prompt is empty"):
+        device.generate_together([b"a", b""])
