@@ -8,8 +8,10 @@ from typing import Any
 from ternac.compile import Image, compile_program
 from ternac.geometry import Mem, preset
 from ternac.hdl.boards import BOARDS, Board, board
-from ternac.hdl.schedule import Schedule, schedule
+from ternac.hdl.link.batch import BATCH_STAGGER
+from ternac.hdl.schedule import Schedule, interleaved, schedule
 from ternac.manifest import read_manifest
+from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.verb import Outcome, Say, Verb, add_model_argument
 from ternac.zoo import open_program
 
@@ -38,6 +40,19 @@ def cycles_by_op(plan: Schedule) -> list[dict[str, Any]]:
     return [{"op": p.name, "cycles": p.cycles, "dot_words": p.dot_words} for p in plan.passes]
 
 
+def together(image: Image, plan: Schedule, clock: float) -> dict[str, Any]:
+    """The figures of all contexts at the same time, over the longest BATCH; ``clock`` in MHz."""
+    contexts = len(image.entries)
+    cycles = interleaved(image, contexts, MAX_BATCH_TOKENS, stagger=BATCH_STAGGER)
+    per_token = cycles / (contexts * MAX_BATCH_TOKENS)
+    return {
+        "sessions": contexts,
+        "cycles_per_token": round(per_token, 2),
+        "tokens_per_second": clock * 1e6 / per_token,
+        "dot_unit_busy": plan.dot_words / per_token,
+    }
+
+
 def estimate(model: str, target: Board) -> dict[str, Any]:
     """The figures of ``ternac estimate``; raises DoesNotFit or IllegalProgram as the compiler does."""
     program = open_program(model)
@@ -56,6 +71,7 @@ def estimate(model: str, target: Board) -> dict[str, Any]:
         "tokens_per_second": clock * 1e6 / plan.cycles,
         "macs_per_cycle": program.trits / plan.cycles,
         "dot_unit_busy": plan.dot_words / plan.cycles,
+        "together": together(image, plan, clock),
         **resources,
         "bytes_per_token": plan.dot_words * image.geometry.macs * 2 // 8,
         "energy": {"joules_per_token": None, "origin": "not estimated: no board has been measured"},
@@ -79,6 +95,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token")
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
+    both = data["together"]
+    say(
+        f"  {both['sessions']} sessions at a time: {both['cycles_per_token']:,.0f} cycles per token, "
+        f"{both['tokens_per_second']:,.0f} tokens/s in all, dot units busy {both['dot_unit_busy']:.1%}"
+    )
     for name, use in data["memory"].items():
         say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
     say(f"  {data['sessions']} sessions on chip")
