@@ -9,7 +9,7 @@ from typing import Any
 
 from ternac.compile import compile_program
 from ternac.errors import UsageError
-from ternac.geometry import preset
+from ternac.geometry import PRESETS, preset
 from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
@@ -26,16 +26,22 @@ from ternac.zoo import DEFAULT, open_program
 PROMPT = b"ROMEO:"
 
 
-def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str, Any]:
-    """Cycles per token of the RTL over ``tokens`` tokens in each of ``sessions`` sessions."""
+def bench_hdl(
+    model: str, target: Board, sessions: int, tokens: int, geometry: str | None = None
+) -> dict[str, Any]:
+    """Cycles per token of the RTL over ``tokens`` tokens in each of ``sessions`` sessions.
+
+    ``geometry``: another preset than the board's bitstream has; its clock is then an assumption.
+    """
+    name = geometry or target.geometry
     program = open_program(model)
-    image = compile_program(program, preset(target.geometry))
+    image = compile_program(program, preset(name))
     if sessions > image.sessions:
         raise UsageError(
-            f"--sessions is {sessions}; {target.name} holds {image.sessions} sessions of {program.name}"
+            f"--sessions is {sessions}; {name} holds {image.sessions} sessions of {program.name}"
         )
     together = min(sessions, len(image.entries))
-    with Device.open("sim", program, board=target.name) as device:
+    with Device.open("sim", program, board=target.name if name == target.geometry else name) as device:
         backend = device.backend
         assert isinstance(backend, BoardBackend)
         opened = [backend.open() for _ in range(sessions)]
@@ -59,9 +65,12 @@ def bench_hdl(model: str, target: Board, sessions: int, tokens: int) -> dict[str
             steps += tokens * len(opened[group])
         cycles = backend.meter.cycles - before
     clock, clock_origin = routed_clock(target)
+    if name != target.geometry:
+        clock_origin = f"the clock of {target.geometry}, assumed: {name} has no bitstream"
     per_token = cycles / steps
     return {
         "board": target.name,
+        "geometry": name,
         "model": program.name,
         "program_hash": program.hash,
         "sessions": sessions,
@@ -85,26 +94,29 @@ def _hdl_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sessions", type=int, default=1, metavar="N", help="sessions taking turns (default: 1)"
     )
-    parser.add_argument("--tokens", type=int, default=4, metavar="N", help="tokens per session (default: 4)")
+    parser.add_argument(
+        "--tokens", type=int, metavar="N", help="tokens per session (default: 4, several sessions: 24)"
+    )
+    parser.add_argument("--geometry", choices=PRESETS, help="another engine than the board's bitstream has")
 
 
 def _run_hdl(args: argparse.Namespace, say: Say) -> Outcome:
+    if args.tokens is None:
+        args.tokens = 4 if args.sessions == 1 else 24
     for name in ("sessions", "tokens"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}, needs at least 1")
-    data = bench_hdl(args.model, board(args.board), args.sessions, args.tokens)
+    data = bench_hdl(args.model, board(args.board), args.sessions, args.tokens, args.geometry)
     exact = data["cycles_per_token"] == data["schedule_cycles_per_token"]
     say(
-        f"{data['model']} on {data['board']}, {data['sessions']} session(s): "
+        f"{data['model']} on {data['geometry']}, {data['sessions']} session(s): "
         f"{data['cycles_per_token']:,.0f} cycles/token"
     )
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
     say(f"  {data['origin']}")
     if not exact:
-        say(
-            f"  the schedule says {data['schedule_cycles_per_token']:,} cycles: they must be equal"
-        )
+        say(f"  the schedule says {data['schedule_cycles_per_token']:,} cycles: they must be equal")
     return Outcome(data, ok=exact)
 
 
