@@ -231,8 +231,8 @@ PRESETS: dict[str, Geometry] = {
             weight_depth=1024, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
             tables=4, norm_tables=4, logit_slots=32, contexts=2, lane_depth=64,
         ),
-        # Twice the lanes on the same trits: a stage's 1,152 bits are 64 blocks of 18, two of which share a block
-        # RAM and are read through one port each.
+        # Twice the lanes on the same trits: a stage's 1,152 bits are 64 blocks of 18, two of which share a
+        # block RAM and are read through one port each.
         Geometry(
             name="ulx3s-85f-wide", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
             weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
