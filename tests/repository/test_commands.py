@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +66,10 @@ def test_demo_stops_at_the_first_failure(
 
 def test_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
     """As printed, but on the NumPy executor, which gives the same tokens in less time."""
-    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    assert 'Device.open("sim")' in block
-    exec(compile(block.replace('"sim"', '"numpy"'), "README.md", "exec"), {})  # the page is ours
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        assert 'Device.open("sim")' in block
+        exec(compile(block.replace('"sim"', '"numpy"'), "README.md", "exec"), names)  # the page is ours
     assert len(capsys.readouterr().out) == 200
+    assert [len(text) for text in names["texts"]] == [200] * 3
