@@ -21,11 +21,11 @@ Groups = Sequence[tuple[str, str]]
 PORTS: Groups = (("top level", "clk rst *"),)
 """The view of a leaf."""
 ENGINE: Groups = (
-    ("token", "clk rst start context entry token session_base emit busy done done_context cycles"),
+    ("token", "clk rst start entry token session_base emit busy done done_context cycles"),
     ("sequencer", "sequencer.running sequencer.current sequencer.next_op sequencer.left"),
     ("dot units", "columns.acc_en columns.acc_first columns.dot_*.acc"),
     ("pipelines", "columns.pipe_*.v0 columns.pipe_*.y"),
-    ("side lane", "columns.side_lane.stream columns.side_lane.room columns.side_lane.x__*"),
+    ("side lane", "columns.side_lane.stream columns.side_lane.room columns.side_lane.x_word"),
     ("norm", "columns.side_lane.norm.start columns.side_lane.norm.done columns.side_lane.norm.mantissa"),
     ("sampler", "sampler.row_valid sampler.row_slot sampler.row__* sampler.start sampler.done"),
     ("result", "next_token rng_out"),
