@@ -39,8 +39,9 @@ class ColumnArray(wiring.Component):
     mantissa(8), norm_shift(5) : In, from the norm unit, held.
     square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a
     pipeline.
-    claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/side_lane.py (0 without a side
-    lane). row_valid, row_slot, row_context, row : Out, results of a logits' pass, 16 bits a column.
+    claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/sequencer.py (0 without a side
+    lane).
+    row_valid, row_slot, row_context, row : Out, results of a logits' pass, 16 bits a column.
     wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later;
     only while nothing runs.
     """
@@ -244,8 +245,7 @@ class ColumnArray(wiring.Component):
         return bytes_
 
     def dot_operands(self, m: Module) -> list[Value]:
-        """X buffer, weight memory and dot flags; stage j of both arrives j cycles after stage 0: the
-        trits."""
+        """X buffer, weight memory and dot flags; returns the trits, stage j of which arrive j cycles late."""
         g = self.geometry
         m.submodules.xbuffer = self.xbuffer = XBuffer(g, tech=self.tech)
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain, g.fold, g.radix)

@@ -41,9 +41,8 @@ class EngineCore(wiring.Component):
         data beyond a memory's width is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
     start(1) pulse, context(2), again(1), entry(16), token(16), session_base(16), emit(1), rng_in(32) : In,
-    taken
-        with ``start``, which is ignored while the context is open; with ``again`` its entry, session base and
-        generator stay what they were.
+        taken with ``start``, which is ignored while the context is open; with ``again`` its entry, session
+        base and generator stay what they were.
     greedy(1), inv_m(8), inv_s(5), top_k(16) : In, stable while busy.
     busy(1), done(1) pulse, done_context(2), next_token(16), rng_out(32) : Out.
     clear(1) : In;  cycles(32) : Out, clock cycles since ``clear`` in which a context was open, from the one

@@ -163,10 +163,9 @@ def _dot_words(inst: Instruction) -> int:
     return inst.count * inst.words if inst.op == Opcode.VEC and inst.source == Source.DOT else 0
 
 
-def interleaved(
-    image: Image, contexts: int, tokens: int, *, stagger: int, greedy: bool = True, top_k: int = 0
-) -> int:
-    """Cycles in which ``contexts`` sessions, started ``stagger`` cycles apart, choose ``tokens`` tokens each.
+def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int) -> int:
+    """Cycles in which ``contexts`` sessions, started ``stagger`` cycles apart, choose ``tokens`` tokens each,
+    by argmax.
 
     Each is started again in the cycle in which its token is chosen, as the link controller does; counted is
     what the engine's ``cycles`` port reads at the end.
@@ -176,7 +175,7 @@ def interleaved(
     at = dict.fromkeys(runs, 0)
     left = dict.fromkeys(runs, tokens)
     sampled = dict.fromkeys(runs, 0)
-    sampling = _sampling(image, greedy=greedy, top_k=top_k)
+    sampling = _sampling(image, greedy=True, top_k=0)
     hold, last_done, current, fetch = 0, -DONE_GAP, 0, 1
     while runs:
         if runs.get(current, math.inf) > fetch:
@@ -192,7 +191,7 @@ def interleaved(
             start = time.issue(inst, current, max(have, hold) if inst.to_logits else have)
             if inst.to_logits:
                 sampled[current] = time.rows + 1 + sampling
-                hold = time.issued + ISSUE_AHEAD + 1 if greedy else sampled[current] + 1
+                hold = time.issued + ISSUE_AHEAD + 1
             at[current] += 1
             fetch = max(start + 1, time.free_place())
             if inst.switch:

@@ -90,13 +90,11 @@ class Sequencer(wiring.Component):
     A pass over a matrix issues one `dot` word per cycle; its rows come back ``dot_delay`` cycles after their
     last word was issued, as one `elem` per turn. A pass over banks or the embedding issues `elem` directly,
     one per cycle, or one in `PACE` cycles when it is ``paced``. Passes are issued one after the other,
-    whosever
-    they are, and elements leave in that order. As many passes as `pass_slots` are on their way at most; an
-    element's ``index`` says which of the `passes` it belongs to, and ``retire`` gives that one back.
+    whosever they are, and elements leave in that order. As many passes as `pass_slots` are on their way at
+    most; an element's ``index`` says which of the `passes` it belongs to, and ``retire`` gives that one back.
 
-    After an instruction with ``switch``, and after HALT, it is the next running context's turn, in the
-    order of
-    their numbers. An instruction with ``barrier`` waits until all earlier passes of its context have been
+    After an instruction with ``switch``, and after HALT, it is the next running context's turn, in the order
+    of their numbers. An instruction with ``barrier`` waits until all earlier passes of its context have been
     written. A bank or embedding pass also waits until the rows of all matrix passes have come back.
 
     The side lane carries one vector at a time: a NORM pass claims room in it and streams back out of it
@@ -110,12 +108,10 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    start : In(1) pulse; start_context, again, entry(16, word of the program), token(16), session_base(16) :
-    In, taken
-        with ``start``; with ``again`` entry and session base stay what they were. Not while that context
-        runs.
-    running : Out, one bit per context.   done : Out(1) pulse, after every result of ``done_context`` was
-    written.
+    start : In(1) pulse, not while its context runs.   start_context, again, entry(16, word of the program),
+        token(16), session_base(16) : In, taken with ``start``; with ``again`` entry and session base stay.
+    running : Out, one bit per context.
+    done : Out(1) pulse, after every result of ``done_context`` was written.
     wr_en, wr_block(1), wr_addr, wr_data(16) : In, loader's port of the program memory (only while none runs).
     dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, of `pass_layout`.
     retire, retire_index : In, the pass's last result will have been written in the next cycle.
@@ -206,7 +202,6 @@ class Sequencer(wiring.Component):
             fetch.wr_en.eq(self.wr_en), fetch.wr_block.eq(self.wr_block), fetch.wr_addr.eq(self.wr_addr),
             fetch.wr_data.eq(self.wr_data),
         ]  # fmt: skip
-        # a slot that this pass's retirement frees is not taken in the same cycle
         fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), current)
         is_dot = field("source") == Source.DOT
 

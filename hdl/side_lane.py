@@ -1,5 +1,4 @@
-"""The side lane: between a column's pipeline and the x buffer, one more product, or the norm of a whole
-vector."""
+"""The side lane between pipelines and x buffer: one more product, or the norm of a whole vector."""
 
 from __future__ import annotations
 
@@ -34,18 +33,16 @@ class SideColumn(wiring.Component):
 
     An element enters at cycle 0, from ``y`` or, with ``stream``, from word ``rd_addr`` of the buffer that
     ``y`` was written to; ``x`` is ``sat8(rshift_round(value * factor, shift))`` at cycle `LATENCY`, with
-    factor =
-    ``mantissa`` with ``stream``, else the side word at ``slot`` with ``side``, else 1. The shift comes in
-    two parts, ``coarse`` (shift >> 3) at cycle 5 and ``fine`` (shift & 7) at cycle 6.
+    factor = ``mantissa`` with ``stream``, else the side word at ``slot`` with ``side``, else 1. The shift
+    comes in two parts, ``coarse`` (shift >> 3) at cycle 5 and ``fine`` (shift & 7) at cycle 6.
 
     ``square_sum`` is the sum of ``sat8(rshift_round(y, pre)) ** 2`` over a vector: ``square_en`` with
     ``square_first`` and ``square_last`` at cycle 8 of each element, ``pre_coarse`` at cycle 0 and
     ``pre_fine`` at cycle 1. Where ``drop_last`` is high the last one is left out.
 
     Members: ``y`` signed(16), ``buffer_en``, ``wr_addr``, ``rd_addr``, ``side_en`` (write y's low byte at
-    ``slot``),
-    ``slot``, ``stream``, ``side``, ``mantissa``(8), ``coarse``, ``fine``, ``pre_coarse``, ``pre_fine``,
-    ``square_*``, ``drop_last`` : In.   ``x`` signed(8), ``square_sum`` : Out.
+    ``slot``), ``slot``, ``stream``, ``side``, ``mantissa``(8), ``coarse``, ``fine``, ``pre_coarse``,
+    ``pre_fine``, ``square_*``, ``drop_last`` : In.   ``x`` signed(8), ``square_sum`` : Out.
     """
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:

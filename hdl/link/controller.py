@@ -22,6 +22,7 @@ from ternac.protocol import (
     FRAME_BYTES,
     HASH_BYTES,
     HEAD_BYTES,
+    MAX_BATCH_TOKENS,
     PROGRAM_HASH_OFFSET,
     RUN_HEAD,
     WRITE_HEAD,
@@ -35,6 +36,8 @@ IDENTITY = 320
 RESULT = 384
 PROGRAM_HASH = IDENTITY + PROGRAM_HASH_OFFSET
 """Byte address of the program hash in the controller's RAM: all zeros means that no program is loaded."""
+LONGEST_BATCH = 4 * (2 * MAX_BATCH_TOKENS + 4) + 4
+assert RESULT + LONGEST_BATCH <= RAM_DEPTH
 assert FRAME_BYTES <= IDENTITY and IDENTITY + Identity.LENGTH <= RESULT
 
 

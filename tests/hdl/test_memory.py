@@ -177,7 +177,8 @@ def test_paired_blocks_are_read_together() -> None:
 
 
 def test_paired_blocks_are_the_halves_of_one_ecp5_cell() -> None:
-    """Port A sees the address that is written or read, port B always the upper half; contents likewise."""
+    """Port B always reads the upper half, without the tables that choose port A's address; and the cell
+    map."""
     ram = PairedRam(18, 512, tech=Technology.ECP5, memory="WEIGHT", block=6)
     cell, pins = _ecp5_cell(ram)
     assert {cell[name].strip() for name in ("REGMODE_A", "REGMODE_B")} == {"OUTREG"}
@@ -188,6 +189,51 @@ def test_paired_blocks_are_the_halves_of_one_ecp5_cell() -> None:
     assert [(s.block, s.first_word, s.instance) for s in ram.slices] == [
         (6, 0, "bram_WEIGHT_6p_0"), (7, 512, "bram_WEIGHT_6p_0"),
     ]  # fmt: skip
+
+
+@pytest.mark.icarus
+def test_paired_cell_behaves() -> None:
+    """The ECP5 form on a model of the cell: port A writes and reads, both ports through an output
+    register."""
+    ram = PairedRam(18, 512, tech=Technology.ECP5)
+    rng = random.Random(4)
+    places = rng.sample(range(512), 40)
+    words = {(half, a): rng.randrange(1 << 18) for half in range(2) for a in places}
+    edge = "#1 clk=1;#1 clk=0;"
+    lines = [f"writing=1;wr_en=1;wr_half={h};wr_addr={a};wr_data={w};{edge}" for (h, a), w in words.items()]
+    lines += [f"writing=0;wr_en=0;rd_addr={a};{edge}{edge}$display(\"%d %d\",low,high);" for a in places]
+    bench = (
+        "module bench; reg clk=0, rst=0, writing, wr_en, wr_half; reg [8:0] wr_addr, rd_addr;"
+        "reg [17:0] wr_data; wire [17:0] low, high;"
+        "top t(.clk(clk), .rst(rst), .writing(writing), .wr_en(wr_en), .wr_half(wr_half), .wr_addr(wr_addr),"
+        ".wr_data(wr_data), .rd_addr(rd_addr), .rd_data__0(low), .rd_data__1(high));"
+        "initial begin\n" + "\n".join(lines) + "\nend endmodule\n"
+    )
+    files = {"top.v": verilog.convert(ram, name="top", emit_src=False), "bench.v": bench, "cell.v": _dp16kd()}
+    rows = [tuple(map(int, row.split())) for row in run_icarus(files, "ice40/cells_sim.v").splitlines()]
+    assert rows == [(words[0, a], words[1, a]) for a in places]
+
+
+def _dp16kd() -> str:
+    """A DP16KD of two 18-bit ports with output registers, as Lattice's memory guide describes it."""
+    pins = [f"{n}{p}" for p in "AB" for n in ("CLK", "CE", "OCE", "WE", "RST")]
+    buses = {f"{n}{p}": w for p in "AB" for n, w in (("AD", 14), ("CS", 3), ("DI", 18))}
+    outs = {f"DO{p}": 18 for p in "AB"}
+    bits = [f"{n}{i}" for n, w in buses.items() for i in range(w)]
+    out_bits = [f"{n}{i}" for n, w in outs.items() for i in range(w)]
+    values = [f"{n}_{p}" for p in "AB" for n in ("DATA_WIDTH", "REGMODE", "CSDECODE", "WRITEMODE")]
+    values += ["RESETMODE", "ASYNC_RESET_RELEASE", "GSR", "CLKAMUX", "CLKBMUX"]
+    values += [f"INITVAL_{i:02X}" for i in range(64)]
+    text = f"module DP16KD(input {', '.join(pins + bits)}, output {', '.join(out_bits)});\n"
+    text += "".join(f"parameter {name} = 0;\n" for name in values) + "reg [17:0] words [0:1023];\n"
+    for p in "AB":
+        place = ",".join(f"AD{p}{i}" for i in range(13, 3, -1))
+        data = ",".join(f"DI{p}{i}" for i in range(17, -1, -1))
+        text += f"reg [17:0] read{p}, out{p}; wire [9:0] at{p} = {{{place}}};\n"
+        text += f"always @(posedge CLK{p}) begin out{p} <= read{p}; read{p} <= words[at{p}];\n"
+        text += f"if (WE{p} && AD{p}0 && AD{p}1) words[at{p}] <= {{{data}}}; end\n"
+        text += "".join(f"assign DO{p}{i} = out{p}[{i}];\n" for i in range(18))
+    return text + "endmodule\n"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,9 @@ from ternac.host.backend import NumpyBackend
 from ternac.host.client import LinkClient, Patience
 from ternac.host.device import Device
 from ternac.host.transport import ProcessTransport
+from ternac.isa import Lane
 from ternac.protocol import Command, Frame, Identity, SlipDecoder
+from ternac.random_program import random_program
 from ternac.sampling import Sampling
 from ternac.sim import board as sim_board
 from ternac.sim.link_model import LinkModel
@@ -205,14 +207,19 @@ def test_whole_system():
         got += session.tokens((), 40, sampling)
         assert got == want
         assert device.speed().data["cycles_per_token"] > 100
-        together(device.backend, NumpyBackend(program))
+        together(device.backend, NumpyBackend(program), 3)
+    # vectors of 16 slots: norms follow each other in the side lane, and the gate stays in it
+    program = random_program(np.random.default_rng(3), 64, 40, 1, 60)
+    with Device.open("sim", program, **options) as device:
+        assert any(inst.lane == Lane.SIDE for inst in device.backend.image.instructions)
+        together(device.backend, NumpyBackend(program), 2)
 
 
-def together(board, numpy):
-    """All contexts of the RTL at the same time: tokens, generators, states, and the cycles of the closed
-    form."""
-    sessions, expected = ([backend.open() for _ in range(3)] for backend in (board, numpy))
-    tokens, rngs = [1, 2, 3], [7, 8, 9]
+def together(board, numpy, count):
+    """All contexts of the RTL at the same time: tokens, generators, states, and the closed form's cycles."""
+    assert board.together == count
+    sessions, expected = ([backend.open() for _ in range(count)] for backend in (board, numpy))
+    tokens, rngs = range(1, count + 1), range(7, count + 7)
     for sampling in (Sampling(True, 128, 0, 0), Sampling(False, 200, 4, 50)):
         before = board.meter.cycles
         got = board.run_together(sessions, tokens, 4, sampling, rngs)
@@ -221,4 +228,4 @@ def together(board, numpy):
         for one, other in zip(sessions, expected, strict=True):
             assert np.array_equal(board.get_state(one), numpy.get_state(other))
         if sampling.greedy:
-            assert board.meter.cycles - before == interleaved(board.image, 3, 4, stagger=BATCH_STAGGER)
+            assert board.meter.cycles - before == interleaved(board.image, count, 4, stagger=BATCH_STAGGER)
