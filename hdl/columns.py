@@ -8,9 +8,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry, Mem
+from ternac.hdl.bram_cells import max_depth
 from ternac.hdl.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.epilogue import Epilogue
-from ternac.hdl.memory import BlockRam, PairedRam
+from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
 from ternac.hdl.pass_control import A_OFFSET, B_READ, C_READ, RESULT_OFFSET, PassControl
 from ternac.hdl.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
 from ternac.hdl.side_lane import SideLane
@@ -208,12 +209,12 @@ class ColumnArray(wiring.Component):
         """Address of the loader's word in a memory that the columns of a pipeline share."""
         return Cat(self.wr.block[: ceil_log2(self.geometry.share)], self.wr.addr)
 
-    def shared_memory(self, m: Module, mem: Mem, pipeline: int) -> BlockRam:
+    def shared_memory(self, m: Module, mem: Mem, pipeline: int) -> DeepRam | BlockRam:
         """The blocks of ``mem`` of one pipeline's columns, interleaved in one memory."""
         shape = self.geometry.memory(mem)
-        ram = BlockRam(
-            shape.bits, shape.depth * self.geometry.share, tech=self.tech, memory=mem.name, block=pipeline
-        )
+        depth = shape.depth * self.geometry.share
+        form = BlockRam if self.tech is Technology.PORTABLE or depth <= max_depth(self.tech) else DeepRam
+        ram = form(shape.bits, depth, tech=self.tech, memory=mem.name, block=pipeline)
         m.submodules[f"{mem.name.lower()}_{pipeline}"] = ram
         m.d.comb += [
             ram.wr_en.eq(self.loads(mem, pipeline)),

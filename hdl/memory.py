@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal
+from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 from ternac.hdl.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
 from ternac.hdl.tech import Technology
 
-__all__ = ["STORAGES", "BlockRam", "BramSlice", "PairedRam"]
+__all__ = ["STORAGES", "BlockRam", "BramSlice", "DeepRam", "PairedRam"]
 
 STORAGES = ("block", "distributed", "spram")
 
@@ -142,6 +142,57 @@ class BlockRam(wiring.Component):
                 i_STANDBY=Const(0), i_SLEEP=Const(0), i_POWEROFF=Const(1), o_DATAOUT=data,
             )
             m.d.sync += self.rd_data[first:first + bits].eq(data[:bits])
+
+
+class DeepRam(wiring.Component):
+    """``depth`` words of ``width`` bits in as many block RAMs one after the other as it takes; ports and timing
+    of `BlockRam`.
+
+    The cells of a memory that takes more than one are not in any memory map: its contents are loaded, never
+    patched into a bitstream.
+    """
+
+    LATENCY = BlockRam.LATENCY
+
+    def __init__(
+        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, memory: str = "ram",
+        block: int = 0,
+    ) -> None:  # fmt: skip
+        self.width, self.depth = width, depth
+        bank = depth if tech is Technology.PORTABLE else max_depth(tech)
+        self.banks = [
+            BlockRam(width, min(bank, depth - first), tech=tech, memory=memory, block=block)
+            for first in range(0, depth, bank)
+        ]
+        super().__init__({
+            "wr_en": In(1),
+            "wr_addr": In(range(depth)),
+            "wr_data": In(width),
+            "rd_addr": In(range(depth)),
+            "rd_data": Out(width),
+        })
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        low = len(self.banks[0].rd_addr)
+        chosen: Value = self.rd_addr[low:]
+        for _ in range(self.LATENCY):
+            later = Signal.like(Value.cast(chosen), name="chosen", reset_less=True)
+            m.d.sync += later.eq(chosen)
+            chosen = later
+        data: Value = self.banks[0].rd_data
+        for i, bank in enumerate(self.banks):
+            m.submodules[f"bank_{i}"] = bank
+            m.d.comb += [
+                bank.wr_en.eq(self.wr_en & (self.wr_addr[low:] == i)),
+                bank.wr_addr.eq(self.wr_addr),
+                bank.wr_data.eq(self.wr_data),
+                bank.rd_addr.eq(self.rd_addr),
+            ]
+            if i:
+                data = Mux(chosen == i, bank.rd_data, data)
+        m.d.comb += self.rd_data.eq(data)
+        return m
 
 
 class PairedRam(wiring.Component):

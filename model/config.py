@@ -92,8 +92,8 @@ class TrainConfig:
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
     "shakespeare": (ModelConfig(), TrainConfig()),
     "shakespeare-small": (
-        ModelConfig(d=96, m=192, layers=2),
-        TrainConfig(steps=1500, batch=12, dropout=0.0, lr=5e-3),
+        ModelConfig(d=96, m=192, layers=3),
+        TrainConfig(steps=3600, batch=12, dropout=0.0, lr=5e-3),
     ),
     "smoke": (
         ModelConfig(d=32, m=48, layers=2),

@@ -221,7 +221,7 @@ PRESETS: dict[str, Geometry] = {
         # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
         Geometry(
             name="icebreaker", columns=2, lanes=12, chain=3, weight_block_bits=16, weight_depth=16384,
-            x_depth=256, bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=16384,
+            x_depth=256, bank_depth=512, bias_depth=1536, bias_bits=8, embed_depth=16384,
             embed_block_bits=16, tables=2,
             norm_tables=1, program_depth=512, logit_slots=128, share=2, weight_ram="spram",
         ),

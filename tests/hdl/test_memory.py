@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from amaranth.back import rtlil, verilog
 
-from ternac.hdl.memory import BlockRam, PairedRam
+from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
 from ternac.hdl.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import netlist, run_icarus, run_yosys
@@ -74,21 +74,25 @@ def test_ecp5_contents_are_placed_as_yosys_places_them(depth: int, width: int) -
 @pytest.mark.icarus
 @pytest.mark.parametrize(("width", "depth", "storage"), [
     (16, 256, "block"), (10, 200, "block"), (16, 512, "block"), (8, 1024, "block"), (3, 2048, "block"),
-    (20, 16384, "spram"),
+    (20, 16384, "spram"), (8, 3072, "deep"),
 ])  # fmt: skip
 def test_ice40_cells_behave(width: int, depth: int, storage: str) -> None:
     rng = random.Random(width * depth)
     init = [rng.randrange(1 << width) for _ in range(depth)] if storage == "block" else []
-    ram = BlockRam(width, depth, tech=Technology.ICE40, storage=storage, init=init)
+    ram: BlockRam | DeepRam
+    if storage == "deep":
+        ram = DeepRam(width, depth, tech=Technology.ICE40)
+    else:
+        ram = BlockRam(width, depth, tech=Technology.ICE40, storage=storage, init=init)
     places = [0, 1, depth - 1, depth // 2, *rng.sample(range(depth), 60)]
     writes = [(True, a, rng.randrange(1 << width)) for a in places]
     reads = [rng.choice([b for b in places if b != a]) for _, a, _ in writes]
     writes += [(rng.random() < 0.3, rng.choice(places[:30]), rng.randrange(1 << width)) for _ in range(200)]
     reads += [rng.choice(places[30:]) if i % 2 else rng.randrange(depth) for i in range(200)]
-    expected = ram.model(writes, reads)
+    expected = BlockRam(width, depth, init=init).model(writes, reads)
     pairs = list(zip(writes, reads, strict=True))
     known = [not (en and (storage == "spram" or a == r)) for (en, a, _), r in pairs]
-    if storage == "spram":
+    if storage != "block":
         written: set[int] = set()
         for i, ((en, a, _), r) in enumerate(pairs):
             known[i] &= r in written

@@ -141,4 +141,4 @@ def test_settings_survive_json_and_bad_ones_are_named() -> None:
     with pytest.raises(UsageError, match=r"train\.dropout = 1\.5"):
         TrainConfig(dropout=1.5)
     assert PRESETS["shakespeare"][0].ternary_weights == 1_155_072
-    assert PRESETS["shakespeare-small"][0].ternary_weights == 208_896
+    assert PRESETS["shakespeare-small"][0].ternary_weights == 301_056
