@@ -22,9 +22,8 @@ from ternac.errors import ToolMissing
 from ternac.hdl import netlist
 from ternac.hdl.array_devices import Device
 from ternac.hdl.build import critical_path
-from ternac.hdl.carry import trim_carries
+from ternac.hdl.passes import PASSES, prepare
 from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, write_atomically
-from ternac.hdl.tie import fold_zeros
 
 __all__ = ["NEXTPNR", "Design", "Run", "Say", "place", "synthesize"]
 
@@ -111,19 +110,18 @@ def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> di
 
     def work(run: Run, scratch: Path) -> None:
         mapped = netlist.load(directory / "netlist.json")
-        trim_carries(mapped)
-        fold_zeros(mapped, design.top)
+        prepare(mapped, design.top)
         (scratch / "trimmed.json").write_text(json.dumps(mapped))
         run(
             "nextpnr-ecp5", *NEXTPNR, "--top", design.top, "--json", "trimmed.json", "--report", "report.json"
         )
-        (scratch / "made-with.json").write_text(json.dumps([version, *NEXTPNR]))
+        (scratch / "made-with.json").write_text(json.dumps([version, *NEXTPNR, *PASSES]))
 
     step = Step("place-and-route", ("report.json", "made-with.json"), work)
     with exclusive(directory, say):
         run_step(directory, _synth_step(design), _named(design, say))
         made_with = directory / "made-with.json"
-        if made_with.exists() and json.loads(made_with.read_text()) != [version, *NEXTPNR]:
+        if made_with.exists() and json.loads(made_with.read_text()) != [version, *NEXTPNR, *PASSES]:
             made_with.unlink()
         log = directory / "place-and-route.log"
         with _heartbeat(log, f"{design.name}: place-and-route", say):

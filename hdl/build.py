@@ -15,10 +15,9 @@ from typing import Any
 
 from ternac.errors import BuildFailed
 from ternac.hdl import bram_patch, memory_map, netlist
-from ternac.hdl.carry import trim_carries
+from ternac.hdl.passes import prepare
 from ternac.hdl.plan import Plan
 from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, sha256_of, write_atomically
-from ternac.hdl.tie import fold_zeros
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -48,8 +47,7 @@ def _mark(run: Run, scratch: Path) -> None:
         for name, cell in design["modules"]["top"]["cells"].items()
         if cell["type"] == "DP16KD"
     }
-    trim_carries(design)
-    fold_zeros(design)
+    prepare(design)
     names = bram_patch.mark(design)
     (scratch / "marked.json").write_text(json.dumps(design))
     (scratch / "marks.json").write_text(json.dumps([[name, originals[name]] for name in names]))

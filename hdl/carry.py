@@ -19,7 +19,7 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, signed
 
 from ternac.hdl.tech import Technology
 
-__all__ = ["Gate", "add", "trim_carries"]
+__all__ = ["Gate", "add", "starts_chain", "trim_carries"]
 
 
 class Gate(enum.Enum):
@@ -104,6 +104,13 @@ def _chain(
     return total
 
 
+def starts_chain(cell: dict[str, Any]) -> bool:
+    """Whether a CCU2C of a yosys JSON netlist is the first of a chain made by `add`: its first half ignores
+    the carry input."""
+    params = cell["parameters"]
+    return int(str(params["INIT0"]), 2) in (0, _CARRY_IN) and params["INJECT1_0"].strip() == "NO"
+
+
 def trim_carries(design: dict[str, Any]) -> int:
     """Cut carry wires that do nothing out of a flat netlist in yosys' JSON form, in place; returns how many.
 
@@ -123,12 +130,11 @@ def trim_carries(design: dict[str, Any]) -> int:
                     read.update(bits)
         read.add("x")
         for cell in carries:
-            wires, params = cell["connections"], cell["parameters"]
+            wires = cell["connections"]
             if wires.get("COUT", ["x"])[0] not in read:
                 wires["COUT"] = ["x"]
                 cut += 1
-            kills = int(str(params["INIT0"]), 2) in (0, _CARRY_IN) and params["INJECT1_0"].strip() == "NO"
-            if kills and wires.get("CIN", ["x"])[0] in ("0", "1"):
+            if starts_chain(cell) and wires.get("CIN", ["x"])[0] in ("0", "1"):
                 wires["CIN"] = ["x"]
                 cut += 1
     return cut

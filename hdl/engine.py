@@ -40,8 +40,8 @@ class EngineCore(wiring.Component):
     wr_en(1), wr_mem(3), wr_block(8), wr_addr(16), wr_data(18) : In.  One word per cycle;
         data beyond a memory's width is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
-    start(1) pulse, context(2), again(1), entry(16), token(16), session_base(16), emit(1), rng_in(32) : In,
-        taken with ``start``, which is ignored while the context is open; with ``again`` its entry, session
+    start(1) pulse, start_context(2), again(1), entry(16), token(16), session_base(16), emit(1),
+        rng_in(32) : In, taken with ``start``, which is ignored while the context is open; with ``again`` its entry, session
         base and generator stay what they were.
     greedy(1), inv_m(8), inv_s(5), top_k(16) : In, stable while busy.
     busy(1), done(1) pulse, done_context(2), next_token(16), rng_out(32) : Out.
@@ -137,7 +137,7 @@ class EngineCore(wiring.Component):
     def control(self, m: Module, seq: Sequencer, columns: ColumnArray, sampler: Sampler) -> None:
         """Contexts from start to done: when the microcode has ended and, with ``emit``, a token is chosen."""
         count = self.geometry.contexts
-        context = self.context[: len(seq.start_context)]
+        context = self.start_context[: len(seq.start_context)]
         opened, ends = Signal(count), Signal(count)
         begins, last = Signal(), Signal()
         emits = Signal(count)

@@ -145,8 +145,8 @@ class BlockRam(wiring.Component):
 
 
 class DeepRam(wiring.Component):
-    """``depth`` words of ``width`` bits in as many block RAMs one after the other as it takes; ports and timing
-    of `BlockRam`.
+    """``depth`` words of ``width`` bits in as many block RAMs one after the other as it takes; ports and
+    timing of `BlockRam`.
 
     The cells of a memory that takes more than one are not in any memory map: its contents are loaded, never
     patched into a bitstream.

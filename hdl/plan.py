@@ -17,6 +17,7 @@ from typing import Any
 
 from ternac.errors import BuildFailed
 from ternac.hdl.boards import Board, BoardShell, Payload
+from ternac.hdl.passes import PASSES
 from ternac.hdl.toolchain import versions
 
 ID_BYTES = 16
@@ -63,8 +64,9 @@ class Plan:
     @property
     def hash(self) -> str:
         """Hash of everything; the first 16 digits name the build directory."""
+        passes = PASSES if self.board.family == "ecp5" else ()
         return _digest(
-            [self.source_hash, self.script, self.place_and_route, self.tools, self.bitstream_id.hex()]
+            [self.source_hash, self.script, passes, self.place_and_route, self.tools, self.bitstream_id.hex()]
         )
 
 

@@ -60,7 +60,7 @@ def batch_states(m: Module, wires: BatchWires, contexts: int) -> None:
     who, entry = Signal(2), Signal(16)
     chosen = Signal(2)
     running = Signal(4)
-    m.d.comb += [engine.entry.eq(entry), engine.context.eq(Mux(wires.again, engine.done_context, who))]
+    m.d.comb += [engine.entry.eq(entry), engine.start_context.eq(Mux(wires.again, engine.done_context, who))]
     with m.State("MEMBER"):
         m.d.comb += wires.following.eq(wires.pointer + 1)
         m.d.sync += [member.eq(Cat(member[8:], wires.byte)), count.eq(count + 1)]

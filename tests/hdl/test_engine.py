@@ -173,7 +173,7 @@ def run_contexts(program: Program, geometry: Geometry, contexts: int, tokens: in
         ctx.set(dut.clear, 0)
 
         def start(context: int, again: int) -> None:
-            ctx.set(dut.context, context)
+            ctx.set(dut.start_context, context)
             ctx.set(dut.again, again)
             ctx.set(dut.entry, image.entries[context])
             ctx.set(dut.session_base, image.session_base(context))

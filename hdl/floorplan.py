@@ -1,0 +1,74 @@
+"""Floor plan of an engine on the ECP5-85: a site for each block RAM that belongs to a lane or a column.
+
+Place and route is good at everything but choosing among block RAM sites that are nearly all taken. With those
+fixed, lanes gather around their weights and pipelines around their banks, and the wires are a third shorter
+(docs/performance.md).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+__all__ = ["place_block_rams", "sites"]
+
+COLUMN_ROW = 22
+"""Row of block RAMs of what each column has of its own: bank, row corrections, tables."""
+LANE_ROWS = ((46, 3), (70, 3), (82, 2))
+"""Rows of the weight memory, and the shares of the cells that they take."""
+_COLUMN_MEMORIES = ("BANK", "BIAS", "table")
+_CELL = re.compile(r"weight_\d+\.bram_WEIGHT_(\d+)p?_(\d+)$|bram_([A-Za-z]+)_(\d+)_(\d+)$")
+
+
+def sites(row: int) -> list[str]:
+    """The block RAM sites of one row of an LFE5U-85, from left to right, as nextpnr names them."""
+    firsts = [*range(4, 59, 9), *range(69, 115, 9)]
+    return [f"X{first + (0, 2, 4, 6)[i]}/Y{row}/EBR{i}" for first in firsts for i in range(4)]
+
+
+def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 4, groups: int = 8) -> int:
+    """Give the block RAMs of weights, banks, row corrections and tables in a flat yosys JSON netlist a
+    ``BEL`` attribute each; returns how many.
+
+    Weights: a stage's blocks hold the trits of chain after chain, so the same fraction of every one of the
+    ``stages`` belongs to the chains whose sums meet first in the tree. The ``groups`` of these lie side by
+    side, each over all of `LANE_ROWS`. Column memories: side by side in `COLUMN_ROW`. A design whose
+    memories do not fit these rows is left alone.
+    """
+    lanes: list[tuple[int, str]] = []
+    columns: list[tuple[int, str]] = []
+    for name, cell in design["modules"][top]["cells"].items():
+        found = _CELL.search(name) if cell["type"] == "DP16KD" else None
+        if found and found[1]:
+            lanes.append((int(found[1]), name))
+        elif found and found[3] in _COLUMN_MEMORIES:
+            columns.append((int(found[4]), name))
+    plan = _lane_rows([name for _, name in sorted(lanes)], stages, groups)
+    plan.append((COLUMN_ROW, [name for _, name in sorted(columns)]))
+    if any(len(names) > len(sites(row)) for row, names in plan):
+        return 0
+    for row, names in plan:
+        free = sites(row)
+        for i, name in enumerate(names):
+            site = free[(2 * i + 1) * len(free) // (2 * len(names))]
+            design["modules"][top]["cells"][name].setdefault("attributes", {})["BEL"] = site
+    return len(lanes) + len(columns)
+
+
+def _lane_rows(cells: list[str], stages: int, groups: int) -> list[tuple[int, list[str]]]:
+    """The cells of the weight memory, in the order of their blocks, by row and from left to right."""
+    rows: list[tuple[int, list[str]]] = [(row, []) for row, _ in LANE_ROWS]
+    per_stage = len(cells) // stages
+    if len(cells) % (stages * groups):
+        return rows
+    whole = sum(share for _, share in LANE_ROWS)
+    for group in range(groups):
+        part = range(group * per_stage // groups, (group + 1) * per_stage // groups)
+        own = [cells[stage * per_stage + i] for i in part for stage in range(stages)]
+        first = 0
+        for (_, names), (_, share) in zip(rows, LANE_ROWS, strict=True):
+            last = first + share * len(own) // whole
+            names += own[first:last]
+            first = last
+        rows[-1][1].extend(own[first:])
+    return rows

@@ -1,0 +1,23 @@
+"""What happens to an ECP5 netlist between synthesis and place and route."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ternac.hdl.carry import trim_carries
+from ternac.hdl.floorplan import place_block_rams
+from ternac.hdl.join import join_carries
+from ternac.hdl.tie import fold_zeros
+
+__all__ = ["PASSES", "prepare"]
+
+PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 1")
+"""The passes in their order, part of a plan's hash: raise a number when its pass makes another netlist."""
+
+
+def prepare(design: dict[str, Any], top: str = "top") -> None:
+    """Apply all passes to ``design``, a flat yosys JSON netlist, in place. No output bit of it changes."""
+    trim_carries(design)
+    fold_zeros(design, top)
+    join_carries(design, top)
+    place_block_rams(design, top)
