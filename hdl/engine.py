@@ -15,10 +15,6 @@ from ternac.hdl.sequencer import Sequencer
 from ternac.hdl.tech import Technology
 from ternac.machine import Machine
 
-FAN_OUT = 4
-"""Columns beyond which loader writes pass two registers on their way to all the blocks."""
-
-
 ISSUE_AHEAD = 8
 """Cycles after the last word of a greedy context's logits until another one's may begin."""
 DONE_GAP = 8
@@ -41,8 +37,8 @@ class EngineCore(wiring.Component):
         data beyond a memory's width is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
     start(1) pulse, start_context(2), again(1), entry(16), token(16), session_base(16), emit(1),
-        rng_in(32) : In, taken with ``start``, which is ignored while the context is open; with ``again`` its entry, session
-        base and generator stay what they were.
+        rng_in(32) : In, taken with ``start``, which is ignored while the context is open; with ``again`` its
+        entry, session base and generator stay what they were.
     greedy(1), inv_m(8), inv_s(5), top_k(16) : In, stable while busy.
     busy(1), done(1) pulse, done_context(2), next_token(16), rng_out(32) : Out.
     clear(1) : In;  cycles(32) : Out, clock cycles since ``clear`` in which a context was open, from the one
@@ -73,7 +69,7 @@ class EngineCore(wiring.Component):
             write.addr.eq(self.wr_addr),
             write.data.eq(self.wr_data),
         ]
-        for i in range(2 if g.columns > FAN_OUT else 0):
+        for i in range(2 if g.wide else 0):
             later = Signal(write_layout(), name=f"write_{i}")
             m.d.sync += later.eq(write)
             write = later

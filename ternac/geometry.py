@@ -149,6 +149,11 @@ class Geometry:
         return self.columns // self.share
 
     @property
+    def wide(self) -> bool:
+        """Whether the columns are so many that what goes to all of them passes further registers."""
+        return self.columns > 4
+
+    @property
     def sampler_pace(self) -> int:
         """Cycles per element while a draw is weighed: the small sampler where columns share a pipeline."""
         return 4 if self.share > 1 else 1

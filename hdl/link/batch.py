@@ -12,7 +12,9 @@ from ternac.protocol import BATCH_MEMBER, MAX_BATCH_TOKENS, Status
 
 __all__ = ["BATCH_STAGGER", "BatchWires", "batch_states"]
 
-BATCH_STAGGER = BATCH_MEMBER + 1
+BYTE_CYCLES = 3
+"""Cycles for each byte that the controller takes out of its RAM: the pointer, the RAM, its register."""
+BATCH_STAGGER = BATCH_MEMBER * BYTE_CYCLES + 1
 """Cycles from the start of one session of a BATCH to that of the next."""
 
 
