@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+from amaranth.utils import ceil_log2
+
 from ternac.geometry import Geometry
+from ternac.hdl.columns import NEIGHBOURS
 from ternac.hdl.dot import array_latency
 from ternac.hdl.tech import Technology
+from ternac.hdl.xbuffer import XBuffer
 
 __all__ = ["accumulator_bits", "dot_units", "dot_widths"]
 
@@ -46,8 +52,8 @@ def dot_widths(geometry: Geometry) -> tuple[list[int], list[int], int]:
 
 
 def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
-    """COMB (logic cells on iCE40) and FF of all dot units, with the x buffer, the weights' registers and the
-    flags' delay line.
+    """COMB (logic cells on iCE40) and FF of all dot units, with the x buffer and the registers of weights,
+    flags and addresses.
     """
     g = geometry
     gated, plain, registers = dot_widths(g)
@@ -66,5 +72,14 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
         held = _BYTE * g.lanes + 2 * g.columns * g.lanes
     if g.fold > 1:
         held += 2 * g.columns * g.lanes
-    flags = 3 * (array_latency(g) + 1)
-    return comb, g.columns * registers + held + flags
+    return comb, g.columns * registers + held + _control(g, tech)
+
+
+def _control(g: Geometry, tech: Technology) -> int:
+    """Registers of flags and addresses on their way to the stages, and of what is written to the x buffer."""
+    flags = 3 * (array_latency(g) + 3)
+    weight_places = max(1, g.weight_blocks_per_stage // 2 // NEIGHBOURS) if g.weight_ram == "paired" else 1
+    x_places = math.gcd(g.chains, XBuffer.PLACES) if tech is Technology.ECP5 else 1
+    weights = ceil_log2(g.weight_depth) * g.chain * (1 + weight_places)
+    reads = ceil_log2(g.x_depth) * g.chain * x_places
+    return flags + weights + reads + _BYTE * g.pipelines + g.lanes // g.pipelines

@@ -14,20 +14,28 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ternac import errors
 from ternac.hdl.area_model import DATA
 from ternac.hdl.area_parts import parts_of
 from ternac.hdl.area_samples import SAMPLES, Sample
 from ternac.hdl.boards import Board, board
-from ternac.hdl.netlist import load, netlist_cells
+from ternac.hdl.netlist import load
 from ternac.hdl.passes import PASSES, prepare
-from ternac.hdl.plan import Plan
 from ternac.hdl.product import build_root, engine_plan
-from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, write_atomically
+from ternac.hdl.steps import Step, exclusive, run_step, write_atomically
+from ternac.hdl.toolchain import versions
 
-__all__ = ["main", "measure"]
+__all__ = ["count", "main", "measure"]
+
+_USED = {
+    "ecp5": {"comb": "TRELLIS_COMB", "bram": "DP16KD"},
+    "ice40": {"comb": "ICESTORM_LC", "bram": "ICESTORM_RAM", "spram": "ICESTORM_SPRAM"},
+}
+"""Figures as nextpnr's report calls them; FF are counted in the netlist."""
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -38,66 +46,73 @@ def _script(target: Board) -> str:
     return f"read_rtlil ../design.il\n{synth}\nwrite_json netlist.json\n"
 
 
-def _count(target: Board, constraints: str) -> Callable[[Run, Path], None]:
-    """Synthesis and packing; leaves ``area.json`` alone, netlists are large."""
-
-    def work(run: Run, scratch: Path) -> None:
-        run("yosys", "-q", "../synth.ys")
-        netlist = load(scratch / "netlist.json")
-        if target.family == "ecp5":
-            prepare(netlist)
-            (scratch / "netlist.json").write_text(json.dumps(netlist))
-        pins = ("--lpf" if target.family == "ecp5" else "--pcf", f"../{constraints}")
-        files = ("--json", "netlist.json", *pins, "--pack-only", "--report", "report.json", "--quiet")
-        device = [option for option in target.nextpnr_device if option not in ("--router", "router2")]
-        run(f"nextpnr-{target.family}", *device, *files)
-        used = {k: int(v["used"]) for k, v in load(scratch / "report.json")["utilization"].items()}
-        parts = parts_of(netlist)
-        cells = netlist_cells(netlist)
-        netlist_comb = sum(part["comb"] for part in parts.values())
-        area = {"ff": sum(part["ff"] for part in parts.values())}
-        if target.family == "ecp5":
-            area |= {"comb": used["TRELLIS_COMB"], "bram": used["DP16KD"]}
-        else:
-            area |= {
-                "comb": used["ICESTORM_LC"],
-                "bram": used["ICESTORM_RAM"],
-                "spram": used["ICESTORM_SPRAM"],
-            }
-        parts["packing"] = {"comb": area["comb"] - netlist_comb, "ff": 0}
-        (scratch / "area.json").write_text(
-            json.dumps({**area, "parts": parts, "cells": dict(sorted(cells.items()))})
-        )
-
-    return work
+def count(run: Run, scratch: Path, target: Board, constraints: str) -> dict[str, Any]:
+    """Pack ``netlist.json`` in ``scratch``; its figures and parts, as `measure` gives them."""
+    netlist = load(scratch / "netlist.json")
+    if target.family == "ecp5":
+        prepare(netlist)
+        (scratch / "netlist.json").write_text(json.dumps(netlist))
+    pins = ("--lpf" if target.family == "ecp5" else "--pcf", constraints)
+    device = [option for option in target.nextpnr_device if option not in ("--router", "router2")]
+    files = ("--json", "netlist.json", *pins, "--report", "report.json")
+    run(f"nextpnr-{target.family}", *device, *files, "--pack-only", "--quiet")
+    used = {k: int(v["used"]) for k, v in load(scratch / "report.json")["utilization"].items()}
+    names = _USED[target.family]
+    parts = parts_of(netlist)
+    area = {key: used[name] for key, name in names.items()}
+    area["ff"] = sum(part["ff"] for part in parts.values())
+    parts["packing"] = {"comb": area["comb"] - sum(part["comb"] for part in parts.values()), "ff": 0}
+    return {**area, "parts": parts}
 
 
 def measure(sample: Sample, root: Path, say: Say) -> dict[str, Any]:
-    """``comb``, ``ff``, ``bram`` (``spram``) and ``parts`` of the packed board design with the sample's engine.
+    """``comb``, ``ff``, ``bram`` (``spram``) and ``parts`` of the board's packed design with that engine.
 
     Built under ``root``/area; BuildFailed or ToolMissing when a tool fails.
     """
     target = board(sample.board)
+    identity = [sample.board, sample.geometry.hash.hex(), sources(), PASSES, versions(target.family)]
+    known = root / "area" / "known" / _digest(identity)
+    if known.exists():
+        directory = known.parents[1] / known.read_text()
+        if (directory / "area.json").exists():
+            found: dict[str, Any] = load(directory / "area.json")
+            return found
     plan = engine_plan(target, sample.geometry, target.clock_hz)
-    directory = root / "area" / f"{sample.board}-{sample.geometry.name}-{_digest(plan)[:16]}"
+    passes = PASSES if plan.board.family == "ecp5" else ()
+    digest = _digest([plan.source_hash, _script(target), passes, plan.tools])
+    directory = root / "area" / f"{sample.board}-{sample.geometry.name}-{digest[:16]}"
     directory.mkdir(parents=True, exist_ok=True)
-    step = Step("area", ("area.json",), _count(target, plan.constraint_file))
+
+    def work(run: Run, scratch: Path) -> None:
+        run("yosys", "-q", "../synth.ys")
+        found = count(run, scratch, target, f"../{plan.constraint_file}")
+        (scratch / "area.json").write_text(json.dumps(found))
+
     with exclusive(directory, say):
         for name, text in (
             ("design.il", plan.design), ("synth.ys", _script(target)),
             (plan.constraint_file, plan.constraints),
         ):  # fmt: skip
             write_atomically(directory / name, text.encode())
-        run_step(directory, step, lambda text: None)
+        run_step(directory, Step("area", ("area.json",), work), lambda text: None)
         (directory / "design.il").unlink()
-    found: dict[str, Any] = load(directory / "area.json")
-    return {**found, "seconds": seconds_of(directory, step)}
+    write_atomically(known, directory.name.encode())
+    found = load(directory / "area.json")
+    return found
 
 
-def _digest(plan: Plan) -> str:
-    passes = PASSES if plan.board.family == "ecp5" else ()
-    parts = [plan.source_hash, _script(plan.board), passes, plan.tools]
+def _digest(parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def sources() -> str:
+    """Hash of all modules that a design can depend on; while it stays, nothing is elaborated again."""
+    folder = Path(__file__).resolve().parent
+    files = [p for p in folder.rglob("*.py") if not p.name.startswith(("area_", "explore"))]
+    files += Path(errors.__file__).resolve().parent.glob("*.py")
+    return _digest([[p.name, p.read_text()] for p in sorted(files)])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,15 +124,14 @@ def main(arguments: list[str] | None = None) -> int:
     todo = [s for s in SAMPLES if args.only in (None, s.geometry.name)]
     started, rows = time.monotonic(), []
     for number, sample in enumerate(todo, 1):
-        name = f"{sample.board} {sample.geometry.name}"
-        _say(f"{number}/{len(todo)} {name}: {time.monotonic() - started:.0f} s so far")
+        _say(f"{number}/{len(todo)} {sample.board} {sample.geometry.name}")
         found = measure(sample, build_root(), _say)
-        figures = ", ".join(f"{key} {found[key]}" for key in ("comb", "ff", "bram"))
-        _say(f"  {figures} ({found['seconds']} s)")
-        kept = {key: value for key, value in found.items() if key not in ("seconds", "cells")}
-        rows.append(
-            {"board": sample.board, "fitted": sample.fitted, "geometry": asdict(sample.geometry), **kept}
-        )
+        figures = ", ".join(f"{key} {found[key]:,}" for key in ("comb", "ff", "bram"))
+        _say(f"  {figures}; {time.monotonic() - started:.0f} s so far")
+        row: dict[str, Any] = {"board": sample.board, "fitted": sample.fitted}
+        row["geometry"] = asdict(sample.geometry)
+        row |= {key: found[key] for key in ("comb", "ff", "bram", "spram", "parts") if key in found}
+        rows.append(row)
     if args.write and args.only is None:
         tools = {
             p: importlib.metadata.version(p)

@@ -34,9 +34,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "pipelines": ("pipelines",),
     "side columns": ("side_columns",),
     "norm": ("norm", "side_lane"),
-    "control": ("control", "sequencer", "core", "link"),
+    "control": ("control", "sequencer", "core", "link", "board"),
     "sampler": ("sampler",),
-    "board": ("board", "packing"),
+    "carry feeds": ("packing",),
 }
 """Parts (`hdl/area_parts.py`) whose borders synthesis blurs are one group."""
 
@@ -99,13 +99,14 @@ def _terms(g: Geometry, tech: Technology) -> Terms:
                 "several contexts": g.contexts > 1,
                 "side lane": side,
                 "columns": columns,
+                "wide": g.wide,
             },
         ),
         "sampler": (
             (_logits(g, tech), 0),
             {"full pace": g.sampler_pace == 1, "quarter pace": g.sampler_pace > 1, "columns": columns},
         ),
-        "board": (none, {"1": 1, "pipelines": pipes, "side columns": columns * side}),
+        "carry feeds": (none, {"1": 1, "pipelines": pipes, "side columns": columns * side}),
     }
 
 

@@ -35,7 +35,7 @@ into and out of carry chains."""
 _TOP = r"payload\.engine\.engine\."
 _RULE = [(name, re.compile(rf"{_TOP}{pattern}(\.|$|\[)")) for name, pattern in _RULES[:-1]]
 _COST = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1}
-"""Logic cells of the chip that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""
+"""Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""
 
 
 def _part(name: str) -> str:

@@ -31,7 +31,6 @@ def _ecp5(name: str, **changes: Any) -> Geometry:
 _ULX3S = (
     Sample("ulx3s-85f", _ecp5("base")),
     Sample("ulx3s-85f", _ecp5("contexts-1", contexts=1)),
-    Sample("ulx3s-85f", _ecp5("contexts-4", contexts=4)),
     Sample("ulx3s-85f", _ecp5("columns-8", columns=8, lanes=32)),
     Sample("ulx3s-85f", _ecp5("no-side-lane", lane_depth=0, contexts=1)),
     Sample("ulx3s-85f", _ecp5("share-2", columns=8, lanes=16, lane_depth=0, share=2)),
@@ -40,8 +39,7 @@ _ULX3S = (
     Sample("ulx3s-85f", _ecp5("deep", bank_depth=2048, bias_depth=2048, embed_depth=8192, weight_depth=2048,
                               x_depth=32, lane_depth=128, logit_slots=64, weight_block_bits=9)),
     Sample("ulx3s-85f", _ecp5("shallow", bank_depth=512, bias_depth=512, embed_depth=2048, x_depth=64,
-                              tables=2, norm_tables=1, program_depth=1024, logit_slots=16, lane_depth=32)),
-    Sample("ulx3s-85f", _ecp5("chain-8", columns=8, lanes=64, chain=8, fold=1, radix=2)),
+                              tables=2, norm_tables=1, logit_slots=16, lane_depth=32, contexts=4)),
     Sample("ulx3s-85f", preset("ulx3s-85f")),
     Sample("ulx3s-85f", _from("ulx3s-85f", "16x32-chain-8", columns=16, lanes=32, chain=8, fold=1, radix=2,
                               lane_depth=0, contexts=1, embed_depth=2048), fitted=False),
@@ -65,12 +63,10 @@ _ICEBREAKER = (
     Sample("icebreaker", _ice40("2x8-contexts-2", lanes=8, chain=2, fold=2, contexts=2)),
     Sample("icebreaker", _ice40("deep", lanes=6, bank_depth=1024, bias_depth=512, x_depth=128, tables=4,
                                 logit_slots=64, program_depth=1024)),
-    Sample("icebreaker", _ice40("2x4-contexts-4", lanes=4, chain=2, contexts=4)),
     Sample("icebreaker", _ice40("2x6", lanes=6), fitted=False),
     Sample("icebreaker", _ice40("4x4-share-4-shallow", columns=4, lanes=4, chain=1, share=4, bank_depth=256,
                                 bias_depth=512), fitted=False),
     Sample("icebreaker", _ice40("2x12-fold-2", fold=2, tables=4, bank_depth=256, x_depth=128), fitted=False),
-    Sample("icebreaker", _ice40("2x10-chain-1", lanes=10, chain=1, logit_slots=64), fitted=False),
 )  # fmt: skip
 
 SAMPLES: tuple[Sample, ...] = (*_ICEBREAKER, *_ULX3S)

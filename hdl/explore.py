@@ -7,6 +7,7 @@ no other one beats in all three (the Pareto front).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,8 +19,7 @@ from ternac.hdl.area_model import Area, area, model_error
 from ternac.hdl.boards import Board
 from ternac.hdl.estimate import routed_clock, shipped
 from ternac.hdl.explore_space import CONTEXTS, shapes_of, sized
-from ternac.hdl.link.batch import BATCH_STAGGER
-from ternac.hdl.schedule import interleaved, schedule
+from ternac.hdl.schedule import batch_cycles, schedule
 from ternac.program import Program
 from ternac.zoo import open_program
 
@@ -61,7 +61,7 @@ def weigh(image: Image, sessions: int, found: Area) -> Point:
     alone = schedule(image).cycles
     together = float(alone)
     if sessions > 1:
-        together = interleaved(image, sessions, _TOKENS, stagger=BATCH_STAGGER) / (sessions * _TOKENS)
+        together = batch_cycles(image, sessions, _TOKENS) / (sessions * _TOKENS)
     return Point(image.geometry, sessions, alone, together, found)
 
 
@@ -100,7 +100,7 @@ def search(
                 else:
                     points.append(weigh(image, sessions or shape.contexts, found))
         except DoesNotFit as error:
-            closest = min(closest, (1e9, str(error)))
+            closest = min(closest, (_shortage(str(error)), str(error)))
     progress(len(shapes), len(shapes))
     if not points:
         raise DoesNotFit(
@@ -109,6 +109,13 @@ def search(
             "a smaller model, or a larger board",
         )
     return points, looked_at
+
+
+def _shortage(reason: str) -> float:
+    """How much more than there is the compiler's message asks for; large where it does not say."""
+    found = re.search(r"needs? (\d+) .*, \S+ has (\d+)", reason)
+    over = int(found[1]) / int(found[2]) if found else 0.0
+    return over if over > 1 else 1e9
 
 
 def _contexts_for(sessions: int) -> int:

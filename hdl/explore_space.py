@@ -28,6 +28,8 @@ _ARRANGEMENTS = {
 CONTEXTS = (1, 2, 4)
 """Sessions at a time that are tried."""
 _LARGEST = 1 << 16
+_DEEPEST = 1 << 14
+"""Words of the deepest memory that all columns read."""
 _BLOCK = (
     (18, 1024, "block"),
     (9, 2048, "block"),
@@ -75,8 +77,8 @@ def sized(program: Program, shape: Shape, tech: Technology) -> Iterator[tuple[Ge
     ice = tech is Technology.ICE40
     roomy = Geometry(
         name=f"{shape.columns}x{shape.lanes}", columns=shape.columns, lanes=shape.lanes, chain=1,
-        weight_block_bits=18, weight_depth=_LARGEST, x_depth=256, bank_depth=_LARGEST, bias_depth=_LARGEST,
-        bias_bits=_bias_bits(program), embed_depth=_LARGEST, tables=8, norm_tables=8, program_depth=_LARGEST,
+        weight_block_bits=18, weight_depth=_DEEPEST, x_depth=256, bank_depth=_LARGEST, bias_depth=_LARGEST,
+        bias_bits=_bias_bits(program), embed_depth=_DEEPEST, tables=8, norm_tables=8, program_depth=_LARGEST,
         contexts=shape.contexts, lane_depth=shape.lane_depth, share=shape.share, logit_slots=1 << 12,
         weight_ram="spram",
     )  # fmt: skip
@@ -151,7 +153,7 @@ def _weight_forms(image: Image, ice: bool) -> list[tuple[int, int, str]]:
     """Width, depth and form of the weight blocks that hold the image's words."""
     used = max((i.weight + i.count * i.words for i in image.instructions if i.op == Opcode.VEC), default=1)
     forms = _SPRAM if ice else _BLOCK
-    wide = next(([form] for form in forms if used <= form[1]), [])
+    wide = [form for form in forms if used <= form[1]][:1]
     return [*wide, *([_PAIRED] if used <= _PAIRED[1] and not ice else [])]
 
 
