@@ -108,8 +108,7 @@ class ColumnArray(wiring.Component):
         with m.If(self.rd_en):
             m.d.sync += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
         a_addr = _later(m, self.elem.a)
-
-        embed = self.embedding(m, a_addr)
+        embed = self.embedding(m)
         a_turn = track[A_OFFSET].turn
         out = track[RESULT_OFFSET]
         read: list[Value] = []
@@ -243,12 +242,15 @@ class ColumnArray(wiring.Component):
         ]
         return ram
 
-    def embedding(self, m: Module, address: Value) -> list[Value]:
+    def embedding(self, m: Module) -> list[Value]:
         """The embedding byte of every column."""
         bytes_: list[Value] = []
-        for i in range(self.geometry.memory(Mem.EMBED).blocks):
+        blocks = self.geometry.memory(Mem.EMBED).blocks
+        places = -(-blocks // 3)
+        addresses = spread(m, self.elem.a, places, self.tech, "embed_address")
+        for i in range(blocks):
             ram = self.wide_memory(m, Mem.EMBED, i)
-            m.d.comb += ram.rd_addr.eq(address)
+            m.d.comb += ram.rd_addr.eq(addresses[i * places // blocks])
             bytes_ += [ram.rd_data[low : low + 8] for low in range(0, self.geometry.embed_block_bits, 8)]
         return bytes_
 

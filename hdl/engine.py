@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from ternac.compile import Image
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.columns import ColumnArray, write_layout
-from ternac.hdl.link.ports import EngineSignature
+from ternac.hdl.link.ports import EngineSignature, turnaround
 from ternac.hdl.norm import NormUnit
 from ternac.hdl.sampler import Sampler
 from ternac.hdl.sequencer import Sequencer
@@ -136,11 +136,13 @@ class EngineCore(wiring.Component):
         context = self.start_context[: len(seq.start_context)]
         opened, ends = Signal(count), Signal(count)
         begins, last = Signal(), Signal()
+        # where the link takes its time, no start comes in the cycle of the done before it
+        closed = ~opened if turnaround(self.geometry) else ~(opened & ~ends)
         emits = Signal(count)
         rngs = Array([Signal(32, name=f"rng_{k}") for k in range(count)])
         tokens = Array([Signal(16, name=f"chosen_{k}") for k in range(count)])
         m.d.comb += [
-            begins.eq(self.start & ~(opened & ~ends).bit_select(context, 1)),
+            begins.eq(self.start & closed.bit_select(context, 1)),
             seq.start.eq(begins),
             seq.start_context.eq(context),
             seq.again.eq(self.again),

@@ -58,7 +58,7 @@ class PassControl(wiring.Component):
     to_bank, to_x, to_logits, to_side : Out(1), a valid result at RESULT_OFFSET goes there.
     lane : Out, settings of the side lane at RESULT_OFFSET, see `lane_layout`.
     square_turn : Out, the turn of the square being summed.
-    retire, retire_index : Out, one cycle before a pass's last result is written.
+    retire, retire_index : Out, two cycles before a pass's last result is written.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -184,8 +184,9 @@ class PassControl(wiring.Component):
         for name in lane_layout(self.geometry).members:
             if name not in ("first", "last"):
                 m.d.sync += Value.cast(getattr(self.lane, name)).eq(setting(name, RESULT_OFFSET - 1))
+        ahead = track[RESULT_OFFSET - 2]
         m.d.comb += [
-            self.retire.eq(last.valid & last.last & (last.turn == self.geometry.share - 1)),
-            self.retire_index.eq(last.index),
+            self.retire.eq(ahead.valid & ahead.last & (ahead.turn == self.geometry.share - 1)),
+            self.retire_index.eq(ahead.index),
         ]
         return m

@@ -69,7 +69,7 @@ class _Timeline:
     def free_place(self) -> int:
         """First cycle in which the next pass's place in `passes` is seen free."""
         before = len(self.finished) - self.slots
-        return self.finished[before] + RESULT_OFFSET if before >= 0 else 0
+        return self.finished[before] + RESULT_OFFSET - 1 if before >= 0 else 0
 
     def lane(self, inst: Instruction, at: int) -> int:
         """First cycle from ``at`` in which the side lane lets ``inst`` start."""
@@ -87,7 +87,7 @@ class _Timeline:
             free = g.lane_depth
             for claimed, first, count in self.streams:
                 free -= count if claimed < at else 0
-                free += min(max(at - first, 0), count)
+                free += min(max(at - 2 - first, 0), count)
             if free >= inst.count:
                 return at
             at += 1
@@ -120,7 +120,7 @@ class _Timeline:
         if inst.to_logits:
             self.rows = done
         if inst.stat:
-            self.settled = done + norm_latency(g.pipelines) + 1
+            self.settled = done + norm_latency(g.pipelines)
         if inst.to_x and g.lane_depth:
             if inst.lane == Lane.NORM:
                 self.norm = (start, finished, inst.count)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -109,7 +110,8 @@ class LinkController(wiring.Component):
         pointer = Signal(10, init=PROGRAM_HASH)
         past, at_end, full = Signal(10), Signal(), Signal()
         byte, reading = Signal(8), Signal(BYTE_CYCLES - 1, init=-1)
-        m.d.sync += [byte.eq(read.data), reading.eq(Cat(following != pointer, reading[:-1]))]
+        moves = Signal()
+        m.d.sync += [byte.eq(read.data), reading.eq(Cat(moves, reading[:-1]))]
         m.d.comb += [
             read.addr.eq(pointer),
             following.eq(pointer),
@@ -183,15 +185,18 @@ class LinkController(wiring.Component):
                 with m.Case(memory):
                     m.d.comb += word_last.eq(size - 1)
 
+        def goto(place: ValueLike) -> list[Any]:
+            return [following.eq(place), moves.eq(1)]
+
         def answer(outcome: Status) -> None:
             m.d.sync += status.eq(outcome)
-            m.d.comb += following.eq(0)
+            m.d.comb += goto(0)
             m.next = "OPEN"
 
         with m.If(~reading.any()):
             with m.FSM():
                 with m.State("POWER UP"):  # the bytes of the program hash
-                    m.d.comb += following.eq(pointer + 1)
+                    m.d.comb += goto(pointer + 1)
                     m.d.sync += [self.loaded.eq(self.loaded | byte.any()), count.eq(count + 1)]
                     with m.If(count == HASH_BYTES - 1):
                         m.next = "RECEIVE"
@@ -202,28 +207,28 @@ class LinkController(wiring.Component):
                         m.next = "CHECK"
                 with m.State("CHECK"):
                     m.d.sync += count.eq(0)
-                    m.d.comb += following.eq(past)
+                    m.d.comb += goto(past)
                     m.next = "COMPARE"
                     with m.If(~same | ~crc.match | (received < HEAD_BYTES + CRC_BYTES)):
                         m.d.comb += [crc.clear.eq(1), self.fault.eq(received.any())]
                         m.d.sync += received.eq(0)
                         m.next = "RECEIVE"
                 with m.State("COMPARE"):
-                    m.d.comb += following.eq(pointer + 1)
+                    m.d.comb += goto(pointer + 1)
                     m.d.sync += [
                         last_crc.eq(Cat(last_crc[8:], byte)),
                         same.eq(same & (byte == last_crc[:8])),
                         count.eq(count + 1),
                     ]
                     with m.If(count == CRC_BYTES - 1):
-                        m.d.comb += following.eq(0)
+                        m.d.comb += goto(0)
                         m.next = "KIND"
                 with m.State("KIND"):
                     m.d.sync += [kind.eq(byte), count.eq(0)]
                     m.d.comb += engine.clear.eq(1)
-                    m.d.comb += following.eq(HEAD_BYTES)
+                    m.d.comb += goto(HEAD_BYTES)
                     with m.If(same):
-                        m.d.comb += following.eq(0)
+                        m.d.comb += goto(0)
                         m.next = "OPEN"
                     with m.Else():
                         m.d.sync += result.eq(RESULT)
@@ -256,7 +261,7 @@ class LinkController(wiring.Component):
                                 answer(Status.UNKNOWN_COMMAND)
 
                 with m.State("COMMIT"):
-                    m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                    m.d.comb += [load.eq(1), goto(pointer + 1)]
                     m.d.sync += self.loaded.eq(self.loaded | byte.any())
                     m.next = "COMMIT STORE"
                 with m.State("COMMIT STORE"):
@@ -267,7 +272,7 @@ class LinkController(wiring.Component):
                         answer(Status.OK)
 
                 with m.State("HEAD"):
-                    m.d.comb += [shift.eq(1), following.eq(pointer + 1)]
+                    m.d.comb += [shift.eq(1), goto(pointer + 1)]
                     m.d.sync += count.eq(count + 1)
                     short = Mux(batch, BATCH_HEAD - 1, WRITE_HEAD - 1)
                     head_last = Mux(kind == Command.RUN, RUN_HEAD - 1, short)
@@ -294,7 +299,7 @@ class LinkController(wiring.Component):
                         with m.If(count.any()):
                             m.d.sync += status.eq(Status.BAD_LENGTH)
                     with m.Else():
-                        m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                        m.d.comb += [load.eq(1), goto(pointer + 1)]
                         m.d.sync += count.eq(count + 1)
                         with m.If(count[:2] == word_last):
                             m.d.sync += [count.eq(0), engine.wr_en.eq(1)]
@@ -317,7 +322,7 @@ class LinkController(wiring.Component):
                     with m.If(at_end | ~past[0]):
                         answer(Status.BAD_LENGTH)
                     with m.Else():
-                        m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                        m.d.comb += [load.eq(1), goto(pointer + 1)]
                         m.d.sync += count.eq(1)
                         with m.If(count[0]):
                             m.next = "START"
@@ -341,7 +346,7 @@ class LinkController(wiring.Component):
                             m.next = "TOKEN"
                 if self.contexts > 1:
                     wires = BatchWires(
-                        engine=engine, byte=byte, pointer=pointer, following=following, at_end=at_end,
+                        engine=engine, byte=byte, pointer=pointer, goto=goto, at_end=at_end,
                         result=result, count=count, word=word, number=number, entry_step=address,
                         member=member, again=again, store=store, put=put, answer=answer,
                     )  # fmt: skip
@@ -375,7 +380,7 @@ class LinkController(wiring.Component):
                 with m.State("TYPE"):
                     m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte | ANSWER)]
                     with m.If(send.ready):
-                        m.d.comb += following.eq(pointer + 1)
+                        m.d.comb += goto(pointer + 1)
                         m.next = "SEQ"
                 with m.State("SEQ"):
                     m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte)]
@@ -389,14 +394,14 @@ class LinkController(wiring.Component):
                     ]
                     with m.If(send.ready):
                         hello = (kind == Command.HELLO) & ~status.any()
-                        m.d.comb += following.eq(Mux(hello, IDENTITY, RESULT))
+                        m.d.comb += goto(Mux(hello, IDENTITY, RESULT))
                         m.next = "PAYLOAD"
                 with m.State("PAYLOAD"):
                     m.d.comb += [send.valid.eq(pointer != result), send.payload.data.eq(byte)]
                     with m.If(pointer == result):
                         m.next = "SUM"
                     with m.Elif(send.ready):
-                        m.d.comb += following.eq(pointer + 1)
+                        m.d.comb += goto(pointer + 1)
                 with m.State("SUM"):
                     m.d.comb += [send.valid.eq(~crc.busy), send.payload.data.eq(crc.low)]
                     m.d.comb += crc.data.eq(~crc.low)
