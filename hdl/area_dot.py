@@ -72,7 +72,10 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
         held = _BYTE * g.lanes + 2 * g.columns * g.lanes
     if g.fold > 1:
         held += 2 * g.columns * g.lanes
-    return comb, g.columns * registers + held + _control(g, tech)
+    held += _control(g, tech)
+    if tech is Technology.ICE40:  # what no table feeds takes a logic cell of its own
+        comb += held
+    return comb, g.columns * registers + held
 
 
 def _control(g: Geometry, tech: Technology) -> int:

@@ -98,7 +98,6 @@ def _terms(g: Geometry, tech: Technology) -> Terms:
                 "contexts above 1": g.contexts - 1,
                 "several contexts": g.contexts > 1,
                 "side lane": side,
-                "columns": columns,
                 "wide": g.wide,
             },
         ),
@@ -112,20 +111,20 @@ def _terms(g: Geometry, tech: Technology) -> Terms:
 
 def _array(g: Geometry, tech: Technology) -> dict[str, float]:
     """What surrounds the dot units: memories' ports, the sums' way into the pipelines, loader, flags."""
-    cells = block_rams(g, tech)
     counts: dict[str, float] = {
         "1": 1,
         "pipelines": g.pipelines,
         "bits of sums that wait their turn": (g.columns - g.pipelines) * accumulator_bits(g),
+        "contexts above 1": g.contexts - 1,
     }
-    if tech is Technology.ICE40:  # block RAM has its output register in logic
-        return {**counts, "row corrections' cells": cells["bias"], "contexts above 1": g.contexts - 1}
+    if tech is Technology.ICE40:
+        return counts
+    cells = block_rams(g, tech)
     return {
         **counts,
         "columns": g.columns,
         "weight cells": cells["weight"],
         "paired weight cells": cells["weight"] if g.weight_ram == "paired" else 0,
-        "contexts above 1": g.contexts - 1,
     }
 
 
