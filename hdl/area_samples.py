@@ -20,9 +20,9 @@ class Sample:
 
 
 _SMALL = Geometry(
-    name="base", columns=4, lanes=16, chain=4, fold=2, radix=3, weight_block_bits=18, weight_depth=1024, x_depth=16,
-    bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4, norm_tables=4, logit_slots=32,
-    contexts=2, lane_depth=64,
+    name="base", columns=4, lanes=16, chain=4, fold=2, radix=3, weight_block_bits=18, weight_depth=1024,
+    x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4, norm_tables=4,
+    logit_slots=32, contexts=2, lane_depth=64,
 )  # fmt: skip
 """As few columns and lanes as show what one more of each costs, so that a fit takes minutes."""
 
