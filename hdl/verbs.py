@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ternac.errors import UsageError
-from ternac.hdl import estimate, report
+from ternac.hdl import estimate, explore_verb, report
 from ternac.hdl.boards import BOARDS, board
 from ternac.hdl.flash import flash
 from ternac.hdl.product import produce
@@ -68,5 +68,6 @@ VERBS = {
         run=_flash,
     ),
     "estimate": estimate.VERB,
+    "explore": explore_verb.VERB,
     "report": report.VERB,
 }

@@ -36,14 +36,14 @@ class Assembler:
         self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
         self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
 
-    def run(self) -> Image:
+    def run(self, *, fill: bool = True) -> Image:
         self.check_stores()
         self.place_x()
         self.place_state()
         self.place_values()
         self.set_barriers()
         self.copy_code()
-        memories = self.memories()
+        memories = self.memories() if fill else {}
         return Image(
             geometry=self.g,
             program_hash=self.p.hash,
