@@ -126,14 +126,16 @@ WIDE = replace(SMALL, name="wide", columns=3, lanes=9, chain=3, weight_block_bit
 
 FOLDED = replace(SMALL, name="folded", columns=3, lanes=18, chain=3, fold=2, radix=3, weight_ram="paired",
                  weight_block_bits=18)  # fmt: skip
+CODED = replace(WIDE, name="coded", weight_code="five")
+CODED_PAIRS = replace(FOLDED, name="coded pairs", weight_code="five")
 PLAIN = replace(SMALL, name="plain", contexts=1, lane_depth=0)
 SHARED = replace(PLAIN, name="shared", columns=4, lanes=4, share=2, embed_block_bits=16, logit_slots=4)
 
 
 @pytest.mark.parametrize(
     "geometry",
-    [SMALL, WIDE, FOLDED, PLAIN, SHARED],
-    ids=["2x4", "3x9", "3x18 folded", "2x4 without lane", "4x4 by 2"],
+    [SMALL, WIDE, FOLDED, CODED, CODED_PAIRS, PLAIN, SHARED],
+    ids=["2x4", "3x9", "3x18 folded", "3x9 coded", "3x18 coded", "2x4 without lane", "4x4 by 2"],
 )
 @pytest.mark.parametrize("seed", range(2))
 def test_random_programs(geometry: Geometry, seed: int) -> None:
