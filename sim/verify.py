@@ -80,10 +80,16 @@ def check_engine(
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
-        "--executors", default="numpy,rtl", metavar="A,B,..",
+        "--executors", metavar="A,B,..",
         help=f"of {', '.join(maker_names())}: machine is the compiled image in NumPy, rtl and netlist (after "
-        "synthesis) run in Verilator; default: numpy,rtl",
+        "synthesis) run in Verilator; default: numpy,rtl, and with presets torch,numpy,machine,rtl",
     )  # fmt: skip
+    parser.add_argument(
+        "--presets", metavar="A,B,..",
+        help="instead: these engine presets, each with both codes of its weight memory, with one session and "
+        "with several, on the largest shipped model that fits (or a random program)",
+    )  # fmt: skip
+    parser.add_argument("--all-presets", action="store_true", help="--presets with every preset")
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="default: 200")
     parser.add_argument(
         "--text", metavar="FILE", help="where the tokens come from (default: the validation text)"
@@ -99,8 +105,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.tokens < 1:
         raise UsageError(f"--tokens is {args.tokens}, needs at least 1")
-    names = [name.strip() for name in args.executors.split(",")]
+    names = [name.strip() for name in (args.executors or "numpy,rtl").split(",")]
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
+    if args.presets or args.all_presets:
+        return _run_presets(args, data, say)
     program, parts = runners(names, args.model, args.geometry)
     tokens = encode(program, data)
     tokens = np.resize(tokens, args.tokens)
@@ -129,6 +137,35 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "seconds": round(time.monotonic() - began, 1),
         },
         ok=not found,
+    )
+
+
+def _run_presets(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
+    from ternac.sim.verify_presets import verify_presets
+
+    presets = list(PRESETS) if args.all_presets else [name.strip() for name in args.presets.split(",")]
+    executors = [name.strip() for name in (args.executors or "torch,numpy,machine,rtl").split(",")]
+    began = time.monotonic()
+    rows = []
+    for row in verify_presets(presets, executors, args.tokens, data):
+        rows.append(row)
+        verdict = "FAIL" if row["mismatches"] else "equal"
+        say(
+            f"{verdict:5}  {row['geometry']:16} {row['weight_code']:8} {row['sessions']} sessions  "
+            f"{row['model']} ({row['trits']:,} trits)  {','.join(row['executors'])}  "
+            f"{row['tokens']} tokens, {row['seconds']:.0f} s"
+        )
+        for divergence in row["divergences"]:
+            say(f"       {divergence}")
+    mismatches = sum(row["mismatches"] for row in rows)
+    return Outcome(
+        {
+            "rows": rows,
+            "mismatches": mismatches,
+            "seconds": round(time.monotonic() - began, 1),
+            "origin": "cycle-exact simulation",
+        },
+        ok=not mismatches,
     )
 
 

@@ -15,7 +15,7 @@ def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
     """Pack ``trits[word, column, lane]`` into ``[weight_blocks, word]``.
 
     A stage's trits of a word are in the order ``q * columns + column`` (lane ``q * chain + stage``). They
-    make `Geometry.stage_bits` bits: with code ``two_bit`` trit ``t`` is bit ``2t`` = nonzero and bit ``2t + 1`` =
+    make `Geometry.stage_bits` bits: with code ``two_bit`` trit ``t`` is bit ``2t`` = nonzero and ``2t + 1`` =
     negative; with ``five``, trits ``5i`` to ``5i + 4`` are byte i in the code of `ternac.trit_code`, the last
     byte padded with zero trits. These bits are cut into blocks of ``weight_block_bits``, the last one padded
     with zeros. So a block serves the same activations in all columns, which keeps both close to it.
