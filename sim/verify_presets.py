@@ -20,6 +20,7 @@ from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.evaluate import encode
 from ternac.executor import NumpyExecutor
 from ternac.geometry import Geometry, preset
+from ternac.packing import pack2, pack5, unpack2, unpack5
 from ternac.program import Program
 from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.random_program import random_program
@@ -57,6 +58,16 @@ def candidate(geometry: Geometry) -> _Subject:
     return _Subject(replace(program, meta={"tokenizer": "bytes"}), None)
 
 
+def _through(subject: _Subject, code: str) -> _Subject:
+    """The program with its trits packed and unpacked in the host's form of the same density."""
+    roles, consts = subject.program.roles(), dict(subject.program.consts)
+    pack, unpack = (pack2, unpack2) if code == "two_bit" else (pack5, unpack5)
+    for name, array in consts.items():
+        if roles[name] == "trits":
+            consts[name] = unpack(pack(array), array.size).reshape(array.shape)
+    return replace(subject, program=replace(subject.program, consts=consts))
+
+
 def verify_presets(
     presets: Sequence[str], executors: Sequence[str], tokens: int, text: bytes
 ) -> Iterator[dict[str, Any]]:
@@ -68,7 +79,7 @@ def verify_presets(
     for name in presets:
         for code in CODES:
             geometry = replace(preset(name), weight_code=code)
-            subject = candidate(geometry)
+            subject = _through(candidate(geometry), code)
             ids = np.resize(encode(subject.program, text), tokens).tolist()
             able = [e for e in executors if e != "torch" or subject.path is not None]
             parts = runners_of(able, subject.program, subject.path, geometry)

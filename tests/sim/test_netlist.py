@@ -17,7 +17,7 @@ from ternac.hdl.tech import Technology
 from ternac.program import Program
 from ternac.program_file import save
 from ternac.random_program import random_program
-from ternac.sim.netlist import build_netlist_board, models_of
+from ternac.sim.netlist import build_netlist_board, models_of, netlist
 from ternac.sim.runners import BoardRunner, runners_of
 from ternac.sim.verify import verify
 
@@ -34,18 +34,39 @@ def test_a_cell_without_a_model_is_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("geometry", ["tiny", "icebreaker"])
-def test_netlist_is_the_rtl(geometry: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """ECP5 and iCE40 form, the same tokens on the RTL and on the netlist, by ``ternac verify``."""
+def test_netlist_of_tiny_is_the_rtl(capsys: pytest.CaptureFixture[str]) -> None:
+    """ECP5 form, both weight codes, one session and several: the same tokens, states and cycles."""
+    args = ["verify", "--presets", "tiny", "--executors", "numpy,rtl,netlist", "--tokens", "8", "--json"]
+    status = cli.main(args)
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert (status, [row["mismatches"] for row in rows]) == (0, [0] * 6)
+    assert [row["sessions"] for row in rows] == [1, 3, 3] * 2
+    for one, rtl, mapped in (rows[:3], rows[3:]):
+        assert one["cycles"]["rtl"] == one["cycles"]["netlist"] > 0
+        assert rtl["cycles"]["rtl"] == mapped["cycles"]["netlist"] > 0
+
+
+@pytest.mark.slow
+def test_netlist_of_icebreaker_is_the_rtl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """iCE40 form, weights in single-port RAM."""
     path = tmp_path / "program.safetensors"
     save(program_of(), path)
     status = cli.main(
-        ["verify", str(path), "--executors", "numpy,rtl,netlist", "--geometry", geometry, "--tokens", "24",
-         "--json"]
+        ["verify", str(path), "--executors", "numpy,rtl,netlist", "--geometry", "icebreaker", "--tokens",
+         "12", "--json"]
     )  # fmt: skip
     data = json.loads(capsys.readouterr().out)
-    assert (status, data["mismatches"], data["tokens"]) == (0, 0, 24)
+    assert (status, data["mismatches"], data["tokens"]) == (0, 0, 12)
     assert data["cycles"]["netlist"] == data["cycles"]["rtl"] > 0
+
+
+@pytest.mark.slow
+def test_decoders_take_15_tables_a_byte_in_the_engine() -> None:
+    """`tiny` has 4 stages of 8 trits, 2 bytes each; 2 trits of the second have no lane."""
+    geometry = replace(preset("tiny"), weight_code="five")
+    cells = netlist(geometry)["modules"]["board"]["cells"]
+    tables = [name for name, cell in cells.items() if ".decode_" in name and cell["type"] == "LUT4"]
+    assert 0 < len(tables) <= 15 * 8
 
 
 @pytest.mark.slow
@@ -68,18 +89,3 @@ def test_one_wrong_bit_of_a_lookup_table_is_found() -> None:
         spoilt.close()
     assert len(found) == 1
     assert found[0].executors == ("numpy", "netlist")
-
-
-@pytest.mark.slow
-def test_sessions_together_on_the_netlist() -> None:
-    """BATCH on the netlist: every session's tokens are those that it would get alone on NumPy."""
-    from ternac.host.device import Device
-
-    program, geometry = program_of(2), preset("tiny")
-    board = BoardRunner(program, geometry, netlist=build_netlist_board(geometry))
-    try:
-        got = board.device.generate_together([b"one", b"two", b"three"], 12, temperature=0.8, top_k=20)
-    finally:
-        board.close()
-    with Device.open("numpy", program) as numpy:
-        assert got == numpy.generate_together([b"one", b"two", b"three"], 12, temperature=0.8, top_k=20)
