@@ -76,7 +76,7 @@ def test_one_wrong_bit_of_a_lookup_table_is_found() -> None:
 
     def spoil(design: dict[str, Any]) -> None:
         cells = design["modules"]["board"]["cells"]
-        name = min(n for n, c in cells.items() if ".dot_0." in n and c["type"] == "CCU2C")
+        name = min(n for n, c in cells.items() if ".dot_0.lane" in n and c["type"] == "CCU2C")
         table = cells[name]["parameters"]["INIT1"]
         at = 15 - 5  # sum 1, activation 0, weight 1
         cells[name]["parameters"]["INIT1"] = table[:at] + str(1 - int(table[at])) + table[at + 1 :]
