@@ -16,9 +16,11 @@ from ternac.hdl.pass_control import A_OFFSET, A_READ, C_READ, RESULT_OFFSET, Pas
 from ternac.hdl.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
 from ternac.hdl.side_lane import SideLane
 from ternac.hdl.spread import spread
+from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.tech import Technology
 from ternac.hdl.xbuffer import XBuffer
 from ternac.isa import Source
+from ternac.stream_layout import Encoding
 
 NEIGHBOURS = 8
 """Block RAMs of one stage of the weight memory that share an address register."""
@@ -268,7 +270,7 @@ class ColumnArray(wiring.Component):
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
         for _ in range(A_READ + BlockRam.LATENCY):
             flags = _later(m, flags)
-        registered = g.fold > 1
+        registered = g.weight_register
         if registered:  # weights pass one more register, see array_latency
             word, flags = _later(m, word), _later(m, flags)
         m.d.comb += self.xbuffer.rd_word.eq(word)
@@ -278,6 +280,8 @@ class ColumnArray(wiring.Component):
         for j in range(g.chain):
             blocks = range(j * g.weight_blocks_per_stage, (j + 1) * g.weight_blocks_per_stage)
             stage = self.weight_word(m, blocks, address)
+            if g.weight_code == "five":
+                stage = self.decoded(m, j, stage)
             trits.append(_later(m, stage) if registered else stage)
             address = _later(m, address)
         return trits
@@ -313,6 +317,16 @@ class ColumnArray(wiring.Component):
             ]
             word += [pair.rd_data[0], pair.rd_data[1]]
         return Cat(*word)
+
+    def decoded(self, m: Module, stage: int, word: Value) -> Value:
+        """The trits of a stage's word of bytes, two bits each."""
+        trits: list[Value] = []
+        for i in range(self.geometry.stage_bits // 8):
+            decoder = TritDecoder(Encoding.FIVE, tech=self.tech)
+            m.submodules[f"decode_{stage}_{i}"] = decoder
+            m.d.comb += decoder.code.eq(word[8 * i : 8 * i + 8])
+            trits += [bit for pair in zip(decoder.nz, decoder.neg, strict=True) for bit in pair]
+        return Cat(*trits)
 
     def dot_unit(self, m: Module, column: int, trits: list[Value]) -> Value:
         """The dot unit of ``column``; returns its sum."""

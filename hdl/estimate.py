@@ -112,7 +112,7 @@ def estimate(model: str, target: Board, geometry: Geometry | None = None) -> dic
         "dot_unit_busy": plan.dot_words / plan.cycles,
         "together": together(image, plan, clock),
         **resources(target, geometry),
-        "bytes_per_token": plan.dot_words * image.geometry.macs * 2 // 8,
+        "bytes_per_token": plan.dot_words * image.geometry.chain * image.geometry.stage_bits // 8,
         "energy": {"joules_per_token": None, "origin": "not estimated: no board has been measured"},
         "sessions": image.sessions,
         "memory": memory_use(image),

@@ -67,6 +67,7 @@ class Device:
         waves: str | Path | None = None,
         progress: bool = True,
         transport: Transport | None = None,
+        geometry: Geometry | None = None,
     ) -> Device:
         """Open an executor and load the program into it if it does not hold it yet.
 
@@ -75,7 +76,7 @@ class Device:
         (default: the shipped model). ``board`` names board or geometry; ``bitstream`` (hex or 16 bytes)
         demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
         the signals.
-        ``transport`` replaces the line that ``device`` would open.
+        ``transport`` replaces the line that ``device`` would open, ``geometry`` the board's.
 
         Errors: UsageError, IllegalProgram, DoesNotFit, WrongBitstream, WrongGeometry, NoAnswer, BadFrame,
         DeviceRefused; ToolMissing and BuildFailed where the simulated board must be built.
@@ -88,7 +89,7 @@ class Device:
             return cls(kind, NumpyBackend(program))
         if kind not in CHUNK or (kind != "sim") != bool(where):
             raise UsageError(f"unknown device {device!r}", "numpy, sim, serial:PORT or replay:FILE")
-        geometry = geometry_of(board)
+        geometry = geometry or geometry_of(board)
         image = compile_program(program, geometry)
         line = transport or _line(kind, where, board, geometry, waves)
         try:

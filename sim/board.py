@@ -17,13 +17,14 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ternac.errors import BuildFailed, ToolMissing
 from ternac.geometry import Geometry
 
 if TYPE_CHECKING:
     from ternac.hdl.link.top import LinkedEngine
+    from ternac.hdl.tech import Technology
 
 Say = Callable[[str], None]
 
@@ -46,27 +47,39 @@ def bitstream_id(geometry: Geometry) -> bytes:
     return hashlib.sha256(b"ternac simulated board " + geometry.hash).digest()[:16]
 
 
-def emit_verilog(geometry: Geometry) -> str:
-    """Verilog of the simulated board's design, module ``board``; its clock is 0 Hz, which says simulated."""
+def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedEngine:
+    """The simulated board's design, portable unless ``tech`` is given; its clock is 0 Hz, which says
+    simulated."""
     from ternac.hdl.engine import EngineCore
     from ternac.hdl.link.controller import LinkController
     from ternac.hdl.link.top import LinkedEngine, word_bytes
+    from ternac.hdl.tech import Technology
 
     link = LinkController(
         0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
     )
-    return emit(LinkedEngine(EngineCore(geometry), link, registered=geometry.wide))
+    core = EngineCore(geometry, tech=tech or Technology.PORTABLE)
+    return LinkedEngine(core, link, registered=geometry.wide)
+
+
+def emit_verilog(geometry: Geometry) -> str:
+    """Verilog of the simulated board's design, module ``board``."""
+    return emit(linked_engine(geometry))
 
 
 def emit(top: LinkedEngine) -> str:
     """Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
     from amaranth.back import verilog
 
+    return str(verilog.convert(top, name="board", ports=board_ports(top), emit_src=False))
+
+
+def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
+    """The ports that ``board_main.cpp`` drives, besides clock and reset."""
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
         signals |= {f"{name}_{part}": getattr(stream, part) for part in ("payload", "valid", "ready")}
-    ports = {name: (signal, None) for name, signal in signals.items()}
-    return str(verilog.convert(top, name="board", ports=ports, emit_src=False))
+    return {name: (signal, None) for name, signal in signals.items()}
 
 
 def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: None) -> Path:

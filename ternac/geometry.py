@@ -100,6 +100,9 @@ class Geometry:
     weight_ram: str = "block"
     """``block``, ``paired`` (two weight blocks of up to 512 words in one ECP5 block RAM) or ``spram`` (iCE40
     single-port RAM, 16 K x 16, for weights and embedding)."""
+    weight_code: str = "two_bit"
+    """``two_bit`` (nonzero, negative) or ``five``: five trits in a byte (`ternac.trit_code`), decoded behind
+    the weight memory."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:
@@ -130,6 +133,7 @@ class Geometry:
         if self.weight_ram == "paired":
             need(self.weight_depth <= 512, "paired weight blocks hold at most 512 words")
             need(self.weight_blocks % 2 == 0, f"{self.weight_blocks} weight blocks are not pairs")
+        need(self.weight_code in ("two_bit", "five"), f"unknown weight_code {self.weight_code!r}")
         need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
         need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
         need(self.program_depth % 2 == 0, "program_depth must be even")
@@ -164,9 +168,24 @@ class Geometry:
         return self.lanes // self.chain
 
     @property
+    def stage_bits(self) -> int:
+        """Bits that one stage's ``columns * chains`` trits take in the weight memory."""
+        trits = self.columns * self.chains
+        return 2 * trits if self.weight_code == "two_bit" else 8 * -(-trits // 5)
+
+    @property
+    def weight_register(self) -> bool:
+        """Trits pass a register between weight memory (and decoder) and the adders: where adders follow each
+        other, or a decoder comes before them."""
+        return self.fold > 1 or self.weight_code == "five"
+
+    @property
     def weight_blocks_per_stage(self) -> int:
-        """Blocks that hold one stage's ``2 * columns * chains`` bits."""
-        return -(-2 * self.columns * self.chains // self.weight_block_bits)
+        """Blocks that hold one stage's `stage_bits`; an even number of them where five trits share a byte and
+        two blocks a block RAM."""
+        blocks = -(-self.stage_bits // self.weight_block_bits)
+        pad = self.weight_code == "five" and self.weight_ram == "paired"
+        return blocks + blocks % 2 if pad else blocks
 
     @property
     def weight_blocks(self) -> int:
@@ -210,8 +229,16 @@ class Geometry:
 
     @property
     def hash(self) -> bytes:
-        """Eight bytes that differ when any parameter differs; the board reports them."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Eight bytes that differ when any parameter differs; the board reports them.
+
+        Parameters that came after the first bitstreams count only where they differ from their default, so
+        that the hash of a geometry without them stays what it was.
+        """
+        values = asdict(self)
+        for later, default in (("weight_code", "two_bit"),):
+            if values[later] == default:
+                del values[later]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:8]
 
 
@@ -236,6 +263,12 @@ PRESETS: dict[str, Geometry] = {
             name="ulx3s-85f", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
             weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
             tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
+        ),
+        # Five trits a byte: 1,433,600 in 125 block RAMs; a stage's 280 trits are 56 bytes, 25 blocks of 18.
+        Geometry(
+            name="ulx3s-85f-dense", columns=10, lanes=140, chain=5, fold=2, radix=3, weight_block_bits=18,
+            weight_depth=1024, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
+            tables=4, norm_tables=4, logit_slots=32, contexts=2, lane_depth=64, weight_code="five",
         ),
     )
 }  # fmt: skip

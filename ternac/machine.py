@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ternac.compile import Image
 from ternac.geometry import Mem
 from ternac.isa import WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
-from ternac.layout import from_slots
+from ternac.layout import from_slots, weight_trits
 from ternac.numerics import norm_exponent, rshift_round, sat8, sat16
 
 Ints = npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ class Machine:
         self.code = [
             Instruction.decode([int(w) for w in code[i : i + WORDS]]) for i in range(0, len(code), WORDS)
         ]
-        self.trits = _unpack_weights(image)
+        self.trits = weight_trits(image.memories[Mem.WEIGHT], g)
         self.bank: Ints = np.zeros((g.columns, g.bank_depth), np.int64)
         self.x: Ints = np.zeros(g.x_depth * g.lanes, np.int64)
         self.side: Ints = np.zeros((g.columns, 0), np.int64)
@@ -124,15 +124,3 @@ class Machine:
         start = s.address + (session_base if state else 0)
         words = self.bank[:, start : start + self.geometry.slots(s.length)] & 0xFFFF
         return from_slots(words.astype(np.uint32), s.length)
-
-
-def _unpack_weights(image: Image) -> npt.NDArray[np.int8]:
-    g = image.geometry
-    blocks = image.memories[Mem.WEIGHT]
-    bits = blocks[..., None] >> np.arange(g.weight_block_bits, dtype=np.uint32) & 1
-    stage = bits.reshape(g.chain, g.weight_blocks_per_stage, -1, g.weight_block_bits).transpose(0, 2, 1, 3)
-    flat = stage.reshape(g.chain, stage.shape[1], -1)[..., : 2 * g.columns * g.chains].astype(np.int8)
-    trits = flat[..., 0::2] * (1 - 2 * flat[..., 1::2])
-    return (
-        trits.reshape(g.chain, -1, g.chains, g.columns).transpose(1, 3, 2, 0).reshape(-1, g.columns, g.lanes)
-    )
