@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.geometry import Geometry
+from ternac.trit_code import DECODE, pack_code5
 
 Words = npt.NDArray[np.uint32]
 
@@ -29,6 +30,32 @@ def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
     groups = bits.reshape(g.chain, depth, g.weight_blocks_per_stage, g.weight_block_bits)
     words = (groups << np.arange(g.weight_block_bits, dtype=np.uint32)).sum(-1, dtype=np.uint32)
     return words.transpose(0, 2, 1).reshape(g.weight_blocks, depth)
+
+
+def stream_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
+    """Pack ``trits[word, column, lane]`` for a geometry that streams, into ``[blocks, word of 16 bits]``.
+
+    A weight word's bytes hold five trits each in the code of `ternac.trit_code`: those of stage 0, then those
+    of stage 1; a stage's trits in the order of `weight_blocks`. The words are cut into blocks of 64 Ki.
+    """
+    g = geometry
+    depth = trits.shape[0]
+    by_stage = trits.reshape(depth, g.columns, g.chains, g.chain).transpose(0, 3, 2, 1)
+    flat = pack_code5(by_stage).view("<u2").astype(np.uint32)
+    if len(flat) <= 1 << 16:
+        return flat[None]
+    blocks = np.zeros((-(-len(flat) >> 16), 1 << 16), np.uint32)
+    blocks.reshape(-1)[: len(flat)] = flat
+    return blocks
+
+
+def stream_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
+    """Inverse of `stream_blocks`, with zero words at the end where the last block is not full."""
+    g = geometry
+    flat = blocks.reshape(-1).astype("<u2")
+    codes = flat[: len(flat) // g.stream_words * g.stream_words].view(np.uint8)
+    trits = DECODE[codes].reshape(-1, g.chain, g.chains, g.columns)
+    return trits.transpose(0, 3, 2, 1).reshape(-1, g.columns, g.lanes)
 
 
 def embed_blocks(table: npt.NDArray[np.int8], geometry: Geometry, stride: int) -> Words:
