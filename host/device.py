@@ -248,13 +248,14 @@ def _line(kind: str, where: str, board: str, geometry: Geometry, waves: str | Pa
         if board not in BOARDS:
             raise UsageError(f"{board!r} is no board", f"choose one of: {', '.join(BOARDS)}")
         return SerialTransport(where, BOARDS[board].baud)
-    from ternac.sim.board import build_board
+    from ternac.sim.board import board_command, build_board
 
     trace = "" if waves is None else Path(waves).suffix.lstrip(".")
     if trace not in ("", "vcd", "fst"):
         raise UsageError(f"{waves}: waves are written as .vcd or .fst")
     executable = build_board(geometry, trace=trace, say=_say)
-    return ProcessTransport([str(executable), *(["--trace", str(waves)] if waves else [])])
+    command = board_command(executable, geometry)
+    return ProcessTransport([*command, *(["--trace", str(waves)] if waves else [])])
 
 
 def _say(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -75,7 +75,8 @@ class SdramStore(wiring.Component):
             chip.restart.eq(begin & ~writes.r_rdy & ~self.wr_en & ~self.restart),
             old.eq(self.restart | begin | chip.stale),
         ]
-        m.submodules.reads = reads = SyncFIFOBuffered(width=16, depth=READ_FIFO)
+        reads = SyncFIFOBuffered(width=16, depth=READ_FIFO)
+        m.submodules.reads = ResetInserter(old)(reads)
         free = Signal(range(READ_FIFO + 1), init=READ_FIFO)  # less what has been asked for
         taken = Signal()
         m.d.comb += [
@@ -98,7 +99,7 @@ class SdramStore(wiring.Component):
             complete.eq(count == self.words),
             self.o.payload.eq(whole), self.o.valid.eq(complete & ~old),
             taken.eq(reads.r_rdy & ~old & (~complete | self.o.ready)),
-            reads.r_en.eq(reads.r_rdy & (old | taken)),
+            reads.r_en.eq(taken),
         ]  # fmt: skip
         with m.If(taken):
             m.d.sync += [whole.eq(Cat(whole[16:], reads.r_data)), count.eq(count + 1)]
