@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ternac.errors import UsageError
 from ternac.hdl import estimate, report
-from ternac.hdl.boards import BOARDS, board
+from ternac.hdl.boards import BOARDS, VARIANTS, board
 from ternac.hdl.flash import flash
 from ternac.hdl.product import produce
 from ternac.verb import Outcome, Say, Verb
@@ -16,6 +16,7 @@ from ternac.verb import Outcome, Say, Verb
 
 def _build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", choices=sorted(BOARDS), default="ulx3s-85f", help="default: %(default)s")
+    parser.add_argument("--geometry", choices=VARIANTS, help="another engine than the board's usual one")
     parser.add_argument("--model", help="bake this program in: a file or the name of a shipped model")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="design clock (default: the board's)")
     parser.add_argument("--force", action="store_true", help="run every step again, even if nothing changed")
@@ -23,7 +24,9 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _build(args: argparse.Namespace, say: Say) -> Outcome:
     started = time.monotonic()
-    data = produce(args.board, say, model=args.model, clock_mhz=args.clock, force=args.force)
+    data = produce(
+        args.board, say, model=args.model, clock_mhz=args.clock, engine=args.geometry, force=args.force
+    )
     data["elapsed_seconds"] = round(time.monotonic() - started, 1)
     say(f"{data['bitstream']}")
     say(f"  {data['comb']:,} COMB, {data['ff']:,} FF, {data['bram']} block RAMs, no multiplier, no DSP")

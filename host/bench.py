@@ -15,7 +15,7 @@ from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.link.batch import BATCH_STAGGER
 from ternac.hdl.schedule import interleaved, schedule
-from ternac.host import bench_stream
+from ternac.host import bench_sdram, bench_stream
 from ternac.host.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.protocol import MAX_BATCH_TOKENS
@@ -128,6 +128,7 @@ BENCHES = {
         add_arguments=_hdl_arguments,
         run=_run_hdl,
     ),
+    "sdram": bench_sdram.VERB,
     "stream": bench_stream.VERB,
 }
 """What can be measured."""
