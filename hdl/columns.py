@@ -12,8 +12,8 @@ from ternac.hdl.bram_cells import max_depth
 from ternac.hdl.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
-from ternac.hdl.sdram.feed import count_negatives, stage_trits
 from ternac.hdl.pass_control import A_OFFSET, B_READ, C_READ, RESULT_OFFSET, PassControl
+from ternac.hdl.sdram.feed import count_negatives, stage_trits
 from ternac.hdl.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
 from ternac.hdl.side_lane import SideLane
 from ternac.hdl.tech import Technology
@@ -235,7 +235,8 @@ class ColumnArray(wiring.Component):
         """One block of a memory that all columns read at the same address."""
         shape = self.geometry.memory(mem)
         storage = "spram" if self.geometry.weight_ram == "spram" else "block"
-        if self.geometry.streams and self.tech is not Technology.PORTABLE and shape.depth > max_depth(self.tech):
+        deep = self.tech is not Technology.PORTABLE and shape.depth > max_depth(self.tech)
+        if self.geometry.streams and deep:
             ram: BlockRam | DeepRam = DeepRam(
                 shape.bits, shape.depth, tech=self.tech, memory=mem.name, block=block
             )

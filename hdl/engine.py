@@ -45,8 +45,8 @@ class EngineCore(wiring.Component):
         data beyond a memory's width is ignored.
     rd_en(1), rd_block(8), rd_addr(16) : In;  rd_valid(1), rd_data(16) : Out.  BANK only, one word at a time.
     start(1) pulse, start_context(2), again(1), entry(16), token(16), session_base(16), emit(1),
-        rng_in(32) : In, taken with ``start``, which is ignored while the context is open; with ``again`` its entry, session
-        base and generator stay what they were.
+        rng_in(32) : In, taken with ``start``, which is ignored while the context is open; with ``again`` its
+        entry, session base and generator stay what they were.
     greedy(1), inv_m(8), inv_s(5), top_k(16) : In, stable while busy.
     busy(1), done(1) pulse, done_context(2), next_token(16), rng_out(32) : Out.
     sdram : Out(SdramPins), ready(1) : Out, the memory has been initialised: both where weights stream, on the
@@ -132,7 +132,7 @@ class EngineCore(wiring.Component):
         return m
 
     def stream(self, m: Module, seq: Sequencer, columns: ColumnArray) -> None:
-        """The weight store in SDRAM: it begins anew with every token, and the sequencer waits for its words."""
+        """The weight store in SDRAM begins anew with every token, and the sequencer waits for its words."""
         m.submodules.store = store = self.store
         m.d.comb += [
             store.wr_en.eq(self.wr_en & ~self.busy & (self.wr_mem == Mem.WEIGHT)),

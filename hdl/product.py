@@ -107,8 +107,8 @@ def produce(
 ) -> dict[str, Any]:
     """The figures of a board's bitstream, built if need be; with ``model``, of the one that carries it.
 
-    ``engine``: another geometry of the board. ``force`` runs every step again. Raises UsageError, BuildFailed, ToolMissing; DoesNotFit or
-    IllegalProgram when the model is not for this board's engine.
+    ``engine``: another geometry of the board. ``force`` runs every step again. Raises UsageError,
+    BuildFailed, ToolMissing; DoesNotFit or IllegalProgram when the model is not for this board's engine.
     """
     target = with_geometry(board(board_name), engine)
     clock_hz = parse_clock(target, clock_mhz)
@@ -134,7 +134,8 @@ def produce(
         if target.flash_offset is None and not geometry.streams:
             refuse_incomplete(loads(Path(figures["memories"]).read_text()), geometry)
         if default:
-            command = ["ternac build --board", target.name, *(["--geometry", engine] if engine else []), "--force"]
+            which = ["--board", target.name, *(["--geometry", engine] if engine else [])]
+            command = ["ternac build", *which, "--force"]
             ship(target, geometry, figures, " ".join(command))
     figures["geometry"] = geometry.name
     if image is None:

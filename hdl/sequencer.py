@@ -113,7 +113,7 @@ class Sequencer(wiring.Component):
     running : Out, one bit per context.
     done : Out(1) pulse, after every result of ``done_context`` was written.
     wr_en, wr_block(1), wr_addr, wr_data(16) : In, loader's port of the program memory (only while none runs).
-    dot_ready : In(1), where weights stream: there is a word of them. It is taken in a cycle with ``dot.valid``.
+    dot_ready : In(1), where weights stream: there is a word of them, taken in a cycle with ``dot.valid``.
     dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, of `pass_layout`.
     retire, retire_index : In, the pass's last result will have been written in the next cycle.
     claim(1), claim_slots : Out, a NORM pass takes room in the side lane.   room : In, slots free there.

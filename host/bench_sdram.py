@@ -93,7 +93,8 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
         "tokens_per_second": clock * 1e6 / cycles,
         "bound_tokens_per_second": clock * 1e6 / bound,
         "origin": "cycle-exact simulation (Verilator; engine cycles without the link, behavioural SDRAM that "
-        f"checks the data sheet's rules, {NOMINAL_HZ / 1e6:g} MHz) x {clock_origin}; bound: ten weights a cycle",
+        f"checks the data sheet's rules, {NOMINAL_HZ / 1e6:g} MHz) x {clock_origin}; "
+        "bound: ten weights a cycle",
     }
 
 

@@ -258,7 +258,7 @@ PRESETS: dict[str, Geometry] = {
             weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
             tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
         ),
-        # 80 trits from eight words of the SDRAM: it is the memory that sets the pace, so few lanes are enough.
+        # 80 trits from eight words of the SDRAM: memory sets the pace, so few lanes are enough.
         # 128 block RAMs hold the embedding, 32 the banks.
         Geometry(
             name="ulx3s-85f-sdram", columns=4, lanes=20, chain=4, weight_block_bits=16, weight_depth=1 << 21,

@@ -11,7 +11,8 @@ from typing import TextIO
 class Progress:
     """Counts ``total`` units of work; use as a context manager and call :meth:`update` with what is done.
 
-    ``start`` units were done before.  Shows percentage, rate and remaining time.  Off a terminal it writes at most one line per 10 seconds.
+    ``start`` units were done before.  Shows percentage, rate and remaining time.
+    Off a terminal it writes at most one line per 10 seconds.
     """
 
     def __init__(

@@ -25,7 +25,8 @@ class LinkedEngine(wiring.Component):
     Parameters: ``core``, a component with the flat ports of ``ENGINE_MEMBERS``, flipped; ``controller``.
     TypeError if the core lacks a port.
     A core with weights in SDRAM has ``sdram`` Out(SdramPins) and ``ready``; requests wait for the latter.
-    Members: ``rx`` In(bytes), ``tx`` Out(bytes); ``sdram`` of such a core; ``idle``, ``loaded``, ``fault`` Out(1) as in LinkController.
+    Members: ``rx`` In(bytes), ``tx`` Out(bytes); ``sdram`` of such a core; ``idle``, ``loaded``, ``fault``
+    Out(1) as in LinkController.
     """
 
     def __init__(self, core: wiring.Component, controller: LinkController) -> None:

@@ -16,7 +16,8 @@ __all__ = ["count_negatives", "stage_trits"]
 def stage_trits(
     m: Module, geometry: Geometry, word: Value, latency: int, tech: Technology
 ) -> list[Value]:
-    """The trits of every stage as a weight memory gives them, stage j's ``latency + j`` cycles after ``word``.
+    """The trits of every stage as a weight memory gives them, those of stage j ``latency + j`` cycles after
+    ``word``.
 
     Bit 2t of a stage is trit t's nonzero, bit 2t + 1 its negative. ``latency`` is at least 1.
     """

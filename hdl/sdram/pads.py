@@ -3,9 +3,9 @@
 Everything leaves the FPGA through a pad register at the rising edge of ``sync``. The chip's clock leaves
 through an ODDRX1F that puts out 0 then 1, so it rises at the falling edge of ``sync``: address, command and
 data have half a cycle before it and half a cycle after it. What the chip sends for its edge n + 1 begins an
-access time after its edge n and ends an output hold time after its edge n + 1; it is taken at the falling edge of ``sync``
-that makes edge n + 1, a whole period after the one that made n: clock to pad, access time (6 ns) and pad to
-register must fit into a period. A register at the rising edge follows.
+access time after its edge n and ends an output hold time after its edge n + 1; it is taken at the falling
+edge of ``sync`` that makes edge n + 1, a whole period after the one that made n: clock to pad, access time
+(6 ns) and pad to register must fit into a period. A register at the rising edge follows.
 """
 
 from __future__ import annotations
