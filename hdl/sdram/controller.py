@@ -168,7 +168,7 @@ class SdramController(wiring.Component):
                 with m.If(pause == 0):
                     with m.If(due):
                         command(_REFRESH)
-                        m.d.sync += since.eq(since - t.refresh)
+                        m.d.sync += since.eq(since - (t.refresh - 1))
                         wait(t.rfc)
                     with m.Elif(more):
                         command(_ACTIVATE, bank, row)

@@ -131,3 +131,23 @@ def test_refusals():
         SdramController(CHIP, 200_000_000)
     with pytest.raises(ValueError, match="more than a burst hides"):
         SdramController(replace(CHIP, rcd=100), 125_000_000)
+
+
+def test_refreshes_keep_their_rate():
+    """On average a refresh every `refresh` cycles, however late single ones come: none is owed in the end."""
+    chip = replace(CHIP, refresh=1_000)  # often, so that a cycle lost at each one shows
+    dut = SdramController(chip, 60_000_000)
+    rng = random.Random(3)
+    rounds = 200
+
+    async def bench(ctx):
+        await ctx.tick().until(dut.ready)
+        ctx.set(dut.restart, 1)
+        await ctx.tick()
+        ctx.set(dut.restart, 0)
+        for _ in range(rounds):
+            ctx.set(dut.room, rng.randrange(2))
+            await ctx.tick().repeat(dut.cycles.refresh)
+
+    model = simulate_with_sdram(dut, dut.pins, chip, 60_000_000, bench)
+    assert rounds - 1 <= model.refreshes <= rounds
