@@ -37,6 +37,7 @@ def _build(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _flash_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", choices=sorted(BOARDS), default="ulx3s-85f", help="default: %(default)s")
+    parser.add_argument("--geometry", choices=VARIANTS, help="another engine than the board's usual one")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="the bitstream with this program baked in (default: the empty engine)")
     what.add_argument("--file", type=Path, help="this bitstream file")
@@ -49,7 +50,11 @@ def _flash(args: argparse.Namespace, say: Say) -> Outcome:
     target = board(args.board)
     if args.file is not None and not args.file.is_file():
         raise UsageError(f"there is no file {args.file}", "ternac build makes bitstreams")
-    data = {"bitstream": str(args.file)} if args.file else produce(args.board, say, model=args.model)
+    data = (
+        {"bitstream": str(args.file)}
+        if args.file
+        else produce(args.board, say, model=args.model, engine=args.geometry)
+    )
     command = flash(target, Path(data["bitstream"]), permanent=args.permanent)
     say(f"{target.title}: written")
     return Outcome(

@@ -34,6 +34,8 @@ def bench_hdl(
     ``geometry``: another preset than the board's bitstream has; its clock is then an assumption.
     """
     name = geometry or target.geometry
+    if preset(name).streams:
+        raise UsageError(f"the pace of {name} is its memory's", "ternac bench sdram measures it")
     program = open_program(model)
     image = compile_program(program, preset(name))
     if sessions > image.sessions:
