@@ -1,4 +1,4 @@
-"""The weight store in SDRAM: loaded words come out as the dot units' words, from the first one at every restart."""
+"""The weight store in SDRAM: loaded words come out as words of the dot units, anew from every restart."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from tests.hdl.sim import simulate
 from tests.hdl.test_sdram_controller import CHIP
 
 SMALL = replace(
-    preset("ulx3s-85f-sdram"), name="small", columns=2, lanes=10, chain=2, weight_block_bits=18, embed_depth=64
-)
+    preset("ulx3s-85f-sdram"), name="small", columns=2, lanes=10, chain=2, weight_block_bits=18,
+    embed_depth=64,
+)  # fmt: skip
 
 
 async def take(ctx, dut, count, rng, share):
@@ -77,7 +78,7 @@ def test_words_in_order_from_every_restart(share):
 
 
 def test_pace():
-    """Taken as they come, the words keep the memory's pace; left alone, the FIFO fills and nothing is lost."""
+    """Taken as they come, words keep the memory's pace; left alone, the FIFO fills and nothing is lost."""
     dut = SdramStore(SMALL, CHIP, NOMINAL_HZ)
     model = SdramModel(CHIP, 1e9 / NOMINAL_HZ, {i: i & 0xFFFF for i in range(1 << 14)})
     cycles = 6000
@@ -120,7 +121,7 @@ class Fed(wiring.Component):
 
 
 def test_stages_are_those_of_a_weight_memory():
-    """Every word's trits, skewed, bit for bit what `weight_blocks` puts into memories; the rows' -1 counted."""
+    """Every word's trits, skewed, are what `weight_blocks` puts into memories; the rows' -1 are counted."""
     g, rng = SMALL, np.random.default_rng(1)
     trits = rng.integers(-1, 2, (60, g.columns, g.lanes)).astype(np.int8)
     packed = stream_blocks(trits, g)

@@ -92,11 +92,15 @@ def test_a_slower_chip_stops_the_board(executable, rule, slower):
     command = board_command(executable, preset(NAME), chip=replace(ULX3S_CHIP, **slower))
     line = ProcessTransport(command)
     client = LinkClient(line, SIMULATED)
-    with pytest.raises(NoAnswer, match=f"status 4: SDRAM: .*{rule}"):
+
+    def load_and_run():
         backend = BoardBackend(client, client.hello(), program, image, 1)
         backend.load(progress=False)
         for _ in range(40):
             backend.run(backend.open(), [1], 1, GREEDY, 1)
+
+    with pytest.raises(NoAnswer, match=f"status 4: SDRAM: .*{rule}"):
+        load_and_run()
     line.close()
 
 
