@@ -16,9 +16,8 @@ class EngineDesign(Elaboratable):
 
     def __init__(self, board: Board, geometry: Geometry, clock_hz: int, bitstream_id: bytes) -> None:
         controller = LinkController(
-            clock_hz, bitstream_id, geometry.hash, word_bytes=word_bytes(geometry),
-            contexts=geometry.contexts, lut_ram=geometry.streams,
-        )  # fmt: skip
+            clock_hz, bitstream_id, geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
+        )
         core = EngineCore(geometry, tech=board.tech, clock_hz=clock_hz)
         self.engine = engine = UartEngine(LinkedEngine(core, controller), board.baud, board.flash_offset)
         self.start = Signal()

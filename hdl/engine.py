@@ -20,7 +20,8 @@ from ternac.machine import Machine
 from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP
 
 FAN_OUT = 4
-"""Columns beyond which loader writes pass two registers on their way to all the blocks."""
+"""Columns beyond which loader writes pass two registers on their way to all the blocks; with an embedding in
+most of the block RAMs they do so, too."""
 
 
 ISSUE_AHEAD = 8
@@ -85,7 +86,7 @@ class EngineCore(wiring.Component):
             write.addr.eq(self.wr_addr),
             write.data.eq(self.wr_data),
         ]
-        for i in range(2 if g.columns > FAN_OUT else 0):
+        for i in range(2 if g.columns > FAN_OUT or g.streams else 0):
             later = Signal(write_layout(), name=f"write_{i}")
             m.d.sync += later.eq(write)
             write = later
@@ -117,7 +118,7 @@ class EngineCore(wiring.Component):
         if not g.lane_depth:
             self.norm(m, seq, columns, write)
         if g.streams:
-            self.stream(m, seq, columns)
+            self.stream(m, seq, columns, write)
         m.d.comb += [sampler.row[c].eq(columns.row[c]) for c in range(g.columns)]
         self.control(m, seq, columns, sampler)
 
@@ -131,13 +132,13 @@ class EngineCore(wiring.Component):
         m.d.sync += self.rd_valid.eq(reading[-1])
         return m
 
-    def stream(self, m: Module, seq: Sequencer, columns: ColumnArray) -> None:
+    def stream(self, m: Module, seq: Sequencer, columns: ColumnArray, write: Signal) -> None:
         """The weight store in SDRAM begins anew with every token, and the sequencer waits for its words."""
         m.submodules.store = store = self.store
         m.d.comb += [
-            store.wr_en.eq(self.wr_en & ~self.busy & (self.wr_mem == Mem.WEIGHT)),
-            store.wr_address.eq(Cat(self.wr_addr, self.wr_block)),
-            store.wr_word.eq(self.wr_data),
+            store.wr_en.eq(write.en & (write.mem == Mem.WEIGHT)),
+            store.wr_address.eq(Cat(write.addr, write.block)),
+            store.wr_word.eq(write.data),
             store.restart.eq(seq.start),
             seq.dot_ready.eq(store.o.valid),
             store.o.ready.eq(seq.dot.valid),

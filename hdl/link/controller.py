@@ -47,8 +47,7 @@ class LinkController(wiring.Component):
     Parameters: ``clock_hz`` of the design for HELLO, 0 for a simulated one; ``bitstream_id`` 16 bytes;
     ``geometry_hash`` 8 bytes; ``program_hash_init`` 16 bytes, zeros for an engine that starts empty;
     ``word_bytes``: bytes of a word of each memory, in the order of Mem; ``contexts`` of the engine: with
-    one there is no BATCH; ``lut_ram``: its RAM is made of lookup tables, which are nearer than a
-    block RAM where those are taken by others. ValueError when one does not fit.
+    one there is no BATCH. ValueError when one does not fit.
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
     ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
@@ -71,9 +70,7 @@ class LinkController(wiring.Component):
         *,
         word_bytes: Sequence[int] = (2, 3, 1, 2, 2, 1, 2),
         contexts: int = 1,
-        lut_ram: bool = False,
     ) -> None:
-        self.lut_ram = lut_ram
         if not 1 <= contexts <= 4:
             raise ValueError(f"contexts must be 1 to 4, not {contexts!r}")
         self.contexts = contexts
@@ -100,8 +97,7 @@ class LinkController(wiring.Component):
         m.submodules.decoder = decoder = SlipDecoder()
         m.submodules.encoder = encoder = SlipEncoder()
         m.submodules.crc = crc = Crc32()
-        style = {"ram_style": "distributed"} if self.lut_ram else {}
-        m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init, attrs=style)
+        m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init)
         write, read = ram.write_port(), ram.read_port()
         connect(m, flipped(self.rx), decoder.i)
         connect(m, encoder.o, flipped(self.tx))
