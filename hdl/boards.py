@@ -141,7 +141,7 @@ VARIANTS: dict[str, Board] = {
     variant.geometry: variant
     for variant in (
         replace(
-            BOARDS["ulx3s-85f"], geometry="ulx3s-85f-sdram", clock_hz=NOMINAL_HZ, target_hz=62_000_000
+            BOARDS["ulx3s-85f"], geometry="ulx3s-85f-sdram", clock_hz=NOMINAL_HZ, target_hz=70_000_000
         ),
     )
 }

@@ -12,13 +12,17 @@ from ternac.hdl.bram_cells import max_depth
 from ternac.hdl.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
-from ternac.hdl.pass_control import A_OFFSET, B_READ, C_READ, RESULT_OFFSET, PassControl
+from ternac.hdl.pass_control import A_OFFSET, A_READ, C_READ, RESULT_OFFSET, PassControl
 from ternac.hdl.sdram.feed import count_negatives, stage_trits
 from ternac.hdl.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
 from ternac.hdl.side_lane import SideLane
+from ternac.hdl.spread import spread
 from ternac.hdl.tech import Technology
 from ternac.hdl.xbuffer import XBuffer
 from ternac.isa import Source
+
+NEIGHBOURS = 8
+"""Block RAMs of one stage of the weight memory that share an address register."""
 
 
 def write_layout() -> data.StructLayout:
@@ -31,9 +35,9 @@ class ColumnArray(wiring.Component):
     memories.
 
     A `dot` word at cycle t is row data of all columns; the row's first `elem` must come `dot_delay` cycles
-    after its last word. An `elem` at cycle t reads bank or embedding at t, its operands B and C a little
-    later (B through the same port as A, hence the sequencer's ``paced``), and writes its result at t +
-    `RESULT_OFFSET`.
+    after its last word. An `elem` at cycle t reads bank or embedding at t + `A_READ`, its operands B and C a
+    little later (B through the same port as A, hence the sequencer's ``paced``), and writes its result at
+    t + `RESULT_OFFSET`. Addresses pass a register on their way to all the memories.
 
     Members
     -------
@@ -49,7 +53,7 @@ class ColumnArray(wiring.Component):
     only while nothing runs.
     """
 
-    READ_LATENCY = BlockRam.LATENCY + 1
+    READ_LATENCY = BlockRam.LATENCY + 3
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         g = self.geometry = geometry
@@ -103,12 +107,10 @@ class ColumnArray(wiring.Component):
         # bank port 0 serves the host, operand A and operand B; port 1 operand C
         first_addr = Signal(self.bank_bits)
         first_turn = Signal(len(self.elem.turn))
-        m.d.comb += [first_addr.eq(control.b_addr), first_turn.eq(track[B_READ].turn)]
+        m.d.sync += [first_addr.eq(control.first_addr), first_turn.eq(control.first_turn)]
         with m.If(self.rd_en):
-            m.d.comb += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
-        with m.Elif(self.elem.valid & control.reads_a):
-            m.d.comb += [first_addr.eq(self.elem.a), first_turn.eq(self.elem.turn)]
-
+            m.d.sync += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
+        a_addr = _later(m, self.elem.a)
         embed = self.embedding(m)
         a_turn = track[A_OFFSET].turn
         out = track[RESULT_OFFSET]
@@ -125,7 +127,7 @@ class ColumnArray(wiring.Component):
                 correction: Value = count_negatives(m, g, p, trits, *flags)
             else:
                 bias = self.shared_memory(m, Mem.BIAS, p)
-                m.d.comb += bias.rd_addr.eq(Cat(self.elem.turn, self.elem.a[: ceil_log2(g.bias_depth)]))
+                m.d.comb += bias.rd_addr.eq(Cat(track[A_READ].turn, a_addr[: ceil_log2(g.bias_depth)]))
                 correction = bias.rd_data
 
             banks = []
@@ -178,7 +180,11 @@ class ColumnArray(wiring.Component):
                 m.d.comb += self.row[c].eq(value)
             read.append(banks[0].rd_data)
 
-        m.d.sync += self.rd_data.eq(_choose(read, self.rd_block[ceil_log2(g.share) :]))
+        # the columns are far apart: first one of each four, then one of those
+        number = self.rd_block[ceil_log2(g.share) :]
+        near = [Signal(16, name=f"read_{i}", reset_less=True) for i in range(0, len(read), 4)]
+        m.d.sync += [one.eq(_choose(read[4 * i : 4 * i + 4], number[:2])) for i, one in enumerate(near)]
+        m.d.sync += self.rd_data.eq(_choose(list(near), number[2:]))
         m.d.comb += [
             self.row_valid.eq(control.to_logits & (out.turn == g.share - 1)),
             self.row_slot.eq(control.slot),
@@ -255,9 +261,12 @@ class ColumnArray(wiring.Component):
     def embedding(self, m: Module) -> list[Value]:
         """The embedding byte of every column."""
         bytes_: list[Value] = []
-        for i in range(self.geometry.memory(Mem.EMBED).blocks):
+        blocks = self.geometry.memory(Mem.EMBED).blocks
+        places = -(-blocks // 3)
+        addresses = spread(m, self.elem.a, places, self.tech, "embed_address")
+        for i in range(blocks):
             ram = self.wide_memory(m, Mem.EMBED, i)
-            m.d.comb += ram.rd_addr.eq(self.elem.a)
+            m.d.comb += ram.rd_addr.eq(addresses[i * places // blocks])
             bytes_ += [ram.rd_data[low : low + 8] for low in range(0, self.geometry.embed_block_bits, 8)]
         return bytes_
 
@@ -268,7 +277,7 @@ class ColumnArray(wiring.Component):
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain, g.fold, g.radix)
         word: Value = self.dot.word
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
-        for _ in range(BlockRam.LATENCY):
+        for _ in range(A_READ + BlockRam.LATENCY):
             flags = _later(m, flags)
         registered = g.fold > 1
         if registered:  # weights pass one more register, see array_latency
@@ -276,7 +285,7 @@ class ColumnArray(wiring.Component):
         m.d.comb += self.xbuffer.rd_word.eq(word)
         m.d.comb += Cat(self.dot_control.en, self.dot_control.first, self.dot_control.last).eq(flags)
         if g.streams:
-            return stage_trits(m, g, self.weights, BlockRam.LATENCY, self.tech)
+            return stage_trits(m, g, self.weights, A_READ + BlockRam.LATENCY, self.tech)
         address: Value = self.dot.weight
         trits: list[Value] = []
         for j in range(g.chain):
@@ -287,27 +296,33 @@ class ColumnArray(wiring.Component):
         return trits
 
     def weight_word(self, m: Module, blocks: range, address: Value) -> Value:
-        """The word at ``address`` of the weight ``blocks``, of one or two in a block RAM."""
+        """The word at ``address``, which passes a register, of the weight ``blocks``, of one or two in a
+        block RAM."""
         g, wr = self.geometry, self.wr
         word: list[Value] = []
         if g.weight_ram != "paired":
+            where = _later(m, address)
             for block in blocks:
                 ram = self.wide_memory(m, Mem.WEIGHT, block)
-                m.d.comb += ram.rd_addr.eq(address)
+                m.d.comb += ram.rd_addr.eq(where)
                 word.append(ram.rd_data)
             return Cat(*word)
-        for block in blocks[::2]:
+        # a pair has one address for both
+        places = len(blocks) // 2 // NEIGHBOURS
+        either = Mux(wr.en, wr.addr[: len(address)], address)
+        where = spread(m, either, places, self.tech, f"weight_address_{blocks[0]}")
+        enable, half = _later(m, wr.en & (wr.mem == Mem.WEIGHT)), _later(m, wr.en & wr.block[0])
+        number, data_ = _later(m, wr.block[1:]), _later(m, wr.data)
+        for i, block in enumerate(blocks[::2]):
             pair = PairedRam(
                 g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
             )
             m.submodules[f"weight_{block}"] = pair
             m.d.comb += [
-                pair.writing.eq(wr.en),
-                pair.wr_en.eq(wr.en & (wr.mem == Mem.WEIGHT) & (wr.block[1:] == block // 2)),
-                pair.wr_half.eq(wr.block[0]),
-                pair.wr_addr.eq(wr.addr),
-                pair.wr_data.eq(wr.data),
-                pair.rd_addr.eq(address),
+                pair.wr_en.eq(enable & (number == block // 2)),
+                pair.wr_half.eq(half),
+                pair.wr_data.eq(data_),
+                pair.addr.eq(where[i * places // (len(blocks) // 2)]),
             ]
             word += [pair.rd_data[0], pair.rd_data[1]]
         return Cat(*word)

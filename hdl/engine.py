@@ -9,7 +9,7 @@ from amaranth.lib.wiring import Out
 from ternac.compile import Image
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.columns import ColumnArray, write_layout
-from ternac.hdl.link.ports import EngineSignature
+from ternac.hdl.link.ports import EngineSignature, turnaround
 from ternac.hdl.norm import NormUnit
 from ternac.hdl.sampler import Sampler
 from ternac.hdl.sdram.controller import SdramPins
@@ -18,11 +18,6 @@ from ternac.hdl.sequencer import Sequencer
 from ternac.hdl.tech import Technology
 from ternac.machine import Machine
 from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP
-
-FAN_OUT = 4
-"""Columns beyond which loader writes pass two registers on their way to all the blocks; with an embedding in
-most of the block RAMs they do so, too."""
-
 
 ISSUE_AHEAD = 8
 """Cycles after the last word of a greedy context's logits until another one's may begin."""
@@ -86,7 +81,7 @@ class EngineCore(wiring.Component):
             write.addr.eq(self.wr_addr),
             write.data.eq(self.wr_data),
         ]
-        for i in range(2 if g.columns > FAN_OUT or g.streams else 0):
+        for i in range(2 if g.wide else 0):
             later = Signal(write_layout(), name=f"write_{i}")
             m.d.sync += later.eq(write)
             write = later
@@ -170,11 +165,13 @@ class EngineCore(wiring.Component):
         context = self.start_context[: len(seq.start_context)]
         opened, ends = Signal(count), Signal(count)
         begins, last = Signal(), Signal()
+        # where the link takes its time, no start comes in the cycle of the done before it
+        closed = ~opened if turnaround(self.geometry) else ~(opened & ~ends)
         emits = Signal(count)
         rngs = Array([Signal(32, name=f"rng_{k}") for k in range(count)])
         tokens = Array([Signal(16, name=f"chosen_{k}") for k in range(count)])
         m.d.comb += [
-            begins.eq(self.start & ~(opened & ~ends).bit_select(context, 1)),
+            begins.eq(self.start & closed.bit_select(context, 1)),
             seq.start.eq(begins),
             seq.start_context.eq(context),
             seq.again.eq(self.again),

@@ -8,8 +8,7 @@ from typing import Any
 from ternac.compile import Image, compile_program
 from ternac.geometry import Mem, preset
 from ternac.hdl.boards import BOARDS, Board, board
-from ternac.hdl.link.batch import BATCH_STAGGER
-from ternac.hdl.schedule import Schedule, interleaved, schedule
+from ternac.hdl.schedule import Schedule, batch_cycles, schedule
 from ternac.manifest import read_manifest
 from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.verb import Outcome, Say, Verb, add_model_argument
@@ -43,7 +42,7 @@ def cycles_by_op(plan: Schedule) -> list[dict[str, Any]]:
 def together(image: Image, plan: Schedule, clock: float) -> dict[str, Any]:
     """The figures of all contexts at the same time, over the longest BATCH; ``clock`` in MHz."""
     contexts = len(image.entries)
-    cycles = interleaved(image, contexts, MAX_BATCH_TOKENS, stagger=BATCH_STAGGER)
+    cycles = batch_cycles(image, contexts, MAX_BATCH_TOKENS)
     per_token = cycles / (contexts * MAX_BATCH_TOKENS)
     return {
         "sessions": contexts,

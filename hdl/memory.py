@@ -199,11 +199,9 @@ class PairedRam(wiring.Component):
     """Two blocks of ``depth`` words of ``width`` bits, read at the same address: on ECP5 the halves of one
     cell.
 
-    ``rd_data[i]`` at cycle t + LATENCY is the word at ``rd_addr`` of cycle t of block ``block + i``. One
-    block is
-    written at a time, ``wr_half`` says which. ``writing`` must be high when ``wr_en`` is, and may be high
-    for all
-    pairs at once, so that they share the choice of the address; what a read returns then is unspecified.
+    ``rd_data[i]`` at cycle t + LATENCY is the word at ``addr`` of cycle t of block ``block + i``. With
+    ``wr_en`` the word there of one block is written, ``wr_half`` says of which. ``wr_half`` must be low in
+    every cycle that means to read; what a read returns in another is unspecified.
 
     :param width: 1 to 18.   :param depth: 2 to 512.
     :param memory: name of the memory, ``block``: even index of the first of the two blocks in it.
@@ -223,12 +221,10 @@ class PairedRam(wiring.Component):
             raise ValueError(f"a pair begins with an even block, not {block}")
         self.width, self.depth, self.tech, self.memory, self.block = width, depth, tech, memory, block
         super().__init__({
-            "writing": In(1),
+            "addr": In(range(depth)),
             "wr_en": In(1),
             "wr_half": In(1),
-            "wr_addr": In(range(depth)),
             "wr_data": In(width),
-            "rd_addr": In(range(depth)),
             "rd_data": Out(width).array(2),
         })
 
@@ -242,9 +238,9 @@ class PairedRam(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         if self.tech is Technology.ECP5:
-            where = Mux(self.writing, Cat(self.wr_addr, Const(0, 9))[:9], Cat(self.rd_addr, Const(0, 9))[:9])
-            write = self.wr_en, Cat(where, self.wr_half & self.writing), self.wr_data
-            halves = paired_dp16kd(m, self.slices, write, Cat(self.rd_addr, Const(0, 9))[:9])
+            where = Cat(self.addr, Const(0, 9))[:9]
+            write = self.wr_en, Cat(where, self.wr_half), self.wr_data
+            halves = paired_dp16kd(m, self.slices, write, where)
             m.d.comb += [port.eq(half) for port, half in zip(self.rd_data, halves, strict=True)]
             return m
         for half in range(2):
@@ -252,9 +248,9 @@ class PairedRam(wiring.Component):
             write_port, read_port = array.write_port(), array.read_port()
             m.d.comb += [
                 write_port.en.eq(self.wr_en & (self.wr_half == half)),
-                write_port.addr.eq(self.wr_addr),
+                write_port.addr.eq(self.addr),
                 write_port.data.eq(self.wr_data),
-                read_port.addr.eq(self.rd_addr),
+                read_port.addr.eq(self.addr),
             ]
             m.d.sync += self.rd_data[half].eq(read_port.data)
         return m

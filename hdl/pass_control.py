@@ -21,7 +21,10 @@ from ternac.hdl.memory import BlockRam
 from ternac.hdl.sequencer import element_layout, pass_layout, pass_slots
 from ternac.isa import PIPELINE, Addend, MulBy, Source
 
-A_OFFSET = BlockRam.LATENCY
+A_READ = 1
+"""Cycles from an element to the read of its operand A, whose address passes a register on its way to all the
+columns."""
+A_OFFSET = A_READ + BlockRam.LATENCY
 """Cycles from an element to its bank, correction or embedding word."""
 V0_OFFSET = A_OFFSET + 1
 """Cycles from an element to its v0, the pipeline's cycle 0."""
@@ -49,13 +52,13 @@ class PassControl(wiring.Component):
     Members
     -------
     elem, passes : In, see hdl/sequencer.py.   mantissa(8), norm_shift(5) : In, held.
-    stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.   reads_a : Out, elem's pass reads a
-    bank.
-    b_addr, c_addr, d_addr : Out, at B_READ, C_READ and RESULT_OFFSET.   slot : Out, at RESULT_OFFSET.
+    stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.
+    first_addr, first_turn : Out, what is read through the port of operands A and B in the next cycle.
+    c_addr, d_addr : Out, at C_READ and RESULT_OFFSET.   slot : Out, at RESULT_OFFSET.
     to_bank, to_x, to_logits, to_side : Out(1), a valid result at RESULT_OFFSET goes there.
     lane : Out, settings of the side lane at RESULT_OFFSET, see `lane_layout`.
     square_turn : Out, the turn of the square being summed.
-    retire, retire_index : Out, one cycle before a pass's last result is written.
+    retire, retire_index : Out, two cycles before a pass's last result is written.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -77,8 +80,8 @@ class PassControl(wiring.Component):
                 "norm_shift": In(5),
                 "stages": Out(EpilogueStages(g.tables)),
                 "source": Out(2),
-                "reads_a": Out(1),
-                "b_addr": Out(bank),
+                "first_addr": Out(bank),
+                "first_turn": Out(self.turn_bits),
                 "c_addr": Out(bank),
                 "d_addr": Out(bank),
                 "slot": Out(bank),
@@ -111,7 +114,6 @@ class PassControl(wiring.Component):
             """Present a setting in ``cycle``, picked one cycle earlier."""
             m.d.sync += Value.cast(target).eq(setting(name, cycle - 1))
 
-        m.d.comb += self.reads_a.eq(setting("source", 0) == Source.BANK)
         stage(self.source, "source", A_OFFSET)
 
         def is_norm(cycle: int) -> Value:
@@ -155,14 +157,23 @@ class PassControl(wiring.Component):
             self.square_turn.eq(square.turn),
         ]
 
-        for address, name, cycle in (
-            (self.b_addr, "b", B_READ), (self.c_addr, "c", C_READ), (self.d_addr, "d", RESULT_OFFSET),
-            (self.slot, None, RESULT_OFFSET),
+        b_addr, b_next = Signal.like(self.first_addr), Signal.like(self.first_addr)
+        m.d.comb += b_next.eq(b_addr)
+        m.d.sync += b_addr.eq(b_next)
+        for address, name, cycle, domain in (
+            (b_addr, "b", B_READ, "comb"), (self.c_addr, "c", C_READ, "sync"),
+            (self.d_addr, "d", RESULT_OFFSET, "sync"), (self.slot, None, RESULT_OFFSET, "sync"),
         ):  # fmt: skip
             ahead = track[cycle - 1]
             with m.If(ahead.valid & (ahead.turn == 0)):
                 base = setting(name, cycle - 1) if name else 0
-                m.d.sync += address.eq(Mux(ahead.first, base, address + 1))
+                target = b_next if domain == "comb" else address
+                m.d[domain] += target.eq(Mux(ahead.first, base, address + 1))
+        reads_a = self.elem.valid & (setting("source", 0) == Source.BANK)
+        m.d.comb += [
+            self.first_addr.eq(Mux(reads_a, self.elem.a, b_next)),
+            self.first_turn.eq(Mux(reads_a, self.elem.turn, track[B_READ - 1].turn)),
+        ]
 
         last = track[RESULT_OFFSET - 1]
         writes = last.valid & ~setting("stat", RESULT_OFFSET - 1)
@@ -173,8 +184,9 @@ class PassControl(wiring.Component):
         for name in lane_layout(self.geometry).members:
             if name not in ("first", "last"):
                 m.d.sync += Value.cast(getattr(self.lane, name)).eq(setting(name, RESULT_OFFSET - 1))
+        ahead = track[RESULT_OFFSET - 2]
         m.d.comb += [
-            self.retire.eq(last.valid & last.last & (last.turn == self.geometry.share - 1)),
-            self.retire_index.eq(last.index),
+            self.retire.eq(ahead.valid & ahead.last & (ahead.turn == self.geometry.share - 1)),
+            self.retire_index.eq(ahead.index),
         ]
         return m

@@ -14,6 +14,8 @@ from ternac.compile import Image
 from ternac.hdl.dot import array_latency
 from ternac.hdl.engine import DONE_GAP, ISSUE_AHEAD
 from ternac.hdl.fetch import FETCH
+from ternac.hdl.link.batch import BATCH_STAGGER
+from ternac.hdl.link.ports import turnaround
 from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.sampler import sampler_latency
@@ -68,7 +70,7 @@ class _Timeline:
     def free_place(self) -> int:
         """First cycle in which the next pass's place in `passes` is seen free."""
         before = len(self.finished) - self.slots
-        return self.finished[before] + RESULT_OFFSET if before >= 0 else 0
+        return self.finished[before] + RESULT_OFFSET - 1 if before >= 0 else 0
 
     def lane(self, inst: Instruction, at: int) -> int:
         """First cycle from ``at`` in which the side lane lets ``inst`` start."""
@@ -86,7 +88,7 @@ class _Timeline:
             free = g.lane_depth
             for claimed, first, count in self.streams:
                 free -= count if claimed < at else 0
-                free += min(max(at - first, 0), count)
+                free += min(max(at - 2 - first, 0), count)
             if free >= inst.count:
                 return at
             at += 1
@@ -119,7 +121,7 @@ class _Timeline:
         if inst.to_logits:
             self.rows = done
         if inst.stat:
-            self.settled = done + norm_latency(g.pipelines) + 1
+            self.settled = done + norm_latency(g.pipelines)
         if inst.to_x and g.lane_depth:
             if inst.lane == Lane.NORM:
                 self.norm = (start, finished, inst.count)
@@ -164,12 +166,12 @@ def _dot_words(inst: Instruction) -> int:
     return inst.count * inst.words if inst.op == Opcode.VEC and inst.source == Source.DOT else 0
 
 
-def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int) -> int:
+def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turnaround: int = 0) -> int:
     """Cycles in which ``contexts`` sessions, started ``stagger`` cycles apart, choose ``tokens`` tokens each,
     by argmax.
 
-    Each is started again in the cycle in which its token is chosen, as the link controller does; counted is
-    what the engine's ``cycles`` port reads at the end.
+    Each is started again ``turnaround`` cycles after the cycle in which its token is chosen (see
+    `batch_cycles`); counted is what the engine's ``cycles`` port reads at the end.
     """
     time = _Timeline(image)
     runs = {k: k * stagger + 1 for k in range(contexts)}  # seen running from
@@ -206,9 +208,15 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int) -> in
         left[current] -= 1
         at[current] = 0
         if left[current]:
-            runs[current] = last_done + 1
+            runs[current] = last_done + 1 + turnaround
         current, fetch = _next(current, contexts, runs, start), max(start + 1, time.free_place())
     return last_done - 1
+
+
+def batch_cycles(image: Image, sessions: int, tokens: int) -> int:
+    """Cycles of a BATCH of ``sessions`` sessions and ``tokens`` tokens each by argmax, link included."""
+    after = turnaround(image.geometry)
+    return interleaved(image, sessions, tokens, stagger=BATCH_STAGGER, turnaround=after)
 
 
 def _next(current: int, contexts: int, runs: dict[int, int], now: int) -> int:

@@ -21,7 +21,7 @@ BASES = ("b", "c", "d")
 """Operand addresses likewise: the bank words of slot 0."""
 PACE = 4
 """Cycles per element of a paced pass."""
-STREAM_GAP = 18
+STREAM_GAP = 19
 """Cycles from the last result of a NORM pass in the side lane to the first that streams back out of it."""
 BACK_TO_BACK = 16
 """Slots from which a NORM pass may follow another one at once."""
@@ -115,9 +115,10 @@ class Sequencer(wiring.Component):
     wr_en, wr_block(1), wr_addr, wr_data(16) : In, loader's port of the program memory (only while none runs).
     dot_ready : In(1), where weights stream: there is a word of them, taken in a cycle with ``dot.valid``.
     dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, of `pass_layout`.
-    retire, retire_index : In, the pass's last result will have been written in the next cycle.
+    retire, retire_index : In, the pass's last result is written two cycles later.
     claim(1), claim_slots : Out, a NORM pass takes room in the side lane.   room : In, slots free there.
-    lane_retire(1), lane_context : In, likewise for the x buffer's last word of a pass through the side lane.
+    lane_retire(1), lane_context : In, likewise for the x buffer's last word of a pass through the side lane,
+        one cycle before it is written.
     norm_start : Out(1) pulse; norm_post(5), norm_table(3), norm_tail : Out, of the last statistics pass.
     norm_done : In(1) pulse.
     logits_start, logits_issued : Out(1) pulses, the pass of a context's logits begins, takes its last word.
@@ -205,7 +206,9 @@ class Sequencer(wiring.Component):
             fetch.wr_data.eq(self.wr_data),
         ]  # fmt: skip
         fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), current)
-        is_dot = field("source") == Source.DOT
+        # all but the last words of an instruction are there some cycles before it is complete
+        is_dot = _settled(m, field("source") == Source.DOT)
+        to_logits = _settled(m, field("to_logits"))
 
         # dot side: one word of one row per cycle
         running, is_logits = Signal(), Signal()
@@ -250,12 +253,12 @@ class Sequencer(wiring.Component):
             entry.norm.eq(field("to_x") & (field("lane") == Lane.NORM)),
             entry.count.eq(field("count")),
             entry.a.eq(field("a")),
-            entry.logits.eq(field("to_logits")),
+            entry.logits.eq(to_logits),
             entry.tail.eq(field("tail")),
         ]
         phase = Signal(range(PACE))
         address = Signal(widths["a"])
-        left = Signal(widths["count"])
+        left, is_last = Signal(widths["count"]), Signal()
         turn = Signal(max(1, ceil_log2(g.share)))
         go, last_turn, finishing = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -264,7 +267,7 @@ class Sequencer(wiring.Component):
             finishing.eq(go & self.elem.last & last_turn),
             self.elem.valid.eq(go),
             self.elem.first.eq(first),
-            self.elem.last.eq(left == 1),
+            self.elem.last.eq(is_last),
             self.elem.a.eq(address),
             self.elem.turn.eq(turn),
         ]
@@ -272,7 +275,7 @@ class Sequencer(wiring.Component):
         with m.If(go):
             m.d.sync += [first.eq(0), turn.eq(Mux(last_turn, 0, turn + 1))]
             with m.If(last_turn):
-                m.d.sync += [address.eq(address + 1), left.eq(left - 1)]
+                m.d.sync += [address.eq(address + 1), left.eq(left - 1), is_last.eq(left == 2)]
 
         norm_wait, norm_run, unsettled = Signal(), Signal(), Signal()
         with m.If(finishing):
@@ -295,14 +298,15 @@ class Sequencer(wiring.Component):
         # start of the fetched instruction; HALT ends one cycle after the last result is written
         m.d.sync += self.done.eq(0)
         is_vec = field("op") == Opcode.VEC
-        waits = (field("barrier") & pending) | ~lane_free
+        waits = _settled(m, (field("barrier") & pending) | ~lane_free)
+        quiet = _settled(m, ~pending)
         with m.If(have):
             # rows must not overtake a bank pass that is still issuing
             near = left <= (self.dot_delay - 2) // g.share
             ready = ~running & ~queued & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
-            m.d.comb += begin.eq(is_vec & is_dot & ready & ~(field("to_logits") & self.logits_hold))
+            m.d.comb += begin.eq(is_vec & is_dot & ready & ~(to_logits & self.logits_hold))
             bank = is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
-            m.d.comb += [accept.eq(begin | bank), leave.eq(~is_vec & ~pending & ~unsettled)]
+            m.d.comb += [accept.eq(begin | bank), leave.eq(~is_vec & quiet & ~unsettled)]
         with m.If(begin):
             m.d.sync += [
                 queued.eq(1),
@@ -315,9 +319,9 @@ class Sequencer(wiring.Component):
                 word.eq(field("x_src")),
                 start_word.eq(field("x_src")),
                 first_word.eq(1),
-                is_logits.eq(field("to_logits")),
+                is_logits.eq(to_logits),
             ]
-            m.d.comb += self.logits_start.eq(field("to_logits"))
+            m.d.comb += self.logits_start.eq(to_logits)
         with m.If(accept):
             m.d.sync += [have.eq(0), index.eq(index + 1), on_way.bit_select(index, 1).eq(1)]
         with m.If(leave):
@@ -340,6 +344,7 @@ class Sequencer(wiring.Component):
                 first.eq(1),
                 turn.eq(0),
                 left.eq(chosen.count),
+                is_last.eq(chosen.count == 1),
                 address.eq(chosen.a),
             ]
             with m.If(queued):
@@ -364,9 +369,9 @@ class Sequencer(wiring.Component):
         if not g.lane_depth:
             return Cat(owned).any()
         counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(g.contexts)])
-        enters = accept & field("to_x")
         for k, count in enumerate(counts):
-            enter, exit_ = enters & (current == k), self.lane_retire & (self.lane_context == k)
+            enter = _settled(m, accept & field("to_x") & (current == k))
+            exit_ = self.lane_retire & (self.lane_context == k)
             with m.If(enter & ~exit_):
                 m.d.sync += count.eq(count + 1)
             with m.Elif(exit_ & ~enter):
@@ -389,13 +394,14 @@ class Sequencer(wiring.Component):
         with m.If(busy_for.any()):
             m.d.sync += busy_for.eq(busy_for - 1)
         with m.If(norm_ends):
-            m.d.sync += busy_for.eq(slots + (STREAM_GAP - 1))
-        with m.If(accept & field("to_x") & is_norm):
+            m.d.sync += busy_for.eq(slots + (STREAM_GAP - 2))
+        claims = accept & field("to_x") & is_norm
+        m.d.sync += [self.claim.eq(claims), self.claim_slots.eq(field("count"))]
+        with m.If(claims):
             m.d.sync += least.eq(field("count"))
-            m.d.comb += [self.claim.eq(1), self.claim_slots.eq(field("count"))]
         idle = ~norm_open & ~busy_for.any()
         follows = (field("count") >= least) & (field("count") >= BACK_TO_BACK)
-        norm_free = (field("count") <= self.room) & (idle | follows)
+        norm_free = (field("count") <= _settled(m, self.room)) & (idle | follows)
         in_time = ~norm_open & (busy_for <= Mux(is_dot, self.dot_delay, 0))
         return ~field("to_x") | Mux(is_norm, norm_free, in_time)
 
@@ -420,3 +426,10 @@ class Sequencer(wiring.Component):
             m.d.sync += current.eq(Array(following)[current])
         with m.If(self.start & ~self.running.any()):
             m.d.sync += current.eq(self.start_context)
+
+
+def _settled(m: Module, value: Value) -> Signal:
+    """``value`` a cycle later."""
+    later = Signal.like(value, name="settled")
+    m.d.sync += later.eq(value)
+    return later

@@ -134,7 +134,7 @@ class SideLane(wiring.Component):
     y : In, signed(16) a column.   valid(1), to_side(1), slot, settings : In, see `lane_layout`.
     claim(1), claim_slots : In;  room : Out.
     x_en(1), x_word, x_chunk, x : Out, write port of the x buffer, 8 bits a column.
-    retire(1), retire_context : Out, the pass's last x word will have been written in the next cycle.
+    retire(1), retire_context : Out, the pass's last x word is written in the next cycle.
     norm_wr_en, norm_wr_addr, norm_wr_data(8) : In, loader's port of the rsqrt tables.
     """
 
@@ -143,8 +143,8 @@ class SideLane(wiring.Component):
         self.tech = tech
         # the first slot streams in the cycle in which the norm unit is done
         self.gap = SQUARED + norm_latency(g.columns)
-        if self.gap > STREAM_GAP:
-            raise ValueError(f"{g.columns} columns need a gap of {self.gap} cycles, not {STREAM_GAP}")
+        if self.gap >= STREAM_GAP:
+            raise ValueError(f"{g.columns} columns need a gap of {self.gap + 1} cycles, not {STREAM_GAP}")
         self.chunks = g.lanes // g.columns
         bank = ceil_log2(g.bank_depth)
         super().__init__({
@@ -203,23 +203,22 @@ class SideLane(wiring.Component):
         with m.If(start):
             m.d.sync += begun.eq(begun + 1)
 
-        # the stream: from the cycle in which the norm is done
+        # the stream: from the cycle after the one in which the norm is done
         left = Signal(bits_for(g.lane_depth))
-        done = Signal()
         stream, stream_first, stream_last = Signal(), Signal(), Signal()
         out = waiting[gone]
+        # a vector may end in the cycle in which the next one's norm is done
+        next_out = waiting[Mux(stream & stream_last, gone + 1, gone)[:pointer]]
         # the norm unit is faster with fewer columns; what comes out of it waits
-        result = _delayed(m, Cat(norm.done, norm.mantissa, norm.shift), STREAM_GAP - self.gap)
+        ready = _delayed(m, norm.done, STREAM_GAP - self.gap - 1)
+        result = _delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
         mantissa, shift = Signal(8), Signal(5)
-        m.d.comb += [
-            Cat(done, mantissa, shift).eq(result),
-            stream.eq(done | left.any()), stream_first.eq(done),
-            stream_last.eq(Mux(done, out["slots"] == 1, left == 1)),
-        ]  # fmt: skip
-        with m.If(done):
-            m.d.sync += left.eq(out["slots"] - 1)
-        with m.Elif(left.any()):
-            m.d.sync += left.eq(left - 1)
+        m.d.comb += Cat(mantissa, shift).eq(result)
+        m.d.sync += stream_first.eq(ready)
+        with m.If(ready):
+            m.d.sync += [left.eq(next_out["slots"]), stream.eq(1), stream_last.eq(next_out["slots"] == 1)]
+        with m.Elif(stream):
+            m.d.sync += [left.eq(left - 1), stream.eq(~stream_last), stream_last.eq(left == 2)]
         with m.If(stream):
             m.d.sync += rd_addr.eq(rd_addr + 1)
             with m.If(stream_last):
@@ -264,7 +263,8 @@ class SideLane(wiring.Component):
                 m.d.sync += [self.x_word.eq(self.x_word + 1), self.x_chunk.eq(0)]
             with m.Else():
                 m.d.sync += self.x_chunk.eq(self.x_chunk + 1)
-        m.d.comb += [self.retire.eq(ahead.valid & ahead.last), self.retire_context.eq(ahead.context)]
+        before = stages[LATENCY - 2]
+        m.d.comb += [self.retire.eq(before.valid & before.last), self.retire_context.eq(before.context)]
 
         for c in range(g.columns):
             m.submodules[f"column_{c}"] = column = SideColumn(g, tech=self.tech)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value
+import math
+
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.geometry import Geometry
+from ternac.hdl.spread import spread
 from ternac.hdl.tech import Technology
 
 
@@ -20,7 +23,7 @@ class XBuffer(wiring.Component):
     columns)``. A write takes one byte per pipeline, for column ``pipeline * share + turn``.
 
     Timing: the bytes of stage ``j`` appear ``LATENCY + j`` cycles after the address, so a caller that issues
-    one word per cycle feeds a skewed chain. A word may be read from the cycle after it was written.
+    one word per cycle feeds a skewed chain. A word may be read from the second cycle after it was written.
 
     Members
     -------
@@ -28,7 +31,9 @@ class XBuffer(wiring.Component):
     j``. wr_en(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
     """
 
-    LATENCY = 2
+    LATENCY = 3
+    PLACES = 8
+    """Parts of the chains on ECP5, each with an address register of its own."""
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         g = self.geometry = geometry
@@ -50,25 +55,29 @@ class XBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g = self.geometry
-        address: Value = self.rd_word
+        word, data_ = Signal.like(self.wr_word), Signal.like(Value.cast(self.wr_data))
+        enable = Signal(self.chunks * g.share)
+        index = Cat(self.wr_turn, self.wr_chunk)
+        m.d.sync += [word.eq(self.wr_word), data_.eq(self.wr_data)]
+        m.d.sync += [enable[i].eq(self.wr_en & (index == i)) for i in range(len(enable))]
+        places = math.gcd(g.chains, self.PLACES) if self.tech is Technology.ECP5 else 1
+        addresses = spread(m, self.rd_word, places, self.tech, "address_0")
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         for stage in range(g.chain):
-            memory = Memory(shape=8 * g.chains, depth=1 << len(self.rd_word), init=[], attrs=attrs)
-            m.submodules[f"stage_{stage}"] = memory
-            write, read = memory.write_port(granularity=8), memory.read_port()
-            m.d.comb += [
-                read.addr.eq(address),
-                write.addr.eq(self.wr_word),
-            ]
-            m.d.sync += self.x[stage].eq(read.data)
-            for q in range(g.chains):
-                chunk, column = divmod(q * g.chain + stage, g.columns)
-                pipeline, turn = divmod(column, g.share)
-                m.d.comb += [
-                    write.data[8 * q : 8 * q + 8].eq(self.wr_data[pipeline]),
-                    write.en[q].eq(self.wr_en & (self.wr_chunk == chunk) & (self.wr_turn == turn)),
-                ]
-            later = Signal(len(address), name=f"address_{stage + 1}", reset_less=True)
-            m.d.sync += later.eq(address)
-            address = later
+            for place, address in enumerate(addresses):
+                chains = range(place * g.chains // places, (place + 1) * g.chains // places)
+                memory = Memory(shape=8 * len(chains), depth=1 << len(self.rd_word), init=[], attrs=attrs)
+                m.submodules[f"stage_{stage}_{place}"] = memory
+                write, read = memory.write_port(granularity=8), memory.read_port()
+                m.d.comb += [read.addr.eq(address), write.addr.eq(word)]
+                for i, q in enumerate(chains):
+                    chunk, column = divmod(q * g.chain + stage, g.columns)
+                    pipeline, turn = divmod(column, g.share)
+                    m.d.comb += [
+                        write.data[8 * i : 8 * i + 8].eq(data_.word_select(pipeline, 8)),
+                        write.en[i].eq(enable[chunk * g.share + turn]),
+                    ]
+                    m.d.sync += self.x[stage][q].eq(read.data[8 * i : 8 * i + 8])
+            addresses = [spread(m, one, 1, self.tech, f"address_{stage + 1}_{place}")[0]
+                         for place, one in enumerate(addresses)]  # fmt: skip
         return m

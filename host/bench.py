@@ -13,8 +13,7 @@ from ternac.geometry import PRESETS, preset
 from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
-from ternac.hdl.link.batch import BATCH_STAGGER
-from ternac.hdl.schedule import interleaved, schedule
+from ternac.hdl.schedule import batch_cycles, schedule
 from ternac.host import bench_sdram, bench_stream
 from ternac.host.backend import BoardBackend
 from ternac.host.device import Device
@@ -61,7 +60,7 @@ def bench_hdl(
                 count = len(opened[group])
                 backend.run_together(opened[group], last[group], tokens, GREEDY, [1] * count)
                 expected += sum(
-                    interleaved(image, count, min(MAX_BATCH_TOKENS, tokens - done), stagger=BATCH_STAGGER)
+                    batch_cycles(image, count, min(MAX_BATCH_TOKENS, tokens - done))
                     for done in range(0, tokens, MAX_BATCH_TOKENS)
                 )
             steps += tokens * len(opened[group])

@@ -59,7 +59,7 @@ def emit_verilog(geometry: Geometry) -> str:
     link = LinkController(
         0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
     )
-    return emit(LinkedEngine(EngineCore(geometry), link))
+    return emit(LinkedEngine(EngineCore(geometry), link, registered=geometry.wide))
 
 
 def emit(top: LinkedEngine) -> str:

@@ -167,6 +167,12 @@ class Geometry:
         return self.columns // self.share
 
     @property
+    def wide(self) -> bool:
+        """Whether the columns are so many, or an embedding takes so many block RAMs, that what goes to all of
+        them passes further registers."""
+        return self.columns > 4 or self.streams
+
+    @property
     def sampler_pace(self) -> int:
         """Cycles per element while a draw is weighed: the small sampler where columns share a pipeline."""
         return 4 if self.share > 1 else 1
@@ -245,16 +251,10 @@ PRESETS: dict[str, Geometry] = {
             embed_block_bits=16, tables=2,
             norm_tables=1, program_depth=512, logit_slots=128, share=2, weight_ram="spram",
         ),
-        # 128 of 208 block RAMs hold 1,179,648 trits; a stage's 576 bits are 32 blocks of 18.
+        # 128 of 208 block RAMs hold 1,179,648 trits: a stage's 1,152 bits are 64 blocks of 18, two of which
+        # share a block RAM and are read through one port each.
         Geometry(
-            name="ulx3s-85f", columns=12, lanes=96, chain=4, fold=2, radix=3, weight_block_bits=18,
-            weight_depth=1024, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
-            tables=4, norm_tables=4, logit_slots=32, contexts=2, lane_depth=64,
-        ),
-        # Twice the lanes on the same trits: a stage's 1,152 bits are 64 blocks of 18, two of which share a
-        # block RAM and are read through one port each.
-        Geometry(
-            name="ulx3s-85f-wide", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
+            name="ulx3s-85f", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
             weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
             tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
         ),

@@ -14,7 +14,7 @@ __all__ = ["BURST", "NOMINAL_HZ", "ULX3S_CHIP", "Cycles", "SdramChip"]
 
 BURST = 8
 """Words of one read burst; writes are single words."""
-NOMINAL_HZ = 55_000_000
+NOMINAL_HZ = 60_000_000
 """Clock of the shipped bitstream, which a simulated board's memory assumes too."""
 
 

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value
+from amaranth import Array, Cat, Module, Mux, Signal, Value, ValueLike
 
 from ternac.protocol import BATCH_MEMBER, MAX_BATCH_TOKENS, Status
 
 __all__ = ["BATCH_STAGGER", "BatchWires", "batch_states"]
 
-BATCH_STAGGER = BATCH_MEMBER + 1
+BYTE_CYCLES = 3
+"""Cycles for each byte that the controller takes out of its RAM: the pointer, the RAM, its register."""
+BATCH_STAGGER = BATCH_MEMBER * BYTE_CYCLES + 1
 """Cycles from the start of one session of a BATCH to that of the next."""
 
 
@@ -23,9 +25,9 @@ class BatchWires:
     engine: Any
     """The engine's ports."""
     byte: Value
-    """The frame's byte at ``pointer``, which becomes ``following``; ``at_end`` behind the last one."""
+    """The frame's byte at ``pointer``, which ``goto`` moves; ``at_end`` behind the last one."""
     pointer: Signal
-    following: Signal
+    goto: Callable[[ValueLike], list[Any]]
     at_end: Signal
     result: Signal
     """Where ``store`` puts the byte ``put`` (unless told otherwise, the low one of ``word``, which turns)."""
@@ -62,7 +64,7 @@ def batch_states(m: Module, wires: BatchWires, contexts: int) -> None:
     running = Signal(4)
     m.d.comb += [engine.entry.eq(entry), engine.start_context.eq(Mux(wires.again, engine.done_context, who))]
     with m.State("MEMBER"):
-        m.d.comb += wires.following.eq(wires.pointer + 1)
+        m.d.comb += wires.goto(wires.pointer + 1)
         m.d.sync += [member.eq(Cat(member[8:], wires.byte)), count.eq(count + 1)]
         with m.If((number == 0) | (number > MAX_BATCH_TOKENS)):
             answer(Status.BAD_LENGTH)

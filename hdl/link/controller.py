@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal, ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.geometry import Mem
-from ternac.hdl.link.batch import BatchWires, batch_states
+from ternac.hdl.link.batch import BYTE_CYCLES, BatchWires, batch_states
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
 from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
@@ -103,13 +104,16 @@ class LinkController(wiring.Component):
         connect(m, encoder.o, flipped(self.tx))
         engine, item, send = self.engine, decoder.o, encoder.i
 
-        # Pointers into the RAM. `byte` is always RAM[pointer]: the port reads the pointer's next value.
+        # Pointers into the RAM. `byte` is RAM[pointer] once that has been read, two cycles after the pointer
+        # moved; until then the machine stands still.
         received, result, following = Signal(10), Signal(10), Signal(10)
         pointer = Signal(10, init=PROGRAM_HASH)
         past, at_end, full = Signal(10), Signal(), Signal()
-        byte = read.data
+        byte, reading = Signal(8), Signal(BYTE_CYCLES - 1, init=-1)
+        moves = Signal()
+        m.d.sync += [byte.eq(read.data), reading.eq(Cat(moves, reading[:-1]))]
         m.d.comb += [
-            read.addr.eq(following),
+            read.addr.eq(pointer),
             following.eq(pointer),
             past.eq(received - CRC_BYTES),
             at_end.eq(pointer == past),
@@ -133,6 +137,7 @@ class LinkController(wiring.Component):
         batch, again = Signal(), Signal()
         m.d.comb += [
             batch.eq(kind == Command.BATCH if self.contexts > 1 else 0),
+            step.eq(engine.wr_en),
             emit.eq(batch | (at_end & number.any())),
             engine.wr_mem.eq(number[:3]),
             engine.wr_block.eq(block),
@@ -180,229 +185,233 @@ class LinkController(wiring.Component):
                 with m.Case(memory):
                     m.d.comb += word_last.eq(size - 1)
 
+        def goto(place: ValueLike) -> list[Any]:
+            return [following.eq(place), moves.eq(1)]
+
         def answer(outcome: Status) -> None:
             m.d.sync += status.eq(outcome)
-            m.d.comb += following.eq(0)
+            m.d.comb += goto(0)
             m.next = "OPEN"
 
-        with m.FSM():
-            with m.State("POWER UP"):  # a cycle for the first read, then the bytes of the program hash
-                m.d.sync += same.eq(1)
-                with m.If(same):
-                    m.d.comb += following.eq(pointer + 1)
+        with m.If(~reading.any()):
+            with m.FSM():
+                with m.State("POWER UP"):  # the bytes of the program hash
+                    m.d.comb += goto(pointer + 1)
                     m.d.sync += [self.loaded.eq(self.loaded | byte.any()), count.eq(count + 1)]
-                with m.If(count == HASH_BYTES - 1):
-                    m.next = "RECEIVE"
-            with m.State("RECEIVE"):
-                m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid)]
-                with m.If(item.valid & item.payload.end):
-                    m.d.sync += same.eq(~item.payload.bad)
-                    m.next = "CHECK"
-            with m.State("CHECK"):
-                m.d.sync += count.eq(0)
-                m.d.comb += following.eq(past)
-                m.next = "COMPARE"
-                with m.If(~same | ~crc.match | (received < HEAD_BYTES + CRC_BYTES)):
-                    m.d.comb += [crc.clear.eq(1), self.fault.eq(received.any())]
-                    m.d.sync += received.eq(0)
-                    m.next = "RECEIVE"
-            with m.State("COMPARE"):
-                m.d.comb += following.eq(pointer + 1)
-                m.d.sync += [
-                    last_crc.eq(Cat(last_crc[8:], byte)),
-                    same.eq(same & (byte == last_crc[:8])),
-                    count.eq(count + 1),
-                ]
-                with m.If(count == CRC_BYTES - 1):
-                    m.d.comb += following.eq(0)
-                    m.next = "KIND"
-            with m.State("KIND"):
-                m.d.sync += [kind.eq(byte), count.eq(0)]
-                m.d.comb += engine.clear.eq(1)
-                m.d.comb += following.eq(HEAD_BYTES)
-                with m.If(same):
-                    m.d.comb += following.eq(0)
-                    m.next = "OPEN"
-                with m.Else():
-                    m.d.sync += result.eq(RESULT)
-                    with m.Switch(byte):
-                        with m.Case(Command.HELLO):
-                            m.d.sync += result.eq(IDENTITY + Identity.LENGTH)
-                            answer(Status.OK)
-                        with m.Case(Command.WRITE, Command.READ):
-                            m.next = "HEAD"
-                        with m.Case(Command.RUN):
-                            m.next = "HEAD"
-                            with m.If(~self.loaded):
-                                answer(Status.NOT_LOADED)
-                        if self.contexts > 1:
-                            with m.Case(Command.BATCH):
-                                sessions = (past - (HEAD_BYTES + BATCH_HEAD))[3:]
-                                fits = (sessions != 0) & (sessions <= self.contexts)
+                    with m.If(count == HASH_BYTES - 1):
+                        m.next = "RECEIVE"
+                with m.State("RECEIVE"):
+                    m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid)]
+                    with m.If(item.valid & item.payload.end):
+                        m.d.sync += same.eq(~item.payload.bad)
+                        m.next = "CHECK"
+                with m.State("CHECK"):
+                    m.d.sync += count.eq(0)
+                    m.d.comb += goto(past)
+                    m.next = "COMPARE"
+                    with m.If(~same | ~crc.match | (received < HEAD_BYTES + CRC_BYTES)):
+                        m.d.comb += [crc.clear.eq(1), self.fault.eq(received.any())]
+                        m.d.sync += received.eq(0)
+                        m.next = "RECEIVE"
+                with m.State("COMPARE"):
+                    m.d.comb += goto(pointer + 1)
+                    m.d.sync += [
+                        last_crc.eq(Cat(last_crc[8:], byte)),
+                        same.eq(same & (byte == last_crc[:8])),
+                        count.eq(count + 1),
+                    ]
+                    with m.If(count == CRC_BYTES - 1):
+                        m.d.comb += goto(0)
+                        m.next = "KIND"
+                with m.State("KIND"):
+                    m.d.sync += [kind.eq(byte), count.eq(0)]
+                    m.d.comb += engine.clear.eq(1)
+                    m.d.comb += goto(HEAD_BYTES)
+                    with m.If(same):
+                        m.d.comb += goto(0)
+                        m.next = "OPEN"
+                    with m.Else():
+                        m.d.sync += result.eq(RESULT)
+                        with m.Switch(byte):
+                            with m.Case(Command.HELLO):
+                                m.d.sync += result.eq(IDENTITY + Identity.LENGTH)
+                                answer(Status.OK)
+                            with m.Case(Command.WRITE, Command.READ):
                                 m.next = "HEAD"
-                                with m.If(((past - (HEAD_BYTES + BATCH_HEAD))[:3] != 0) | ~fits):
-                                    answer(Status.BAD_LENGTH)
+                            with m.Case(Command.RUN):
+                                m.next = "HEAD"
                                 with m.If(~self.loaded):
                                     answer(Status.NOT_LOADED)
-                        with m.Case(Command.COMMIT):
-                            with m.If(past != HEAD_BYTES + HASH_BYTES):
-                                answer(Status.BAD_LENGTH)
-                            with m.Else():
-                                m.d.sync += [result.eq(PROGRAM_HASH), self.loaded.eq(0)]
-                                m.next = "COMMIT"
-                        with m.Default():
-                            answer(Status.UNKNOWN_COMMAND)
+                            if self.contexts > 1:
+                                with m.Case(Command.BATCH):
+                                    sessions = (past - (HEAD_BYTES + BATCH_HEAD))[3:]
+                                    fits = (sessions != 0) & (sessions <= self.contexts)
+                                    m.next = "HEAD"
+                                    with m.If(((past - (HEAD_BYTES + BATCH_HEAD))[:3] != 0) | ~fits):
+                                        answer(Status.BAD_LENGTH)
+                                    with m.If(~self.loaded):
+                                        answer(Status.NOT_LOADED)
+                            with m.Case(Command.COMMIT):
+                                with m.If(past != HEAD_BYTES + HASH_BYTES):
+                                    answer(Status.BAD_LENGTH)
+                                with m.Else():
+                                    m.d.sync += [result.eq(PROGRAM_HASH), self.loaded.eq(0)]
+                                    m.next = "COMMIT"
+                            with m.Default():
+                                answer(Status.UNKNOWN_COMMAND)
 
-            with m.State("COMMIT"):
-                m.d.comb += [load.eq(1), following.eq(pointer + 1)]
-                m.d.sync += self.loaded.eq(self.loaded | byte.any())
-                m.next = "COMMIT STORE"
-            with m.State("COMMIT STORE"):
-                m.d.comb += store.eq(1)
-                m.next = "COMMIT"
-                with m.If(at_end):
-                    m.d.sync += result.eq(RESULT)
-                    answer(Status.OK)
+                with m.State("COMMIT"):
+                    m.d.comb += [load.eq(1), goto(pointer + 1)]
+                    m.d.sync += self.loaded.eq(self.loaded | byte.any())
+                    m.next = "COMMIT STORE"
+                with m.State("COMMIT STORE"):
+                    m.d.comb += store.eq(1)
+                    m.next = "COMMIT"
+                    with m.If(at_end):
+                        m.d.sync += result.eq(RESULT)
+                        answer(Status.OK)
 
-            with m.State("HEAD"):
-                m.d.comb += [shift.eq(1), following.eq(pointer + 1)]
-                m.d.sync += count.eq(count + 1)
-                head_last = Mux(kind == Command.RUN, RUN_HEAD - 1, Mux(batch, BATCH_HEAD - 1, WRITE_HEAD - 1))
-                with m.If(count == head_last):
-                    m.d.sync += count.eq(0)
-                    with m.Switch(kind):
-                        with m.Case(Command.WRITE):
-                            m.next = "WRITE"
-                        with m.Case(Command.READ):
-                            m.next = "READ"
-                        if self.contexts > 1:
-                            with m.Case(Command.BATCH):
-                                m.next = "MEMBER"
-                        with m.Default():
-                            m.next = "TOKEN"
-                with m.If(at_end):
-                    answer(Status.BAD_LENGTH)
-
-            with m.State("WRITE"):
-                m.d.comb += step.eq(engine.wr_en)
-                with m.If(number >= len(Mem)):
-                    answer(Status.BAD_MEMORY)
-                with m.Elif(at_end):
-                    answer(Status.OK)
-                    with m.If(count.any()):
-                        m.d.sync += status.eq(Status.BAD_LENGTH)
-                with m.Else():
-                    m.d.comb += [load.eq(1), following.eq(pointer + 1)]
+                with m.State("HEAD"):
+                    m.d.comb += [shift.eq(1), goto(pointer + 1)]
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count[:2] == word_last):
-                        m.d.sync += [count.eq(0), engine.wr_en.eq(1)]
+                    short = Mux(batch, BATCH_HEAD - 1, WRITE_HEAD - 1)
+                    head_last = Mux(kind == Command.RUN, RUN_HEAD - 1, short)
+                    with m.If(count == head_last):
+                        m.d.sync += count.eq(0)
+                        with m.Switch(kind):
+                            with m.Case(Command.WRITE):
+                                m.next = "WRITE"
+                            with m.Case(Command.READ):
+                                m.next = "READ"
+                            if self.contexts > 1:
+                                with m.Case(Command.BATCH):
+                                    m.next = "MEMBER"
+                            with m.Default():
+                                m.next = "TOKEN"
+                    with m.If(at_end):
+                        answer(Status.BAD_LENGTH)
 
-            with m.State("READ"):
-                with m.If(~at_end):
-                    answer(Status.BAD_LENGTH)
-                with m.Elif(~number.any()):
-                    answer(Status.OK)
-                with m.Else():
-                    m.d.comb += engine.rd_en.eq(1)
-                    m.next = "READ WAIT"
-            with m.State("READ WAIT"):
-                with m.If(engine.rd_valid):
-                    m.d.comb += step.eq(1)
-                    m.d.sync += [word.eq(engine.rd_data), number.eq(number - 1)]
-                    m.next = "STORE LOW"
-
-            with m.State("TOKEN"):  # the length of the tokens is even when `past` is odd
-                with m.If(at_end | ~past[0]):
-                    answer(Status.BAD_LENGTH)
-                with m.Else():
-                    m.d.comb += [load.eq(1), following.eq(pointer + 1)]
-                    m.d.sync += count.eq(1)
-                    with m.If(count[0]):
-                        m.next = "START"
-            with m.State("START"):
-                m.d.sync += count.eq(0)
-                with m.If(~engine.busy):
-                    m.d.comb += engine.start.eq(1)
-                    m.next = "RUN"
-            with m.State("RUN"):
-                with m.If(engine.done):
-                    with m.If(emit):
-                        m.d.sync += [
-                            word.eq(engine.next_token),
-                            rng.eq(engine.rng_out),
-                            number.eq(number - 1),
-                        ]
-                        m.next = "STORE LOW"
+                with m.State("WRITE"):
+                    with m.If(number >= len(Mem)):
+                        answer(Status.BAD_MEMORY)
                     with m.Elif(at_end):
-                        m.next = "SUMMARY"
+                        answer(Status.OK)
+                        with m.If(count.any()):
+                            m.d.sync += status.eq(Status.BAD_LENGTH)
                     with m.Else():
-                        m.next = "TOKEN"
-            if self.contexts > 1:
-                wires = BatchWires(
-                    engine=engine, byte=byte, pointer=pointer, following=following, at_end=at_end,
-                    result=result, count=count, word=word, number=number, entry_step=address, member=member,
-                    again=again, store=store, put=put, answer=answer,
-                )  # fmt: skip
-                batch_states(m, wires, self.contexts)
-            with m.State("STORE LOW"):
-                m.d.comb += store.eq(1)
-                m.next = "STORE HIGH"
-            with m.State("STORE HIGH"):
-                m.d.comb += store.eq(1)
-                with m.If(kind == Command.READ):
-                    m.next = "READ"
-                with m.Elif(number.any()):
-                    m.next = "START"
-                with m.Else():
-                    m.next = "SUMMARY"
-            with m.State("SUMMARY"):
-                m.d.comb += [
-                    store.eq(1),
-                    shift.eq(1),
-                    put.eq(Mux(count[2], engine.cycles.word_select(count[:2], 8), rng[:8])),
-                ]
-                m.d.sync += count.eq(count + 1)
-                with m.If(count == 7):
-                    answer(Status.OK)
+                        m.d.comb += [load.eq(1), goto(pointer + 1)]
+                        m.d.sync += count.eq(count + 1)
+                        with m.If(count[:2] == word_last):
+                            m.d.sync += [count.eq(0), engine.wr_en.eq(1)]
 
-            with m.State("OPEN"):
-                m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
-                m.d.sync += count.eq(0)
-                with m.If(send.ready):
-                    m.next = "TYPE"
-            with m.State("TYPE"):
-                m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte | ANSWER)]
-                with m.If(send.ready):
-                    m.d.comb += following.eq(pointer + 1)
-                    m.next = "SEQ"
-            with m.State("SEQ"):
-                m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte)]
-                with m.If(send.ready):
-                    m.next = "STATUS"
-            with m.State("STATUS"):
-                m.d.comb += [
-                    send.valid.eq(1),
-                    send.payload.data.eq(status),
-                    self.fault.eq(status.any() & send.ready),
-                ]
-                with m.If(send.ready):
-                    m.d.comb += following.eq(Mux((kind == Command.HELLO) & ~status.any(), IDENTITY, RESULT))
-                    m.next = "PAYLOAD"
-            with m.State("PAYLOAD"):
-                m.d.comb += [send.valid.eq(pointer != result), send.payload.data.eq(byte)]
-                with m.If(pointer == result):
-                    m.next = "SUM"
-                with m.Elif(send.ready):
-                    m.d.comb += following.eq(pointer + 1)
-            with m.State("SUM"):
-                m.d.comb += [send.valid.eq(~crc.busy), send.payload.data.eq(crc.low), crc.data.eq(~crc.low)]
-                with m.If(send.valid & send.ready):
+                with m.State("READ"):
+                    with m.If(~at_end):
+                        answer(Status.BAD_LENGTH)
+                    with m.Elif(~number.any()):
+                        answer(Status.OK)
+                    with m.Else():
+                        m.d.comb += engine.rd_en.eq(1)
+                        m.next = "READ WAIT"
+                with m.State("READ WAIT"):
+                    with m.If(engine.rd_valid):
+                        m.d.comb += step.eq(1)
+                        m.d.sync += [word.eq(engine.rd_data), number.eq(number - 1)]
+                        m.next = "STORE LOW"
+
+                with m.State("TOKEN"):  # the length of the tokens is even when `past` is odd
+                    with m.If(at_end | ~past[0]):
+                        answer(Status.BAD_LENGTH)
+                    with m.Else():
+                        m.d.comb += [load.eq(1), goto(pointer + 1)]
+                        m.d.sync += count.eq(1)
+                        with m.If(count[0]):
+                            m.next = "START"
+                with m.State("START"):
+                    m.d.sync += count.eq(0)
+                    with m.If(~engine.busy):
+                        m.d.comb += engine.start.eq(1)
+                        m.next = "RUN"
+                with m.State("RUN"):
+                    with m.If(engine.done):
+                        with m.If(emit):
+                            m.d.sync += [
+                                word.eq(engine.next_token),
+                                rng.eq(engine.rng_out),
+                                number.eq(number - 1),
+                            ]
+                            m.next = "STORE LOW"
+                        with m.Elif(at_end):
+                            m.next = "SUMMARY"
+                        with m.Else():
+                            m.next = "TOKEN"
+                if self.contexts > 1:
+                    wires = BatchWires(
+                        engine=engine, byte=byte, pointer=pointer, goto=goto, at_end=at_end,
+                        result=result, count=count, word=word, number=number, entry_step=address,
+                        member=member, again=again, store=store, put=put, answer=answer,
+                    )  # fmt: skip
+                    batch_states(m, wires, self.contexts)
+                with m.State("STORE LOW"):
+                    m.d.comb += store.eq(1)
+                    m.next = "STORE HIGH"
+                with m.State("STORE HIGH"):
+                    m.d.comb += store.eq(1)
+                    with m.If(kind == Command.READ):
+                        m.next = "READ"
+                    with m.Elif(number.any()):
+                        m.next = "START"
+                    with m.Else():
+                        m.next = "SUMMARY"
+                with m.State("SUMMARY"):
+                    m.d.comb += [
+                        store.eq(1),
+                        shift.eq(1),
+                        put.eq(Mux(count[2], engine.cycles.word_select(count[:2], 8), rng[:8])),
+                    ]
                     m.d.sync += count.eq(count + 1)
-                    with m.If(count == CRC_BYTES - 1):
-                        m.next = "CLOSE"
-            with m.State("CLOSE"):
-                m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
-                m.d.sync += received.eq(0)
-                with m.If(send.ready):
-                    m.next = "RECEIVE"
+                    with m.If(count == 7):
+                        answer(Status.OK)
+
+                with m.State("OPEN"):
+                    m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
+                    m.d.sync += count.eq(0)
+                    with m.If(send.ready):
+                        m.next = "TYPE"
+                with m.State("TYPE"):
+                    m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte | ANSWER)]
+                    with m.If(send.ready):
+                        m.d.comb += goto(pointer + 1)
+                        m.next = "SEQ"
+                with m.State("SEQ"):
+                    m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte)]
+                    with m.If(send.ready):
+                        m.next = "STATUS"
+                with m.State("STATUS"):
+                    m.d.comb += [
+                        send.valid.eq(1),
+                        send.payload.data.eq(status),
+                        self.fault.eq(status.any() & send.ready),
+                    ]
+                    with m.If(send.ready):
+                        hello = (kind == Command.HELLO) & ~status.any()
+                        m.d.comb += goto(Mux(hello, IDENTITY, RESULT))
+                        m.next = "PAYLOAD"
+                with m.State("PAYLOAD"):
+                    m.d.comb += [send.valid.eq(pointer != result), send.payload.data.eq(byte)]
+                    with m.If(pointer == result):
+                        m.next = "SUM"
+                    with m.Elif(send.ready):
+                        m.d.comb += goto(pointer + 1)
+                with m.State("SUM"):
+                    m.d.comb += [send.valid.eq(~crc.busy), send.payload.data.eq(crc.low)]
+                    m.d.comb += crc.data.eq(~crc.low)
+                    with m.If(send.valid & send.ready):
+                        m.d.sync += count.eq(count + 1)
+                        with m.If(count == CRC_BYTES - 1):
+                            m.next = "CLOSE"
+                with m.State("CLOSE"):
+                    m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
+                    m.d.sync += received.eq(0)
+                    with m.If(send.ready):
+                        m.next = "RECEIVE"
         return m

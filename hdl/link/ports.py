@@ -5,6 +5,8 @@ from __future__ import annotations
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ternac.geometry import Geometry
+
 ENGINE_MEMBERS = {
     # loader: one word per cycle, taken whenever the engine is not busy
     "wr_en": Out(1), "wr_mem": Out(3), "wr_block": Out(8), "wr_addr": Out(16), "wr_data": Out(18),
@@ -26,3 +28,11 @@ EngineSignature = wiring.Signature(ENGINE_MEMBERS)
 """Ports of an engine core as the link controller drives them; a core has them flipped."""
 
 ByteStream = stream.Signature(8)
+
+
+def turnaround(geometry: Geometry) -> int:
+    """Cycles from an engine's ``done`` until a ``start`` that answers it reaches the engine.
+
+    The wires between a wide engine and its controller pass a register each way.
+    """
+    return 2 if geometry.wide else 0

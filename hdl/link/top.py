@@ -24,17 +24,21 @@ class LinkedEngine(wiring.Component):
 
     Parameters: ``core``, a component with the flat ports of ``ENGINE_MEMBERS``, flipped; ``controller``.
     TypeError if the core lacks a port.
+    ``registered``: the wires between them pass a register each way, see `ports.turnaround`.
     A core with weights in SDRAM has ``sdram`` Out(SdramPins) and ``ready``; requests wait for the latter.
     Members: ``rx`` In(bytes), ``tx`` Out(bytes); ``sdram`` of such a core; ``idle``, ``loaded``, ``fault``
     Out(1) as in LinkController.
     """
 
-    def __init__(self, core: wiring.Component, controller: LinkController) -> None:
+    def __init__(
+        self, core: wiring.Component, controller: LinkController, *, registered: bool = False
+    ) -> None:
         for name in ENGINE_MEMBERS:
             if not hasattr(core, name):
                 raise TypeError(f"engine core {type(core).__name__} has no port {name!r}")
         self.core = core
         self.controller = controller
+        self.registered = registered
         pins: dict[str, wiring.Member] = {name: Out(1) for name in ("idle", "loaded", "fault")}
         self.streams = hasattr(core, "sdram")
         if self.streams:
@@ -57,7 +61,8 @@ class LinkedEngine(wiring.Component):
         m.d.comb += [self.idle.eq(link.idle), self.loaded.eq(link.loaded), self.fault.eq(link.fault)]
         for name, member in ENGINE_MEMBERS.items():
             inner, outer = getattr(core, name), getattr(link.engine, name)
-            m.d.comb += inner.eq(outer) if member.flow == Out else outer.eq(inner)
+            domain = "sync" if self.registered else "comb"
+            m.d[domain] += inner.eq(outer) if member.flow == Out else outer.eq(inner)
         return m
 
 

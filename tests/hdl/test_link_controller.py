@@ -215,7 +215,7 @@ def test_idle_and_fault_pins():
     pins = []
 
     async def test(ctx: SimulatorContext) -> None:
-        await ctx.tick().repeat(20)  # the power-up look at the program hash
+        await ctx.tick().repeat(60)  # the power-up look at the program hash
         assert ctx.get(bench.dut.idle)
         for wire in (Frame(1, 1).wire(), Frame(9, 2).wire(), Frame(1, 3).wire()[:-4] + b"\xc0"):
             bench.send(wire)

@@ -29,7 +29,7 @@ def test_reads_follow_writes(storage: str, depth: int) -> None:
             if t < len(writes):
                 enable, address, value = writes[t]
                 ctx.set(ram.wr_en, enable)
-                ctx.set(ram.wr_addr, address)
+                ctx.set(ram.addr, address)
                 ctx.set(ram.wr_data, value)
                 ctx.set(ram.rd_addr, reads[t])
             if t >= ram.LATENCY and not (storage == "spram" and writes[t - ram.LATENCY][0]):
@@ -162,18 +162,17 @@ def test_paired_blocks_are_read_together() -> None:
     words = [[rng.randrange(512) for _ in range(16)] for _ in range(2)]
 
     async def bench(ctx: Any) -> None:
-        ctx.set(ram.writing, 1)
         ctx.set(ram.wr_en, 1)
         for half in range(2):
             for address in range(16):
                 ctx.set(ram.wr_half, half)
-                ctx.set(ram.wr_addr, address)
+                ctx.set(ram.addr, address)
                 ctx.set(ram.wr_data, words[half][address])
                 await ctx.tick()
-        ctx.set(ram.writing, 0)
+        ctx.set(ram.wr_half, 0)
         ctx.set(ram.wr_en, 0)
         for address in range(16):
-            ctx.set(ram.rd_addr, address)
+            ctx.set(ram.addr, address)
             await ctx.tick().repeat(ram.LATENCY)
             assert [ctx.get(port) for port in ram.rd_data] == [words[0][address], words[1][address]]
 
@@ -181,12 +180,12 @@ def test_paired_blocks_are_read_together() -> None:
 
 
 def test_paired_blocks_are_the_halves_of_one_ecp5_cell() -> None:
-    """Port B always reads the upper half, without the tables that choose port A's address; and the cell
-    map."""
+    """Port B always reads the upper half; and the cell map."""
     ram = PairedRam(18, 512, tech=Technology.ECP5, memory="WEIGHT", block=6)
     cell, pins = _ecp5_cell(ram)
     assert {cell[name].strip() for name in ("REGMODE_A", "REGMODE_B")} == {"OUTREG"}
-    assert [pins[f"ADB{bit}"] for bit in range(4, 13)] == [f"rd_addr{bit}" for bit in range(9)]
+    assert [pins[f"ADB{bit}"] for bit in range(4, 13)] == [f"addr{bit}" for bit in range(9)]
+    assert [pins[f"ADA{bit}"] for bit in range(4, 14)] == [*(f"addr{bit}" for bit in range(9)), "wr_half0"]
     assert pins["ADB13"] == "1" and pins["WEB"] == "0"
     assert [pins[f"AD{port}{bit}"] for port in "AB" for bit in range(4)] == ["1", "1", "0", "0"] * 2
     assert pins["WEA"] == "wr_en0"
@@ -204,13 +203,13 @@ def test_paired_cell_behaves() -> None:
     places = rng.sample(range(512), 40)
     words = {(half, a): rng.randrange(1 << 18) for half in range(2) for a in places}
     edge = "#1 clk=1;#1 clk=0;"
-    lines = [f"writing=1;wr_en=1;wr_half={h};wr_addr={a};wr_data={w};{edge}" for (h, a), w in words.items()]
-    lines += [f"writing=0;wr_en=0;rd_addr={a};{edge}{edge}$display(\"%d %d\",low,high);" for a in places]
+    lines = [f"wr_en=1;wr_half={h};addr={a};wr_data={w};{edge}" for (h, a), w in words.items()]
+    lines += [f"wr_en=0;wr_half=0;addr={a};{edge}{edge}$display(\"%d %d\",low,high);" for a in places]
     bench = (
-        "module bench; reg clk=0, rst=0, writing, wr_en, wr_half; reg [8:0] wr_addr, rd_addr;"
+        "module bench; reg clk=0, rst=0, wr_en, wr_half; reg [8:0] addr;"
         "reg [17:0] wr_data; wire [17:0] low, high;"
-        "top t(.clk(clk), .rst(rst), .writing(writing), .wr_en(wr_en), .wr_half(wr_half), .wr_addr(wr_addr),"
-        ".wr_data(wr_data), .rd_addr(rd_addr), .rd_data__0(low), .rd_data__1(high));"
+        "top t(.clk(clk), .rst(rst), .wr_en(wr_en), .wr_half(wr_half), .addr(addr),"
+        ".wr_data(wr_data), .rd_data__0(low), .rd_data__1(high));"
         "initial begin\n" + "\n".join(lines) + "\nend endmodule\n"
     )
     files = {"top.v": verilog.convert(ram, name="top", emit_src=False), "bench.v": bench, "cell.v": _dp16kd()}

@@ -72,10 +72,10 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
                 seen = {n: int(getattr(elem, n)) for n in ("first", "last", "a")}
                 elems.append({"at": cycle, "turn": turn, **seen, **{n: int(getattr(own, n)) for n in KEPT}})
                 if elem.last and turn == g.share - 1:
-                    retire[cycle + RESULT_OFFSET - 1] = elem.index
+                    retire[cycle + RESULT_OFFSET - 2] = elem.index
                     if g.lane_depth and own.to_x:
                         stream = STREAM_GAP + count - 1 if own.lane == Lane.NORM else 0
-                        lane_retire.add(cycle + RESULT_OFFSET + stream + LATENCY - 1)
+                        lane_retire.add(cycle + RESULT_OFFSET + stream + LATENCY - 2)
             if ctx.get(dut.done):
                 finished = cycle
                 return

@@ -14,10 +14,9 @@ import pytest
 
 from ternac.errors import BuildFailed, NoAnswer, ToolMissing, WrongBitstream
 from ternac.geometry import preset
-from ternac.hdl.link.batch import BATCH_STAGGER
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
-from ternac.hdl.schedule import interleaved
+from ternac.hdl.schedule import batch_cycles
 from ternac.host.backend import NumpyBackend
 from ternac.host.client import LinkClient, Patience
 from ternac.host.device import Device
@@ -228,4 +227,4 @@ def together(board, numpy, count):
         for one, other in zip(sessions, expected, strict=True):
             assert np.array_equal(board.get_state(one), numpy.get_state(other))
         if sampling.greedy:
-            assert board.meter.cycles - before == interleaved(board.image, count, 4, stagger=BATCH_STAGGER)
+            assert board.meter.cycles - before == batch_cycles(board.image, count, 4)
