@@ -60,6 +60,32 @@ def weight_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
     return by_lane.reshape(depth, g.columns, g.lanes)
 
 
+def stream_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
+    """Pack ``trits[word, column, lane]`` for a geometry that streams, into ``[blocks, word of 16 bits]``.
+
+    A weight word's bytes hold five trits each in the code of `ternac.trit_code`: those of stage 0, then those
+    of stage 1; a stage's trits in the order of `weight_blocks`. The words are cut into blocks of 64 Ki.
+    """
+    g = geometry
+    depth = trits.shape[0]
+    by_stage = trits.reshape(depth, g.columns, g.chains, g.chain).transpose(0, 3, 2, 1)
+    flat = pack_code5(by_stage).view("<u2").astype(np.uint32)
+    if len(flat) <= 1 << 16:
+        return flat[None]
+    blocks = np.zeros((-(-len(flat) >> 16), 1 << 16), np.uint32)
+    blocks.reshape(-1)[: len(flat)] = flat
+    return blocks
+
+
+def stream_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
+    """Inverse of `stream_blocks`, with zero words at the end where the last block is not full."""
+    g = geometry
+    flat = blocks.reshape(-1).astype("<u2")
+    codes = flat[: len(flat) // g.stream_words * g.stream_words].view(np.uint8)
+    trits = DECODE[codes].reshape(-1, g.chain, g.chains, g.columns)
+    return trits.transpose(0, 3, 2, 1).reshape(-1, g.columns, g.lanes)
+
+
 def embed_blocks(table: npt.NDArray[np.int8], geometry: Geometry, stride: int) -> Words:
     """Pack an embedding ``[V, d]`` into ``[blocks, V * stride]``; token ``t`` starts at ``t * stride``."""
     g = geometry
