@@ -12,8 +12,9 @@ from ternac.hdl.tie import fold_zeros
 
 __all__ = ["PASSES", "prepare"]
 
-PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 1", "place-sdram 1")
-"""The passes in their order, part of a plan's hash: raise a number when its pass makes another netlist."""
+PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 1")
+"""The passes in their order, part of a plan's hash: raise a number when its pass makes another netlist.
+The last one is the floor plans of all engines."""
 
 
 def prepare(design: dict[str, Any], top: str = "top") -> None:
