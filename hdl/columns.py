@@ -229,16 +229,19 @@ class ColumnArray(wiring.Component):
         ]
         return ram
 
-    def wide_memory(self, m: Module, mem: Mem, block: int) -> BlockRam:
+    def wide_memory(
+        self, m: Module, mem: Mem, block: int, wr: data.View[data.StructLayout] | None = None
+    ) -> BlockRam:
         """One block of a memory that all columns read at the same address."""
+        wr = self.wr if wr is None else wr
         shape = self.geometry.memory(mem)
         storage = "spram" if self.geometry.weight_ram == "spram" else "block"
         ram = BlockRam(shape.bits, shape.depth, tech=self.tech, storage=storage, memory=mem.name, block=block)
         m.submodules[f"{mem.name.lower()}_{block}"] = ram
         m.d.comb += [
-            ram.wr_en.eq(self.wr.en & (self.wr.mem == mem) & (self.wr.block == block)),
-            ram.wr_addr.eq(self.wr.addr),
-            ram.wr_data.eq(self.wr.data),
+            ram.wr_en.eq(wr.en & (wr.mem == mem) & (wr.block == block)),
+            ram.wr_addr.eq(wr.addr),
+            ram.wr_data.eq(wr.data),
         ]
         return ram
 
@@ -248,9 +251,11 @@ class ColumnArray(wiring.Component):
         blocks = self.geometry.memory(Mem.EMBED).blocks
         places = -(-blocks // 3)
         addresses = spread(m, self.elem.a, places, self.tech, "embed_address")
+        writes = spread(m, self.wr, places, self.tech, "embed_write")
         for i in range(blocks):
-            ram = self.wide_memory(m, Mem.EMBED, i)
-            m.d.comb += ram.rd_addr.eq(addresses[i * places // blocks])
+            place = i * places // blocks
+            ram = self.wide_memory(m, Mem.EMBED, i, data.View(write_layout(), writes[place]))
+            m.d.comb += ram.rd_addr.eq(addresses[place])
             bytes_ += [ram.rd_data[low : low + 8] for low in range(0, self.geometry.embed_block_bits, 8)]
         return bytes_
 

@@ -164,8 +164,8 @@ class EngineCore(wiring.Component):
         m.d.sync += rows.eq(columns.row_valid & (columns.row_slot == seq.logits_last))
         with m.If(columns.row_valid):
             m.d.sync += sampling.eq(columns.row_context)
+        m.d.sync += sampler.start.eq(rows & emits.bit_select(sampling, 1))
         m.d.comb += [
-            sampler.start.eq(rows & emits.bit_select(sampling, 1)),
             sampler.rng_in.eq(rngs[sampling]),
             *(
                 getattr(sampler, name).eq(getattr(self, name))

@@ -19,7 +19,7 @@ from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.sampler import sampler_latency
 from ternac.hdl.sequencer import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots
-from ternac.hdl.side_lane import LATENCY
+from ternac.hdl.side_lane import x_ready
 from ternac.isa import Instruction, Lane, Opcode, Source
 
 
@@ -127,7 +127,7 @@ class _Timeline:
                 self.streams.append((start, done + STREAM_GAP, inst.count))
                 self.streams = self.streams[-8:]
                 done += STREAM_GAP + inst.count - 1
-            done += LATENCY
+            done += x_ready(g)
         self.written[context] = max(written, done)
         return start
 
@@ -157,7 +157,7 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
     )
     done = starts[-1] + 2
     if emit:
-        done = max(done, time.rows + _sampling(image, greedy=greedy, top_k=top_k) + 2)
+        done = max(done, time.rows + _sampling(image, greedy=greedy, top_k=top_k) + 3)
     return Schedule(passes, done - 1)
 
 
@@ -192,7 +192,7 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
         if inst.op == Opcode.VEC:
             start = time.issue(inst, current, max(have, hold) if inst.to_logits else have)
             if inst.to_logits:
-                sampled[current] = time.rows + 1 + sampling
+                sampled[current] = time.rows + 2 + sampling
                 hold = time.issued + ISSUE_AHEAD + 1
             at[current] += 1
             fetch = max(start + 1, time.free_place())

@@ -117,7 +117,7 @@ class Sequencer(wiring.Component):
     retire, retire_index : In, the pass's last result is written two cycles later.
     claim(1), claim_slots : Out, a NORM pass takes room in the side lane.   room : In, slots free there.
     lane_retire(1), lane_context : In, likewise for the x buffer's last word of a pass through the side lane,
-        one cycle before it is written.
+        two cycles before a matrix pass may begin that reads it.
     norm_start : Out(1) pulse; norm_post(5), norm_table(3), norm_tail : Out, of the last statistics pass.
     norm_done : In(1) pulse.
     logits_start, logits_issued : Out(1) pulses, the pass of a context's logits begins, takes its last word.

@@ -22,6 +22,17 @@ from ternac.isa import Lane
 
 LATENCY = 9
 """Cycles from a result at the lane's entrance to the cycle that writes it to the x buffer."""
+
+
+def x_ready(geometry: Geometry) -> int:
+    """Cycles from a result at the lane's entrance until a matrix pass may begin that reads it.
+
+    The x buffer takes a cycle more than `LATENCY` to write it; where chains are folded, the first word is
+    read a cycle later, too.
+    """
+    return LATENCY - (geometry.fold > 1)
+
+
 SQUARED = 9
 """Cycles from a vector's last result to its sums of squares."""
 WAITING = 4
@@ -134,7 +145,8 @@ class SideLane(wiring.Component):
     y : In, signed(16) a column.   valid(1), to_side(1), slot, settings : In, see `lane_layout`.
     claim(1), claim_slots : In;  room : Out.
     x_en(1), x_word, x_chunk, x : Out, write port of the x buffer, 8 bits a column.
-    retire(1), retire_context : Out, the pass's last x word is written in the next cycle.
+    retire(1), retire_context : Out, two cycles before a matrix pass may begin that reads the pass's last x
+    word.
     norm_wr_en, norm_wr_addr, norm_wr_data(8) : In, loader's port of the rsqrt tables.
     """
 
@@ -263,7 +275,7 @@ class SideLane(wiring.Component):
                 m.d.sync += [self.x_word.eq(self.x_word + 1), self.x_chunk.eq(0)]
             with m.Else():
                 m.d.sync += self.x_chunk.eq(self.x_chunk + 1)
-        before = stages[LATENCY - 2]
+        before = stages[x_ready(g) - 2]
         m.d.comb += [self.retire.eq(before.valid & before.last), self.retire_context.eq(before.context)]
 
         for c in range(g.columns):

@@ -55,12 +55,13 @@ class XBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g = self.geometry
-        word, data_ = Signal.like(self.wr_word), Signal.like(Value.cast(self.wr_data))
+        data_ = Signal.like(Value.cast(self.wr_data))
         enable = Signal(self.chunks * g.share)
         index = Cat(self.wr_turn, self.wr_chunk)
-        m.d.sync += [word.eq(self.wr_word), data_.eq(self.wr_data)]
+        m.d.sync += data_.eq(self.wr_data)
         m.d.sync += [enable[i].eq(self.wr_en & (index == i)) for i in range(len(enable))]
         places = math.gcd(g.chains, self.PLACES) if self.tech is Technology.ECP5 else 1
+        words = spread(m, self.wr_word, places, self.tech, "word")
         addresses = spread(m, self.rd_word, places, self.tech, "address_0")
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         for stage in range(g.chain):
@@ -69,7 +70,7 @@ class XBuffer(wiring.Component):
                 memory = Memory(shape=8 * len(chains), depth=1 << len(self.rd_word), init=[], attrs=attrs)
                 m.submodules[f"stage_{stage}_{place}"] = memory
                 write, read = memory.write_port(granularity=8), memory.read_port()
-                m.d.comb += [read.addr.eq(address), write.addr.eq(word)]
+                m.d.comb += [read.addr.eq(address), write.addr.eq(words[place])]
                 for i, q in enumerate(chains):
                     chunk, column = divmod(q * g.chain + stage, g.columns)
                     pipeline, turn = divmod(column, g.share)

@@ -13,7 +13,7 @@ from ternac.hdl.norm import norm_latency
 from ternac.hdl.pass_control import RESULT_OFFSET
 from ternac.hdl.schedule import schedule
 from ternac.hdl.sequencer import BASES, PASS_FIELDS, STREAM_GAP, Sequencer
-from ternac.hdl.side_lane import LATENCY
+from ternac.hdl.side_lane import x_ready
 from ternac.isa import Lane, Opcode, Source
 from ternac.random_program import random_program
 
@@ -73,7 +73,7 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
                     retire[cycle + RESULT_OFFSET - 2] = elem.index
                     if g.lane_depth and own.to_x:
                         stream = STREAM_GAP + count - 1 if own.lane == Lane.NORM else 0
-                        lane_retire.add(cycle + RESULT_OFFSET + stream + LATENCY - 2)
+                        lane_retire.add(cycle + RESULT_OFFSET + stream + x_ready(g) - 2)
             if ctx.get(dut.done):
                 finished = cycle
                 return
