@@ -117,15 +117,9 @@ def _array(g: Geometry, tech: Technology) -> dict[str, float]:
         "bits of sums that wait their turn": (g.columns - g.pipelines) * accumulator_bits(g),
         "contexts above 1": g.contexts - 1,
     }
-    if tech is Technology.ICE40:
-        return counts
-    cells = block_rams(g, tech)
-    return {
-        **counts,
-        "columns": g.columns,
-        "weight cells": cells["weight"],
-        "paired weight cells": cells["weight"] if g.weight_ram == "paired" else 0,
-    }
+    if tech is Technology.ECP5:
+        counts["columns"] = g.columns
+    return counts
 
 
 def _side_rams(g: Geometry) -> int:
