@@ -15,6 +15,8 @@ from ternac.hdl.xbuffer import XBuffer
 __all__ = ["accumulator_bits", "dot_units", "dot_widths"]
 
 _BYTE = 8
+DECODER = 15
+"""Tables that decode a byte of five trits."""
 
 
 def _bits(terms: int) -> int:
@@ -69,9 +71,11 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
         # a gate is a table of its own
         adders = sum(gated) + _BYTE * len(gated) + sum(plain) + 2 * acc
         comb = g.columns * (adders + gates)
-        held = _BYTE * g.lanes + 2 * g.columns * g.lanes
-    if g.fold > 1:
+        held = _BYTE * g.lanes + g.chain * g.stage_bits
+    if g.weight_register:
         held += 2 * g.columns * g.lanes
+    if g.weight_code == "five":
+        comb += DECODER * g.chain * g.stage_bits // 8
     held += _control(g, tech)
     if tech is Technology.ICE40:  # what no table feeds takes a logic cell of its own
         comb += held
