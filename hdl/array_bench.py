@@ -15,7 +15,7 @@ from typing import Any
 from amaranth.back import rtlil
 
 from ternac.errors import UsageError
-from ternac.geometry import preset
+from ternac.geometry import PRESETS, Geometry, preset
 from ternac.hdl.array_builds import Design, Say, place, synthesize
 from ternac.hdl.array_devices import DEVICES, Device, device
 from ternac.hdl.bare_array import BareArray
@@ -70,18 +70,19 @@ def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool
     return {**result, "synthesis": synthesis} if placed else result
 
 
-def wrapped(root: Path, say: Say, *, placed: bool) -> dict[str, Any]:
-    """Figures of the whole engine core of the ULX3S preset divided by its lanes.
+def wrapped(root: Path, say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict[str, Any]:
+    """Figures of the whole engine core of ``geometry`` (the ULX3S preset) divided by its lanes.
 
     Placed figures are this run's, or the shipped bitstream's when its geometry is today's.
     """
-    target, geometry = device("ecp5"), preset(board(BOARD).geometry)
+    target, geometry = device("ecp5"), geometry or preset(board(BOARD).geometry)
     core = EngineCore(geometry, tech=target.tech)
     text = rtlil.convert(core, name="top", emit_src=False)
     design = Design(f"wrapped-{geometry.name}", "design.il", text)
     synthesis = synthesize(design, target, geometry.macs, root, say)
     what = {
         "geometry": geometry.name, "columns": geometry.columns, "lanes": geometry.lanes,
+        "weight_code": geometry.weight_code, "weight_capacity": geometry.weight_capacity,
         "counted": "the whole engine core: sequencer, columns with all memories, norm, sampler",
     }  # fmt: skip
     manifest = read_manifest(BOARD, geometry.name)
@@ -135,6 +136,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--radix", type=int, metavar="N", help="sums added at a register of the tree")
     parser.add_argument("--portable", action="store_true", help="plain Amaranth, no instantiated cells")
     parser.add_argument("--direct", action="store_true", help="no registers for the weights")
+    parser.add_argument("--geometry", choices=PRESETS, help="preset to wrap (default: the board's)")
     parser.add_argument("--no-place", action="store_true", help="synthesize only")
     parser.add_argument("--place", action="store_true", help="place and route the wrapped array too")
     parser.add_argument("--peer", type=Path, metavar="FILE", help="a Verilog file to measure beside it")
@@ -160,7 +162,8 @@ def _run(args: argparse.Namespace, say: Speak) -> Outcome:
     array = bare_design(target, args.columns, args.lanes, **shape, direct=args.direct)
     found = {"bare": bare(array, target, root, say, placed=not (args.no_place or target.estimate))}
     if not target.estimate:
-        found["wrapped"] = wrapped(root, say, placed=args.place)
+        geometry = preset(args.geometry) if args.geometry else None
+        found["wrapped"] = wrapped(root, say, placed=args.place, geometry=geometry)
     if args.peer is not None:
         found["peer"] = peer(args.peer, args.top, args.macs, target, found, root, say)
     for name, figures in found.items():

@@ -8,7 +8,7 @@ pins.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -21,7 +21,9 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 from ternac.errors import UsageError
 from ternac.hdl.link.uart import rate_increment
 from ternac.hdl.pll import Ecp5Clock, Ice40Clock, ecp5_pll, ice40_pll
+from ternac.hdl.sdram.pads import SdramPads
 from ternac.hdl.tech import Technology
+from ternac.sdram import NOMINAL_HZ
 
 MIB = 1 << 20
 
@@ -29,7 +31,7 @@ MIB = 1 << 20
 class Payload(Protocol):
     """What a shell wraps: single-bit ports. ``start`` becomes 1 some time after power-up and stays 1.
 
-    The flash pins are wired on boards that load models from their flash.
+    The flash pins are wired on boards that load models from their flash, ``sdram`` (`SdramPins`) unless None.
     """
 
     rx: Signal
@@ -41,6 +43,7 @@ class Payload(Protocol):
     flash_clk: Signal
     flash_copi: Signal
     flash_cipo: Signal
+    sdram: Any
 
     def elaborate(self, platform: Any) -> Module: ...
 
@@ -134,6 +137,28 @@ BOARDS: dict[str, Board] = {
 }
 
 
+VARIANTS: dict[str, Board] = {
+    variant.geometry: variant
+    for variant in (
+        replace(
+            BOARDS["ulx3s-85f"], geometry="ulx3s-85f-sdram", clock_hz=NOMINAL_HZ, target_hz=70_000_000
+        ),
+    )
+}
+"""Other engines that boards have bitstreams for, by geometry."""
+
+
+def with_geometry(target: Board, geometry: str | None) -> Board:
+    """``target`` with another of its engines; None: the one it has. UsageError when there is none for it."""
+    if geometry in (None, target.geometry):
+        return target
+    variant = VARIANTS.get(str(geometry))
+    if variant is None or variant.name != target.name:
+        known = [target.geometry, *(v.geometry for v in VARIANTS.values() if v.name == target.name)]
+        raise UsageError(f"{target.name} has no engine {geometry!r}", f"choose one of: {', '.join(known)}")
+    return variant
+
+
 def board(name: str) -> Board:
     """The board of that name; UsageError lists the names when there is none."""
     try:
@@ -193,6 +218,8 @@ class BoardShell(Elaboratable):
             shown = [alive[-1] ^ payload.busy, payload.loaded]
         for number, state in enumerate(shown):
             _drive(m, f"led_{number}", platform.request("led", number, dir="-"), state)
+        if getattr(payload, "sdram", None) is not None:
+            m.submodules.sdram = SdramPads(platform.request("sdram", dir="-"), payload.sdram)
         if self.board.flash_offset is not None:
             flash = platform.request("spi_flash_1x", dir="-")
             _drive(m, "flash_cs", flash.cs, payload.flash_cs)
@@ -216,4 +243,4 @@ def _sense(m: Module, name: str, port: Any) -> Value:
     return Value.cast(buffer.i)
 
 
-__all__ = ["BOARDS", "Board", "BoardShell", "Payload", "board"]
+__all__ = ["BOARDS", "VARIANTS", "Board", "BoardShell", "Payload", "board", "with_geometry"]

@@ -13,12 +13,15 @@ from ternac.hdl.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
 from ternac.hdl.pass_control import A_OFFSET, A_READ, C_READ, RESULT_OFFSET, PassControl
+from ternac.hdl.sdram.feed import count_negatives, stage_trits
 from ternac.hdl.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
 from ternac.hdl.side_lane import SideLane
 from ternac.hdl.spread import spread
+from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.tech import Technology
 from ternac.hdl.xbuffer import XBuffer
 from ternac.isa import Source
+from ternac.stream_layout import Encoding
 
 NEIGHBOURS = 8
 """Block RAMs of one stage of the weight memory that share an address register."""
@@ -47,6 +50,7 @@ class ColumnArray(wiring.Component):
     claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/sequencer.py (0 without a side
     lane).
     row_valid, row_slot, row_context, row : Out, results of a logits' pass, 16 bits a column.
+    weights : In, where they stream: those of `dot`, in the same cycle.
     wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later;
     only while nothing runs.
     """
@@ -83,6 +87,7 @@ class ColumnArray(wiring.Component):
                 "rd_block": In(8),
                 "rd_addr": In(self.bank_bits),
                 "rd_data": Out(16),
+                **({"weights": In(16 * g.stream_words)} if g.streams else {}),
             }
         )
 
@@ -119,8 +124,13 @@ class ColumnArray(wiring.Component):
             )
             own = range(p * g.share, (p + 1) * g.share)
             sums = [self.dot_unit(m, c, trits) for c in own]
-            bias = self.shared_memory(m, Mem.BIAS, p)
-            m.d.comb += bias.rd_addr.eq(Cat(track[A_READ].turn, a_addr[: ceil_log2(g.bias_depth)]))
+            if g.streams:
+                flags = self.dot_control.acc_en, self.dot_control.acc_first
+                correction: Value = count_negatives(m, g, p, trits, *flags)
+            else:
+                bias = self.shared_memory(m, Mem.BIAS, p)
+                m.d.comb += bias.rd_addr.eq(Cat(track[A_READ].turn, a_addr[: ceil_log2(g.bias_depth)]))
+                correction = bias.rd_data
 
             banks = []
             for port, (address, turn) in enumerate(
@@ -145,7 +155,7 @@ class ColumnArray(wiring.Component):
                 held.append(copy)
             with m.Switch(control.source):
                 with m.Case(Source.DOT):
-                    m.d.sync += pipe.v0.eq(_choose(held, a_turn) + bias.rd_data)
+                    m.d.sync += pipe.v0.eq(_choose(held, a_turn) + correction)
                 with m.Case(Source.BANK):
                     m.d.sync += pipe.v0.eq(banks[0].rd_data.as_signed())
                 with m.Default():
@@ -231,12 +241,20 @@ class ColumnArray(wiring.Component):
 
     def wide_memory(
         self, m: Module, mem: Mem, block: int, wr: data.View[data.StructLayout] | None = None
-    ) -> BlockRam:
+    ) -> BlockRam | DeepRam:
         """One block of a memory that all columns read at the same address."""
         wr = self.wr if wr is None else wr
         shape = self.geometry.memory(mem)
         storage = "spram" if self.geometry.weight_ram == "spram" else "block"
-        ram = BlockRam(shape.bits, shape.depth, tech=self.tech, storage=storage, memory=mem.name, block=block)
+        deep = self.tech is not Technology.PORTABLE and shape.depth > max_depth(self.tech)
+        if self.geometry.streams and deep:
+            ram: BlockRam | DeepRam = DeepRam(
+                shape.bits, shape.depth, tech=self.tech, memory=mem.name, block=block
+            )
+        else:
+            ram = BlockRam(
+                shape.bits, shape.depth, tech=self.tech, storage=storage, memory=mem.name, block=block
+            )
         m.submodules[f"{mem.name.lower()}_{block}"] = ram
         m.d.comb += [
             ram.wr_en.eq(wr.en & (wr.mem == mem) & (wr.block == block)),
@@ -268,16 +286,20 @@ class ColumnArray(wiring.Component):
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
         for _ in range(A_READ + BlockRam.LATENCY):
             flags = _later(m, flags)
-        registered = g.fold > 1
+        registered = g.weight_register
         if registered:  # weights pass one more register, see array_latency
             word, flags = _later(m, word), _later(m, flags)
         m.d.comb += self.xbuffer.rd_word.eq(word)
         m.d.comb += Cat(self.dot_control.en, self.dot_control.first, self.dot_control.last).eq(flags)
+        if g.streams:
+            return stage_trits(m, g, self.weights, A_READ + BlockRam.LATENCY, self.tech)
         address: Value = self.dot.weight
         trits: list[Value] = []
         for j in range(g.chain):
             blocks = range(j * g.weight_blocks_per_stage, (j + 1) * g.weight_blocks_per_stage)
             stage = self.weight_word(m, blocks, address)
+            if g.weight_code == "five":
+                stage = self.decoded(m, j, stage)
             trits.append(_later(m, stage) if registered else stage)
             address = _later(m, address)
         return trits
@@ -313,6 +335,16 @@ class ColumnArray(wiring.Component):
             ]
             word += [pair.rd_data[0], pair.rd_data[1]]
         return Cat(*word)
+
+    def decoded(self, m: Module, stage: int, word: Value) -> Value:
+        """The trits of a stage's word of bytes, two bits each."""
+        trits: list[Value] = []
+        for i in range(self.geometry.stage_bits // 8):
+            decoder = TritDecoder(Encoding.FIVE, tech=self.tech)
+            m.submodules[f"decode_{stage}_{i}"] = decoder
+            m.d.comb += decoder.code.eq(word[8 * i : 8 * i + 8])
+            trits += [bit for pair in zip(decoder.nz, decoder.neg, strict=True) for bit in pair]
+        return Cat(*trits)
 
     def dot_unit(self, m: Module, column: int, trits: list[Value]) -> Value:
         """The dot unit of ``column``; returns its sum."""

@@ -18,11 +18,12 @@ class EngineDesign(Elaboratable):
         controller = LinkController(
             clock_hz, bitstream_id, geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
         )
-        core = EngineCore(geometry, tech=board.tech)
+        core = EngineCore(geometry, tech=board.tech, clock_hz=clock_hz)
         self.engine = engine = UartEngine(
             LinkedEngine(core, controller, registered=geometry.wide), board.baud, board.flash_offset
         )
         self.start = Signal()
+        self.sdram = engine.sdram if geometry.streams else None
         self.rx, self.tx, self.loaded, self.busy = engine.rx, engine.tx, engine.loaded, engine.busy
         self.flash_cs, self.flash_clk, self.flash_copi, self.flash_cipo = (Signal() for _ in range(4))
 

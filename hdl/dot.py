@@ -40,10 +40,10 @@ def dot_latency(lanes: int, chain: int, fold: int = 1, radix: int = 2) -> int:
 def array_latency(geometry: Geometry) -> int:
     """Cycles from a row's last word leaving the weight memory to its sum, in an engine's column array.
 
-    Where chains are folded, weights pass a register of their own in front of the two adders.
+    Where chains are folded or trits decoded, these pass a register of their own in front of the adders.
     """
     g = geometry
-    return dot_latency(g.lanes, g.chain, g.fold, g.radix) + (g.fold > 1)
+    return dot_latency(g.lanes, g.chain, g.fold, g.radix) + g.weight_register
 
 
 def _bits(terms: int) -> int:

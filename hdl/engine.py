@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import wiring
+from amaranth.lib.wiring import Out
 
 from ternac.compile import Image
 from ternac.geometry import Geometry, Mem
@@ -11,9 +12,12 @@ from ternac.hdl.columns import ColumnArray, write_layout
 from ternac.hdl.link.ports import EngineSignature, turnaround
 from ternac.hdl.norm import NormUnit
 from ternac.hdl.sampler import Sampler
+from ternac.hdl.sdram.controller import SdramPins
+from ternac.hdl.sdram.store import SdramStore
 from ternac.hdl.sequencer import Sequencer
 from ternac.hdl.tech import Technology
 from ternac.machine import Machine
+from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP
 
 ISSUE_AHEAD = 8
 """Cycles after the last word of a greedy context's logits until another one's may begin."""
@@ -41,13 +45,21 @@ class EngineCore(wiring.Component):
         entry, session base and generator stay what they were.
     greedy(1), inv_m(8), inv_s(5), top_k(16) : In, stable while busy.
     busy(1), done(1) pulse, done_context(2), next_token(16), rng_out(32) : Out.
+    sdram : Out(SdramPins), ready(1) : Out, the memory has been initialised: both where weights stream, on the
+        chip of a board at ``clock_hz`` (0: `NOMINAL_HZ`); before, no word may be loaded.
     clear(1) : In;  cycles(32) : Out, clock cycles since ``clear`` in which a context was open, from the one
         after its ``start`` to the one before its ``done``.
     """
 
-    def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
+    def __init__(
+        self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE, clock_hz: int = 0
+    ) -> None:
         self.geometry, self.tech = geometry, tech
-        super().__init__(dict(EngineSignature.flip().members.items()))
+        members = dict(EngineSignature.flip().members.items())
+        if geometry.streams:
+            self.store = SdramStore(geometry, ULX3S_CHIP, clock_hz or NOMINAL_HZ)
+            members |= {"ready": Out(1), "sdram": Out(SdramPins)}
+        super().__init__(members)
 
     @staticmethod
     def model(image: Image) -> Machine:
@@ -100,6 +112,8 @@ class EngineCore(wiring.Component):
         ]
         if not g.lane_depth:
             self.norm(m, seq, columns, write)
+        if g.streams:
+            self.stream(m, seq, columns, write)
         m.d.comb += [sampler.row[c].eq(columns.row[c]) for c in range(g.columns)]
         self.control(m, seq, columns, sampler)
 
@@ -112,6 +126,21 @@ class EngineCore(wiring.Component):
         m.d.comb += self.rd_data.eq(columns.rd_data)
         m.d.sync += self.rd_valid.eq(reading[-1])
         return m
+
+    def stream(self, m: Module, seq: Sequencer, columns: ColumnArray, write: Signal) -> None:
+        """The weight store in SDRAM begins anew with every token, and the sequencer waits for its words."""
+        m.submodules.store = store = self.store
+        m.d.comb += [
+            store.wr_en.eq(write.en & (write.mem == Mem.WEIGHT)),
+            store.wr_address.eq(Cat(write.addr, write.block)),
+            store.wr_word.eq(write.data),
+            store.restart.eq(seq.start),
+            seq.dot_ready.eq(store.o.valid),
+            store.o.ready.eq(seq.dot.valid),
+            columns.weights.eq(store.o.payload),
+            self.ready.eq(store.ready),
+        ]
+        wiring.connect(m, store.pins, wiring.flipped(self.sdram))
 
     def norm(self, m: Module, seq: Sequencer, columns: ColumnArray, write: Signal) -> None:
         """The norm unit between the two passes of a NORM, where there is no side lane."""

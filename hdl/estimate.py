@@ -1,4 +1,4 @@
-"""``ternac estimate``: what a model costs on a board, from the schedule and the shipped build's figures."""
+"""``ternac estimate``: what a model costs on a board, by schedule and area model, without synthesis."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import argparse
 from typing import Any
 
 from ternac.compile import Image, compile_program
-from ternac.geometry import Mem, preset
+from ternac.geometry import PRESETS, Geometry, Mem, preset
+from ternac.hdl.area_model import area, model_error
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.schedule import Schedule, batch_cycles, schedule
 from ternac.manifest import read_manifest
@@ -39,6 +40,40 @@ def cycles_by_op(plan: Schedule) -> list[dict[str, Any]]:
     return [{"op": p.name, "cycles": p.cycles, "dot_words": p.dot_words} for p in plan.passes]
 
 
+def shipped(target: Board, geometry: Geometry) -> dict[str, Any] | None:
+    """Resources and clock of the shipped build; None when that is of another geometry."""
+    manifest = read_manifest(target.name, geometry.name)
+    if manifest is None or manifest.get("geometry_hash") != geometry.hash.hex():
+        return None
+    keys = ("comb", "ff", "bram", "spram", "dsp", "clock_mhz", "fmax_mhz")
+    figures = {key: manifest[key] for key in keys if key in manifest}
+    return {**figures, "origin": "place and route (manifest of the shipped bitstream)"}
+
+
+def resources(target: Board, geometry: Geometry) -> dict[str, Any]:
+    """``comb``, ``ff``, ``bram`` (``spram``), ``dsp`` by the area model, and of the shipped build."""
+    found = area(geometry, target)
+    missing = found.excess(target.resources)
+    return {
+        "comb": found.comb,
+        "ff": found.ff,
+        "bram": found.bram,
+        **({"spram": found.spram} if found.spram is not None else {}),
+        "dsp": 0,
+        "resources": {
+            "available": target.resources,
+            "fits": not missing,
+            "too_small": missing,
+            "comb_by_group": found.comb_by_group,
+            "ff_by_group": found.ff_by_group,
+            "bram_by_memory": found.bram_by_memory,
+            "origin": f"estimate: area model, within {model_error(target.family):.1%} of every build that it "
+            "was checked on (docs/planner.md); block RAM counted",
+        },
+        "shipped": shipped(target, geometry),
+    }
+
+
 def together(image: Image, plan: Schedule, clock: float) -> dict[str, Any]:
     """The figures of all contexts at the same time, over the longest BATCH; ``clock`` in MHz."""
     contexts = len(image.entries)
@@ -52,17 +87,22 @@ def together(image: Image, plan: Schedule, clock: float) -> dict[str, Any]:
     }
 
 
-def estimate(model: str, target: Board) -> dict[str, Any]:
-    """The figures of ``ternac estimate``; raises DoesNotFit or IllegalProgram as the compiler does."""
+def estimate(model: str, target: Board, geometry: Geometry | None = None) -> dict[str, Any]:
+    """The figures of ``ternac estimate``, for the board's geometry unless another is given.
+
+    Raises DoesNotFit or IllegalProgram as the compiler does, DoesNotFit for memories that the chip cannot
+    form.
+    """
     program = open_program(model)
-    image = compile_program(program, preset(target.geometry))
+    geometry = geometry or preset(target.geometry)
+    image = compile_program(program, geometry)
     plan = schedule(image)
     clock, clock_origin = routed_clock(target)
-    manifest = read_manifest(target.name, target.geometry) or {}
-    resources = {key: manifest.get(key) for key in ("comb", "ff", "bram", "dsp")}
+    if geometry.name != target.geometry:
+        clock_origin = f"clock of {target.geometry}, assumed ({clock_origin})"
     return {
         "board": target.name,
-        "geometry": target.geometry,
+        "geometry": geometry.name,
         "model": program.name,
         "program_hash": program.hash,
         "cycles_per_token": plan.cycles,
@@ -71,14 +111,14 @@ def estimate(model: str, target: Board) -> dict[str, Any]:
         "macs_per_cycle": program.trits / plan.cycles,
         "dot_unit_busy": plan.dot_words / plan.cycles,
         "together": together(image, plan, clock),
-        **resources,
-        "bytes_per_token": plan.dot_words * image.geometry.macs * 2 // 8,
+        **resources(target, geometry),
+        "bytes_per_token": plan.dot_words * image.geometry.chain * image.geometry.stage_bits // 8,
         "energy": {"joules_per_token": None, "origin": "not estimated: no board has been measured"},
         "sessions": image.sessions,
         "memory": memory_use(image),
         "cycles_by_op": cycles_by_op(plan),
         "origin": f"closed-form schedule (held equal to the RTL by tests) x {clock_origin}; "
-        + ("resources of the shipped build" if manifest else "no build shipped, resources unknown"),
+        "resources by the area model, an estimate without synthesis",
     }
 
 
@@ -86,11 +126,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
     parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same as MODEL")
+    parser.add_argument("--geometry", choices=PRESETS, help="this engine (default: the board's)")
     parser.add_argument("--ops", action="store_true", help="show cycles by op")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    data = estimate(args.model_option or args.model, board(args.board))
+    geometry = preset(args.geometry) if args.geometry else None
+    data = estimate(args.model_option or args.model, board(args.board), geometry)
     say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token")
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
@@ -99,6 +141,14 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         f"  {both['sessions']} sessions at a time: {both['cycles_per_token']:,.0f} cycles per token, "
         f"{both['tokens_per_second']:,.0f} tokens/s in all, dot units busy {both['dot_unit_busy']:.1%}"
     )
+    about = data["resources"]
+    rams = "".join(f", {data[key]} {key}" for key in ("bram", "spram") if key in data)
+    say(f"  {data['comb']:,} COMB, {data['ff']:,} FF{rams}")
+    for text in about["too_small"]:
+        say(f"  does not fit the chip: {text}")
+    if data["shipped"]:
+        say(f"  shipped build: {data['shipped']['comb']:,} COMB, {data['shipped']['ff']:,} FF")
+    say(f"  {about['origin']}")
     for name, use in data["memory"].items():
         say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
     say(f"  {data['sessions']} sessions on chip")
@@ -110,7 +160,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 VERB = Verb(
-    help="Cycles, speed and memory use of a model on a board, without synthesis.",
+    help="Cycles, speed, resources and memory use of a model on a board, without synthesis.",
     example="ternac estimate --board ulx3s-85f --model shakespeare",
     add_arguments=_arguments,
     run=_run,

@@ -7,12 +7,14 @@ from typing import Any
 from ternac.hdl.carry import trim_carries
 from ternac.hdl.floorplan import place_block_rams
 from ternac.hdl.join import join_carries
+from ternac.hdl.sdram.floorplan import place_sdram_engine
 from ternac.hdl.tie import fold_zeros
 
 __all__ = ["PASSES", "prepare"]
 
 PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 1")
-"""The passes in their order, part of a plan's hash: raise a number when its pass makes another netlist."""
+"""The passes in their order, part of a plan's hash: raise a number when its pass makes another netlist.
+The last one is the floor plans of all engines."""
 
 
 def prepare(design: dict[str, Any], top: str = "top") -> None:
@@ -21,3 +23,4 @@ def prepare(design: dict[str, Any], top: str = "top") -> None:
     fold_zeros(design, top)
     join_carries(design, top)
     place_block_rams(design, top)
+    place_sdram_engine(design, top)

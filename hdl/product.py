@@ -17,7 +17,7 @@ from ternac.compile import compile_program
 from ternac.errors import BuildFailed, UsageError
 from ternac.geometry import Geometry, preset
 from ternac.hdl.bake import bake
-from ternac.hdl.boards import Board, board
+from ternac.hdl.boards import Board, board, with_geometry
 from ternac.hdl.build import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.design import EngineDesign
 from ternac.hdl.memory_map import loads, refuse_incomplete
@@ -102,16 +102,22 @@ def produce(
     *,
     model: str | None = None,
     clock_mhz: float | None = None,
+    engine: str | None = None,
     force: bool = False,
 ) -> dict[str, Any]:
     """The figures of a board's bitstream, built if need be; with ``model``, of the one that carries it.
 
-    ``force`` runs every step again. Raises UsageError, BuildFailed, ToolMissing; DoesNotFit or
-    IllegalProgram when the model is not for this board's engine.
+    ``engine``: another geometry of the board. ``force`` runs every step again. Raises UsageError,
+    BuildFailed, ToolMissing; DoesNotFit or IllegalProgram when the model is not for this board's engine.
     """
-    target = board(board_name)
+    target = with_geometry(board(board_name), engine)
     clock_hz = parse_clock(target, clock_mhz)
     geometry = preset(target.geometry)
+    if model is not None and geometry.streams:
+        raise UsageError(
+            f"{geometry.name} has its weights in SDRAM, which no bitstream can hold",
+            "load the model over the link: ternac run --device serial:PORT",
+        )
     image = compile_program(open_program(model), geometry) if model is not None else None
     say(f"{target.name}: elaborating geometry {geometry.name} at {clock_hz / 1e6:g} MHz")
     plan = engine_plan(target, geometry, clock_hz)
@@ -125,10 +131,12 @@ def produce(
         figures = build(plan, build_root(), say, force=force)
         ran = ", ".join(figures["steps_run"])
         figures["origin"] = f"built here: {ran}" if ran else "built here before"
-        if target.flash_offset is None:
+        if target.flash_offset is None and not geometry.streams:
             refuse_incomplete(loads(Path(figures["memories"]).read_text()), geometry)
         if default:
-            ship(target, geometry, figures, f"ternac build --board {target.name} --force")
+            which = ["--board", target.name, *(["--geometry", engine] if engine else [])]
+            command = ["ternac build", *which, "--force"]
+            ship(target, geometry, figures, " ".join(command))
     figures["geometry"] = geometry.name
     if image is None:
         return figures

@@ -2,6 +2,7 @@
 
 A recurrence over the passes in the order in which they are issued, of one context or of several that take
 turns. Cycle 0 is that of the ``start`` pulse; "seen" is the first cycle in which a register shows a change.
+Where weights stream it counts as if there were always a word of them: a lower bound.
 """
 
 from __future__ import annotations

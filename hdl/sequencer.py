@@ -113,6 +113,7 @@ class Sequencer(wiring.Component):
     running : Out, one bit per context.
     done : Out(1) pulse, after every result of ``done_context`` was written.
     wr_en, wr_block(1), wr_addr, wr_data(16) : In, loader's port of the program memory (only while none runs).
+    dot_ready : In(1), where weights stream: there is a word of them, taken in a cycle with ``dot.valid``.
     dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, of `pass_layout`.
     retire, retire_index : In, the pass's last result is written two cycles later.
     claim(1), claim_slots : Out, a NORM pass takes room in the side lane.   room : In, slots free there.
@@ -175,6 +176,7 @@ class Sequencer(wiring.Component):
                 "logits_hold": In(1),
                 "logits_last": Out(ceil_log2(g.bank_depth)),
                 "logits_tail": Out(bits_for(g.columns)),
+                **({"dot_ready": In(1)} if g.streams else {}),
             }
         )
 
@@ -214,14 +216,16 @@ class Sequencer(wiring.Component):
         words_left, words = Signal(widths["words"]), Signal(widths["words"])
         weight, word, start_word = Signal(widths["weight"]), Signal(widths["x_src"]), Signal(widths["x_src"])
         first_word = Signal()
+        # without a word of streamed weights, the row waits
+        goes = running & self.dot_ready if g.streams else running
         m.d.comb += [
-            self.dot.valid.eq(running),
+            self.dot.valid.eq(goes),
             self.dot.first.eq(first_word),
             self.dot.last.eq(words_left == 1),
             self.dot.weight.eq(weight),
             self.dot.word.eq(word),
         ]
-        with m.If(running):
+        with m.If(goes):
             m.d.sync += [
                 weight.eq(weight + 1), word.eq(word + 1), words_left.eq(words_left - 1), first_word.eq(0),
             ]  # fmt: skip

@@ -27,10 +27,10 @@ LATENCY = 9
 def x_ready(geometry: Geometry) -> int:
     """Cycles from a result at the lane's entrance until a matrix pass may begin that reads it.
 
-    The x buffer takes a cycle more than `LATENCY` to write it; where chains are folded, the first word is
-    read a cycle later, too.
+    The x buffer takes a cycle more than `LATENCY` to write it; where weights pass a register, the first word
+    is read a cycle later, too.
     """
-    return LATENCY - (geometry.fold > 1)
+    return LATENCY - geometry.weight_register
 
 
 SQUARED = 9

@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 
 from ternac.errors import UsageError
-from ternac.hdl import estimate, report
-from ternac.hdl.boards import BOARDS, board
+from ternac.hdl import estimate, explore_verb, report
+from ternac.hdl.boards import BOARDS, VARIANTS, board
 from ternac.hdl.flash import flash
 from ternac.hdl.product import produce
 from ternac.verb import Outcome, Say, Verb
@@ -16,6 +16,7 @@ from ternac.verb import Outcome, Say, Verb
 
 def _build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", choices=sorted(BOARDS), default="ulx3s-85f", help="default: %(default)s")
+    parser.add_argument("--geometry", choices=VARIANTS, help="another engine than the board's usual one")
     parser.add_argument("--model", help="bake this program in: a file or the name of a shipped model")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="design clock (default: the board's)")
     parser.add_argument("--force", action="store_true", help="run every step again, even if nothing changed")
@@ -23,7 +24,9 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _build(args: argparse.Namespace, say: Say) -> Outcome:
     started = time.monotonic()
-    data = produce(args.board, say, model=args.model, clock_mhz=args.clock, force=args.force)
+    data = produce(
+        args.board, say, model=args.model, clock_mhz=args.clock, engine=args.geometry, force=args.force
+    )
     data["elapsed_seconds"] = round(time.monotonic() - started, 1)
     say(f"{data['bitstream']}")
     say(f"  {data['comb']:,} COMB, {data['ff']:,} FF, {data['bram']} block RAMs, no multiplier, no DSP")
@@ -34,6 +37,7 @@ def _build(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _flash_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", choices=sorted(BOARDS), default="ulx3s-85f", help="default: %(default)s")
+    parser.add_argument("--geometry", choices=VARIANTS, help="another engine than the board's usual one")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--model", help="the bitstream with this program baked in (default: the empty engine)")
     what.add_argument("--file", type=Path, help="this bitstream file")
@@ -46,7 +50,11 @@ def _flash(args: argparse.Namespace, say: Say) -> Outcome:
     target = board(args.board)
     if args.file is not None and not args.file.is_file():
         raise UsageError(f"there is no file {args.file}", "ternac build makes bitstreams")
-    data = {"bitstream": str(args.file)} if args.file else produce(args.board, say, model=args.model)
+    data = (
+        {"bitstream": str(args.file)}
+        if args.file
+        else produce(args.board, say, model=args.model, engine=args.geometry)
+    )
     command = flash(target, Path(data["bitstream"]), permanent=args.permanent)
     say(f"{target.title}: written")
     return Outcome(
@@ -68,5 +76,6 @@ VERBS = {
         run=_flash,
     ),
     "estimate": estimate.VERB,
+    "explore": explore_verb.VERB,
     "report": report.VERB,
 }

@@ -16,11 +16,11 @@ from ternac.errors import UsageError
 from ternac.executor import NumpyExecutor
 from ternac.geometry import Mem
 from ternac.host.client import BatchMember, LinkClient
+from ternac.host.loader import load_image
 from ternac.layout import from_slots, to_slots
-from ternac.loading import load_requests, program_id
+from ternac.loading import program_id
 from ternac.program import Program
-from ternac.progress import Progress
-from ternac.protocol import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, MAX_WRITE_BYTES, Command, Identity
+from ternac.protocol import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, MAX_WRITE_BYTES, Identity
 from ternac.sampling import Sampling, choose
 
 State = npt.NDArray[np.int16]
@@ -186,19 +186,12 @@ class BoardBackend:
     def load(self, *, force: bool = False, progress: bool = True) -> bool:
         """Write the image unless the board says that it holds it; True when it was written.
 
-        A load that fails half-way leaves the board empty, never with a mixture; call again to begin anew.
+        A load that fails half-way leaves the board empty, never with a mixture; call again to begin anew, or
+        to go on where weights stream (`ternac.host.loader`).
         """
         if not force and self.identity.program_hash == program_id(self.image):
             return False
-        requests = list(load_requests(self.image))
-        total = sum(len(payload) for _, payload in requests)
-        done = 0
-        with Progress(total if progress else 0, f"load {self.program.name}", "bytes") as bar:
-            for command, payload in requests:
-                self.client.request(Command(command), payload)
-                done += len(payload)
-                if progress:
-                    bar.update(done)
+        load_image(self.client, self.identity, self.image, f"load {self.program.name}", progress=progress)
         return True
 
     def open(self) -> int:

@@ -14,7 +14,7 @@ from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.schedule import batch_cycles, schedule
-from ternac.host import bench_stream
+from ternac.host import bench_sdram, bench_stream
 from ternac.host.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.protocol import MAX_BATCH_TOKENS
@@ -33,6 +33,8 @@ def bench_hdl(
     ``geometry``: another preset than the board's bitstream has; its clock is then an assumption.
     """
     name = geometry or target.geometry
+    if preset(name).streams:
+        raise UsageError(f"the pace of {name} is its memory's", "ternac bench sdram measures it")
     program = open_program(model)
     image = compile_program(program, preset(name))
     if sessions > image.sessions:
@@ -127,6 +129,7 @@ BENCHES = {
         add_arguments=_hdl_arguments,
         run=_run_hdl,
     ),
+    "sdram": bench_sdram.VERB,
     "stream": bench_stream.VERB,
 }
 """What can be measured."""

@@ -67,6 +67,7 @@ class Device:
         waves: str | Path | None = None,
         progress: bool = True,
         transport: Transport | None = None,
+        geometry: Geometry | None = None,
     ) -> Device:
         """Open an executor and load the program into it if it does not hold it yet.
 
@@ -75,7 +76,7 @@ class Device:
         (default: the shipped model). ``board`` names board or geometry; ``bitstream`` (hex or 16 bytes)
         demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
         the signals.
-        ``transport`` replaces the line that ``device`` would open.
+        ``transport`` replaces the line that ``device`` would open, ``geometry`` the board's.
 
         Errors: UsageError, IllegalProgram, DoesNotFit, WrongBitstream, WrongGeometry, NoAnswer, BadFrame,
         DeviceRefused; ToolMissing and BuildFailed where the simulated board must be built.
@@ -88,7 +89,7 @@ class Device:
             return cls(kind, NumpyBackend(program))
         if kind not in CHUNK or (kind != "sim") != bool(where):
             raise UsageError(f"unknown device {device!r}", "numpy, sim, serial:PORT or replay:FILE")
-        geometry = geometry_of(board)
+        geometry = geometry or geometry_of(board)
         image = compile_program(program, geometry)
         line = transport or _line(kind, where, board, geometry, waves)
         try:
@@ -243,18 +244,20 @@ def _line(kind: str, where: str, board: str, geometry: Geometry, waves: str | Pa
     if kind == "replay":
         return ReplayTransport(where)
     if kind == "serial":
-        from ternac.hdl.boards import BOARDS
+        from ternac.hdl.boards import BOARDS, VARIANTS
 
-        if board not in BOARDS:
-            raise UsageError(f"{board!r} is no board", f"choose one of: {', '.join(BOARDS)}")
-        return SerialTransport(where, BOARDS[board].baud)
-    from ternac.sim.board import build_board
+        boards = BOARDS | VARIANTS
+        if board not in boards:
+            raise UsageError(f"{board!r} is no board", f"choose one of: {', '.join(boards)}")
+        return SerialTransport(where, boards[board].baud)
+    from ternac.sim.board import board_command, build_board
 
     trace = "" if waves is None else Path(waves).suffix.lstrip(".")
     if trace not in ("", "vcd", "fst"):
         raise UsageError(f"{waves}: waves are written as .vcd or .fst")
     executable = build_board(geometry, trace=trace, say=_say)
-    return ProcessTransport([str(executable), *(["--trace", str(waves)] if waves else [])])
+    command = board_command(executable, geometry)
+    return ProcessTransport([*command, *(["--trace", str(waves)] if waves else [])])
 
 
 def _say(text: str) -> None:
@@ -265,5 +268,8 @@ def _say(text: str) -> None:
 
 
 def _routed_clock(board: str) -> float | None:
-    manifest = read_manifest(board, geometry_of(board).name)
+    from ternac.hdl.boards import VARIANTS
+
+    name = VARIANTS[board].name if board in VARIANTS else board
+    manifest = read_manifest(name, geometry_of(board).name)
     return None if manifest is None else float(manifest["clock_mhz"])

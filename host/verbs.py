@@ -22,7 +22,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--board", "--geometry", default=DEFAULT_BOARD, metavar="NAME",
-        help=f"board or geometry, for sim and serial: ulx3s-85f, icebreaker, tiny (default: {DEFAULT_BOARD})",
+        help="board or geometry, for sim and serial: ulx3s-85f, ulx3s-85f-sdram, icebreaker, tiny (default: "
+        f"{DEFAULT_BOARD})",
     )  # fmt: skip
     parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"default: {PROMPT!r}")
     parser.add_argument(

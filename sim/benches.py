@@ -113,6 +113,10 @@ def run_engine(
     from ternac.compile import compile_program
     from ternac.hdl.engine import EngineCore
 
+    if geometry.streams:
+        raise UsageError(
+            f"the bench has no memory for {geometry.name}", "ternac verify --executors numpy,rtl runs it"
+        )
     compile_program(program, geometry)
     settings = {
         "program": str(_saved(program)),

@@ -17,13 +17,15 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ternac.errors import BuildFailed, ToolMissing
 from ternac.geometry import Geometry
+from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP, SdramChip
 
 if TYPE_CHECKING:
     from ternac.hdl.link.top import LinkedEngine
+    from ternac.hdl.tech import Technology
 
 Say = Callable[[str], None]
 
@@ -32,8 +34,11 @@ OPTIONS = (
     "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing",
     "--output-split", "20000", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 CFG_CXXFLAGS_PCH_I=-include",
 )  # fmt: skip
+SDRAM_OPTIONS = ("-CFLAGS", "-DTERNAC_SDRAM")
+"""For designs with an SDRAM on their pins: the memory of ``sdram_model.h`` is built in."""
 TRACES = {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}
 MAIN = Path(__file__).with_name("board_main.cpp")
+SDRAM_MODEL = Path(__file__).with_name("sdram_model.h")
 
 
 def cache_root() -> Path:
@@ -46,27 +51,41 @@ def bitstream_id(geometry: Geometry) -> bytes:
     return hashlib.sha256(b"ternac simulated board " + geometry.hash).digest()[:16]
 
 
-def emit_verilog(geometry: Geometry) -> str:
-    """Verilog of the simulated board's design, module ``board``; its clock is 0 Hz, which says simulated."""
+def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedEngine:
+    """The simulated board's design, portable unless ``tech`` is given; its clock is 0 Hz, which says
+    simulated."""
     from ternac.hdl.engine import EngineCore
     from ternac.hdl.link.controller import LinkController
     from ternac.hdl.link.top import LinkedEngine, word_bytes
+    from ternac.hdl.tech import Technology
 
     link = LinkController(
         0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
     )
-    return emit(LinkedEngine(EngineCore(geometry), link, registered=geometry.wide))
+    core = EngineCore(geometry, tech=tech or Technology.PORTABLE)
+    return LinkedEngine(core, link, registered=geometry.wide)
+
+
+def emit_verilog(geometry: Geometry) -> str:
+    """Verilog of the simulated board's design, module ``board``."""
+    return emit(linked_engine(geometry))
 
 
 def emit(top: LinkedEngine) -> str:
     """Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
     from amaranth.back import verilog
 
+    return str(verilog.convert(top, name="board", ports=board_ports(top), emit_src=False))
+
+
+def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
+    """The ports that ``board_main.cpp`` drives, besides clock and reset."""
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
         signals |= {f"{name}_{part}": getattr(stream, part) for part in ("payload", "valid", "ready")}
-    ports = {name: (signal, None) for name, signal in signals.items()}
-    return str(verilog.convert(top, name="board", ports=ports, emit_src=False))
+    if top.streams:
+        signals |= {f"sdram_{name}": getattr(top.sdram, name) for name in top.sdram.signature.members}
+    return {name: (signal, None) for name, signal in signals.items()}
 
 
 def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: None) -> Path:
@@ -84,7 +103,18 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
         say(f"emitting Verilog of the {geometry.name} engine")
         source = keep_verilog(emit_verilog(geometry))
         _write_whole(remembered, source.parent.name)
-    return compile_verilog(source, trace=trace, say=say)
+    return compile_verilog(source, trace=trace, sdram=geometry.streams, say=say)
+
+
+def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
+    """The command that starts a board's executable, with the memory beside it if it has one."""
+    if not geometry.streams:
+        return [str(executable)]
+    numbers = (
+        1e12 / NOMINAL_HZ, *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
+        1e3 * chip.wr, 1e3 * chip.refresh, 1e3 * chip.power_up,
+    )  # fmt: skip
+    return [str(executable), "--sdram", ",".join(str(round(n)) for n in numbers)]
 
 
 def keep_verilog(verilog: str) -> Path:
@@ -95,17 +125,17 @@ def keep_verilog(verilog: str) -> Path:
 
 
 def compile_verilog(
-    source: Path, *, trace: str = "", main: Path = MAIN, say: Say = lambda text: None
-) -> Path:
+    source: Path, *, trace: str = "", main: Path = MAIN, sdram: bool = False,
+    say: Say = lambda text: None,
+) -> Path:  # fmt: skip
     """Compile a Verilog file with module ``board`` beside it; returns the executable, built if need be.
 
-    ``main`` is the C++ program around it.
+    ``main`` is the C++ program around it; ``sdram``: with the memory model that `board_command` sets up.
     """
     tool, environment = verilator()
-    options = (*OPTIONS, *TRACES[trace])
-    key = hashlib.sha256("\0".join((*options, main.read_text(), _version("verilator"))).encode()).hexdigest()[
-        :16
-    ]
+    options = (*OPTIONS, *TRACES[trace], *(SDRAM_OPTIONS if sdram else ()))
+    parts = (*options, main.read_text(), _version("verilator"), SDRAM_MODEL.read_text() if sdram else "")
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     target = source.parent / key
     executable = target / "Vboard"
     if executable.exists():
@@ -155,7 +185,7 @@ def _source_digest(geometry: Geometry) -> str:
     """Digest of all that the Verilog is made from, so that it need not be made to know that it is there."""
     package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256(geometry.hash + geometry.name.encode() + _version("amaranth").encode())
-    for folder in ("hdl", "hdl/link", "ternac"):
+    for folder in ("hdl", "hdl/link", "hdl/sdram", "hdl/stream", "ternac"):
         for path in sorted((package / folder).glob("*.py")):
             digest.update(f"\0{folder}/{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:32]

@@ -1,10 +1,12 @@
 // The simulated board: the design's byte streams on standard input and output.
 //
-//   board [--trace FILE] [--cycles N]
+//   board [--trace FILE] [--cycles N] [--sdram PERIOD,TIMES]
 //
 // Bytes are offered to the design as fast as it takes them. When it is idle and there is nothing to offer, output is
 // flushed and standard input is waited for, so that a waiting board costs no processor time. End of input while
 // idle ends the program. --trace (in builds made for it) writes waves; --cycles ends the run with status 3.
+// --sdram (in builds with a memory, which need it) are times in ps, see sdram_model.h; a broken rule ends the run with
+// status 4.
 
 #include <cerrno>
 #include <cstdint>
@@ -22,6 +24,10 @@ typedef VerilatedFstC Trace;
 #elif VM_TRACE
 #include "verilated_vcd_c.h"
 typedef VerilatedVcdC Trace;
+#endif
+
+#ifdef TERNAC_SDRAM
+#include "sdram_model.h"
 #endif
 
 static uint8_t input[1 << 16], output[1 << 16];
@@ -51,11 +57,19 @@ static bool fill_input() {
 int main(int argc, char **argv) {
     const char *trace_path = nullptr;
     uint64_t limit = UINT64_MAX;
+#ifdef TERNAC_SDRAM
+    auto memory = std::make_unique<SdramModel>();
+    int late = -1;  // what the chip sent a cycle ago
+    bool set_up = false;
+#endif
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "--trace") && i + 1 < argc) trace_path = argv[++i];
         else if (!strcmp(argv[i], "--cycles") && i + 1 < argc) limit = strtoull(argv[++i], nullptr, 0);
+#ifdef TERNAC_SDRAM
+        else if (!strcmp(argv[i], "--sdram") && i + 1 < argc) set_up = memory->set_up(argv[++i]);
+#endif
         else {
-            fprintf(stderr, "usage: %s [--trace FILE] [--cycles N]\n", argv[0]);
+            fprintf(stderr, "usage: %s [--trace FILE] [--cycles N] [--sdram PERIOD,TIMES]\n", argv[0]);
             return 2;
         }
     }
@@ -72,6 +86,12 @@ int main(int argc, char **argv) {
 #else
     if (trace_path) {
         fprintf(stderr, "this simulated board was built without waves\n");
+        return 2;
+    }
+#endif
+#ifdef TERNAC_SDRAM
+    if (!set_up) {
+        fprintf(stderr, "this simulated board needs --sdram with %d numbers\n", SdramModel::TIMES);
         return 2;
     }
 #endif
@@ -101,6 +121,17 @@ int main(int argc, char **argv) {
                 if (output_end == sizeof output) flush_output();
             }
         }
+#ifdef TERNAC_SDRAM
+        int word = late;
+        if (cycle > 4)
+            late = memory->clock(top->sdram_cke, top->sdram_cs << 3 | top->sdram_ras << 2 | top->sdram_cas << 1 | top->sdram_we,
+                                 top->sdram_ba, top->sdram_a, top->sdram_dqm, top->sdram_dq_oe ? top->sdram_dq_o : -1);
+        if (memory->fault[0]) {
+            fprintf(stderr, "SDRAM: %s\n", memory->fault);
+            status = 4;
+            break;
+        }
+#endif
         if (cycle >= limit) {
             fprintf(stderr, "stopped after %llu cycles\n", (unsigned long long)cycle);
             status = 3;
@@ -108,6 +139,9 @@ int main(int argc, char **argv) {
         }
         top->clk = 1;
         top->eval();
+#ifdef TERNAC_SDRAM
+        top->sdram_dq_i = word < 0 ? 0xDEAD : word;
+#endif
 #if VM_TRACE
         if (trace) trace->dump(2 * cycle + 1);
 #endif

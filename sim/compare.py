@@ -28,7 +28,7 @@ class Divergence:
     token: int
     """Index of the token in the run, from 0."""
     kind: str
-    """``value`` (result of an op), ``state``, ``logits``, ``next token`` or ``generator``."""
+    """``value`` (result of an op), ``state``, ``logits``, ``next token``, ``generator`` or ``cycles``."""
     name: str
     op: str
     """The op that computes (or stores) it, for example ``op 12 REQUANT``; empty if there is none."""
@@ -99,7 +99,7 @@ def first_divergence(
 def scalar_divergence(
     token: int, kind: str, expected: int, got: int, executors: tuple[str, str] = ("numpy", "rtl")
 ) -> Divergence | None:
-    """Divergence of a single number (``next token`` or ``generator``), or None."""
+    """Divergence of a single number (``next token``, ``generator`` or ``cycles``), or None."""
     if expected == got:
         return None
     return Divergence(token, kind, kind, "", 0, int(expected), int(got), 1, 1, executors)

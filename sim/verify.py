@@ -1,7 +1,8 @@
 """``ternac verify``: several executors run the same tokens; logits and state must be equal after every one.
 
 The first executor named is the reference. On a difference the reference's trace of that token is compared
-with whatever the other can show of its own values, so that the report names the first op that diverged.
+with whatever the other can show of its own values, so that the report names the first op that diverged. An
+engine's next token, by argmax and by a seeded draw in turn, and its cycle count must be right too.
 """
 
 from __future__ import annotations
@@ -9,135 +10,19 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.evaluate import encode, read_text, split
-from ternac.executor import NumpyExecutor
-from ternac.geometry import PRESETS, preset
+from ternac.geometry import PRESETS
 from ternac.program import Program
 from ternac.progress import Progress
-from ternac.sim.compare import Divergence, first_divergence
+from ternac.sampling import GREEDY, Sampling, choose, seed_state
+from ternac.sim.compare import Divergence, first_divergence, scalar_divergence
+from ternac.sim.runners import Runner, Step, maker_names, runners
 from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.zoo import TEXT, open_program, resolve
-
-Vector = npt.NDArray[Any]
-
-
-class Runner(Protocol):
-    """One executor with one session."""
-
-    name: str
-
-    def step(self, token: int) -> tuple[Vector, dict[str, Vector]]:
-        """Feed a token; logits [vocab] and states by name."""
-
-    def values(self) -> dict[str, Vector]:
-        """What it can show of the last token's values, by name."""
-
-    def close(self) -> None:
-        """Let go of processes and devices."""
-
-
-class _Executor:
-    """An executor with the NumPy executor's interface as a runner; replays the last token for its trace."""
-
-    def __init__(self, executor: Any) -> None:
-        self.name, self.executor = executor.name, executor
-        self.state = executor.open()
-        self.before, self.token = self.state.copy(), 0
-
-    def step(self, token: int) -> tuple[Vector, dict[str, Vector]]:
-        self.before, self.token = self.state.copy(), token
-        logits = self.executor.step(self.state, np.array([token]))[0]
-        return logits, {name: words[0] for name, words in self.executor.state_dict(self.state).items()}
-
-    def values(self) -> dict[str, Vector]:
-        trace: dict[str, Vector] = {}
-        self.executor.step(self.before.copy(), np.array([self.token]), trace=trace)
-        return {name: value[0] if value.ndim == 2 else value for name, value in trace.items()}
-
-    def close(self) -> None:
-        pass
-
-
-class _Machine:
-    """The compiled image executed word for word in NumPy."""
-
-    name = "machine"
-
-    def __init__(self, program: Program, geometry: str) -> None:
-        from ternac.compile import compile_program
-        from ternac.machine import Machine
-
-        self.machine = Machine(compile_program(program, preset(geometry)))
-
-    def step(self, token: int) -> tuple[Vector, dict[str, Vector]]:
-        logits = self.machine.step(token)
-        return logits, {name: self.machine.read(name) for name in self.machine.image.states}
-
-    def values(self) -> dict[str, Vector]:
-        return {name: self.machine.read(name) for name in self.machine.image.symbols}
-
-    def close(self) -> None:
-        pass
-
-
-class _Rtl:
-    """The simulated board: the complete RTL, compiled by Verilator, behind the byte link."""
-
-    name = "rtl"
-
-    def __init__(self, program: Program, geometry: str) -> None:
-        from ternac.host.device import Device
-
-        self.program = program
-        self.device = Device.open("sim", program, board=geometry)
-        self.session = self.device.session()
-
-    def step(self, token: int) -> tuple[Vector, dict[str, Vector]]:
-        logits = self.session.step(token)
-        state = self.session.state
-        return logits, {name: state[part] for name, part in self.program.state_slices().items()}
-
-    def values(self) -> dict[str, Vector]:
-        from ternac.host.backend import BoardBackend
-
-        assert isinstance(self.device.backend, BoardBackend)
-        board = self.device.backend
-        return {name: board.read_vector(symbol) for name, symbol in board.image.symbols.items()}
-
-    def close(self) -> None:
-        self.device.close()
-
-
-def _torch(program: Program, path: Path) -> Runner:
-    from ternac.model.executor import TorchExecutor
-
-    return _Executor(TorchExecutor.for_program(program, path))
-
-
-def runners(names: Sequence[str], model: str, geometry: str) -> tuple[Program, list[Runner]]:
-    """The program and a runner per name; UsageError on an unknown or repeated name."""
-    path = resolve(model)
-    program = open_program(path)
-    makers: dict[str, Callable[[], Runner]] = {
-        "numpy": lambda: _Executor(NumpyExecutor(program)),
-        "torch": lambda: _torch(program, path),
-        "machine": lambda: _Machine(program, geometry),
-        "rtl": lambda: _Rtl(program, geometry),
-    }
-    unknown = [n for n in names if n not in makers]
-    if unknown or len(set(names)) != len(names) or len(names) < 2:
-        raise UsageError(
-            f"--executors {','.join(names)}: name at least two different ones",
-            f"choose from: {', '.join(makers)}",
-        )
-    return program, [makers[name]() for name in names]
+from ternac.zoo import TEXT
 
 
 def verify(
@@ -149,20 +34,28 @@ def verify(
     A part that diverged is not run further.
     """
     reference, others = parts[0], list(parts[1:])
+    draw = Sampling.from_temperature(1.0, program.logit_scale_bits, 0)
     found: list[Divergence] = []
     for index, token in enumerate(tokens):
-        logits, states = reference.step(int(token))
+        sampling, rng = (draw if index % 2 else GREEDY), seed_state(index + 1)
+        expected = reference.step(int(token), sampling, rng)
         for other in list(others):
-            got, got_states = other.step(int(token))
+            got = other.step(int(token), sampling, rng)
             pair = (reference.name, other.name)
             here = first_divergence(
-                program, index, {program.logits: logits}, {program.logits: got},
-                states=states, got_states=got_states, executors=pair,
+                program, index, {program.logits: expected.logits}, {program.logits: got.logits},
+                states=expected.states, got_states=got.states, executors=pair,
             )  # fmt: skip
             if here is None:
-                continue
-            earlier = first_divergence(program, index, reference.values(), other.values(), executors=pair)
-            found.append(earlier or here)
+                here = check_engine(index, expected, got, sampling, rng, pair)
+                if here is None:
+                    continue
+                found.append(here)
+            else:
+                earlier = first_divergence(
+                    program, index, reference.values(), other.values(), executors=pair
+                )
+                found.append(earlier or here)
             others.remove(other)
         progress(index + 1)
         if not others:
@@ -170,12 +63,33 @@ def verify(
     return found
 
 
+def check_engine(
+    index: int, expected: Step, got: Step, sampling: Sampling, rng: int, executors: tuple[str, str]
+) -> Divergence | None:
+    """The first difference of what only an engine has: next token, generator, cycles."""
+    if got.chosen is None or got.generator is None or got.cycles is None or got.closed_form is None:
+        return None
+    token, following = choose(expected.logits, sampling, rng)
+    return (
+        scalar_divergence(index, "next token", token, got.chosen, executors)
+        or scalar_divergence(index, "generator", following, got.generator, executors)
+        or scalar_divergence(index, "cycles", got.closed_form, got.cycles, ("closed form", executors[1]))
+    )
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
-        "--executors", default="numpy,rtl", metavar="A,B,..",
-        help="of numpy, torch, machine (the compiled image in NumPy) and rtl (Verilator); default: numpy,rtl",
+        "--executors", metavar="A,B,..",
+        help=f"of {', '.join(maker_names())}: machine is the compiled image in NumPy, rtl and netlist (after "
+        "synthesis) run in Verilator; default: numpy,rtl, and with presets torch,numpy,machine,rtl",
     )  # fmt: skip
+    parser.add_argument(
+        "--presets", metavar="A,B,..",
+        help="instead: these engine presets, each with both codes of its weight memory, with one session and "
+        "with several, on the largest shipped model that fits (or a random program)",
+    )  # fmt: skip
+    parser.add_argument("--all-presets", action="store_true", help="--presets with every preset")
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="default: 200")
     parser.add_argument(
         "--text", metavar="FILE", help="where the tokens come from (default: the validation text)"
@@ -184,15 +98,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--geometry",
         choices=PRESETS,
         default="ulx3s-85f",
-        help="engine for rtl and machine; default: ulx3s-85f",
+        help="engine for rtl, netlist and machine; default: ulx3s-85f",
     )
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.tokens < 1:
         raise UsageError(f"--tokens is {args.tokens}, needs at least 1")
-    names = [name.strip() for name in args.executors.split(",")]
+    names = [name.strip() for name in (args.executors or "numpy,rtl").split(",")]
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
+    if args.presets or args.all_presets:
+        return _run_presets(args, data, say)
     program, parts = runners(names, args.model, args.geometry)
     tokens = encode(program, data)
     tokens = np.resize(tokens, args.tokens)
@@ -216,9 +132,40 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "model": program.name,
             "program_hash": program.hash,
             "divergences": [d.to_json() for d in found],
+            "cycles": {part.name: part.cycles for part in parts if part.cycles},
+            "origin": "cycle-exact simulation",
             "seconds": round(time.monotonic() - began, 1),
         },
         ok=not found,
+    )
+
+
+def _run_presets(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
+    from ternac.sim.verify_presets import verify_presets
+
+    presets = list(PRESETS) if args.all_presets else [name.strip() for name in args.presets.split(",")]
+    executors = [name.strip() for name in (args.executors or "torch,numpy,machine,rtl").split(",")]
+    began = time.monotonic()
+    rows = []
+    for row in verify_presets(presets, executors, args.tokens, data):
+        rows.append(row)
+        verdict = "FAIL" if row["mismatches"] else "equal"
+        say(
+            f"{verdict:5}  {row['geometry']:16} {row['weight_code']:8} {row['sessions']} sessions  "
+            f"{row['model']} ({row['trits']:,} trits)  {','.join(row['executors'])}  "
+            f"{row['tokens']} tokens, {row['seconds']:.0f} s"
+        )
+        for divergence in row["divergences"]:
+            say(f"       {divergence}")
+    mismatches = sum(row["mismatches"] for row in rows)
+    return Outcome(
+        {
+            "rows": rows,
+            "mismatches": mismatches,
+            "seconds": round(time.monotonic() - began, 1),
+            "origin": "cycle-exact simulation",
+        },
+        ok=not mismatches,
     )
 
 

@@ -12,7 +12,7 @@ from ternac.fuse import Pass
 from ternac.geometry import Geometry, Mem
 from ternac.image import Image, Symbol, Words
 from ternac.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
-from ternac.layout import embed_blocks, weight_blocks
+from ternac.layout import embed_blocks, stream_blocks, weight_blocks
 from ternac.program import Program, shapes
 
 
@@ -36,14 +36,14 @@ class Assembler:
         self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
         self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
 
-    def run(self) -> Image:
+    def run(self, *, fill: bool = True) -> Image:
         self.check_stores()
         self.place_x()
         self.place_state()
         self.place_values()
         self.set_barriers()
         self.copy_code()
-        memories = self.memories()
+        memories = self.memories() if fill else {}
         return Image(
             geometry=self.g,
             program_hash=self.p.hash,
@@ -258,9 +258,10 @@ class Assembler:
                 inst = replace(inst, paced=1)
             if one.trits:
                 self.weight_at[one.name] = (weight, bias)
-                inst = replace(inst, weight=weight, a=bias)
+                if not self.g.streams:
+                    inst = replace(inst, weight=weight, a=bias)
+                    bias += inst.count
                 weight += inst.count * inst.words
-                bias += inst.count
             final.append(inst)
         final.append(Instruction(op=Opcode.HALT, barrier=1))
         # a norm's two passes stay together: the norm unit holds one mantissa
@@ -319,14 +320,17 @@ class Assembler:
         for one, inst in zip(self.passes, self.instructions, strict=False):
             if one.trits is None:
                 continue
+            first = self.weight_at[one.name][0]
             trits = self.p.consts[one.trits]
             rows, k = trits.shape
             full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
             full[:rows, :k] = trits
             block = full.reshape(inst.count, g.columns, inst.words, g.lanes)
-            weights[inst.weight : inst.weight + inst.count * inst.words] = block.transpose(
+            weights[first : first + inst.count * inst.words] = block.transpose(
                 0, 2, 1, 3
             ).reshape(-1, g.columns, g.lanes)
+            if g.streams:
+                continue
             negatives = (full < 0).sum(1).reshape(inst.count, g.columns)
             if int(negatives.max(initial=0)) >= 1 << g.bias_bits:
                 raise DoesNotFit(
@@ -348,7 +352,7 @@ class Assembler:
         code = np.array(self.code, np.uint32)
         return {
             Mem.PROGRAM: code.reshape(-1, 2).T.copy(),
-            Mem.WEIGHT: weight_blocks(weights, g),
+            Mem.WEIGHT: stream_blocks(weights, g) if g.streams else weight_blocks(weights, g),
             Mem.EMBED: embed,
             Mem.BIAS: bias,
             Mem.TABLE: tables[None],

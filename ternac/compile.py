@@ -17,10 +17,13 @@ from ternac.program import Program, check
 __all__ = ["Image", "Symbol", "compile_program"]
 
 
-def compile_program(program: Program, geometry: Geometry, contexts: int | None = None) -> Image:
+def compile_program(
+    program: Program, geometry: Geometry, contexts: int | None = None, *, fill: bool = True
+) -> Image:
     """Compile ``program`` for ``geometry``, with microcode for ``contexts`` sessions at a time.
 
-    Without ``contexts`` there are as many as the geometry has and its memories hold, at least one.
+    Without ``contexts`` there are as many as the geometry has and its memories hold, at least one. Without
+    ``fill`` the image has no memories: enough for its sizes and its schedule, in a tenth of the time.
 
     Raises:
         IllegalProgram: if the program breaks a rule, or an op has no place on the column pipeline.
@@ -33,7 +36,9 @@ def compile_program(program: Program, geometry: Geometry, contexts: int | None =
         for side in (True, False):
             fuser = Fuser(program, geometry, side=side)
             try:
-                return Assembler(program, geometry, fuser.run(), fuser.tables, fuser.norms, count).run()
+                passes = fuser.run()
+                assembler = Assembler(program, geometry, passes, fuser.tables, fuser.norms, count)
+                return assembler.run(fill=fill)
             except DoesNotFit:
                 if not side and (count == 1 or contexts is not None):
                     raise

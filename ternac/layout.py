@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.geometry import Geometry
+from ternac.trit_code import DECODE, pack_code5
 
 Words = npt.NDArray[np.uint32]
 
@@ -13,22 +14,76 @@ Words = npt.NDArray[np.uint32]
 def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
     """Pack ``trits[word, column, lane]`` into ``[weight_blocks, word]``.
 
-    A stage's word holds, for trit ``t = q * columns + column`` (lane ``q * chain + stage``), bit ``2t`` =
-    nonzero and bit ``2t + 1`` = negative; it is cut into blocks of ``weight_block_bits``, the last one padded
+    A stage's trits of a word are in the order ``q * columns + column`` (lane ``q * chain + stage``). They
+    make `Geometry.stage_bits` bits: with code ``two_bit`` trit ``t`` is bit ``2t`` = nonzero and ``2t + 1`` =
+    negative; with ``five``, trits ``5i`` to ``5i + 4`` are byte i in the code of `ternac.trit_code`, the last
+    byte padded with zero trits. These bits are cut into blocks of ``weight_block_bits``, the last one padded
     with zeros. So a block serves the same activations in all columns, which keeps both close to it.
     """
     g = geometry
     depth = trits.shape[0]
     by_stage = (
-        trits.reshape(depth, g.columns, g.chains, g.chain).transpose(3, 0, 2, 1).reshape(g.chain, depth, -1)
+        trits.reshape(depth, g.columns, g.chains, g.chain)
+        .transpose(3, 0, 2, 1)
+        .reshape(g.chain, depth, g.columns * g.chains)
     )
     bits = np.zeros((g.chain, depth, g.weight_blocks_per_stage * g.weight_block_bits), np.uint32)
-    used = 2 * g.columns * g.chains
-    bits[..., 0:used:2] = by_stage != 0
-    bits[..., 1:used:2] = by_stage < 0
+    used = g.stage_bits
+    if g.weight_code == "two_bit":
+        bits[..., 0:used:2] = by_stage != 0
+        bits[..., 1:used:2] = by_stage < 0
+    else:
+        padded = np.zeros((g.chain, depth, used // 8 * 5), np.int8)
+        padded[..., : by_stage.shape[2]] = by_stage
+        codes = pack_code5(padded).reshape(g.chain, depth, used // 8)
+        bits[..., :used] = np.unpackbits(codes, axis=2, bitorder="little")
     groups = bits.reshape(g.chain, depth, g.weight_blocks_per_stage, g.weight_block_bits)
     words = (groups << np.arange(g.weight_block_bits, dtype=np.uint32)).sum(-1, dtype=np.uint32)
     return words.transpose(0, 2, 1).reshape(g.weight_blocks, depth)
+
+
+def weight_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
+    """Inverse of `weight_blocks`: ``trits[word, column, lane]``, whatever the bits are."""
+    g = geometry
+    depth = blocks.shape[1]
+    bits = blocks[..., None] >> np.arange(g.weight_block_bits, dtype=np.uint32) & 1
+    per_stage = g.weight_blocks_per_stage
+    stages = bits.reshape(g.chain, per_stage, depth, g.weight_block_bits).transpose(0, 2, 1, 3)
+    whole = stages.reshape(g.chain, depth, per_stage * g.weight_block_bits)
+    flat = whole[..., : g.stage_bits].astype(np.uint8)
+    if g.weight_code == "two_bit":
+        trits = flat[..., 0::2].astype(np.int8) * (1 - 2 * flat[..., 1::2].astype(np.int8))
+    else:
+        codes = np.packbits(flat, axis=2, bitorder="little")
+        trits = DECODE[codes].reshape(g.chain, depth, g.stage_bits // 8 * 5)[..., : g.columns * g.chains]
+    by_lane = trits.reshape(g.chain, depth, g.chains, g.columns).transpose(1, 3, 2, 0)
+    return by_lane.reshape(depth, g.columns, g.lanes)
+
+
+def stream_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
+    """Pack ``trits[word, column, lane]`` for a geometry that streams, into ``[blocks, word of 16 bits]``.
+
+    A weight word's bytes hold five trits each in the code of `ternac.trit_code`: those of stage 0, then those
+    of stage 1; a stage's trits in the order of `weight_blocks`. The words are cut into blocks of 64 Ki.
+    """
+    g = geometry
+    depth = trits.shape[0]
+    by_stage = trits.reshape(depth, g.columns, g.chains, g.chain).transpose(0, 3, 2, 1)
+    flat = pack_code5(by_stage).view("<u2").astype(np.uint32)
+    if len(flat) <= 1 << 16:
+        return flat[None]
+    blocks = np.zeros((-(-len(flat) >> 16), 1 << 16), np.uint32)
+    blocks.reshape(-1)[: len(flat)] = flat
+    return blocks
+
+
+def stream_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
+    """Inverse of `stream_blocks`, with zero words at the end where the last block is not full."""
+    g = geometry
+    flat = blocks.reshape(-1).astype("<u2")
+    codes = flat[: len(flat) // g.stream_words * g.stream_words].view(np.uint8)
+    trits = DECODE[codes].reshape(-1, g.chain, g.chains, g.columns)
+    return trits.transpose(0, 3, 2, 1).reshape(-1, g.columns, g.lanes)
 
 
 def embed_blocks(table: npt.NDArray[np.int8], geometry: Geometry, stride: int) -> Words:

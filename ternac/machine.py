@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ternac.compile import Image
 from ternac.geometry import Mem
 from ternac.isa import WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
-from ternac.layout import from_slots
+from ternac.layout import from_slots, stream_trits, weight_trits
 from ternac.numerics import norm_exponent, rshift_round, sat8, sat16
 
 Ints = npt.NDArray[np.int64]
@@ -32,7 +32,8 @@ class Machine:
         self.code = [
             Instruction.decode([int(w) for w in code[i : i + WORDS]]) for i in range(0, len(code), WORDS)
         ]
-        self.trits = _unpack_weights(image)
+        self.trits = (stream_trits if g.streams else weight_trits)(image.memories[Mem.WEIGHT], g)
+        self.streamed = 0  # weight words of this token that have been used, where weights stream
         self.bank: Ints = np.zeros((g.columns, g.bank_depth), np.int64)
         self.x: Ints = np.zeros(g.x_depth * g.lanes, np.int64)
         self.side: Ints = np.zeros((g.columns, 0), np.int64)
@@ -46,6 +47,7 @@ class Machine:
 
     def step(self, token: int, session_base: int = 0, entry: int = 0) -> npt.NDArray[np.int32]:
         """Run the microcode from word ``entry`` for ``token``; returns the logits."""
+        self.streamed = 0
         for inst in self.code[entry // WORDS :]:
             if inst.op == Opcode.HALT:
                 break
@@ -61,13 +63,16 @@ class Machine:
             return self.bank[:, start : start + i.count]
 
         if i.source == Source.DOT:
-            words = self.trits[i.weight : i.weight + i.count * i.words]
+            weight = self.streamed if self.geometry.streams else i.weight
+            words = self.trits[weight : weight + i.count * i.words]
+            self.streamed += i.count * i.words
             rows = words.reshape(i.count, i.words, c, -1).transpose(2, 0, 1, 3).reshape(c, i.count, -1)
             x = self.x[i.x_src * self.geometry.lanes :][: rows.shape[2]]
-            v0 = (
-                np.where(rows < 0, -x - 1, rows * x).sum(2)
-                + self.image.memories[Mem.BIAS][:, i.a : i.a + i.count]
-            )
+            v0 = np.where(rows < 0, -x - 1, rows * x).sum(2)
+            if self.geometry.streams:
+                v0 += (rows < 0).sum(2)
+            else:
+                v0 = v0 + self.image.memories[Mem.BIAS][:, i.a : i.a + i.count]
         elif i.source == Source.EMBED:
             start = token << i.stride
             v0 = self.embed[:, start : start + i.count] << 8
@@ -124,15 +129,3 @@ class Machine:
         start = s.address + (session_base if state else 0)
         words = self.bank[:, start : start + self.geometry.slots(s.length)] & 0xFFFF
         return from_slots(words.astype(np.uint32), s.length)
-
-
-def _unpack_weights(image: Image) -> npt.NDArray[np.int8]:
-    g = image.geometry
-    blocks = image.memories[Mem.WEIGHT]
-    bits = blocks[..., None] >> np.arange(g.weight_block_bits, dtype=np.uint32) & 1
-    stage = bits.reshape(g.chain, g.weight_blocks_per_stage, -1, g.weight_block_bits).transpose(0, 2, 1, 3)
-    flat = stage.reshape(g.chain, stage.shape[1], -1)[..., : 2 * g.columns * g.chains].astype(np.int8)
-    trits = flat[..., 0::2] * (1 - 2 * flat[..., 1::2])
-    return (
-        trits.reshape(g.chain, -1, g.chains, g.columns).transpose(1, 3, 2, 0).reshape(-1, g.columns, g.lanes)
-    )

@@ -11,10 +11,14 @@ from typing import TextIO
 class Progress:
     """Counts ``total`` units of work; use as a context manager and call :meth:`update` with what is done.
 
-    Shows percentage, rate and remaining time.  Off a terminal it writes at most one line per 10 seconds.
+    ``start`` units were done before.  Shows percentage, rate and remaining time.
+    Off a terminal it writes at most one line per 10 seconds.
     """
 
-    def __init__(self, total: int, label: str, unit: str = "", stream: TextIO | None = None) -> None:
+    def __init__(
+        self, total: int, label: str, unit: str = "", stream: TextIO | None = None, *, start: int = 0
+    ) -> None:
+        self._before = start
         self.total, self.label, self.unit = max(total, 1), label, unit
         self._stream = stream or sys.stderr
         self._tty = self._stream.isatty()
@@ -30,11 +34,12 @@ class Progress:
             return  # over before the first line was due
         self._last, self._drawn = now, True
         spent = max(now - self._start, 1e-9)
-        left = spent / done * (self.total - done) if done else 0.0
+        new = done - self._before
+        left = spent / new * (self.total - done) if new else 0.0
         part = min(done / self.total, 1.0)
         bar = "#" * round(24 * part)
         text = (
-            f"{self.label} [{bar:<24}] {part:4.0%} {done / spent:,.0f} {self.unit}/s, "
+            f"{self.label} [{bar:<24}] {part:4.0%} {new / spent:,.0f} {self.unit}/s, "
             f"{_clock(left)} left {note}"
         ).rstrip()
         self._stream.write(f"\r\x1b[K{text}" if self._tty else text + "\n")

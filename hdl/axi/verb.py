@@ -79,6 +79,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     part = PARTS.get(args.part)
     geometry = args.geometry or (part.geometry if part else "tiny")
     port_bits = args.port_bits if args.port_bits is not None else part.port_bits if part else 0
+    if preset(geometry).streams:
+        raise UsageError(f"{geometry} has its weights in an SDRAM on its own pins", "take another geometry")
     top = axi_design(geometry, port_bits, round(args.clock * 1e6))
     files = write_files(top, args.out)
     for name, what in files.items():

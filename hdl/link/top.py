@@ -11,6 +11,7 @@ from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
 from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.link.uart import UartRx, UartTx
+from ternac.hdl.sdram.controller import SdramPins
 
 
 def word_bytes(geometry: Geometry) -> tuple[int, ...]:
@@ -24,7 +25,9 @@ class LinkedEngine(wiring.Component):
     Parameters: ``core``, a component with the flat ports of ``ENGINE_MEMBERS``, flipped; ``controller``.
     TypeError if the core lacks a port.
     ``registered``: the wires between them pass a register each way, see `ports.turnaround`.
-    Members: ``rx`` In(bytes), ``tx`` Out(bytes); ``idle``, ``loaded``, ``fault`` Out(1) as in LinkController.
+    A core with weights in SDRAM has ``sdram`` Out(SdramPins) and ``ready``; requests wait for the latter.
+    Members: ``rx`` In(bytes), ``tx`` Out(bytes); ``sdram`` of such a core; ``idle``, ``loaded``, ``fault``
+    Out(1) as in LinkController.
     """
 
     def __init__(
@@ -36,14 +39,24 @@ class LinkedEngine(wiring.Component):
         self.core = core
         self.controller = controller
         self.registered = registered
-        pins = {name: Out(1) for name in ("idle", "loaded", "fault")}
+        pins: dict[str, wiring.Member] = {name: Out(1) for name in ("idle", "loaded", "fault")}
+        self.streams = hasattr(core, "sdram")
+        if self.streams:
+            pins["sdram"] = Out(SdramPins)
         super().__init__({"rx": In(ByteStream), "tx": Out(ByteStream), **pins})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
         m.submodules.link = link = self.controller
-        connect(m, flipped(self.rx), link.rx)
+        if self.streams:
+            m.d.comb += [
+                link.rx.payload.eq(self.rx.payload), link.rx.valid.eq(self.rx.valid & core.ready),
+                self.rx.ready.eq(link.rx.ready & core.ready),
+            ]  # fmt: skip
+            connect(m, core.sdram, flipped(self.sdram))
+        else:
+            connect(m, flipped(self.rx), link.rx)
         connect(m, link.tx, flipped(self.tx))
         m.d.comb += [self.idle.eq(link.idle), self.loaded.eq(link.loaded), self.fault.eq(link.fault)]
         for name, member in ENGINE_MEMBERS.items():
@@ -61,7 +74,7 @@ class UartEngine(wiring.Component):
     Parameters: ``engine``; ``baud``, of its controller's clock; ``flash_offset``, None for a board without.
     Members: ``rx`` In(1), asynchronous; ``tx`` Out(1); ``loaded`` Out(1): a program is committed;
     ``busy`` Out(1): a request is being worked on; with ``flash_offset`` also ``flash_cs`` Out(1), 1 =
-    selected, ``flash_clk``, ``flash_copi`` Out(1), ``flash_cipo`` In(1).
+    selected, ``flash_clk``, ``flash_copi`` Out(1), ``flash_cipo`` In(1); ``sdram`` where the engine has it.
     """
 
     def __init__(self, engine: LinkedEngine, baud: int, flash_offset: int | None = None) -> None:
@@ -70,6 +83,8 @@ class UartEngine(wiring.Component):
         self.receiver, self.sender = UartRx(clock_hz, baud), UartTx(clock_hz, baud)
         self.boot = None if flash_offset is None else FlashBoot(clock_hz, flash_offset)
         pins = {"rx": In(1, init=1), "tx": Out(1, init=1), "loaded": Out(1), "busy": Out(1)}
+        if engine.streams:
+            pins["sdram"] = Out(SdramPins)
         if self.boot is not None:
             pins |= {"flash_cs": Out(1), "flash_clk": Out(1), "flash_copi": Out(1), "flash_cipo": In(1)}
         super().__init__(pins)
@@ -83,6 +98,8 @@ class UartEngine(wiring.Component):
             receiver.rx.eq(self.rx), self.tx.eq(sender.tx),
             self.loaded.eq(engine.loaded), self.busy.eq(~engine.idle),
         ]  # fmt: skip
+        if engine.streams:
+            connect(m, engine.sdram, flipped(self.sdram))
         if self.boot is None:
             connect(m, receiver.o, engine.rx)
             connect(m, engine.tx, sender.i)

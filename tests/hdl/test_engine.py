@@ -126,15 +126,23 @@ WIDE = replace(SMALL, name="wide", columns=3, lanes=9, chain=3, weight_block_bit
 
 FOLDED = replace(SMALL, name="folded", columns=3, lanes=18, chain=3, fold=2, radix=3, weight_ram="paired",
                  weight_block_bits=18)  # fmt: skip
+CODED = replace(WIDE, name="coded", weight_code="five")
+CODED_PAIRS = replace(FOLDED, name="coded pairs", weight_code="five")
 PLAIN = replace(SMALL, name="plain", contexts=1, lane_depth=0)
 SHARED = replace(PLAIN, name="shared", columns=4, lanes=4, share=2, embed_block_bits=16, logit_slots=4)
 
 
+CODED_SHARED = replace(SHARED, name="coded shared", weight_code="five")
+
+
 @pytest.mark.parametrize(
     "geometry",
-    [SMALL, WIDE, FOLDED, PLAIN, SHARED],
-    ids=["2x4", "3x9", "3x18 folded", "2x4 without lane", "4x4 by 2"],
-)
+    [SMALL, WIDE, FOLDED, CODED, CODED_PAIRS, PLAIN, SHARED, CODED_SHARED],
+    ids=[
+        "2x4", "3x9", "3x18 folded", "3x9 coded", "3x18 coded", "2x4 without lane", "4x4 by 2",
+        "4x4 by 2 coded",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("seed", range(2))
 def test_random_programs(geometry: Geometry, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -219,3 +227,8 @@ MANY = replace(SMALL, name="many", contexts=4, x_depth=128, bank_depth=512, embe
 def test_contexts_take_turns(contexts: int, d: int, m: int, stagger: int) -> None:
     program = random_program(np.random.default_rng(contexts), d, m, 1, 8)
     run_contexts(program, MANY, contexts, 3, stagger)
+
+
+def test_contexts_take_turns_with_five_trits_a_byte() -> None:
+    program = random_program(np.random.default_rng(7), 24, 20, 1, 8)
+    run_contexts(program, replace(MANY, weight_code="five"), 3, 3, 10)

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import cli
+from ternac import cli, manifest
+from ternac.geometry import PRESETS, preset
+from ternac.hdl.boards import BOARDS
 from ternac.program import save
 from ternac.random_program import random_program
 
@@ -52,3 +54,60 @@ def test_model_too_large_is_refused_with_the_reason(
     assert status == 2
     assert data["error"]["type"] == "DoesNotFit"
     assert "icebreaker has" in data["error"]["message"]
+
+
+@pytest.mark.parametrize("board", ["ulx3s-85f", "icebreaker"])
+def test_area_comes_from_the_geometry_and_the_shipped_build_stands_beside_it(
+    board: str,
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without any shipped build the same figures; with one of the same geometry, and only then, its own."""
+    monkeypatch.setattr(manifest, "BITSTREAMS", tmp_path / "bitstreams")
+    _, bare = run([model, "--board", board], capsys)
+    assert bare["shipped"] is None
+    assert bare["resources"]["fits"]
+    assert bare["comb"] == sum(bare["resources"]["comb_by_group"].values())
+    assert bare["bram"] == sum(bare["resources"]["bram_by_memory"].values())
+    assert bare["resources"]["origin"].startswith("estimate")
+
+    geometry = preset(BOARDS[board].geometry)
+    folder = tmp_path / "bitstreams" / board / geometry.name
+    folder.mkdir(parents=True)
+    figures = {"comb": 1, "ff": 2, "bram": 3, "dsp": 0, "clock_mhz": 10.0, "fmax_mhz": 11.0}
+    for name, expected in ((geometry.hash.hex(), {**figures}), ("00" * 8, None)):
+        (folder / "manifest.json").write_text(json.dumps({**figures, "geometry_hash": name}))
+        _, data = run([model, "--board", board], capsys)
+        assert [data[key] for key in ("comb", "ff", "bram")] == [bare[key] for key in ("comb", "ff", "bram")]
+        found = data["shipped"]
+        assert (found and {key: found[key] for key in figures}) == expected
+        if found:
+            assert "place and route" in found["origin"]
+
+
+def test_other_geometries_are_estimated_too(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    _, tiny = run([model, "--board", "ulx3s-85f", "--geometry", "tiny"], capsys)
+    _, data = run([model, "--board", "ulx3s-85f"], capsys)
+    lanes = preset("ulx3s-85f").macs - preset("tiny").macs
+    assert tiny["geometry"] == "tiny"
+    assert data["comb"] - tiny["comb"] > 13 * lanes
+    assert "assumed" in tiny["origin"]
+
+
+def test_engine_larger_than_the_chip_is_said_to_be(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(PRESETS, "deep", replace(preset("ulx3s-85f"), name="deep", embed_depth=16384))
+    status, data = run([model, "--board", "ulx3s-85f", "--geometry", "deep"], capsys)
+    assert status == 0
+    assert not data["resources"]["fits"]
+    assert data["resources"]["too_small"] == [f"{data['bram']} bram of 208"]
+
+
+def test_memories_that_a_chip_cannot_form_are_refused(model: str, capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = run([model, "--board", "ulx3s-85f", "--geometry", "icebreaker"], capsys)
+    assert status == 2
+    assert data["error"]["type"] == "DoesNotFit"
+    assert "single-port RAM, which ecp5 does not have" in data["error"]["message"]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
 from amaranth.back import rtlil, verilog
 
+from ternac import sim
 from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
 from ternac.hdl.tech import Technology
+from ternac.sim.netlist import models_of
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import netlist, run_icarus, run_yosys
 
@@ -218,25 +221,38 @@ def test_paired_cell_behaves() -> None:
 
 
 def _dp16kd() -> str:
-    """A DP16KD of two 18-bit ports with output registers, as Lattice's memory guide describes it."""
-    pins = [f"{n}{p}" for p in "AB" for n in ("CLK", "CE", "OCE", "WE", "RST")]
-    buses = {f"{n}{p}": w for p in "AB" for n, w in (("AD", 14), ("CS", 3), ("DI", 18))}
-    outs = {f"DO{p}": 18 for p in "AB"}
-    bits = [f"{n}{i}" for n, w in buses.items() for i in range(w)]
-    out_bits = [f"{n}{i}" for n, w in outs.items() for i in range(w)]
-    values = [f"{n}_{p}" for p in "AB" for n in ("DATA_WIDTH", "REGMODE", "CSDECODE", "WRITEMODE")]
-    values += ["RESETMODE", "ASYNC_RESET_RELEASE", "GSR", "CLKAMUX", "CLKBMUX"]
-    values += [f"INITVAL_{i:02X}" for i in range(64)]
-    text = f"module DP16KD(input {', '.join(pins + bits)}, output {', '.join(out_bits)});\n"
-    text += "".join(f"parameter {name} = 0;\n" for name in values) + "reg [17:0] words [0:1023];\n"
-    for p in "AB":
-        place = ",".join(f"AD{p}{i}" for i in range(13, 3, -1))
-        data = ",".join(f"DI{p}{i}" for i in range(17, -1, -1))
-        text += f"reg [17:0] read{p}, out{p}; wire [9:0] at{p} = {{{place}}};\n"
-        text += f"always @(posedge CLK{p}) begin out{p} <= read{p}; read{p} <= words[at{p}];\n"
-        text += f"if (WE{p} && AD{p}0 && AD{p}1) words[at{p}] <= {{{data}}}; end\n"
-        text += "".join(f"assign DO{p}{i} = out{p}[{i}];\n" for i in range(18))
-    return text + "endmodule\n"
+    """The model of the cell that post-synthesis simulation uses."""
+    return (Path(sim.__file__).parent / "dp16kd.v").read_text()
+
+
+@pytest.mark.icarus
+@pytest.mark.parametrize(("width", "depth"), [(36, 512), (18, 1024), (9, 2048), (4, 4096), (1, 16384)])
+@pytest.mark.parametrize("tech", [Technology.ECP5, Technology.PORTABLE], ids=["instantiated", "inferred"])
+def test_ecp5_cells_behave(width: int, depth: int, tech: Technology) -> None:
+    """The model of the cell, as we and as yosys use it: initial contents, then reads of what was written."""
+    rng = random.Random(width)
+    init = [rng.randrange(1 << width) for _ in range(depth)]
+    ram = BlockRam(width, depth, tech=tech, init=init)
+    text = rtlil.convert(ram, name="top", emit_src=False)
+    script = "read_rtlil top.il\nsynth_ecp5 -top top -nolutram\nwrite_verilog -noattr top.v\n"
+    mapped = run_yosys(script, {"top.il": text}, ("top.v",))["top.v"]
+    assert "DP16KD" in mapped
+    places = [0, 1, depth - 1, *rng.sample(range(depth), 40)]
+    writes = [(rng.random() < 0.5, rng.choice(places), rng.randrange(1 << width)) for _ in range(300)]
+    reads = [rng.choice([b for b in places if b != a]) for _, a, _ in writes]
+    expected = ram.model(writes, reads)
+    lines = [f"wr_en={int(en)};wr_addr={a};wr_data={width}'d{v};rd_addr={r};#1 clk=1;#1 clk=0;"
+             '$display("%b",rd_data);' for (en, a, v), r in zip(writes, reads, strict=True)]
+    bench = (
+        f"module bench; reg clk=0, rst=0, wr_en; reg [{(depth - 1).bit_length() - 1}:0] wr_addr, rd_addr;"
+        f"reg [{width - 1}:0] wr_data; wire [{width - 1}:0] rd_data;"
+        "top t(.clk(clk), .rst(rst), .wr_en(wr_en), .wr_addr(wr_addr), .wr_data(wr_data),"
+        ".rd_addr(rd_addr), .rd_data(rd_data)); initial begin\n" + "\n".join(lines) + "\nend endmodule\n"
+    )
+    cells = {"DP16KD", "LUT4", "TRELLIS_FF", "PFUMX", "L6MUX21"}
+    files = {"top.v": mapped, "bench.v": bench, "models.v": models_of(cells, Technology.ECP5)}
+    rows = run_icarus(files, "ice40/cells_sim.v").split()[1:]
+    assert [int(row, 2) for row in rows] == expected[: len(rows)]
 
 
 @pytest.mark.parametrize(

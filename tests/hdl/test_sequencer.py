@@ -48,6 +48,8 @@ def observe(image: Image, token: int, base: int) -> tuple[list[dict[str, int]], 
         retire: dict[int, int] = {}
         lane_retire: set[int] = set()
         ctx.set(dut.room, g.lane_depth)
+        if g.streams:
+            ctx.set(dut.dot_ready, 1)
         for cycle in range(1, 1_000_000):
             ctx.set(dut.norm_done, cycle == norm_at)
             if ctx.get(dut.norm_start):

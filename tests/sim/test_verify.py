@@ -85,7 +85,9 @@ def test_every_executor_is_closed_when_one_fails(tmp_path: Path, monkeypatch: py
     class Failing:
         name = "failing"
 
-        def step(self, token: int) -> tuple[Any, Any]:
+        cycles = 0
+
+        def step(self, token: int, sampling: Any, rng: int) -> Any:
             raise RuntimeError("broken")
 
         def values(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_random_geometries(seed: int) -> None:
     geometry = replace(
         PRESETS["tiny"], name="odd", columns=columns, lanes=lanes, chain=chain, weight_depth=1 << 14,
         x_depth=64, weight_block_bits=int(rng.integers(7, 19)), bank_depth=2048, bias_depth=2048,
-        embed_depth=8192, logit_slots=128,
+        weight_code=("two_bit", "five")[seed % 2], embed_depth=8192, logit_slots=128,
     )  # fmt: skip
     agree(random_program(rng), geometry, seed)
 

@@ -66,6 +66,7 @@ def test_text_names_what_differs_from_the_default() -> None:
         ({"weight_block_bits": 36}, "at most 18 bits"),
         ({"bank_depth": 0}, "bank_depth must be at least 1"),
         ({"weight_ram": "dram"}, "unknown weight_ram 'dram'"),
+        ({"weight_ram": "sdram"}, "whole bytes of five trits"),
         ({"embed_block_bits": 12}, "multiple of 8"),
     ],
 )

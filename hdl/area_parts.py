@@ -1,0 +1,81 @@
+"""Which part of an engine each cell of a flat netlist belongs to, and what a cell takes of the chip.
+
+Synthesis names cells after the signals that they drive or read, hierarchy included; so the first names of the
+path say which component a cell belongs to. A name at the border of two components can go either way, which
+the fit does not mind: what scales with the columns on one side does so on the other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Any
+
+__all__ = ["PARTS", "parts_of"]
+
+_RULES = (
+    ("array", r"core\.columns\.(dot|xbuffer|weight)\w*"),
+    ("pipelines", r"core\.columns\.pipe_\d+"),
+    ("memories", r"core\.columns\.(bank|bias|embed)_\d+"),
+    ("side_columns", r"core\.columns\.side_lane\.column_\d+"),
+    ("norm", r"core\.(columns\.side_lane\.)?norm"),
+    ("side_lane", r"core\.columns\.(side_)?lane\w*"),
+    ("control", r"core\.columns\.(control|track_\d+)"),
+    ("columns", r"core\.columns"),
+    ("sampler", r"core\.sampler"),
+    ("sequencer", r"core\.sequencer"),
+    ("core", r"core"),
+    ("link", r"link"),
+    ("board", r""),
+)
+PARTS = (*(name for name, _ in _RULES), "packing")
+"""Parts of an engine with its board's shell. ``packing`` is what no cell of the netlist accounts for: feeds
+into and out of carry chains."""
+
+_TOP = r"payload\.engine\.engine\."
+_RULE = [(name, re.compile(rf"{_TOP}{pattern}(\.|$|\[)")) for name, pattern in _RULES[:-1]]
+_COST = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1}
+"""Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""
+
+
+def _part(name: str) -> str:
+    return next((part for part, rule in _RULE if rule.match(name)), "board")
+
+
+def _is_ff(kind: str) -> bool:
+    return kind == "TRELLIS_FF" or kind.startswith("SB_DFF")
+
+
+def _lonely(module: dict[str, Any]) -> set[str]:
+    """iCE40 flip-flops that take a logic cell of their own: not fed by a table that feeds nothing else."""
+    driver: dict[Any, str] = {}
+    readers: Counter[Any] = Counter()
+    for cell in module["cells"].values():
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "output":
+                driver.update((bit, cell["type"]) for bit in bits)
+            else:
+                readers.update(bits)
+    for port in module["ports"].values():
+        readers.update(port["bits"])
+    return {
+        name
+        for name, cell in module["cells"].items()
+        if cell["type"].startswith("SB_DFF")
+        and not (driver.get(d := cell["connections"]["D"][0]) == "SB_LUT4" and readers[d] == 1)
+    }
+
+
+def parts_of(netlist: dict[str, Any], top: str = "top") -> dict[str, dict[str, int]]:
+    """``comb`` and ``ff`` of each part of a flat yosys JSON netlist of a board's engine, without ``packing``.
+
+    ``comb`` counts TRELLIS_COMB on ECP5 (see `_COST`), logic cells on iCE40.
+    """
+    module = netlist["modules"][top]
+    lonely = _lonely(module)
+    found: dict[str, Counter[str]] = {part: Counter(comb=0, ff=0) for part in PARTS[:-1]}
+    for name, cell in module["cells"].items():
+        own = found[_part(name)]
+        own["comb"] += _COST.get(cell["type"], 0) + (name in lonely)
+        own["ff"] += _is_ff(cell["type"])
+    return {part: dict(counts) for part, counts in found.items()}

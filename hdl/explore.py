@@ -1,0 +1,206 @@
+"""``ternac explore``: which engine for a board, a model and a goal, by closed form alone.
+
+Every shape of `hdl/explore_space.py` that holds the model and fits the chip is weighed by three figures:
+tokens a second of all its sessions together, cycles of one token alone, and logic cells. Shown are those that
+no other one beats in all three (the Pareto front).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ternac.compile import Image, compile_program
+from ternac.errors import DoesNotFit, UsageError
+from ternac.geometry import Geometry, preset
+from ternac.hdl.area_model import Area, area, model_error
+from ternac.hdl.boards import Board
+from ternac.hdl.estimate import routed_clock, shipped
+from ternac.hdl.explore_space import CONTEXTS, shapes_of, sized
+from ternac.hdl.schedule import batch_cycles, schedule
+from ternac.program import Program
+from ternac.zoo import open_program
+
+__all__ = ["GOALS", "Point", "explore", "front", "search"]
+
+_TOKENS = 12
+"""Tokens of each session in the interleaved schedule: beyond its start and end, short enough for a search."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One geometry with its figures; ``sessions`` under way at a time, ``cycles`` of a token alone,
+    ``together`` cycles a token when all sessions run.
+    """
+
+    geometry: Geometry
+    sessions: int
+    cycles: int
+    together: float
+    area: Area
+
+    def beats(self, other: Point) -> bool:
+        """No worse in speed, latency and logic, and better in one of them."""
+        mine = (self.together, self.cycles, self.area.comb)
+        its = (other.together, other.cycles, other.area.comb)
+        return mine != its and all(a <= b for a, b in zip(mine, its, strict=True))
+
+
+GOALS: dict[str, Callable[[Point], tuple[float, ...]]] = {
+    "throughput": lambda p: (p.together, p.area.comb, p.cycles),
+    "latency": lambda p: (p.cycles, p.area.comb, p.together),
+    "area": lambda p: (p.area.comb, p.together, p.cycles),
+}
+"""What comes first in the table; the first of the front is the best for the goal."""
+
+
+def weigh(image: Image, sessions: int, found: Area) -> Point:
+    """The figures of an image's geometry with that many sessions at a time."""
+    alone = schedule(image).cycles
+    together = float(alone)
+    if sessions > 1:
+        together = batch_cycles(image, sessions, _TOKENS) / (sessions * _TOKENS)
+    return Point(image.geometry, sessions, alone, together, found)
+
+
+def front(points: Iterable[Point], goal: str) -> list[Point]:
+    """The points that no other beats, best first; of equals the first."""
+    kept: list[Point] = []
+    for point in sorted(points, key=GOALS[goal]):
+        same = (point.together, point.cycles, point.area.comb)
+        if not any(p.beats(point) or (p.together, p.cycles, p.area.comb) == same for p in kept):
+            kept = [p for p in kept if not point.beats(p)]
+            kept.append(point)
+    return kept
+
+
+def search(
+    program: Program, target: Board, sessions: int | None, progress: Callable[[int, int], None]
+) -> tuple[list[Point], int]:
+    """All geometries that hold ``program`` and fit the chip, and how many were looked at.
+
+    With ``sessions`` only those with as many contexts as that takes. ``progress(done, total)`` is called on
+    the way. Raises DoesNotFit, naming what is too small on the geometry that comes closest, when there is
+    none.
+    """
+    points, looked_at = [], 0
+    closest: tuple[float, str] = (float("inf"), "")
+    shapes = [s for s in shapes_of(target.tech) if sessions is None or s.contexts == _contexts_for(sessions)]
+    for number, shape in enumerate(shapes):
+        progress(number, len(shapes))
+        try:
+            for geometry, image in sized(program, shape, target.tech):
+                looked_at += 1
+                found = area(geometry, target)
+                if short := found.excess(target.resources):
+                    over = found.overfull(target.resources)
+                    closest = min(closest, (over, f"{geometry.name} would take {', '.join(short)}"))
+                else:
+                    points.append(weigh(image, sessions or shape.contexts, found))
+        except DoesNotFit as error:
+            closest = min(closest, (_shortage(str(error)), str(error)))
+    progress(len(shapes), len(shapes))
+    if not points:
+        raise DoesNotFit(
+            f"no engine on {target.name} holds {program.name!r}, of {looked_at} geometries that do; "
+            f"the closest: {closest[1]}",
+            "a smaller model, or a larger board",
+        )
+    return points, looked_at
+
+
+def _shortage(reason: str) -> float:
+    """How much more than there is the compiler's message asks for; large where it does not say."""
+    found = re.search(r"needs? (\d+) .*, \S+ has (\d+)", reason)
+    over = int(found[1]) / int(found[2]) if found else 0.0
+    return over if over > 1 else 1e9
+
+
+def _contexts_for(sessions: int) -> int:
+    return next(count for count in CONTEXTS if count >= sessions)
+
+
+def described(point: Point, clock: float, target: Board) -> dict[str, Any]:
+    """A point as ``--json`` prints it; ``clock`` in MHz."""
+    found = point.area
+    return {
+        "name": point.geometry.name,
+        "tokens_per_second": clock * 1e6 / point.together,
+        "tokens_per_second_alone": clock * 1e6 / point.cycles,
+        "sessions": point.sessions,
+        "cycles_per_token": point.cycles,
+        "cycles_per_token_together": round(point.together, 2),
+        "latency_us": round(point.cycles / clock, 3),
+        "comb": found.comb,
+        "ff": found.ff,
+        "bram": found.bram,
+        **({"spram": found.spram} if found.spram is not None else {}),
+        "macs": point.geometry.macs,
+        "geometry": asdict(point.geometry),
+        "shipped": shipped(target, point.geometry) is not None,
+    }
+
+
+def today(program: Program, target: Board, sessions: int | None) -> Point | None:
+    """The engine that the board's bitstream has, weighed alike; None when it does not hold the model."""
+    geometry = preset(target.geometry)
+    count = min(sessions or geometry.contexts, geometry.contexts)
+    try:
+        image = compile_program(program, geometry, fill=False)
+        return weigh(image, min(count, len(image.entries)), area(geometry, target))
+    except DoesNotFit:
+        return None
+
+
+def explore(
+    model: str,
+    target: Board,
+    goal: str,
+    *,
+    sessions: int | None = None,
+    clock: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[dict[str, Any], list[Point], list[Point]]:
+    """What ``--json`` prints, the front, and all points.
+
+    Raises UsageError for a goal, clock or number of sessions that makes no sense, DoesNotFit for a model that
+    no geometry holds.
+    """
+    if goal not in GOALS:
+        raise UsageError(f"no goal is called {goal!r}", f"choose one of: {', '.join(GOALS)}")
+    if sessions is not None and not 1 <= sessions <= CONTEXTS[-1]:
+        raise UsageError(f"--sessions is {sessions}, an engine takes 1 to {CONTEXTS[-1]} at a time")
+    if clock is not None and not clock > 0:
+        raise UsageError(f"a clock of {clock:g} MHz makes no sense", "take a positive number of MHz")
+    program = open_program(model)
+    routed, clock_origin = routed_clock(target)
+    mhz, clock_origin = (clock, "given") if clock else (routed, clock_origin)
+    points, looked_at = search(program, target, sessions, progress)
+    best = front(points, goal)
+    for point in best:
+        compile_program(program, point.geometry, contexts=point.geometry.contexts)
+    now = today(program, target, sessions)
+    data = {
+        "board": target.name,
+        "model": program.name,
+        "program_hash": program.hash,
+        "goal": goal,
+        "clock_mhz": mhz,
+        "clock_origin": f"{clock_origin}; the same for every geometry, an assumption",
+        "looked_at": looked_at,
+        "fitting": len(points),
+        "front": [described(point, mhz, target) for point in best],
+        "today": {
+            **described(now, mhz, target),
+            "beaten_by": [point.geometry.name for point in best if point.beats(now)],
+        }
+        if now
+        else None,
+        "available": target.resources,
+        "origin": "estimate: cycles by the closed-form schedule (held equal to the RTL by tests) x the clock "
+        f"above; comb and ff by the area model, within {model_error(target.family):.1%} of every build that "
+        "it was checked on; block RAM counted",
+    }
+    return data, best, points

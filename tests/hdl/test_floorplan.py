@@ -1,0 +1,70 @@
+"""Sites for block RAMs: none twice, rows as planned, designs that do not fit left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from ternac.geometry import Mem, preset
+from ternac.hdl.floorplan import COLUMN_ROW, LANE_ROWS, place_block_rams, sites
+from ternac.hdl.memory import BlockRam, PairedRam
+from ternac.hdl.tech import Technology
+
+
+def design(pairs: int, columns: int = 12) -> dict[str, Any]:
+    """The block RAM cells of an engine, by the names that the components give them."""
+    names = []
+    for i in range(pairs):
+        ram = PairedRam(18, 512, tech=Technology.ECP5, memory=Mem.WEIGHT.name, block=2 * i)
+        names.append(f"core.columns.weight_{2 * i}.{ram.slices[0].instance}")
+    for c in range(columns):
+        for memory, count in (("BANK", 2), ("BIAS", 1), ("table", 1)):
+            ram_ = BlockRam(16, 1024, tech=Technology.ECP5, memory=memory, block=c)
+            names += [f"core.{memory}_{c}_{i}.{ram_.slices[0].instance}" for i in range(count)]
+    cells = {name: {"type": "DP16KD", "attributes": {}} for name in names}
+    cells["core.embed_0.bram_EMBED_0_0"] = {"type": "DP16KD", "attributes": {}}
+    return {"modules": {"top": {"cells": cells}}}
+
+
+def placed(of: dict[str, Any]) -> dict[str, str]:
+    cells = of["modules"]["top"]["cells"]
+    return {name: cell["attributes"]["BEL"] for name, cell in cells.items() if "BEL" in cell["attributes"]}
+
+
+def test_every_cell_of_lanes_and_columns_gets_a_site_of_its_own() -> None:
+    g = preset("ulx3s-85f")
+    engine = design(g.weight_blocks // 2, g.columns)
+    assert place_block_rams(engine) == 128 + 48
+    where = placed(engine)
+    assert len(where) == len(set(where.values())) == 128 + 48
+    rows = Counter(int(site.split("/")[1][1:]) for site in where.values())
+    assert rows == {COLUMN_ROW: 48} | {row: 16 * share for row, share in LANE_ROWS}
+    assert not any("EMBED" in name for name in where)
+
+
+def test_chains_that_meet_in_the_tree_lie_beside_each_other() -> None:
+    """Stage j of the same chains is in the same eighth of the chip for every j."""
+    engine = design(128)
+    place_block_rams(engine)
+    across: dict[int, list[int]] = {}
+    for name, site in placed(engine).items():
+        if "WEIGHT" in name:
+            block = int(name.split("_")[-2].rstrip("p"))
+            across.setdefault(block % 64 // 8, []).append(int(site.split("/")[0][1:]))
+    spans = [(min(xs), max(xs)) for _, xs in sorted(across.items())]
+    assert all(high - low < 18 for low, high in spans)
+    assert [low for low, _ in spans] == sorted(low for low, _ in spans)
+
+
+def test_sites_are_those_of_the_chip() -> None:
+    assert len(sites(22)) == len(set(sites(22))) == 52
+    assert sites(22)[:2] == ["X4/Y22/EBR0", "X6/Y22/EBR1"] and sites(82)[-1] == "X120/Y82/EBR3"
+
+
+@pytest.mark.parametrize("pairs", [160, 96 * 4])
+def test_a_design_that_does_not_fit_is_left_alone(pairs: int) -> None:
+    engine = design(pairs)
+    assert place_block_rams(engine) == 0
+    assert placed(engine) == {}

@@ -1,0 +1,91 @@
+"""The post-synthesis netlist against NumPy, like the RTL: logits, state, next tokens, cycles; and a fault."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ternac import cli
+from ternac.errors import BuildFailed
+from ternac.geometry import preset
+from ternac.hdl.tech import Technology
+from ternac.program import Program
+from ternac.program_file import save
+from ternac.random_program import random_program
+from ternac.sim.netlist import build_netlist_board, models_of, netlist
+from ternac.sim.runners import BoardRunner, runners_of
+from ternac.sim.verify import verify
+
+
+def program_of(seed: int = 1) -> Program:
+    program = random_program(np.random.default_rng(seed), 24, 20, 2, 256)
+    return replace(program, meta={"tokenizer": "bytes"})
+
+
+def test_a_cell_without_a_model_is_refused() -> None:
+    assert "module LUT2" in models_of({"CCU2C"}, Technology.ECP5)
+    with pytest.raises(BuildFailed, match="no simulation model of the cell EHXPLLL"):
+        models_of({"LUT4", "EHXPLLL"}, Technology.ECP5)
+
+
+@pytest.mark.slow
+def test_netlist_of_tiny_is_the_rtl(capsys: pytest.CaptureFixture[str]) -> None:
+    """ECP5 form, both weight codes, one session and several: the same tokens, states and cycles."""
+    args = ["verify", "--presets", "tiny", "--executors", "numpy,rtl,netlist", "--tokens", "8", "--json"]
+    status = cli.main(args)
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert (status, [row["mismatches"] for row in rows]) == (0, [0] * 6)
+    assert [row["sessions"] for row in rows] == [1, 3, 3] * 2
+    for one, rtl, mapped in (rows[:3], rows[3:]):
+        assert one["cycles"]["rtl"] == one["cycles"]["netlist"] > 0
+        assert rtl["cycles"]["rtl"] == mapped["cycles"]["netlist"] > 0
+
+
+@pytest.mark.slow
+def test_netlist_of_icebreaker_is_the_rtl(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """iCE40 form, weights in single-port RAM."""
+    path = tmp_path / "program.safetensors"
+    save(program_of(), path)
+    status = cli.main(
+        ["verify", str(path), "--executors", "numpy,rtl,netlist", "--geometry", "icebreaker", "--tokens",
+         "12", "--json"]
+    )  # fmt: skip
+    data = json.loads(capsys.readouterr().out)
+    assert (status, data["mismatches"], data["tokens"]) == (0, 0, 12)
+    assert data["cycles"]["netlist"] == data["cycles"]["rtl"] > 0
+
+
+@pytest.mark.slow
+def test_decoders_take_15_tables_a_byte_in_the_engine() -> None:
+    """`tiny` has 4 stages of 8 trits, 2 bytes each; 2 trits of the second have no lane."""
+    geometry = replace(preset("tiny"), weight_code="five")
+    cells = netlist(geometry)["modules"]["board"]["cells"]
+    tables = [name for name, cell in cells.items() if ".decode_" in name and cell["type"] == "LUT4"]
+    assert 0 < len(tables) <= 15 * 8
+
+
+@pytest.mark.slow
+def test_one_wrong_bit_of_a_lookup_table_is_found() -> None:
+    """A table of the dot unit of column 0 forgets one of its sixteen cases."""
+    program, geometry = program_of(), preset("tiny")
+
+    def spoil(design: dict[str, Any]) -> None:
+        cells = design["modules"]["board"]["cells"]
+        name = min(n for n, c in cells.items() if ".dot_0.lane" in n and c["type"] == "CCU2C")
+        table = cells[name]["parameters"]["INIT1"]
+        at = 15 - 5  # sum 1, activation 0, weight 1
+        cells[name]["parameters"]["INIT1"] = table[:at] + str(1 - int(table[at])) + table[at + 1 :]
+
+    spoilt = BoardRunner(program, geometry, netlist=build_netlist_board(geometry, edit=spoil))
+    (numpy,) = runners_of(("numpy", "machine"), program, None, geometry)[:1]
+    try:
+        found = verify(program, [numpy, spoilt], list(range(100, 108)), lambda done: None)
+    finally:
+        spoilt.close()
+    assert len(found) == 1
+    assert found[0].executors == ("numpy", "netlist")

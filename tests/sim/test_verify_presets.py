@@ -1,0 +1,84 @@
+"""``ternac verify --presets``: a row per combination; the quick form here, all presets marked slow."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ternac import cli
+from ternac.geometry import PRESETS
+from ternac.machine import Machine
+from ternac.sim import verify_presets as module
+
+
+def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
+    status = cli.main(["verify", *args, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+def test_both_codes_of_the_compiled_image(capsys: pytest.CaptureFixture[str]) -> None:
+    """Every preset's memories and microcode, without the RTL."""
+    status, data = run(["--all-presets", "--executors", "numpy,machine", "--tokens", "3"], capsys)
+    assert (status, data["mismatches"]) == (0, 0)
+    got = [(row["geometry"], row["weight_code"], row["sessions"]) for row in data["rows"]]
+    assert got == [(name, code, 1) for name in PRESETS for code in ("two_bit", "five")]
+    models = {row["geometry"]: row["model"] for row in data["rows"]}
+    assert models["ulx3s-85f"] == "shakespeare"
+    assert models["icebreaker"] == "shakespeare-small"
+    assert models["tiny"].startswith("random")
+
+
+def test_a_wrong_trit_of_one_code_fails(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Machine.__init__
+
+    def planted(self: Machine, image: Any) -> None:
+        honest(self, image)
+        if image.geometry.weight_code == "five":
+            self.trits = np.where(self.trits > 0, -1, self.trits).astype(np.int8)
+
+    monkeypatch.setattr(Machine, "__init__", planted)
+    status, data = run(["--presets", "tiny", "--executors", "numpy,machine", "--tokens", "3"], capsys)
+    assert status == 1
+    assert [row["mismatches"] for row in data["rows"]] == [0, 1]
+
+
+def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = run(["--presets", "huge", "--tokens", "3"], capsys)
+    assert status == 2
+    assert "no geometry is called 'huge'" in data["error"]["message"]
+
+
+@pytest.mark.slow
+def test_tiny_with_its_rtl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both codes, one session and three at a time; and a draw that goes wrong in one session is found."""
+    args = ["--presets", "tiny", "--tokens", "6"]
+    status, data = run(args, capsys)
+    assert (status, data["mismatches"]) == (0, 0)
+    assert [(row["weight_code"], row["sessions"]) for row in data["rows"]] == [
+        ("two_bit", 1), ("two_bit", 3), ("five", 1), ("five", 3),
+    ]  # fmt: skip
+    assert all(row["cycles"]["rtl"] > 0 for row in data["rows"])
+
+    honest = module.choose
+
+    def planted(logits: Any, sampling: Any, rng: int) -> tuple[int, int]:
+        token, following = honest(logits, sampling, rng)
+        return (token if sampling.greedy else token ^ 1), following
+
+    monkeypatch.setattr(module, "choose", planted)
+    status, data = run(args, capsys)
+    assert status == 1
+    assert [row["mismatches"] for row in data["rows"]] == [0, 1, 0, 1]
+
+
+@pytest.mark.slow
+def test_all_presets_with_their_rtl(capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = run(["--all-presets", "--tokens", "4"], capsys)
+    assert (status, data["mismatches"]) == (0, 0)
+    assert len(data["rows"]) == 4 * len(PRESETS)
+    assert {"torch", "numpy", "machine", "rtl"} == {e for row in data["rows"] for e in row["executors"]}
