@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ternac.errors import ProgramError
+from ternac.fitting import largest_model
 from ternac.geometry import preset
 from ternac.hdl.boards import BOARDS, Board
 from ternac.hdl.estimate import estimate
@@ -30,13 +30,8 @@ MODEL_COLUMNS = ("model", "ternary weights", "words of state", "nats per charact
 
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
     """Name, ternary weights and figures of the largest shipped model that fits; None when none does."""
-    sizes = {name: open_program(name).trits for name in names()}
-    for name in sorted(sizes, key=lambda name: -sizes[name]):
-        try:
-            return name, sizes[name], estimate(name, target)
-        except ProgramError:
-            continue
-    return None
+    name = largest_model(preset(target.geometry))
+    return None if name is None else (name, open_program(name).trits, estimate(name, target))
 
 
 def row(target: Board) -> list[str]:

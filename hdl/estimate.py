@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from ternac.compile import Image, compile_program
+from ternac.fitting import largest_model
 from ternac.geometry import PRESETS, Geometry, Mem, preset
 from ternac.hdl.area_model import area, model_error
 from ternac.hdl.boards import BOARDS, Board, board
@@ -13,7 +14,7 @@ from ternac.hdl.schedule import Schedule, batch_cycles, schedule
 from ternac.manifest import read_manifest
 from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.zoo import open_program
+from ternac.zoo import DEFAULT, open_program
 
 
 def routed_clock(target: Board) -> tuple[float, str]:
@@ -123,7 +124,7 @@ def estimate(model: str, target: Board, geometry: Geometry | None = None) -> dic
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_argument(parser)
+    add_model_argument(parser, fitting=True)
     parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
     parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same as MODEL")
     parser.add_argument("--geometry", choices=PRESETS, help="this engine (default: the board's)")
@@ -132,7 +133,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     geometry = preset(args.geometry) if args.geometry else None
-    data = estimate(args.model_option or args.model, board(args.board), geometry)
+    target = board(args.board)
+    fitting = largest_model(geometry or preset(target.geometry))
+    data = estimate(args.model_option or args.model or fitting or DEFAULT, target, geometry)
     say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token")
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")

@@ -9,6 +9,7 @@ from typing import Any
 
 from ternac.compile import compile_program
 from ternac.errors import UsageError
+from ternac.fitting import largest_model
 from ternac.geometry import PRESETS, preset
 from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
@@ -90,7 +91,7 @@ def bench_hdl(
 def _hdl_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
     parser.add_argument(
-        "--model", default=DEFAULT, help=f"program file or shipped model (default: {DEFAULT})"
+        "--model", help="program file or shipped model (default: the largest shipped one that fits)"
     )
     parser.add_argument(
         "--sessions", type=int, default=1, metavar="N", help="sessions taking turns (default: 1)"
@@ -107,7 +108,9 @@ def _run_hdl(args: argparse.Namespace, say: Say) -> Outcome:
     for name in ("sessions", "tokens"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name} is {getattr(args, name)}, needs at least 1")
-    data = bench_hdl(args.model, board(args.board), args.sessions, args.tokens, args.geometry)
+    target = board(args.board)
+    model = args.model or largest_model(preset(args.geometry or target.geometry)) or DEFAULT
+    data = bench_hdl(model, target, args.sessions, args.tokens, args.geometry)
     exact = data["cycles_per_token"] == data["schedule_cycles_per_token"]
     say(
         f"{data['model']} on {data['geometry']}, {data['sessions']} session(s): "

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ternac.compile import compile_program
-from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.evaluate import encode
 from ternac.executor import NumpyExecutor
+from ternac.fitting import largest_model
 from ternac.geometry import Geometry, preset
 from ternac.packing import pack2, pack5, unpack2, unpack5
 from ternac.program import Program
@@ -28,7 +27,7 @@ from ternac.sampling import GREEDY, Sampling, choose, seed_state
 from ternac.sim.compare import Divergence, first_divergence, scalar_divergence
 from ternac.sim.runners import BoardRunner, Runner, runners_of
 from ternac.sim.verify import verify
-from ternac.zoo import names, open_program, resolve
+from ternac.zoo import open_program, resolve
 
 __all__ = ["CODES", "SESSIONS", "candidate", "several", "verify_presets"]
 
@@ -47,13 +46,9 @@ class _Subject:
 
 def candidate(geometry: Geometry) -> _Subject:
     """The largest shipped model that fits, else a random program."""
-    shipped = sorted(((open_program(name), resolve(name)) for name in names()), key=lambda one: -one[0].trits)
-    for program, path in shipped:
-        try:
-            compile_program(program, geometry)
-        except (DoesNotFit, IllegalProgram):
-            continue
-        return _Subject(program, path)
+    name = largest_model(geometry)
+    if name is not None:
+        return _Subject(open_program(name), resolve(name))
     program = random_program(np.random.default_rng(1), 24, 20, 2, 256)
     return _Subject(replace(program, meta={"tokenizer": "bytes"}), None)
 

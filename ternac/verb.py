@@ -45,11 +45,13 @@ class Verb:
     run: Callable[[argparse.Namespace, Say], Outcome]
 
 
-def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """The optional MODEL argument (``args.model``): a path or a zoo name, default the shipped model."""
+def add_model_argument(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
+    """The optional MODEL argument (``args.model``): a path or a zoo name, default the shipped model; with
+    ``fitting`` the default is None, for the largest one that fits (`ternac.fitting`)."""
     from ternac.zoo import DEFAULT
 
+    default = "the largest shipped one that fits" if fitting else DEFAULT
     parser.add_argument(
-        "model", nargs="?", default=DEFAULT, metavar="MODEL",
-        help=f"program file, or name of a shipped model (default: {DEFAULT})",
+        "model", nargs="?", default=None if fitting else DEFAULT, metavar="MODEL",
+        help=f"program file, or name of a shipped model (default: {default})",
     )  # fmt: skip

@@ -1,0 +1,22 @@
+"""Which shipped model an engine runs when none is named."""
+
+from __future__ import annotations
+
+from ternac.compile import compile_program
+from ternac.errors import ProgramError
+from ternac.geometry import Geometry
+from ternac.zoo import names, open_program
+
+__all__ = ["largest_model"]
+
+
+def largest_model(geometry: Geometry) -> str | None:
+    """Name of the shipped model with the most ternary weights that fits ``geometry``; None when none does."""
+    sizes = {name: open_program(name).trits for name in names()}
+    for name in sorted(sizes, key=lambda name: -sizes[name]):
+        try:
+            compile_program(open_program(name), geometry)
+        except ProgramError:
+            continue
+        return name
+    return None
