@@ -38,7 +38,7 @@ def test_figures(built: tuple[Plan, Path, dict[str, Any]]) -> None:
     made, root, data = built
     assert Path(data["bitstream"]).is_file() and data["bitstream"].startswith(str(root))
     assert data["steps_run"] == ["synth", "place-and-route", "pack"] == list(data["steps"])
-    assert data["fmax_mhz"] > data["clock_mhz"] == 18
+    assert data["fmax_mhz"] > data["clock_mhz"] == 24
     assert data["dsp"] == data["multiplier_cells"] == data["spram"] == 0
     assert data["comb"] > 20 and data["ff"] > 20 and data["bram"] == 0
     assert data["bitstream_id"] == made.bitstream_id.hex()

@@ -32,7 +32,7 @@ def test_reads_follow_writes(storage: str, depth: int) -> None:
             if t < len(writes):
                 enable, address, value = writes[t]
                 ctx.set(ram.wr_en, enable)
-                ctx.set(ram.addr, address)
+                ctx.set(ram.wr_addr, address)
                 ctx.set(ram.wr_data, value)
                 ctx.set(ram.rd_addr, reads[t])
             if t >= ram.LATENCY and not (storage == "spram" and writes[t - ram.LATENCY][0]):
