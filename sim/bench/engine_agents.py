@@ -33,7 +33,7 @@ class EngineDriver:
 
     INPUTS = (
         "wr_en wr_mem wr_block wr_addr wr_data rd_en rd_block rd_addr "
-        "start context again entry token session_base emit clear greedy inv_m inv_s top_k rng_in"
+        "start start_context again entry token session_base emit clear greedy inv_m inv_s top_k rng_in"
     ).split()
 
     def __init__(self, dut: Any, image: Image, limit: int = 1_000_000) -> None:
@@ -66,7 +66,7 @@ class EngineDriver:
         """One token in session slot ``slot``, run by ``context``; AssertionError if the engine does not
         finish."""
         dut = self.dut
-        dut.context.value, dut.entry.value = context, self.image.entries[context]
+        dut.start_context.value, dut.entry.value = context, self.image.entries[context]
         dut.token.value, dut.session_base.value = token, self.image.session_base(slot)
         dut.emit.value, dut.greedy.value = int(emit), int(sampling.greedy)
         dut.inv_m.value, dut.inv_s.value, dut.top_k.value = sampling.m, sampling.s, sampling.top_k
