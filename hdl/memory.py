@@ -21,6 +21,17 @@ _SPRAM_DEPTH = 1 << 14
 _SPRAM_BITS = 16
 
 
+def _ports(width: int, depth: int) -> dict[str, wiring.Member]:
+    """One write and one read port."""
+    return {
+        "wr_en": In(1),
+        "wr_addr": In(range(depth)),
+        "wr_data": In(width),
+        "rd_addr": In(range(depth)),
+        "rd_data": Out(width),
+    }
+
+
 class BlockRam(wiring.Component):
     """A memory of ``depth`` words of ``width`` bits, one write and one read port, both in ``sync``.
 
@@ -72,13 +83,7 @@ class BlockRam(wiring.Component):
         if self._cells and depth > max_depth(tech):
             most = max_depth(tech)
             raise ValueError(f"a block RAM of {tech.value} holds at most {most} words, not {depth}")
-        super().__init__({
-            "wr_en": In(1),
-            "wr_addr": In(range(depth)),
-            "wr_data": In(width),
-            "rd_addr": In(range(depth)),
-            "rd_data": Out(width),
-        })
+        super().__init__(_ports(width, depth))
 
     @property
     def _cells(self) -> bool:
@@ -164,13 +169,7 @@ class DeepRam(wiring.Component):
             BlockRam(width, min(bank, depth - first), tech=tech, memory=memory, block=block)
             for first in range(0, depth, bank)
         ]
-        super().__init__({
-            "wr_en": In(1),
-            "wr_addr": In(range(depth)),
-            "wr_data": In(width),
-            "rd_addr": In(range(depth)),
-            "rd_data": Out(width),
-        })
+        super().__init__(_ports(width, depth))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
