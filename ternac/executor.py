@@ -132,7 +132,7 @@ def _bind(op: Op, program: Program, slices: dict[str, slice]) -> _Step:
             return lambda v, s, ids: s.__setitem__((slice(None), part), v[value])
         case "TMATVEC":
             return _product(op.ins[0], [out], [consts[op.text("weights")]])
-    function = _pure(op, consts)
+    function = pure(op, consts)
     if len(op.ins) == 1:
         (x,) = op.ins
         return lambda v, s, ids: v.__setitem__(out, function(v[x]))
@@ -140,8 +140,8 @@ def _bind(op: Op, program: Program, slices: dict[str, slice]) -> _Step:
     return lambda v, s, ids: v.__setitem__(out, function(*(v[name] for name in names)))
 
 
-def _pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
-    """An op that only maps input vectors to an output vector."""
+def pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
+    """An op that only maps input vectors to an output vector, as a function of these vectors."""
     match op.kind:
         case "NORM":
             pre, post = op.integer("pre"), op.integer("post")
@@ -165,7 +165,7 @@ def _pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
 
 
 def _pure_wide(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
-    """As :func:`_pure`, for the wide ops."""
+    """As :func:`pure`, for the wide ops."""
     match op.kind:
         case "RMSNORM":
             eps, shift = op.integer("eps"), op.integer("shift")

@@ -86,7 +86,7 @@ def plain_step(p: Program, state: dict[str, list[int]], token: int) -> dict[str,
                 rows, x = p.consts[op.text("weights")].tolist(), v[op.ins[0]]
                 v[op.out] = [sum(t * e for t, e in zip(row, x, strict=True)) for row in rows]
             case _:
-                const = [p.consts[name] for key, name in op.attrs.items() if key in ("gain", "curve")]
+                const = [p.consts[str(name)] for key, name in op.attrs.items() if key in ("gain", "curve")]
                 v[op.out] = plain_op(op, [v[name] for name in op.ins], const[0].tolist() if const else [])
     return v
 
