@@ -1,4 +1,4 @@
-"""Where the tensors of a checkpoint to be imported come from: `.safetensors` files, one or many, read lazily."""
+"""Where the tensors of a checkpoint come from: `.safetensors` files, one or many, read lazily."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 def quantize(weight: Floats) -> tuple[npt.NDArray[np.int8], float]:
-    """The models' own quantizer, once: trits ``clamp(round(W s), -1, 1)`` with ``s = 1 / max(mean |W|, 1e-5)``.
+    """The models' own quantizer, once: trits ``clamp(round(W s), -1, 1)``, ``s = 1 / max(mean |W|, 1e-5)``.
 
     Returns the trits and ``1 / s`` (a float32 value).  The mean is taken in float64.  Rounds half to even.
     """
@@ -61,7 +61,7 @@ class SafetensorsFolder:
         names = sorted(set(index.values())) if index else [SINGLE]
         for file in names:
             handle = self._open(file)
-            for name in handle.keys():  # noqa: SIM118 - the library's handle is no mapping
+            for name in handle.keys():
                 if name in self._home:
                     raise CheckpointError(f"tensor {name} is in {self._home[name]} and in {file}")
                 part = handle.get_slice(name)

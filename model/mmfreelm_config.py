@@ -17,7 +17,7 @@ NORM_EPS = 1e-6  # of the norm inside each projection, and of g_norm; the blocks
 ATTN = ("i_proj", "f_proj", "g_proj", "o_proj")
 MLP = ("gate_proj", "down_proj")
 
-_FIXED: dict[str, tuple[Any, ...]] = {  # what the published models have; anything else computes something else
+_FIXED: dict[str, tuple[Any, ...]] = {  # what the published models have; others compute something else
     "num_heads": (1,), "expand_ratio": (1,), "use_short_conv": (False,), "share_conv_kernel": (False, True),
     "hidden_act": ("swish", "silu"), "tie_word_embeddings": (False,),
 }  # fmt: skip
@@ -107,9 +107,7 @@ def parse_config(data: dict[str, Any], where: str) -> Config:
     if not isinstance(bound, bool):
         raise CheckpointError(f"{where}: use_lower_bound is {bound!r}")
     bos, eos = (_token(data.get(key), size["vocab_size"]) for key in ("bos_token_id", "eos_token_id"))
-    return Config(
-        size["vocab_size"], size["hidden_size"], size["num_hidden_layers"], m, eps, bound, bos, eos
-    )
+    return Config(size["vocab_size"], size["hidden_size"], size["num_hidden_layers"], m, eps, bound, bos, eos)
 
 
 def _sizes(data: dict[str, Any], where: str) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """An MMfreeLM checkpoint as an integer program: scales from a calibration text, trits as they are.
 
-Layer by layer: read it, run the float model on the calibration tokens, choose units, emit the layer's ops.  So
-one layer's floats and the program's trits are all that is in memory.
+Layer by layer: read it, run the float model on the calibration tokens, choose units, emit the layer's ops.
+So one layer's floats and the program's trits are all that is in memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Settings:
 
 @dataclass
 class Converter:
-    """Makes the program of ``model``; ``units`` collects what a code of each value is worth (codes per 1.0)."""
+    """Makes the program of ``model``; ``units`` collects codes per 1.0, ``worths`` what a trit is worth."""
 
     model: FloatModel
     settings: Settings = field(default_factory=Settings)
@@ -59,12 +59,10 @@ class Converter:
         self._residual, self._bits = embed[tokens], bits
         self.units["r.e"] = 2.0**bits
         del embed
-        about: dict[str, Any] = {}
-        layers = self._layers(progress)
-        made = list(layers)
+        layers = list(self._layers(progress))
         norm, head, logit_bits = self._head()
         about = {"worth": self.worths, "units": self.units, "activations": self.settings.activations}
-        return build_mmfree(name, codes, made, norm, head, logit_bits, meta | about)
+        return build_mmfree(name, codes, layers, norm, head, logit_bits, meta | about)
 
     def _layers(self, progress: Callable[[int], None]) -> Iterator[Layer]:
         for index in range(self.model.config.layers):
@@ -121,18 +119,14 @@ class Converter:
         shift, self._bits = self._bits - bits, bits
         return shift, self._unit(name, bits)
 
-    def _norms(
-        self, s: Scales, block: str, inner: str, weights: Floats, bits: int
-    ) -> tuple[Norms, float]:
+    def _norms(self, s: Scales, block: str, inner: str, weights: Floats, bits: int) -> tuple[Norms, float]:
         n = self.model.config.d
         first, unit = s.rms(f"{block}.r", n, self.model.config.eps, 2.0**bits)
         by, unit = s.gain(f"{block}.g", weights, unit)
         second, unit = s.rms(inner, n, NORM_EPS, unit)
         return Norms(first, by, second), unit
 
-    def _linear(
-        self, s: Scales, name: str, p: Projection, unit: float, outs: tuple[float, ...]
-    ) -> Linear:
+    def _linear(self, s: Scales, name: str, p: Projection, unit: float, outs: tuple[float, ...]) -> Linear:
         """A projection of values of ``unit``, its rows dealt to as many outputs as there are units."""
         by, u_y = s.gain(f"{name}.y", p.gamma, unit)
         self.worths[name] = p.worth

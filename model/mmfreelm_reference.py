@@ -5,9 +5,10 @@ A projection (BitLinear) with trits T, weight scale 1/s_w and its own norm weigh
     y = x * rsqrt(mean(x^2) + 1e-6) * gamma;  s_x = 127 / max(max|y|, 1e-5) per token
     q = clamp(round(y s_x), -128, 127);       out = (T q) / (s_x s_w)
 
-Recurrent half: f = sigmoid(W_f h), from layer 1 on f = lb + (1 - lb) f;  s_t = f s_(t-1) + SiLU(W_i h)(1 - f);
-o = W_o(RMSNorm(W_g h; gamma_g) * SiLU(s_t)).  Gated half: W_down(SiLU(g) * u) with [g, u] = W_gate h.  Pre-norm
-blocks; final norm; the head is a projection like the others.
+Recurrent half: f = sigmoid(W_f h), from layer 1 on f = lb + (1 - lb) f;
+s_t = f s_(t-1) + SiLU(W_i h)(1 - f);  o = W_o(RMSNorm(W_g h; gamma_g) * SiLU(s_t)).
+Gated half: W_down(SiLU(g) * u) with [g, u] = W_gate h.  Pre-norm blocks; final norm; the head is a projection
+like the others.
 
 Every function takes ``see(name, values)``, called with the quantities that the integer program has under the
 same names (`ternac.build_mmfree`), in real units: calibration and the report listen there.
@@ -25,6 +26,19 @@ from ternac.model.import_source import Floats, Source
 from ternac.model.mmfreelm_config import NORM_EPS, Config
 
 See = Callable[[str, Floats], None]
+Cast = Callable[[Floats], Floats]
+
+
+def exact(x: Floats) -> Floats:
+    """Leaves float32 as it is."""
+    return x
+
+
+def bfloat16(x: Floats) -> Floats:
+    """Rounds to bfloat16 (half to even), kept as float32."""
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+    return rounded.view(np.float32)
 
 
 def rms_norm(x: Floats, eps: float) -> Floats:
@@ -68,7 +82,10 @@ class Projection:
 
 @dataclass(frozen=True)
 class FloatLayer:
-    """The weights of one layer; ``lb`` is its lower bound per channel (zeros in layer 0)."""
+    """The weights of one layer; ``lb`` is its lower bound per channel (zeros in layer 0).
+
+    ``cast`` is applied to every vector that one step hands to the next.
+    """
 
     index: int
     eps: float
@@ -82,40 +99,43 @@ class FloatLayer:
     o: Projection
     gate: Projection
     down: Projection
+    cast: Cast = exact
 
     def forward(self, r: Floats, see: See) -> Floats:
         """The residual behind this layer, for r [B, T, d]; every stream starts from a zero state."""
-        at = f"{self.index}"
+        at, cast = f"{self.index}", self.cast
         h = self._block_norm(r, self.attn_norm, f"{at}.n1", see)
-        i, f, g = self.i(h, f"{at}.i", see), self.f(h, f"{at}.f", see), self.g(h, f"{at}.g", see)
+        i, f, g = (
+            cast(p(h, f"{at}.{name}", see)) for name, p in (("i", self.i), ("f", self.f), ("g", self.g))
+        )
         for name, values in (("i", i), ("f", f), ("g", g)):
             see(f"{at}.{name}", values)
-        forget = self.lb + (1 - self.lb) * sigmoid(f)
+        forget = cast(self.lb + (1 - self.lb) * sigmoid(f))
         c = silu(i)
         see(f"{at}.c", c)
-        state = recur(c * (1 - forget), forget)
+        state = cast(recur(cast(c * (1 - forget)), forget))
         see(f"{at}.h", state)
         normed, swish = rms_norm(g, NORM_EPS), silu(state)
         gn = normed * self.g_norm
         for name, values in (("gn.r", normed), ("gn", gn), ("s", swish)):
             see(f"{at}.{name}", values)
-        mixed = gn * swish
+        mixed = cast(gn * swish)
         see(f"{at}.oz", mixed)
         o = self.o(mixed, f"{at}.o", see)
-        r = r + o
+        r = cast(r + cast(o))
         see(f"{at}.r1", r)
-        both = self.gate(self._block_norm(r, self.mlp_norm, f"{at}.n2", see), f"{at}.gate", see)
+        both = cast(self.gate(self._block_norm(r, self.mlp_norm, f"{at}.n2", see), f"{at}.gate", see))
         gate, up = np.split(both, 2, axis=-1)
         act = silu(gate)
-        z = act * up
+        z = cast(act * up)
         for name, values in (("gate", gate), ("up", up), ("a", act), ("z", z)):
             see(f"{at}.{name}", values)
-        r = r + self.down(z, f"{at}.down", see)
+        r = cast(r + cast(self.down(z, f"{at}.down", see)))
         see(f"{at}.r2", r)
         return r
 
     def _block_norm(self, r: Floats, weights: Floats, name: str, see: See) -> Floats:
-        return block_norm(r, weights, self.eps, name, see)
+        return self.cast(block_norm(r, weights, self.eps, name, see))
 
 
 def block_norm(r: Floats, weights: Floats, eps: float, name: str, see: See) -> Floats:
@@ -138,10 +158,13 @@ def recur(i: Floats, f: Floats) -> Floats:
 
 
 class FloatModel:
-    """The model of a checkpoint; weights are read from ``source`` when they are needed."""
+    """The model of a checkpoint; weights are read from ``source`` when they are needed.
 
-    def __init__(self, config: Config, source: Source) -> None:
-        self.config, self.source = config, source
+    Float32 throughout, or with ``cast`` rounded wherever a vector is handed on.
+    """
+
+    def __init__(self, config: Config, source: Source, cast: Cast = exact) -> None:
+        self.config, self.source, self.cast = config, source, cast
         self.bounds = self._lower_bounds()
 
     def _lower_bounds(self) -> Floats:
@@ -166,7 +189,7 @@ class FloatModel:
         mlp = {name: self.projection(f"{at}mlp.{name}_proj") for name in ("gate", "down")}
         return FloatLayer(
             index, self.config.eps, floats(f"{at}attn_norm.weight"), floats(f"{at}mlp_norm.weight"),
-            floats(f"{at}attn.g_norm.weight"), self.bounds[index], **attn, **mlp,
+            floats(f"{at}attn.g_norm.weight"), self.bounds[index], **attn, **mlp, cast=self.cast,
         )  # fmt: skip
 
     def embed(self) -> Floats:

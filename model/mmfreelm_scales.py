@@ -1,8 +1,8 @@
 """From real scales to the integers of the wide ops.
 
 A value of the program is a code; its *unit* is how many codes stand for 1.0.  Units are powers of two, except
-behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md).  The highest magnitude that a value had
-during calibration times ``headroom`` still fits; what exceeds it later saturates.
+behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md).  The highest magnitude that a value
+had during calibration times ``headroom`` still fits; what exceeds it later saturates.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Scales:
         return Rms(code, min(_RMS_BITS - k, MAX_RMS_SHIFT)), 2.0**k / math.sqrt(n)
 
     def gain(self, name: str, weights: Floats, unit: float) -> tuple[Gain, float]:
-        """A SCALE by ``weights`` of values of ``unit``; its result ``name`` gets the finest unit that fits."""
+        """A SCALE by ``weights`` of values of ``unit``; its result gets the finest unit that fits."""
         bits = self.bits(name)
         top = float(np.abs(weights.astype(np.float64)).max()) / unit
         while top * 2.0**bits > TOP:  # weights far larger than what they made of the text

@@ -1,7 +1,7 @@
 """A program on whole sequences: op after op over all tokens at once, only the recurrence token by token.
 
-The same integers as :class:`ternac.executor.NumpyExecutor`, which takes all ops for one token.  Here a matrix is
-unpacked for many tokens and let go again, so that a model of billions of weights runs in the memory of its
+The same integers as :class:`ternac.executor.NumpyExecutor`, which takes all ops for one token.  Here a matrix
+is unpacked for many tokens and let go again, so that a model of billions of weights runs in the memory of its
 trits, and matrix products are large.  For evaluation and reports, not for generating text.
 """
 
@@ -21,6 +21,7 @@ from ternac.numerics import IntArray, gather
 from ternac.program import Op, Program
 
 ROWS = 4096  # of a matrix that are unpacked at a time
+PART = 1 << 22  # elements that go through an op at a time
 
 See = Callable[[str, IntArray], None]
 
@@ -45,9 +46,7 @@ class SequenceExecutor:
         """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
         return np.zeros((batch, self.program.state_words), np.int16)
 
-    def run(
-        self, state: State, tokens: npt.NDArray[Any], see: See = lambda name, values: None
-    ) -> IntArray:
+    def run(self, state: State, tokens: npt.NDArray[Any], see: See = lambda name, values: None) -> IntArray:
         """Feed [B, T] tokens: changes ``state`` in place, returns logits int32 [B, T, vocab].
 
         ``see`` gets every value by name, int32 [B, T, length], as soon as it is there.
@@ -59,7 +58,10 @@ class SequenceExecutor:
         values: dict[str, Any] = {}
         left, length = Counter(self._uses), tokens.shape[1]
         for step in self._order:
-            made = self._core(step, values, state, length) if len(step) > 1 else self._one(step[0], values, tokens)
+            if len(step) > 1:
+                made = self._core(step, values, state, length)
+            else:
+                made = self._one(step[0], values, tokens)
             for name, array in made.items():
                 see(name, array)
             values |= made
@@ -81,7 +83,7 @@ class SequenceExecutor:
             case "TMATVEC":
                 rows = _product(consts[op.text("weights")], values[op.ins[0]])
             case _:
-                rows = pure(op, consts)(*(values[name] for name in op.ins))
+                rows = _in_parts(pure(op, consts), [values[name] for name in op.ins])
         return {op.out: rows}
 
     def _core(
@@ -103,6 +105,14 @@ class SequenceExecutor:
             now = at[store.ins[0]]
         state[:, part] = now
         return {name: np.stack(series, axis=1) for name, series in made.items()}
+
+
+def _in_parts(function: Callable[..., IntArray], ins: list[IntArray]) -> IntArray:
+    """A function of vectors, applied to some tokens at a time: it computes with 64 bits."""
+    step = max(1, PART // max(1, max(x[:, 0].size for x in ins)))
+    length = ins[0].shape[1]
+    parts = [function(*(x[:, at : at + step] for x in ins)) for at in range(0, length, step)]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
 def _product(weights: npt.NDArray[Any], x: IntArray) -> IntArray:
@@ -140,7 +150,7 @@ def _schedule(program: Program) -> list[tuple[Op, ...]]:
         elif op.kind == "STORE":
             settle(cores[op.out])
     if waiting:
-        raise IllegalProgram(f"op {waiting[0][0].out}: two states wait for each other, cannot run as sequence")
+        raise IllegalProgram(f"op {waiting[0][0].out}: states wait for each other")
     return order
 
 

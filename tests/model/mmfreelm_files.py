@@ -1,4 +1,4 @@
-"""Checkpoints in the layout of MMfreeLM, written by the tests: random weights of any size, single or sharded."""
+"""Checkpoints in the layout of MMfreeLM, written by the tests: random, of any size, single or sharded."""
 
 from __future__ import annotations
 

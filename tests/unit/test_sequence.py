@@ -1,4 +1,4 @@
-"""Sequences against the token-by-token executor: logits, every value, and the state, over cuts of the text."""
+"""Sequences against the token-by-token executor: logits, every value, the state, over cuts of the text."""
 
 from __future__ import annotations
 
