@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ _TRAIN_FLAGS = {
     "eval_every": "steps between evaluations",
     "checkpoint_every": "steps between checkpoints",
 }
+
+
+FORMATS = {"program": "ternac.model.verbs", "qonnx": "ternac.model.qonnx_verb"}
+"""``export --format``: the module whose ``export(args, say)`` writes it."""
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -105,9 +110,13 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT",
-        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare)",
+        "checkpoint", nargs="?", metavar="MODEL",
+        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare); "
+        "for other formats than program a program file, too",
     )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="program", help="what to write (default: program)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="PATH",
         help="program file to write, or a folder for program, weights, recipe, curve and card "
@@ -120,7 +129,8 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--remarks", default="", help="a paragraph for the card")
 
 
-def _find(given: str | None) -> Path:
+def find(given: str | None) -> Path:
+    """The checkpoint meant by a file, a folder or the name of a shipped model; UsageError."""
     from ternac.model.executor import CHECKPOINT
     from ternac.model.train import BEST, LATEST
 
@@ -134,15 +144,21 @@ def _find(given: str | None) -> Path:
 
 
 def _export(args: argparse.Namespace, say: Say) -> Outcome:
+    if args.check < 0:
+        raise UsageError(f"--check is {args.check}, needs at least 0")
+    result: Outcome = importlib.import_module(FORMATS[args.format]).export(args, say)
+    return result
+
+
+def export(args: argparse.Namespace, say: Say) -> Outcome:
+    """Write the integer program."""
     from ternac.model import checkpoint as ckpt
     from ternac.model import ship
     from ternac.model.data import SHAKESPEARE, read_text
     from ternac.model.executor import TorchExecutor
     from ternac.program import save
 
-    if args.check < 0:
-        raise UsageError(f"--check is {args.check}, needs at least 0")
-    source = _find(args.checkpoint)
+    source = find(args.checkpoint)
     saved = ckpt.load(source)
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
