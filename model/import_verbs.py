@@ -7,10 +7,14 @@ import re
 import resource
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ternac.errors import UsageError
 from ternac.verb import Outcome, Say, Verb
+
+if TYPE_CHECKING:
+    from ternac.model.import_source import Source
+    from ternac.model.mmfreelm_config import Config
 
 FORMATS = ("mmfreelm", "gguf")
 
@@ -56,11 +60,14 @@ def _import(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
-    from ternac.model.gguf_import import read_program
-
+    from ternac.model.gguf_file import HEADER, open_gguf, read, text_field
+    from ternac.model.gguf_source import open_source
     from ternac.program import save
 
-    program = read_program(args.path)
+    reader = open_gguf(args.path)
+    if text_field(reader, HEADER) is None:
+        return _model(args, name, *open_source(reader, args.path), say)
+    program = read(reader, args.path)
     save(program, args.out)
     say(f"{program.name}: {program.trits:,} ternary weights, hash {program.hash[:16]}, unchanged by the way")
     say(f"written: {args.out}")
@@ -68,9 +75,16 @@ def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
 
 
 def _mmfreelm(args: argparse.Namespace, name: str, say: Say) -> Outcome:
-    from ternac.model.import_source import SafetensorsFolder, check_tensors
-    from ternac.model.import_text import samples, tokenizer_name
+    from ternac.model.import_source import SafetensorsFolder
     from ternac.model.mmfreelm_config import read_config
+
+    config = read_config(args.path)
+    return _model(args, name, config, SafetensorsFolder(args.path), say)
+
+
+def _model(args: argparse.Namespace, name: str, config: Config, source: Source, say: Say) -> Outcome:
+    from ternac.model.import_source import check_tensors
+    from ternac.model.import_text import samples, tokenizer_name
     from ternac.model.mmfreelm_convert import Converter, Settings
     from ternac.model.mmfreelm_reference import FloatModel
     from ternac.model.mmfreelm_report import report
@@ -78,15 +92,14 @@ def _mmfreelm(args: argparse.Namespace, name: str, say: Say) -> Outcome:
     from ternac.progress import Progress
 
     began = time.monotonic()
-    config = read_config(args.path)
-    source = SafetensorsFolder(args.path)
     check_tensors(source, config.tensors())
-    data = samples(args.text, args.path, config.vocab, args.calibration, args.tokens)
+    folder = args.path if args.path.is_dir() else args.path.parent
+    data = samples(args.text, folder, config.vocab, args.calibration, args.tokens)
     say(f"{name}: {config.layers} layers of {config.d} and {config.m}, {config.trits:,} ternary weights")
     say(f"calibration and report: {data.origin}")
     model = FloatModel(config, source)
-    meta: dict[str, Any] = {"imported": "mmfreelm", "calibration": data.origin}
-    if tokenizer_name(args.path, config.vocab) == "bytes":
+    meta: dict[str, Any] = {"imported": args.format, "calibration": data.origin}
+    if tokenizer_name(folder, config.vocab) == "bytes":
         meta["tokenizer"] = "bytes"
     converter = Converter(model, Settings(args.activations, args.headroom))
     with Progress(config.layers, "convert", "layers") as bar:

@@ -88,7 +88,7 @@ class Converter:
         gate_norm, u_n = s.rms(f"{l}.gn.r", d, NORM_EPS, u_g)
         gate_gain, u_gn = s.gain(f"{l}.gn", layer.g_norm, u_n)
         bits_s = s.bits(f"{l}.s")
-        mix, u_oz = _product(u_gn, 2.0**bits_s, s.bits(f"{l}.oz"))
+        mix, u_oz = _product(u_gn, 2.0**bits_s, s.fit(f"{l}.oz"))
         o_norm, u_on = s.rms(f"{l}.o.n", d, NORM_EPS, u_oz)
         shift1, u_r1 = self._step(s, f"{l}.r1")
         o = self._linear(s, f"{l}.o", layer.o, u_on, (u_r1,))
@@ -96,7 +96,7 @@ class Converter:
         u_gate = self._unit(f"{l}.gate", bits_gate := s.bits(f"{l}.gate"))
         u_up = self._unit(f"{l}.up", s.bits(f"{l}.up"))
         bits_a = s.bits(f"{l}.a")
-        z_shift, u_z = _product(u_up, 2.0**bits_a, s.bits(f"{l}.z"))
+        z_shift, u_z = _product(u_up, 2.0**bits_a, s.fit(f"{l}.z"))
         self.units[f"{l}.z"] = u_z
         down_norm, u_zn = s.rms(f"{l}.down.n", m, NORM_EPS, u_z)
         shift2, u_r2 = self._step(s, f"{l}.r2")
@@ -154,9 +154,9 @@ class Converter:
         return norm, self._linear(s, "logits", head, unit, (self._unit("logits", bits),)), bits
 
 
-def _product(a: float, b: float, bits: int) -> tuple[int, float]:
-    """Shift of a MUL16 of values of units ``a`` and ``b`` for a result of at most ``2**bits``; its unit."""
-    shift = max(0, min(31, round(math.log2(a * b)) - bits))
+def _product(a: float, b: float, most: float) -> tuple[int, float]:
+    """Shift of a MUL16 of values of units ``a`` and ``b`` for a result of unit ``most`` or less; its unit."""
+    shift = max(0, min(31, math.ceil(math.log2(a * b / most))))
     return shift, a * b / 2.0**shift
 
 

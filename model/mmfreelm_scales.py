@@ -1,7 +1,7 @@
 """From real scales to the integers of the wide ops.
 
 A value of the program is a code; its *unit* is how many codes stand for 1.0.  Units are powers of two, except
-behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md).  The highest magnitude that a value
+behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md), and behind a SCALE: any number.  The highest magnitude that a value
 had during calibration times ``headroom`` still fits; what exceeds it later saturates.
 """
 
@@ -49,6 +49,11 @@ class Scales:
         peak = self.peaks[name] * self.headroom
         return max(low, min(high, math.floor(math.log2(TOP / peak)))) if peak > 0 else high
 
+    def fit(self, name: str) -> float:
+        """The finest unit, any number, in which value ``name`` fits."""
+        peak = self.peaks[name] * self.headroom
+        return TOP / peak if peak > 0 else 1.0
+
     def rms(self, name: str, n: int, eps: float, unit: float) -> tuple[Rms, float]:
         """An RMSNORM over ``n`` values of ``unit``, with the unit of its result, which is called ``name``."""
         peak = self.peaks[name] * self.headroom / math.sqrt(n)  # of x / sqrt(sum of squares): at most 1
@@ -59,11 +64,9 @@ class Scales:
 
     def gain(self, name: str, weights: Floats, unit: float) -> tuple[Gain, float]:
         """A SCALE by ``weights`` of values of ``unit``; its result gets the finest unit that fits."""
-        bits = self.bits(name)
-        top = float(np.abs(weights.astype(np.float64)).max()) / unit
-        while top * 2.0**bits > TOP:  # weights far larger than what they made of the text
-            bits -= 1
-        return gain(weights.astype(np.float64) * 2.0**bits / unit), 2.0**bits
+        top = float(np.abs(weights.astype(np.float64)).max())
+        fine = min(self.fit(name), TOP * unit / top if top > 0 else 1.0)  # the second: a constant is an i16
+        return gain(weights.astype(np.float64) * fine / unit), fine
 
 
 def gain(factors: np.ndarray) -> Gain:

@@ -25,7 +25,11 @@ _TRAIN_FLAGS = {
 }
 
 
-FORMATS = {"program": "ternac.model.verbs", "qonnx": "ternac.model.qonnx_verb"}
+FORMATS = {
+    "program": "ternac.model.verbs",
+    "qonnx": "ternac.model.qonnx_verb",
+    "gguf": "ternac.model.gguf_verb",
+}
 """``export --format``: the module whose ``export(args, say)`` writes it."""
 
 
@@ -127,6 +131,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
     )
     parser.add_argument("--remarks", default="", help="a paragraph for the card")
+    parser.add_argument(
+        "--gguf-type", choices=("tq2_0", "tq1_0"), help="blocks of a GGUF file (default: tq2_0)"
+    )
 
 
 def find(given: str | None) -> Path:
