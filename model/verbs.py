@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ _TRAIN_FLAGS = {
     "eval_every": "steps between evaluations",
     "checkpoint_every": "steps between checkpoints",
 }
+
+
+FORMATS = {
+    "program": "ternac.model.verbs",
+    "qonnx": "ternac.model.qonnx_verb",
+    "gguf": "ternac.model.gguf_verb",
+}
+"""``export --format``: the module whose ``export(args, say)`` writes it."""
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,9 +116,13 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT",
-        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare)",
+        "checkpoint", nargs="?", metavar="MODEL",
+        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare); "
+        "for other formats than program a program file, too",
     )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="program", help="what to write (default: program)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="PATH",
         help="program file to write, or a folder for program, weights, recipe, curve and card "
@@ -120,9 +133,13 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
     )
     parser.add_argument("--remarks", default="", help="a paragraph for the card")
+    parser.add_argument(
+        "--gguf-type", choices=("tq2_0", "tq1_0"), help="blocks of a GGUF file (default: tq2_0)"
+    )
 
 
-def _find(given: str | None) -> Path:
+def find(given: str | None) -> Path:
+    """The checkpoint meant by a file, a folder or the name of a shipped model; UsageError."""
     from ternac.model.executor import CHECKPOINT
     from ternac.model.train import BEST, FINAL, LATEST
 
@@ -136,15 +153,21 @@ def _find(given: str | None) -> Path:
 
 
 def _export(args: argparse.Namespace, say: Say) -> Outcome:
+    if args.check < 0:
+        raise UsageError(f"--check is {args.check}, needs at least 0")
+    result: Outcome = importlib.import_module(FORMATS[args.format]).export(args, say)
+    return result
+
+
+def export(args: argparse.Namespace, say: Say) -> Outcome:
+    """Write the integer program."""
     from ternac.model import checkpoint as ckpt
     from ternac.model import ship
     from ternac.model.data import SHAKESPEARE, read_text
     from ternac.model.executor import TorchExecutor
     from ternac.program import save
 
-    if args.check < 0:
-        raise UsageError(f"--check is {args.check}, needs at least 0")
-    source = _find(args.checkpoint)
+    source = find(args.checkpoint)
     saved = ckpt.load(source)
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None

