@@ -66,7 +66,8 @@ class Program:
     ``consts``: trits int8[m, K] in -1..1, embeddings int8[V, d], tables int16[256], norm tables uint8[256].
     ``states``: name to length; the state of a session is their int16 concatenation in this order.
     ``logits`` names the i16[vocab] value that a step returns; a logit is ``code * 2**-logit_scale_bits``.
-    ``meta`` is plain JSON data that no executor looks at, except ``meta["tokenizer"]`` (only ``"bytes"``).
+    ``meta`` is plain JSON data that no executor looks at. ``meta["tokenizer"]`` says how text becomes tokens:
+    ``"bytes"``, or ``"huggingface"`` by the ``tokenizer.json`` that ``tokenizer`` holds, else empty.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Program:
     logits: str
     logit_scale_bits: int
     meta: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: bytes = b""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))
