@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
 from ternac.model import functional as fn
+from ternac.model import fused
 from ternac.model.config import ModelConfig
 from ternac.model.layers import GLU, MLGRU, BitLinear, Norm
 from ternac.model.quantizers import activation_quantizer
@@ -21,13 +22,17 @@ class Block(nn.Module):
         self.mlgru = MLGRU(config.d, config.scales)
         self.glu = GLU(config.d, config.m, config.scales)
 
-    def forward(self, r: Tensor, h0: Tensor, keep: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """r i16 [T, B, d], h0 i16 [B, d] -> (r, h [T, B, d])."""
+    def forward(
+        self, r: Tensor, h0: Tensor, keep: tuple[Tensor, Tensor] | None, compiled: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """r i16 [T, B, d], h0 i16 [B, d] -> (r, h [B, d] after the last step)."""
+        if compiled:
+            return fused.block(self.norm, self.mlgru, self.glu, r, h0, keep)
         acc, h = self.mlgru(self.norm(r), h0)
         r = fn.AddRequant.apply(r, acc, 2.0**-self.mlgru.wo.shift, keep and keep[0])
         acc = self.glu(self.norm(r))
         r = fn.AddRequant.apply(r, acc, 2.0**-self.glu.wdown.shift, keep and keep[1])
-        return r, h
+        return r, h[-1]
 
 
 class TernaryLM(nn.Module):
@@ -36,7 +41,12 @@ class TernaryLM(nn.Module):
     forward(tokens i64 [T, B], state) -> (logits [T, B, V] in integer codes of 2**-scales.logits, new state);
     state is one i16 tensor [B, d] per layer (as float32). Dropout (one mask per sequence and branch, shared
     by all steps of the window) acts in training mode only.
+
+    ``fused``: take the compiled way through the blocks (:mod:`ternac.model.fused`; CPU only, a compiler must
+    be there). The values are the same; hooks on the modules inside the blocks are not called.
     """
+
+    fused = False
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
         super().__init__()
@@ -93,8 +103,10 @@ class TernaryLM(nn.Module):
         new_state = []
         for block, h0 in zip(self.layers(), state, strict=True):
             keep = (self._keep(batch), self._keep(batch)) if drop else None
-            r, h = block(r, h0, keep)
-            new_state.append(h[-1].detach())
+            r, h = block(r, h0, keep, self.fused)
+            new_state.append(h.detach())
+        if self.fused:
+            return fused.head(self.norm, self.head, r), new_state
         acc = self.head.acc(self.norm(r))
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 

@@ -10,20 +10,24 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ternac.errors import CheckpointError
+from ternac.errors import BuildFailed, CheckpointError, ToolMissing
 from ternac.model import checkpoint as ckpt
 from ternac.model import curve
 from ternac.model.config import ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.data import Streams, Tokens, split
 from ternac.model.evaluate import nats_per_token
 from ternac.model.layers import BitLinear
+from ternac.model.native import kernels
 from ternac.model.network import TernaryLM
 
 LATEST, BEST = "latest.safetensors", "best.safetensors"
@@ -38,6 +42,17 @@ class Progress:
     train_nats: float
     val_nats: float | None
     seconds_per_step: float
+
+
+@cache
+def compiled() -> bool:
+    """Whether the compiled kernels can be used here; where not, one warning says why and what it costs."""
+    try:
+        kernels()
+    except (ToolMissing, BuildFailed) as error:
+        warnings.warn(f"training takes the slower way: {error} ({error.hint})", RuntimeWarning, stacklevel=2)
+        return False
+    return True
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -60,6 +75,7 @@ class Trainer:
         self.streams = Streams(train_text, train.batch, train.window, train.seed)
         torch.manual_seed(train.seed)
         self.model = TernaryLM(model, train.dropout)
+        self.model.fused = train.bf16_backward and compiled()
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
         for linear in self.linears:
             linear.bf16_backward = train.bf16_backward
@@ -72,6 +88,7 @@ class Trainer:
             weight_decay=train.weight_decay,
             fused=True,
         )
+        self.average = [p.detach().clone() for p in self.model.parameters()] if train.average else []
         self.state = self.model.initial_state(train.batch)
         self.step = 0
         self.rows: list[curve.Row] = []
@@ -91,6 +108,7 @@ class Trainer:
             )
         self.model.load_state_dict(saved.part("model"))
         ckpt.unpack_optimizer(self.model, self.optimizer, saved)
+        self.average = [saved.tensors[f"average.{i}"] for i in range(len(self.average))]
         self.state = [saved.tensors[f"state.{i}"] for i in range(len(self.state))]
         torch.set_rng_state(saved.tensors["rng"])
         self.step, self.rows = saved.info["step"], saved.info["rows"]
@@ -113,6 +131,7 @@ class Trainer:
         """Write ``latest.safetensors`` and the curve."""
         tensors = self._weights() | ckpt.pack_optimizer(self.model, self.optimizer)
         tensors |= {f"state.{i}": h for i, h in enumerate(self.state)} | {"rng": torch.get_rng_state()}
+        tensors |= {f"average.{i}": a for i, a in enumerate(self.average)}
         ckpt.save(self.out / LATEST, ckpt.Checkpoint(tensors, self._info()))
         curve.write_csv(self.out / "curve.csv", self.rows)
 
@@ -133,13 +152,35 @@ class Trainer:
             for linear in self.linears:
                 linear.clamp(self.config.weight_limit)
         self.step += 1
+        self._follow()
         return float(loss.detach())
 
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average towards the weights; early on it forgets faster, so no start value lingers."""
+        if self.average:
+            decay = min(self.config.average, self.step / (self.step + 10))
+            for mean, weight in zip(self.average, self.model.parameters(), strict=True):
+                mean.lerp_(weight, 1.0 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model holds the averaged weights (its own, where ``average`` is 0)."""
+        held = [p.data for p in self.model.parameters()]
+        for parameter, mean in zip(self.model.parameters(), self.average or held, strict=True):
+            parameter.data = mean
+        try:
+            yield
+        finally:
+            for parameter, weight in zip(self.model.parameters(), held, strict=True):
+                parameter.data = weight
+
     def _evaluate(self, row: curve.Row) -> float:
-        row["val_nats"] = val = nats_per_token(self.model, self.val_text)
-        if val < self.best:
-            self.best = val
-            ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
+        with self.averaged():
+            row["val_nats"] = val = nats_per_token(self.model, self.val_text)
+            if val < self.best:
+                self.best = val
+                ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
         return val
 
     def run(self, report: Callable[[Progress], None], until: int | None = None) -> float:
