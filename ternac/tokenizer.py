@@ -187,6 +187,19 @@ class _HeldStream:
         return new
 
 
+def whole_characters(data: bytes) -> bytes:
+    """``data`` without the one UTF-8 character at its end that was cut, if that is all that is wrong there."""
+    for short in range(1, min(4, len(data))):
+        tail = data[-short:]
+        if tail[0] >= 0xC0:
+            try:
+                tail.decode()
+            except UnicodeDecodeError as error:
+                return data[:-short] if error.reason == "unexpected end of data" else data
+            return data
+    return data
+
+
 def _groups(pieces: Iterator[str], size: int) -> Iterator[list[str]]:
     while group := list(islice(pieces, size)):
         yield group
@@ -202,13 +215,11 @@ def _pieces(text: str) -> Iterator[str]:
         at = end
 
 
-def tokenizer_of(program: Program) -> Tokenizer:
-    """The tokenizer of a program.
-
-    A program of at most 256 tokens that says nothing is taken to speak bytes.
+def tokenizer_of(program: Program, *, assume_bytes: bool = False) -> Tokenizer:
+    """The tokenizer of a program; with ``assume_bytes`` one of at most 256 tokens need not name it.
 
     Raises:
-        UsageError: if the program has more tokens and no tokenizer.
+        UsageError: if the program says of no tokenizer how it reads text.
         BadProgramFile: if its tokenizer cannot be used, or has tokens that the program does not know.
     """
     if program.tokenizer:
@@ -222,9 +233,9 @@ def tokenizer_of(program: Program) -> Tokenizer:
                 "export the model again with its own tokenizer",
             )
         return found
-    if program.vocab > 256:
-        raise UsageError(
-            f"program {program.name} has {program.vocab} tokens and no tokenizer to read text with",
-            "export it with its tokenizer.json",
-        )
-    return ByteTokenizer()
+    if program.meta.get("tokenizer") == "bytes" or (assume_bytes and program.vocab <= 256):
+        return ByteTokenizer()
+    raise UsageError(
+        f"program {program.name} has {program.vocab} tokens and no tokenizer to read text with",
+        "export it with its tokenizer.json",
+    )
