@@ -21,6 +21,7 @@ __all__ = ["SUMMARIES", "VERBS", "Outcome", "Say", "Verb", "main"]
 
 VERBS = {
     "train": "ternac.model.verbs",
+    "tokenizer": "ternac.tokenizer_verb",
     "eval": "ternac.verbs",
     "export": "ternac.model.verbs",
     "inspect": "ternac.verbs",
@@ -40,6 +41,7 @@ VERBS = {
 
 SUMMARIES = {
     "train": "train a ternary language model on text",
+    "tokenizer": "make a tokenizer from a text",
     "eval": "loss of an integer program on a text",
     "export": "turn a training checkpoint into an integer program",
     "inspect": "show what is in a program file",

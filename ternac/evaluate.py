@@ -48,8 +48,8 @@ class Steps(Protocol):
 class Loss:
     """Mean loss over ``tokens`` predicted tokens, which stand for ``text_bytes`` bytes.
 
-    ``nats_per_char`` is None where the text is not UTF-8, and with ``bits_per_byte`` where the tokenizer cannot
-    write the text as it is.
+    ``nats_per_char`` is None where the text is not UTF-8, and with ``bits_per_byte`` where the tokenizer
+    cannot write the text as it is.
     """
 
     nats_per_token: float

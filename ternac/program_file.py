@@ -24,11 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac import strict_json as sj
-from ternac.errors import BadProgramFile, IllegalProgram, ProgramError, UsageError
+from ternac.errors import BadProgramFile, IllegalProgram, ProgramError
 from ternac.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, TOKENIZER_TENSOR, check
 from ternac.numerics import MAX_DIM
 from ternac.packing import pack5, packed5_size, unpack5
 from ternac.program import Op, Program
+from ternac.texts import write_bytes
 
 FORMAT = "ternac.program"
 VERSION = 1
@@ -41,15 +42,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 def save(program: Program, path: str | Path) -> None:
     """Check the program and write it, atomically; IllegalProgram, or UsageError on an unwritable path."""
-    data = dumps(program)
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    write_bytes(path, dumps(program))
 
 
 def load(path: str | Path) -> Program:

@@ -1,8 +1,9 @@
-"""Texts from files: plain or ``.xz``, whole or the first bytes of them, never more than a limit."""
+"""Files: texts, plain or ``.xz``, never more of them than a limit; and writing one whole or not at all."""
 
 from __future__ import annotations
 
 import lzma
+import os
 from pathlib import Path
 from typing import IO
 
@@ -36,6 +37,18 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     if not data:
         raise UsageError(f"{path} is empty", "name a file with text in it")
     return data
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all; UsageError."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _open(path: Path) -> IO[bytes]:

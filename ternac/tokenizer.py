@@ -1,7 +1,8 @@
 """How a program reads and writes text: bytes, or the Hugging Face tokenizer that its file carries.
 
-A text is encoded in pieces of at most `PIECE` characters, cut behind the last line end in them, so that a text
-of any length takes little memory and the same text always gives the same tokens. No special tokens are added.
+A text is encoded in pieces of at most `PIECE` characters, cut behind the last line end in them, so that a
+text of any length takes little memory and the same text always gives the same tokens. No special tokens are
+added.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ from ternac.program import Program
 
 Tokens = npt.NDArray[Any]
 PIECE = 1 << 16
-ESCAPE = "\u241b"
-"""What begins the three characters of a rare byte in tokenizers made by `ternac.tokenizer_train`."""
 _GROUP = 16  # pieces that are encoded at a time, on all cores
 _HOLD = 16  # tokens that may wait for the rest of a character: twelve are enough for any
 
@@ -30,8 +29,9 @@ _HOLD = 16  # tokens that may wait for the rest of a character: twelve are enoug
 class Encoded:
     """A text as tokens.
 
-    ``ids`` int [N], as small as the vocabulary allows. ``head`` bytes and ``head_chars`` characters come before
-    what the second token stands for: what a model that predicts every token but the first does not predict.
+    ``ids`` int [N], as small as the vocabulary allows. ``head`` bytes and ``head_chars`` characters come
+    before what the second token stands for: a model that predicts every token but the first does not predict
+    them.
     ``chars`` is None where the text is not UTF-8. ``lossless``: the tokens decode to the text.
     """
 
@@ -160,10 +160,10 @@ class HuggingFaceTokenizer:
 
 
 class _HeldStream:
-    """Decodes the tokens since the last whole character, behind those before it that their text may depend on.
+    """Decodes the tokens since the last whole character, behind those before it that may decide their text.
 
-    What ends in U+FFFD may be the beginning of a character, what ends in an unfinished escape that of a byte:
-    both wait, for at most `_HOLD` tokens.
+    U+FFFD at the end may be the beginning of a character; before the last, in tokenizers made by
+    `ternac.tokenizer_train`, that of an escape. Both wait, for at most `_HOLD` tokens.
     """
 
     def __init__(self, decode: Callable[[Iterable[int]], str], before: list[int]) -> None:
@@ -174,7 +174,7 @@ class _HeldStream:
     def feed(self, token: int) -> str:
         self._held.append(token)
         text = self._decode(self._before + self._held)
-        if len(self._held) < _HOLD and (text.endswith("\ufffd") or ESCAPE in text[-2:]):
+        if len(self._held) < _HOLD and "\ufffd" in text[-2:]:
             return ""
         return self._take(text)
 
@@ -188,7 +188,7 @@ class _HeldStream:
 
 
 def whole_characters(data: bytes) -> bytes:
-    """``data`` without the one UTF-8 character at its end that was cut, if that is all that is wrong there."""
+    """``data`` without the UTF-8 character at its end that was cut, if that is all that is wrong there."""
     for short in range(1, min(4, len(data))):
         tail = data[-short:]
         if tail[0] >= 0xC0:
@@ -229,7 +229,7 @@ def tokenizer_of(program: Program, *, assume_bytes: bool = False) -> Tokenizer:
             raise BadProgramFile(str(error), "export the model again with its tokenizer") from None
         if found.vocab > program.vocab:
             raise BadProgramFile(
-                f"the tokenizer in program {program.name} has {found.vocab} tokens, the program {program.vocab}",
+                f"program {program.name} has {program.vocab} tokens, its tokenizer {found.vocab}",
                 "export the model again with its own tokenizer",
             )
         return found

@@ -1,9 +1,9 @@
-"""Byte-level BPE tokenizers of any size, as `tokenizer.json`: every text can be written, whatever the vocabulary.
+"""Byte-level BPE tokenizers of any size, as `tokenizer.json`, in which every text can be written.
 
 A vocabulary usually starts with all 256 bytes. An engine's embedding memory may hold no more than that, so
 here bytes that are rare in the training text have no token of their own: such a byte is written as an escape
-and two hexadecimal digits, three tokens. Everything is said in the file, by parts of the `tokenizers` package;
-it loads there as any other.
+and two hexadecimal digits, three tokens. Everything is said in the file, by parts of the `tokenizers`
+package; it loads there as any other.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ternac.errors import UsageError
-from ternac.tokenizer import ESCAPE, PIECE
+from ternac.tokenizer import PIECE
 
+ESCAPE = "\u241b"
+"""What begins the three characters that stand for a rare byte; no byte's own character."""
 RARE = 50_000
 """A byte that is fewer than one in this many has no token of its own."""
 MAX_VOCAB = 65535
@@ -67,8 +69,13 @@ def train_bpe(data: bytes, vocab: int) -> bytes:
         [normalizers.ByteLevel(), *(normalizers.Replace(char, escaped) for char, escaped in rare)]
     )
     made.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+    lost = "".join(character[byte] for byte in "\ufffd".encode())  # an escape without its digits
     made.decoder = decoders.Sequence(
-        [decoders.Fuse(), *(decoders.Replace(escaped, char) for char, escaped in rare), decoders.ByteLevel()]
+        [
+            decoders.Fuse(),
+            *(decoders.Replace(escaped, char) for char, escaped in [*rare, (lost, ESCAPE)]),
+            decoders.ByteLevel(),
+        ]
     )
     trainer = trainers.BpeTrainer(
         vocab_size=vocab,
