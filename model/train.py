@@ -1,7 +1,8 @@
 """Quantization-aware training of a :class:`TernaryLM` that can be killed at any time and goes on exactly.
 
 A run lives in a folder: ``latest.safetensors`` (everything to go on), ``best.safetensors`` (weights of the
-lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``.
+lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``; where weights are averaged, the
+finished run also leaves ``final.safetensors``: the last average, whatever its validation loss.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from ternac.model.layers import BitLinear
 from ternac.model.native import kernels
 from ternac.model.network import TernaryLM
 
-LATEST, BEST = "latest.safetensors", "best.safetensors"
+LATEST, BEST, FINAL = "latest.safetensors", "best.safetensors", "final.safetensors"
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,11 @@ class Trainer:
             pace = (self.seconds - before) / (self.step - first)
             report(Progress(self.step, c.steps, losses[-1], val, pace))
         if self.step == c.steps:
+            if self.average:
+                with self.averaged():
+                    ckpt.save(
+                        self.out / FINAL, ckpt.Checkpoint(self._weights(), self._info() | {"kept": "last"})
+                    )
             title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
             curve.write_png(self.out / "curve.png", self.rows, title)
         return self.best

@@ -22,6 +22,7 @@ _TRAIN_FLAGS = {
     "window": "tokens per stream and step",
     "lr": "highest learning rate",
     "dropout": "dropout probability",
+    "average": "decay per step of the average of the weights (0: keep the weights themselves)",
     "seed": "seed of everything random",
     "eval_every": "steps between evaluations",
     "checkpoint_every": "steps between checkpoints",
@@ -80,7 +81,7 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
     from ternac.model.data import SHAKESPEARE
-    from ternac.model.train import BEST, Trainer
+    from ternac.model.train import BEST, FINAL, Trainer
     from ternac.model.train import Progress as Report
     from ternac.progress import Progress
 
@@ -113,11 +114,12 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         best = trainer.run(report, args.until)
     done = trainer.step >= train.steps
     say(f"best validation loss {best:.4f} nats per token" if best < 1e9 else "no evaluation yet")
-    say(f"next: ternac export {out / BEST}" if done else "stopped early; repeat the command to go on")
+    kept = out / (FINAL if done and train.average else BEST)
+    say(f"next: ternac export {kept}" if done else "stopped early; repeat the command to go on")
     return Outcome(
         {
             "out": str(out),
-            "checkpoint": str(out / BEST),
+            "checkpoint": str(kept),
             "step": trainer.step,
             "steps": train.steps,
             "val_nats_per_token": best if best < 1e9 else None,
@@ -149,11 +151,11 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _find(given: str | None) -> Path:
     from ternac.model.executor import CHECKPOINT
-    from ternac.model.train import BEST, LATEST
+    from ternac.model.train import BEST, FINAL, LATEST
 
     path = zoo.ZOO / (given or zoo.DEFAULT) if given is None or given in zoo.names() else Path(given)
     if path.is_dir():
-        for name in (CHECKPOINT, BEST, LATEST):
+        for name in (CHECKPOINT, FINAL, BEST, LATEST):
             if (path / name).is_file():
                 return path / name
         raise UsageError(f"no checkpoint in {path}", hint="train one with: ternac train --out DIR")

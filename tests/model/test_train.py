@@ -18,7 +18,7 @@ from ternac.errors import CheckpointError, UsageError
 from ternac.model import checkpoint as ckpt
 from ternac.model.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.data import SHAKESPEARE, read_text
-from ternac.model.train import BEST, LATEST, Progress, Trainer, learning_rate
+from ternac.model.train import BEST, FINAL, LATEST, Progress, Trainer, learning_rate
 
 MODEL = ModelConfig(d=16, m=16, layers=2)
 TRAIN = TrainConfig(steps=12, batch=4, window=32, eval_every=6, checkpoint_every=3, warmup=2, dropout=0.2)
@@ -139,6 +139,8 @@ def test_average_follows_the_weights_and_is_what_is_kept(tmp_path: Path) -> None
     with trainer.averaged():
         final = trainer.model.embed.detach().clone()
     assert torch.equal(ckpt.load(tmp_path / BEST).tensors["model.embed"], final)
+    assert torch.equal(ckpt.load(tmp_path / FINAL).tensors["model.embed"], final)
+    assert ckpt.load(tmp_path / FINAL).info["kept"] == "last"
     assert torch.equal(ckpt.load(tmp_path / LATEST).tensors["model.embed"], trainer.model.embed)
     with pytest.raises(UsageError, match=r"train\.average = 1\.0 is outside"):
         TrainConfig(average=1.0)
