@@ -25,6 +25,7 @@ from ternac.manifest import read_manifest
 from ternac.program import Program
 from ternac.protocol import VERSION, Identity
 from ternac.sampling import Sampling, seed_state
+from ternac.tokenizer import ByteTokenizer, tokenizer_of
 from ternac.zoo import open_program
 
 DEFAULT_BOARD = "ulx3s-85f"
@@ -125,8 +126,8 @@ class Device:
         Text k is what ``session(seed + k).generate(prompts[k], ...)`` gives. UsageError for an empty prompt
         or a program whose tokens are not bytes.
         """
-        if self.program.vocab > 256:
-            raise UsageError(f"{self.program.name} has {self.program.vocab} tokens, not bytes")
+        if not isinstance(tokenizer_of(self.program, assume_bytes=True), ByteTokenizer):
+            raise UsageError(f"the tokens of {self.program.name} are not bytes", "use session().generate()")
         if max_tokens < 1 or not all(prompts):
             raise UsageError("nothing to go on from: a prompt is empty, or no tokens are asked for")
         bad = [byte for prompt in prompts for byte in prompt if byte >= self.program.vocab]

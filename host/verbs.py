@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 from typing import Any
 
 from ternac.errors import UsageError
 from ternac.host.device import DEFAULT_BOARD, Device
 from ternac.host.session import Session
 from ternac.sampling import Sampling
+from ternac.tokenizer import Tokenizer, tokenizer_of
 from ternac.verb import Outcome, Say, Verb, add_model_argument
 
 PROMPT = "ROMEO:"
@@ -51,10 +51,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     with Device.open(args.device, args.model, waves=args.waves, **options) as device:
         program = device.program
         sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
-        prompt = list(args.prompt.encode())
+        tokenizer = tokenizer_of(program, assume_bytes=True)
+        prompt = tokenizer.encode(args.prompt.encode()).ids.tolist()
         say(args.prompt, end="")
         with device.session(args.seed) as session:
-            tokens = _stream(session, prompt, args.tokens, sampling, say)
+            tokens, text = _stream(session, tokenizer, prompt, args.tokens, sampling, say)
         say()
         speed = device.speed()
         say(f"\n[{speed}]")
@@ -64,7 +65,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "device": args.device,
             "board": device.board or None,
             "prompt": args.prompt,
-            "text": bytes(tokens).decode(errors="replace") if program.vocab <= 256 else "",
+            "text": text,
+            "tokenizer": tokenizer.name,
             "tokens": tokens,
             "tokens_per_second": speed.tokens_per_second,
             "origin": speed.origin,
@@ -78,16 +80,20 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         return Outcome(data, ok)
 
 
-def _stream(session: Session, prompt: list[int], count: int, sampling: Sampling, say: Say) -> list[int]:
-    """Generate, printing text as its characters become whole."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    tokens = []
+def _stream(
+    session: Session, tokenizer: Tokenizer, prompt: list[int], count: int, sampling: Sampling, say: Say
+) -> tuple[list[int], str]:
+    """Generate, printing text as its characters become whole: the tokens, and their text."""
+    stream = tokenizer.stream(prompt)
+    tokens, texts = [], []
     for token in session.tokens(prompt, count, sampling):
         tokens.append(token)
-        text = decoder.decode(bytes((token,))) if token < 256 else f"<{token}>"
-        if text:
-            say(text, end="")
-    return tokens
+        texts.append(stream.feed(token))
+        if texts[-1]:
+            say(texts[-1], end="")
+    texts.append(stream.finish())
+    say(texts[-1], end="")
+    return tokens, "".join(texts)
 
 
 def _check(

@@ -68,6 +68,11 @@ def model_config(checkpoint: Checkpoint) -> ModelConfig:
     return from_dict(checkpoint.info.get("config", {}))[0]
 
 
+def tokenizer_of(checkpoint: Checkpoint) -> bytes:
+    """The ``tokenizer.json`` that the model was trained with; empty where its tokens are bytes."""
+    return str(checkpoint.info.get("tokenizer", "")).encode()
+
+
 def model_of(checkpoint: Checkpoint) -> TernaryLM:
     """The model inside, in evaluation mode; raises :class:`CheckpointError` if the tensors do not fit it."""
     model = TernaryLM(model_config(checkpoint))

@@ -66,11 +66,6 @@ def compare(torch_side: TorchExecutor, program: Program, tokens: Tokens) -> int:
     return len(tokens)
 
 
-def integer_loss(program: Program, text: Tokens) -> ev.Loss:
-    """Loss of the program, run by the NumPy executor, on the validation part of a text."""
-    return ev.evaluate(NumpyExecutor(program), text)
-
-
 def write_folder(
     folder: Path, program: Program, source: Path, saved: ckpt.Checkpoint, loss: ev.Loss, remarks: str
 ) -> None:
@@ -78,7 +73,7 @@ def write_folder(
     folder.mkdir(parents=True, exist_ok=True)
     save(program, folder / zoo.PROGRAM)
     weights = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("model.")}
-    keep = ("config", "text_sha256", "step", "seconds", "kept")
+    keep = ("config", "text_sha256", "step", "seconds", "kept", "tokenizer")
     info = {key: saved.info[key] for key in keep if key in saved.info}
     ckpt.save(folder / CHECKPOINT, ckpt.Checkpoint(weights, info))
     recipe = recipe_of(program.name, saved)

@@ -67,8 +67,12 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 class Trainer:
     """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run."""
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path) -> None:
+    def __init__(
+        self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, tokenizer: bytes = b""
+    ) -> None:
+        """``tokenizer``: the tokenizer.json that made ``text``, which goes into every checkpoint."""
         self.config = train
+        self.tokenizer = tokenizer.decode()
         self.out = out
         self.settings = to_dict(model, train)
         self.digest = hashlib.sha256(text.tobytes()).hexdigest()
@@ -102,6 +106,7 @@ class Trainer:
         if (
             to_dict(*from_dict(saved.info.get("config", {}))) != self.settings
             or saved.info.get("text_sha256") != self.digest
+            or saved.info.get("tokenizer", "") != self.tokenizer
         ):
             raise CheckpointError(
                 f"{self.out} holds another run (other settings or another text)",
@@ -126,6 +131,7 @@ class Trainer:
             "rows": self.rows,
             "best": None if math.isinf(self.best) else self.best,
             "seconds": self.seconds,
+            **({"tokenizer": self.tokenizer} if self.tokenizer else {}),
         }
 
     def save(self) -> None:

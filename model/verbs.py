@@ -8,8 +8,12 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ternac import evaluate as ev
 from ternac import zoo
 from ternac.errors import UsageError
+from ternac.executor import NumpyExecutor
 from ternac.verb import Outcome, Say, Verb
 
 _MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
@@ -39,10 +43,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "text", nargs="?", type=Path, metavar="TEXT",
-        help="text file, or folder of *.txt files (default: the shipped Tiny Shakespeare)",
+        help="text file, .txt or .xz, or folder of them (default: the shipped Tiny Shakespeare)",
     )  # fmt: skip
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="shakespeare", help="settings to start from"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="tokenizer.json that makes the tokens (default: bytes)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/PRESET)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
@@ -65,10 +72,24 @@ def _settings(args: argparse.Namespace) -> tuple[Any, Any]:
     return model, dataclasses.replace(train, **{k: given[k] for k in _TRAIN_FLAGS if k in given})
 
 
+def _corpus(path: Path, tokenizer: Path | None, say: Say) -> Any:
+    """The training text as tokens."""
+    from ternac.model.data import read_corpus
+    from ternac.progress import Progress
+    from ternac.texts import read_bytes
+
+    if tokenizer is None:
+        return read_corpus(path)
+    with Progress(max(1, path.stat().st_size if path.is_file() else 1), "tokens", "bytes") as bar:
+        corpus = read_corpus(path, read_bytes(tokenizer), bar.update)
+    say(f"{len(corpus.tokens):,} tokens of {corpus.bytes_per_token:.3f} bytes; vocabulary {corpus.vocab}")
+    return corpus
+
+
 def _train(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
-    from ternac.model.data import SHAKESPEARE, read_text
+    from ternac.model.data import SHAKESPEARE
     from ternac.model.train import BEST, FINAL, Trainer
     from ternac.model.train import Progress as Report
     from ternac.progress import Progress
@@ -81,7 +102,10 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError(f"--until is {args.until}, needs at least 1")
     model, train = _settings(args)
     out = args.out or Path("runs") / args.preset
-    trainer = Trainer(model, train, read_text(args.text or SHAKESPEARE), out)
+    text = args.text or SHAKESPEARE
+    corpus = _corpus(text, args.tokenizer, say)
+    model = dataclasses.replace(model, vocab=corpus.vocab)
+    trainer = Trainer(model, train, corpus.tokens, out, corpus.tokenizer)
     first = trainer.step
     if first:
         say(f"going on from step {first} of {train.steps} in {out}")
@@ -128,6 +152,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         help="program file to write, or a folder for program, weights, recipe, curve and card "
         "(default: program.safetensors beside the checkpoint)",
     )  # fmt: skip
+    parser.add_argument(
+        "--text", metavar="FILE", help="text to compare and measure on (default: the shipped validation text)"
+    )
     parser.add_argument("--name", help="name of the program (default: that of the folder)")
     parser.add_argument(
         "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
@@ -163,23 +190,26 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
     """Write the integer program."""
     from ternac.model import checkpoint as ckpt
     from ternac.model import ship
-    from ternac.model.data import SHAKESPEARE, read_text
     from ternac.model.executor import TorchExecutor
     from ternac.program import save
+    from ternac.texts import read_bytes
+    from ternac.tokenizer import tokenizer_of
 
     source = find(args.checkpoint)
     saved = ckpt.load(source)
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
     name = args.name or (folder or source.parent).resolve().name
-    executor = TorchExecutor(ckpt.model_of(saved), name)
+    executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
     program = executor.program
-    val = read_text(SHAKESPEARE)
-    val = val[int(len(val) * 0.9) :]
-    checked = ship.compare(executor, program, val[: args.check]) if program.vocab == 256 else 0
+    data = read_bytes(args.text) if args.text else ev.split(read_bytes(zoo.TEXT), "val")
+    reader = tokenizer_of(program) if "tokenizer" in program.meta else None
+    text = reader.encode(data) if reader else None
+    tokens = text.ids if text else np.random.default_rng(0).integers(program.vocab, size=args.check)
+    checked = ship.compare(executor, program, tokens[: args.check])
     say(f"{name}: {program.trits:,} ternary weights, hash {program.hash[:16]}")
     say(f"torch model and program agree on {checked} tokens, logits and state, bit for bit")
-    data = {
+    found = {
         "program": str(out),
         "hash": program.hash,
         "ternary_weights": program.trits,
@@ -189,12 +219,14 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
         out.parent.mkdir(parents=True, exist_ok=True)
         save(program, out)
     else:
-        loss = ship.integer_loss(program, val)
+        if text is None:
+            raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
+        loss = ev.evaluate(NumpyExecutor(program), text)
         ship.write_folder(folder, program, source, saved, loss, args.remarks)
         say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
-        data |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
-    say(f"written: {data['program']}")
-    return Outcome(data)
+        found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
+    say(f"written: {found['program']}")
+    return Outcome(found)
 
 
 VERBS = {

@@ -21,6 +21,7 @@ __all__ = ["SUMMARIES", "VERBS", "Outcome", "Say", "Verb", "main"]
 
 VERBS = {
     "train": "ternac.model.verbs",
+    "tokenizer": "ternac.tokenizer_verb",
     "eval": "ternac.verbs",
     "export": "ternac.model.verbs",
     "import": "ternac.model.import_verbs",
@@ -42,6 +43,7 @@ VERBS = {
 
 SUMMARIES = {
     "train": "train a ternary language model on text",
+    "tokenizer": "make a tokenizer from a text",
     "eval": "loss of an integer program on a text",
     "export": "turn a training checkpoint into an integer program",
     "import": "turn a model trained elsewhere into an integer program",

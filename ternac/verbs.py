@@ -13,6 +13,7 @@ from ternac.executor import NumpyExecutor
 from ternac.legality import shapes
 from ternac.program import Program
 from ternac.progress import Progress
+from ternac.tokenizer import tokenizer_of, whole_characters
 from ternac.verb import Outcome, Say, Verb, add_model_argument
 from ternac.zoo import TEXT, open_program, resolve
 
@@ -20,11 +21,11 @@ from ternac.zoo import TEXT, open_program, resolve
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--text", metavar="FILE", help="a text of your own, all of it")
+    source.add_argument("--text", metavar="FILE", help="a text of your own, all of it; .xz is unpacked")
     source.add_argument(
         "--split", choices=("val", "train"), default="val", help="part of the shipped text (default: val)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N bytes")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N bytes, less a cut character")
     parser.add_argument(
         "--streams", type=int, default=ev.STREAMS, help="pieces read in parallel (default: 64)"
     )
@@ -39,30 +40,46 @@ def _eval(args: argparse.Namespace, say: Say) -> Outcome:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UsageError(f"--{name} is {value}, needs at least {least}")
-    data = ev.read_text(args.text) if args.text else ev.split(ev.read_text(TEXT), args.split)
     program = open_program(args.model)
-    tokens = ev.encode(program, data[: args.limit])
+    tokenizer = tokenizer_of(program)
+    if args.text:
+        data = ev.read_text(args.text, args.limit)
+    else:
+        data = ev.split(ev.read_text(TEXT), args.split)[: args.limit]
+    if tokenizer.name != "bytes" and args.limit is not None:
+        data = whole_characters(data)
+    with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
+        text = tokenizer.encode(data, bar.update)
     executor = NumpyExecutor(program)
     began = time.monotonic()
-    with Progress(len(tokens) - 1, f"eval {program.name}", "tokens") as bar:
-        loss = ev.evaluate(executor, tokens, args.streams, args.context, bar.update)
+    with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
+        loss = ev.evaluate(executor, text, args.streams, args.context, bar.update)
     seconds = time.monotonic() - began
+    per_char = "" if loss.nats_per_char is None else f"{loss.nats_per_char:.4f} nats per character, "
+    per_byte = "" if loss.bits_per_byte is None else f"{loss.bits_per_byte:.4f} bits per byte, "
     say(
         f"{program.name} on {args.text or 'the shipped text, ' + args.split}: "
-        f"{loss.nats_per_token:.4f} nats per token, {loss.bits_per_byte:.4f} bits per byte\n"
+        f"{per_char}{per_byte}{loss.nats_per_token:.4f} nats per token\n"
         f"{loss.tokens} tokens in {seconds:.1f} s, integer program by the NumPy executor"
     )
+    if not text.lossless:
+        say("the tokenizer does not give this text back as it is, so there is no loss per byte or character")
     return Outcome(
         {
             "nats_per_token": loss.nats_per_token,
+            "nats_per_char": loss.nats_per_char,
             "bits_per_byte": loss.bits_per_byte,
             "tokens": loss.tokens,
+            "text_bytes": loss.text_bytes,
+            "tokenizer": tokenizer.name,
+            "lossless": text.lossless,
             "executor": executor.name,
             "model": program.name,
             "program_hash": program.hash,
-            "streams": len(ev.cut(len(tokens), args.streams, args.context).start),
+            "streams": len(ev.cut(len(text.ids), args.streams, args.context).start),
             "context": args.context,
             "seconds": round(seconds, 3),
+            "origin": "integer program, NumPy executor on this host, measured",
         }
     )
 
@@ -94,6 +111,7 @@ def summary(program: Program) -> dict[str, Any]:
         },
         "logit_scale_bits": program.logit_scale_bits,
         "meta": dict(program.meta),
+        "tokenizer_bytes": len(program.tokenizer),
     }
 
 

@@ -77,3 +77,24 @@ def test_train_says_what_it_did_and_goes_on(run: Path, capsys: pytest.CaptureFix
 def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_tokenizer_goes_from_training_to_the_program(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of 256 tokens, which could be taken for bytes."""
+    text, tokenizer, out = run.parent / "text.txt", tmp_path / "tok.json", tmp_path / "run"
+    assert main(["tokenizer", "train", str(text), "--vocab", "256", "--out", str(tokenizer)]) == 0
+    flags = "--preset smoke --width 16 --m 16 --layers 1 --steps 2 --batch 2 --window 16 --eval-every 2"
+    words = ["train", str(text), *flags.split(), "--out", str(out)]
+    assert main([*words, "--tokenizer", str(tokenizer)]) == 0
+    assert main([*words, "--json"]) == 2  # as bytes it is another run
+    capsys.readouterr()
+    for source in (out, tmp_path / "shipped"):
+        program = tmp_path / f"{source.name}.safetensors"
+        assert main(["export", str(source), "--name", "x", "--out", str(program), "--json"]) == 0
+        assert load(program).tokenizer == tokenizer.read_bytes()
+        if source == out:
+            target = ["--text", str(text), "--name", "x", "--out", str(tmp_path / "shipped")]
+            assert main(["export", str(out), *target]) == 0
+            assert (tmp_path / "shipped" / "program.safetensors").read_bytes() == program.read_bytes()
