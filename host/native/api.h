@@ -24,6 +24,10 @@ void tn_product(int isa, int trits, const uint8_t *packed, size_t rows, size_t c
 /* Sum of `bytes` bytes read with the widest loads of the instruction set: the limit of reading memory. */
 uint64_t tn_read(int isa, const uint8_t *memory, size_t bytes);
 
+/* ---- peers (peers.c): a kernel with the signature of ggml's vec_dot, for each row ---- */
+void tn_peer_rows(void *function, int columns, const uint8_t *weights, size_t row_bytes, size_t rows,
+                  const void *activations, float *out);
+
 /* ---- programs (model.c) ---- */
 typedef struct {
   int32_t kind;     /* tn_kind of ops.h */

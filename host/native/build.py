@@ -12,7 +12,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SOURCES = (
-    "isa.c", "memory.c", "pack.c", "product.c", "pool.c", "model.c", "sample.c",
+    "isa.c", "memory.c", "pack.c", "product.c", "pool.c", "model.c", "sample.c", "peers.c",
     "isa_portable.c", "isa_avx2.c", "isa_avxvnni.c", "isa_avxvnni_evex.c", "isa_avx512vnni.c",
 )  # fmt: skip
 HEADERS = ("api.h", "native.h", "ops.h", "maps.h", "product_vnni.h", "vnni256.h")

@@ -74,14 +74,24 @@ TARGET static void NAME(four4)(const uint8_t *w, size_t blocks, size_t quads, co
 #define MOD(v, n) MIN8(MIN8(v, SUB8(v, n)), SUB8(MIN8(v, SUB8(v, n)), n))
 #define ACCS5(b) ACCS4(b) V a##b##4 = ZERO;
 #if WIDE
-/* byte = r + 81 c: r's four trits become bit pairs by one look-up; byte - r is the fifth, times 81. */
-#define CONSTANTS5 MASKS const V n81 = SET8(81), low = LOAD(tn_pairs), high = LOAD(tn_pairs + 64);
+/* byte = r + 81 c, r's four trits become bit pairs by one look-up. Five sums give five trits, two of them without a
+   mask: byte = s0 + 3 s1 + 9 s2 + 27 s3 + 81 s4, r = s0 + .. + 27 s3, pairs = s0 + 4 s1 + 16 s2 + 64 s3. */
+#define CONSTANTS5 \
+  const V mask2 = SET8(0x30), mask3 = SET8((char)0xC0), n81 = SET8(81), low = LOAD(tn_pairs), high = LOAD(tn_pairs + 64);
 #define FIVE_OF(w, p) \
-  const V w##b = LOAD(p), w##r = MOD(w##b, n81), w##4 = SUB8(w##b, w##r), w = LOOKUP(low, w##r, high), \
-          w##1 = AND(w, mask1), w##2 = AND(w, mask2), w##3 = AND(w, mask3);
+  const V w##4 = LOAD(p), w = MOD(w##4, n81), w##1 = LOOKUP(low, w, high), w##2 = AND(w##1, mask2), \
+          w##3 = AND(w##1, mask3);
 #define DOTS5(b, w, p) DOTS4(b, w, p) { const V v = BROADCAST(p); DP(a##b##4, w##4, v); }
+#define TIMES3(v) ADD32(v, ADD32(v, v))
 #define STORE5(b, o, sum) \
-  STORE4(b, o, sum) STORE(o + 4 * LANES, SUB32(MUL32(a##b##4, SET32((int)INVERSE81)), SET32(sum)));
+  { const V s = SET32(sum), s2 = SRA32(a##b##2, 4), s3 = SRA32(a##b##3, 6), three = TIMES3(s3), \
+            rest = SUB32(a##b##0, TIMES3(TIMES3(ADD32(s2, three)))), /* s0 + 3 s1 */ \
+            s1 = SUB32(SUB32(SUB32(a##b##1, a##b##2), a##b##3), rest); \
+    STORE(o, SUB32(SUB32(rest, TIMES3(s1)), s)); \
+    STORE(o + LANES, SUB32(s1, s)); \
+    STORE(o + 2 * LANES, SUB32(s2, s)); \
+    STORE(o + 3 * LANES, SUB32(s3, s)); \
+    STORE(o + 4 * LANES, SUB32(MUL32(SUB32(a##b##4, a##b##0), SET32((int)INVERSE81)), s)); }
 #else
 /* The byte and its four remainders are multiplied; neighbouring sums differ by one trit's sum times 81, 27, 9, 3. */
 #define CONSTANTS5 const V n81 = SET8(81), n27 = SET8(27), n9 = SET8(9), n3 = SET8(3);
