@@ -64,15 +64,15 @@ class NativeExecutor:
         self.program = program
         matrices = {name: program.consts[name] for name, role in program.roles().items() if role == "trits"}
         lanes = self._lib.tn_isa_lanes(self._isa)
+        sizes = [(m.shape[0], m.shape[1]) for m in matrices.values()]
+        trits = weights.trits if weights else trits_per_byte(bits, self.isa, sizes)
+        plan = self._plan = make_plan(program, lanes * trits, trits)
         if weights is None:
-            trits = trits_per_byte(bits, self.isa, [(m.shape[0], m.shape[1]) for m in matrices.values()])
-            self._check_ops(program, lanes, trits)
             weights = pack_all(matrices, lanes, trits)
         elif weights.lanes != lanes or {n: m.shape for n, m in matrices.items()} != weights.shapes:
             raise UsageError("the packed weights are of another program or instruction set")
         self.weights = weights
         self._slices = program.state_slices()
-        plan = self._plan = make_plan(program, lanes * weights.trits, weights.trits)
         self.rows = _rows(plan.row_bytes, weights.nbytes)
         self.threads = threads or (processors() if weights.nbytes >= THREADS_FROM else 1)
         if not 1 <= self.threads <= 1024:
@@ -80,11 +80,6 @@ class NativeExecutor:
         self._lock = threading.Lock()
         self._model = self._open(plan, self.rows, self.threads)
         self._tracer: tuple[Plan, Any] | None = None
-
-    @staticmethod
-    def _check_ops(program: Program, lanes: int, trits: int) -> None:
-        """Refuse a program before its weights are packed."""
-        make_plan(program, lanes * trits, trits)
 
     @property
     def bits(self) -> str:

@@ -56,6 +56,20 @@ class Weights:
         source = self._ffi.from_buffer("int8_t[]", np.ascontiguousarray(matrix))
         self._lib.tn_pack(self.lanes, self.trits, source, rows, columns, self.pointer(name))
 
+    def bytes_of(self, name: str) -> npt.NDArray[np.uint8]:
+        """The packed bytes of a matrix, writable."""
+        size = self.packed_size(name)
+        return np.frombuffer(self._ffi.buffer(self.pointer(name), size), np.uint8)
+
+    def get(self, name: str) -> npt.NDArray[np.int8]:
+        """Inverse of :meth:`put`."""
+        rows, columns = self.shapes[name]
+        codes = self.bytes_of(name).reshape(-1, -(-columns // 16) * 4, self.lanes, 4).astype(np.int16)
+        base = 4 if self.trits == 4 else 3
+        digits = np.stack([codes // base**j % base - 1 for j in range(self.trits)], axis=1)
+        whole = digits.transpose(0, 1, 3, 2, 4).reshape(-1, codes.shape[1] * 4)  # block, group, lane | quad, column
+        return whole[:rows, :columns].astype(np.int8)
+
 
 def pack_all(matrices: dict[str, npt.NDArray[np.int8]], lanes: int, trits: int) -> Weights:
     """All matrices packed."""
