@@ -286,5 +286,6 @@ class _Rows:
 
 
 def _rows(row_bytes: int, weights: int) -> int:
-    """Rows at a time: 64 where they are small, at least 16, else within 4% of the weights."""
-    return int(min(MOST_ROWS, max(16, max(weights // 25, 16 << 20) // row_bytes)))
+    """Rows at a time: 64 where they are small, else as many as 4% of the weights hold, but at least 16."""
+    room = weights // 25 if weights >= THREADS_FROM else 16 << 20
+    return int(min(MOST_ROWS, max(16, room // row_bytes)))
