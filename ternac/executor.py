@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac import numerics as nu
+from ternac import wide
 from ternac.errors import UsageError
 from ternac.legality import check
 from ternac.program import Op, Program
@@ -120,6 +121,9 @@ def _bind(op: Op, program: Program, slices: dict[str, slice]) -> _Step:
         case "GATHER":
             rows = nu.gather(consts[op.text("embed")], op.integer("shift"))
             return lambda v, s, ids: v.__setitem__(out, rows[ids])
+        case "GATHER16":
+            wide_rows = consts[op.text("embed")]
+            return lambda v, s, ids: v.__setitem__(out, wide_rows[ids].astype(np.int32))
         case "LOAD":
             part = slices[op.ins[0]]
             return lambda v, s, ids: v.__setitem__(out, s[:, part].astype(np.int32))
@@ -157,4 +161,31 @@ def _pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
             return lambda a, b: nu.add(a, b, dtype)
         case "LERP":
             return nu.lerp
+    return _pure_wide(op, consts)
+
+
+def _pure_wide(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
+    """As :func:`_pure`, for the wide ops."""
+    match op.kind:
+        case "RMSNORM":
+            eps, shift = op.integer("eps"), op.integer("shift")
+            return lambda x: wide.rmsnorm(x, eps, shift)
+        case "SCALE":
+            gain, shift = consts[op.text("gain")].astype(np.int64), op.integer("shift")
+            return lambda x: wide.scale(x, gain, shift)
+        case "PEAK":
+            return wide.peak
+        case "QUANT":
+            return wide.quant
+        case "RESCALE":
+            multiplier, shift, dtype = op.integer("multiplier"), op.integer("shift"), op.text("dtype")
+            return lambda x, m: wide.rescale(x, m, multiplier, shift, dtype)
+        case "INTERP":
+            points = consts[op.text("curve")].astype(np.int64)
+            return lambda x: wide.interp(x, points)
+        case "MUL16":
+            shift, dtype = op.integer("shift"), op.text("dtype")
+            return lambda a, b: wide.mul16(a, b, shift, dtype)
+        case "BLEND":
+            return wide.blend
     raise AssertionError(f"no rule for {op.kind}")  # check() refuses every other kind
