@@ -33,14 +33,15 @@ typedef struct {
   int32_t kind;     /* tn_kind of ops.h */
   int32_t form;     /* dtypes: bit 0 first input, bit 1 second, bit 2 result: 0 i8, 1 i16 (REQUANT's input: 1 acc) */
   int32_t length;   /* elements of the result (STORE: of the state) */
-  int32_t columns;  /* TMATVEC: columns; NORM: pre */
-  int32_t shift;    /* REQUANT, MUL: shift; NORM: post; GATHER: 8 - shift */
+  int32_t columns;  /* TMATVEC: columns; NORM: pre; PEAK: elements of its input */
+  int32_t shift;    /* as the op says; NORM: post; GATHER: 8 - shift */
   int32_t factor;   /* REQUANT: multiplier; TMATVEC: trits per byte */
   int32_t sync;     /* threads wait for each other before it */
   int32_t segment;  /* > 0: the first of so many ops that run row by row, because they pass a state along */
   int32_t tail;     /* needed by logits only */
   int64_t out;      /* byte offset in the row's memory; STORE: offset in words of the state */
   int64_t in[3];    /* byte offsets; LOAD: in[0] is the offset in words of the state */
+  int64_t wide;     /* RMSNORM: eps; RESCALE: multiplier */
   const void *data; /* constant */
 } tn_op;
 

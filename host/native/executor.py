@@ -200,7 +200,7 @@ class NativeExecutor:
     def _open(self, plan: Plan, rows: int, threads: int) -> Any:
         ops = self._ffi.new("tn_op[]", len(plan.ops))
         for op, planned in zip(ops, plan.ops, strict=True):
-            for field in ("kind", "form", "length", "columns", "shift", "factor", "sync", "segment", "tail", "out"):
+            for field in ("kind", "form", "length", "columns", "shift", "factor", "sync", "segment", "tail", "wide", "out"):
                 setattr(op, field, getattr(planned, field))
             for index, offset in enumerate(planned.ins):
                 getattr(op, "in")[index] = offset

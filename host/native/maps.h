@@ -94,6 +94,8 @@ MAP(norm) { /* the sum of squares takes the whole vector, the product elements l
   EACH out[i] = (int8_t)sat8((in0[i] * mantissa + round) >> shift);
 }
 
+#include "wide.h"
+
 TARGET static int32_t NAME(sum)(const int8_t *x, size_t n) {
   int32_t sum = 0;
   for (size_t i = 0; i < n; i++) sum += x[i];
@@ -114,5 +116,8 @@ TARGET static void NAME(widen)(const int16_t *restrict x, int32_t *restrict out,
 
 #define MAPS \
   .map = {[TN_GATHER] = NAME(gather), [TN_NORM] = NAME(norm), [TN_REQUANT] = NAME(requant), \
-          [TN_TABLE] = NAME(table), [TN_MUL] = NAME(mul), [TN_ADD] = NAME(add), [TN_LERP] = NAME(lerp)}, \
+          [TN_TABLE] = NAME(table), [TN_MUL] = NAME(mul), [TN_ADD] = NAME(add), [TN_LERP] = NAME(lerp), \
+          [TN_GATHER16] = NAME(gather16), [TN_RMSNORM] = NAME(rmsnorm), [TN_SCALE] = NAME(scale), \
+          [TN_PEAK] = NAME(peak), [TN_QUANT] = NAME(quant), [TN_RESCALE] = NAME(rescale), \
+          [TN_INTERP] = NAME(interp), [TN_MUL16] = NAME(mul16), [TN_BLEND] = NAME(blend)}, \
   .sum = NAME(sum), .argmax = NAME(argmax), .widen = NAME(widen)

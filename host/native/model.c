@@ -64,10 +64,11 @@ static void one_row(const job *j, const tn_op *op, int index, size_t lo, size_t 
   switch (op->kind) {
     case TN_LOAD: memcpy((int16_t *)(void *)(row + op->out) + lo, state + op->in[0] + lo, bytes); return;
     case TN_STORE: memcpy(state + op->out + lo, (int16_t *)(void *)(row + op->in[0]) + lo, bytes); return;
-    case TN_GATHER: {
+    case TN_GATHER:
+    case TN_GATHER16: {
       tn_op here = *op;
       here.in[0] = (int64_t)j->tokens[index] * op->length;
-      model->table->map[TN_GATHER](&here, row, lo, hi);
+      model->table->map[op->kind](&here, row, lo, hi);
       return;
     }
   }

@@ -17,7 +17,8 @@ typedef int32_t __attribute__((may_alias, aligned(1))) tn_word; /* four activati
 enum { TN_COLUMNS = 16 }; /* columns of a matrix are rounded up to these */
 
 typedef enum {
-  TN_GATHER, TN_NORM, TN_TMATVEC, TN_REQUANT, TN_TABLE, TN_MUL, TN_ADD, TN_LERP, TN_LOAD, TN_STORE
+  TN_GATHER, TN_NORM, TN_TMATVEC, TN_REQUANT, TN_TABLE, TN_MUL, TN_ADD, TN_LERP, TN_LOAD, TN_STORE,
+  TN_GATHER16, TN_RMSNORM, TN_SCALE, TN_PEAK, TN_QUANT, TN_RESCALE, TN_INTERP, TN_MUL16, TN_BLEND, TN_KINDS
 } tn_kind;
 
 /* Sums of blocks of rows times up to four activation vectors: out[b][0 .. blocks * grain) for vector b.
@@ -30,7 +31,7 @@ typedef void tn_map_fn(const tn_op *op, uint8_t *row, size_t lo, size_t hi);
 
 typedef struct {
   tn_block_fn *block[2][3];   /* [4 or 5 trits a byte][1, 2 or 4 vectors] */
-  tn_map_fn *map[TN_STORE + 1]; /* NORM .. LERP */
+  tn_map_fn *map[TN_KINDS];   /* by kind; none for TMATVEC, LOAD, STORE */
   int32_t (*sum)(const int8_t *x, size_t n);
   int (*argmax)(const int16_t *x, int n);
   void (*widen)(const int16_t *x, int32_t *out, size_t n);

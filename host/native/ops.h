@@ -17,4 +17,12 @@ static inline int norm_index(uint32_t sum, int *exponent) {
   return (int)(e >= 3 ? sum >> (2 * e - 6) : sum << (6 - 2 * e));
 }
 
+/* Largest integer whose square is at most v < 2^63. */
+static inline uint64_t square_root(uint64_t v) {
+  uint64_t r = (uint64_t)__builtin_sqrt((double)v);
+  while (r * r > v) r--;
+  while ((r + 1) * (r + 1) <= v) r++;
+  return r;
+}
+
 #endif

@@ -20,11 +20,19 @@ from ternac.legality import infer
 from ternac.op_rules import Value
 from ternac.program import Op, Program
 
-KINDS = ("GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE")
+KINDS = (
+    "GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE",
+    "GATHER16", "RMSNORM", "SCALE", "PEAK", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND",
+)  # fmt: skip
 """In the order of tn_kind (host/native/native.h)."""
 _BYTES = {"i8": 1, "i16": 2, "acc": 4}
 _LINE = 64
-_CONSTANT = {"GATHER": "embed", "NORM": "table", "TMATVEC": "weights", "TABLE": "table"}
+_CONSTANT = {
+    "GATHER": "embed", "NORM": "table", "TMATVEC": "weights", "TABLE": "table",
+    "GATHER16": "embed", "SCALE": "gain", "INTERP": "curve",
+}  # fmt: skip
+_WHOLE = {"NORM": 0, "TMATVEC": 0, "RMSNORM": 0, "PEAK": 0, "QUANT": 1, "RESCALE": 1}
+"""Which input an op reads as a whole, beyond the elements that it makes."""
 
 
 @dataclass
@@ -40,6 +48,7 @@ class Planned:
     sync: int = 0
     segment: int = 0
     tail: int = 0
+    wide: int = 0
     out: int = 0
     ins: list[int] = field(default_factory=lambda: [0, 0, 0])
     constant: str = ""
@@ -87,9 +96,9 @@ def _planned(program: Program, op: Op, values: dict[str, Value], trits: int) -> 
     """Everything of an op but places, meetings and order."""
     result = values[op.ins[0]] if op.kind == "STORE" else values[op.out]
     form = 4 * (result.dtype != "i8")
-    if op.kind in ("REQUANT", "MUL", "ADD"):
-        wide = "acc" if op.kind == "REQUANT" else "i16"
-        form |= sum((values[name].dtype == wide) << bit for bit, name in enumerate(op.ins))
+    if op.kind in ("REQUANT", "MUL", "ADD", "RESCALE", "MUL16"):
+        wide = "acc" if op.kind in ("REQUANT", "RESCALE") else "i16"
+        form |= sum((values[name].dtype == wide) << bit for bit, name in enumerate(op.ins[: 1 + (wide == "i16")]))
     planned = Planned(KINDS.index(op.kind), form, result.length)
     if op.kind in _CONSTANT:
         planned.constant = op.text(_CONSTANT[op.kind])
@@ -102,8 +111,14 @@ def _planned(program: Program, op: Op, values: dict[str, Value], trits: int) -> 
             planned.columns, planned.factor = int(program.consts[planned.constant].shape[1]), trits
         case "REQUANT":
             planned.shift, planned.factor = op.integer("shift"), op.integer("multiplier", 1)
-        case "MUL":
+        case "MUL" | "MUL16" | "SCALE":
             planned.shift = op.integer("shift")
+        case "RMSNORM":
+            planned.shift, planned.wide = op.integer("shift"), op.integer("eps")
+        case "RESCALE":
+            planned.shift, planned.wide = op.integer("shift"), op.integer("multiplier")
+        case "PEAK":
+            planned.columns = values[op.ins[0]].length
     return planned
 
 
@@ -112,7 +127,7 @@ def _meetings(ops: tuple[Op, ...]) -> tuple[list[bool], list[int]]:
     sync, epochs, fresh = [], [], set()
     epoch = 0
     for op in ops:
-        meet = op.kind in ("TMATVEC", "NORM") and op.ins[0] in fresh
+        meet = op.kind in _WHOLE and op.ins[_WHOLE[op.kind]] in fresh
         if meet:
             epoch += 1
             fresh.clear()
