@@ -1,9 +1,9 @@
-"""A small MMfreeLM trained for real on bytes, so that its activations and scales are those of a trained model.
+"""A small MMfreeLM trained for real on bytes, with activations and scales of a trained model.
 
     python tests/model/mmfreelm_train.py FOLDER [STEPS]
 
-Written from the published formulas in torch with straight-through gradients, apart from the float reference of
-`ternac.model.mmfreelm_reference`; `test_mmfreelm_trained` compares the two.
+Written from the published formulas in torch with straight-through gradients, apart from the float reference
+of `ternac.model.mmfreelm_reference`; `test_import_mmfreelm` compares the two.
 """
 
 from __future__ import annotations
