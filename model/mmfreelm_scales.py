@@ -1,8 +1,8 @@
 """From real scales to the integers of the wide ops.
 
 A value of the program is a code; its *unit* is how many codes stand for 1.0.  Units are powers of two, except
-behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md), and behind a SCALE: any number.  The highest magnitude that a value
-had during calibration times ``headroom`` still fits; what exceeds it later saturates.
+behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md), and behind a SCALE: any number.  The
+highest magnitude of a value in calibration times ``headroom`` still fits; what exceeds it later saturates.
 """
 
 from __future__ import annotations

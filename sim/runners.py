@@ -14,7 +14,7 @@ from ternac.errors import UsageError
 from ternac.executor import NumpyExecutor
 from ternac.executors import make_executor
 from ternac.geometry import Geometry, preset
-from ternac.program import Program
+from ternac.program import WIDE_KINDS, Program
 from ternac.sampling import Sampling
 from ternac.zoo import open_program, resolve
 
@@ -165,7 +165,10 @@ class BoardRunner:
 
 def _torch(program: Program, path: Path | None) -> Runner:
     from ternac.model.executor import TorchExecutor
+    from ternac.model.op_executor import TorchOpExecutor
 
+    if any(op.kind in WIDE_KINDS for op in program.ops):  # imported: no model of this kit behind it
+        return _Executor(TorchOpExecutor(program))
     if path is None:
         raise UsageError(f"{program.name} has no checkpoint for torch to run")
     return _Executor(TorchExecutor.for_program(program, path))

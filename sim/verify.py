@@ -112,8 +112,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.presets or args.all_presets:
         return _run_presets(args, data, say)
     program, parts = runners(names, args.model, args.geometry)
-    tokens = encode(program, data)
-    tokens = np.resize(tokens, args.tokens)
+    if args.text is None and "tokenizer" not in program.meta:
+        say(f"{program.name} has no tokenizer: random tokens")
+        tokens = np.random.default_rng(0).integers(0, program.vocab, args.tokens)
+    else:
+        tokens = np.resize(encode(program, data), args.tokens)
     began = time.monotonic()
     try:
         with Progress(args.tokens, f"verify {program.name}", "tokens") as bar:
