@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=int, metavar="STEP", help="stop there; the same command goes on later"
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: cpu)"
+    )
+    parser.add_argument(
+        "--spread", choices=("ddp", "fsdp"), default="ddp",
+        help="under torchrun: every process holds the whole model, or a shard of it (default: ddp)",
+    )  # fmt: skip
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
@@ -65,7 +73,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
     from ternac.model.data import SHAKESPEARE, read_text
-    from ternac.model.train import BEST, FINAL, Trainer
+    from ternac.model.distributed import open_trainer
+    from ternac.model.train import BEST, FINAL
     from ternac.model.train import Progress as Report
     from ternac.progress import Progress
 
@@ -77,7 +86,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError(f"--until is {args.until}, needs at least 1")
     model, train = _settings(args)
     out = args.out or Path("runs") / args.preset
-    trainer = Trainer(model, train, read_text(args.text or SHAKESPEARE), out)
+    text = read_text(args.text or SHAKESPEARE)
+    trainer = open_trainer(model, train, text, out, args.spread, args.device)
     first = trainer.step
     if first:
         say(f"going on from step {first} of {train.steps} in {out}")
@@ -85,7 +95,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
         f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
     )
-    with Progress(max(1, train.steps - first), "train", "steps") as bar:
+    quiet = None if trainer.leads else io.StringIO()
+    with Progress(max(1, train.steps - first), "train", "steps", quiet) as bar:
 
         def report(now: Report) -> None:
             bar.update(now.step - first, f"loss {now.train_nats:.3f}")
@@ -106,6 +117,7 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
             "val_nats_per_token": best if best < 1e9 else None,
             "ternary_weights": model.ternary_weights,
             "seconds": round(trainer.seconds, 1),
+            "processes": trainer.processes,
         }
     )
 
