@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=int, metavar="STEP", help="stop there; the same command goes on later"
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: cpu)"
+    )
+    parser.add_argument(
+        "--spread", choices=("ddp", "fsdp"), default="ddp",
+        help="under torchrun: every process holds the whole model, or a shard of it (default: ddp)",
+    )  # fmt: skip
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
@@ -91,7 +99,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
     from ternac.model.data import SHAKESPEARE
-    from ternac.model.train import BEST, FINAL, Trainer
+    from ternac.model.distributed import open_trainer
+    from ternac.model.train import BEST, FINAL
     from ternac.model.train import Progress as Report
     from ternac.progress import Progress
 
@@ -106,7 +115,7 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
     text = args.text or SHAKESPEARE
     corpus = _corpus(text, args.tokenizer, say)
     model = dataclasses.replace(model, vocab=corpus.vocab)
-    trainer = Trainer(model, train, corpus.tokens, out, corpus.tokenizer)
+    trainer = open_trainer(model, train, corpus.tokens, out, args.spread, args.device, corpus.tokenizer)
     first = trainer.step
     if first:
         say(f"going on from step {first} of {train.steps} in {out}")
@@ -114,7 +123,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
         f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
     )
-    with Progress(max(1, train.steps - first), "train", "steps") as bar:
+    quiet = None if trainer.leads else io.StringIO()
+    with Progress(max(1, train.steps - first), "train", "steps", quiet) as bar:
 
         def report(now: Report) -> None:
             bar.update(now.step - first, f"loss {now.train_nats:.3f}")
@@ -135,6 +145,7 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
             "val_nats_per_token": best if best < 1e9 else None,
             "ternary_weights": model.ternary_weights,
             "seconds": round(trainer.seconds, 1),
+            "processes": trainer.processes,
         }
     )
 
