@@ -79,8 +79,7 @@ class Trainer:
         train_text, self.val_text = split(text, train.val_fraction)
         self.streams = Streams(train_text, train.batch, train.window, train.seed)
         torch.manual_seed(train.seed)
-        self.model = TernaryLM(model, train.dropout)
-        self.model.fused = train.bf16_backward and compiled()
+        self.model = self.build(model)
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
         for linear in self.linears:
             linear.bf16_backward = train.bf16_backward
@@ -101,6 +100,12 @@ class Trainer:
         self.seconds = 0.0
         if (out / LATEST).is_file():
             self._resume(ckpt.load(out / LATEST))
+
+    def build(self, model: ModelConfig) -> Any:
+        """The model to train, fresh: a :class:`TernaryLM`, or in a subclass what has its calls."""
+        made = TernaryLM(model, self.config.dropout)
+        made.fused = self.config.bf16_backward and compiled()
+        return made
 
     def _resume(self, saved: ckpt.Checkpoint) -> None:
         if (

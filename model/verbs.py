@@ -30,7 +30,7 @@ _TRAIN_FLAGS = {
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.model.config import PRESETS, ModelConfig, TrainConfig
+    from ternac.model.config import PRESETS
 
     parser.add_argument(
         "text", nargs="?", type=Path, metavar="TEXT",
@@ -47,6 +47,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=int, metavar="STEP", help="stop there; the same command goes on later"
     )
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting of model and training that one may want to change."""
+    from ternac.model.config import ModelConfig, TrainConfig
+
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
@@ -54,16 +61,17 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, dest=name, type=kinds[name], metavar=name.upper(), help=text)
 
 
-def _settings(args: argparse.Namespace) -> tuple[Any, Any]:
+def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:
+    """(model, training) configuration of a preset with the flags of :func:`add_settings` over it."""
     from ternac.model.config import PRESETS
 
-    model, train = PRESETS[args.preset]
+    model, train = PRESETS[preset]
     given = {k: v for k, v in vars(args).items() if v is not None}
     model = dataclasses.replace(model, **{k: given[k] for k in _MODEL_FLAGS if k in given})
     return model, dataclasses.replace(train, **{k: given[k] for k in _TRAIN_FLAGS if k in given})
 
 
-def _corpus(path: Path, tokenizer: Path | None, say: Say) -> Any:
+def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
     """The training text as tokens."""
     from ternac.model.data import read_corpus
     from ternac.progress import Progress
@@ -91,10 +99,10 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         torch.set_num_threads(args.threads)
     if args.until is not None and args.until < 1:
         raise UsageError(f"--until is {args.until}, needs at least 1")
-    model, train = _settings(args)
+    model, train = settings(args, args.preset)
     out = args.out or Path("runs") / args.preset
     text = args.text or SHAKESPEARE
-    corpus = _corpus(text, args.tokenizer, say)
+    corpus = corpus_of(text, args.tokenizer, say)
     model = dataclasses.replace(model, vocab=corpus.vocab)
     trainer = Trainer(model, train, corpus.tokens, out, corpus.tokenizer)
     first = trainer.step
