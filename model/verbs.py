@@ -155,6 +155,10 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
     )
     parser.add_argument("--remarks", default="", help="a paragraph for the card")
+    parser.add_argument(
+        "--about", type=Path, metavar="FILE",
+        help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
+    )  # fmt: skip
 
 
 def _find(given: str | None) -> Path:
@@ -185,6 +189,7 @@ def _export(args: argparse.Namespace, say: Say) -> Outcome:
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
     name = args.name or (folder or source.parent).resolve().name
+    about = ship.About.read(args.about) if args.about else ship.shakespeare(name, args.remarks)
     executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
     program = executor.program
     data = read_bytes(args.text) if args.text else ev.split(read_bytes(zoo.TEXT), "val")
@@ -207,7 +212,7 @@ def _export(args: argparse.Namespace, say: Say) -> Outcome:
         if text is None:
             raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
         loss = ev.evaluate(NumpyExecutor(program), text)
-        ship.write_folder(folder, program, source, saved, loss, args.remarks)
+        ship.write_folder(folder, program, source, saved, loss, about)
         say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
         found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
     say(f"written: {found['program']}")
