@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,11 @@ class Corpus:
     text_bytes: int
     vocab: int = 256
     tokenizer: bytes = b""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the tokens, as in checkpoints and recipes."""
+        return hashlib.sha256(self.tokens.tobytes()).hexdigest()
 
     @property
     def bytes_per_token(self) -> float:

@@ -88,8 +88,7 @@ class Trainer:
         train_text, self.val_text = split(text, train.val_fraction)
         self.streams = Streams(train_text, train.batch, train.window, train.seed)
         torch.manual_seed(train.seed)
-        self.model = TernaryLM(model, train.dropout, train.sharpen).to(self.device)
-        self.model.fused = self.device.type == "cpu" and train.bf16_backward and compiled()
+        self.model = self.build(model)
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
         for linear in self.linears:
             linear.bf16_backward = train.bf16_backward
@@ -110,6 +109,12 @@ class Trainer:
         self.best = math.inf
         self.seconds = 0.0
         self._restore()
+
+    def build(self, model: ModelConfig) -> Any:
+        """The model to train, fresh: a :class:`TernaryLM`, or in a subclass what has its calls."""
+        made = TernaryLM(model, self.config.dropout, self.config.sharpen).to(self.device)
+        made.fused = self.device.type == "cpu" and self.config.bf16_backward and compiled()
+        return made
 
     def _place(self) -> None:
         """Called once the model is there and before the optimizer is: nothing to do in one process."""

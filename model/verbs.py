@@ -41,7 +41,7 @@ FORMATS = {
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.model.config import PRESETS, ModelConfig, TrainConfig
+    from ternac.model.config import PRESETS
 
     parser.add_argument(
         "text", nargs="?", type=Path, metavar="TEXT",
@@ -65,6 +65,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--spread", choices=("ddp", "fsdp"), default="ddp",
         help="under torchrun: every process holds the whole model, or a shard of it (default: ddp)",
     )  # fmt: skip
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting of model and training that one may want to change."""
+    from ternac.model.config import ModelConfig, TrainConfig
+
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
@@ -72,16 +79,17 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, dest=name, type=kinds[name], metavar=name.upper(), help=text)
 
 
-def _settings(args: argparse.Namespace) -> tuple[Any, Any]:
+def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:
+    """(model, training) configuration of a preset with the flags of :func:`add_settings` over it."""
     from ternac.model.config import PRESETS
 
-    model, train = PRESETS[args.preset]
+    model, train = PRESETS[preset]
     given = {k: v for k, v in vars(args).items() if v is not None}
     model = dataclasses.replace(model, **{k: given[k] for k in _MODEL_FLAGS if k in given})
     return model, dataclasses.replace(train, **{k: given[k] for k in _TRAIN_FLAGS if k in given})
 
 
-def _corpus(path: Path, tokenizer: Path | None, say: Say) -> Any:
+def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
     """The training text as tokens."""
     from ternac.model.data import read_corpus
     from ternac.progress import Progress
@@ -110,10 +118,10 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         torch.set_num_threads(args.threads)
     if args.until is not None and args.until < 1:
         raise UsageError(f"--until is {args.until}, needs at least 1")
-    model, train = _settings(args)
+    model, train = settings(args, args.preset)
     out = args.out or Path("runs") / args.preset
     text = args.text or SHAKESPEARE
-    corpus = _corpus(text, args.tokenizer, say)
+    corpus = corpus_of(text, args.tokenizer, say)
     model = dataclasses.replace(model, vocab=corpus.vocab)
     trainer = open_trainer(model, train, corpus.tokens, out, args.spread, args.device, corpus.tokenizer)
     first = trainer.step
@@ -175,6 +183,9 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gguf-type", choices=("tq2_0", "tq1_0"), help="blocks of a GGUF file (default: tq2_0)"
     )
+        "--about", type=Path, metavar="FILE",
+        help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
+    )  # fmt: skip
 
 
 def find(given: str | None) -> Path:
@@ -212,6 +223,7 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
     name = args.name or (folder or source.parent).resolve().name
+    about = ship.About.read(args.about) if args.about else ship.shakespeare(name, args.remarks)
     executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
     program = executor.program
     data = read_bytes(args.text) if args.text else ev.split(read_bytes(zoo.TEXT), "val")
@@ -234,7 +246,7 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
         if text is None:
             raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
         loss = ev.evaluate(NumpyExecutor(program), text)
-        ship.write_folder(folder, program, source, saved, loss, args.remarks)
+        ship.write_folder(folder, program, source, saved, loss, about)
         say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
         found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
     say(f"written: {found['program']}")

@@ -22,6 +22,7 @@ __all__ = ["SUMMARIES", "VERBS", "Outcome", "Say", "Verb", "main"]
 VERBS = {
     "train": "ternac.model.verbs",
     "tokenizer": "ternac.tokenizer_verb",
+    "compare": "ternac.model.compare_verb",
     "eval": "ternac.verbs",
     "export": "ternac.model.verbs",
     "import": "ternac.model.import_verbs",
@@ -43,6 +44,7 @@ VERBS = {
 
 SUMMARIES = {
     "train": "train a ternary language model on text",
+    "compare": "train float, ternary and integer twins: what each step costs",
     "tokenizer": "make a tokenizer from a text",
     "eval": "loss of an integer program on a text",
     "export": "turn a training checkpoint into an integer program",
