@@ -1,4 +1,4 @@
-"""``ternac bench host``: the native executor beside NumPy, ggml and the limits of this machine, in one run."""
+"""``ternac bench host``: the native executor beside NumPy, ggml and the limits of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from ternac.zoo import open_program
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
-    parser.add_argument("--geometry", choices=SHAPES, help="also a model of this published size, random trits")
+    parser.add_argument(
+        "--geometry", choices=SHAPES, help="also a model of this published size, random trits"
+    )
     parser.add_argument("--bits", choices=BITS, help="of its weights (default: both)")
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N",
@@ -79,7 +81,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 def _words(found: dict[str, Any]) -> str:
     return (
         f"  {found['geometry']} at {found['bits_per_weight']} bits, {found['threads']} thread(s): "
-        f"{found['tokens_per_second']:,.1f} tokens/s, {found['fraction_of_products']:.1%} of the products alone; "
+        f"{found['tokens_per_second']:,.1f} tokens/s, {found['fraction_of_products']:.1%} of the products; "
         f"{found['sessions']} sessions {found['sessions_tokens_per_second']:,.1f} "
         f"(x {found['sessions_ratio_to_one']:g}), prompt {found['prompt_tokens_per_second']:,.1f} "
         f"(x {found['prompt_ratio_to_one']:g}); {found['held_over_packed']:.3f} of the packed weights held"

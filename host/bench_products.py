@@ -1,4 +1,4 @@
-"""The product kernels beside NumPy, ggml and the limit of reading memory: the rows of ``ternac bench host``."""
+"""The product kernels beside NumPy, ggml and the memory's limit: the rows of ``ternac bench host``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ def native_product(
 
     def run() -> None:
         for pointer in pointers:
-            lib.tn_product(number, BITS[bits], pointer, rows, columns, source, len(padded), result, len(out), 1)
+            lib.tn_product(
+                number, BITS[bits], pointer, rows, columns, source, len(padded), result, len(out), 1
+            )
 
     def read() -> None:
         lib.tn_read(number, pointers[0], size)
@@ -61,8 +63,12 @@ def numpy_product(matrices: list[npt.NDArray[np.int8]], x: Vector) -> Callable[[
     return run
 
 
-def product_rows(ggml: Ggml | None, why: str, count: int, progress: Callable[[str], object]) -> list[dict[str, Any]]:
-    """One row per kernel and place; every native result is compared with NumPy's first. Mismatch if one differs."""
+def product_rows(
+    ggml: Ggml | None, why: str, count: int, progress: Callable[[str], object]
+) -> list[dict[str, Any]]:
+    """One row per kernel and place; every native result is compared with NumPy's first. Mismatch if one
+    differs.
+    """
     rows = []
     for where, shape in SHAPES.items():
         progress(f"products {shape[0]}x{shape[1]}, {where}")
@@ -70,7 +76,9 @@ def product_rows(ggml: Ggml | None, why: str, count: int, progress: Callable[[st
     return rows
 
 
-def _place(where: str, shape: tuple[int, int], ggml: Ggml | None, why: str, count: int) -> list[dict[str, Any]]:
+def _place(
+    where: str, shape: tuple[int, int], ggml: Ggml | None, why: str, count: int
+) -> list[dict[str, Any]]:
     rng = np.random.default_rng(1)
     macs = shape[0] * shape[1]
     copies = 1 if where == "cache" else -(-DRAM_BYTES // (macs // 5))

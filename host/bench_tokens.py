@@ -70,7 +70,9 @@ def bench_geometry(
     slots, want = np.zeros(executor.rows, np.int32), np.zeros(executor.rows, np.uint8)
     prompt = rng.integers(0, shape.vocab, executor.rows)
     alone = executor.generate(executor.open(1), first[:1], 2, GREEDY, [1])[0]
-    if not (executor.generate(executor.open(sessions), first, 2, GREEDY, [1] * sessions)[0][:1] == alone).all():
+    if not (
+        executor.generate(executor.open(sessions), first, 2, GREEDY, [1] * sessions)[0][:1] == alone
+    ).all():
         raise Mismatch(f"{shape.name}: a session gives other tokens among {sessions} than alone")
     clock, origin = time.thread_time, ORIGIN.format(count)
     if threads > 1:
@@ -108,8 +110,8 @@ def bench_geometry(
         "bytes_held": held,
         "packed_bytes": round(packed),
         "held_over_packed": round((held["weights"] + held["rows"]) / packed, 4),
-        "held_origin": "memory of the executor, weights and rows of values, over trits x bits / 8; the embedding and "
-        f"the tables, {held['other']:,} bytes, belong to the program and are not copied",
+        "held_origin": "memory of the executor, weights and rows of values, over trits x bits / 8; the "
+        f"embedding and the tables, {held['other']:,} bytes, belong to the program and are not copied",
         "resident_bytes_grown": None if before is None else (_resident() or 0) - before,
         "origin": origin,
     }

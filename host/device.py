@@ -73,8 +73,8 @@ class Device:
     ) -> Device:
         """Open an executor and load the program into it if it does not hold it yet.
 
-        ``device``: "numpy"; "native", the C kernels; "auto", native where it is compiled, else NumPy (``kind``
-        says which); "sim", the simulated board; "serial:PORT" or a path below /dev, a real one;
+        ``device``: "numpy"; "native", the C kernels; "auto", native where it is compiled, else NumPy
+        (``kind`` says which); "sim", the simulated board; "serial:PORT" or a path below /dev, a real one;
         "replay:FILE", recorded traffic. ``model``: a program, its path or the name of a shipped one
         (default: the shipped model). ``board`` names board or geometry; ``bitstream`` (hex or 16 bytes)
         demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
@@ -95,7 +95,9 @@ class Device:
         if kind == "native":
             return cls(kind, _native(device, program))
         if kind not in CHUNK or (kind != "sim") != bool(where):
-            raise UsageError(f"unknown device {device!r}", "numpy, native, auto, sim, serial:PORT or replay:FILE")
+            raise UsageError(
+                f"unknown device {device!r}", "numpy, native, auto, sim, serial:PORT or replay:FILE"
+            )
         geometry = geometry or geometry_of(board)
         image = compile_program(program, geometry)
         line = transport or _line(kind, where, board, geometry, waves)

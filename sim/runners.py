@@ -195,9 +195,7 @@ def maker_names() -> tuple[str, ...]:
     return tuple(_MAKERS)
 
 
-def runners_of(
-    names: Sequence[str], program: Program, path: Path | None, geometry: Geometry
-) -> list[Runner]:
+def runners_of(names: Sequence[str], program: Program, path: Path | None, geometry: Geometry) -> list[Runner]:
     """A runner per name; ``path``: program or checkpoint, for torch. UsageError on an unknown or repeated
     name, or fewer than two."""
     kinds = {"native" if name.startswith("native:") else name for name in names}

@@ -2,8 +2,8 @@
 
 The first executor named is the reference. On a difference the reference's trace of that token is compared
 with whatever the other can show of its own values, so that the report names the first op that diverged. An
-engine's and the native executor's next token, by argmax and by a seeded draw in turn, and the engine's cycle count
-must be right too.
+engine's and the native executor's next token, by argmax and by a seeded draw in turn, and the engine's cycle
+count must be right too.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ def verify(
                     continue
                 found.append(here)
             else:
-                earlier = first_divergence(
-                    program, index, reference.values(), other.values(), executors=pair
-                )
+                earlier = first_divergence(program, index, reference.values(), other.values(), executors=pair)
                 found.append(earlier or here)
             others.remove(other)
         progress(index + 1)
@@ -83,7 +81,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
         "--executors", metavar="A,B,..",
-        help=f"of {', '.join(maker_names())}: native (or native:ISA, native:ISA:BITS) is C, machine is the compiled image in NumPy, rtl and netlist (after "
+        help=f"of {', '.join(maker_names())}: native (or native:ISA, native:ISA:BITS) is C, "
+        "machine is the compiled image in NumPy, rtl and netlist (after "
         "synthesis) run in Verilator; default: numpy,rtl, and with presets torch,numpy,machine,rtl",
     )  # fmt: skip
     parser.add_argument(

@@ -1,7 +1,8 @@
-"""Executors with the NumPy executor's interface, by name: ``numpy``, ``native``, or ``auto`` for the faster of them.
+"""Executors with the NumPy executor's interface, by name: ``numpy``, ``native``, or ``auto`` for the faster
+of them.
 
-``native`` may carry an instruction set and the bits of a weight: ``native:avx2``, ``native:avx2:1.6``. The module
-of an executor is imported when it is asked for, by name, as verbs are.
+``native`` may carry an instruction set and the bits of a weight: ``native:avx2``, ``native:avx2:1.6``. The
+module of an executor is imported when it is asked for, by name, as verbs are.
 """
 
 from __future__ import annotations
@@ -38,4 +39,6 @@ def make_executor(name: str, program: Program) -> Any:
     if kind == "native":
         isa, _, bits = rest.partition(":")
         return _native().NativeExecutor(program, isa=isa or None, bits=bits or None)
-    raise UsageError(f"unknown executor {name!r}", f"choose from: {', '.join(NAMES)}, native:ISA, native:ISA:BITS")
+    raise UsageError(
+        f"unknown executor {name!r}", f"choose from: {', '.join(NAMES)}, native:ISA, native:ISA:BITS"
+    )

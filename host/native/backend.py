@@ -16,7 +16,9 @@ from ternac.sampling import Sampling
 
 
 class NativeBackend:
-    """The native executor with any number of sessions; each costs its state, 2 bytes a word, and a dict entry."""
+    """The native executor with any number of sessions; each costs its state, 2 bytes a word, and a dict
+    entry.
+    """
 
     name = "native"
 

@@ -1,13 +1,15 @@
 """How the C part is compiled: cffi in API mode, as an optional extension of the package.
 
 ``setup.py`` takes :func:`extension` from here; ``python -m ternac.host.native.build`` compiles it into this
-folder by itself, for a checkout that is not installed. Flags are those of any processor: every instruction set
-beyond the baseline is a function attribute, chosen at run time.
+folder by itself, for a checkout that is not installed. Flags are those of any processor: every instruction
+set beyond the baseline is a function attribute, chosen at run time.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -20,8 +22,7 @@ NAME = "ternac.host.native._native"
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-pthread", "-Wno-unknown-pragmas"]
 
 
-def extension(folder: str = "host/native") -> Any:
-    """The setuptools extension; ``folder``: of the sources, relative to where setuptools runs."""
+def _builder(folder: str) -> Any:
     import cffi
 
     builder = cffi.FFI()
@@ -32,28 +33,22 @@ def extension(folder: str = "host/native") -> Any:
         depends=[f"{folder}/{name}" for name in HEADERS],
         include_dirs=[folder], extra_compile_args=FLAGS, extra_link_args=["-pthread"],
     )  # fmt: skip
-    made = builder.distutils_extension()
-    made.optional = True  # without a compiler the package installs, and says so when the executor is asked for
+    return builder
+
+
+def extension(folder: str = "host/native") -> Any:
+    """The setuptools extension; ``folder``: of the sources, relative to where setuptools runs."""
+    made = _builder(folder).distutils_extension()
+    made.optional = True  # without a compiler the package installs, and says so when the executor is wanted
     return made
 
 
 def main() -> None:
     """Compile into this folder; raises what the compiler raises."""
-    import os
-
-    from setuptools import Distribution
-    from setuptools.command.build_ext import build_ext
-
-    os.chdir(HERE.parents[1])
-    made = extension()
-    made.optional = False
-    command = build_ext(Distribution({"name": "ternac", "ext_modules": [made]}))
-    command.build_lib = command.build_temp = "build/native"
-    command.ensure_finalized()
-    command.run()
-    built = Path(command.get_ext_fullpath(NAME))
-    (HERE / built.name).unlink(missing_ok=True)
-    built.replace(HERE / built.name)
+    with TemporaryDirectory() as scratch:
+        built = Path(_builder(str(HERE)).compile(tmpdir=scratch))
+        shutil.copy(built, HERE / f".{built.name}")
+    (HERE / f".{built.name}").replace(HERE / built.name)  # a process that has it loaded keeps the old one
 
 
 if __name__ == "__main__":

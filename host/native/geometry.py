@@ -28,7 +28,9 @@ def shape_program(shape: Shape, seed: int = 1) -> Program:
     small = random_program(rng, d=_SMALL, m=_SMALL, layers=shape.layers, vocab=_SMALL)
     wide = {"Wgate": (shape.m, shape.d), "Wup": (shape.m, shape.d), "Wdown": (shape.d, shape.m)}
     sizes = {
-        name: (shape.vocab, shape.d) if name == "head" else wide.get(name.partition(".")[2], (shape.d, shape.d))
+        name: (shape.vocab, shape.d)
+        if name == "head"
+        else wide.get(name.partition(".")[2], (shape.d, shape.d))
         for name, role in small.roles().items()
         if role == "trits"
     }
@@ -39,8 +41,9 @@ def shape_program(shape: Shape, seed: int = 1) -> Program:
     consts |= {name: table for name, role in small.roles().items() if role == "norm"}
     columns = {op.out: sizes[op.text("weights")][1] for op in small.ops if op.kind == "TMATVEC"}
     program = Program(
-        name=f"random-{shape.name}", vocab=shape.vocab, ops=tuple(_op(op, columns, pre, post) for op in small.ops),
-        consts=consts, states={name: shape.d for name in small.states}, logits=small.logits,
+        name=f"random-{shape.name}", vocab=shape.vocab,
+        ops=tuple(_op(op, columns, pre, post) for op in small.ops),
+        consts=consts, states=dict.fromkeys(small.states, shape.d), logits=small.logits,
         logit_scale_bits=small.logit_scale_bits,
     )  # fmt: skip
     whole = dict(program.consts) | {name: np.broadcast_to(np.int8(0), size) for name, size in sizes.items()}

@@ -1,4 +1,4 @@
-"""The compiled part: loaded when it is first asked for, refused with the way to get it where it is missing."""
+"""The compiled part: loaded when it is first asked for, or refused with the way to get it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from ternac.errors import ToolMissing, UsageError
 
 HINT = (
-    "install a C compiler and Python's headers (Debian: apt-get install gcc python3-dev), then install again: "
-    "pip install ternac, or in a checkout `make env` or `python -m ternac.host.native.build`; "
+    "install a C compiler and Python's headers (Debian: apt-get install gcc python3-dev), then install "
+    "again: pip install ternac, or in a checkout `make env` or `python -m ternac.host.native.build`; "
     "the NumPy executor gives the same bits meanwhile"
 )
 HIDDEN = ("avxvnni-evex",)

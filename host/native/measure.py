@@ -1,8 +1,8 @@
 """Measuring on a machine that others use: candidates take turns, a thread's own processor time counts.
 
 Processor time leaves out what other processes take of the processor; it does not undo that they share caches,
-memory and, with two threads to a core, the arithmetic units. So only figures of one run are compared, and a ratio
-is the median of the ratios of each round.
+memory and, with two threads to a core, the arithmetic units. So only figures of one run are compared, and a
+ratio is the median of the ratios of each round.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from statistics import median
 
 __all__ = ["Rounds", "rounds"]
 
-ORIGIN = "measured on this host: processor time of one thread, median of {0} rounds in which all candidates take turns"
+ORIGIN = (
+    "measured on this host: processor time of one thread, median of {0} rounds in which all candidates "
+    "take turns"
+)
 
 
 class Rounds:

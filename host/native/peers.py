@@ -1,4 +1,6 @@
-"""Other libraries' ternary products, for `ternac bench host`: ggml's, from a library file that is there or is named."""
+"""Other libraries' ternary products, for `ternac bench host`: ggml's, from a library file that is there or
+is named.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Ggml:
 
 
 def find_ggml(path: str | None) -> tuple[Ggml | None, str]:
-    """(the library, where it is), or (None, why not). UsageError if ``path`` is given and is not such a library."""
+    """(the library, where it is), or (None, why not). UsageError if ``path`` is given and is not such a
+    library.
+    """
     found = [Path(path)] if path else []
     for package in () if path else PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -56,7 +60,9 @@ def find_ggml(path: str | None) -> tuple[Ggml | None, str]:
 def ggml_product(
     ggml: Ggml, name: str, matrices: list[npt.NDArray[np.int8]], x: npt.NDArray[np.int8]
 ) -> tuple[Callable[[], object], npt.NDArray[np.float32]]:
-    """(function that takes all products, its results of the last one). ``x`` int8 [K], K a multiple of 256."""
+    """(function that takes all products, its results of the last one). ``x`` int8 [K], K a multiple of
+    256.
+    """
     ffi, lib = load()
     rows, columns = matrices[0].shape
     size, block = KERNELS[name]

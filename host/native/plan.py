@@ -3,11 +3,11 @@
 Three things are decided here and nowhere else:
 
 * *Places*: every value has a place in a row's memory, used again once no thread can still be reading it.
-* *Meetings* (``sync``): threads split every vector in the same way, so only an op that reads a whole vector must
-  wait for the others, and only if that vector was written since the last meeting.
-* *Order over tokens*: with several tokens of one session at a time, the ops between the first and the last touch
-  of a state (a segment) run token by token; all others run for all tokens, so that weights are read once. What
-  only the logits need (the tail) runs for the tokens whose logits are wanted.
+* *Meetings* (``sync``): threads split every vector in the same way, so only an op that reads a whole vector
+  must wait for the others, and only if that vector was written since the last meeting.
+* *Order over tokens*: with several tokens of one session at a time, the ops between the first and the last
+  touch of a state (a segment) run token by token; all others run for all tokens, so that weights are read
+  once. What only the logits need (the tail) runs for the tokens whose logits are wanted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """The list, the memory of a row in bytes, and where each value lies in it: name -> (offset, dtype, length)."""
+    """The list, the memory of a row in bytes, and where each value lies in it: name -> (offset, dtype,
+    length).
+    """
 
     ops: list[Planned]
     row_bytes: int
@@ -84,7 +86,11 @@ def make_plan(program: Program, grain: int, trits: int, *, keep: bool = False) -
     ops = []
     for index, op in enumerate(program.ops):
         planned = _planned(program, op, values, trits)
-        planned.sync, planned.segment, planned.tail = int(sync[index]), segments.get(index, 0), int(tail[index])
+        planned.sync, planned.segment, planned.tail = (
+            int(sync[index]),
+            segments.get(index, 0),
+            int(tail[index]),
+        )
         planned.out = states[op.out] if op.kind == "STORE" else offsets[op.out]
         found = [states[name] if op.kind == "LOAD" else offsets[name] for name in op.ins]
         planned.ins[: len(found)] = found
@@ -98,7 +104,9 @@ def _planned(program: Program, op: Op, values: dict[str, Value], trits: int) -> 
     form = 4 * (result.dtype != "i8")
     if op.kind in ("REQUANT", "MUL", "ADD", "RESCALE", "MUL16"):
         wide = "acc" if op.kind in ("REQUANT", "RESCALE") else "i16"
-        form |= sum((values[name].dtype == wide) << bit for bit, name in enumerate(op.ins[: 1 + (wide == "i16")]))
+        form |= sum(
+            (values[name].dtype == wide) << bit for bit, name in enumerate(op.ins[: 1 + (wide == "i16")])
+        )
     planned = Planned(KINDS.index(op.kind), form, result.length)
     if op.kind in _CONSTANT:
         planned.constant = op.text(_CONSTANT[op.kind])
@@ -124,7 +132,9 @@ def _planned(program: Program, op: Op, values: dict[str, Value], trits: int) -> 
 
 def _meetings(ops: tuple[Op, ...]) -> tuple[list[bool], list[int]]:
     """Whether threads meet before each op, and how often they have met when it runs."""
-    sync, epochs, fresh = [], [], set()
+    sync: list[bool] = []
+    epochs: list[int] = []
+    fresh: set[str] = set()  # written since the last meeting
     epoch = 0
     for op in ops:
         meet = op.kind in _WHOLE and op.ins[_WHOLE[op.kind]] in fresh
@@ -142,7 +152,7 @@ def _places(
 ) -> tuple[dict[str, tuple[int, str, int]], int]:
     """A place for every value: first fit, freed at the meeting after its last use."""
     end = epochs[-1] + 1
-    last = {name: end for name in values} if keep else {}
+    last = dict.fromkeys(values, end) if keep else {}
     for op, epoch in zip(program.ops, epochs, strict=True):
         for name in (*op.ins, op.out):
             if name in values:

@@ -20,8 +20,8 @@ FIVE_FROM = 32 << 20
 class Weights:
     """Packed matrices by name, [rows, columns] each.
 
-    ``lanes`` 8 or 16 and ``trits`` 4 or 5 decide the layout (host/native/pack.c). Memory is taken at once for all
-    ``shapes``; then :meth:`put` each matrix. The memory is freed with the object.
+    ``lanes`` 8 or 16 and ``trits`` 4 or 5 decide the layout (host/native/pack.c). Memory is taken at once
+    for all ``shapes``; then :meth:`put` each matrix. The memory is freed with the object.
     """
 
     def __init__(self, shapes: dict[str, tuple[int, int]], lanes: int, trits: int) -> None:
@@ -52,7 +52,9 @@ class Weights:
         """Pack a matrix, int8 in -1..1, into its place."""
         rows, columns = self.shapes[name]
         if matrix.shape != (rows, columns) or matrix.dtype != np.int8:
-            raise UsageError(f"matrix {name} is {matrix.dtype}{list(matrix.shape)}, needs int8[{rows}, {columns}]")
+            raise UsageError(
+                f"matrix {name} is {matrix.dtype}{list(matrix.shape)}, needs int8[{rows}, {columns}]"
+            )
         source = self._ffi.from_buffer("int8_t[]", np.ascontiguousarray(matrix))
         self._lib.tn_pack(self.lanes, self.trits, source, rows, columns, self.pointer(name))
 
@@ -67,7 +69,9 @@ class Weights:
         codes = self.bytes_of(name).reshape(-1, -(-columns // 16) * 4, self.lanes, 4).astype(np.int16)
         base = 4 if self.trits == 4 else 3
         digits = np.stack([codes // base**j % base - 1 for j in range(self.trits)], axis=1)
-        whole = digits.transpose(0, 1, 3, 2, 4).reshape(-1, codes.shape[1] * 4)  # block, group, lane | quad, column
+        whole = digits.transpose(0, 1, 3, 2, 4).reshape(
+            -1, codes.shape[1] * 4
+        )  # block, group, lane | quad, column
         return whole[:rows, :columns].astype(np.int8)
 
 
@@ -81,7 +85,9 @@ def pack_all(matrices: dict[str, npt.NDArray[np.int8]], lanes: int, trits: int) 
 
 
 def trits_per_byte(bits: str | None, isa: str, sizes: Iterable[tuple[int, int]]) -> int:
-    """4 or 5 from the user's ``bits`` ("2", "1.6"; None: 1.6 where memory is the limit and decoding is cheap)."""
+    """4 or 5 from the user's ``bits`` ("2", "1.6"; None: 1.6 where memory is the limit and decoding is
+    cheap).
+    """
     if bits is not None:
         if bits not in BITS:
             raise UsageError(f"{bits!r} bits per weight", f"choose from: {', '.join(BITS)}")
