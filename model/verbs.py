@@ -183,6 +183,7 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--gguf-type", choices=("tq2_0", "tq1_0"), help="blocks of a GGUF file (default: tq2_0)"
     )
+    parser.add_argument(
         "--about", type=Path, metavar="FILE",
         help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
     )  # fmt: skip
