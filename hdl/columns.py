@@ -9,6 +9,7 @@ from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.bram_cells import max_depth
+from ternac.hdl.delay import delayed
 from ternac.hdl.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
@@ -112,7 +113,7 @@ class ColumnArray(wiring.Component):
         m.d.sync += [first_addr.eq(control.first_addr), first_turn.eq(control.first_turn)]
         with m.If(self.rd_en):
             m.d.sync += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
-        a_addr = _later(m, self.elem.a)
+        a_addr = _late(m, self.elem.a)
         embed = self.embedding(m)
         a_turn = track[A_OFFSET].turn
         out = track[RESULT_OFFSET]
@@ -284,11 +285,10 @@ class ColumnArray(wiring.Component):
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain, g.fold, g.radix)
         word: Value = self.dot.word
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
-        for _ in range(A_READ + BlockRam.LATENCY):
-            flags = _later(m, flags)
+        flags = delayed(m, flags, A_READ + BlockRam.LATENCY)
         registered = g.weight_register
         if registered:  # weights pass one more register, see array_latency
-            word, flags = _later(m, word), _later(m, flags)
+            word, flags = _late(m, word), _late(m, flags)
         m.d.comb += self.xbuffer.rd_word.eq(word)
         m.d.comb += Cat(self.dot_control.en, self.dot_control.first, self.dot_control.last).eq(flags)
         if g.streams:
@@ -300,8 +300,8 @@ class ColumnArray(wiring.Component):
             stage = self.weight_word(m, blocks, address)
             if g.weight_code == "five":
                 stage = self.decoded(m, j, stage)
-            trits.append(_later(m, stage) if registered else stage)
-            address = _later(m, address)
+            trits.append(_late(m, stage) if registered else stage)
+            address = _late(m, address)
         return trits
 
     def weight_word(self, m: Module, blocks: range, address: Value) -> Value:
@@ -310,7 +310,7 @@ class ColumnArray(wiring.Component):
         g, wr = self.geometry, self.wr
         word: list[Value] = []
         if g.weight_ram != "paired":
-            where = _later(m, address)
+            where = _late(m, address)
             for block in blocks:
                 ram = self.wide_memory(m, Mem.WEIGHT, block)
                 m.d.comb += ram.rd_addr.eq(where)
@@ -320,8 +320,8 @@ class ColumnArray(wiring.Component):
         places = len(blocks) // 2 // NEIGHBOURS
         either = Mux(wr.en, wr.addr[: len(address)], address)
         where = spread(m, either, places, self.tech, f"weight_address_{blocks[0]}")
-        enable, half = _later(m, wr.en & (wr.mem == Mem.WEIGHT)), _later(m, wr.en & wr.block[0])
-        number, data_ = _later(m, wr.block[1:]), _later(m, wr.data)
+        enable, half = _late(m, wr.en & (wr.mem == Mem.WEIGHT)), _late(m, wr.en & wr.block[0])
+        number, data_ = _late(m, wr.block[1:]), _late(m, wr.data)
         for i, block in enumerate(blocks[::2]):
             pair = PairedRam(
                 g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
@@ -385,7 +385,5 @@ def _choose(values: list[Value], index: Value) -> Value:
     return chosen
 
 
-def _later(m: Module, value: Value) -> Value:
-    delayed = Signal.like(Value.cast(value), name="delayed", reset_less=True)
-    m.d.sync += delayed.eq(value)
-    return delayed
+def _late(m: Module, value: Value) -> Value:
+    return delayed(m, value, reset_less=True)

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry
+from ternac.hdl.delay import delayed
 from ternac.hdl.fetch import Fetch
 from ternac.hdl.tech import Technology
 from ternac.isa import LAYOUT, Lane, Opcode, Source
@@ -207,8 +208,8 @@ class Sequencer(wiring.Component):
         ]  # fmt: skip
         fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), current)
         # all but the last words of an instruction are there some cycles before it is complete
-        is_dot = _settled(m, field("source") == Source.DOT)
-        to_logits = _settled(m, field("to_logits"))
+        is_dot = delayed(m, field("source") == Source.DOT)
+        to_logits = delayed(m, field("to_logits"))
 
         # dot side: one word of one row per cycle
         running, is_logits = Signal(), Signal()
@@ -258,7 +259,8 @@ class Sequencer(wiring.Component):
         ]
         phase = Signal(range(PACE))
         address = Signal(widths["a"])
-        left, is_last = Signal(widths["count"]), Signal()
+        left = Signal(widths["count"])
+        is_last = Signal()
         turn = Signal(max(1, ceil_log2(g.share)))
         go, last_turn, finishing = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -298,8 +300,8 @@ class Sequencer(wiring.Component):
         # start of the fetched instruction; HALT ends one cycle after the last result is written
         m.d.sync += self.done.eq(0)
         is_vec = field("op") == Opcode.VEC
-        waits = _settled(m, (field("barrier") & pending) | ~lane_free)
-        quiet = _settled(m, ~pending)
+        waits = delayed(m, (field("barrier") & pending) | ~lane_free)
+        quiet = delayed(m, ~pending)
         with m.If(have):
             # rows must not overtake a bank pass that is still issuing
             near = left <= (self.dot_delay - 2) // g.share
@@ -370,7 +372,7 @@ class Sequencer(wiring.Component):
             return Cat(owned).any()
         counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(g.contexts)])
         for k, count in enumerate(counts):
-            enter = _settled(m, accept & field("to_x") & (current == k))
+            enter = delayed(m, accept & field("to_x") & (current == k))
             exit_ = self.lane_retire & (self.lane_context == k)
             with m.If(enter & ~exit_):
                 m.d.sync += count.eq(count + 1)
@@ -401,7 +403,7 @@ class Sequencer(wiring.Component):
             m.d.sync += least.eq(field("count"))
         idle = ~norm_open & ~busy_for.any()
         follows = (field("count") >= least) & (field("count") >= BACK_TO_BACK)
-        norm_free = (field("count") <= _settled(m, self.room)) & (idle | follows)
+        norm_free = (field("count") <= delayed(m, self.room)) & (idle | follows)
         in_time = ~norm_open & (busy_for <= Mux(is_dot, self.dot_delay, 0))
         return ~field("to_x") | Mux(is_norm, norm_free, in_time)
 
@@ -426,10 +428,3 @@ class Sequencer(wiring.Component):
             m.d.sync += current.eq(Array(following)[current])
         with m.If(self.start & ~self.running.any()):
             m.d.sync += current.eq(self.start_context)
-
-
-def _settled(m: Module, value: Value) -> Signal:
-    """``value`` a cycle later."""
-    later = Signal.like(value, name="settled")
-    m.d.sync += later.eq(value)
-    return later

@@ -12,6 +12,7 @@ from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry
 from ternac.hdl.carry import Gate, add
+from ternac.hdl.delay import delayed
 from ternac.hdl.multiply import ShiftAddMultiplier
 from ternac.hdl.norm import NormUnit, norm_latency
 from ternac.hdl.pass_control import lane_layout
@@ -90,7 +91,7 @@ class SideColumn(wiring.Component):
 
         # cycles 0 and 1: the factor goes to the multiplier a cycle before the value
         m.submodules.multiply = multiply = ShiftAddMultiplier(16, 9, tech=self.tech)
-        m.submodules.requant = requant = Requant(25)
+        m.submodules.requant = requant = Requant(25, wide=False)
         value, later, factor = Signal(signed(16)), Signal(signed(16)), Signal(signed(9))
         alone = Mux(self.side, side_read.data.as_signed(), Const(1, signed(8)))
         m.d.sync += [
@@ -101,19 +102,18 @@ class SideColumn(wiring.Component):
         m.d.comb += [
             multiply.b.eq(factor), multiply.a.eq(later),
             requant.x.eq(multiply.p), requant.coarse.eq(self.coarse), requant.fine.eq(self.fine),
-            requant.narrow.eq(1), self.x.eq(requant.y[:8]),
+            self.x.eq(requant.y),
         ]  # fmt: skip
 
         # squares: cycle 4 the rounded value, cycle 8 its square
-        m.submodules.scale = scale = Requant(16)
+        m.submodules.scale = scale = Requant(16, wide=False)
         m.submodules.square = square = ShiftAddMultiplier(8, 9, tech=self.tech)
         small = Signal(signed(8))
         m.d.comb += [
             scale.x.eq(self.y), scale.coarse.eq(self.pre_coarse), scale.fine.eq(self.pre_fine),
-            scale.narrow.eq(1),
-            square.b.eq(scale.y[:8].as_signed()), square.a.eq(small),
+            square.b.eq(scale.y), square.a.eq(small),
         ]  # fmt: skip
-        m.d.sync += small.eq(scale.y[:8].as_signed())
+        m.d.sync += small.eq(scale.y)
         drop = self.square_last & self.drop_last
         total = add(
             m,
@@ -203,7 +203,7 @@ class SideLane(wiring.Component):
         # squares follow their element by 8 cycles
         track = Signal(3)
         m.d.comb += track.eq(Cat(is_norm, s.first, s.last))
-        squares = _delayed(m, track, SQUARED - 1)
+        squares = delayed(m, track, SQUARED - 1)
         fine = Signal(3)
         m.d.sync += fine.eq(s.pre[:3])
         start = Signal()
@@ -222,8 +222,8 @@ class SideLane(wiring.Component):
         # a vector may end in the cycle in which the next one's norm is done
         next_out = waiting[Mux(stream & stream_last, gone + 1, gone)[:pointer]]
         # the norm unit is faster with fewer columns; what comes out of it waits
-        ready = _delayed(m, norm.done, STREAM_GAP - self.gap - 1)
-        result = _delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
+        ready = delayed(m, norm.done, STREAM_GAP - self.gap - 1)
+        result = delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
         mantissa, shift = Signal(8), Signal(5)
         m.d.comb += Cat(mantissa, shift).eq(result)
         m.d.sync += stream_first.eq(ready)
@@ -291,11 +291,3 @@ class SideLane(wiring.Component):
                 norm.sums[c].eq(column.square_sum), self.x[c].eq(column.x),
             ]  # fmt: skip
         return m
-
-
-def _delayed(m: Module, value: Value, cycles: int) -> Value:
-    for k in range(cycles):
-        later = Signal.like(Value.cast(value), name=f"later_{k + 1}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value
