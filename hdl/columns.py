@@ -316,19 +316,20 @@ class ColumnArray(wiring.Component):
                 m.d.comb += ram.rd_addr.eq(where)
                 word.append(ram.rd_data)
             return Cat(*word)
-        # a pair has one address for both
+        # a pair has one address for both; which pair is written is decided a cycle ahead
+        late = data.View(write_layout(), _late(m, wr.as_value()))
         places = len(blocks) // 2 // NEIGHBOURS
-        either = Mux(wr.en, wr.addr[: len(address)], address)
+        either = Mux(late.en, late.addr[: len(address)], address)
         where = spread(m, either, places, self.tech, f"weight_address_{blocks[0]}")
-        enable, half = _late(m, wr.en & (wr.mem == Mem.WEIGHT)), _late(m, wr.en & wr.block[0])
-        number, data_ = _late(m, wr.block[1:]), _late(m, wr.data)
+        enable = late.en & (late.mem == Mem.WEIGHT)
+        half, data_ = _late(m, late.en & late.block[0]), _late(m, late.data)
         for i, block in enumerate(blocks[::2]):
             pair = PairedRam(
                 g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
             )
             m.submodules[f"weight_{block}"] = pair
             m.d.comb += [
-                pair.wr_en.eq(enable & (number == block // 2)),
+                pair.wr_en.eq(_late(m, enable & (late.block[1:] == block // 2))),
                 pair.wr_half.eq(half),
                 pair.wr_data.eq(data_),
                 pair.addr.eq(where[i * places // (len(blocks) // 2)]),

@@ -10,6 +10,7 @@ from amaranth.utils import bits_for, ceil_log2
 from ternac.geometry import Geometry
 from ternac.hdl.delay import delayed
 from ternac.hdl.fetch import Fetch
+from ternac.hdl.spread import spread
 from ternac.hdl.tech import Technology
 from ternac.isa import LAYOUT, Lane, Opcode, Source
 
@@ -199,14 +200,16 @@ class Sequencer(wiring.Component):
         have = Signal()  # it is complete
         begin, accept, leave = Signal(), Signal(), Signal()  # its rows begin / it is under way / it was HALT
         on_way = Signal(self.slots)  # elements of a pass are in the pipelines, by index
-        current = Signal(self.context)
+        turn_next = Signal(self.context)  # whose turn it will be
+        current, fetching = spread(m, turn_next, 2, self.tech, "current")
+        m.d.comb += turn_next.eq(current)
         fetch = Fetch(g, tech=self.tech)
         m.submodules.fetch = fetch
         m.d.comb += [
             fetch.wr_en.eq(self.wr_en), fetch.wr_block.eq(self.wr_block), fetch.wr_addr.eq(self.wr_addr),
             fetch.wr_data.eq(self.wr_data),
         ]  # fmt: skip
-        fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), current)
+        fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), fetching)
         # all but the last words of an instruction are there some cycles before it is complete
         is_dot = delayed(m, field("source") == Source.DOT)
         to_logits = delayed(m, field("to_logits"))
@@ -359,10 +362,10 @@ class Sequencer(wiring.Component):
                 ]
             with m.If(chosen.logits):
                 m.d.sync += [self.logits_last.eq(chosen.count - 1), self.logits_tail.eq(chosen.tail)]
-        self.contexts(m, accept & field("switch"), leave, current)
+        self.contexts(m, accept & field("switch"), leave, current, turn_next)
         return m
 
-    def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Signal) -> Value:
+    def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Value) -> Value:
         """Whether passes of the ``current`` context are still on their way, in the pipelines or the side
         lane."""
         assert callable(field)
@@ -407,7 +410,7 @@ class Sequencer(wiring.Component):
         in_time = ~norm_open & (busy_for <= Mux(is_dot, self.dot_delay, 0))
         return ~field("to_x") | Mux(is_norm, norm_free, in_time)
 
-    def contexts(self, m: Module, switch: Value, leave: Signal, current: Signal) -> None:
+    def contexts(self, m: Module, switch: Value, leave: Signal, current: Value, turn_next: Signal) -> None:
         """Whose turn it is."""
         count = self.geometry.contexts
         with m.If(leave):
@@ -425,6 +428,6 @@ class Sequencer(wiring.Component):
                 choice = Mux(staying[other], other, choice)
             following.append(choice)
         with m.If(switch | leave | ~self.running.bit_select(current, 1)):
-            m.d.sync += current.eq(Array(following)[current])
+            m.d.comb += turn_next.eq(Array(following)[current])
         with m.If(self.start & ~self.running.any()):
-            m.d.sync += current.eq(self.start_context)
+            m.d.comb += turn_next.eq(self.start_context)

@@ -18,6 +18,7 @@ from ternac.hdl.norm import NormUnit, norm_latency
 from ternac.hdl.pass_control import lane_layout
 from ternac.hdl.requant import Requant
 from ternac.hdl.sequencer import STREAM_GAP
+from ternac.hdl.spread import spread
 from ternac.hdl.tech import Technology
 from ternac.isa import Lane
 
@@ -36,6 +37,8 @@ def x_ready(geometry: Geometry) -> int:
 
 SQUARED = 9
 """Cycles from a vector's last result to its sums of squares."""
+NEIGHBOURS = 4
+"""Columns that share a read address."""
 WAITING = 4
 """Vectors that may wait for their norm."""
 
@@ -190,7 +193,8 @@ class SideLane(wiring.Component):
         waiting = Array([Signal(layout, name=f"waiting_{i}") for i in range(WAITING)])
         pointer = ceil_log2(WAITING)
         entered, begun, gone = Signal(pointer), Signal(pointer), Signal(pointer)
-        wr_addr, rd_addr = Signal(ceil_log2(g.lane_depth)), Signal(ceil_log2(g.lane_depth))
+        wr_addr, rd_next = Signal(ceil_log2(g.lane_depth)), Signal(ceil_log2(g.lane_depth))
+        rd_addr = spread(m, rd_next, g.columns // NEIGHBOURS, self.tech, "rd_addr")
         slots = Signal(bits_for(g.lane_depth))
         with m.If(is_norm):
             m.d.sync += [wr_addr.eq(wr_addr + 1), slots.eq(Mux(s.first, 1, slots + 1))]
@@ -231,8 +235,8 @@ class SideLane(wiring.Component):
             m.d.sync += [left.eq(next_out["slots"]), stream.eq(1), stream_last.eq(next_out["slots"] == 1)]
         with m.Elif(stream):
             m.d.sync += [left.eq(left - 1), stream.eq(~stream_last), stream_last.eq(left == 2)]
+        m.d.comb += rd_next.eq(rd_addr[0] + stream)
         with m.If(stream):
-            m.d.sync += rd_addr.eq(rd_addr + 1)
             with m.If(stream_last):
                 m.d.sync += gone.eq(gone + 1)
         free = Signal(range(g.lane_depth + 1), init=g.lane_depth)
@@ -282,7 +286,8 @@ class SideLane(wiring.Component):
             m.submodules[f"column_{c}"] = column = SideColumn(g, tech=self.tech)
             m.d.comb += [
                 column.y.eq(self.y[c]), column.buffer_en.eq(is_norm), column.wr_addr.eq(wr_addr),
-                column.rd_addr.eq(rd_addr), column.side_en.eq(self.to_side), column.slot.eq(self.slot),
+                column.rd_addr.eq(rd_addr[c * len(rd_addr) // g.columns]),
+                column.side_en.eq(self.to_side), column.slot.eq(self.slot),
                 column.stream.eq(stream), column.side.eq(s.lane == Lane.SIDE), column.mantissa.eq(mantissa),
                 column.coarse.eq(stages[5].shift[3:]), column.fine.eq(stages[6].shift[:3]),
                 column.pre_coarse.eq(s.pre[3:]), column.pre_fine.eq(fine),

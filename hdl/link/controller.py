@@ -14,7 +14,8 @@ from ternac.geometry import Mem
 from ternac.hdl.link.batch import BYTE_CYCLES, BatchWires, batch_states
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
-from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
+from ternac.hdl.link.register import StreamRegister
+from ternac.hdl.link.slip import FrameByte, OpenByte, SlipDecoder, SlipEncoder
 from ternac.protocol import (
     ANSWER,
     BATCH_HEAD,
@@ -100,9 +101,13 @@ class LinkController(wiring.Component):
         m.submodules.crc = crc = Crc32()
         m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init)
         write, read = ram.write_port(), ram.read_port()
+        m.submodules.arriving = arriving = StreamRegister(FrameByte)
+        m.submodules.leaving = leaving = StreamRegister(OpenByte, cut=True)
         connect(m, flipped(self.rx), decoder.i)
+        connect(m, decoder.o, arriving.i)
+        connect(m, leaving.o, encoder.i)
         connect(m, encoder.o, flipped(self.tx))
-        engine, item, send = self.engine, decoder.o, encoder.i
+        engine, item, send = self.engine, arriving.o, leaving.i
 
         # Pointers into the RAM. `byte` is RAM[pointer] once that has been read, two cycles after the pointer
         # moved; until then the machine stands still.
@@ -211,7 +216,7 @@ class LinkController(wiring.Component):
                     with m.If(count == HASH_BYTES - 1):
                         m.next = "RECEIVE"
                 with m.State("RECEIVE"):
-                    m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid)]
+                    m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid & ~item.valid)]
                     with m.If(item.valid & item.payload.end):
                         m.d.sync += same.eq(~item.payload.bad)
                         m.d.comb += goto(pointer)
