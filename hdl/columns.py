@@ -241,10 +241,14 @@ class ColumnArray(wiring.Component):
         return ram
 
     def wide_memory(
-        self, m: Module, mem: Mem, block: int, wr: data.View[data.StructLayout] | None = None
-    ) -> BlockRam | DeepRam:
-        """One block of a memory that all columns read at the same address."""
+        self, m: Module, mem: Mem, block: int, wr: data.View[data.StructLayout] | None = None,
+        enable: Value | None = None,
+    ) -> BlockRam | DeepRam:  # fmt: skip
+        """One block of a memory that all columns read at the same address; ``enable`` stands for the address
+        of the block in ``wr``."""
         wr = self.wr if wr is None else wr
+        if enable is None:
+            enable = wr.en & (wr.mem == mem) & (wr.block == block)
         shape = self.geometry.memory(mem)
         storage = "spram" if self.geometry.weight_ram == "spram" else "block"
         deep = self.tech is not Technology.PORTABLE and shape.depth > max_depth(self.tech)
@@ -258,7 +262,7 @@ class ColumnArray(wiring.Component):
             )
         m.submodules[f"{mem.name.lower()}_{block}"] = ram
         m.d.comb += [
-            ram.wr_en.eq(wr.en & (wr.mem == mem) & (wr.block == block)),
+            ram.wr_en.eq(enable),
             ram.wr_addr.eq(wr.addr),
             ram.wr_data.eq(wr.data),
         ]
@@ -273,7 +277,8 @@ class ColumnArray(wiring.Component):
         writes = spread(m, self.wr, places, self.tech, "embed_write")
         for i in range(blocks):
             place = i * places // blocks
-            ram = self.wide_memory(m, Mem.EMBED, i, data.View(write_layout(), writes[place]))
+            enable = _late(m, self.wr.en & (self.wr.mem == Mem.EMBED) & (self.wr.block == i))
+            ram = self.wide_memory(m, Mem.EMBED, i, data.View(write_layout(), writes[place]), enable)
             m.d.comb += ram.rd_addr.eq(addresses[place])
             bytes_ += [ram.rd_data[low : low + 8] for low in range(0, self.geometry.embed_block_bits, 8)]
         return bytes_
@@ -316,25 +321,26 @@ class ColumnArray(wiring.Component):
                 m.d.comb += ram.rd_addr.eq(where)
                 word.append(ram.rd_data)
             return Cat(*word)
-        # a pair has one address for both; which pair is written is decided a cycle ahead
-        late = data.View(write_layout(), _late(m, wr.as_value()))
-        places = len(blocks) // 2 // NEIGHBOURS
-        either = Mux(late.en, late.addr[: len(address)], address)
-        where = spread(m, either, places, self.tech, f"weight_address_{blocks[0]}")
-        enable = late.en & (late.mem == Mem.WEIGHT)
-        half, data_ = _late(m, late.en & late.block[0]), _late(m, late.data)
-        for i, block in enumerate(blocks[::2]):
-            pair = PairedRam(
-                g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
-            )
-            m.submodules[f"weight_{block}"] = pair
-            m.d.comb += [
-                pair.wr_en.eq(_late(m, enable & (late.block[1:] == block // 2))),
-                pair.wr_half.eq(half),
-                pair.wr_data.eq(data_),
-                pair.addr.eq(where[i * places // (len(blocks) // 2)]),
-            ]
-            word += [pair.rd_data[0], pair.rd_data[1]]
+        # neighbours share the words on their way in, and the address of a read or a write
+        pairs = blocks[::2]
+        places = max(1, len(pairs) // NEIGHBOURS)
+        for place, copy in enumerate(spread(m, wr, places, self.tech, f"weight_write_{blocks[0]}")):
+            near = data.View(write_layout(), copy)
+            where = _late(m, Mux(near.en, near.addr[: len(address)], address))
+            half, written = _late(m, near.en & near.block[0]), _late(m, near.data)
+            enable = near.en & (near.mem == Mem.WEIGHT)
+            for block in pairs[place * len(pairs) // places : (place + 1) * len(pairs) // places]:
+                pair = PairedRam(
+                    g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
+                )
+                m.submodules[f"weight_{block}"] = pair
+                m.d.comb += [
+                    pair.wr_en.eq(_late(m, enable & (near.block[1:] == block // 2))),
+                    pair.wr_half.eq(half),
+                    pair.wr_data.eq(written),
+                    pair.addr.eq(where),
+                ]
+                word += [pair.rd_data[0], pair.rd_data[1]]
         return Cat(*word)
 
     def decoded(self, m: Module, stage: int, word: Value) -> Value:

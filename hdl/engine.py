@@ -197,7 +197,8 @@ class EngineCore(wiring.Component):
             m.d.sync += sampling.eq(row_context)
         m.d.sync += sampler.start.eq(rows & emits.bit_select(sampling, 1))
         m.d.comb += [
-            sampler.rng_in.eq(rngs[sampling]),
+            # which context's is known since its first row
+            sampler.rng_in.eq(delayed(m, rngs[sampling], int(count > 1))),
             *(
                 getattr(sampler, name).eq(getattr(self, name))
                 for name in ("greedy", "inv_m", "inv_s", "top_k")

@@ -310,7 +310,7 @@ class Sequencer(wiring.Component):
             near = left <= (self.dot_delay - 2) // g.share
             ready = ~running & ~queued & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
             m.d.comb += begin.eq(is_vec & is_dot & ready & ~(to_logits & self.logits_hold))
-            bank = is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
+            bank = have & is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
             m.d.comb += [accept.eq(begin | bank), leave.eq(~is_vec & quiet & ~unsettled)]
         with m.If(begin):
             m.d.sync += [
@@ -333,7 +333,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [self.done.eq(1), self.done_context.eq(current), have.eq(0)]
 
         # its elements may enter the pipelines
-        m.d.comb += take.eq((queued & (~active | finishing)) | (accept & ~begin))
+        m.d.comb += take.eq((queued & (~active | finishing)) | bank)
         coming = Mux(queued, waiting.as_value(), entry.as_value())
         chosen = data.View(own_pass, coming)
         with m.If(take):
