@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +22,9 @@ from ternac.model.mmfreelm_convert import Converter, Settings
 from ternac.model.mmfreelm_reference import FloatModel, bfloat16, block_norm
 from ternac.model.mmfreelm_report import CONTEXT, STREAMS, Window, report, run_integer
 from ternac.program import Program, load
-
-sys.path.insert(0, str(Path(__file__).parent))
-import mmfreelm_files as files
-import mmfreelm_train as twin
+from ternac.sequence import SequenceExecutor
+from tests.model import mmfreelm_files as files
+from tests.model import mmfreelm_train as twin
 
 
 def no_one(name: str, values: Any) -> None:
@@ -106,6 +104,24 @@ def test_close_to_the_float_model(tmp_path: Path, change: dict[str, Any]) -> Non
             assert value < 2 * row["bfloat16"][point] + 1e-3, (row["layer"], point)
     nats = found["nats_per_token"]
     assert abs(nats["integer"] - nats["float32"]) < 0.02
+
+
+def test_no_scale_is_off(tmp_path: Path) -> None:
+    """Slope of integer over float values, 1 within 0.3%: rounding averages out, a wrong scale does not."""
+    model = open_model(files.checkpoint(tmp_path / "m", seed=3, hidden_size=90, intermediate_size=120))
+    program = convert(model)
+    tokens = np.random.default_rng(1).integers(0, 43, (8, 30))
+    want: dict[str, np.ndarray] = {}
+    got: dict[str, np.ndarray] = {}
+    r = model.embed()[tokens]
+    model.layer(0).forward(r, want.__setitem__)
+    executor = SequenceExecutor(program)
+    executor.run(executor.open(8), tokens, got.__setitem__)
+    points = [name for name in program.meta["units"] if name.startswith("0.")]
+    assert len(points) == 9
+    for name in points:
+        ratio = float(np.vdot(got[name], want[name]) / np.vdot(want[name], want[name]))
+        assert ratio / program.meta["units"][name] == pytest.approx(1, abs=3e-3), name
 
 
 def test_shards_and_number_formats_do_not_matter(tmp_path: Path) -> None:
