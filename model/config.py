@@ -98,7 +98,7 @@ class TrainConfig:
 
 
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
-    "shakespeare": (ModelConfig(), TrainConfig()),
+    "shakespeare": (ModelConfig(), TrainConfig(steps=3600, dropout=0.2, sharpen=1.1, average=0.998)),
     "shakespeare-small": (
         ModelConfig(d=96, m=192, layers=3),
         TrainConfig(steps=3600, batch=12, dropout=0.0, lr=5e-3),
