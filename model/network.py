@@ -48,10 +48,11 @@ class TernaryLM(nn.Module):
 
     fused = False
 
-    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+    def __init__(self, config: ModelConfig, dropout: float = 0.0, sharpen: float = 1.0) -> None:
         super().__init__()
         s = config.scales
         self.config = config
+        self.sharpen = sharpen
         self.dropout = dropout
         self.embed = nn.Parameter(torch.randn(config.vocab, config.d) * 0.5)
         self.embed_quant = activation_quantizer(s.embed)
@@ -111,7 +112,12 @@ class TernaryLM(nn.Module):
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross entropy in nats of targets [T, B], and the new state."""
+        """Mean cross entropy in nats of targets [T, B], and the new state.
+
+        In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
+        text by such a factor, and this takes it out of the weights.
+        """
         logits, state = self(tokens, state)
-        scaled = logits.view(-1, logits.shape[-1]) * 2.0**-self.config.scales.logits
+        scale = 2.0**-self.config.scales.logits * (self.sharpen if self.training else 1.0)
+        scaled = logits.view(-1, logits.shape[-1]) * scale
         return cross_entropy(scaled, targets.reshape(-1)), state

@@ -103,7 +103,7 @@ class Trainer:
 
     def build(self, model: ModelConfig) -> Any:
         """The model to train, fresh: a :class:`TernaryLM`, or in a subclass what has its calls."""
-        made = TernaryLM(model, self.config.dropout)
+        made = TernaryLM(model, self.config.dropout, self.config.sharpen)
         made.fused = self.config.bf16_backward and compiled()
         return made
 
