@@ -18,8 +18,10 @@ PROMPT = "ROMEO:"
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
-        "--device", default="numpy", help="numpy, sim, serial:PORT or replay:FILE (default: numpy)"
-    )
+        "--device", "--executor", default="numpy", metavar="WHERE",
+        help="numpy; native (C kernels; native:ISA:BITS); auto, native where it is compiled, else numpy; "
+        "sim, serial:PORT or replay:FILE (default: numpy)",
+    )  # fmt: skip
     parser.add_argument(
         "--board", "--geometry", default=DEFAULT_BOARD, metavar="NAME",
         help="board or geometry, for sim and serial: ulx3s-85f, ulx3s-85f-sdram, icebreaker, tiny (default: "
@@ -63,6 +65,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "model": program.name,
             "program_hash": program.hash,
             "device": args.device,
+            "executor": device.kind,
             "board": device.board or None,
             "prompt": args.prompt,
             "text": text,

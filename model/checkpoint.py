@@ -99,4 +99,5 @@ def unpack_optimizer(model: TernaryLM, optimizer: torch.optim.Optimizer, checkpo
             tensor = checkpoint.tensors.get(f"adam.{key}.{name}")
             if tensor is None:
                 raise CheckpointError(f"the checkpoint has no optimizer state for {name}")
-            optimizer.state[parameter][key] = tensor.clone()
+            device = parameter.device if key != "step" or parameter.device.type == "cuda" else None
+            optimizer.state[parameter][key] = tensor.clone().to(device)

@@ -100,7 +100,7 @@ def train_kind(
     """
     if kind not in TRAINERS:
         raise UsageError(f"no kind is called {kind!r}", f"kinds: {', '.join(KINDS)}")
-    trainer = TRAINERS[kind](model, train, corpus.tokens, out / kind, corpus.tokenizer)
+    trainer = TRAINERS[kind](model, train, corpus.tokens, out / kind, tokenizer=corpus.tokenizer)
     trainer.run(report)
     val = trainer.val_text[:limit]
     program_nats = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,14 @@ _TRAIN_FLAGS = {
 }
 
 
+FORMATS = {
+    "program": "ternac.model.verbs",
+    "qonnx": "ternac.model.qonnx_verb",
+    "gguf": "ternac.model.gguf_verb",
+}
+"""``export --format``: the module whose ``export(args, say)`` writes it."""
+
+
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     from ternac.model.config import PRESETS
 
@@ -48,6 +58,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=int, metavar="STEP", help="stop there; the same command goes on later"
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: cpu)"
+    )
+    parser.add_argument(
+        "--spread", choices=("ddp", "fsdp"), default="ddp",
+        help="under torchrun: every process holds the whole model, or a shard of it (default: ddp)",
+    )  # fmt: skip
     add_settings(parser)
 
 
@@ -90,7 +107,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
     from ternac.model.data import SHAKESPEARE
-    from ternac.model.train import BEST, FINAL, Trainer
+    from ternac.model.distributed import open_trainer
+    from ternac.model.train import BEST, FINAL
     from ternac.model.train import Progress as Report
     from ternac.progress import Progress
 
@@ -105,7 +123,7 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
     text = args.text or SHAKESPEARE
     corpus = corpus_of(text, args.tokenizer, say)
     model = dataclasses.replace(model, vocab=corpus.vocab)
-    trainer = Trainer(model, train, corpus.tokens, out, corpus.tokenizer)
+    trainer = open_trainer(model, train, corpus.tokens, out, args.spread, args.device, corpus.tokenizer)
     first = trainer.step
     if first:
         say(f"going on from step {first} of {train.steps} in {out}")
@@ -113,7 +131,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
         f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
     )
-    with Progress(max(1, train.steps - first), "train", "steps") as bar:
+    quiet = None if trainer.leads else io.StringIO()
+    with Progress(max(1, train.steps - first), "train", "steps", quiet) as bar:
 
         def report(now: Report) -> None:
             bar.update(now.step - first, f"loss {now.train_nats:.3f}")
@@ -134,15 +153,20 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
             "val_nats_per_token": best if best < 1e9 else None,
             "ternary_weights": model.ternary_weights,
             "seconds": round(trainer.seconds, 1),
+            "processes": trainer.processes,
         }
     )
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT",
-        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare)",
+        "checkpoint", nargs="?", metavar="MODEL",
+        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare); "
+        "for other formats than program a program file, too",
     )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="program", help="what to write (default: program)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="PATH",
         help="program file to write, or a folder for program, weights, recipe, curve and card "
@@ -157,12 +181,15 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--remarks", default="", help="a paragraph for the card")
     parser.add_argument(
+        "--gguf-type", choices=("tq2_0", "tq1_0"), help="blocks of a GGUF file (default: tq2_0)"
+    )
         "--about", type=Path, metavar="FILE",
         help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
     )  # fmt: skip
 
 
-def _find(given: str | None) -> Path:
+def find(given: str | None) -> Path:
+    """The checkpoint meant by a file, a folder or the name of a shipped model; UsageError."""
     from ternac.model.executor import CHECKPOINT
     from ternac.model.train import BEST, FINAL, LATEST
 
@@ -176,6 +203,14 @@ def _find(given: str | None) -> Path:
 
 
 def _export(args: argparse.Namespace, say: Say) -> Outcome:
+    if args.check < 0:
+        raise UsageError(f"--check is {args.check}, needs at least 0")
+    result: Outcome = importlib.import_module(FORMATS[args.format]).export(args, say)
+    return result
+
+
+def export(args: argparse.Namespace, say: Say) -> Outcome:
+    """Write the integer program."""
     from ternac.model import checkpoint as ckpt
     from ternac.model import ship
     from ternac.model.executor import TorchExecutor
@@ -183,9 +218,7 @@ def _export(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.texts import read_bytes
     from ternac.tokenizer import tokenizer_of
 
-    if args.check < 0:
-        raise UsageError(f"--check is {args.check}, needs at least 0")
-    source = _find(args.checkpoint)
+    source = find(args.checkpoint)
     saved = ckpt.load(source)
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None

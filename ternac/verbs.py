@@ -9,7 +9,7 @@ from typing import Any
 
 from ternac import evaluate as ev
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
+from ternac.executors import make_executor
 from ternac.legality import shapes
 from ternac.program import Program
 from ternac.progress import Progress
@@ -33,6 +33,10 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
         "--context", type=int, default=ev.CONTEXT, metavar="N",
         help="tokens fed uncounted before each piece (default: 256)",
     )  # fmt: skip
+    parser.add_argument(
+        "--executor", default="numpy", metavar="NAME",
+        help="numpy; native (C kernels; native:ISA:BITS); auto, native where it is compiled (default: numpy)",
+    )  # fmt: skip
 
 
 def _eval(args: argparse.Namespace, say: Say) -> Outcome:
@@ -50,7 +54,7 @@ def _eval(args: argparse.Namespace, say: Say) -> Outcome:
         data = whole_characters(data)
     with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
         text = tokenizer.encode(data, bar.update)
-    executor = NumpyExecutor(program)
+    executor = make_executor(args.executor, program)
     began = time.monotonic()
     with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
         loss = ev.evaluate(executor, text, args.streams, args.context, bar.update)
@@ -60,7 +64,7 @@ def _eval(args: argparse.Namespace, say: Say) -> Outcome:
     say(
         f"{program.name} on {args.text or 'the shipped text, ' + args.split}: "
         f"{per_char}{per_byte}{loss.nats_per_token:.4f} nats per token\n"
-        f"{loss.tokens} tokens in {seconds:.1f} s, integer program by the NumPy executor"
+        f"{loss.tokens} tokens in {seconds:.1f} s, integer program by the executor {executor.name}"
     )
     if not text.lossless:
         say("the tokenizer does not give this text back as it is, so there is no loss per byte or character")
@@ -148,7 +152,7 @@ def _inspect(args: argparse.Namespace, say: Say) -> Outcome:
 
 VERBS = {
     "eval": Verb(
-        help="Loss of an integer program on a text, by the NumPy executor.",
+        help="Loss of an integer program on a text.",
         example="ternac eval shakespeare --split val",
         add_arguments=_eval_arguments,
         run=_eval,
