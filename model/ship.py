@@ -7,7 +7,7 @@ import json
 import math
 import shutil
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +115,7 @@ def write_folder(
     keep = ("config", "text_sha256", "step", "seconds", "kept", "tokenizer")
     info = {key: saved.info[key] for key in keep if key in saved.info}
     ckpt.save(folder / CHECKPOINT, ckpt.Checkpoint(weights, info))
-    recipe = recipe_of(saved, about)
+    recipe = recipe_of(saved, about) | {"loss": {"text": about.validation, **asdict(loss)}}
     (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
     for name in ("curve.csv", "curve.png"):
         if (source.parent / name).is_file() and source.parent.resolve() != folder.resolve():

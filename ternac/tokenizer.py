@@ -115,7 +115,9 @@ class HuggingFaceTokenizer:
 
         try:
             self._rust = Rust.from_str(json.decode())
-        except Exception as error:  # the package raises nothing narrower
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the package raises Exception, or panics outside of it
             raise UsageError(
                 f"{source} is not a tokenizer: {str(error)[:200]}",
                 "give a tokenizer.json of the Hugging Face tokenizers package",

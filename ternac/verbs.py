@@ -50,7 +50,7 @@ def _eval(args: argparse.Namespace, say: Say) -> Outcome:
         data = ev.read_text(args.text, args.limit)
     else:
         data = ev.split(ev.read_text(TEXT), args.split)[: args.limit]
-    if tokenizer.name != "bytes" and args.limit is not None:
+    if tokenizer.name != "bytes" and len(data) == args.limit:
         data = whole_characters(data)
     with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
         text = tokenizer.encode(data, bar.update)

@@ -127,6 +127,10 @@ def test_bad_tokenizers_and_texts() -> None:
     for wrong in (b"", b"{}", b"\xff", b"[1, 2]", SMALL[: len(SMALL) // 2]):
         with pytest.raises(UsageError, match="is not a tokenizer"):
             HuggingFaceTokenizer(wrong)
+    panics = json.loads(SMALL)
+    panics["model"]["continuing_subword_prefix"] = "x"
+    with pytest.raises(UsageError, match="is not a tokenizer"):
+        HuggingFaceTokenizer(json.dumps(panics).encode())
     empty = json.loads(SMALL)
     empty["model"]["vocab"], empty["model"]["merges"] = {}, []
     with pytest.raises(UsageError, match="empty vocabulary"):
