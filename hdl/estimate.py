@@ -189,7 +189,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         say(f"  shipped build: {data['shipped']['comb']:,} COMB, {data['shipped']['ff']:,} FF")
     say(f"  {about['origin']}")
     joules = data["energy"]["joules_per_token"]
-    say(f"  {'energy' if joules is None else f'{joules * 1e6:,.1f} uJ per token'}: {data['energy']['origin']}")
+    amount = "" if joules is None else f"{joules * 1e6:,.1f} uJ per token, "
+    say(f"  energy: {amount}{data['energy']['origin']}")
     for name, use in data["memory"].items():
         say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
     say(f"  {data['sessions']} sessions on chip")

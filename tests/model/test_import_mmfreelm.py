@@ -21,7 +21,7 @@ from ternac.model.mmfreelm_config import Config, parse_config, read_config
 from ternac.model.mmfreelm_convert import Converter, Settings
 from ternac.model.mmfreelm_reference import FloatModel, bfloat16, block_norm
 from ternac.model.mmfreelm_report import CONTEXT, STREAMS, Window, report, run_integer
-from ternac.program import Program, load
+from ternac.program import Program, load, save
 from ternac.sequence import SequenceExecutor
 from tests.model import mmfreelm_files as files
 from tests.model import mmfreelm_train as twin
@@ -312,3 +312,22 @@ def test_texts(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=reason):
             samples(tmp_path / "a.npy", tmp_path, 43, 64, 64)
     assert "random" in samples(None, tmp_path, 43, 64, 64).origin
+
+
+@pytest.mark.slow
+def test_largest_published_width(tmp_path: Path) -> None:
+    """One layer as in the 2.7B model: width 2560, inner width 6912, vocabulary 32000; two executors agree."""
+    sizes = {"hidden_size": 2560, "intermediate_size": None, "num_hidden_layers": 1, "vocab_size": 32000}
+    model = open_model(files.checkpoint(tmp_path / "m", shards=2, **sizes))
+    assert model.config.m == 6912
+    path = tmp_path / "p.safetensors"
+    save(convert(model), path)
+    program = load(path)
+    assert program.consts["0.down.w"].shape == (2560, 6912) and program.trits == model.config.trits
+    one, many = NumpyExecutor(program), SequenceExecutor(program)
+    tokens = np.array([[31999, 0, 17]])
+    state, other = one.open(1), many.open(1)
+    logits = many.run(other, tokens)
+    for t in range(3):
+        assert np.array_equal(one.step(state, tokens[:, t]), logits[:, t])
+    assert np.array_equal(state, other)
