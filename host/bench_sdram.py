@@ -45,9 +45,7 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
     if clock_hz != NOMINAL_HZ:
         raise UsageError(f"the simulated memory runs at {NOMINAL_HZ / 1e6:g} MHz, not {clock_hz / 1e6:g}")
     image = compile_program(program, geometry)
-    loaded = sum(
-        words.size * geometry.memory(mem).bytes_per_word for mem, words in image.memories.items()
-    )
+    loaded = sum(words.size * geometry.memory(mem).bytes_per_word for mem, words in image.memories.items())
     say(f"{program.name}: {program.trits:,} ternary weights, {loaded:,} bytes to load")
     began = time.monotonic()
     rng, wrong = np.random.default_rng(seed), 0

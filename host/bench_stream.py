@@ -31,7 +31,13 @@ def stream_unit(shape: Shape, port_bits: int, encoding: Encoding) -> StreamMatVe
 
 
 def bench_stream(
-    shape: Shape, encoding: Encoding, port_bits: int, layers: int, turnaround: int, seed: int, say: Say,
+    shape: Shape,
+    encoding: Encoding,
+    port_bits: int,
+    layers: int,
+    turnaround: int,
+    seed: int,
+    say: Say,
     ports: int = 1,
 ) -> dict[str, Any]:
     """One token, ``layers`` blocks of it and the output layer simulated; see the module's text.

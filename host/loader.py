@@ -42,9 +42,7 @@ def load_image(
     if journal and not done:
         journal.write(0)
     sizes = np.cumsum([0, *(len(payload) for _, payload in body)])
-    with Progress(
-        int(sizes[-1]) if progress else 0, label, "bytes", start=int(sizes[done])
-    ) as bar:
+    with Progress(int(sizes[-1]) if progress else 0, label, "bytes", start=int(sizes[done])) as bar:
         while done < len(body):
             client.request(*body[done])
             done += 1

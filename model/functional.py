@@ -21,6 +21,22 @@ def round_shift_(x: Tensor, scale: float) -> Tensor:
     return x.mul_(scale).add_(0.5).floor_()
 
 
+class Ternary(torch.autograd.Function):
+    """``apply(w, scale)``: clamp(floor(w / scale + 1/2), -1, 1), as ``quantizers.TernaryWeightQuant`` rounds.
+
+    Backward: straight through rounding and clamping. scale: a power of two, float32 scalar.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, scale: Tensor) -> Tensor:
+        ctx.scale = scale
+        return torch.div(w, scale).add_(0.5).floor_().clamp_(-1.0, 1.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad / ctx.scale, None
+
+
 class TernaryLinear(torch.autograd.Function):
     """``apply(x, trits, bf16)``: x [..., K] @ trits [m, K].T, exact for K * 128 < 2**24.
 

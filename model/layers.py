@@ -68,8 +68,7 @@ class BitLinear(nn.Module):
         """float32 [out, in] of -1, 0, 1, with the straight-through gradient to ``weight``."""
         if self.frozen is not None:
             return self.frozen
-        value, scale, _, _ = self.quant(self.weight)
-        return value / scale
+        return fn.Ternary.apply(self.weight, self.quant.scaling_impl(self.weight))
 
     def acc(self, x: Tensor) -> Tensor:
         """Accumulators of x [..., in]. Quantizes the weights first, so read ``shift`` afterwards."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
 from ternac.model import functional as fn
+from ternac.model import fused
 from ternac.model.config import ModelConfig
 from ternac.model.layers import GLU, MLGRU, BitLinear, Norm
 from ternac.model.quantizers import activation_quantizer
@@ -21,13 +22,17 @@ class Block(nn.Module):
         self.mlgru = MLGRU(config.d, config.scales)
         self.glu = GLU(config.d, config.m, config.scales)
 
-    def forward(self, r: Tensor, h0: Tensor, keep: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-        """r i16 [T, B, d], h0 i16 [B, d] -> (r, h [T, B, d])."""
+    def forward(
+        self, r: Tensor, h0: Tensor, keep: tuple[Tensor, Tensor] | None, compiled: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """r i16 [T, B, d], h0 i16 [B, d] -> (r, h [B, d] after the last step)."""
+        if compiled:
+            return fused.block(self.norm, self.mlgru, self.glu, r, h0, keep)
         acc, h = self.mlgru(self.norm(r), h0)
         r = fn.AddRequant.apply(r, acc, 2.0**-self.mlgru.wo.shift, keep and keep[0])
         acc = self.glu(self.norm(r))
         r = fn.AddRequant.apply(r, acc, 2.0**-self.glu.wdown.shift, keep and keep[1])
-        return r, h
+        return r, h[-1]
 
 
 class TernaryLM(nn.Module):
@@ -36,12 +41,19 @@ class TernaryLM(nn.Module):
     forward(tokens i64 [T, B], state) -> (logits [T, B, V] in integer codes of 2**-scales.logits, new state);
     state is one i16 tensor [B, d] per layer (as float32). Dropout (one mask per sequence and branch, shared
     by all steps of the window) acts in training mode only.
+
+    ``fused``: take the compiled way through the blocks (:mod:`ternac.model.fused`; CPU only, a compiler must
+    be there). The values are the same; hooks on the modules inside the blocks are not called.
     """
 
-    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+    fused = False
+    share = (0, 1)  #: (number, count) of the parts of a batch that several processes train on; this is one
+
+    def __init__(self, config: ModelConfig, dropout: float = 0.0, sharpen: float = 1.0) -> None:
         super().__init__()
         s = config.scales
         self.config = config
+        self.sharpen = sharpen
         self.dropout = dropout
         self.embed = nn.Parameter(torch.randn(config.vocab, config.d) * 0.5)
         self.embed_quant = activation_quantizer(s.embed)
@@ -78,11 +90,15 @@ class TernaryLM(nn.Module):
 
     def initial_state(self, batch: int) -> list[Tensor]:
         """All-zero state."""
-        return [torch.zeros(batch, self.config.d) for _ in range(self.config.layers)]
+        shape, device = (batch, self.config.d), self.embed.device
+        return [torch.zeros(shape, device=device) for _ in range(self.config.layers)]
 
     def _keep(self, batch: int) -> Tensor:
+        """Dropout mask [batch, d]: drawn for the whole batch, on the CPU, however many processes share it."""
+        number, count = self.share
         kept = 1.0 - self.dropout
-        return torch.empty(batch, self.config.d).bernoulli_(kept).div_(kept)
+        whole = torch.empty(batch * count, self.config.d).bernoulli_(kept).div_(kept)
+        return whole[number * batch : (number + 1) * batch].to(self.embed.device)
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         s = self.config.scales
@@ -93,13 +109,23 @@ class TernaryLM(nn.Module):
         new_state = []
         for block, h0 in zip(self.layers(), state, strict=True):
             keep = (self._keep(batch), self._keep(batch)) if drop else None
-            r, h = block(r, h0, keep)
-            new_state.append(h[-1].detach())
+            r, h = block(r, h0, keep, self.fused)
+            new_state.append(h.detach())
+        if self.fused:
+            return fused.head(self.norm, self.head, r), new_state
         acc = self.head.acc(self.norm(r))
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross entropy in nats of targets [T, B], and the new state."""
+        """Mean cross entropy in nats of targets [T, B], and the new state.
+
+        In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
+        text by such a factor, and this takes it out of the weights.
+        """
         logits, state = self(tokens, state)
-        scaled = logits.view(-1, logits.shape[-1]) * 2.0**-self.config.scales.logits
-        return cross_entropy(scaled, targets.reshape(-1)), state
+        return self.nats(logits, targets), state
+
+    def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross entropy of logits [T, B, V] in codes against targets [T, B], sharpened in training."""
+        scale = 2.0**-self.config.scales.logits * (self.sharpen if self.training else 1.0)
+        return cross_entropy(logits.view(-1, logits.shape[-1]) * scale, targets.reshape(-1))

@@ -3,8 +3,9 @@
 Weights: signed, 2 bits, narrow range {-1, 0, 1}, scale a power of two near mean |W|.
 Activations: signed, 8 bits, static power-of-two scale, rounding half up (the rule of docs/numerics.md).
 
-Training calls the weight quantizer once per matrix and step. Activations go through the fused functions of
-``functional.py``; a test proves them equal to the Brevitas quantizers of this file.
+They are the definition. Training goes through the functions of ``functional.py`` and ``fused.py``, which
+call the implementation of the scale below and nothing else of Brevitas; tests prove both equal to the
+quantizers of this file, gradients included.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class PowerOfTwoAbsMean(nn.Module):
             self.fresh = False
 
     def forward(self, x: Tensor, threshold: Tensor | None = None) -> Tensor:
-        if self.training or self.fresh:
+        if self.fresh or (self.training and not self.hold):
             self.follow(x)
         return torch.ldexp(torch.ones(()), self.exponent)
 

@@ -1,7 +1,8 @@
 """Quantization-aware training of a :class:`TernaryLM` that can be killed at any time and goes on exactly.
 
 A run lives in a folder: ``latest.safetensors`` (everything to go on), ``best.safetensors`` (weights of the
-lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``.
+lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``; where weights are averaged, the
+finished run also leaves ``final.safetensors``: the last average, whatever its validation loss.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ternac.errors import CheckpointError
+from ternac.errors import BuildFailed, CheckpointError, ToolMissing
 from ternac.model import checkpoint as ckpt
 from ternac.model import curve
 from ternac.model.config import ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.data import Streams, Tokens, split
 from ternac.model.evaluate import nats_per_token
 from ternac.model.layers import BitLinear
+from ternac.model.native import kernels
 from ternac.model.network import TernaryLM
 
-LATEST, BEST = "latest.safetensors", "best.safetensors"
+LATEST, BEST, FINAL = "latest.safetensors", "best.safetensors", "final.safetensors"
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,17 @@ class Progress:
     seconds_per_step: float
 
 
+@cache
+def compiled() -> bool:
+    """Whether the compiled kernels can be used here; where not, one warning says why and what it costs."""
+    try:
+        kernels()
+    except (ToolMissing, BuildFailed) as error:
+        warnings.warn(f"training takes the slower way: {error} ({error.hint})", RuntimeWarning, stacklevel=2)
+        return False
+    return True
+
+
 def learning_rate(config: TrainConfig, step: int) -> float:
     """Linear warm-up, then a cosine from ``lr`` to ``lr * lr_final``."""
     if step < config.warmup:
@@ -49,21 +65,35 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 class Trainer:
-    """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run."""
+    """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run.
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path) -> None:
+    :class:`ternac.model.distributed.DistributedTrainer` is the same run in several processes; it overrides
+    what reads data, writes files or adds up losses.
+    """
+
+    leads = True  #: whether this process writes files
+    processes = 1
+
+    def __init__(
+        self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, device: str = "cpu",
+        tokenizer: bytes = b"",
+    ) -> None:  # fmt: skip
+        """``tokenizer``: the tokenizer.json that made ``text``, which goes into every checkpoint."""
         self.config = train
+        self.tokenizer = tokenizer.decode()
+        self.device = torch.device(device)
         self.out = out
         self.settings = to_dict(model, train)
         self.digest = hashlib.sha256(text.tobytes()).hexdigest()
         train_text, self.val_text = split(text, train.val_fraction)
         self.streams = Streams(train_text, train.batch, train.window, train.seed)
         torch.manual_seed(train.seed)
-        self.model = TernaryLM(model, train.dropout)
+        self.model = self.build(model)
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
         for linear in self.linears:
             linear.bf16_backward = train.bf16_backward
             linear.quant.scaling_impl.hold = train.hold_exponents
+        self._place()
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         self.optimizer = torch.optim.AdamW(
             decayed,
@@ -72,29 +102,63 @@ class Trainer:
             weight_decay=train.weight_decay,
             fused=True,
         )
-        self.state = self.model.initial_state(train.batch)
+        self.average = [p.detach().clone() for p in self.model.parameters()] if train.average else []
+        self.state = self.model.initial_state(self._mine().stop - self._mine().start)
         self.step = 0
         self.rows: list[curve.Row] = []
         self.best = math.inf
         self.seconds = 0.0
-        if (out / LATEST).is_file():
-            self._resume(ckpt.load(out / LATEST))
+        self._restore()
 
-    def _resume(self, saved: ckpt.Checkpoint) -> None:
+    def build(self, model: ModelConfig) -> Any:
+        """The model to train, fresh: a :class:`TernaryLM`, or in a subclass what has its calls."""
+        made = TernaryLM(model, self.config.dropout, self.config.sharpen).to(self.device)
+        made.fused = self.device.type == "cpu" and self.config.bf16_backward and compiled()
+        return made
+
+    def _place(self) -> None:
+        """Called once the model is there and before the optimizer is: nothing to do in one process."""
+
+    def _mine(self) -> slice:
+        """The streams that this process trains on."""
+        return slice(0, self.config.batch)
+
+    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss on this process's part of a window, and its new state."""
+        return self.model.loss(inputs, targets, self.state)
+
+    def _mean(self, loss: torch.Tensor) -> float:
+        """The loss over the whole batch."""
+        return float(loss)
+
+    def _restore(self) -> None:
+        """Go on where the folder's checkpoint is, if there is one."""
+        if (self.out / LATEST).is_file():
+            self._resume(ckpt.load(self.out / LATEST))
+
+    def _check_same_run(self, info: dict[str, Any]) -> None:
         if (
-            to_dict(*from_dict(saved.info.get("config", {}))) != self.settings
-            or saved.info.get("text_sha256") != self.digest
+            to_dict(*from_dict(info.get("config", {}))) != self.settings
+            or info.get("text_sha256") != self.digest
+            or info.get("tokenizer", "") != self.tokenizer
         ):
             raise CheckpointError(
                 f"{self.out} holds another run (other settings or another text)",
                 hint="give another --out, or repeat the settings of that run",
             )
+
+    def _resume(self, saved: ckpt.Checkpoint) -> None:
+        self._check_same_run(saved.info)
         self.model.load_state_dict(saved.part("model"))
         ckpt.unpack_optimizer(self.model, self.optimizer, saved)
-        self.state = [saved.tensors[f"state.{i}"] for i in range(len(self.state))]
+        self.average = [saved.tensors[f"average.{i}"].to(self.device) for i in range(len(self.average))]
+        self.state = [saved.tensors[f"state.{i}"].to(self.device) for i in range(len(self.state))]
         torch.set_rng_state(saved.tensors["rng"])
-        self.step, self.rows = saved.info["step"], saved.info["rows"]
-        self.best, self.seconds = saved.info["best"] or math.inf, saved.info["seconds"]
+        self._place_in_history(saved.info)
+
+    def _place_in_history(self, info: dict[str, Any]) -> None:
+        self.step, self.rows = info["step"], info["rows"]
+        self.best, self.seconds = info["best"] or math.inf, info["seconds"]
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -107,24 +171,27 @@ class Trainer:
             "rows": self.rows,
             "best": None if math.isinf(self.best) else self.best,
             "seconds": self.seconds,
+            **({"tokenizer": self.tokenizer} if self.tokenizer else {}),
         }
 
     def save(self) -> None:
         """Write ``latest.safetensors`` and the curve."""
         tensors = self._weights() | ckpt.pack_optimizer(self.model, self.optimizer)
         tensors |= {f"state.{i}": h for i, h in enumerate(self.state)} | {"rng": torch.get_rng_state()}
+        tensors |= {f"average.{i}": a for i, a in enumerate(self.average)}
         ckpt.save(self.out / LATEST, ckpt.Checkpoint(tensors, self._info()))
         curve.write_csv(self.out / "curve.csv", self.rows)
 
     def one_step(self) -> float:
         """Train on the next window; returns its loss."""
         if self.streams.starts_pass(self.step):
-            self.state = self.model.initial_state(self.config.batch)
-        inputs, targets = (torch.from_numpy(part) for part in self.streams.window_at(self.step))
+            self.state = [torch.zeros_like(h) for h in self.state]
+        window = self.streams.window_at(self.step)
+        inputs, targets = (torch.from_numpy(part)[:, self._mine()].to(self.device) for part in window)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.model.train()
-        loss, self.state = self.model.loss(inputs, targets, self.state)
+        loss, self.state = self._loss(inputs, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -133,20 +200,43 @@ class Trainer:
             for linear in self.linears:
                 linear.clamp(self.config.weight_limit)
         self.step += 1
-        return float(loss.detach())
+        self._follow()
+        return self._mean(loss.detach())
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average towards the weights; early on it forgets faster, so no start value lingers."""
+        if self.average:
+            decay = min(self.config.average, self.step / (self.step + 10))
+            for mean, weight in zip(self.average, self.model.parameters(), strict=True):
+                mean.lerp_(weight, 1.0 - decay)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model holds the averaged weights (its own, where ``average`` is 0)."""
+        held = [p.data for p in self.model.parameters()]
+        for parameter, mean in zip(self.model.parameters(), self.average or held, strict=True):
+            parameter.data = mean
+        try:
+            yield
+        finally:
+            for parameter, weight in zip(self.model.parameters(), held, strict=True):
+                parameter.data = weight
 
     def _evaluate(self, row: curve.Row) -> float:
-        row["val_nats"] = val = nats_per_token(self.model, self.val_text)
-        if val < self.best:
-            self.best = val
-            ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
+        with self.averaged():
+            row["val_nats"] = val = nats_per_token(self.model, self.val_text)
+            if val < self.best:
+                self.best = val
+                ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
         return val
 
     def run(self, report: Callable[[Progress], None], until: int | None = None) -> float:
         """Train to the end (or to step ``until``); returns the best validation loss in nats per token."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        recipe = {"settings": self.settings, "text_sha256": self.digest}
-        (self.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+        if self.leads:
+            self.out.mkdir(parents=True, exist_ok=True)
+            recipe = {"settings": self.settings, "text_sha256": self.digest}
+            (self.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
         c, before, began, first = self.config, self.seconds, time.monotonic(), self.step
         last = min(c.steps, until or c.steps)
         losses: list[float] = []
@@ -172,6 +262,15 @@ class Trainer:
             pace = (self.seconds - before) / (self.step - first)
             report(Progress(self.step, c.steps, losses[-1], val, pace))
         if self.step == c.steps:
+            self._finish()
+        return self.best
+
+    def _finish(self) -> None:
+        """What only a finished run leaves: the last average, and the picture of the curve."""
+        if self.average:
+            with self.averaged():
+                info = self._info() | {"kept": "last"}
+                ckpt.save(self.out / FINAL, ckpt.Checkpoint(self._weights(), info))
+        if self.leads:
             title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
             curve.write_png(self.out / "curve.png", self.rows, title)
-        return self.best

@@ -22,7 +22,9 @@ MAX_STATES = 4096
 MAX_STATE_WORDS = 1 << 24
 MAX_TRITS = 1 << 33
 MAX_META = 1 << 18
-TOKENIZERS = ("bytes",)
+TOKENIZERS = ("bytes", "huggingface")
+TOKENIZER_TENSOR = "tokenizer.json"
+MAX_TOKENIZER = 1 << 26
 
 
 def check(program: Program) -> None:
@@ -110,6 +112,13 @@ def _check_frame(program: Program) -> None:
         raise IllegalProgram(f"tokenizer {str(tokenizer)[:40]!r} is not supported by this version")
     if tokenizer == "bytes" and program.vocab != 256:
         raise IllegalProgram(f"tokenizer 'bytes' needs a vocabulary of 256, not {program.vocab}")
+    if (tokenizer == "huggingface") != bool(program.tokenizer):
+        holds = f"{len(program.tokenizer)} bytes of tokenizer.json"
+        raise IllegalProgram(f"tokenizer {str(tokenizer)[:40]!r} does not go with {holds}")
+    if len(program.tokenizer) > MAX_TOKENIZER:
+        raise IllegalProgram(f"the tokenizer has {len(program.tokenizer)} bytes, limit {MAX_TOKENIZER}")
+    if program.tokenizer and TOKENIZER_TENSOR in program.consts:
+        raise IllegalProgram(f"constant {TOKENIZER_TENSOR}: the name is the tokenizer's")
 
 
 def _check_consts(program: Program) -> None:

@@ -74,7 +74,8 @@ class Program:
     tables uint8[256], gains int16[n], curves int16[1025].
     ``states``: name to length; the state of a session is their int16 concatenation in this order.
     ``logits`` names the i16[vocab] value that a step returns; a logit is ``code * 2**-logit_scale_bits``.
-    ``meta`` is plain JSON data that no executor looks at, except ``meta["tokenizer"]`` (only ``"bytes"``).
+    ``meta`` is plain JSON data that no executor looks at. ``meta["tokenizer"]`` says how text becomes tokens:
+    ``"bytes"``, or ``"huggingface"`` by the ``tokenizer.json`` that ``tokenizer`` holds, else empty.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Program:
     logits: str
     logit_scale_bits: int
     meta: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: bytes = b""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))

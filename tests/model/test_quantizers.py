@@ -78,3 +78,19 @@ def test_weight_gradient_goes_straight_through() -> None:
     (linear.acc(x) * up).sum().backward()
     assert linear.weight.grad is not None
     assert torch.allclose(linear.weight.grad, up.t() @ x * 2.0**-linear.exponent, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [0.1, 1.0, 30.0])
+def test_fused_weight_op_is_the_brevitas_quantizer_gradient_included(gain: float) -> None:
+    torch.manual_seed(0)
+    linear = BitLinear(48, 32, 5, 4)
+    with torch.no_grad():
+        linear.weight.mul_(gain)
+        linear.weight[0] = torch.arange(48) * 0.25 * 2.0**linear.exponent - 2.0  # ties and both ends
+    up = torch.randn(32, 48)
+    value, scale, _, _ = linear.quant(linear.weight)
+    (theirs,) = torch.autograd.grad((value / scale * up).sum(), linear.weight)
+    trits = linear.trits()
+    (ours,) = torch.autograd.grad((trits * up).sum(), linear.weight)
+    assert torch.equal(trits, value / scale)
+    assert torch.equal(ours, theirs)

@@ -18,7 +18,8 @@ from ternac.errors import CheckpointError, UsageError
 from ternac.model import checkpoint as ckpt
 from ternac.model.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.data import SHAKESPEARE, read_text
-from ternac.model.train import BEST, LATEST, Progress, Trainer, learning_rate
+from ternac.model.network import TernaryLM
+from ternac.model.train import BEST, FINAL, LATEST, Progress, Trainer, learning_rate
 
 MODEL = ModelConfig(d=16, m=16, layers=2)
 TRAIN = TrainConfig(steps=12, batch=4, window=32, eval_every=6, checkpoint_every=3, warmup=2, dropout=0.2)
@@ -44,11 +45,13 @@ def _same(a: Path, b: Path) -> None:
     assert rows[0] == rows[1]
 
 
-def test_stop_and_resume_equals_uninterrupted(tmp_path: Path) -> None:
-    _train(tmp_path / "whole")
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_stop_and_resume_equals_uninterrupted(tmp_path: Path, average: float) -> None:
+    train = dataclasses.replace(TRAIN, average=average)
+    _train(tmp_path / "whole", train=train)
     for until in (3, 6, 10, None):  # 10 is between checkpoints: 9 is repeated
         torch.rand(7)  # a resumed run must not depend on what the generator was at before
-        _train(tmp_path / "parts", until)
+        _train(tmp_path / "parts", until, train)
     _same(tmp_path / "whole" / LATEST, tmp_path / "parts" / LATEST)
     _same(tmp_path / "whole" / BEST, tmp_path / "parts" / BEST)
 
@@ -120,6 +123,43 @@ def test_weights_stay_within_reach_and_exponents_hold(tmp_path: Path) -> None:
     assert [linear.exponent for linear in trainer.linears] == before
     for linear in trainer.linears:
         assert float(linear.weight.detach().abs().max()) <= 1.5 * 2.0**linear.exponent
+
+
+def test_average_follows_the_weights_and_is_what_is_kept(tmp_path: Path) -> None:
+    train = dataclasses.replace(TRAIN, average=0.8, steps=6)
+    trainer = Trainer(MODEL, train, TEXT, tmp_path)
+    mean = trainer.model.embed.detach().clone()
+    for step in range(1, 6):
+        trainer.one_step()
+        mean.lerp_(trainer.model.embed.detach(), 1.0 - min(0.8, step / (step + 10)))
+    raw = trainer.model.embed.detach().clone()
+    with trainer.averaged():
+        assert torch.equal(trainer.model.embed.detach(), mean)
+    assert torch.equal(trainer.model.embed.detach(), raw) and not torch.equal(raw, mean)
+    trainer.run(_silent)
+    with trainer.averaged():
+        final = trainer.model.embed.detach().clone()
+    assert torch.equal(ckpt.load(tmp_path / BEST).tensors["model.embed"], final)
+    assert torch.equal(ckpt.load(tmp_path / FINAL).tensors["model.embed"], final)
+    assert ckpt.load(tmp_path / FINAL).info["kept"] == "last"
+    assert torch.equal(ckpt.load(tmp_path / LATEST).tensors["model.embed"], trainer.model.embed)
+    with pytest.raises(UsageError, match=r"train\.average = 1\.0 is outside"):
+        TrainConfig(average=1.0)
+
+
+def test_logits_are_sharpened_in_the_training_loss_alone() -> None:
+    torch.manual_seed(0)
+    model = TernaryLM(MODEL, sharpen=1.25)
+    tokens = torch.randint(0, 256, (9, 2))
+    with torch.no_grad():
+        logits, _ = model(tokens[:-1], model.initial_state(2))
+        flat = logits.view(-1, 256) * 2.0**-MODEL.scales.logits
+        for mode, factor in ((True, 1.25), (False, 1.0)):
+            loss, _ = model.train(mode).loss(tokens[:-1], tokens[1:], model.initial_state(2))
+            want = torch.nn.functional.cross_entropy(flat * factor, tokens[1:].flatten())
+            assert float(loss) == pytest.approx(float(want), rel=1e-6)
+    with pytest.raises(UsageError, match=r"train\.sharpen = 3\.0 is outside"):
+        TrainConfig(sharpen=3.0)
 
 
 def test_learning_rate_warms_up_and_cools_down() -> None:

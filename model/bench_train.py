@@ -1,0 +1,135 @@
+"""``ternac bench train``: tokens per second of the training step beside plain Brevitas, in one run.
+
+Every round does one whole step (forward, backward, clipping, AdamW) of each contender on the same window from
+the same weights, one after the other, so that a busy machine slows all alike. Losses must be equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ternac.errors import UsageError
+from ternac.model.config import PRESETS, ModelConfig, TrainConfig
+from ternac.model.data import SHAKESPEARE, Streams, read_text
+from ternac.model.layers import BitLinear
+from ternac.model.native import kernels
+from ternac.model.network import TernaryLM
+from ternac.model.plain import PlainLM
+from ternac.progress import Progress
+from ternac.verb import Outcome, Say
+
+LOSS_TOLERANCE = 1e-5
+"""Relative: logits are equal bit for bit, their cross entropy is a float32 sum."""
+Step = Callable[[Tensor, Tensor], float]
+
+
+def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool) -> Step:
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    optimizer = torch.optim.AdamW(decayed, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+    zeros = [torch.zeros(train.batch, model.config.d) for _ in range(model.config.layers)]
+    linears = [m for m in model.modules() if isinstance(m, BitLinear)] if clamp else []
+
+    def run(tokens: Tensor, targets: Tensor) -> float:
+        model.train()
+        loss, _ = model.loss(tokens, targets, zeros)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(decayed, train.clip)
+        optimizer.step()
+        for linear in linears:
+            linear.clamp(train.weight_limit)
+        return float(loss.detach())
+
+    return run
+
+
+def _ours(model: ModelConfig, train: TrainConfig, fused: bool) -> TernaryLM:
+    result = TernaryLM(model)
+    result.fused = fused
+    for module in result.modules():
+        if isinstance(module, BitLinear):
+            module.bf16_backward = train.bf16_backward
+            module.quant.scaling_impl.hold = train.hold_exponents
+            module.trits()  # sets the exponent
+    return result
+
+
+def bench_train(model: ModelConfig, train: TrainConfig, rounds: int, progress: Progress) -> dict[str, Any]:
+    """Median seconds of a step and what follows from them, by contender; ``equal_losses`` over all rounds."""
+    kernels()  # built before the clock starts; ToolMissing without a compiler
+    torch.manual_seed(train.seed)
+    ours, unfused, plain = _ours(model, train, True), _ours(model, train, False), PlainLM(model)
+    plain.take(ours)
+    steps = {
+        "ternac": _step(ours, train, True),
+        "ternac_without_kernels": _step(unfused, train, True),
+        "brevitas": _step(plain, train, False),
+    }
+    streams = Streams(read_text(SHAKESPEARE), train.batch, train.window, train.seed)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    cpu: dict[str, list[float]] = {name: [] for name in steps}
+    losses: list[dict[str, float]] = []
+    for number in range(rounds + 1):  # the first warms up
+        plain.take(ours)
+        unfused.load_state_dict(ours.state_dict())
+        window = [torch.from_numpy(part) for part in streams.window_at(number)]
+        losses.append({})
+        for name in reversed(steps):  # ours last: the others start from the weights that it started from
+            began, spent = time.perf_counter(), time.process_time()
+            losses[-1][name] = steps[name](window[0], window[1])
+            seconds[name].append(time.perf_counter() - began)
+            cpu[name].append(time.process_time() - spent)
+            progress.update(number * len(steps) + len(losses[-1]), name)
+    tokens = train.batch * train.window
+    median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    equal = all(
+        abs(value - row["ternac"]) <= LOSS_TOLERANCE * row["ternac"]
+        for row in losses
+        for value in row.values()
+    )
+    return {
+        "model": dataclasses.asdict(model),
+        "ternary_weights": model.ternary_weights,
+        "batch": train.batch,
+        "window": train.window,
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+        "tokens_per_second": {name: round(tokens / value, 1) for name, value in median.items()},
+        "seconds_per_step": {name: round(value, 4) for name, value in median.items()},
+        "cpu_seconds_per_step": {name: round(statistics.median(v[1:]), 4) for name, v in cpu.items()},
+        "ratio": round(median["brevitas"] / median["ternac"], 2),
+        "ratio_to_without_kernels": round(median["ternac_without_kernels"] / median["ternac"], 2),
+        "equal_losses": equal,
+        "losses": losses,
+        "origin": "measured on this machine's CPU, contenders in turn in one run, median of the rounds",
+    }
+
+
+def run(preset: str, rounds: int, threads: int | None, say: Say) -> Outcome:
+    """The verb; not ok where losses differ. UsageError names a wrong argument."""
+    if preset not in PRESETS:
+        raise UsageError(f"unknown preset {preset!r}", hint=f"presets: {', '.join(PRESETS)}")
+    for name, value in (("rounds", rounds), ("threads", threads)):
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} is {value}, needs at least 1")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    model, train = PRESETS[preset]
+    with Progress(3 * (rounds + 1), "bench", "steps") as bar:
+        data = bench_train(model, train, rounds, bar)
+    say(
+        f"{data['ternary_weights']:,} ternary weights, {data['batch']} x {data['window']} tokens a step, "
+        f"{data['threads']} thread(s)"
+    )
+    for name, rate in data["tokens_per_second"].items():
+        say(f"  {name:<24} {rate:10,.0f} tokens/s")
+    say(f"  {data['ratio']:.2f} times plain Brevitas; losses {'equal' if data['equal_losses'] else 'DIFFER'}")
+    say(f"  {data['origin']}")
+    return Outcome(data, ok=data["equal_losses"])

@@ -1,0 +1,186 @@
+"""The training step in few calls: one autograd node per branch, compiled kernels between the products.
+
+Same values as the modules of ``layers.py`` (a test holds every logit and state word equal) and the same
+gradients but for the order of sums. Forward products run on int8 codes and trits with int32 accumulators,
+backward products in bfloat16. Activations are kept as integers of their own width. CPU only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ternac.model.layers import GLU, MLGRU, BitLinear, Norm
+from ternac.model.native import Kernels, kernels
+
+
+def _accumulate(codes: Tensor, trits: Tensor) -> Tensor:
+    """i8 [N, K] x trits [M, K] -> i32 [N, M]."""
+    return torch._int_mm(codes, trits.to(torch.int8).t())
+
+
+def _both_ways(grad: Tensor, codes: Tensor, trits: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients, from bf16 grad [N, M], of the codes (bf16 [N, K]) and of the trits (float32 [M, K])."""
+    back = torch.mm(grad, trits.bfloat16())
+    return back, torch.mm(codes.bfloat16().t(), grad).t().float()
+
+
+@dataclass(frozen=True)
+class _Normed:
+    """Output of a norm: codes i8 [N, n] and scales [N]."""
+
+    kernels: Kernels
+    codes: Tensor
+    scales: Tensor
+
+    @staticmethod
+    def of(norm: Norm, x: Tensor) -> _Normed:
+        rows, n = x.numel() // x.shape[-1], x.shape[-1]
+        out = _Normed(kernels(), torch.empty(rows, n, dtype=torch.int8), torch.empty(rows))
+        out.kernels.call(
+            "norm_forward", x, norm.table, 2.0**-norm.pre, norm.post, n, out.codes, out.scales, rows=rows
+        )
+        return out
+
+
+def _norm_backward(grad: Tensor, x: Tensor, codes: Tensor, scales: Tensor, past: Tensor) -> Tensor:
+    out = torch.empty_like(x)
+    kernels().call(
+        "norm_backward", grad, x, codes, scales, past, x.shape[-1], out, rows=scales.numel()
+    )  # fmt: skip
+    return out
+
+
+def _add(r: Tensor, acc: Tensor, scale: float, keep: Tensor | None) -> Tensor:
+    out = torch.empty_like(r)
+    time, streams, n = r.shape
+    kernels().call("add_forward", r, acc, scale, keep, streams, n, out, rows=time * streams)
+    return out
+
+
+def _add_backward(grad: Tensor, scale: float, keep: Tensor | None) -> Tensor:
+    time, streams, n = grad.shape
+    out = torch.empty(time * streams, n, dtype=torch.bfloat16)
+    kernels().call("add_backward", grad, scale, keep, streams, n, out, rows=time * streams)
+    return out
+
+
+class Mix(torch.autograd.Function):
+    """``apply(r, w, wo, h0, keep, norm, mlgru)`` -> (r + MLGRU(NORM(r)), state); w: Wf, Wg, Wc stacked."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, r: Tensor, w: Tensor, wo: Tensor, h0: Tensor, keep: Tensor | None, norm: Norm, cell: MLGRU
+    ) -> tuple[Tensor, Tensor]:
+        time, streams, n = r.shape
+        rows = time * streams
+        y = _Normed.of(norm, r)
+        acc = _accumulate(y.codes, w)
+        parts = ((cell.wf, cell.sigmoid), (cell.wg, cell.silu_gate), (cell.wc, cell.silu_state))
+        tables = torch.cat([table.table for _, table in parts])
+        shifts = [2.0**-linear.shift for linear, _ in parts]
+        codes = torch.empty(rows, 3 * n, dtype=torch.int8)
+        h, z = torch.empty(rows, n, dtype=torch.int16), torch.empty(rows, n, dtype=torch.int8)
+        scales = torch.tensor([*shifts, 2.0**-cell.mul_shift])
+        h0 = h0.contiguous()
+        kernels().call(
+            "mlgru_forward", acc, tables, scales, h0, time, streams, n, codes, h, z, rows=streams
+        )  # fmt: skip
+        ctx.add_scale, ctx.mul_scale = 2.0**-cell.wo.shift, 2.0**-cell.mul_shift
+        ctx.slopes = torch.cat([table.slope * s for (_, table), s in zip(parts, shifts, strict=True)])
+        ctx.tables, ctx.keep = tables, keep
+        ctx.save_for_backward(r, w, wo, h0, y.codes, y.scales, codes, h, z)
+        out = _add(r, _accumulate(z, wo), ctx.add_scale, keep)
+        state = h[rows - streams :].float()
+        ctx.mark_non_differentiable(state)
+        return out, state
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        r, w, wo, h0, y, y_scales, codes, h, z = ctx.saved_tensors
+        grad = grad.contiguous()
+        time, streams, n = r.shape
+        d_z, d_wo = _both_ways(_add_backward(grad, ctx.add_scale, ctx.keep), z, wo)
+        d_acc = torch.empty(time * streams, 3 * n, dtype=torch.bfloat16)
+        carry = torch.zeros(streams, n)
+        kernels().call(
+            "mlgru_backward", d_z, z, codes, h, h0, ctx.tables, ctx.slopes, ctx.mul_scale, time, streams, n,
+            carry, d_acc, rows=streams,
+        )  # fmt: skip
+        d_y, d_w = _both_ways(d_acc, y, w)
+        return _norm_backward(d_y, r, y, y_scales, grad), d_w, d_wo, None, None, None, None
+
+
+class Gate(torch.autograd.Function):
+    """``apply(r, w, wdown, keep, norm, glu)`` -> r + GLU(NORM(r)); w: Wgate and Wup stacked."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, r: Tensor, w: Tensor, wdown: Tensor, keep: Tensor | None, norm: Norm, glu: GLU
+    ) -> Tensor:
+        m, table = wdown.shape[1], glu.silu_act
+        y = _Normed.of(norm, r)
+        rows = len(y.codes)
+        acc = _accumulate(y.codes, w)
+        codes, z = torch.empty(rows, 2 * m, dtype=torch.int8), torch.empty(rows, m, dtype=torch.int8)
+        scales = [2.0**-shift for shift in (glu.wgate.shift, glu.wup.shift, glu.mul_shift)]
+        kernels().call("glu_forward", acc, table.table, torch.tensor(scales), m, codes, z, rows=rows)
+        ctx.add_scale, ctx.scales, ctx.keep = 2.0**-glu.wdown.shift, scales, keep
+        ctx.table, ctx.slope = table.table, table.slope * scales[0]
+        ctx.save_for_backward(r, w, wdown, y.codes, y.scales, codes, z)
+        return _add(r, _accumulate(z, wdown), ctx.add_scale, keep)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        r, w, wdown, y, y_scales, codes, z = ctx.saved_tensors
+        grad = grad.contiguous()
+        d_z, d_down = _both_ways(_add_backward(grad, ctx.add_scale, ctx.keep), z, wdown)
+        d_acc = torch.empty(codes.shape, dtype=torch.bfloat16)
+        _, up, mul = ctx.scales
+        kernels().call(
+            "glu_backward", d_z, z, codes, ctx.table, ctx.slope, up, mul, z.shape[1], d_acc, rows=len(z)
+        )
+        d_y, d_w = _both_ways(d_acc, y, w)
+        return _norm_backward(d_y, r, y, y_scales, grad), d_w, d_down, None, None, None
+
+
+class Head(torch.autograd.Function):
+    """``apply(r, w, norm, head)`` -> logits in codes, float32 [T, B, V]."""
+
+    @staticmethod
+    def forward(ctx: Any, r: Tensor, w: Tensor, norm: Norm, head: BitLinear) -> Tensor:
+        y = _Normed.of(norm, r)
+        out = torch.empty(*r.shape[:-1], len(w))
+        ctx.scale = 2.0**-head.shift
+        kernels().call(
+            "head_forward", _accumulate(y.codes, w), ctx.scale, len(w), out, rows=len(y.codes)
+        )  # fmt: skip
+        ctx.save_for_backward(r, w, y.codes, y.scales, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        r, w, y, y_scales, out = ctx.saved_tensors
+        d_acc = torch.empty(len(y), len(w), dtype=torch.bfloat16)
+        kernels().call("head_backward", grad.contiguous(), out, ctx.scale, len(w), d_acc, rows=len(y))
+        d_y, d_w = _both_ways(d_acc, y, w)
+        return _norm_backward(d_y, r, y, y_scales, torch.zeros_like(r)), d_w, None, None
+
+
+def block(
+    norm: Norm, cell: MLGRU, glu: GLU, r: Tensor, h0: Tensor, keep: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, Tensor]:
+    """One layer: r float32 [T, B, d], h0 [B, d] -> (r, new state [B, d])."""
+    w = torch.cat([linear.trits() for linear in (cell.wf, cell.wg, cell.wc)])
+    r, h = Mix.apply(r, w, cell.wo.trits(), h0, keep and keep[0], norm, cell)
+    w = torch.cat((glu.wgate.trits(), glu.wup.trits()))
+    return Gate.apply(r, w, glu.wdown.trits(), keep and keep[1], norm, glu), h
+
+
+def head(norm: Norm, linear: BitLinear, r: Tensor) -> Tensor:
+    """Logits [T, B, V] in codes, float32."""
+    logits: Tensor = Head.apply(r, linear.trits(), norm, linear)
+    return logits

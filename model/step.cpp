@@ -1,0 +1,209 @@
+// Element-wise parts of a training step, between the matrix products (model/fused.py calls them).
+//
+// Forward: the integer rules of docs/numerics.md, in float32 or int32 where every value is exact. Backward: the
+// straight-through derivatives of model/functional.py; gradients of accumulators leave as bfloat16, the format of
+// the products that follow. Rows are (time, stream) pairs, stream fastest; every function works on rows or streams
+// [begin, end), so that threads can share one call.
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+typedef uint16_t bf16;
+
+static inline bf16 narrow(float x) {  // round to nearest even; no NaN comes here
+    uint32_t u;
+    std::memcpy(&u, &x, 4);
+    return (bf16)((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+}
+
+static inline float widen(bf16 x) {
+    uint32_t u = (uint32_t)x << 16;
+    float f;
+    std::memcpy(&f, &u, 4);
+    return f;
+}
+
+static inline float half_up(float x) { return floorf(x + 0.5f); }
+
+static inline float sat(float x, float low, float high) { return x < low ? low : (x > high ? high : x); }
+
+static inline float sat8(float x) { return sat(x, -128.0f, 127.0f); }
+
+static inline float sat16(float x) { return sat(x, -32768.0f, 32767.0f); }
+
+// Straight-through gradient of a product that was rounded to the code z: none where it saturated.
+static inline float through(float grad, int8_t z, float scale) { return z > -127 && z < 127 ? grad * scale : 0.0f; }
+
+extern "C" {
+
+// x [rows, n] -> codes y and the scale of each row. table: float[256].
+void norm_forward(const float *x, const float *table, float pre, int64_t post, int64_t n, int8_t *y, float *scale,
+                  int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+        const float *a = x + row * n;
+        int32_t ss = 0;
+#pragma omp simd reduction(+ : ss)
+        for (int64_t j = 0; j < n; j++) {
+            int32_t q = (int32_t)sat8(half_up(a[j] * pre));
+            ss += q * q;
+        }
+        int e = ss > 0 ? (31 - __builtin_clz((uint32_t)ss)) / 2 : 0;
+        int32_t index = e <= 3 ? ss << (6 - 2 * e) : ss >> (2 * e - 6);
+        float s = ldexpf(table[index], -(e + (int)post));
+        scale[row] = s;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) y[row * n + j] = (int8_t)sat8(half_up(a[j] * s));
+    }
+}
+
+// dx = past + gradient of the norm for dy.
+void norm_backward(const bf16 *dy, const float *x, const int8_t *y, const float *scale, const float *past, int64_t n,
+                   float *dx, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+        const int64_t at = row * n;
+        float gx = 0.0f, xx = 0.0f;
+#pragma omp simd reduction(+ : gx, xx)
+        for (int64_t j = 0; j < n; j++) {
+            gx += through(widen(dy[at + j]), y[at + j], 1.0f) * x[at + j];
+            xx += x[at + j] * x[at + j];
+        }
+        float along = gx / (xx < 1.0f ? 1.0f : xx), s = scale[row];
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+            float g = through(widen(dy[at + j]), y[at + j], 1.0f);
+            dx[at + j] = past[at + j] + (g - along * x[at + j]) * s;
+        }
+    }
+}
+
+// y = sat16(r + sat16(round(acc * scale * keep))); keep [streams, n] or null.
+void add_forward(const float *r, const int32_t *acc, float scale, const float *keep, int64_t streams, int64_t n,
+                 float *y, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+        const int64_t at = row * n;
+        const float *k = keep ? keep + row % streams * n : nullptr;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+            float v = (float)acc[at + j] * scale;
+            y[at + j] = sat16(r[at + j] + sat16(half_up(k ? v * k[j] : v)));
+        }
+    }
+}
+
+void add_backward(const float *dy, float scale, const float *keep, int64_t streams, int64_t n, bf16 *dacc,
+                  int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+        const int64_t at = row * n;
+        const float *k = keep ? keep + row % streams * n : nullptr;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) dacc[at + j] = narrow(k ? dy[at + j] * scale * k[j] : dy[at + j] * scale);
+    }
+}
+
+// The MLGRU between its products. acc [time, streams, 3 n] holds forget, gate and candidate; tables: float[3][256]
+// in that order; scales: of the three requantizations, then of h * g. h: i16 states, z: i8 products.
+void mlgru_forward(const int32_t *acc, const float *tables, const float *scales, const float *h0, int64_t time,
+                   int64_t streams, int64_t n, int8_t *codes, int16_t *h, int8_t *z, int64_t begin, int64_t end) {
+    const float *sigmoid = tables, *gate = tables + 256, *candidate = tables + 512;
+    const float sf = scales[0], sg = scales[1], sc = scales[2], sz = scales[3];
+    for (int64_t t = 0; t < time; t++) {
+        for (int64_t b = begin; b < end; b++) {
+            const int64_t row = t * streams + b;
+            const int32_t *a = acc + row * 3 * n;
+            int8_t *code = codes + row * 3 * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * sf));
+#pragma omp simd
+            for (int64_t j = n; j < 2 * n; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * sg));
+#pragma omp simd
+            for (int64_t j = 2 * n; j < 3 * n; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * sc));
+            int16_t *to = h + row * n;
+            const int16_t *from = to - streams * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                float before = t ? (float)from[j] : h0[b * n + j];
+                float f = sigmoid[code[j] + 128] * (1.0f / 256.0f), c = candidate[code[2 * n + j] + 128];
+                float now = floorf((before - c) * f + 0.5f) + c;
+                to[j] = (int16_t)now;
+                z[row * n + j] = (int8_t)sat8(half_up(now * gate[code[n + j] + 128] * sz));
+            }
+        }
+    }
+}
+
+// dz of h * g -> dacc [time, streams, 3 n]. slopes: float[3][256], requantization included. carry [streams, n]: zeros.
+void mlgru_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const int16_t *h, const float *h0,
+                    const float *tables, const float *slopes, float mul, int64_t time, int64_t streams, int64_t n,
+                    float *carry, bf16 *dacc, int64_t begin, int64_t end) {
+    const float *sigmoid = tables, *gate = tables + 256, *candidate = tables + 512;
+    for (int64_t t = time - 1; t >= 0; t--) {
+        for (int64_t b = begin; b < end; b++) {
+            const int64_t row = t * streams + b, at = row * n;
+            const int8_t *cf = codes + row * 3 * n, *cg = cf + n, *cc = cg + n;
+            const int16_t *from = h + at - streams * n;
+            const float *start = h0 + b * n;
+            float *later = carry + b * n;
+            bf16 *out = dacc + row * 3 * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                float before = t ? (float)from[j] : start[j];
+                float g = through(widen(dz[at + j]), z[at + j], mul);
+                float f = sigmoid[cf[j] + 128] * (1.0f / 256.0f), c = candidate[cc[j] + 128];
+                float total = g * gate[cg[j] + 128] + later[j];
+                later[j] = total * f;
+                out[j] = narrow((before - c) * total * (1.0f / 256.0f) * slopes[cf[j] + 128]);
+                out[n + j] = narrow(g * (float)h[at + j] * slopes[256 + cg[j] + 128]);
+                out[2 * n + j] = narrow((total - total * f) * slopes[512 + cc[j] + 128]);
+            }
+        }
+    }
+}
+
+// The GLU between its products. acc [rows, 2 m] holds gate and up; scales: of both, then of their product.
+// codes [rows, 2 m]: of the gate's table, and the up projection.
+void glu_forward(const int32_t *acc, const float *table, const float *scales, int64_t m, int8_t *codes, int8_t *z,
+                 int64_t begin, int64_t end) {
+    const float sa = scales[0], su = scales[1], sz = scales[2];
+    for (int64_t row = begin; row < end; row++) {
+        const int32_t *a = acc + row * 2 * m;
+        int8_t *code = codes + row * 2 * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * sa));
+#pragma omp simd
+        for (int64_t j = m; j < 2 * m; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * su));
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++)
+            z[row * m + j] = (int8_t)sat8(half_up((float)code[m + j] * table[code[j] + 128] * sz));
+    }
+}
+
+// slope: float[256], requantization included; up: scale of the up projection.
+void glu_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const float *table, const float *slope,
+                  float up, float mul, int64_t m, bf16 *dacc, int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+        const int8_t *a = codes + row * 2 * m, *u = a + m;
+        bf16 *out = dacc + row * 2 * m;
+#pragma omp simd
+        for (int64_t j = 0; j < m; j++) {
+            float g = through(widen(dz[row * m + j]), z[row * m + j], mul);
+            out[j] = narrow(g * (float)u[j] * slope[a[j] + 128]);
+            bool inside = u[j] > -128 && u[j] < 127;
+            out[m + j] = narrow(inside ? g * table[a[j] + 128] * up : 0.0f);
+        }
+    }
+}
+
+// Logits, in codes, of the head's accumulators.
+void head_forward(const int32_t *acc, float scale, int64_t n, float *y, int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t j = begin * n; j < end * n; j++) y[j] = sat16(half_up((float)acc[j] * scale));
+}
+
+void head_backward(const float *dy, const float *y, float scale, int64_t n, bf16 *dacc, int64_t begin, int64_t end) {
+#pragma omp simd
+    for (int64_t j = begin * n; j < end * n; j++)
+        dacc[j] = narrow(y[j] > -32768.0f && y[j] < 32767.0f ? dy[j] * scale : 0.0f);
+}
+
+}  // extern "C"
