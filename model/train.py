@@ -1,8 +1,8 @@
 """Quantization-aware training of a :class:`TernaryLM` that can be killed at any time and goes on exactly.
 
 A run lives in a folder: ``latest.safetensors`` (everything to go on), ``best.safetensors`` (weights of the
-lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``; where weights are averaged, the
-finished run also leaves ``final.safetensors``: the last average, whatever its validation loss.
+lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``; where weights are averaged
+or logits tempered, the finished run leaves ``final.safetensors``: what it ended with, whatever its loss.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Trainer:
 
     def _info(self) -> dict[str, Any]:
         return {
-            "config": self.settings,
+            "config": to_dict(self.model.config, self.config),
             "text_sha256": self.digest,
             "step": self.step,
             "rows": self.rows,
@@ -176,12 +176,21 @@ class Trainer:
             for parameter, weight in zip(self.model.parameters(), held, strict=True):
                 parameter.data = weight
 
-    def _evaluate(self, row: curve.Row) -> float:
+    def _evaluate(self, row: curve.Row, end: bool) -> float:
+        """Loss of what would be kept now; at the end of the run with tempered logits, as they leave it."""
+        before, c = self.model.config.temper, self.config
+        if end and c.temper != 1.0:
+            self.model.set_temper(c.temper)
         with self.averaged():
             row["val_nats"] = val = nats_per_token(self.model, self.val_text)
             if val < self.best:
                 self.best = val
                 ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
+            if end and (c.average or c.temper != 1.0):
+                final = ckpt.Checkpoint(self._weights(), self._info() | {"kept": "last"})
+                ckpt.save(self.out / FINAL, final)
+        if self.model.config.temper != before:
+            self.model.set_temper(before)
         return val
 
     def run(self, report: Callable[[Progress], None], until: int | None = None) -> float:
@@ -208,17 +217,12 @@ class Trainer:
             if self.step % c.eval_every == 0 or end:
                 if not self.rows or self.rows[-1]["step"] != self.step:
                     self.rows.append({"step": self.step})
-                val = self._evaluate(self.rows[-1])
+                val = self._evaluate(self.rows[-1], end)
             if self.step % c.checkpoint_every == 0 or end:
                 self.save()
             pace = (self.seconds - before) / (self.step - first)
             report(Progress(self.step, c.steps, losses[-1], val, pace))
         if self.step == c.steps:
-            if self.average:
-                with self.averaged():
-                    ckpt.save(
-                        self.out / FINAL, ckpt.Checkpoint(self._weights(), self._info() | {"kept": "last"})
-                    )
             title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
             curve.write_png(self.out / "curve.png", self.rows, title)
         return self.best
