@@ -74,7 +74,7 @@ class TernaryLM(nn.Module):
     def set_temper(self, gain: float) -> None:
         """Make all logits ``gain`` times as large, by the table of the last norm (see ModelConfig.temper)."""
         self.config = replace(self.config, temper=gain)
-        self.last_norm = Norm(self.config.d, self.config.scales, gain)
+        self.last_norm = Norm(self.config.d, self.config.scales, gain).to(self.embed.device)
 
     @torch.no_grad()
     def freeze(self) -> TernaryLM:
