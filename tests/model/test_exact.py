@@ -147,3 +147,13 @@ def test_shipped_checkpoint_exports_to_the_shipped_program_and_agrees(name: str)
 
 def test_shipped_model_has_the_promised_size() -> None:
     assert load(zoo.resolve("shakespeare")).trits >= 1_100_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", zoo.names())
+def test_loss_of_the_card_is_that_of_the_integer_program(name: str) -> None:
+    text = read_text(SHAKESPEARE)
+    loss = ship.integer_loss(load(zoo.resolve(name)), text[int(len(text) * 0.9) :]).nats_per_token
+    assert f"**{loss:.4f} nats per character**" in (zoo.ZOO / name / "card.md").read_text()
+    if name == "shakespeare":
+        assert loss < 1.4697
