@@ -57,7 +57,8 @@ def row(target: Board) -> list[str]:
 def model_row(name: str) -> list[str]:
     """The cells of one shipped model, as in MODEL_COLUMNS.
 
-    The loss is the one in its recipe, per byte where it has a tokenizer; without one, the lowest of its curve.
+    The loss is the one in its recipe, per byte where it has a tokenizer; without one, the lowest of its
+    curve.
     """
     program = open_program(name)
     recipe = json.loads(resolve(name).with_name("recipe.json").read_text())

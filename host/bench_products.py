@@ -22,22 +22,24 @@ Vector = npt.NDArray[np.int8]
 
 
 def native_product(
-    isa: str, bits: str, matrices: list[npt.NDArray[np.int8]], x: Vector
+    isa: str, bits: str, matrix: npt.NDArray[np.int8], copies: int, x: Vector
 ) -> tuple[Callable[[], object], Callable[[], object], npt.NDArray[np.int32]]:
-    """(all products, reading their weights and nothing else, results of the last product [rows])."""
+    """(products with ``copies`` of the matrix, each in memory of its own; reading these and nothing else;
+    results of the last product [rows]).
+    """
     ffi, lib = load()
-    number, (rows, columns) = isa_number(isa), matrices[0].shape
-    weights = Weights(
-        {str(i): (rows, columns) for i in range(len(matrices))}, lib.tn_isa_lanes(number), BITS[bits]
-    )
-    for index, matrix in enumerate(matrices):
-        weights.put(str(index), matrix)
+    number, (rows, columns) = isa_number(isa), matrix.shape
+    names = [str(i) for i in range(copies)]
+    weights = Weights(dict.fromkeys(names, (rows, columns)), lib.tn_isa_lanes(number), BITS[bits])
+    weights.put("0", matrix)
+    for name in names[1:]:
+        weights.bytes_of(name)[:] = weights.bytes_of("0")
     padded = np.zeros(-(-columns // 64) * 64, np.int8)
     padded[:columns] = x
     out = np.zeros(rows + 128, np.int32)
     source, result = ffi.from_buffer("int8_t[]", padded), ffi.from_buffer("int32_t[]", out)
-    pointers = [weights.pointer(str(i)) for i in range(len(matrices))]
-    size = sum(weights.packed_size(str(i)) for i in range(len(matrices)))
+    pointers = [weights.pointer(name) for name in names]
+    size = sum(weights.packed_size(name) for name in names)
 
     def run() -> None:
         for pointer in pointers:
@@ -52,9 +54,9 @@ def native_product(
     return run, read, out[:rows]
 
 
-def numpy_product(matrices: list[npt.NDArray[np.int8]], x: Vector) -> Callable[[], object]:
+def numpy_product(matrix: npt.NDArray[np.int8], copies: int, x: Vector) -> Callable[[], object]:
     """What the NumPy executor does: float32, exact."""
-    wide, vector = [matrix.astype(np.float32) for matrix in matrices], x.astype(np.float32)
+    wide, vector = [matrix.astype(np.float32) for _ in range(copies)], x.astype(np.float32)
 
     def run() -> None:
         for matrix in wide:
@@ -83,18 +85,18 @@ def _place(
     macs = shape[0] * shape[1]
     copies = 1 if where == "cache" else -(-DRAM_BYTES // (macs // 5))
     x = rng.integers(-128, 128, shape[1]).astype(np.int8)
-    matrices = [rng.integers(-1, 2, shape).astype(np.int8)] * copies
-    few = matrices[: 1 if where == "cache" else -(-NUMPY_BYTES // (4 * macs))]
-    truth = matrices[-1].astype(np.int64) @ x.astype(np.int64)
-    candidates: dict[str, Callable[[], object]] = {"numpy float32": numpy_product(few, x)}
-    amount = {"numpy float32": macs * len(few)}
+    matrix = rng.integers(-1, 2, shape).astype(np.int8)
+    few = 1 if where == "cache" else -(-NUMPY_BYTES // (4 * macs))
+    truth = matrix.astype(np.float64) @ x.astype(np.float64)
+    candidates: dict[str, Callable[[], object]] = {"numpy float32": numpy_product(matrix, few, x)}
+    amount = {"numpy float32": macs * few}
     kernels = []
     for isa, missing in isas().items():
         if missing or isa == "portable":
             continue
         for bits in BITS:
             name = f"native {isa} {bits} bits"
-            run, read, out = native_product(isa, bits, matrices, x)
+            run, read, out = native_product(isa, bits, matrix, copies, x)
             run()
             if not np.array_equal(out, truth):
                 raise Mismatch(f"{name}: a product of {shape[0]}x{shape[1]} differs from NumPy's")
@@ -102,9 +104,12 @@ def _place(
             amount |= {name: macs * copies, f"read for {name}": macs * copies}
             kernels.append(name)
     for peer in ("tq2_0", "tq1_0") if ggml else ():
-        run, _ = ggml_product(ggml, peer, matrices, x) if ggml else (lambda: None, None)
         name = f"ggml {peer}"
-        candidates[name], amount[name] = run, macs * copies
+        assert ggml is not None
+        product = ggml_product(ggml, peer, matrix, copies, x)
+        if np.abs(product() - truth).max() > 0.02 * np.abs(truth).max():
+            raise Mismatch(f"{name}: far from the product; is {ggml.path} of another version?")
+        candidates[name], amount[name] = product, macs * copies
     found = rounds(candidates, count)
     names = ["numpy float32", *kernels, *(name for name in candidates if name.startswith("ggml"))]
     return [_row(name, shape, where, found, amount, why, count) for name in names]

@@ -38,6 +38,7 @@ class ModelConfig:
     m: int = 384
     layers: int = 3
     scales: Scales = field(default_factory=Scales)
+    temper: float = 1.0  #: gain of the norm before the head: all logits are so many times as large
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -49,6 +50,8 @@ class ModelConfig:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise UsageError(f"model.{name} = {value} is outside {low}..{high}")
+        if not 0.5 <= self.temper <= 1.5:
+            raise UsageError(f"model.temper = {self.temper} is outside [0.5, 1.5]")
 
     @property
     def ternary_weights(self) -> int:
@@ -81,6 +84,7 @@ class TrainConfig:
     sharpen: float = (
         1.0  #: logits count this many times in the training loss alone, so that they end up smaller
     )
+    temper: float = 1.0  #: ``ModelConfig.temper`` of the finished model; the run itself keeps its own
     average: float = 0.0  #: decay per step of the average of the weights, which is what is kept; 0 = none
 
     def __post_init__(self) -> None:
@@ -98,7 +102,7 @@ class TrainConfig:
 
 
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
-    "shakespeare": (ModelConfig(), TrainConfig(steps=3600, dropout=0.2, sharpen=1.1, average=0.998)),
+    "shakespeare": (ModelConfig(), TrainConfig(steps=4000, dropout=0.15, average=0.998, temper=0.9)),
     "shakespeare-small": (
         ModelConfig(d=96, m=192, layers=3),
         TrainConfig(steps=3600, batch=12, dropout=0.0, lr=5e-3),

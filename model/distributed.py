@@ -142,6 +142,7 @@ class DistributedTrainer(Trainer):
         found = torch.zeros(1, dtype=torch.float64)
         if self.leads:
             self.plain.load_state_dict(whole)
+            self.plain.set_temper(self.model.config.temper)
             found[0] = nats_per_token(self.plain, self.val_text)
         found = found.to(self.device)
         dist.broadcast(found, 0)
@@ -151,12 +152,9 @@ class DistributedTrainer(Trainer):
             self._keep_whole(self.out / BEST, {})
         return val
 
-    def _finish(self) -> None:
-        if self.average:
+    def _keep_last(self) -> None:
+        if self.average or self.config.temper != 1.0:
             self._keep_whole(self.out / FINAL, {"kept": "last"})
-        if self.leads:
-            title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
-            curve.write_png(self.out / "curve.png", self.rows, title)
 
     # ---- checkpoints ----------------------------------------------------------------------------------
 

@@ -72,7 +72,7 @@ def to_program(
         embed=_integers(model.embed_codes(), np.int8),
         embed_shift=8 - (s.residual - s.embed),
         layers=[_layer(block, model) for block in model.layers()],
-        norm=_norm(model.norm),
+        norm=_norm(model.last_norm),
         head=head,
         head_shift=model.head.shift,
         sigmoid=tables.sigmoid_table(s.pre),

@@ -37,14 +37,14 @@ def pack(trits: Trits, worth: float, kind: str) -> npt.NDArray[np.uint8]:
     """Rows of blocks uint8[m, bytes] of a matrix int8[m, K]; UsageError if float16 cannot hold ``worth``."""
     from gguf import quants
 
-    scale = np.float16(worth)
-    if not np.isfinite(scale) or scale < np.finfo(np.float16).tiny:
+    limits = np.finfo(np.float16)
+    if not float(limits.tiny) <= worth <= float(limits.max):
         raise UsageError(f"a trit is worth {worth:g}, GGUF's float16 block scale cannot say that")
     rows, columns = trits.shape
     full = np.zeros((rows, padded(columns)), np.float32)
     full[:, :columns] = trits
     blocks = quants.quantize(full, _quants(kind)).reshape(rows, padded(columns) // BLOCK, -1)
-    blocks[..., -_SCALE_BYTES:] = np.array([scale], "<f2").view(np.uint8)
+    blocks[..., -_SCALE_BYTES:] = np.array([worth], "<f2").view(np.uint8)
     return blocks.reshape(rows, -1)
 
 

@@ -76,15 +76,15 @@ class BitLinear(nn.Module):
 
 
 class Norm(nn.Module):
-    """NORM over ``n`` elements: i16 residual -> i8."""
+    """NORM over ``n`` elements: i16 residual -> i8; ``gain`` times what its scale says."""
 
     table: Tensor
 
-    def __init__(self, n: int, scales: Scales) -> None:
+    def __init__(self, n: int, scales: Scales, gain: float = 1.0) -> None:
         super().__init__()
         self.pre = scales.residual - scales.square
-        # RMS 1.0 of the output is 2**norm whatever the input scale; x is seen in residual units.
-        table, self.post = tables.norm_table(n, scales.norm, self.pre)
+        # RMS 1.0 of the output is gain * 2**norm whatever the input scale; x is seen in residual units.
+        table, self.post = tables.norm_table(n, scales.norm, self.pre, gain)
         self.register_buffer("table", torch.from_numpy(table).float(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

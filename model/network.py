@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
@@ -58,6 +60,7 @@ class TernaryLM(nn.Module):
         self.embed = nn.Parameter(torch.randn(config.vocab, config.d) * 0.5)
         self.embed_quant = activation_quantizer(s.embed)
         self.norm = Norm(config.d, s)
+        self.last_norm = Norm(config.d, s, config.temper)
         self.blocks = nn.ModuleList(Block(config, self.norm) for _ in range(config.layers))
         self.head = BitLinear(config.d, config.vocab, s.norm, s.logits)
         self.frozen: Tensor | None = None
@@ -67,6 +70,11 @@ class TernaryLM(nn.Module):
         self.frozen = None
         super().train(mode)
         return self
+
+    def set_temper(self, gain: float) -> None:
+        """Make all logits ``gain`` times as large, by the table of the last norm (see ModelConfig.temper)."""
+        self.config = replace(self.config, temper=gain)
+        self.last_norm = Norm(self.config.d, self.config.scales, gain).to(self.embed.device)
 
     @torch.no_grad()
     def freeze(self) -> TernaryLM:
@@ -112,8 +120,8 @@ class TernaryLM(nn.Module):
             r, h = block(r, h0, keep, self.fused)
             new_state.append(h.detach())
         if self.fused:
-            return fused.head(self.norm, self.head, r), new_state
-        acc = self.head.acc(self.norm(r))
+            return fused.head(self.last_norm, self.head, r), new_state
+        acc = self.head.acc(self.last_norm(r))
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

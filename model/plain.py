@@ -98,6 +98,7 @@ class PlainLM(nn.Module):
         self.embed = nn.Parameter(torch.randn(config.vocab, config.d) * 0.5)
         self.embed_quant, self.logits = _quant(s.embed), _quant(s.logits, 16)
         self.norm = Norm(config.d, s)
+        self.last_norm = Norm(config.d, s, config.temper)
         self.blocks = nn.ModuleList(PlainBlock(config) for _ in range(config.layers))
         self.head = _linear(config.d, config.vocab, s.norm - s.logits)
 
@@ -113,9 +114,9 @@ class PlainLM(nn.Module):
                     quant.scaling_impl.load_state_dict(module.scaling_impl.state_dict())
                     quant.scaling_impl.hold = module.scaling_impl.hold
 
-    def _norm(self, r: Tensor) -> Tensor:
+    def _norm(self, r: Tensor, norm: Norm) -> Tensor:
         s = self.config.scales
-        out: Tensor = self.norm(r * 2.0**s.residual) * 2.0**-s.norm
+        out: Tensor = norm(r * 2.0**s.residual) * 2.0**-s.norm
         return out
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -124,9 +125,9 @@ class PlainLM(nn.Module):
         after = []
         for block, h0 in zip(self.blocks, state, strict=True):
             assert isinstance(block, PlainBlock)
-            out, h = block.mlgru(self._norm(r), h0)
+            out, h = block.mlgru(self._norm(r, self.norm), h0)
             r = block.sum[0](r + block.part[0](out))
-            r = block.sum[1](r + block.part[1](block.glu(self._norm(r))))
+            r = block.sum[1](r + block.part[1](block.glu(self._norm(r, self.norm))))
             after.append(h.detach())
-        logits = self.logits(self.head(self._norm(r)))
+        logits = self.logits(self.head(self._norm(r, self.last_norm)))
         return cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1)), after

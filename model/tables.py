@@ -46,13 +46,13 @@ def silu_slope(frac: int, frac_out: int) -> np.ndarray:
     return (s + x * s * (1 - s)) * 2.0 ** (frac_out - frac)
 
 
-def norm_table(n: int, gain_bits: int, pre: int) -> tuple[np.ndarray, int]:
-    """(rsqrt table u8[256], post) of a NORM over ``n`` elements whose RMS 1.0 is the code 2**gain_bits.
+def norm_table(n: int, gain_bits: int, pre: int, gain: float = 1.0) -> tuple[np.ndarray, int]:
+    """(rsqrt table u8[256], post) of a NORM over ``n`` elements whose RMS 1.0 is G = gain * 2**gain_bits.
 
     From G * sqrt(n) / 2**pre = M / 2**post with 127.5 < M <= 255: table[idx] = round(M * 8 / sqrt(idx)) for
     64 <= idx <= 255, where idx is the normalised sum of squares, taken at the middle of its step.
     """
-    target = 2.0**gain_bits * math.sqrt(n) / 2.0**pre
+    target = gain * 2.0**gain_bits * math.sqrt(n) / 2.0**pre
     post = math.floor(math.log2(255.0 / target))
     if not 0 <= post <= 31:
         raise UsageError(f"no NORM shift for n={n}, gain 2**{gain_bits}, pre {pre} (post would be {post})")

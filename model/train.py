@@ -1,8 +1,8 @@
 """Quantization-aware training of a :class:`TernaryLM` that can be killed at any time and goes on exactly.
 
 A run lives in a folder: ``latest.safetensors`` (everything to go on), ``best.safetensors`` (weights of the
-lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``; where weights are averaged, the
-finished run also leaves ``final.safetensors``: the last average, whatever its validation loss.
+lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``; where weights are averaged
+or logits tempered, the finished run leaves ``final.safetensors``: what it ended with, whatever its loss.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -165,7 +165,7 @@ class Trainer:
 
     def _info(self) -> dict[str, Any]:
         return {
-            "config": self.settings,
+            "config": to_dict(self.model.config, self.config),
             "text_sha256": self.digest,
             "step": self.step,
             "rows": self.rows,
@@ -223,13 +223,33 @@ class Trainer:
             for parameter, weight in zip(self.model.parameters(), held, strict=True):
                 parameter.data = weight
 
+    @contextmanager
+    def tempered(self) -> Iterator[None]:
+        """Inside, the model's logits are those of the finished model, see ``TrainConfig.temper``."""
+        before = self.model.config.temper
+        if self.config.temper != 1.0:
+            self.model.set_temper(self.config.temper)
+        try:
+            yield
+        finally:
+            if self.model.config.temper != before:
+                self.model.set_temper(before)
+
     def _evaluate(self, row: curve.Row) -> float:
+        """Loss of what would be kept now; the best is kept."""
         with self.averaged():
             row["val_nats"] = val = nats_per_token(self.model, self.val_text)
             if val < self.best:
                 self.best = val
                 ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
         return val
+
+    def _keep_last(self) -> None:
+        """What only a finished run leaves: the last average, with tempered logits."""
+        if self.average or self.config.temper != 1.0:
+            with self.averaged():
+                info = self._info() | {"kept": "last"}
+                ckpt.save(self.out / FINAL, ckpt.Checkpoint(self._weights(), info))
 
     def run(self, report: Callable[[Progress], None], until: int | None = None) -> float:
         """Train to the end (or to step ``until``); returns the best validation loss in nats per token."""
@@ -256,21 +276,15 @@ class Trainer:
             if self.step % c.eval_every == 0 or end:
                 if not self.rows or self.rows[-1]["step"] != self.step:
                     self.rows.append({"step": self.step})
-                val = self._evaluate(self.rows[-1])
+                with self.tempered() if end else nullcontext():
+                    val = self._evaluate(self.rows[-1])
+                    if end:
+                        self._keep_last()
             if self.step % c.checkpoint_every == 0 or end:
                 self.save()
             pace = (self.seconds - before) / (self.step - first)
             report(Progress(self.step, c.steps, losses[-1], val, pace))
-        if self.step == c.steps:
-            self._finish()
-        return self.best
-
-    def _finish(self) -> None:
-        """What only a finished run leaves: the last average, and the picture of the curve."""
-        if self.average:
-            with self.averaged():
-                info = self._info() | {"kept": "last"}
-                ckpt.save(self.out / FINAL, ckpt.Checkpoint(self._weights(), info))
-        if self.leads:
+        if self.step == c.steps and self.leads:
             title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
             curve.write_png(self.out / "curve.png", self.rows, title)
+        return self.best

@@ -24,6 +24,7 @@ _TRAIN_FLAGS = {
     "lr": "highest learning rate",
     "dropout": "dropout probability",
     "sharpen": "logits count this many times in the training loss alone",
+    "temper": "factor on all logits of the finished model (a norm table's gain)",
     "average": "decay per step of the average of the weights (0: keep the weights themselves)",
     "seed": "seed of everything random",
     "eval_every": "steps between evaluations",
@@ -141,7 +142,7 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         best = trainer.run(report, args.until)
     done = trainer.step >= train.steps
     say(f"best validation loss {best:.4f} nats per token" if best < 1e9 else "no evaluation yet")
-    kept = out / (FINAL if done and train.average else BEST)
+    kept = out / (FINAL if done and (out / FINAL).is_file() else BEST)
     say(f"next: ternac export {kept}" if done else "stopped early; repeat the command to go on")
     return Outcome(
         {

@@ -129,7 +129,7 @@ class NativeExecutor:
         """
         ids, at = self._ids(tokens), np.asarray(slots)
         self._check_state(state, None)
-        flags = np.ones(len(ids), np.uint8) if want is None else np.asarray(want, np.uint8)
+        flags = np.ones(len(ids), np.uint8) if want is None else np.array(want, bool).astype(np.uint8)
         if at.shape != ids.shape or flags.shape != ids.shape:
             raise UsageError("tokens, slots and want must have one length")
         if at.min() < 0 or at.max() >= len(state):

@@ -58,35 +58,37 @@ def find_ggml(path: str | None) -> tuple[Ggml | None, str]:
 
 
 def ggml_product(
-    ggml: Ggml, name: str, matrices: list[npt.NDArray[np.int8]], x: npt.NDArray[np.int8]
-) -> tuple[Callable[[], object], npt.NDArray[np.float32]]:
-    """(function that takes all products, its results of the last one). ``x`` int8 [K], K a multiple of
-    256.
+    ggml: Ggml, name: str, matrix: npt.NDArray[np.int8], copies: int, x: npt.NDArray[np.int8]
+) -> Callable[[], npt.NDArray[np.float32]]:
+    """Products with ``copies`` of the matrix, each in memory of its own; returns the last one's result.
+
+    ``x`` int8 [K], K a multiple of 256. The result is rounded: ggml quantizes x again, 256 at a time.
     """
     ffi, lib = load()
-    rows, columns = matrices[0].shape
+    rows, columns = matrix.shape
     size, block = KERNELS[name]
     row_bytes = columns // block * size
-    quantize = getattr(ggml.base, f"quantize_row_{name}_ref")
-    packed = []
-    for matrix in matrices:
-        data = np.empty(rows * row_bytes, np.uint8)
-        wide = matrix.astype(np.float32)  # named, so that it lives during the call
-        quantize(_pointer(wide), _pointer(data), ctypes.c_int64(matrix.size))
-        packed.append(data)
+    data = np.empty(rows * row_bytes, np.uint8)
     activations = np.empty(columns // 256 * _Q8_K, np.uint8)
-    vector32 = x.astype(np.float32)
-    ggml.base.quantize_row_q8_K_ref(_pointer(vector32), _pointer(activations), ctypes.c_int64(columns))
+    wide, vector = (
+        matrix.astype(np.float32),
+        x.astype(np.float32),
+    )  # named, so that they live during the calls
+    quantize = getattr(ggml.base, f"quantize_row_{name}_ref")
+    quantize(_pointer(wide), _pointer(data), ctypes.c_int64(matrix.size))
+    ggml.base.quantize_row_q8_K_ref(_pointer(vector), _pointer(activations), ctypes.c_int64(columns))
     dot = ctypes.cast(getattr(ggml.cpu, f"ggml_vec_dot_{name}_q8_K"), ctypes.c_void_p).value
     out = np.zeros(rows, np.float32)
-    function, vector = ffi.cast("void *", dot), ffi.from_buffer("uint8_t[]", activations)
-    result, sources = ffi.from_buffer("float[]", out), [ffi.from_buffer("uint8_t[]", data) for data in packed]
+    function, source = ffi.cast("void *", dot), ffi.from_buffer("uint8_t[]", activations)
+    result = ffi.from_buffer("float[]", out)
+    packed = [ffi.from_buffer("uint8_t[]", data.copy()) for _ in range(copies)]
 
-    def run() -> None:
-        for source in sources:
-            lib.tn_peer_rows(function, columns, source, row_bytes, rows, vector, result)
+    def run() -> npt.NDArray[np.float32]:
+        for weights in packed:
+            lib.tn_peer_rows(function, columns, weights, row_bytes, rows, source, result)
+        return out
 
-    return run, out
+    return run
 
 
 def _pointer(array: npt.NDArray[Any]) -> ctypes.c_void_p:

@@ -19,7 +19,7 @@ from ternac.errors import UsageError
 from ternac.executor import NumpyExecutor
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import load
-from ternac.program import Program
+from ternac.program import Op, Program
 from ternac.program import load as load_program
 from ternac.random_mmfree import random_mmfree
 from ternac.random_program import random_program
@@ -232,6 +232,21 @@ def test_states_may_be_any_rows_of_an_array() -> None:
     native.step(store[1::2], [0, 1])
     assert np.array_equal(store[1::2], state)
     assert not store[::2].any()
+
+
+def test_a_program_without_state_and_flags_of_any_kind() -> None:
+    """No state word at all; ``want`` as any truth values, from a strided array."""
+    ops = (
+        Op("GATHER", "e", (), {"embed": "embed", "shift": 8}),
+        Op("REQUANT", "logits", ("e",), {"shift": 1, "dtype": "i16", "multiplier": 3}),
+    )
+    embed = np.arange(-8, 8).reshape(4, 4).astype(np.int8)
+    program = Program("plain", 4, ops, {"embed": embed}, {}, "logits", 4)
+    numpy, native = NumpyExecutor(program), NativeExecutor(program, threads=2)
+    logits = numpy.step(numpy.open(4), range(4))
+    assert np.array_equal(native.step(native.open(4), range(4)), logits)
+    found = native.feed(native.open(1), range(4), [0] * 4, np.array([7, 0, 0, 0, -1, 0, 0, 0])[::2])
+    assert np.array_equal(found, logits[[0, 2]])
 
 
 def test_a_forked_child_is_told() -> None:

@@ -1,37 +1,34 @@
-"""The native executor where users meet it: Device, run, eval, verify, doctor; and where it was not compiled."""
+"""The native executor where users meet it, and where it was not compiled."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.host.native_here import RUNNING, needs_native
 from ternac import doctor
 from ternac.cli import main
 from ternac.errors import ToolMissing, UnsupportedOp, UsageError
 from ternac.executors import make_executor, pick
 from ternac.host.device import Device
 from ternac.host.native import library, plan
-from ternac.program import save
 from ternac.random_program import random_program
 from ternac.sampling import Sampling, seed_state
 from ternac.sim.runners import _Native, runners_of
 from ternac.sim.verify import verify
+from tests.host.native_here import RUNNING, needs_native
 
 
 @pytest.fixture
-def not_compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after an installation without a compiler."""
 
     def fail() -> Any:
         raise ModuleNotFoundError("no module", name="ternac.host.native._native")
 
     monkeypatch.setattr(library, "_module", fail)
-    yield
 
 
 @pytest.mark.usefixtures("not_compiled")
@@ -47,7 +44,11 @@ def test_without_the_c_part_nothing_is_silent(capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "ToolMissing"
     assert main(["run", "--executor", "auto", "--tokens", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["executor"] == "numpy"
-    for words in (["eval", "--executor", "native"], ["bench", "host"], ["verify", "--executors", "numpy,native"]):
+    for words in (
+        ["eval", "--executor", "native"],
+        ["bench", "host"],
+        ["verify", "--executors", "numpy,native"],
+    ):
         assert main([*words, "--json"]) == 2
         assert "native executor is not here" in json.loads(capsys.readouterr().out)["error"]["message"]
     finding = doctor._native()
@@ -143,7 +144,7 @@ def test_many_sessions_together() -> None:
 
 
 @needs_native
-def test_verify_finds_a_wrong_trit(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_finds_a_wrong_trit(capsys: pytest.CaptureFixture[str]) -> None:
     """Equal as it is; with one packed trit changed the first wrong op is named."""
     program = random_program(np.random.default_rng(4), d=24, m=40, layers=2, vocab=30)
     names = ["numpy", *(f"native:{isa}:{bits}" for isa in RUNNING for bits in ("2", "1.6"))]
@@ -152,13 +153,13 @@ def test_verify_finds_a_wrong_trit(tmp_path: Any, capsys: pytest.CaptureFixture[
     broken = _Native(program, "native:portable")
     packed = broken.executor.weights.bytes_of("1.Wup")
     packed[0] = packed[0] + 1 if packed[0] & 3 == 0 else packed[0] - 1
-    (found,) = verify(program, [parts[0], broken], list(range(8)), lambda done: None)
+    (reference, _) = runners_of(["numpy", "native"], program, None, None)  # type: ignore[arg-type]
+    (found,) = verify(program, [reference, broken], list(range(8)), lambda done: None)
     assert "1.up.acc" in str(found)
     for part in parts:
         part.close()
-    file = tmp_path / "program.safetensors"
-    save(random_program(np.random.default_rng(4), vocab=256), file)
-    assert main(["verify", str(file), "--executors", "numpy,native", "--tokens", "5", "--json"]) == 0
+    words = ["verify", "shakespeare-small", "--executors", "numpy,native", "--tokens", "5", "--json"]
+    assert main(words) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["mismatches"] == 0
     assert data["origin"] == "run on this host"

@@ -1,7 +1,11 @@
-"""Checkpoints in the layout of MMfreeLM, written by the tests: random, of any size, single or sharded."""
+"""Checkpoints in the layout of MMfreeLM, written by the tests: random, of any size, single or sharded.
+
+python -m tests.model.mmfreelm_files FOLDER --size 370m --outliers 0.01
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from ternac.mmfree import SHAPES
 from ternac.model.mmfreelm_config import Config, parse_config
 
 SMALL = {"vocab_size": 43, "hidden_size": 21, "num_hidden_layers": 3, "intermediate_size": 37}
@@ -30,7 +35,7 @@ def config_json(**change: Any) -> dict[str, Any]:
 def random_tensors(config: Config, seed: int = 0, outliers: float = 0.0) -> dict[str, torch.Tensor]:
     """Every tensor in float32: normal weights, log-normal norm weights of both signs.
 
-    ``outliers``: share of channels in which embedding and norm weights are 20 times as large.
+    ``outliers``: share of channels in which norm weights are 20 times as large.
     """
     rng = np.random.default_rng(seed)
     found = {}
@@ -76,3 +81,19 @@ def checkpoint(folder: Path, seed: int = 0, shards: int = 1, outliers: float = 0
     """A whole random checkpoint."""
     data = config_json(**change)
     return write(folder, random_tensors(parse_config(data, "test"), seed, outliers), data, shards)
+
+
+def main() -> None:
+    """Write a random checkpoint of a published size, in two shards."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", choices=sorted(SHAPES), default="370m")
+    parser.add_argument("--outliers", type=float, default=0.0, help="share of channels 20 times as large")
+    args = parser.parse_args()
+    shape = SHAPES[args.size]
+    sizes = {"vocab_size": shape.vocab, "hidden_size": shape.d, "num_hidden_layers": shape.layers}
+    checkpoint(args.folder, shards=2, outliers=args.outliers, intermediate_size=shape.m, **sizes)
+
+
+if __name__ == "__main__":
+    main()

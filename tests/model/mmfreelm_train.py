@@ -1,6 +1,6 @@
 """A small MMfreeLM trained for real on bytes, with activations and scales of a trained model.
 
-    python tests/model/mmfreelm_train.py FOLDER [STEPS]
+    python -m tests.model.mmfreelm_train FOLDER [STEPS]
 
 Written from the published formulas in torch with straight-through gradients, apart from the float reference
 of `ternac.model.mmfreelm_reference`; `test_import_mmfreelm` compares the two.
@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).parent))
-import mmfreelm_files as files
+from tests.model import mmfreelm_files as files
 
 SIZES = {"vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 176}
 

@@ -13,7 +13,7 @@ from ternac.model import native, train
 from ternac.model.config import ModelConfig, Scales
 from ternac.model.network import TernaryLM
 
-ODD = ModelConfig(vocab=19, d=7, m=5, layers=3)
+ODD = ModelConfig(vocab=19, d=7, m=5, layers=3, temper=0.9)
 WIDE = ModelConfig(vocab=40, d=130, m=33, layers=1, scales=Scales(residual=10, square=5, mixed=4, hidden=4))
 PLAIN = ModelConfig(d=64, m=96, layers=2)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,10 @@ from ternac.model.mmfreelm_config import Config, parse_config, read_config
 from ternac.model.mmfreelm_convert import Converter, Settings
 from ternac.model.mmfreelm_reference import FloatModel, bfloat16, block_norm
 from ternac.model.mmfreelm_report import CONTEXT, STREAMS, Window, report, run_integer
-from ternac.program import Program, load
-
-sys.path.insert(0, str(Path(__file__).parent))
-import mmfreelm_files as files
-import mmfreelm_train as twin
+from ternac.program import Program, load, save
+from ternac.sequence import SequenceExecutor
+from tests.model import mmfreelm_files as files
+from tests.model import mmfreelm_train as twin
 
 
 def no_one(name: str, values: Any) -> None:
@@ -106,6 +104,24 @@ def test_close_to_the_float_model(tmp_path: Path, change: dict[str, Any]) -> Non
             assert value < 2 * row["bfloat16"][point] + 1e-3, (row["layer"], point)
     nats = found["nats_per_token"]
     assert abs(nats["integer"] - nats["float32"]) < 0.02
+
+
+def test_no_scale_is_off(tmp_path: Path) -> None:
+    """Slope of integer over float values, 1 within 0.3%: rounding averages out, a wrong scale does not."""
+    model = open_model(files.checkpoint(tmp_path / "m", seed=3, hidden_size=90, intermediate_size=120))
+    program = convert(model)
+    tokens = np.random.default_rng(1).integers(0, 43, (8, 30))
+    want: dict[str, np.ndarray] = {}
+    got: dict[str, np.ndarray] = {}
+    r = model.embed()[tokens]
+    model.layer(0).forward(r, want.__setitem__)
+    executor = SequenceExecutor(program)
+    executor.run(executor.open(8), tokens, got.__setitem__)
+    points = [name for name in program.meta["units"] if name.startswith("0.")]
+    assert len(points) == 9
+    for name in points:
+        ratio = float(np.vdot(got[name], want[name]) / np.vdot(want[name], want[name]))
+        assert ratio / program.meta["units"][name] == pytest.approx(1, abs=3e-3), name
 
 
 def test_shards_and_number_formats_do_not_matter(tmp_path: Path) -> None:
@@ -296,3 +312,22 @@ def test_texts(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match=reason):
             samples(tmp_path / "a.npy", tmp_path, 43, 64, 64)
     assert "random" in samples(None, tmp_path, 43, 64, 64).origin
+
+
+@pytest.mark.slow
+def test_largest_published_width(tmp_path: Path) -> None:
+    """One layer as in the 2.7B model: width 2560, inner width 6912, vocabulary 32000; two executors agree."""
+    sizes = {"hidden_size": 2560, "intermediate_size": None, "num_hidden_layers": 1, "vocab_size": 32000}
+    model = open_model(files.checkpoint(tmp_path / "m", shards=2, **sizes))
+    assert model.config.m == 6912
+    path = tmp_path / "p.safetensors"
+    save(convert(model), path)
+    program = load(path)
+    assert program.consts["0.down.w"].shape == (2560, 6912) and program.trits == model.config.trits
+    one, many = NumpyExecutor(program), SequenceExecutor(program)
+    tokens = np.array([[31999, 0, 17]])
+    state, other = one.open(1), many.open(1)
+    logits = many.run(other, tokens)
+    for t in range(3):
+        assert np.array_equal(one.step(state, tokens[:, t]), logits[:, t])
+    assert np.array_equal(state, other)

@@ -18,7 +18,7 @@ from ternac.model.plain import PlainLM
 @pytest.mark.parametrize("gain", [1.0, 3.0])
 def test_losses_states_and_gradients_are_those_of_the_model(gain: float) -> None:
     torch.manual_seed(1)
-    config = ModelConfig(d=24, m=40, layers=2)
+    config = ModelConfig(d=24, m=40, layers=2, temper=0.9)
     ours, plain = TernaryLM(config).train(), PlainLM(config).train()
     with torch.no_grad():
         for parameter in ours.parameters():

@@ -18,6 +18,7 @@ from ternac.errors import CheckpointError, UsageError
 from ternac.model import checkpoint as ckpt
 from ternac.model.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.data import SHAKESPEARE, read_text
+from ternac.model.evaluate import nats_per_token
 from ternac.model.network import TernaryLM
 from ternac.model.train import BEST, FINAL, LATEST, Progress, Trainer, learning_rate
 
@@ -160,6 +161,29 @@ def test_logits_are_sharpened_in_the_training_loss_alone() -> None:
             assert float(loss) == pytest.approx(float(want), rel=1e-6)
     with pytest.raises(UsageError, match=r"train\.sharpen = 3\.0 is outside"):
         TrainConfig(sharpen=3.0)
+
+
+def test_a_finished_run_tempers_its_logits_and_a_run_goes_on_without(tmp_path: Path) -> None:
+    train = dataclasses.replace(TRAIN, temper=0.8, steps=6, eval_every=3)
+    plain = _train(tmp_path / "plain", train=dataclasses.replace(train, temper=1.0))
+    _train(tmp_path / "run", until=4, train=train)
+    trainer = _train(tmp_path / "run", train=train)
+    assert torch.equal(trainer.model.embed, plain.model.embed)  # training knows nothing of it
+    assert trainer.model.config.temper == 1.0
+    final = ckpt.load(tmp_path / "run" / FINAL)
+    assert final.info["config"]["model"]["temper"] == 0.8
+    model = ckpt.model_of(final)
+    assert (
+        nats_per_token(model, trainer.val_text) == trainer.rows[-1]["val_nats"] != plain.rows[-1]["val_nats"]
+    )
+    tokens = torch.randint(0, 256, (8, 2))
+    with torch.no_grad():
+        tempered, _ = model(tokens, model.initial_state(2))
+        usual, _ = plain.model.eval()(tokens, model.initial_state(2))
+    assert float((tempered * usual).sum() / usual.square().sum()) == pytest.approx(0.8, abs=0.02)
+    assert Trainer(MODEL, train, TEXT, tmp_path / "run").step == 6
+    with pytest.raises(UsageError, match=r"model\.temper = 9 is outside"):
+        ModelConfig(temper=9)
 
 
 def test_learning_rate_warms_up_and_cools_down() -> None:
