@@ -19,14 +19,17 @@ from ternac.errors import Mismatch, UsageError
 from ternac.executor import NumpyExecutor
 from ternac.model import checkpoint as ckpt
 from ternac.model.data import Tokens
+from ternac.model.evaluate import nats_per_token
 from ternac.model.executor import CHECKPOINT, TorchExecutor
+from ternac.model.train import compiled
 from ternac.program import Program, save
 from ternac.texts import read_bytes
+from ternac.tokenizer import Encoded
 
 _MEASURED = """\
 ## How the loss was measured
 
-On the integer program, by the NumPy executor, on all {tokens} predicted tokens of {what}:
+{means}, on all {tokens} predicted tokens of {what}:
 `{command}`. The text is read as {streams} parallel streams, each with {context} uncounted tokens of context
 before it. {chosen}
 `curve.csv` and `curve.png` show the whole run.
@@ -36,6 +39,12 @@ before it. {chosen}
 `checkpoint.safetensors` holds the float weights from which the program was exported. Exporting it again gives
 the same file, and the torch model gives the same logits and state as the program, bit for bit.
 """
+
+
+_MEANS = {
+    "numpy": "On the integer program, by the NumPy executor",
+    "torch": "On the trained model, whose logits are those of the integer program bit for bit",
+}
 
 
 @dataclass(frozen=True)
@@ -105,8 +114,24 @@ def compare(torch_side: TorchExecutor, program: Program, tokens: Tokens) -> int:
     return len(tokens)
 
 
+def loss_of(executor: TorchExecutor, text: Encoded, measure: str) -> ev.Loss:
+    """Loss of the model's program on a text: by the program itself ("numpy"), or by the model ("torch"),
+    whose logits are the same, many tokens at a time."""
+    if measure == "numpy":
+        return ev.evaluate(NumpyExecutor(executor.program), text)
+    executor.model.fused = compiled()
+    nats, count = nats_per_token(executor.model, text.ids), len(text.ids) - 1
+    return ev.loss_of(nats * count, count, text)
+
+
 def write_folder(
-    folder: Path, program: Program, source: Path, saved: ckpt.Checkpoint, loss: ev.Loss, about: About
+    folder: Path,
+    program: Program,
+    source: Path,
+    saved: ckpt.Checkpoint,
+    loss: ev.Loss,
+    about: About,
+    measure: str = "numpy",
 ) -> None:
     """Fill a zoo folder from a checkpoint file ``source`` (``saved``: its contents) and its program."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +145,7 @@ def write_folder(
     for name in ("curve.csv", "curve.png"):
         if (source.parent / name).is_file() and source.parent.resolve() != folder.resolve():
             shutil.copyfile(source.parent / name, folder / name)
-    (folder / "card.md").write_text(card(program, recipe, saved, loss, about))
+    (folder / "card.md").write_text(card(program, recipe, saved, loss, about, measure))
 
 
 def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:
@@ -142,7 +167,12 @@ def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:
 
 
 def card(
-    program: Program, recipe: dict[str, Any], saved: ckpt.Checkpoint, loss: ev.Loss, about: About
+    program: Program,
+    recipe: dict[str, Any],
+    saved: ckpt.Checkpoint,
+    loss: ev.Loss,
+    about: About,
+    measure: str = "numpy",
 ) -> str:
     """The model card, as Markdown."""
     model, train = recipe["settings"]["model"], recipe["settings"]["train"]
@@ -179,6 +209,7 @@ def card(
         _MEASURED.format(
             tokens=f"{loss.tokens:,}",
             what=about.validation,
+            means=_MEANS[measure],
             command=about.measure,
             streams=ev.STREAMS,
             context=ev.CONTEXT,

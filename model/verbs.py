@@ -14,7 +14,6 @@ import numpy as np
 from ternac import evaluate as ev
 from ternac import zoo
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
 from ternac.verb import Outcome, Say, Verb
 
 _MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
@@ -176,6 +175,11 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text", metavar="FILE", help="text to compare and measure on (default: the shipped validation text)"
     )
+    parser.add_argument(
+        "--measure", choices=("numpy", "torch"), default="numpy",
+        help="what measures the loss of a shipped folder: the program on the NumPy executor, or, for long "
+        "texts, the torch model, whose logits are the program's (default: numpy)",
+    )  # fmt: skip
     parser.add_argument("--name", help="name of the program (default: that of the folder)")
     parser.add_argument(
         "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
@@ -247,8 +251,8 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
     else:
         if text is None:
             raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
-        loss = ev.evaluate(NumpyExecutor(program), text)
-        ship.write_folder(folder, program, source, saved, loss, about)
+        loss = ship.loss_of(executor, text, args.measure)
+        ship.write_folder(folder, program, source, saved, loss, about, args.measure)
         say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
         found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
     say(f"written: {found['program']}")

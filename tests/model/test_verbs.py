@@ -131,6 +131,10 @@ def test_what_a_card_says_comes_from_a_file(
     words = ["export", str(run), "--text", str(text), "--about", str(about), "--check", "5", "--json"]
     assert main([*words, "--out", str(tmp_path / "mine")]) == 0
     data = json.loads(capsys.readouterr().out)
+    assert main([*words, "--out", str(tmp_path / "torch"), "--measure", "torch", "--name", "mine"]) == 0
+    by_torch = json.loads(capsys.readouterr().out)
+    assert by_torch["nats_per_token"] == pytest.approx(data["nats_per_token"], rel=1e-12)
+    assert by_torch["hash"] == data["hash"]
     card = (tmp_path / "mine" / "card.md").read_text()
     for key in ("validation", "measure", "data", "limits"):
         assert f"my {key}" in card
