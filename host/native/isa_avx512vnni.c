@@ -32,9 +32,7 @@ static const uint8_t tn_pairs[128] __attribute__((aligned(64))) = {
 #define LOOKUP _mm512_permutex2var_epi8
 /* Written out because gcc moves accumulators to memory around the intrinsic. */
 #define DP(acc, u, s) __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "v"(s))
-#define PREFETCH(p, n) \
-  _mm_prefetch((const char *)(p) + 4096, _MM_HINT_T0); \
-  if ((n) > 64) _mm_prefetch((const char *)(p) + 4160, _MM_HINT_T0);
+#define PREFETCH(p, n) /* the processor sees the stream by itself: fetching ahead cost 3 to 6% */
 #define INVERSE81 0x781948b1
 
 #include "product_vnni.h"
