@@ -319,7 +319,8 @@ def test_tokenizer_goes_into_the_program(tmp_path: Path, capsys: pytest.CaptureF
     text = tmp_path / "t.txt"
     text.write_text("to be or not to be that is the question whether it is nobler in the mind\n" * 12)
     folder = files.checkpoint(tmp_path / "m", vocab_size=60)
-    assert cli.main(["tokenizer", "train", str(text), "--out", str(folder / "tokenizer.json"), "--vocab", "60"]) == 0
+    made = ["--out", str(folder / "tokenizer.json"), "--vocab", "60"]
+    assert cli.main(["tokenizer", "train", str(text), *made]) == 0
     out = tmp_path / "p.safetensors"
     words = ["import", "mmfreelm", str(folder), "--out", str(out), "--text", str(text), "--json"]
     capsys.readouterr()
