@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import CheckpointError, UsageError
+from ternac.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 
 TOKENIZER = "tokenizer.json"
 STREAMS = 8
@@ -25,41 +26,49 @@ class Samples:
     origin: str
 
 
-def tokenizer_name(folder: Path, vocab: int) -> str | None:
-    """``"huggingface"`` if there is a tokenizer beside the checkpoint, else ``"bytes"`` if it can be that."""
-    if (folder / TOKENIZER).exists():
-        return "huggingface"
-    return "bytes" if vocab == 256 else None
+@dataclass(frozen=True)
+class Reader:
+    """How text becomes tokens: by ``tokenizer.json`` (its bytes), by ``"bytes"``, or not at all."""
+
+    name: str | None
+    json: bytes = b""
+
+    @classmethod
+    def beside(cls, folder: Path, vocab: int) -> Reader:
+        """The tokenizer in a checkpoint's folder, else bytes if the vocabulary is 256; CheckpointError."""
+        path = folder / TOKENIZER
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return cls("bytes") if vocab == 256 else cls(None)
+        except OSError as error:
+            raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
+        try:
+            found = HuggingFaceTokenizer(data, str(path)).vocab
+        except UsageError as error:
+            raise CheckpointError(str(error), error.hint) from None
+        if found > vocab:
+            raise CheckpointError(f"{path} has {found} tokens, the model {vocab}", "is it the model's own?")
+        return cls("huggingface", data)
+
+    def encode(self, data: bytes) -> npt.NDArray[Any]:
+        """The tokens of a text; UsageError."""
+        if self.name is None:
+            raise UsageError(
+                f"there is no {TOKENIZER} beside the checkpoint, so a text cannot be read",
+                "put the model's tokenizer.json there, or give token numbers in an .npy file as --text",
+            )
+        tokenizer = HuggingFaceTokenizer(self.json) if self.json else ByteTokenizer()
+        return tokenizer.encode(data).ids
 
 
-def encode(data: bytes, folder: Path, vocab: int) -> npt.NDArray[Any]:
-    """The tokens of a text; UsageError or CheckpointError says what is in the way."""
-    name = tokenizer_name(folder, vocab)
-    if name is None:
-        raise UsageError(
-            f"{folder} has no {TOKENIZER}, so a text cannot be read",
-            "put the model's tokenizer.json there, or give token numbers in an .npy file as --text",
-        )
-    if name == "bytes":
-        return np.frombuffer(data, np.uint8).astype(np.int64)
-    from tokenizers import Tokenizer
-
-    try:
-        ids = Tokenizer.from_file(str(folder / TOKENIZER)).encode(data.decode(), add_special_tokens=False).ids
-    except UnicodeDecodeError as error:
-        raise UsageError(f"the text is not UTF-8: {error}") from None
-    except Exception as error:  # the package raises nothing narrower
-        raise CheckpointError(f"{folder / TOKENIZER} cannot be used: {error}") from None
-    return np.array(ids, np.int64)
-
-
-def read_tokens(path: Path, folder: Path, vocab: int) -> npt.NDArray[Any]:
+def read_tokens(path: Path, reader: Reader, vocab: int) -> npt.NDArray[Any]:
     """Tokens of a text file, or the integers of an ``.npy`` file; every one in the vocabulary."""
     try:
         if path.suffix == ".npy":
             ids = np.load(path, allow_pickle=False)
         else:
-            ids = encode(path.read_bytes(), folder, vocab)
+            ids = reader.encode(path.read_bytes())
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {path}: {error}") from None
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
@@ -69,7 +78,7 @@ def read_tokens(path: Path, folder: Path, vocab: int) -> npt.NDArray[Any]:
     return ids.astype(np.int64)
 
 
-def samples(text: Path | None, folder: Path, vocab: int, calibration: int, report: int) -> Samples:
+def samples(text: Path | None, reader: Reader, vocab: int, calibration: int, report: int) -> Samples:
     """The first ``calibration`` tokens of the text for calibration, the next ``report`` ones for the report.
 
     A text that is shorter is cut in two halves.  Without a text both are random, uniform over the vocabulary.
@@ -78,7 +87,7 @@ def samples(text: Path | None, folder: Path, vocab: int, calibration: int, repor
         rng = np.random.default_rng(0)
         ids = rng.integers(0, vocab, calibration + report)
         return Samples(_streams(ids[:calibration]), ids[calibration:], "random tokens, no text was given")
-    ids = read_tokens(text, folder, vocab)
+    ids = read_tokens(text, reader, vocab)
     if len(ids) < 2 * LEAST:
         raise UsageError(f"{text} has {len(ids)} tokens, needs at least {2 * LEAST}")
     first = min(calibration, len(ids) // 2)

@@ -84,7 +84,7 @@ def _mmfreelm(args: argparse.Namespace, name: str, say: Say) -> Outcome:
 
 def _model(args: argparse.Namespace, name: str, config: Config, source: Source, say: Say) -> Outcome:
     from ternac.model.import_source import check_tensors
-    from ternac.model.import_text import samples, tokenizer_name
+    from ternac.model.import_text import Reader, samples
     from ternac.model.mmfreelm_convert import Converter, Settings
     from ternac.model.mmfreelm_reference import FloatModel
     from ternac.model.mmfreelm_report import report
@@ -94,23 +94,24 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     began = time.monotonic()
     check_tensors(source, config.tensors())
     folder = args.path if args.path.is_dir() else args.path.parent
-    data = samples(args.text, folder, config.vocab, args.calibration, args.tokens)
+    reader = Reader.beside(folder, config.vocab)
+    data = samples(args.text, reader, config.vocab, args.calibration, args.tokens)
     say(f"{name}: {config.layers} layers of {config.d} and {config.m}, {config.trits:,} ternary weights")
     say(f"calibration and report: {data.origin}")
     model = FloatModel(config, source)
     meta: dict[str, Any] = {"imported": args.format, "calibration": data.origin}
-    if tokenizer_name(folder, config.vocab) == "bytes":
-        meta["tokenizer"] = "bytes"
+    if reader.name:
+        meta["tokenizer"] = reader.name
     converter = Converter(model, Settings(args.activations, args.headroom))
     with Progress(config.layers, "convert", "layers") as bar:
-        program = converter.run(name, data.calibration, meta, bar.update)
+        program = converter.run(name, data.calibration, meta, bar.update, reader.json)
     converted = time.monotonic()
     save(program, args.out)
     found: dict[str, Any] = {
         "program": str(args.out), "hash": program.hash, "ternary_weights": program.trits,
         "file_bytes": args.out.stat().st_size, "vocab": config.vocab, "width": config.d,
         "layers": config.layers, "inner": config.m, "activations": args.activations,
-        "headroom": args.headroom, "origin": data.origin,
+        "headroom": args.headroom, "origin": data.origin, "tokenizer": reader.name,
         "calibration_tokens": int(data.calibration.size), "report": None,
     }  # fmt: skip
     if args.tokens:

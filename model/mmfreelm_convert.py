@@ -49,8 +49,12 @@ class Converter:
         tokens: npt.NDArray[Any],
         meta: dict[str, Any],
         progress: Callable[[int], None] = lambda layers: None,
+        tokenizer: bytes = b"",
     ) -> Program:
-        """The program, calibrated on ``tokens`` [B, T]; ``progress`` gets the layers that are done."""
+        """The program, calibrated on ``tokens`` [B, T]; ``progress`` gets the layers that are done.
+
+        ``tokenizer`` is a ``tokenizer.json`` to go into the program, with ``meta["tokenizer"]`` saying so.
+        """
         embed = self.model.embed()
         peaks = Peaks()
         peaks.see("r.e", embed)
@@ -62,7 +66,7 @@ class Converter:
         layers = list(self._layers(progress))
         norm, head, logit_bits = self._head()
         about = {"worth": self.worths, "units": self.units, "activations": self.settings.activations}
-        return build_mmfree(name, codes, layers, norm, head, logit_bits, meta | about)
+        return build_mmfree(name, codes, layers, norm, head, logit_bits, meta | about, tokenizer)
 
     def _layers(self, progress: Callable[[int], None]) -> Iterator[Layer]:
         for index in range(self.model.config.layers):

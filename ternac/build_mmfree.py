@@ -210,6 +210,7 @@ def build_mmfree(
     head: Linear,
     logit_scale_bits: int,
     meta: Mapping[str, Any] | None = None,
+    tokenizer: bytes = b"",
 ) -> Program:
     """Build and check the program; ``layers`` is consumed one at a time.  Raises IllegalProgram."""
     b = Emitter()
@@ -223,7 +224,7 @@ def build_mmfree(
     (logits,) = b.linear("logits", b.norms("n", r, norm), head)
     program = Program(
         name=name, vocab=vocab, ops=tuple(b.ops), consts=b.consts, states=states, logits=logits,
-        logit_scale_bits=int(logit_scale_bits), meta=dict(meta or {}),
+        logit_scale_bits=int(logit_scale_bits), meta=dict(meta or {}), tokenizer=tokenizer,
     )  # fmt: skip
     check(program)
     return program

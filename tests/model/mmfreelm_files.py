@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ternac.mmfree import SHAPES
+from ternac.mmfree import SHAPES, Shape
 from ternac.model.mmfreelm_config import Config, parse_config
 
 SMALL = {"vocab_size": 43, "hidden_size": 21, "num_hidden_layers": 3, "intermediate_size": 37}
@@ -84,13 +84,14 @@ def checkpoint(folder: Path, seed: int = 0, shards: int = 1, outliers: float = 0
 
 
 def main() -> None:
-    """Write a random checkpoint of a published size, in two shards."""
+    """Write a random checkpoint of a published size, or a small one, in two shards."""
+    sizes_of = {**SHAPES, "small": Shape("small", 96, 6, 256, 512)}
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--size", choices=sorted(SHAPES), default="370m")
+    parser.add_argument("--size", choices=sorted(sizes_of), default="370m")
     parser.add_argument("--outliers", type=float, default=0.0, help="share of channels 20 times as large")
     args = parser.parse_args()
-    shape = SHAPES[args.size]
+    shape = sizes_of[args.size]
     sizes = {"vocab_size": shape.vocab, "hidden_size": shape.d, "num_hidden_layers": shape.layers}
     checkpoint(args.folder, shards=2, outliers=args.outliers, intermediate_size=shape.m, **sizes)
 

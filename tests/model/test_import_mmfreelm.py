@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from ternac import cli
-from ternac.errors import CheckpointError, TernacError, UsageError
+from ternac.errors import CheckpointError, UsageError
 from ternac.evaluate import evaluate
 from ternac.executor import NumpyExecutor
 from ternac.model.import_source import SafetensorsFolder, check_tensors
-from ternac.model.import_text import samples
+from ternac.model.import_text import Reader, samples
 from ternac.model.mmfreelm_config import Config, parse_config, read_config
 from ternac.model.mmfreelm_convert import Converter, Settings
 from ternac.model.mmfreelm_reference import FloatModel, bfloat16, block_norm
@@ -295,13 +295,14 @@ def test_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_texts(tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_bytes(b"To be, or not to be, that is the question: whether it is nobler in the mind")
-    with pytest.raises(UsageError, match="has no tokenizer.json"):
-        samples(text, tmp_path, 300, 64, 64)
-    found = samples(text, tmp_path, 256, 1000, 20)  # shorter than asked for: halved
+    nothing = Reader.beside(tmp_path, 300)
+    with pytest.raises(UsageError, match=r"no tokenizer\.json beside"):
+        samples(text, nothing, 300, 64, 64)
+    found = samples(text, Reader.beside(tmp_path, 256), 256, 1000, 20)  # shorter than asked for: halved
     assert found.calibration.size <= 37 and len(found.report) == 20
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(TernacError, match="cannot be used"):
-        samples(text, tmp_path, 300, 64, 64)
+    with pytest.raises(CheckpointError, match="is not a tokenizer"):
+        Reader.beside(tmp_path, 300)
     for array, reason in (
         (np.array([[1]]), "one row of integers"),
         (np.array([0.5]), "one row of integers"),
@@ -310,8 +311,29 @@ def test_texts(tmp_path: Path) -> None:
     ):
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(UsageError, match=reason):
-            samples(tmp_path / "a.npy", tmp_path, 43, 64, 64)
-    assert "random" in samples(None, tmp_path, 43, 64, 64).origin
+            samples(tmp_path / "a.npy", nothing, 43, 64, 64)
+    assert "random" in samples(None, nothing, 43, 64, 64).origin
+
+
+def test_tokenizer_goes_into_the_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "t.txt"
+    text.write_text("to be or not to be that is the question whether it is nobler in the mind\n" * 12)
+    folder = files.checkpoint(tmp_path / "m", vocab_size=60)
+    made = ["--out", str(folder / "tokenizer.json"), "--vocab", "60"]
+    assert cli.main(["tokenizer", "train", str(text), *made]) == 0
+    out = tmp_path / "p.safetensors"
+    words = ["import", "mmfreelm", str(folder), "--out", str(out), "--text", str(text), "--json"]
+    capsys.readouterr()
+    assert cli.main([*words, "--calibration", "64", "--tokens", "100"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokenizer"] == "huggingface"
+    program = load(out)
+    assert program.tokenizer == (folder / "tokenizer.json").read_bytes()
+    assert cli.main(["eval", str(out), "--text", str(text), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "m"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 20}))
+    with pytest.raises(CheckpointError, match="tokens, the model 20"):
+        Reader.beside(folder, 20)
 
 
 @pytest.mark.slow
