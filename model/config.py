@@ -78,9 +78,10 @@ class TrainConfig:
     bf16_backward: bool = True
     hold_exponents: bool = True  #: weight scales are set from mean |W| once, at the start
     weight_limit: float = 1.5  #: master weights are clamped to this many steps of their scale; 0 = not at all
-    average: float = (
-        0.0  #: decay per step of the moving average of the weights, which is kept; 0 = the weights
+    sharpen: float = (
+        1.0  #: logits count this many times in the training loss alone, so that they end up smaller
     )
+    average: float = 0.0  #: decay per step of the average of the weights, which is what is kept; 0 = none
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "window", "eval_every", "checkpoint_every"):
@@ -88,6 +89,8 @@ class TrainConfig:
                 raise UsageError(f"train.{name} must be at least 1")
         if not 0.0 <= self.dropout < 1.0:
             raise UsageError(f"train.dropout = {self.dropout} is outside [0, 1)")
+        if not 0.5 <= self.sharpen <= 2.0:
+            raise UsageError(f"train.sharpen = {self.sharpen} is outside [0.5, 2]")
         if not 0.0 <= self.average < 1.0:
             raise UsageError(f"train.average = {self.average} is outside [0, 1)")
         if not 0.0 < self.val_fraction < 1.0:
@@ -95,7 +98,7 @@ class TrainConfig:
 
 
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
-    "shakespeare": (ModelConfig(), TrainConfig()),
+    "shakespeare": (ModelConfig(), TrainConfig(steps=3600, dropout=0.2, sharpen=1.1, average=0.998)),
     "shakespeare-small": (
         ModelConfig(d=96, m=192, layers=3),
         TrainConfig(steps=3600, batch=12, dropout=0.0, lr=5e-3),

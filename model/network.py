@@ -49,10 +49,11 @@ class TernaryLM(nn.Module):
     fused = False
     share = (0, 1)  #: (number, count) of the parts of a batch that several processes train on; this is one
 
-    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+    def __init__(self, config: ModelConfig, dropout: float = 0.0, sharpen: float = 1.0) -> None:
         super().__init__()
         s = config.scales
         self.config = config
+        self.sharpen = sharpen
         self.dropout = dropout
         self.embed = nn.Parameter(torch.randn(config.vocab, config.d) * 0.5)
         self.embed_quant = activation_quantizer(s.embed)
@@ -121,6 +122,11 @@ class TernaryLM(nn.Module):
         return self.nats(logits, targets), state
 
     def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross entropy of logits [T, B, V] in codes against targets [T, B]."""
-        scaled = logits.view(-1, logits.shape[-1]) * 2.0**-self.config.scales.logits
+        """Mean cross entropy of logits [T, B, V] in codes against targets [T, B].
+
+        In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
+        text by such a factor, and this takes it out of the weights.
+        """
+        scale = 2.0**-self.config.scales.logits * (self.sharpen if self.training else 1.0)
+        scaled = logits.view(-1, logits.shape[-1]) * scale
         return cross_entropy(scaled, targets.reshape(-1))

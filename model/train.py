@@ -85,7 +85,7 @@ class Trainer:
         train_text, self.val_text = split(text, train.val_fraction)
         self.streams = Streams(train_text, train.batch, train.window, train.seed)
         torch.manual_seed(train.seed)
-        self.model = TernaryLM(model, train.dropout).to(self.device)
+        self.model = TernaryLM(model, train.dropout, train.sharpen).to(self.device)
         self.model.fused = self.device.type == "cpu" and train.bf16_backward and compiled()
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
         for linear in self.linears:

@@ -20,6 +20,7 @@ _TRAIN_FLAGS = {
     "window": "tokens per stream and step",
     "lr": "highest learning rate",
     "dropout": "dropout probability",
+    "sharpen": "logits count this many times in the training loss alone",
     "average": "decay per step of the average of the weights (0: keep the weights themselves)",
     "seed": "seed of everything random",
     "eval_every": "steps between evaluations",

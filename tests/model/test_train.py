@@ -18,6 +18,7 @@ from ternac.errors import CheckpointError, UsageError
 from ternac.model import checkpoint as ckpt
 from ternac.model.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.data import SHAKESPEARE, read_text
+from ternac.model.network import TernaryLM
 from ternac.model.train import BEST, FINAL, LATEST, Progress, Trainer, learning_rate
 
 MODEL = ModelConfig(d=16, m=16, layers=2)
@@ -144,6 +145,21 @@ def test_average_follows_the_weights_and_is_what_is_kept(tmp_path: Path) -> None
     assert torch.equal(ckpt.load(tmp_path / LATEST).tensors["model.embed"], trainer.model.embed)
     with pytest.raises(UsageError, match=r"train\.average = 1\.0 is outside"):
         TrainConfig(average=1.0)
+
+
+def test_logits_are_sharpened_in_the_training_loss_alone() -> None:
+    torch.manual_seed(0)
+    model = TernaryLM(MODEL, sharpen=1.25)
+    tokens = torch.randint(0, 256, (9, 2))
+    with torch.no_grad():
+        logits, _ = model(tokens[:-1], model.initial_state(2))
+        flat = logits.view(-1, 256) * 2.0**-MODEL.scales.logits
+        for mode, factor in ((True, 1.25), (False, 1.0)):
+            loss, _ = model.train(mode).loss(tokens[:-1], tokens[1:], model.initial_state(2))
+            want = torch.nn.functional.cross_entropy(flat * factor, tokens[1:].flatten())
+            assert float(loss) == pytest.approx(float(want), rel=1e-6)
+    with pytest.raises(UsageError, match=r"train\.sharpen = 3\.0 is outside"):
+        TrainConfig(sharpen=3.0)
 
 
 def test_learning_rate_warms_up_and_cools_down() -> None:

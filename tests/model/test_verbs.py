@@ -64,6 +64,24 @@ def test_train_says_what_it_did_and_goes_on(run: Path, capsys: pytest.CaptureFix
     assert "next: ternac export" in spoken
 
 
+def test_export_takes_the_last_average_of_a_finished_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, out = str(run.parent / "text.txt"), str(tmp_path / "mean")
+    flags = "--preset smoke --width 16 --m 16 --layers 1 --steps 6 --batch 4 --window 32 --average 0.5 --json"
+    assert main(["train", text, "--out", out, *flags.split(), "--until", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["checkpoint"].endswith("best.safetensors")
+    assert main(["train", text, "--out", out, *flags.split()]) == 0
+    final = json.loads(capsys.readouterr().out)["checkpoint"]
+    assert final.endswith("final.safetensors")
+    hashes = []
+    for source in (out, final):
+        flags = f"--out {tmp_path}/one.safetensors --name one --check 4 --json"
+        assert main(["export", source, *flags.split()]) == 0
+        hashes.append(json.loads(capsys.readouterr().out)["hash"])
+    assert hashes[0] == hashes[1]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
