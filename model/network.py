@@ -125,15 +125,16 @@ class TernaryLM(nn.Module):
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross entropy in nats of targets [T, B], and the new state.
-
-        In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
-        text by such a factor, and this takes it out of the weights.
-        """
+        """Mean cross entropy in nats of targets [T, B], and the new state."""
         logits, state = self(tokens, state)
         return self.nats(logits, targets), state
 
     def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross entropy of logits [T, B, V] in codes against targets [T, B], sharpened in training."""
+        """Mean cross entropy of logits [T, B, V] in codes against targets [T, B].
+
+        In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
+        text by such a factor, and this takes it out of the weights.
+        """
         scale = 2.0**-self.config.scales.logits * (self.sharpen if self.training else 1.0)
-        return cross_entropy(logits.view(-1, logits.shape[-1]) * scale, targets.reshape(-1))
+        scaled = logits.view(-1, logits.shape[-1]) * scale
+        return cross_entropy(scaled, targets.reshape(-1))

@@ -326,9 +326,9 @@ class Assembler:
             full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
             full[:rows, :k] = trits
             block = full.reshape(inst.count, g.columns, inst.words, g.lanes)
-            weights[first : first + inst.count * inst.words] = block.transpose(0, 2, 1, 3).reshape(
-                -1, g.columns, g.lanes
-            )
+            weights[first : first + inst.count * inst.words] = block.transpose(
+                0, 2, 1, 3
+            ).reshape(-1, g.columns, g.lanes)
             if g.streams:
                 continue
             negatives = (full < 0).sum(1).reshape(inst.count, g.columns)
