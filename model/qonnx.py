@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ternac.errors import ProgramError
 from ternac.legality import infer
 from ternac.op_rules import Value
-from ternac.program import ROLE_OF_ATTR, Op, Program
+from ternac.program import ROLE_OF_ATTR, WIDE_KINDS, Op, Program
 from ternac.verbs import op_lines
 
 OPSET = 20
@@ -73,6 +73,12 @@ def to_onnx(program: Program) -> onnx.ModelProto:
     from ternac.model.qonnx_graph import StepGraph
 
     types = infer(program)
+    for index, op in enumerate(program.ops):
+        if op.kind in WIDE_KINDS:
+            raise ProgramError(
+                f"op {index} {op.kind} {op.out!r}: QONNX export has no wide ops, which imported models need",
+                hint="export it as GGUF: ternac export MODEL --format gguf",
+            )
     floats = 4 * sum(array.size for array in program.consts.values())
     if floats > MAX_BYTES:
         raise ProgramError(

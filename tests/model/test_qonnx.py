@@ -18,6 +18,7 @@ from ternac.errors import Mismatch, ProgramError
 from ternac.legality import check
 from ternac.model import qonnx, qonnx_check
 from ternac.program import Op, Program, load
+from ternac.random_mmfree import random_mmfree
 from ternac.random_program import random_program
 from ternac.zoo import open_program
 
@@ -194,3 +195,8 @@ def test_nothing_is_written_on_a_mismatch(
 def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "--format", "qonnx", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_wide_ops_are_refused() -> None:
+    with pytest.raises(ProgramError, match="op 0 GATHER16 'r.e': QONNX export has no wide ops"):
+        qonnx.to_onnx(random_mmfree(np.random.default_rng(0)))
