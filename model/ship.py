@@ -31,8 +31,9 @@ _MEASURED = """\
 
 {means}, on all {tokens} predicted tokens of {what}:
 `{command}`. The text is read as {streams} parallel streams, each with {context} uncounted tokens of context
-before it. {chosen}
-`curve.csv` and `curve.png` show the whole run.
+before it.
+
+{chosen} `curve.csv` and `curve.png` show the whole run.
 
 ## Exactness
 
@@ -62,10 +63,11 @@ class About:
     data: str
     limits: str
     remarks: str = ""
+    tuned: str = ""  #: whether settings were chosen with the loss in view
 
     @classmethod
     def read(cls, path: Path) -> About:
-        """From a TOML file with exactly these keys, ``remarks`` optional; UsageError."""
+        """From a TOML file with exactly these keys, the last two optional; UsageError."""
         try:
             found = tomllib.loads(read_bytes(path).decode())
             return cls(**{key: str(value).strip() for key, value in found.items()})
@@ -87,6 +89,7 @@ def shakespeare(name: str, remarks: str = "") -> About:
         limits="It writes text that looks like Elizabethan drama, character by character, and knows nothing\n"
         "else: no facts, no instructions, no other language. Words are mostly right, sentences mostly not.",
         remarks=remarks,
+        tuned="The settings of the run were chosen with this loss in view.",
     )
 
 
@@ -96,8 +99,7 @@ The shipped checkpoint is the one of the lowest validation loss in
 the run, so the number is slightly optimistic for unseen text.""",
     "last": """\
 The shipped weights are the
-moving average at the end of the run, not chosen among its checkpoints; the settings of the run were chosen
-with this loss in view.""",
+moving average at the end of the run, not chosen among its checkpoints.""",
 }
 
 
@@ -213,7 +215,7 @@ def card(
             command=about.measure,
             streams=ev.STREAMS,
             context=ev.CONTEXT,
-            chosen=_CHOSEN[saved.info.get("kept", "best")].replace("\n", " "),
+            chosen=f"{_CHOSEN[saved.info.get('kept', 'best')]}\n{about.tuned}".strip(),
         ),
         "## Limits",
         "",
