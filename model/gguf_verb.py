@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,21 @@ def compare(program: Program, again: Program) -> int:
 
 
 def export(args: argparse.Namespace, say: Say) -> Outcome:
-    """Write, read back with the `gguf` package, compare."""
+    """Write, read back with the `gguf` package, compare; ``args.out`` appears only if all is equal."""
     source = resolve(args.checkpoint)
     program = open_program(source)
     out: Path = args.out or source.with_suffix(".gguf")
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder", "name a file, such as model.gguf")
     kind = (args.gguf_type or "tq2_0").upper()
-    with Progress(len(program.consts), "write", "tensors") as bar:
-        write(program, out, kind, bar.update)
-    compared = compare(program, read(open_gguf(out), out))
+    fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
+    try:
+        with Progress(len(program.consts), "write", "tensors") as bar:
+            write(program, fresh, kind, bar.update)
+        compared = compare(program, read(open_gguf(fresh), fresh))
+        os.replace(fresh, out)
+    finally:
+        fresh.unlink(missing_ok=True)
     matrices = [program.consts[name] for name, role in program.roles().items() if role == "trits"]
     padded = sum(matrix.shape[1] % BLOCK != 0 for matrix in matrices)
     say(f"{program.name}: {compared:,} trits in {kind} blocks, read back and equal; hash {program.hash[:16]}")

@@ -205,3 +205,17 @@ def test_export_verb(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[st
     assert cli.main(["import", "gguf", str(out), "--out", str(back), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["hash"] == found["hash"] == load(back).hash
     assert cli.main([*words[:-1], str(tmp_path)]) == 2
+
+
+def test_export_leaves_nothing_behind_on_a_mismatch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def other(reader: Any, path: Path) -> Program:
+        program = read(reader, path)
+        return dataclasses.replace(program, name="other")
+
+    monkeypatch.setattr("ternac.model.gguf_verb.read", other)
+    words = ["export", "shakespeare-small", "--format", "gguf", "--out", str(tmp_path / "m.gguf"), "--json"]
+    assert cli.main(words) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "Mismatch"
+    assert not list(tmp_path.iterdir())
