@@ -11,29 +11,34 @@ import re
 from collections import Counter
 from typing import Any
 
-__all__ = ["PARTS", "parts_of"]
+__all__ = ["COLUMN_ARRAY", "PARTS", "parts_of"]
 
 _RULES = (
-    ("array", r"core\.columns\.(dot|xbuffer|weight)\w*"),
-    ("pipelines", r"core\.columns\.pipe_\d+"),
-    ("memories", r"core\.columns\.(bank|bias|embed)_\d+"),
-    ("side_columns", r"core\.columns\.side_lane\.column_\d+"),
-    ("norm", r"core\.(columns\.side_lane\.)?norm"),
-    ("side_lane", r"core\.columns\.(side_)?lane\w*"),
-    ("control", r"core\.columns\.(control|track_\d+)"),
-    ("columns", r"core\.columns"),
-    ("sampler", r"core\.sampler"),
-    ("sequencer", r"core\.sequencer"),
-    ("core", r"core"),
-    ("link", r"link"),
-    ("board", r""),
+    ("array", r"columns\.(dot|xbuffer|weight)\w*"),
+    ("pipelines", r"columns\.pipe_\d+"),
+    ("memories", r"columns\.(bank|bias|embed)_\d+"),
+    ("side_columns", r"columns\.side_lane\.column_\d+"),
+    ("norm", r"(columns\.side_lane\.)?norm"),
+    ("side_lane", r"columns\.(side_)?lane\w*"),
+    ("control", r"columns\.(control|track_\d+)"),
+    ("columns", r"columns"),
+    ("sampler", r"sampler"),
+    ("sequencer", r"sequencer"),
 )
-PARTS = (*(name for name, _ in _RULES), "packing")
+PARTS = (*(name for name, _ in _RULES), "core", "link", "board", "packing")
 """Parts of an engine with its board's shell. ``packing`` is what no cell of the netlist accounts for: feeds
 into and out of carry chains."""
+COLUMN_ARRAY = (
+    "array", "pipelines", "memories", "side_columns", "norm", "side_lane", "control", "columns", "sequencer",
+    "packing",
+)  # fmt: skip
+"""The column array wrapped: dot units, banks, pipelines and all that controls them; not the sampler, nor the
+link and its shell."""
 
-_TOP = r"payload\.engine\.engine\."
-_RULE = [(name, re.compile(rf"{_TOP}{pattern}(\.|$|\[)")) for name, pattern in _RULES[:-1]]
+_SHELL = r"payload\.engine\.engine\."
+_END = r"(\.|$|\[)"
+_RULE = [(name, re.compile(rf"({_SHELL}core\.)?{pattern}{_END}")) for name, pattern in _RULES]
+_RULE += [(name, re.compile(rf"{_SHELL}{name}{_END}")) for name in ("core", "link")]
 _COST = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1}
 """Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""
 
@@ -67,7 +72,8 @@ def _lonely(module: dict[str, Any]) -> set[str]:
 
 
 def parts_of(netlist: dict[str, Any], top: str = "top") -> dict[str, dict[str, int]]:
-    """``comb`` and ``ff`` of each part of a flat yosys JSON netlist of a board's engine, without ``packing``.
+    """``comb`` and ``ff`` of each part of a flat yosys JSON netlist of a board's engine, or of an engine core
+    alone, without ``packing``.
 
     ``comb`` counts TRELLIS_COMB on ECP5 (see `_COST`), logic cells on iCE40.
     """

@@ -22,8 +22,8 @@ class Argmax(wiring.Component):
     """Largest of all elements seen since the row of slot 0, and its index; ties go to the lowest index.
 
     Keys are unsigned (a signed logit with its sign bit inverted). One row per cycle at best, any gaps.
-    ``row_last`` marks the last row: only its first ``tail`` columns count. ``best`` and ``index`` are current
-    :attr:`latency` cycles after the row that changes them.
+    ``row_last`` marks the last row: only its first ``tail`` columns count. ``best`` is current
+    :attr:`latency` cycles after the row that changes it, ``index`` a cycle later.
 
     Parameters
     ----------
@@ -92,5 +92,5 @@ class Argmax(wiring.Component):
         best_slot, best_column = Signal.like(slot), Signal(column_bits)
         with m.If(valid & ((slot == 0) | (key > self.best))):
             m.d.sync += [self.best.eq(key), best_slot.eq(slot), best_column.eq(column)]
-        m.d.comb += self.index.eq(element_index(best_slot, best_column, self.columns))
+        m.d.sync += self.index.eq(element_index(best_slot, best_column, self.columns))
         return m

@@ -1,8 +1,8 @@
 """``ternac bench array``: what one multiply-accumulate costs in lookup tables, registers and clock.
 
-Bare is the dot units and their trees (`hdl/bare_array.py`); wrapped is the whole engine core, memories,
-pipelines, sequencer, norm and sampler included, divided by its lanes. Any Verilog file can stand beside them
-(``--peer``), synthesized with the same command.
+Bare is the dot units and their trees (`hdl/bare_array.py`); wrapped is the column array, with memories,
+pipelines, norm and sequencer, divided by its lanes, and beside it the whole engine. Any Verilog file can
+stand beside them (``--peer``), synthesized with the same command.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from amaranth.back import rtlil
 
 from ternac.errors import UsageError
 from ternac.geometry import PRESETS, Geometry, preset
-from ternac.hdl.array_builds import Design, Say, place, synthesize
+from ternac.hdl.area_parts import COLUMN_ARRAY, parts_of
+from ternac.hdl.array_builds import Design, Say, mapped_netlist, place, placed_netlist, synthesize
 from ternac.hdl.array_devices import DEVICES, Device, device
 from ternac.hdl.bare_array import BareArray
 from ternac.hdl.boards import board
@@ -37,6 +38,12 @@ COUNTED = (
 )
 HELD = ", one register of 2 bits for each weight"
 FED = "; weights, activations and sums sit in block RAM whose addresses are pins, so nothing is subtracted"
+WRAPPED = (
+    "the column array: dot units, weight store, x buffer, banks, pipelines, side lane, norm, their control "
+    "and the sequencer, and every cell that place and route adds"
+)
+CORE = "the whole engine core: column array and sampler"
+BITSTREAM = "the whole bitstream: engine core, link controller, UART, clock generator"
 PORTS = "; weights, activations and sums are ports"
 
 
@@ -71,7 +78,8 @@ def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool
 
 
 def wrapped(root: Path, say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict[str, Any]:
-    """Figures of the whole engine core of ``geometry`` (the ULX3S preset) divided by its lanes.
+    """Figures of the column array of ``geometry`` (the ULX3S preset) with everything around it, divided by
+    its lanes; under ``engine`` those of the whole engine.
 
     Placed figures are this run's, or the shipped bitstream's when its geometry is today's.
     """
@@ -79,27 +87,37 @@ def wrapped(root: Path, say: Say, *, placed: bool, geometry: Geometry | None = N
     core = EngineCore(geometry, tech=target.tech)
     text = rtlil.convert(core, name="top", emit_src=False)
     design = Design(f"wrapped-{geometry.name}", "design.il", text)
-    synthesis = synthesize(design, target, geometry.macs, root, say)
+    whole = synthesize(design, target, geometry.macs, root, say)
+    synthesis = _array_of(whole, parts_of(mapped_netlist(design, target, root)), CORE)
     what = {
         "geometry": geometry.name, "columns": geometry.columns, "lanes": geometry.lanes,
-        "weight_code": geometry.weight_code, "weight_capacity": geometry.weight_capacity,
-        "counted": "the whole engine core: sequencer, columns with all memories, norm, sampler",
+        "weight_code": geometry.weight_code, "weight_capacity": geometry.weight_capacity, "counted": WRAPPED,
     }  # fmt: skip
     manifest = read_manifest(BOARD, geometry.name)
     if placed:
-        return {**place(design, target, geometry.macs, root, say), **what, "synthesis": synthesis}
-    if manifest is not None and manifest.get("geometry_hash") == geometry.hash.hex():
-        return {
-            "comb_per_mac": round(manifest["comb"] / geometry.macs, 3),
-            "ff_per_mac": round(manifest["ff"] / geometry.macs, 3),
-            "fmax_mhz": manifest["fmax_mhz"],
-            "macs": geometry.macs, "comb": manifest["comb"], "ff": manifest["ff"], "dsp": manifest["dsp"],
-            **what,
-            "counted": "the whole bitstream: engine core, link controller, UART, clock generator",
-            "origin": f"place and route (manifest of the shipped bitstream for {BOARD})",
-            "synthesis": synthesis,
-        }  # fmt: skip
+        whole = place(design, target, geometry.macs, root, say)
+        parts = parts_of(placed_netlist(design, target, root))
+        return {**_array_of(whole, parts, CORE), **what, "synthesis": synthesis}
+    current = manifest is not None and manifest.get("geometry_hash") == geometry.hash.hex()
+    if manifest is not None and current and "parts" in manifest:
+        whole = {**{key: manifest[key] for key in ("comb", "ff", "dsp", "fmax_mhz")}, "macs": geometry.macs}
+        whole["origin"] = f"place and route (manifest of the shipped bitstream for {BOARD})"
+        return {**_array_of(whole, manifest["parts"], BITSTREAM), **what, "synthesis": synthesis}
     return {**synthesis, **what}
+
+
+def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: str) -> dict[str, Any]:
+    """The figures of ``whole`` for the column array alone: what `COLUMN_ARRAY` names, and every cell that
+    belongs to no part."""
+    outside = [own for name, own in parts.items() if name not in COLUMN_ARRAY]
+    array = {key: whole[key] - sum(own[key] for own in outside) for key in ("comb", "ff")}
+    share = {f"{key}_per_mac": round(cells / whole["macs"], 3) for key, cells in array.items()}
+    engine = {f"{key}_per_mac": round(whole[key] / whole["macs"], 3) for key in array}
+    kept = {key: value for key, value in whole.items() if key not in ("cells", "seconds")}
+    return {
+        **kept, **share, **array,
+        "engine": {**engine, **{key: whole[key] for key in array}, "counted": counted},
+    }  # fmt: skip
 
 
 def peer(

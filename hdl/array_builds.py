@@ -25,7 +25,7 @@ from ternac.hdl.build import critical_path
 from ternac.hdl.passes import PASSES, prepare
 from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, write_atomically
 
-__all__ = ["NEXTPNR", "Design", "Run", "Say", "place", "synthesize"]
+__all__ = ["NEXTPNR", "Design", "Run", "Say", "mapped_netlist", "place", "placed_netlist", "synthesize"]
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -117,7 +117,7 @@ def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> di
         )
         (scratch / "made-with.json").write_text(json.dumps([version, *NEXTPNR, *PASSES]))
 
-    step = Step("place-and-route", ("report.json", "made-with.json"), work)
+    step = Step("place-and-route", ("trimmed.json", "report.json", "made-with.json"), work)
     with exclusive(directory, say):
         run_step(directory, _synth_step(design), _named(design, say))
         made_with = directory / "made-with.json"
@@ -140,6 +140,16 @@ def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> di
         "seconds": seconds_of(directory, step),
         "origin": f"place and route (nextpnr-ecp5 {version}, {device.title}, {' '.join(NEXTPNR)})",
     }
+
+
+def mapped_netlist(design: Design, device: Device, root: Path) -> dict[str, Any]:
+    """The netlist that `synthesize` left behind."""
+    return netlist.load(_prepare(design, device, root) / "netlist.json")
+
+
+def placed_netlist(design: Design, device: Device, root: Path) -> dict[str, Any]:
+    """The netlist that `place` gave to place and route."""
+    return netlist.load(_prepare(design, device, root) / "trimmed.json")
 
 
 def _per_mac(area: dict[str, int], macs: int) -> dict[str, Any]:

@@ -31,6 +31,9 @@ class BareArray(wiring.Component):
 
     Members
     -------
+    Lane ``j`` of chain ``q`` is activation ``q * chain + j``, and its weight in column ``c`` is bit
+    ``(q * chain + j) * columns + c`` of ``nz`` and ``neg``.
+
     en, first, last : In, flags of a word, see ``DotControl``. ``valid`` : Out.
     address(9), write(1), datum(1) : In, of the block RAMs, ``fed`` only; probe(1) : Out, one bit of a sum.
     x(8 * lanes), nz(columns * lanes), neg(columns * lanes) : In; sums(columns * acc_bits) : Out; not ``fed``.
@@ -81,15 +84,18 @@ class BareArray(wiring.Component):
         held = _register(m, "activations", x)
         if not self.direct:
             nz, neg = _register(m, "nz_held", nz), _register(m, "neg_held", neg)
-        chains = self.lanes // self.chain
+        # chain by chain, so that a block RAM feeds lanes that belong together (hdl/floorplan.py)
+        chains = range(self.lanes // self.chain)
         for column, unit in enumerate(self.units):
             m.submodules[f"dot_{column}"] = unit
             m.d.comb += [unit.acc_en.eq(self.control.acc_en), unit.acc_first.eq(self.control.acc_first)]
             for j in range(self.chain):
-                low = (column * self.chain + j) * chains
-                m.d.comb += [unit.nz[j].eq(nz[low : low + chains]), unit.neg[j].eq(neg[low : low + chains])]
-                for q in range(chains):
-                    m.d.comb += unit.x[j][q].eq(held.word_select(j * chains + q, 8))
+                mine = [(q * self.chain + j) * self.columns + column for q in chains]
+                m.d.comb += [
+                    unit.nz[j].eq(Cat(nz[lane] for lane in mine)),
+                    unit.neg[j].eq(Cat(neg[lane] for lane in mine)),
+                    *(unit.x[j][q].eq(held.word_select(q * self.chain + j, 8)) for q in chains),
+                ]
         sums = Cat(unit.acc for unit in self.units)
         if self.fed:
             self._sink(m, sums)

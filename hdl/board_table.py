@@ -6,6 +6,8 @@ compares, so the README cannot drift from what is committed.
 
 from __future__ import annotations
 
+import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ COLUMNS = (
     "board", "engine", "COMB", "FF", "RAM blocks", "DSP", "clock MHz", "fmax MHz",
     "model (ternary weights)", "cycles/token", "tokens/s", "origin of the speed",
 )  # fmt: skip
-MODEL_COLUMNS = ("model", "ternary weights", "words of state", "nats per character, validation", "")
+MODEL_COLUMNS = ("model", "ternary weights", "words of state", "loss, validation", "")
 
 
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
@@ -53,13 +55,20 @@ def row(target: Board) -> list[str]:
 
 
 def model_row(name: str) -> list[str]:
-    """The cells of one shipped model, as in MODEL_COLUMNS; the loss is the lowest of its curve.csv."""
+    """The cells of one shipped model, as in MODEL_COLUMNS.
+
+    The loss is the one in its recipe, per byte where it has a tokenizer; without one, the lowest of its
+    curve.
+    """
     program = open_program(name)
+    recipe = json.loads(resolve(name).with_name("recipe.json").read_text())
     curve = {series.name: series.points for series in loss_curve(resolve(name))}
-    loss = min((y for _, y in curve.get("validation", [])), default=None)
-    folder = f"model/zoo/{name}"
+    lowest = min((y for _, y in curve.get("validation", [])), default=math.nan)
+    loss = f"{recipe.get('loss', {}).get('nats_per_char', lowest):.4f} nats per character"
+    if program.tokenizer:
+        loss = f"{recipe['loss']['bits_per_byte']:.4f} bits per byte"
     cells = [f"`{name}`", f"{program.trits:,}", str(program.state_words)]
-    return [*cells, "-" if loss is None else f"{loss:.4f}", f"[card]({folder}/card.md)"]
+    return [*cells, loss, f"[card](model/zoo/{name}/card.md)"]
 
 
 def tables() -> dict[str, str]:

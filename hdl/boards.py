@@ -76,6 +76,8 @@ class Board:
     bitstream_suffix: str
     resources: dict[str, int]
     """What the chip has, under the keys of a manifest: comb, ff, bram (and spram)."""
+    supply_watts: float = 2.5
+    """What the board may draw at most: both hang on a USB 2.0 port, 0.5 A at 5 V."""
 
     def check_clock(self, clock_hz: int) -> None:
         """Raise UsageError unless the board can make ``clock_hz`` exactly and the UART can divide it."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from ternac.errors import BuildFailed
 from ternac.hdl import bram_patch, memory_map, netlist
+from ternac.hdl.area_parts import parts_of
 from ternac.hdl.passes import prepare
 from ternac.hdl.plan import Plan
 from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, sha256_of, write_atomically
@@ -24,6 +25,7 @@ Say = Callable[[str], None]
 
 REPORT = "report.json"
 MEMORIES = "memories.json"
+PARTS = "parts.json"
 
 
 def _synthesize(run: Run, scratch: Path) -> None:
@@ -48,6 +50,7 @@ def _mark(run: Run, scratch: Path) -> None:
         if cell["type"] == "DP16KD"
     }
     prepare(design)
+    (scratch / PARTS).write_text(json.dumps(parts_of(design), indent=1))
     names = bram_patch.mark(design)
     (scratch / "marked.json").write_text(json.dumps(design))
     (scratch / "marks.json").write_text(json.dumps([[name, originals[name]] for name in names]))
@@ -99,7 +102,7 @@ def steps(plan: Plan) -> tuple[Step, ...]:
     if plan.board.family == "ecp5":
         return (
             synth,
-            Step("mark", ("marked.json", "marks.json"), _mark),
+            Step("mark", ("marked.json", "marks.json", PARTS), _mark),
             Step("place-and-route", ("routed.config", REPORT), _place_ecp5(plan)),
             Step("pack", (f"top{plan.board.bitstream_suffix}", MEMORIES), _pack_ecp5(plan)),
         )
@@ -191,6 +194,10 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
         "tools": plan.tools,
         "report": str(directory / REPORT),
     }
+    if (directory / PARTS).exists():
+        parts = json.loads((directory / PARTS).read_text())
+        rest = area["comb"] - sum(part["comb"] for part in parts.values())
+        result["parts"] = {**parts, "packing": {"comb": rest, "ff": 0}}
     if (directory / MEMORIES).exists():
         result["memories"] = str(directory / MEMORIES)
     if fmax <= clock:

@@ -9,6 +9,7 @@ from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.bram_cells import max_depth
+from ternac.hdl.delay import delayed
 from ternac.hdl.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.epilogue import Epilogue
 from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
@@ -112,7 +113,7 @@ class ColumnArray(wiring.Component):
         m.d.sync += [first_addr.eq(control.first_addr), first_turn.eq(control.first_turn)]
         with m.If(self.rd_en):
             m.d.sync += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
-        a_addr = _later(m, self.elem.a)
+        a_addr = _late(m, self.elem.a)
         embed = self.embedding(m)
         a_turn = track[A_OFFSET].turn
         out = track[RESULT_OFFSET]
@@ -240,10 +241,14 @@ class ColumnArray(wiring.Component):
         return ram
 
     def wide_memory(
-        self, m: Module, mem: Mem, block: int, wr: data.View[data.StructLayout] | None = None
-    ) -> BlockRam | DeepRam:
-        """One block of a memory that all columns read at the same address."""
+        self, m: Module, mem: Mem, block: int, wr: data.View[data.StructLayout] | None = None,
+        enable: Value | None = None,
+    ) -> BlockRam | DeepRam:  # fmt: skip
+        """One block of a memory that all columns read at the same address; ``enable`` stands for the address
+        of the block in ``wr``."""
         wr = self.wr if wr is None else wr
+        if enable is None:
+            enable = wr.en & (wr.mem == mem) & (wr.block == block)
         shape = self.geometry.memory(mem)
         storage = "spram" if self.geometry.weight_ram == "spram" else "block"
         deep = self.tech is not Technology.PORTABLE and shape.depth > max_depth(self.tech)
@@ -257,7 +262,7 @@ class ColumnArray(wiring.Component):
             )
         m.submodules[f"{mem.name.lower()}_{block}"] = ram
         m.d.comb += [
-            ram.wr_en.eq(wr.en & (wr.mem == mem) & (wr.block == block)),
+            ram.wr_en.eq(enable),
             ram.wr_addr.eq(wr.addr),
             ram.wr_data.eq(wr.data),
         ]
@@ -272,7 +277,8 @@ class ColumnArray(wiring.Component):
         writes = spread(m, self.wr, places, self.tech, "embed_write")
         for i in range(blocks):
             place = i * places // blocks
-            ram = self.wide_memory(m, Mem.EMBED, i, data.View(write_layout(), writes[place]))
+            enable = _late(m, self.wr.en & (self.wr.mem == Mem.EMBED) & (self.wr.block == i))
+            ram = self.wide_memory(m, Mem.EMBED, i, data.View(write_layout(), writes[place]), enable)
             m.d.comb += ram.rd_addr.eq(addresses[place])
             bytes_ += [ram.rd_data[low : low + 8] for low in range(0, self.geometry.embed_block_bits, 8)]
         return bytes_
@@ -284,11 +290,10 @@ class ColumnArray(wiring.Component):
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain, g.fold, g.radix)
         word: Value = self.dot.word
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
-        for _ in range(A_READ + BlockRam.LATENCY):
-            flags = _later(m, flags)
+        flags = delayed(m, flags, A_READ + BlockRam.LATENCY)
         registered = g.weight_register
         if registered:  # weights pass one more register, see array_latency
-            word, flags = _later(m, word), _later(m, flags)
+            word, flags = _late(m, word), _late(m, flags)
         m.d.comb += self.xbuffer.rd_word.eq(word)
         m.d.comb += Cat(self.dot_control.en, self.dot_control.first, self.dot_control.last).eq(flags)
         if g.streams:
@@ -300,8 +305,8 @@ class ColumnArray(wiring.Component):
             stage = self.weight_word(m, blocks, address)
             if g.weight_code == "five":
                 stage = self.decoded(m, j, stage)
-            trits.append(_later(m, stage) if registered else stage)
-            address = _later(m, address)
+            trits.append(_late(m, stage) if registered else stage)
+            address = _late(m, address)
         return trits
 
     def weight_word(self, m: Module, blocks: range, address: Value) -> Value:
@@ -310,30 +315,32 @@ class ColumnArray(wiring.Component):
         g, wr = self.geometry, self.wr
         word: list[Value] = []
         if g.weight_ram != "paired":
-            where = _later(m, address)
+            where = _late(m, address)
             for block in blocks:
                 ram = self.wide_memory(m, Mem.WEIGHT, block)
                 m.d.comb += ram.rd_addr.eq(where)
                 word.append(ram.rd_data)
             return Cat(*word)
-        # a pair has one address for both
-        places = len(blocks) // 2 // NEIGHBOURS
-        either = Mux(wr.en, wr.addr[: len(address)], address)
-        where = spread(m, either, places, self.tech, f"weight_address_{blocks[0]}")
-        enable, half = _later(m, wr.en & (wr.mem == Mem.WEIGHT)), _later(m, wr.en & wr.block[0])
-        number, data_ = _later(m, wr.block[1:]), _later(m, wr.data)
-        for i, block in enumerate(blocks[::2]):
-            pair = PairedRam(
-                g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
-            )
-            m.submodules[f"weight_{block}"] = pair
-            m.d.comb += [
-                pair.wr_en.eq(enable & (number == block // 2)),
-                pair.wr_half.eq(half),
-                pair.wr_data.eq(data_),
-                pair.addr.eq(where[i * places // (len(blocks) // 2)]),
-            ]
-            word += [pair.rd_data[0], pair.rd_data[1]]
+        # neighbours share the words on their way in, and the address of a read or a write
+        pairs = blocks[::2]
+        places = max(1, len(pairs) // NEIGHBOURS)
+        for place, copy in enumerate(spread(m, wr, places, self.tech, f"weight_write_{blocks[0]}")):
+            near = data.View(write_layout(), copy)
+            where = _late(m, Mux(near.en, near.addr[: len(address)], address))
+            half, written = _late(m, near.en & near.block[0]), _late(m, near.data)
+            enable = near.en & (near.mem == Mem.WEIGHT)
+            for block in pairs[place * len(pairs) // places : (place + 1) * len(pairs) // places]:
+                pair = PairedRam(
+                    g.weight_block_bits, g.weight_depth, tech=self.tech, memory=Mem.WEIGHT.name, block=block
+                )
+                m.submodules[f"weight_{block}"] = pair
+                m.d.comb += [
+                    pair.wr_en.eq(_late(m, enable & (near.block[1:] == block // 2))),
+                    pair.wr_half.eq(half),
+                    pair.wr_data.eq(written),
+                    pair.addr.eq(where),
+                ]
+                word += [pair.rd_data[0], pair.rd_data[1]]
         return Cat(*word)
 
     def decoded(self, m: Module, stage: int, word: Value) -> Value:
@@ -385,7 +392,5 @@ def _choose(values: list[Value], index: Value) -> Value:
     return chosen
 
 
-def _later(m: Module, value: Value) -> Value:
-    delayed = Signal.like(Value.cast(value), name="delayed", reset_less=True)
-    m.d.sync += delayed.eq(value)
-    return delayed
+def _late(m: Module, value: Value) -> Value:
+    return delayed(m, value, reset_less=True)

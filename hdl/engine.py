@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
-from amaranth.lib import wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
 from ternac.compile import Image
 from ternac.geometry import Geometry, Mem
 from ternac.hdl.columns import ColumnArray, write_layout
+from ternac.hdl.delay import delayed
 from ternac.hdl.link.ports import EngineSignature, turnaround
 from ternac.hdl.norm import NormUnit
 from ternac.hdl.sampler import Sampler
@@ -81,10 +82,8 @@ class EngineCore(wiring.Component):
             write.addr.eq(self.wr_addr),
             write.data.eq(self.wr_data),
         ]
-        for i in range(2 if g.wide else 0):
-            later = Signal(write_layout(), name=f"write_{i}")
-            m.d.sync += later.eq(write)
-            write = later
+        if g.wide:
+            write = data.View(write_layout(), delayed(m, write.as_value(), 2, name="write"))
         m.d.comb += [
             columns.wr.eq(write),
             seq.wr_en.eq(write.en & (write.mem == Mem.PROGRAM)),
@@ -105,8 +104,6 @@ class EngineCore(wiring.Component):
             columns.claim.eq(seq.claim),
             columns.claim_slots.eq(seq.claim_slots),
             columns.square_tail.eq(seq.norm_tail),
-            sampler.row_valid.eq(columns.row_valid),
-            sampler.row_slot.eq(columns.row_slot),
             sampler.last_slot.eq(seq.logits_last),
             sampler.tail.eq(seq.logits_tail),
         ]
@@ -114,8 +111,13 @@ class EngineCore(wiring.Component):
             self.norm(m, seq, columns, write)
         if g.streams:
             self.stream(m, seq, columns, write)
-        m.d.comb += [sampler.row[c].eq(columns.row[c]) for c in range(g.columns)]
-        self.control(m, seq, columns, sampler)
+        row_context = delayed(m, columns.row_context, g.row_register)
+        for name in ("row_valid", "row_slot"):
+            late = delayed(m, getattr(columns, name), g.row_register, name=name)
+            m.d.comb += getattr(sampler, name).eq(late)
+        for into, logit in zip(sampler.row, columns.row, strict=True):
+            m.d.comb += into.eq(delayed(m, logit, g.row_register, name="logit", reset_less=True))
+        self.control(m, seq, row_context, sampler)
 
         reading = Signal(ColumnArray.READ_LATENCY)
         m.d.sync += reading.eq(Cat(self.rd_en & ~self.busy, reading[:-1]))
@@ -159,7 +161,7 @@ class EngineCore(wiring.Component):
             *(norm.sums[p].eq(columns.square_sums[p]) for p in range(g.pipelines)),
         ]
 
-    def control(self, m: Module, seq: Sequencer, columns: ColumnArray, sampler: Sampler) -> None:
+    def control(self, m: Module, seq: Sequencer, row_context: Value, sampler: Sampler) -> None:
         """Contexts from start to done: when the microcode has ended and, with ``emit``, a token is chosen."""
         count = self.geometry.contexts
         context = self.start_context[: len(seq.start_context)]
@@ -190,12 +192,13 @@ class EngineCore(wiring.Component):
         # the sampler begins after the last row of logits; it holds one context's logits at a time
         sampling = Signal(len(context))
         rows = Signal()
-        m.d.sync += rows.eq(columns.row_valid & (columns.row_slot == seq.logits_last))
-        with m.If(columns.row_valid):
-            m.d.sync += sampling.eq(columns.row_context)
+        m.d.sync += rows.eq(sampler.row_valid & (sampler.row_slot == seq.logits_last))
+        with m.If(sampler.row_valid):
+            m.d.sync += sampling.eq(row_context)
         m.d.sync += sampler.start.eq(rows & emits.bit_select(sampling, 1))
         m.d.comb += [
-            sampler.rng_in.eq(rngs[sampling]),
+            # which context's is known since its first row
+            sampler.rng_in.eq(delayed(m, rngs[sampling], int(count > 1))),
             *(
                 getattr(sampler, name).eq(getattr(self, name))
                 for name in ("greedy", "inv_m", "inv_s", "top_k")

@@ -6,10 +6,11 @@ import argparse
 from typing import Any
 
 from ternac.compile import Image, compile_program
+from ternac.errors import DoesNotFit
 from ternac.fitting import largest_model
 from ternac.geometry import PRESETS, Geometry, Mem, preset
 from ternac.hdl.area_model import area, model_error
-from ternac.hdl.boards import BOARDS, Board, board
+from ternac.hdl.boards import BOARDS, VARIANTS, Board, board, with_geometry
 from ternac.hdl.schedule import Schedule, batch_cycles, schedule
 from ternac.manifest import read_manifest
 from ternac.protocol import MAX_BATCH_TOKENS
@@ -75,6 +76,34 @@ def resources(target: Board, geometry: Geometry) -> dict[str, Any]:
     }
 
 
+def streamed_resources(target: Board, geometry: Geometry) -> dict[str, Any]:
+    """The same of the shipped build, for an engine whose weights stream: the area model does not cover it."""
+    found = shipped(target, geometry)
+    if found is None:
+        raise DoesNotFit(
+            f"no build of {geometry.name} is shipped, and the area model does not cover streamed weights",
+            f"build it: ternac build --board {target.name} --geometry {geometry.name}",
+        )
+    return {
+        **{key: found[key] for key in ("comb", "ff", "bram", "dsp")},
+        "resources": {
+            "available": target.resources, "fits": True, "too_small": [], "origin": found["origin"],
+        },
+        "shipped": found,
+    }  # fmt: skip
+
+
+def energy(target: Board, tokens_per_second: float, *, exact: bool) -> dict[str, Any]:
+    """An upper bound where the speed is ``exact``: what the supply may give, over the speed."""
+    if not exact:
+        return {"joules_per_token": None, "origin": "not estimated: the speed is only bounded from above"}
+    return {
+        "joules_per_token": target.supply_watts / tokens_per_second,
+        "origin": f"estimate, an upper bound: the {target.supply_watts:g} W that a USB 2.0 port gives the "
+        "whole board, over tokens per second; no board has been measured",
+    }
+
+
 def together(image: Image, plan: Schedule, clock: float) -> dict[str, Any]:
     """The figures of all contexts at the same time, over the longest BATCH; ``clock`` in MHz."""
     contexts = len(image.entries)
@@ -98,28 +127,34 @@ def estimate(model: str, target: Board, geometry: Geometry | None = None) -> dic
     geometry = geometry or preset(target.geometry)
     image = compile_program(program, geometry)
     plan = schedule(image)
+    if geometry.name in VARIANTS:
+        target = with_geometry(target, geometry.name)
     clock, clock_origin = routed_clock(target)
     if geometry.name != target.geometry:
         clock_origin = f"clock of {target.geometry}, assumed ({clock_origin})"
+    exact = "closed-form schedule (held equal to the RTL by tests)"
+    if geometry.streams:
+        exact = "lower bound: closed-form schedule, as if the memory always had a word"
+    speed = clock * 1e6 / plan.cycles
     return {
         "board": target.name,
         "geometry": geometry.name,
         "model": program.name,
         "program_hash": program.hash,
         "cycles_per_token": plan.cycles,
+        "cycles_are": "a lower bound" if geometry.streams else "exact",
         "clock_mhz": clock,
-        "tokens_per_second": clock * 1e6 / plan.cycles,
+        "tokens_per_second": speed,
         "macs_per_cycle": program.trits / plan.cycles,
         "dot_unit_busy": plan.dot_words / plan.cycles,
         "together": together(image, plan, clock),
-        **resources(target, geometry),
+        **(streamed_resources if geometry.streams else resources)(target, geometry),
         "bytes_per_token": plan.dot_words * image.geometry.chain * image.geometry.stage_bits // 8,
-        "energy": {"joules_per_token": None, "origin": "not estimated: no board has been measured"},
+        "energy": energy(target, speed, exact=not geometry.streams),
         "sessions": image.sessions,
         "memory": memory_use(image),
         "cycles_by_op": cycles_by_op(plan),
-        "origin": f"closed-form schedule (held equal to the RTL by tests) x {clock_origin}; "
-        "resources by the area model, an estimate without synthesis",
+        "origin": f"{exact} x {clock_origin}; resources name their own",
     }
 
 
@@ -136,7 +171,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     target = board(args.board)
     fitting = largest_model(geometry or preset(target.geometry))
     data = estimate(args.model_option or args.model or fitting or DEFAULT, target, geometry)
-    say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token")
+    least = " or more" if data["cycles_are"] != "exact" else ""
+    say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token{least}")
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
     both = data["together"]
@@ -152,6 +188,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if data["shipped"]:
         say(f"  shipped build: {data['shipped']['comb']:,} COMB, {data['shipped']['ff']:,} FF")
     say(f"  {about['origin']}")
+    joules = data["energy"]["joules_per_token"]
+    amount = "" if joules is None else f"{joules * 1e6:,.1f} uJ per token, "
+    say(f"  energy: {amount}{data['energy']['origin']}")
     for name, use in data["memory"].items():
         say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
     say(f"  {data['sessions']} sessions on chip")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from amaranth.hdl import Array, Module, Mux, Signal, Value
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2
@@ -46,7 +46,7 @@ class Fetch(wiring.Component):
 
     def connect(
         self, m: Module, ports: wiring.PureInterface, own: dict[str, Signal], field: Callable[[str], Value],
-        have: Signal, occupied: Value, current: Signal,
+        have: Signal, occupied: Value, current: Value,
     ) -> None:  # fmt: skip
         """Read an instruction into ``own`` and the place of its pass once that is free; sets ``have``."""
         count = self.geometry.contexts
@@ -65,16 +65,21 @@ class Fetch(wiring.Component):
                 m.d.sync += bases[chosen].eq(ports.session_base)
         latency = BlockRam.LATENCY
         step = Signal(range(PAIRS + latency + 1))
+        # a bit per pair of words: it leaves the memory; the first word says what the base is added to
+        arrives = Signal(PAIRS)
+        m.d.sync += arrives.eq(Cat(step == latency - 1, arrives))
         token = Signal(len(own["a"]))
         addresses: list[Value] = []
         for half, ram in enumerate(self.rams):
-            relative = Array([0] * (PAIRS + latency + 1))
+            relative: Value = Const(0, 1)
             for name in "abcd":
                 word = LAYOUT[name][0]
                 if word % 2 == half:
-                    relative[word // 2 + latency] = own["rel_" + name]
+                    relative = relative | (arrives[word // 2 - 1] & own["rel_" + name])
+            added = Signal(16, name=f"added_{half}")
+            m.d.sync += added.eq(Mux(relative, base, 0))
             address = Signal(16, name=f"address_{half}")
-            m.d.comb += [ram.rd_addr.eq(pc), address.eq(ram.rd_data + Mux(relative[step], base, 0))]
+            m.d.comb += [ram.rd_addr.eq(pc), address.eq(ram.rd_data + added)]
             addresses.append(address)
         last = PAIRS + latency - 1
         with m.If(have):
@@ -89,13 +94,13 @@ class Fetch(wiring.Component):
                 m.d.sync += [own["stride"].eq(own["stride"] - 1), token.eq(token << 1)]
             with m.If(step <= last):
                 m.d.sync += step.eq(step + 1)
-            for pair in range(PAIRS):
-                with m.If(step == pair + latency):
-                    for name, (home, low, width) in LAYOUT.items():
-                        if home // 2 == pair:
-                            word = self.rams[home % 2].rd_data[low : low + width]
-                            m.d.sync += field(name).eq(addresses[home % 2] if name in "abcd" else word)
             with m.If((step >= last) & (own["stride"] == 0)):
                 m.d.sync += have.eq(1)
                 with m.If(field("source") == Source.EMBED):
                     m.d.sync += own["a"].eq(token)
+        for pair in range(PAIRS):
+            with m.If(arrives[pair]):
+                for name, (home, low, width) in LAYOUT.items():
+                    if home // 2 == pair:
+                        word = self.rams[home % 2].rd_data[low : low + width]
+                        m.d.sync += field(name).eq(addresses[home % 2] if name in "abcd" else word)

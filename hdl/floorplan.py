@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["place_block_rams", "sites"]
+__all__ = ["place_bare_array", "place_block_rams", "sites"]
 
 COLUMN_ROW = 22
 """Row of block RAMs of what each column has of its own: bank, row corrections, tables."""
@@ -18,6 +18,11 @@ LANE_ROWS = ((46, 3), (70, 3), (82, 2))
 """Rows of the weight memory, and the shares of the cells that they take."""
 _COLUMN_MEMORIES = ("BANK", "BIAS", "table")
 _CELL = re.compile(r"weight_\d+\.bram_WEIGHT_(\d+)p?_(\d+)$|bram_([A-Za-z]+)_(\d+)_(\d+)$")
+
+
+BARE_ROWS = (46, 82, 70)
+"""Rows of the block RAMs around a bare array: two for weights, between them one for everything else."""
+_FEED = re.compile(r"feed_(x|w|sum)_(\d+)$")
 
 
 def sites(row: int) -> list[str]:
@@ -45,6 +50,28 @@ def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 
             columns.append((int(found[4]), name))
     plan = _lane_rows([name for _, name in sorted(lanes)], stages, groups)
     plan.append((COLUMN_ROW, [name for _, name in sorted(columns)]))
+    return _place(design, top, plan)
+
+
+def place_bare_array(design: dict[str, Any], top: str = "top") -> int:
+    """The same for the block RAMs around a bare array (`hdl/bare_array.py`), whose chains follow each other
+    from left to right: their weights above and below, activations and sums in between."""
+    feeds: dict[str, list[tuple[int, str]]] = {"w": [], "x": [], "sum": []}
+    for name, cell in design["modules"][top]["cells"].items():
+        found = _FEED.match(name) if cell["type"] == "PDPW16KD" else None
+        if found:
+            feeds[found[1]].append((int(found[2]), name))
+    weights, *others = (
+        [(i / len(feed), name) for i, (_, name) in enumerate(sorted(feed))] for feed in feeds.values()
+    )
+    above, below, between = BARE_ROWS
+    room = 2 * len(sites(above))
+    rows = {above: weights[:room:2], below: weights[1:room:2], between: weights[room:] + sum(others, [])}
+    return _place(design, top, [(row, [name for _, name in sorted(feed)]) for row, feed in rows.items()])
+
+
+def _place(design: dict[str, Any], top: str, plan: list[tuple[int, list[str]]]) -> int:
+    """Spread the cells of each row over its sites, unless one has too many; returns how many are placed."""
     if any(len(names) > len(sites(row)) for row, names in plan):
         return 0
     for row, names in plan:
@@ -52,7 +79,7 @@ def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 
         for i, name in enumerate(names):
             site = free[(2 * i + 1) * len(free) // (2 * len(names))]
             design["modules"][top]["cells"][name].setdefault("attributes", {})["BEL"] = site
-    return len(lanes) + len(columns)
+    return sum(len(names) for _, names in plan)
 
 
 def _lane_rows(cells: list[str], stages: int, groups: int) -> list[tuple[int, list[str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ternac.hdl.carry import trim_carries
-from ternac.hdl.floorplan import place_block_rams
+from ternac.hdl.floorplan import place_bare_array, place_block_rams
 from ternac.hdl.join import join_carries
 from ternac.hdl.sdram.floorplan import place_sdram_engine
 from ternac.hdl.tie import fold_zeros
@@ -14,7 +14,7 @@ __all__ = ["PASSES", "prepare"]
 
 PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 1")
 """The passes in their order, part of a plan's hash: raise a number when its pass makes another netlist.
-The last one is the floor plans of all engines."""
+The last one is all floor plans."""
 
 
 def prepare(design: dict[str, Any], top: str = "top") -> None:
@@ -24,3 +24,4 @@ def prepare(design: dict[str, Any], top: str = "top") -> None:
     join_carries(design, top)
     place_block_rams(design, top)
     place_sdram_engine(design, top)
+    place_bare_array(design, top)

@@ -30,8 +30,8 @@ Say = Callable[[str], None]
 
 SHIPPED_KEYS = (
     "bitstream", "sha256", "clock_mhz", "fmax_mhz", "comb", "ff", "bram", "spram", "dsp", "multiplier_cells",
-    "seconds", "steps", "board", "geometry", "bitstream_id", "geometry_hash", "plan", "source", "tools",
-    "report", "memories", "command",
+    "parts", "seconds", "steps", "board", "geometry", "bitstream_id", "geometry_hash", "plan", "source",
+    "tools", "report", "memories", "command",
 )  # fmt: skip
 """What a shipped manifest says, in this order; file names are relative to the manifest."""
 

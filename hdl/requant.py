@@ -25,34 +25,40 @@ class Requant(wiring.Component):
     Formula: ``rshift_round(x, s) = (x + ((1 << s) >> 1)) >> s = (2x >> s >> 1) + (2x >> s & 1)``, s in 0..31.
     The shifter keeps one bit below the point for the rounding and, from stage to stage, only as many bits
     above as can still come into range; what is cut sets an overflow flag.
+
+    With ``wide=False`` the result is always saturated to 8 bits: ``narrow`` is not there, ``early`` and ``y``
+    are 8 bits, and the shifter keeps half as many.
     """
 
     LATENCY = 4
 
-    def __init__(self, in_bits: int, *, addend: bool = False) -> None:
+    def __init__(self, in_bits: int, *, addend: bool = False, wide: bool = True) -> None:
         if not 2 <= in_bits <= 32:
             raise ValueError(f"in_bits must be 2..32, not {in_bits}")
-        self.in_bits, self.has_addend = in_bits, addend
+        if addend and not wide:
+            raise ValueError("an addend needs wide=True")
+        self.in_bits, self.has_addend, self.wide = in_bits, addend, wide
+        self.out_bits = 16 if wide else 8
         super().__init__({
             "x": In(signed(in_bits)),
             "coarse": In(2),
             "fine": In(3),
             "addend": In(signed(16)),
-            "narrow": In(1),
-            "early": Out(signed(16)),
-            "y": Out(signed(16)),
+            **({"narrow": In(1)} if wide else {}),
+            "early": Out(signed(self.out_bits)),
+            "y": Out(signed(self.out_bits)),
         })
 
     def model(self, x: int, shift: int, narrow: bool, addend: int = 0) -> int:
         """``y`` of one element."""
-        low, high = (-128, 127) if narrow else (-32768, 32767)
+        low, high = (-128, 127) if narrow or not self.wide else (-32768, 32767)
         value = (x + (1 << shift >> 1) >> shift) + (addend if self.has_addend else 0)
         return max(low, min(high, value))
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         # With an addend 17 bits are kept: what lies beyond them no 16-bit addend brings back into range.
-        keep = 18 if self.has_addend else 17
+        keep = self.out_bits + (2 if self.has_addend else 1)
 
         x2 = Signal(signed(self.in_bits + 1))
         m.d.comb += x2.eq(self.x << 1)
@@ -84,12 +90,12 @@ class Requant(wiring.Component):
             return bits.any() & ~bits.all()
 
         negative = Mux(over3, sign3, total[-1])
-        beyond = over3 | Mux(self.narrow, differ(7), differ(15))
-        m.d.comb += self.early.eq(Cat(
-            Mux(beyond, (~negative).replicate(7), total[:7]),
-            Mux(self.narrow | beyond, Mux(self.narrow, negative, ~negative).replicate(8), total[7:15]),
-            negative,
-        ))
+        narrow: Value = self.narrow if self.wide else Const(1)
+        beyond = over3 | Mux(narrow, differ(7), differ(15))
+        above = Mux(narrow | beyond, Mux(narrow, negative, ~negative).replicate(8), total[7:15])
+        m.d.comb += self.early.eq(
+            Cat(Mux(beyond, (~negative).replicate(7), total[:7]), *([above] if self.wide else []), negative)
+        )
         m.d.sync += self.y.eq(self.early)
         return m
 

@@ -58,7 +58,7 @@ class Sampler(wiring.Component):
     the last row only the first ``tail`` columns exist (vocab = last_slot * columns + tail). The argmax is
     found on the way in.
 
-    ``start`` may come in any cycle after that of the last row (not in the same one). ``last_slot`` and
+    ``start`` may come two cycles after the last row, or later. ``last_slot`` and
     ``tail`` must be stable from the first row until ``done``, the other parameters from ``start`` until
     ``done``. ``done`` is high for one cycle, exactly :meth:`latency` cycles after ``start``; from then until
     the next ``start``, ``next_token`` and ``rng_out`` are valid. ``busy`` is high in between. While busy,

@@ -119,7 +119,7 @@ class _Timeline:
         self.finished.append(finished)
         done = finished + RESULT_OFFSET
         if inst.to_logits:
-            self.rows = done
+            self.rows = done + g.row_register
         if inst.stat:
             self.settled = done + norm_latency(g.pipelines)
         if inst.to_x and g.lane_depth:

@@ -8,7 +8,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry
+from ternac.hdl.delay import delayed
 from ternac.hdl.fetch import Fetch
+from ternac.hdl.spread import spread
 from ternac.hdl.tech import Technology
 from ternac.isa import LAYOUT, Lane, Opcode, Source
 
@@ -198,17 +200,19 @@ class Sequencer(wiring.Component):
         have = Signal()  # it is complete
         begin, accept, leave = Signal(), Signal(), Signal()  # its rows begin / it is under way / it was HALT
         on_way = Signal(self.slots)  # elements of a pass are in the pipelines, by index
-        current = Signal(self.context)
+        turn_next = Signal(self.context)  # whose turn it will be
+        current, fetching = spread(m, turn_next, 2, self.tech, "current")
+        m.d.comb += turn_next.eq(current)
         fetch = Fetch(g, tech=self.tech)
         m.submodules.fetch = fetch
         m.d.comb += [
             fetch.wr_en.eq(self.wr_en), fetch.wr_block.eq(self.wr_block), fetch.wr_addr.eq(self.wr_addr),
             fetch.wr_data.eq(self.wr_data),
         ]  # fmt: skip
-        fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), current)
+        fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), fetching)
         # all but the last words of an instruction are there some cycles before it is complete
-        is_dot = _settled(m, field("source") == Source.DOT)
-        to_logits = _settled(m, field("to_logits"))
+        is_dot = delayed(m, field("source") == Source.DOT)
+        to_logits = delayed(m, field("to_logits"))
 
         # dot side: one word of one row per cycle
         running, is_logits = Signal(), Signal()
@@ -258,7 +262,8 @@ class Sequencer(wiring.Component):
         ]
         phase = Signal(range(PACE))
         address = Signal(widths["a"])
-        left, is_last = Signal(widths["count"]), Signal()
+        left = Signal(widths["count"])
+        is_last = Signal()
         turn = Signal(max(1, ceil_log2(g.share)))
         go, last_turn, finishing = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -298,14 +303,14 @@ class Sequencer(wiring.Component):
         # start of the fetched instruction; HALT ends one cycle after the last result is written
         m.d.sync += self.done.eq(0)
         is_vec = field("op") == Opcode.VEC
-        waits = _settled(m, (field("barrier") & pending) | ~lane_free)
-        quiet = _settled(m, ~pending)
+        waits = delayed(m, (field("barrier") & pending) | ~lane_free)
+        quiet = delayed(m, ~pending)
         with m.If(have):
             # rows must not overtake a bank pass that is still issuing
             near = left <= (self.dot_delay - 2) // g.share
             ready = ~running & ~queued & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
             m.d.comb += begin.eq(is_vec & is_dot & ready & ~(to_logits & self.logits_hold))
-            bank = is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
+            bank = have & is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
             m.d.comb += [accept.eq(begin | bank), leave.eq(~is_vec & quiet & ~unsettled)]
         with m.If(begin):
             m.d.sync += [
@@ -328,7 +333,7 @@ class Sequencer(wiring.Component):
             m.d.sync += [self.done.eq(1), self.done_context.eq(current), have.eq(0)]
 
         # its elements may enter the pipelines
-        m.d.comb += take.eq((queued & (~active | finishing)) | (accept & ~begin))
+        m.d.comb += take.eq((queued & (~active | finishing)) | bank)
         coming = Mux(queued, waiting.as_value(), entry.as_value())
         chosen = data.View(own_pass, coming)
         with m.If(take):
@@ -357,10 +362,10 @@ class Sequencer(wiring.Component):
                 ]
             with m.If(chosen.logits):
                 m.d.sync += [self.logits_last.eq(chosen.count - 1), self.logits_tail.eq(chosen.tail)]
-        self.contexts(m, accept & field("switch"), leave, current)
+        self.contexts(m, accept & field("switch"), leave, current, turn_next)
         return m
 
-    def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Signal) -> Value:
+    def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Value) -> Value:
         """Whether passes of the ``current`` context are still on their way, in the pipelines or the side
         lane."""
         assert callable(field)
@@ -370,7 +375,7 @@ class Sequencer(wiring.Component):
             return Cat(owned).any()
         counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(g.contexts)])
         for k, count in enumerate(counts):
-            enter = _settled(m, accept & field("to_x") & (current == k))
+            enter = delayed(m, accept & field("to_x") & (current == k))
             exit_ = self.lane_retire & (self.lane_context == k)
             with m.If(enter & ~exit_):
                 m.d.sync += count.eq(count + 1)
@@ -401,11 +406,11 @@ class Sequencer(wiring.Component):
             m.d.sync += least.eq(field("count"))
         idle = ~norm_open & ~busy_for.any()
         follows = (field("count") >= least) & (field("count") >= BACK_TO_BACK)
-        norm_free = (field("count") <= _settled(m, self.room)) & (idle | follows)
+        norm_free = (field("count") <= delayed(m, self.room)) & (idle | follows)
         in_time = ~norm_open & (busy_for <= Mux(is_dot, self.dot_delay, 0))
         return ~field("to_x") | Mux(is_norm, norm_free, in_time)
 
-    def contexts(self, m: Module, switch: Value, leave: Signal, current: Signal) -> None:
+    def contexts(self, m: Module, switch: Value, leave: Signal, current: Value, turn_next: Signal) -> None:
         """Whose turn it is."""
         count = self.geometry.contexts
         with m.If(leave):
@@ -423,13 +428,6 @@ class Sequencer(wiring.Component):
                 choice = Mux(staying[other], other, choice)
             following.append(choice)
         with m.If(switch | leave | ~self.running.bit_select(current, 1)):
-            m.d.sync += current.eq(Array(following)[current])
+            m.d.comb += turn_next.eq(Array(following)[current])
         with m.If(self.start & ~self.running.any()):
-            m.d.sync += current.eq(self.start_context)
-
-
-def _settled(m: Module, value: Value) -> Signal:
-    """``value`` a cycle later."""
-    later = Signal.like(value, name="settled")
-    m.d.sync += later.eq(value)
-    return later
+            m.d.comb += turn_next.eq(self.start_context)

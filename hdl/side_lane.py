@@ -12,11 +12,13 @@ from amaranth.utils import bits_for, ceil_log2
 
 from ternac.geometry import Geometry
 from ternac.hdl.carry import Gate, add
+from ternac.hdl.delay import delayed
 from ternac.hdl.multiply import ShiftAddMultiplier
 from ternac.hdl.norm import NormUnit, norm_latency
 from ternac.hdl.pass_control import lane_layout
 from ternac.hdl.requant import Requant
 from ternac.hdl.sequencer import STREAM_GAP
+from ternac.hdl.spread import spread
 from ternac.hdl.tech import Technology
 from ternac.isa import Lane
 
@@ -35,6 +37,8 @@ def x_ready(geometry: Geometry) -> int:
 
 SQUARED = 9
 """Cycles from a vector's last result to its sums of squares."""
+NEIGHBOURS = 4
+"""Columns that share a read address."""
 WAITING = 4
 """Vectors that may wait for their norm."""
 
@@ -90,7 +94,7 @@ class SideColumn(wiring.Component):
 
         # cycles 0 and 1: the factor goes to the multiplier a cycle before the value
         m.submodules.multiply = multiply = ShiftAddMultiplier(16, 9, tech=self.tech)
-        m.submodules.requant = requant = Requant(25)
+        m.submodules.requant = requant = Requant(25, wide=False)
         value, later, factor = Signal(signed(16)), Signal(signed(16)), Signal(signed(9))
         alone = Mux(self.side, side_read.data.as_signed(), Const(1, signed(8)))
         m.d.sync += [
@@ -101,19 +105,18 @@ class SideColumn(wiring.Component):
         m.d.comb += [
             multiply.b.eq(factor), multiply.a.eq(later),
             requant.x.eq(multiply.p), requant.coarse.eq(self.coarse), requant.fine.eq(self.fine),
-            requant.narrow.eq(1), self.x.eq(requant.y[:8]),
+            self.x.eq(requant.y),
         ]  # fmt: skip
 
         # squares: cycle 4 the rounded value, cycle 8 its square
-        m.submodules.scale = scale = Requant(16)
+        m.submodules.scale = scale = Requant(16, wide=False)
         m.submodules.square = square = ShiftAddMultiplier(8, 9, tech=self.tech)
         small = Signal(signed(8))
         m.d.comb += [
             scale.x.eq(self.y), scale.coarse.eq(self.pre_coarse), scale.fine.eq(self.pre_fine),
-            scale.narrow.eq(1),
-            square.b.eq(scale.y[:8].as_signed()), square.a.eq(small),
+            square.b.eq(scale.y), square.a.eq(small),
         ]  # fmt: skip
-        m.d.sync += small.eq(scale.y[:8].as_signed())
+        m.d.sync += small.eq(scale.y)
         drop = self.square_last & self.drop_last
         total = add(
             m,
@@ -190,7 +193,8 @@ class SideLane(wiring.Component):
         waiting = Array([Signal(layout, name=f"waiting_{i}") for i in range(WAITING)])
         pointer = ceil_log2(WAITING)
         entered, begun, gone = Signal(pointer), Signal(pointer), Signal(pointer)
-        wr_addr, rd_addr = Signal(ceil_log2(g.lane_depth)), Signal(ceil_log2(g.lane_depth))
+        wr_addr, rd_next = Signal(ceil_log2(g.lane_depth)), Signal(ceil_log2(g.lane_depth))
+        rd_addr = spread(m, rd_next, g.columns // NEIGHBOURS, self.tech, "rd_addr")
         slots = Signal(bits_for(g.lane_depth))
         with m.If(is_norm):
             m.d.sync += [wr_addr.eq(wr_addr + 1), slots.eq(Mux(s.first, 1, slots + 1))]
@@ -203,7 +207,7 @@ class SideLane(wiring.Component):
         # squares follow their element by 8 cycles
         track = Signal(3)
         m.d.comb += track.eq(Cat(is_norm, s.first, s.last))
-        squares = _delayed(m, track, SQUARED - 1)
+        squares = delayed(m, track, SQUARED - 1)
         fine = Signal(3)
         m.d.sync += fine.eq(s.pre[:3])
         start = Signal()
@@ -222,8 +226,8 @@ class SideLane(wiring.Component):
         # a vector may end in the cycle in which the next one's norm is done
         next_out = waiting[Mux(stream & stream_last, gone + 1, gone)[:pointer]]
         # the norm unit is faster with fewer columns; what comes out of it waits
-        ready = _delayed(m, norm.done, STREAM_GAP - self.gap - 1)
-        result = _delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
+        ready = delayed(m, norm.done, STREAM_GAP - self.gap - 1)
+        result = delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
         mantissa, shift = Signal(8), Signal(5)
         m.d.comb += Cat(mantissa, shift).eq(result)
         m.d.sync += stream_first.eq(ready)
@@ -231,8 +235,8 @@ class SideLane(wiring.Component):
             m.d.sync += [left.eq(next_out["slots"]), stream.eq(1), stream_last.eq(next_out["slots"] == 1)]
         with m.Elif(stream):
             m.d.sync += [left.eq(left - 1), stream.eq(~stream_last), stream_last.eq(left == 2)]
+        m.d.comb += rd_next.eq(rd_addr[0] + stream)
         with m.If(stream):
-            m.d.sync += rd_addr.eq(rd_addr + 1)
             with m.If(stream_last):
                 m.d.sync += gone.eq(gone + 1)
         free = Signal(range(g.lane_depth + 1), init=g.lane_depth)
@@ -282,7 +286,8 @@ class SideLane(wiring.Component):
             m.submodules[f"column_{c}"] = column = SideColumn(g, tech=self.tech)
             m.d.comb += [
                 column.y.eq(self.y[c]), column.buffer_en.eq(is_norm), column.wr_addr.eq(wr_addr),
-                column.rd_addr.eq(rd_addr), column.side_en.eq(self.to_side), column.slot.eq(self.slot),
+                column.rd_addr.eq(rd_addr[c * len(rd_addr) // g.columns]),
+                column.side_en.eq(self.to_side), column.slot.eq(self.slot),
                 column.stream.eq(stream), column.side.eq(s.lane == Lane.SIDE), column.mantissa.eq(mantissa),
                 column.coarse.eq(stages[5].shift[3:]), column.fine.eq(stages[6].shift[:3]),
                 column.pre_coarse.eq(s.pre[3:]), column.pre_fine.eq(fine),
@@ -291,11 +296,3 @@ class SideLane(wiring.Component):
                 norm.sums[c].eq(column.square_sum), self.x[c].eq(column.x),
             ]  # fmt: skip
         return m
-
-
-def _delayed(m: Module, value: Value, cycles: int) -> Value:
-    for k in range(cycles):
-        later = Signal.like(Value.cast(value), name=f"later_{k + 1}")
-        m.d.sync += later.eq(value)
-        value = later
-    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -55,13 +55,12 @@ class XBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g = self.geometry
-        data_ = Signal.like(Value.cast(self.wr_data))
         enable = Signal(self.chunks * g.share)
         index = Cat(self.wr_turn, self.wr_chunk)
-        m.d.sync += data_.eq(self.wr_data)
         m.d.sync += [enable[i].eq(self.wr_en & (index == i)) for i in range(len(enable))]
         places = math.gcd(g.chains, self.PLACES) if self.tech is Technology.ECP5 else 1
         words = spread(m, self.wr_word, places, self.tech, "word")
+        written = spread(m, self.wr_data, -(-places // 2), self.tech, "written")
         addresses = spread(m, self.rd_word, places, self.tech, "address_0")
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         for stage in range(g.chain):
@@ -75,7 +74,7 @@ class XBuffer(wiring.Component):
                     chunk, column = divmod(q * g.chain + stage, g.columns)
                     pipeline, turn = divmod(column, g.share)
                     m.d.comb += [
-                        write.data[8 * i : 8 * i + 8].eq(data_.word_select(pipeline, 8)),
+                        write.data[8 * i : 8 * i + 8].eq(written[place // 2].word_select(pipeline, 8)),
                         write.en[i].eq(enable[chunk * g.share + turn]),
                     ]
                     m.d.sync += self.x[stage][q].eq(read.data[8 * i : 8 * i + 8])

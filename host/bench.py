@@ -15,7 +15,7 @@ from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.schedule import batch_cycles, schedule
-from ternac.host import bench_sdram, bench_stream
+from ternac.host import bench_host, bench_sdram, bench_stream
 from ternac.host.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.protocol import MAX_BATCH_TOKENS
@@ -128,12 +128,13 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", default="shakespeare", metavar="NAME", help="shape and batch to train")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="steps of each (default: 5)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where (default: cpu)")
 
 
 def _run_train(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.model.bench_train import run  # torch is an optional package: asked for only here
 
-    return run(args.preset, args.rounds, args.threads, say)
+    return run(args.preset, args.rounds, args.threads, say, args.device)
 
 
 BENCHES = {
@@ -144,6 +145,7 @@ BENCHES = {
         add_arguments=_hdl_arguments,
         run=_run_hdl,
     ),
+    "host": bench_host.VERB,
     "sdram": bench_sdram.VERB,
     "stream": bench_stream.VERB,
     "train": Verb(

@@ -1,4 +1,4 @@
-"""One way to every executor: ``Device.open("numpy")``, ``"sim"`` or ``"serial:PORT"``."""
+"""One way to every executor: ``Device.open("numpy")``, ``"native"``, ``"sim"`` or ``"serial:PORT"``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from ternac.compile import compile_program
 from ternac.errors import UsageError, WrongBitstream, WrongGeometry
+from ternac.executors import make_executor, pick
 from ternac.geometry import PRESETS, Geometry, preset
 from ternac.host.backend import Backend, BoardBackend, Meter, NumpyBackend
 from ternac.host.client import SERIAL, SIMULATED, LinkClient, Patience
@@ -25,6 +26,7 @@ from ternac.manifest import read_manifest
 from ternac.program import Program
 from ternac.protocol import VERSION, Identity
 from ternac.sampling import Sampling, seed_state
+from ternac.tokenizer import ByteTokenizer, tokenizer_of
 from ternac.zoo import open_program
 
 DEFAULT_BOARD = "ulx3s-85f"
@@ -71,7 +73,8 @@ class Device:
     ) -> Device:
         """Open an executor and load the program into it if it does not hold it yet.
 
-        ``device``: "numpy"; "sim", the simulated board; "serial:PORT" or a path below /dev, a real one;
+        ``device``: "numpy"; "native", the C kernels; "auto", native where it is compiled, else NumPy
+        (``kind`` says which); "sim", the simulated board; "serial:PORT" or a path below /dev, a real one;
         "replay:FILE", recorded traffic. ``model``: a program, its path or the name of a shipped one
         (default: the shipped model). ``board`` names board or geometry; ``bitstream`` (hex or 16 bytes)
         demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
@@ -85,10 +88,16 @@ class Device:
         kind, _, where = device.partition(":")
         if device.startswith("/dev/"):
             kind, where = "serial", device
+        if device == "auto":
+            kind = device = pick()[0]
         if kind == "numpy" and not where:
             return cls(kind, NumpyBackend(program))
+        if kind == "native":
+            return cls(kind, _native(device, program))
         if kind not in CHUNK or (kind != "sim") != bool(where):
-            raise UsageError(f"unknown device {device!r}", "numpy, sim, serial:PORT or replay:FILE")
+            raise UsageError(
+                f"unknown device {device!r}", "numpy, native, auto, sim, serial:PORT or replay:FILE"
+            )
         geometry = geometry or geometry_of(board)
         image = compile_program(program, geometry)
         line = transport or _line(kind, where, board, geometry, waves)
@@ -125,8 +134,8 @@ class Device:
         Text k is what ``session(seed + k).generate(prompts[k], ...)`` gives. UsageError for an empty prompt
         or a program whose tokens are not bytes.
         """
-        if self.program.vocab > 256:
-            raise UsageError(f"{self.program.name} has {self.program.vocab} tokens, not bytes")
+        if not isinstance(tokenizer_of(self.program, assume_bytes=True), ByteTokenizer):
+            raise UsageError(f"the tokens of {self.program.name} are not bytes", "use session().generate()")
         if max_tokens < 1 or not all(prompts):
             raise UsageError("nothing to go on from: a prompt is empty, or no tokens are asked for")
         bad = [byte for prompt in prompts for byte in prompt if byte >= self.program.vocab]
@@ -171,7 +180,7 @@ class Device:
         wall = meter.steps / meter.seconds if meter.seconds else None
         data: dict[str, Any] = {"tokens_run": meter.steps, "seconds": round(meter.seconds, 4)}
         if not isinstance(self.backend, BoardBackend):
-            return Speed(wall, "NumPy on this host, measured", data)
+            return Speed(wall, getattr(self.backend, "origin", "NumPy on this host, measured"), data)
         cycles = meter.cycles / meter.steps if meter.steps else 0.0
         data["cycles_per_token"] = round(cycles, 2)
         if self.kind == "serial":
@@ -200,6 +209,12 @@ class Device:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _native(device: str, program: Program) -> Backend:
+    from ternac.host.native.backend import NativeBackend
+
+    return NativeBackend(program, make_executor(device, program))
 
 
 def geometry_of(board: str) -> Geometry:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -15,6 +14,7 @@ from ternac.errors import UsageError
 from ternac.host.backend import Backend, State
 from ternac.sampling import Sampling, seed_state, xorshift32
 from ternac.session import Snapshot
+from ternac.tokenizer import ByteTokenizer, TextStream, tokenizer_of
 
 REANCHOR = 4096
 """Tokens after which the state is read once, so that a rollback never feeds more than these again."""
@@ -62,16 +62,20 @@ class Session:
 
         Temperature 0 takes the most likely token; otherwise tokens are drawn, among the ``top_k`` most
         likely if that is not 0, from a generator set by ``seed`` (None: go on with the session's). Without
-        a prompt the text goes on; a new session needs one. The program's vocabulary must be bytes;
-        :meth:`tokens` works for any.
+        a prompt the text goes on; a new session needs one. Bytes for bytes are there only where tokens are
+        bytes; :meth:`tokens` works for any program.
         """
-        if self.program.vocab > 256:
-            raise UsageError(f"{self.program.name} has {self.program.vocab} tokens, not bytes: use tokens()")
+        tokenizer = tokenizer_of(self.program, assume_bytes=True)
         data = prompt.encode() if isinstance(prompt, str) else bytes(prompt)
+        if not isinstance(prompt, str) and not isinstance(tokenizer, ByteTokenizer):
+            raise UsageError(
+                f"the tokens of {self.program.name} are not bytes", "give the prompt as str, or use tokens()"
+            )
         sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits, top_k)
-        stream = self.tokens(data, max_tokens, sampling, seed)
+        feed = tokenizer.encode(data).ids.tolist()
+        stream = self.tokens(feed, max_tokens, sampling, seed)
         if isinstance(prompt, str):
-            return _decode(stream)
+            return _decode(stream, tokenizer.stream(feed))
         return (bytes((token,)) for token in stream)
 
     def tokens(
@@ -208,13 +212,10 @@ class Session:
         self.close()
 
 
-def _decode(stream: Iterator[int]) -> Iterator[str]:
-    """UTF-8 text as soon as a character is whole; bytes that are none become U+FFFD."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    for token in stream:
-        text = decoder.decode(bytes((token,)))
-        if text:
+def _decode(tokens: Iterator[int], stream: TextStream) -> Iterator[str]:
+    """Text as soon as a character is whole; what is no text becomes U+FFFD."""
+    for token in tokens:
+        if text := stream.feed(token):
             yield text
-    rest = decoder.decode(b"", final=True)
-    if rest:
-        yield rest
+    if text := stream.finish():
+        yield text

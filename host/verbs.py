@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 from typing import Any
 
 from ternac.errors import UsageError
 from ternac.host.device import DEFAULT_BOARD, Device
 from ternac.host.session import Session
 from ternac.sampling import Sampling
+from ternac.tokenizer import Tokenizer, tokenizer_of
 from ternac.verb import Outcome, Say, Verb, add_model_argument
 
 PROMPT = "ROMEO:"
@@ -18,8 +18,10 @@ PROMPT = "ROMEO:"
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
-        "--device", default="numpy", help="numpy, sim, serial:PORT or replay:FILE (default: numpy)"
-    )
+        "--device", "--executor", default="numpy", metavar="WHERE",
+        help="numpy; native (C kernels; native:ISA:BITS); auto, native where it is compiled, else numpy; "
+        "sim, serial:PORT or replay:FILE (default: numpy)",
+    )  # fmt: skip
     parser.add_argument(
         "--board", "--geometry", default=DEFAULT_BOARD, metavar="NAME",
         help="board or geometry, for sim and serial: ulx3s-85f, ulx3s-85f-sdram, icebreaker, tiny (default: "
@@ -51,10 +53,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     with Device.open(args.device, args.model, waves=args.waves, **options) as device:
         program = device.program
         sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
-        prompt = list(args.prompt.encode())
+        tokenizer = tokenizer_of(program, assume_bytes=True)
+        prompt = tokenizer.encode(args.prompt.encode()).ids.tolist()
         say(args.prompt, end="")
         with device.session(args.seed) as session:
-            tokens = _stream(session, prompt, args.tokens, sampling, say)
+            tokens, text = _stream(session, tokenizer, prompt, args.tokens, sampling, say)
         say()
         speed = device.speed()
         say(f"\n[{speed}]")
@@ -62,9 +65,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "model": program.name,
             "program_hash": program.hash,
             "device": args.device,
+            "executor": device.kind,
             "board": device.board or None,
             "prompt": args.prompt,
-            "text": bytes(tokens).decode(errors="replace") if program.vocab <= 256 else "",
+            "text": text,
+            "tokenizer": tokenizer.name,
             "tokens": tokens,
             "tokens_per_second": speed.tokens_per_second,
             "origin": speed.origin,
@@ -78,16 +83,20 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         return Outcome(data, ok)
 
 
-def _stream(session: Session, prompt: list[int], count: int, sampling: Sampling, say: Say) -> list[int]:
-    """Generate, printing text as its characters become whole."""
-    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    tokens = []
+def _stream(
+    session: Session, tokenizer: Tokenizer, prompt: list[int], count: int, sampling: Sampling, say: Say
+) -> tuple[list[int], str]:
+    """Generate, printing text as its characters become whole: the tokens, and their text."""
+    stream = tokenizer.stream(prompt)
+    tokens, texts = [], []
     for token in session.tokens(prompt, count, sampling):
         tokens.append(token)
-        text = decoder.decode(bytes((token,))) if token < 256 else f"<{token}>"
-        if text:
-            say(text, end="")
-    return tokens
+        texts.append(stream.feed(token))
+        if texts[-1]:
+            say(texts[-1], end="")
+    texts.append(stream.finish())
+    say(texts[-1], end="")
+    return tokens, "".join(texts)
 
 
 def _check(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ternac.errors import UsageError
+from ternac.model import gpu
 from ternac.model.config import PRESETS, ModelConfig, TrainConfig
 from ternac.model.data import SHAKESPEARE, Streams, read_text
 from ternac.model.layers import BitLinear
@@ -33,7 +34,8 @@ Step = Callable[[Tensor, Tensor], float]
 def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool) -> Step:
     decayed = [p for p in model.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW(decayed, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    zeros = [torch.zeros(train.batch, model.config.d) for _ in range(model.config.layers)]
+    shape, device = (train.batch, model.config.d), decayed[0].device
+    zeros = [torch.zeros(shape, device=device) for _ in range(model.config.layers)]
     linears = [m for m in model.modules() if isinstance(m, BitLinear)] if clamp else []
 
     def run(tokens: Tensor, targets: Tensor) -> float:
@@ -61,17 +63,25 @@ def _ours(model: ModelConfig, train: TrainConfig, fused: bool) -> TernaryLM:
     return result
 
 
-def bench_train(model: ModelConfig, train: TrainConfig, rounds: int, progress: Progress) -> dict[str, Any]:
-    """Median seconds of a step and what follows from them, by contender; ``equal_losses`` over all rounds."""
-    kernels()  # built before the clock starts; ToolMissing without a compiler
+def bench_train(
+    model: ModelConfig, train: TrainConfig, rounds: int, progress: Progress, device: str = "cpu"
+) -> dict[str, Any]:
+    """Median seconds of a step and what follows from them, by contender; ``equal_losses`` over all rounds.
+
+    On a GPU the compiled CPU kernels have no part; :mod:`ternac.model.gpu` says what is used there.
+    """
+    on_cpu = device == "cpu"
+    if on_cpu:
+        kernels()  # built before the clock starts; ToolMissing without a compiler
     torch.manual_seed(train.seed)
-    ours, unfused, plain = _ours(model, train, True), _ours(model, train, False), PlainLM(model)
+    ours, unfused, plain = _ours(model, train, on_cpu), _ours(model, train, False), PlainLM(model)
+    for contender in (ours, unfused, plain):
+        contender.to(device)
     plain.take(ours)
-    steps = {
-        "ternac": _step(ours, train, True),
-        "ternac_without_kernels": _step(unfused, train, True),
-        "brevitas": _step(plain, train, False),
-    }
+    steps = {"ternac": _step(ours, train, True)}
+    if on_cpu:
+        steps["ternac_without_kernels"] = _step(unfused, train, True)
+    steps["brevitas"] = _step(plain, train, False)
     streams = Streams(read_text(SHAKESPEARE), train.batch, train.window, train.seed)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
@@ -79,11 +89,11 @@ def bench_train(model: ModelConfig, train: TrainConfig, rounds: int, progress: P
     for number in range(rounds + 1):  # the first warms up
         plain.take(ours)
         unfused.load_state_dict(ours.state_dict())
-        window = [torch.from_numpy(part) for part in streams.window_at(number)]
+        window = [torch.from_numpy(part).to(device) for part in streams.window_at(number)]
         losses.append({})
         for name in reversed(steps):  # ours last: the others start from the weights that it started from
             began, spent = time.perf_counter(), time.process_time()
-            losses[-1][name] = steps[name](window[0], window[1])
+            losses[-1][name] = steps[name](window[0], window[1])  # a number: waits for the GPU
             seconds[name].append(time.perf_counter() - began)
             cpu[name].append(time.process_time() - spent)
             progress.update(number * len(steps) + len(losses[-1]), name)
@@ -105,31 +115,50 @@ def bench_train(model: ModelConfig, train: TrainConfig, rounds: int, progress: P
         "seconds_per_step": {name: round(value, 4) for name, value in median.items()},
         "cpu_seconds_per_step": {name: round(statistics.median(v[1:]), 4) for name, v in cpu.items()},
         "ratio": round(median["brevitas"] / median["ternac"], 2),
-        "ratio_to_without_kernels": round(median["ternac_without_kernels"] / median["ternac"], 2),
         "equal_losses": equal,
         "losses": losses,
-        "origin": "measured on this machine's CPU, contenders in turn in one run, median of the rounds",
-    }
+        "origin": f"measured on this machine's {'CPU' if on_cpu else torch.cuda.get_device_name()}, "
+        "contenders in turn in one run, median of the rounds",
+    } | (
+        {"ratio_to_without_kernels": round(median["ternac_without_kernels"] / median["ternac"], 2)}
+        if on_cpu
+        else _utilization(model, {name: tokens / value for name, value in median.items()})
+    )
 
 
-def run(preset: str, rounds: int, threads: int | None, say: Say) -> Outcome:
+def _utilization(model: ModelConfig, rates: dict[str, float]) -> dict[str, Any]:
+    """Model FLOP/s as a share of the GPU's dense bfloat16 peak, where that is known."""
+    name = torch.cuda.get_device_name()
+    peak = gpu.peak_tflops(name)
+    flops = gpu.flops_per_token(model.ternary_weights)
+    used = {who: rate * flops / (peak * 1e12) for who, rate in rates.items()} if peak else None
+    return {"gpu": name, "peak_tflops": peak, "flops_per_token": flops, "mfu": used}
+
+
+def run(preset: str, rounds: int, threads: int | None, say: Say, device: str = "cpu") -> Outcome:
     """The verb; not ok where losses differ. UsageError names a wrong argument."""
     if preset not in PRESETS:
         raise UsageError(f"unknown preset {preset!r}", hint=f"presets: {', '.join(PRESETS)}")
     for name, value in (("rounds", rounds), ("threads", threads)):
         if value is not None and value < 1:
             raise UsageError(f"--{name} is {value}, needs at least 1")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: torch finds no GPU here", hint="install a CUDA build, or leave it out"
+        )
     if threads is not None:
         torch.set_num_threads(threads)
     model, train = PRESETS[preset]
     with Progress(3 * (rounds + 1), "bench", "steps") as bar:
-        data = bench_train(model, train, rounds, bar)
+        data = bench_train(model, train, rounds, bar, device)
     say(
         f"{data['ternary_weights']:,} ternary weights, {data['batch']} x {data['window']} tokens a step, "
         f"{data['threads']} thread(s)"
     )
     for name, rate in data["tokens_per_second"].items():
         say(f"  {name:<24} {rate:10,.0f} tokens/s")
+    for name, share in (data.get("mfu") or {}).items():
+        say(f"  {name:<24} {share:10.2%} of {data['peak_tflops']:.0f} TFLOP/s ({data['gpu']}, bfloat16)")
     say(f"  {data['ratio']:.2f} times plain Brevitas; losses {'equal' if data['equal_losses'] else 'DIFFER'}")
     say(f"  {data['origin']}")
     return Outcome(data, ok=data["equal_losses"])

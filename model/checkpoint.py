@@ -68,6 +68,11 @@ def model_config(checkpoint: Checkpoint) -> ModelConfig:
     return from_dict(checkpoint.info.get("config", {}))[0]
 
 
+def tokenizer_of(checkpoint: Checkpoint) -> bytes:
+    """The ``tokenizer.json`` that the model was trained with; empty where its tokens are bytes."""
+    return str(checkpoint.info.get("tokenizer", "")).encode()
+
+
 def model_of(checkpoint: Checkpoint) -> TernaryLM:
     """The model inside, in evaluation mode; raises :class:`CheckpointError` if the tensors do not fit it."""
     model = TernaryLM(model_config(checkpoint))
@@ -94,4 +99,5 @@ def unpack_optimizer(model: TernaryLM, optimizer: torch.optim.Optimizer, checkpo
             tensor = checkpoint.tensors.get(f"adam.{key}.{name}")
             if tensor is None:
                 raise CheckpointError(f"the checkpoint has no optimizer state for {name}")
-            optimizer.state[parameter][key] = tensor.clone()
+            device = parameter.device if key != "step" or parameter.device.type == "cuda" else None
+            optimizer.state[parameter][key] = tensor.clone().to(device)

@@ -1,37 +1,84 @@
-"""Text to tokens: a file or a folder becomes bytes, split in two parts, read as parallel streams."""
+"""Text to tokens: a file or a folder becomes tokens, split in two parts, read as parallel streams."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
+from ternac.texts import read_bytes
+from ternac.tokenizer import HuggingFaceTokenizer
 
 SHAKESPEARE = Path(__file__).parent / "data" / "tinyshakespeare.txt"
-Tokens = npt.NDArray[np.uint8]
+Tokens = npt.NDArray[Any]
+"""One token each, of an unsigned type that is wide enough for the vocabulary."""
 
 
-def read_text(path: Path) -> Tokens:
-    """Bytes of a file, or of all ``*.txt`` files below a folder in order of their paths, as u8 tokens."""
+@dataclass(frozen=True)
+class Corpus:
+    """A text as tokens, with the ``tokenizer.json`` that made them; without one they are its bytes."""
+
+    tokens: Tokens
+    text_bytes: int
+    vocab: int = 256
+    tokenizer: bytes = b""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the tokens, as in checkpoints and recipes."""
+        return hashlib.sha256(self.tokens.tobytes()).hexdigest()
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Mean over the text: a loss in bits per token, divided by this, is one per byte."""
+        return self.text_bytes / max(1, len(self.tokens))
+
+
+def read_corpus(
+    path: Path, tokenizer: bytes = b"", progress: Callable[[int], None] = lambda done: None
+) -> Corpus:
+    """A text, or all texts of a folder, as tokens of the ``tokenizer`` (the contents of a tokenizer.json).
+
+    Raises:
+        UsageError: as :func:`read_text`; if the tokenizer cannot be used, or does not give the text back as
+            it is, so that no loss per byte could be told.
+    """
+    data = read_text(path)
+    if not tokenizer:
+        return Corpus(data, len(data))
+    made = HuggingFaceTokenizer(tokenizer)
+    text = made.encode(data.tobytes(), progress)
+    if not text.lossless:
+        raise UsageError(
+            f"the tokenizer does not give {path} back as it is", "take one that does: ternac tokenizer --help"
+        )
+    return Corpus(text.ids, text.bytes, made.vocab, tokenizer)
+
+
+def read_text(path: Path) -> npt.NDArray[np.uint8]:
+    """Bytes of a text, or of all ``*.txt`` and ``*.txt.xz`` below a folder in order of their paths, as u8."""
     if path.is_dir():
-        files = sorted(path.rglob("*.txt"))
+        files = sorted(file for file in path.rglob("*") if file.name.endswith((".txt", ".txt.xz")))
         if not files:
             raise UsageError(f"no *.txt file below {path}")
     elif path.is_file():
         files = [path]
     else:
         raise UsageError(f"no such file or folder: {path}", hint="name a text file or a folder of them")
-    return np.frombuffer(b"".join(file.read_bytes() for file in files), dtype=np.uint8)
+    return np.frombuffer(b"".join(read_bytes(file) for file in files), dtype=np.uint8)
 
 
 def split(tokens: Tokens, val_fraction: float) -> tuple[Tokens, Tokens]:
     """(train, validation): validation is the last ``val_fraction`` of the text."""
     cut = int(len(tokens) * (1.0 - val_fraction))
     if cut < 2 or len(tokens) - cut < 2:
-        raise UsageError(f"a text of {len(tokens)} bytes is too short to split")
+        raise UsageError(f"a text of {len(tokens)} tokens is too short to split")
     return tokens[:cut], tokens[cut:]
 
 

@@ -32,9 +32,10 @@ def nats_per_token(
         steps = np.arange(begin, min(begin + window, parts.steps))[:, None]
         at = np.minimum(parts.start + steps, len(tokens) - 2)
         live = (parts.start + steps == at) & (at + 1 >= parts.first) & (at + 1 < parts.last)
-        logits, state = model(torch.from_numpy(tokens[at].astype(np.int64)), state)
-        picked = torch.from_numpy(live)
-        targets = torch.from_numpy(tokens[at + 1].astype(np.int64))[picked]
+        fed = torch.from_numpy(tokens[at].astype(np.int64)).to(state[0].device)
+        logits, state = model(fed, state)
+        picked = torch.from_numpy(live).to(fed.device)
+        targets = torch.from_numpy(tokens[at + 1].astype(np.int64)).to(fed.device)[picked]
         chosen = logits[picked].double().mul_(scale)
         total += float(torch.nn.functional.cross_entropy(chosen, targets, reduction="sum"))
         counted += int(live.sum())

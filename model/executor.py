@@ -32,9 +32,13 @@ class TorchExecutor:
     name = "torch"
 
     def __init__(
-        self, model: TernaryLM, program_name: str = "model", meta: Mapping[str, Any] | None = None
+        self,
+        model: TernaryLM,
+        program_name: str = "model",
+        meta: Mapping[str, Any] | None = None,
+        tokenizer: bytes = b"",
     ) -> None:
-        self.program: Program = to_program(model, program_name, meta)
+        self.program: Program = to_program(model, program_name, meta, tokenizer)
         self.model = model.eval().freeze()
         self._slices = list(self.program.state_slices().values())
 
@@ -47,7 +51,7 @@ class TorchExecutor:
         found = path / CHECKPOINT if path.is_dir() else path
         if found.name == "program.safetensors":
             found = found.with_name(CHECKPOINT)
-        executor = cls(ckpt.model_of(ckpt.load(found)), program.name, program.meta)
+        executor = cls(ckpt.model_of(ckpt.load(found)), program.name, program.meta, program.tokenizer)
         if executor.program.hash != program.hash:
             raise CheckpointError(
                 f"{found} exports to program {executor.program.hash[:12]}, not to {program.hash[:12]}",

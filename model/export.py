@@ -56,8 +56,14 @@ def _layer(block: Block, model: TernaryLM) -> LayerParams:
 
 
 @torch.no_grad()
-def to_program(model: TernaryLM, name: str, meta: Mapping[str, Any] | None = None) -> Program:
-    """The program of a model; raises IllegalProgram where its shape or scales break a rule."""
+def to_program(
+    model: TernaryLM, name: str, meta: Mapping[str, Any] | None = None, tokenizer: bytes = b""
+) -> Program:
+    """The program of a model, with its ``tokenizer.json`` where tokens are not bytes.
+
+    Raises:
+        IllegalProgram: where the model's shape or scales break a rule.
+    """
     was_training = model.training
     model.eval()
     s = model.config.scales
@@ -74,5 +80,7 @@ def to_program(model: TernaryLM, name: str, meta: Mapping[str, Any] | None = Non
         logit_scale_bits=s.logits,
     )
     model.train(was_training)
-    tokenizer = {"tokenizer": "bytes"} if model.config.vocab == 256 else {}
-    return build_lm(params, name, tokenizer | dict(meta or {}))
+    reads = {"tokenizer": "bytes"} if model.config.vocab == 256 else {}
+    if tokenizer:
+        reads = {"tokenizer": "huggingface"}
+    return build_lm(params, name, reads | dict(meta or {}), tokenizer)

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ternac.model import gpu
+
 I8 = (-128.0, 127.0)
 I16 = (-32768.0, 32767.0)
 
@@ -49,7 +51,9 @@ class TernaryLinear(torch.autograd.Function):
             ctx.save_for_backward(x.bfloat16(), trits.bfloat16())
         else:
             ctx.save_for_backward(x, trits)
-        return torch.mm(x.reshape(-1, x.shape[-1]), trits.t()).view(*x.shape[:-1], -1)
+        flat = x.reshape(-1, x.shape[-1])
+        out = gpu.product(flat, trits) if x.is_cuda else torch.mm(flat, trits.t())
+        return out.view(*x.shape[:-1], -1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:

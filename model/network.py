@@ -49,6 +49,7 @@ class TernaryLM(nn.Module):
     """
 
     fused = False
+    share = (0, 1)  #: (number, count) of the parts of a batch that several processes train on; this is one
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0, sharpen: float = 1.0) -> None:
         super().__init__()
@@ -73,7 +74,7 @@ class TernaryLM(nn.Module):
     def set_temper(self, gain: float) -> None:
         """Make all logits ``gain`` times as large, by the table of the last norm (see ModelConfig.temper)."""
         self.config = replace(self.config, temper=gain)
-        self.last_norm = Norm(self.config.d, self.config.scales, gain)
+        self.last_norm = Norm(self.config.d, self.config.scales, gain).to(self.embed.device)
 
     @torch.no_grad()
     def freeze(self) -> TernaryLM:
@@ -97,11 +98,15 @@ class TernaryLM(nn.Module):
 
     def initial_state(self, batch: int) -> list[Tensor]:
         """All-zero state."""
-        return [torch.zeros(batch, self.config.d) for _ in range(self.config.layers)]
+        shape, device = (batch, self.config.d), self.embed.device
+        return [torch.zeros(shape, device=device) for _ in range(self.config.layers)]
 
     def _keep(self, batch: int) -> Tensor:
+        """Dropout mask [batch, d]: drawn for the whole batch, on the CPU, however many processes share it."""
+        number, count = self.share
         kept = 1.0 - self.dropout
-        return torch.empty(batch, self.config.d).bernoulli_(kept).div_(kept)
+        whole = torch.empty(batch * count, self.config.d).bernoulli_(kept).div_(kept)
+        return whole[number * batch : (number + 1) * batch].to(self.embed.device)
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         s = self.config.scales
@@ -120,12 +125,16 @@ class TernaryLM(nn.Module):
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross entropy in nats of targets [T, B], and the new state.
+        """Mean cross entropy in nats of targets [T, B], and the new state."""
+        logits, state = self(tokens, state)
+        return self.nats(logits, targets), state
+
+    def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross entropy of logits [T, B, V] in codes against targets [T, B].
 
         In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
         text by such a factor, and this takes it out of the weights.
         """
-        logits, state = self(tokens, state)
         scale = 2.0**-self.config.scales.logits * (self.sharpen if self.training else 1.0)
         scaled = logits.view(-1, logits.shape[-1]) * scale
-        return cross_entropy(scaled, targets.reshape(-1)), state
+        return cross_entropy(scaled, targets.reshape(-1))

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ternac.model import gpu
+
 
 class LerpScan(torch.autograd.Function):
     """``apply(f, c, h0)``: f (0..255) and c (i16) of shape [T, B, n], h0 [B, n] -> h [T, B, n], float32."""
@@ -41,5 +43,5 @@ class LerpScan(torch.autograd.Function):
 
 
 def lerp_scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
-    """See :class:`LerpScan`."""
-    return LerpScan.apply(f, c, h0)
+    """See :class:`LerpScan`; on a GPU by the kernels of :mod:`ternac.model.gpu`."""
+    return gpu.scan(f, c, h0) if f.is_cuda else LerpScan.apply(f, c, h0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
+import tomllib
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +15,83 @@ import numpy as np
 
 from ternac import evaluate as ev
 from ternac import zoo
-from ternac.errors import Mismatch
+from ternac.errors import Mismatch, UsageError
 from ternac.executor import NumpyExecutor
 from ternac.model import checkpoint as ckpt
 from ternac.model.data import Tokens
+from ternac.model.evaluate import nats_per_token
 from ternac.model.executor import CHECKPOINT, TorchExecutor
+from ternac.model.train import compiled
 from ternac.program import Program, save
+from ternac.texts import read_bytes
+from ternac.tokenizer import Encoded
 
-_PROSE = """\
-## Data and licence
-
-Tiny Shakespeare (`model/data/tinyshakespeare.txt`, public domain, sha256 `{digest}...`): the first 90% for
-training, the last 10% for validation. The weights are under the licence of the repository (Apache-2.0).
-
+_MEASURED = """\
 ## How the loss was measured
 
-On the integer program, by the NumPy executor, on all {tokens} predicted characters of the last 10% of the
-text: `ternac eval {name} --split val`. The text is read as {streams} parallel streams, each with {context}
-uncounted characters of context before it. {chosen} `curve.csv` and `curve.png` show the whole run.
+{means}, on all {tokens} predicted tokens of {what}:
+`{command}`. The text is read as {streams} parallel streams, each with {context} uncounted tokens of context
+before it.
+
+{chosen} `curve.csv` and `curve.png` show the whole run.
 
 ## Exactness
 
 `checkpoint.safetensors` holds the float weights from which the program was exported. Exporting it again gives
 the same file, and the torch model gives the same logits and state as the program, bit for bit.
-
-## Limits
-
-It writes text that looks like Elizabethan drama, character by character, and knows nothing else: no facts, no
-instructions, no other language. Words are mostly right, sentences mostly not.
 """
+
+
+_MEANS = {
+    "numpy": "On the integer program, by the NumPy executor",
+    "torch": "On the trained model, whose logits are those of the integer program bit for bit",
+}
+
+
+@dataclass(frozen=True)
+class About:
+    """What nobody can work out from a model: where its text is from, and what it is not good for.
+
+    ``text`` and ``command`` (to train it again) go into the recipe; ``validation`` names the text of the loss
+    and ``measure`` the command that measures it. The rest is Markdown.
+    """
+
+    text: str
+    command: str
+    validation: str
+    measure: str
+    data: str
+    limits: str
+    remarks: str = ""
+    tuned: str = ""  #: whether settings were chosen with the loss in view
+
+    @classmethod
+    def read(cls, path: Path) -> About:
+        """From a TOML file with exactly these keys, the last two optional; UsageError."""
+        try:
+            found = tomllib.loads(read_bytes(path).decode())
+            return cls(**{key: str(value).strip() for key, value in found.items()})
+        except (ValueError, TypeError) as error:
+            names = ", ".join(field.name for field in fields(cls))
+            raise UsageError(f"{path} does not say what a card needs: {error}", f"keys: {names}") from None
+
+
+def shakespeare(name: str, remarks: str = "") -> About:
+    """A model of the shipped text."""
+    return About(
+        text="model/data/tinyshakespeare.txt",
+        command=f"ternac train --preset {name} --out runs/{name}",
+        validation="the last 10% of the text",
+        measure=f"ternac eval {name} --split val",
+        data="Tiny Shakespeare (`model/data/tinyshakespeare.txt`, public domain): the first 90% for\n"
+        "training, the last 10% for validation. The weights are under the licence of the repository\n"
+        "(Apache-2.0).",
+        limits="It writes text that looks like Elizabethan drama, character by character, and knows nothing\n"
+        "else: no facts, no instructions, no other language. Words are mostly right, sentences mostly not.",
+        remarks=remarks,
+        tuned="The settings of the run were chosen with this loss in view.",
+    )
+
 
 _CHOSEN = {
     "best": """\
@@ -48,8 +99,7 @@ The shipped checkpoint is the one of the lowest validation loss in
 the run, so the number is slightly optimistic for unseen text.""",
     "last": """\
 The shipped weights are the
-moving average at the end of the run, not chosen among its checkpoints; the settings of the run were chosen
-with this loss in view.""",
+moving average at the end of the run, not chosen among its checkpoints.""",
 }
 
 
@@ -66,38 +116,51 @@ def compare(torch_side: TorchExecutor, program: Program, tokens: Tokens) -> int:
     return len(tokens)
 
 
-def integer_loss(program: Program, text: Tokens) -> ev.Loss:
-    """Loss of the program, run by the NumPy executor, on the validation part of a text."""
-    return ev.evaluate(NumpyExecutor(program), text)
+def loss_of(executor: TorchExecutor, text: Encoded, measure: str) -> ev.Loss:
+    """Loss of the model's program on a text: by the program itself ("numpy"), or by the model ("torch"),
+    whose logits are the same, many tokens at a time."""
+    if measure == "numpy":
+        return ev.evaluate(NumpyExecutor(executor.program), text)
+    executor.model.fused = compiled()
+    nats, count = nats_per_token(executor.model, text.ids), len(text.ids) - 1
+    return ev.loss_of(nats * count, count, text)
 
 
 def write_folder(
-    folder: Path, program: Program, source: Path, saved: ckpt.Checkpoint, loss: ev.Loss, remarks: str
+    folder: Path,
+    program: Program,
+    source: Path,
+    saved: ckpt.Checkpoint,
+    loss: ev.Loss,
+    about: About,
+    measure: str = "numpy",
 ) -> None:
     """Fill a zoo folder from a checkpoint file ``source`` (``saved``: its contents) and its program."""
     folder.mkdir(parents=True, exist_ok=True)
     save(program, folder / zoo.PROGRAM)
     weights = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("model.")}
-    keep = ("config", "text_sha256", "step", "seconds", "kept")
+    keep = ("config", "text_sha256", "step", "seconds", "kept", "tokenizer")
     info = {key: saved.info[key] for key in keep if key in saved.info}
     ckpt.save(folder / CHECKPOINT, ckpt.Checkpoint(weights, info))
-    recipe = recipe_of(program.name, saved)
+    recipe = recipe_of(saved, about) | {"loss": {"text": about.validation, **asdict(loss)}}
     (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
     for name in ("curve.csv", "curve.png"):
         if (source.parent / name).is_file() and source.parent.resolve() != folder.resolve():
             shutil.copyfile(source.parent / name, folder / name)
-    (folder / "card.md").write_text(card(program, recipe, saved, loss, remarks))
+    (folder / "card.md").write_text(card(program, recipe, saved, loss, about, measure))
 
 
-def recipe_of(name: str, saved: ckpt.Checkpoint) -> dict[str, Any]:
+def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:
     """Everything that makes the model again."""
     import torch
 
+    tokenizer = ckpt.tokenizer_of(saved)
     return {
-        "command": f"ternac train --preset {name} --out runs/{name}",
+        "command": about.command,
         "settings": saved.info["config"],
-        "text": "model/data/tinyshakespeare.txt",
+        "text": about.text,
         "text_sha256": saved.info["text_sha256"],
+        **({"tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest()} if tokenizer else {}),
         "checkpoint_step": saved.info["step"],
         "seconds": round(saved.info["seconds"]),
         "torch": torch.__version__,
@@ -106,39 +169,58 @@ def recipe_of(name: str, saved: ckpt.Checkpoint) -> dict[str, Any]:
 
 
 def card(
-    program: Program, recipe: dict[str, Any], saved: ckpt.Checkpoint, loss: ev.Loss, remarks: str
+    program: Program,
+    recipe: dict[str, Any],
+    saved: ckpt.Checkpoint,
+    loss: ev.Loss,
+    about: About,
+    measure: str = "numpy",
 ) -> str:
     """The model card, as Markdown."""
     model, train = recipe["settings"]["model"], recipe["settings"]["train"]
     tokens_seen = saved.info["step"] * train["batch"] * train["window"]
+    unit = "tokens" if program.tokenizer else "bytes"
+    what = "a tokenizer in the file" if program.tokenizer else unit
+    figures = [(loss.nats_per_char, "nats per character"), (loss.bits_per_byte, "bits per byte")]
+    if program.tokenizer:
+        figures = [*reversed(figures), (loss.nats_per_token, "nats per token")]
+    first, *others = [f"{value:.4f} {per}" for value, per in figures if value is not None]
     lines = [
         f"# {program.name}",
         "",
-        "A ternary MatMul-free language model (MLGRU + GLU) over bytes, as an integer program.",
+        f"A ternary MatMul-free language model (MLGRU + GLU) over {unit}, as an integer program.",
         "",
-        *([remarks, ""] if remarks else []),
+        *([about.remarks, ""] if about.remarks else []),
         "| | |",
         "|---|---|",
         f"| program hash | `{program.hash}` |",
         f"| ternary weights | {program.trits:,} (of them {_zeros(program):.0%} zero) |",
         f"| shape | {model['layers']} layers, width {model['d']}, GLU width {model['m']}, "
-        f"vocabulary {model['vocab']} (bytes) |",
+        f"vocabulary {model['vocab']} ({what}) |",
         f"| embedding | {model['vocab']} x {model['d']} int8 |",
         f"| state of a session | {program.state_words} words of 16 bits |",
-        f"| **loss on validation** | **{loss.nats_per_token:.4f} nats per character** "
-        f"({loss.bits_per_byte:.4f} bits per byte) |",
+        f"| **loss on validation** | **{first}** ({', '.join(others)}) |",
         f"| trained | {saved.info['step']} of {train['steps']} steps of "
-        f"{train['batch']} x {train['window']} characters ({tokens_seen / 1e6:.1f} M), seed {train['seed']}, "
+        f"{train['batch']} x {train['window']} tokens ({tokens_seen / 1e6:.1f} M), seed {train['seed']}, "
         f"{recipe['seconds'] / 60:.0f} minutes on a shared CPU |",
         "",
-        _PROSE.format(
-            name=program.name,
-            digest=recipe["text_sha256"][:16],
+        "## Data and licence",
+        "",
+        about.data,
+        "",
+        _MEASURED.format(
             tokens=f"{loss.tokens:,}",
+            what=about.validation,
+            means=_MEANS[measure],
+            command=about.measure,
             streams=ev.STREAMS,
             context=ev.CONTEXT,
-            chosen=_CHOSEN[saved.info.get("kept", "best")],
+            chosen=f"{_CHOSEN[saved.info.get('kept', 'best')]}\n{about.tuned}".strip(),
         ),
+        "## Limits",
+        "",
+        about.limits,
+        "",
     ]
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,22 +65,35 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 class Trainer:
-    """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run."""
+    """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run.
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path) -> None:
+    :class:`ternac.model.distributed.DistributedTrainer` is the same run in several processes; it overrides
+    what reads data, writes files or adds up losses.
+    """
+
+    leads = True  #: whether this process writes files
+    processes = 1
+
+    def __init__(
+        self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, device: str = "cpu",
+        tokenizer: bytes = b"",
+    ) -> None:  # fmt: skip
+        """``tokenizer``: the tokenizer.json that made ``text``, which goes into every checkpoint."""
         self.config = train
+        self.tokenizer = tokenizer.decode()
+        self.device = torch.device(device)
         self.out = out
         self.settings = to_dict(model, train)
         self.digest = hashlib.sha256(text.tobytes()).hexdigest()
         train_text, self.val_text = split(text, train.val_fraction)
         self.streams = Streams(train_text, train.batch, train.window, train.seed)
         torch.manual_seed(train.seed)
-        self.model = TernaryLM(model, train.dropout, train.sharpen)
-        self.model.fused = train.bf16_backward and compiled()
+        self.model = self.build(model)
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
         for linear in self.linears:
             linear.bf16_backward = train.bf16_backward
             linear.quant.scaling_impl.hold = train.hold_exponents
+        self._place()
         decayed = [p for p in self.model.parameters() if p.ndim > 1]
         self.optimizer = torch.optim.AdamW(
             decayed,
@@ -90,30 +103,62 @@ class Trainer:
             fused=True,
         )
         self.average = [p.detach().clone() for p in self.model.parameters()] if train.average else []
-        self.state = self.model.initial_state(train.batch)
+        self.state = self.model.initial_state(self._mine().stop - self._mine().start)
         self.step = 0
         self.rows: list[curve.Row] = []
         self.best = math.inf
         self.seconds = 0.0
-        if (out / LATEST).is_file():
-            self._resume(ckpt.load(out / LATEST))
+        self._restore()
 
-    def _resume(self, saved: ckpt.Checkpoint) -> None:
+    def build(self, model: ModelConfig) -> Any:
+        """The model to train, fresh: a :class:`TernaryLM`, or in a subclass what has its calls."""
+        made = TernaryLM(model, self.config.dropout, self.config.sharpen).to(self.device)
+        made.fused = self.device.type == "cpu" and self.config.bf16_backward and compiled()
+        return made
+
+    def _place(self) -> None:
+        """Called once the model is there and before the optimizer is: nothing to do in one process."""
+
+    def _mine(self) -> slice:
+        """The streams that this process trains on."""
+        return slice(0, self.config.batch)
+
+    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        """Loss on this process's part of a window, and its new state."""
+        return self.model.loss(inputs, targets, self.state)
+
+    def _mean(self, loss: torch.Tensor) -> float:
+        """The loss over the whole batch."""
+        return float(loss)
+
+    def _restore(self) -> None:
+        """Go on where the folder's checkpoint is, if there is one."""
+        if (self.out / LATEST).is_file():
+            self._resume(ckpt.load(self.out / LATEST))
+
+    def _check_same_run(self, info: dict[str, Any]) -> None:
         if (
-            to_dict(*from_dict(saved.info.get("config", {}))) != self.settings
-            or saved.info.get("text_sha256") != self.digest
+            to_dict(*from_dict(info.get("config", {}))) != self.settings
+            or info.get("text_sha256") != self.digest
+            or info.get("tokenizer", "") != self.tokenizer
         ):
             raise CheckpointError(
                 f"{self.out} holds another run (other settings or another text)",
                 hint="give another --out, or repeat the settings of that run",
             )
+
+    def _resume(self, saved: ckpt.Checkpoint) -> None:
+        self._check_same_run(saved.info)
         self.model.load_state_dict(saved.part("model"))
         ckpt.unpack_optimizer(self.model, self.optimizer, saved)
-        self.average = [saved.tensors[f"average.{i}"] for i in range(len(self.average))]
-        self.state = [saved.tensors[f"state.{i}"] for i in range(len(self.state))]
+        self.average = [saved.tensors[f"average.{i}"].to(self.device) for i in range(len(self.average))]
+        self.state = [saved.tensors[f"state.{i}"].to(self.device) for i in range(len(self.state))]
         torch.set_rng_state(saved.tensors["rng"])
-        self.step, self.rows = saved.info["step"], saved.info["rows"]
-        self.best, self.seconds = saved.info["best"] or math.inf, saved.info["seconds"]
+        self._place_in_history(saved.info)
+
+    def _place_in_history(self, info: dict[str, Any]) -> None:
+        self.step, self.rows = info["step"], info["rows"]
+        self.best, self.seconds = info["best"] or math.inf, info["seconds"]
 
     def _weights(self) -> dict[str, torch.Tensor]:
         return {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
@@ -126,6 +171,7 @@ class Trainer:
             "rows": self.rows,
             "best": None if math.isinf(self.best) else self.best,
             "seconds": self.seconds,
+            **({"tokenizer": self.tokenizer} if self.tokenizer else {}),
         }
 
     def save(self) -> None:
@@ -139,12 +185,13 @@ class Trainer:
     def one_step(self) -> float:
         """Train on the next window; returns its loss."""
         if self.streams.starts_pass(self.step):
-            self.state = self.model.initial_state(self.config.batch)
-        inputs, targets = (torch.from_numpy(part) for part in self.streams.window_at(self.step))
+            self.state = [torch.zeros_like(h) for h in self.state]
+        window = self.streams.window_at(self.step)
+        inputs, targets = (torch.from_numpy(part)[:, self._mine()].to(self.device) for part in window)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.model.train()
-        loss, self.state = self.model.loss(inputs, targets, self.state)
+        loss, self.state = self._loss(inputs, targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
@@ -154,7 +201,7 @@ class Trainer:
                 linear.clamp(self.config.weight_limit)
         self.step += 1
         self._follow()
-        return float(loss.detach())
+        return self._mean(loss.detach())
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -176,28 +223,40 @@ class Trainer:
             for parameter, weight in zip(self.model.parameters(), held, strict=True):
                 parameter.data = weight
 
-    def _evaluate(self, row: curve.Row, end: bool) -> float:
-        """Loss of what would be kept now; at the end of the run with tempered logits, as they leave it."""
-        before, c = self.model.config.temper, self.config
-        if end and c.temper != 1.0:
-            self.model.set_temper(c.temper)
+    @contextmanager
+    def tempered(self) -> Iterator[None]:
+        """Inside, the model's logits are those of the finished model, see ``TrainConfig.temper``."""
+        before = self.model.config.temper
+        if self.config.temper != 1.0:
+            self.model.set_temper(self.config.temper)
+        try:
+            yield
+        finally:
+            if self.model.config.temper != before:
+                self.model.set_temper(before)
+
+    def _evaluate(self, row: curve.Row) -> float:
+        """Loss of what would be kept now; the best is kept."""
         with self.averaged():
             row["val_nats"] = val = nats_per_token(self.model, self.val_text)
             if val < self.best:
                 self.best = val
                 ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
-            if end and (c.average or c.temper != 1.0):
-                final = ckpt.Checkpoint(self._weights(), self._info() | {"kept": "last"})
-                ckpt.save(self.out / FINAL, final)
-        if self.model.config.temper != before:
-            self.model.set_temper(before)
         return val
+
+    def _keep_last(self) -> None:
+        """What only a finished run leaves: the last average, with tempered logits."""
+        if self.average or self.config.temper != 1.0:
+            with self.averaged():
+                info = self._info() | {"kept": "last"}
+                ckpt.save(self.out / FINAL, ckpt.Checkpoint(self._weights(), info))
 
     def run(self, report: Callable[[Progress], None], until: int | None = None) -> float:
         """Train to the end (or to step ``until``); returns the best validation loss in nats per token."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        recipe = {"settings": self.settings, "text_sha256": self.digest}
-        (self.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+        if self.leads:
+            self.out.mkdir(parents=True, exist_ok=True)
+            recipe = {"settings": self.settings, "text_sha256": self.digest}
+            (self.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
         c, before, began, first = self.config, self.seconds, time.monotonic(), self.step
         last = min(c.steps, until or c.steps)
         losses: list[float] = []
@@ -217,12 +276,15 @@ class Trainer:
             if self.step % c.eval_every == 0 or end:
                 if not self.rows or self.rows[-1]["step"] != self.step:
                     self.rows.append({"step": self.step})
-                val = self._evaluate(self.rows[-1], end)
+                with self.tempered() if end else nullcontext():
+                    val = self._evaluate(self.rows[-1])
+                    if end:
+                        self._keep_last()
             if self.step % c.checkpoint_every == 0 or end:
                 self.save()
             pace = (self.seconds - before) / (self.step - first)
             report(Progress(self.step, c.steps, losses[-1], val, pace))
-        if self.step == c.steps:
+        if self.step == c.steps and self.leads:
             title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
             curve.write_png(self.out / "curve.png", self.rows, title)
         return self.best

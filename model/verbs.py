@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ternac import evaluate as ev
 from ternac import zoo
 from ternac.errors import UsageError
 from ternac.verb import Outcome, Say, Verb
@@ -27,21 +32,46 @@ _TRAIN_FLAGS = {
 }
 
 
+FORMATS = {
+    "program": "ternac.model.verbs",
+    "qonnx": "ternac.model.qonnx_verb",
+    "gguf": "ternac.model.gguf_verb",
+}
+"""``export --format``: the module whose ``export(args, say)`` writes it."""
+
+
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.model.config import PRESETS, ModelConfig, TrainConfig
+    from ternac.model.config import PRESETS
 
     parser.add_argument(
         "text", nargs="?", type=Path, metavar="TEXT",
-        help="text file, or folder of *.txt files (default: the shipped Tiny Shakespeare)",
+        help="text file, .txt or .xz, or folder of them (default: the shipped Tiny Shakespeare)",
     )  # fmt: skip
     parser.add_argument(
         "--preset", choices=sorted(PRESETS), default="shakespeare", help="settings to start from"
+    )
+    parser.add_argument(
+        "--tokenizer", type=Path, metavar="FILE", help="tokenizer.json that makes the tokens (default: bytes)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the run (default: runs/PRESET)")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
     parser.add_argument(
         "--until", type=int, metavar="STEP", help="stop there; the same command goes on later"
     )
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: cpu)"
+    )
+    parser.add_argument(
+        "--spread", choices=("ddp", "fsdp"), default="ddp",
+        help="under torchrun: every process holds the whole model, or a shard of it (default: ddp)",
+    )  # fmt: skip
+    add_settings(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """A flag for each setting of model and training that one may want to change."""
+    from ternac.model.config import ModelConfig, TrainConfig
+
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
@@ -49,20 +79,36 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(flag, dest=name, type=kinds[name], metavar=name.upper(), help=text)
 
 
-def _settings(args: argparse.Namespace) -> tuple[Any, Any]:
+def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:
+    """(model, training) configuration of a preset with the flags of :func:`add_settings` over it."""
     from ternac.model.config import PRESETS
 
-    model, train = PRESETS[args.preset]
+    model, train = PRESETS[preset]
     given = {k: v for k, v in vars(args).items() if v is not None}
     model = dataclasses.replace(model, **{k: given[k] for k in _MODEL_FLAGS if k in given})
     return model, dataclasses.replace(train, **{k: given[k] for k in _TRAIN_FLAGS if k in given})
 
 
+def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
+    """The training text as tokens."""
+    from ternac.model.data import read_corpus
+    from ternac.progress import Progress
+    from ternac.texts import read_bytes
+
+    if tokenizer is None:
+        return read_corpus(path)
+    with Progress(max(1, path.stat().st_size if path.is_file() else 1), "tokens", "bytes") as bar:
+        corpus = read_corpus(path, read_bytes(tokenizer), bar.update)
+    say(f"{len(corpus.tokens):,} tokens of {corpus.bytes_per_token:.3f} bytes; vocabulary {corpus.vocab}")
+    return corpus
+
+
 def _train(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
-    from ternac.model.data import SHAKESPEARE, read_text
-    from ternac.model.train import BEST, FINAL, Trainer
+    from ternac.model.data import SHAKESPEARE
+    from ternac.model.distributed import open_trainer
+    from ternac.model.train import BEST, FINAL
     from ternac.model.train import Progress as Report
     from ternac.progress import Progress
 
@@ -72,9 +118,12 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         torch.set_num_threads(args.threads)
     if args.until is not None and args.until < 1:
         raise UsageError(f"--until is {args.until}, needs at least 1")
-    model, train = _settings(args)
+    model, train = settings(args, args.preset)
     out = args.out or Path("runs") / args.preset
-    trainer = Trainer(model, train, read_text(args.text or SHAKESPEARE), out)
+    text = args.text or SHAKESPEARE
+    corpus = corpus_of(text, args.tokenizer, say)
+    model = dataclasses.replace(model, vocab=corpus.vocab)
+    trainer = open_trainer(model, train, corpus.tokens, out, args.spread, args.device, corpus.tokenizer)
     first = trainer.step
     if first:
         say(f"going on from step {first} of {train.steps} in {out}")
@@ -82,7 +131,8 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
         f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
         f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
     )
-    with Progress(max(1, train.steps - first), "train", "steps") as bar:
+    quiet = None if trainer.leads else io.StringIO()
+    with Progress(max(1, train.steps - first), "train", "steps", quiet) as bar:
 
         def report(now: Report) -> None:
             bar.update(now.step - first, f"loss {now.train_nats:.3f}")
@@ -103,28 +153,49 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
             "val_nats_per_token": best if best < 1e9 else None,
             "ternary_weights": model.ternary_weights,
             "seconds": round(trainer.seconds, 1),
+            "processes": trainer.processes,
         }
     )
 
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT",
-        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare)",
+        "checkpoint", nargs="?", metavar="MODEL",
+        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare); "
+        "for other formats than program a program file, too",
     )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="program", help="what to write (default: program)"
+    )
     parser.add_argument(
         "--out", type=Path, metavar="PATH",
         help="program file to write, or a folder for program, weights, recipe, curve and card "
         "(default: program.safetensors beside the checkpoint)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--text", metavar="FILE", help="text to compare and measure on (default: the shipped validation text)"
+    )
+    parser.add_argument(
+        "--measure", choices=("numpy", "torch"), default="numpy",
+        help="what measures the loss of a shipped folder: the program on the NumPy executor, or, for long "
+        "texts, the torch model, whose logits are the program's (default: numpy)",
     )  # fmt: skip
     parser.add_argument("--name", help="name of the program (default: that of the folder)")
     parser.add_argument(
         "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
     )
     parser.add_argument("--remarks", default="", help="a paragraph for the card")
+    parser.add_argument(
+        "--gguf-type", choices=("tq2_0", "tq1_0"), help="blocks of a GGUF file (default: tq2_0)"
+    )
+    parser.add_argument(
+        "--about", type=Path, metavar="FILE",
+        help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
+    )  # fmt: skip
 
 
-def _find(given: str | None) -> Path:
+def find(given: str | None) -> Path:
+    """The checkpoint meant by a file, a folder or the name of a shipped model; UsageError."""
     from ternac.model.executor import CHECKPOINT
     from ternac.model.train import BEST, FINAL, LATEST
 
@@ -138,27 +209,37 @@ def _find(given: str | None) -> Path:
 
 
 def _export(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.model import checkpoint as ckpt
-    from ternac.model import ship
-    from ternac.model.data import SHAKESPEARE, read_text
-    from ternac.model.executor import TorchExecutor
-    from ternac.program import save
-
     if args.check < 0:
         raise UsageError(f"--check is {args.check}, needs at least 0")
-    source = _find(args.checkpoint)
+    result: Outcome = importlib.import_module(FORMATS[args.format]).export(args, say)
+    return result
+
+
+def export(args: argparse.Namespace, say: Say) -> Outcome:
+    """Write the integer program."""
+    from ternac.model import checkpoint as ckpt
+    from ternac.model import ship
+    from ternac.model.executor import TorchExecutor
+    from ternac.program import save
+    from ternac.texts import read_bytes
+    from ternac.tokenizer import tokenizer_of
+
+    source = find(args.checkpoint)
     saved = ckpt.load(source)
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
     name = args.name or (folder or source.parent).resolve().name
-    executor = TorchExecutor(ckpt.model_of(saved), name)
+    about = ship.About.read(args.about) if args.about else ship.shakespeare(name, args.remarks)
+    executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
     program = executor.program
-    val = read_text(SHAKESPEARE)
-    val = val[int(len(val) * 0.9) :]
-    checked = ship.compare(executor, program, val[: args.check]) if program.vocab == 256 else 0
+    data = read_bytes(args.text) if args.text else ev.split(read_bytes(zoo.TEXT), "val")
+    reader = tokenizer_of(program) if "tokenizer" in program.meta else None
+    text = reader.encode(data) if reader else None
+    tokens = text.ids if text else np.random.default_rng(0).integers(program.vocab, size=args.check)
+    checked = ship.compare(executor, program, tokens[: args.check])
     say(f"{name}: {program.trits:,} ternary weights, hash {program.hash[:16]}")
     say(f"torch model and program agree on {checked} tokens, logits and state, bit for bit")
-    data = {
+    found = {
         "program": str(out),
         "hash": program.hash,
         "ternary_weights": program.trits,
@@ -168,12 +249,14 @@ def _export(args: argparse.Namespace, say: Say) -> Outcome:
         out.parent.mkdir(parents=True, exist_ok=True)
         save(program, out)
     else:
-        loss = ship.integer_loss(program, val)
-        ship.write_folder(folder, program, source, saved, loss, args.remarks)
+        if text is None:
+            raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
+        loss = ship.loss_of(executor, text, args.measure)
+        ship.write_folder(folder, program, source, saved, loss, about, args.measure)
         say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
-        data |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
-    say(f"written: {data['program']}")
-    return Outcome(data)
+        found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
+    say(f"written: {found['program']}")
+    return Outcome(found)
 
 
 VERBS = {

@@ -22,7 +22,7 @@ PORTS: Groups = (("top level", "clk rst *"),)
 """The view of a leaf."""
 ENGINE: Groups = (
     ("token", "clk rst start entry token session_base emit busy done done_context cycles"),
-    ("sequencer", "sequencer.running sequencer.current sequencer.next_op sequencer.rows_left"),
+    ("sequencer", "sequencer.running sequencer.current_0 sequencer.next_op sequencer.rows_left"),
     ("dot units", "columns.acc_en columns.acc_first columns.dot_*.acc"),
     ("pipelines", "columns.pipe_*.v0 columns.pipe_*.y"),
     ("side lane", "columns.side_lane.stream columns.side_lane.room columns.side_lane.x_word"),

@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.executor import NumpyExecutor
+from ternac.executors import make_executor
 from ternac.geometry import Geometry, preset
-from ternac.program import Program
+from ternac.program import WIDE_KINDS, Program
 from ternac.sampling import Sampling
 from ternac.zoo import open_program, resolve
 
@@ -59,8 +60,8 @@ class _Executor:
 
     cycles = 0
 
-    def __init__(self, executor: Any) -> None:
-        self.name, self.executor = executor.name, executor
+    def __init__(self, executor: Any, name: str | None = None) -> None:
+        self.name, self.executor = name or executor.name, executor
         self.state = executor.open()
         self.before, self.token = self.state.copy(), 0
 
@@ -77,6 +78,23 @@ class _Executor:
 
     def close(self) -> None:
         pass
+
+
+class _Native(_Executor):
+    """The native executor; it chooses the next token, too."""
+
+    def __init__(self, program: Program, name: str = "native") -> None:
+        super().__init__(make_executor(name, program), name)
+
+    def step(self, token: int, sampling: Sampling, rng: int) -> Step:
+        after = self.state.copy()
+        found = super().step(token, sampling, rng)
+        (chosen,), (following,) = self.executor.generate(after, [token], 1, sampling, [rng])
+        self.state = after  # what generating made of it is what the next token sees
+        return Step(found.logits, found.states, int(chosen[0]), following)
+
+    def close(self) -> None:
+        self.executor.close()
 
 
 class _Machine:
@@ -147,7 +165,10 @@ class BoardRunner:
 
 def _torch(program: Program, path: Path | None) -> Runner:
     from ternac.model.executor import TorchExecutor
+    from ternac.model.op_executor import TorchOpExecutor
 
+    if any(op.kind in WIDE_KINDS for op in program.ops):  # imported: no model of this kit behind it
+        return _Executor(TorchOpExecutor(program))
     if path is None:
         raise UsageError(f"{program.name} has no checkpoint for torch to run")
     return _Executor(TorchExecutor.for_program(program, path))
@@ -161,6 +182,7 @@ def _netlist(program: Program, geometry: Geometry) -> Runner:
 
 _MAKERS: dict[str, Callable[[Program, Path | None, Geometry], Runner]] = {
     "numpy": lambda program, path, geometry: _Executor(NumpyExecutor(program)),
+    "native": lambda program, path, geometry: _Native(program),
     "torch": lambda program, path, geometry: _torch(program, path),
     "machine": lambda program, path, geometry: _Machine(program, geometry),
     "rtl": lambda program, path, geometry: BoardRunner(program, geometry),
@@ -173,20 +195,22 @@ def maker_names() -> tuple[str, ...]:
     return tuple(_MAKERS)
 
 
-def runners_of(
-    names: Sequence[str], program: Program, path: Path | None, geometry: Geometry
-) -> list[Runner]:
+def runners_of(names: Sequence[str], program: Program, path: Path | None, geometry: Geometry) -> list[Runner]:
     """A runner per name; ``path``: program or checkpoint, for torch. UsageError on an unknown or repeated
     name, or fewer than two."""
-    if set(names) - set(_MAKERS) or len(set(names)) != len(names) or len(names) < 2:
+    kinds = {"native" if name.startswith("native:") else name for name in names}
+    if kinds - set(_MAKERS) or len(set(names)) != len(names) or len(names) < 2:
         raise UsageError(
             f"--executors {','.join(names)}: name at least two different ones",
-            f"choose from: {', '.join(_MAKERS)}",
+            f"choose from: {', '.join(_MAKERS)}, native:ISA, native:ISA:BITS",
         )
     made: list[Runner] = []
     try:
         for name in names:
-            made.append(_MAKERS[name](program, path, geometry))
+            if name.startswith("native:"):
+                made.append(_Native(program, name))
+            else:
+                made.append(_MAKERS[name](program, path, geometry))
     except BaseException:
         for runner in made:
             runner.close()

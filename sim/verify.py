@@ -2,7 +2,8 @@
 
 The first executor named is the reference. On a difference the reference's trace of that token is compared
 with whatever the other can show of its own values, so that the report names the first op that diverged. An
-engine's next token, by argmax and by a seeded draw in turn, and its cycle count must be right too.
+engine's and the native executor's next token, by argmax and by a seeded draw in turn, and the engine's cycle
+count must be right too.
 """
 
 from __future__ import annotations
@@ -52,9 +53,7 @@ def verify(
                     continue
                 found.append(here)
             else:
-                earlier = first_divergence(
-                    program, index, reference.values(), other.values(), executors=pair
-                )
+                earlier = first_divergence(program, index, reference.values(), other.values(), executors=pair)
                 found.append(earlier or here)
             others.remove(other)
         progress(index + 1)
@@ -66,22 +65,24 @@ def verify(
 def check_engine(
     index: int, expected: Step, got: Step, sampling: Sampling, rng: int, executors: tuple[str, str]
 ) -> Divergence | None:
-    """The first difference of what only an engine has: next token, generator, cycles."""
-    if got.chosen is None or got.generator is None or got.cycles is None or got.closed_form is None:
+    """The first difference of what not every executor has: next token and generator, cycles."""
+    if got.chosen is None or got.generator is None:
         return None
     token, following = choose(expected.logits, sampling, rng)
-    return (
-        scalar_divergence(index, "next token", token, got.chosen, executors)
-        or scalar_divergence(index, "generator", following, got.generator, executors)
-        or scalar_divergence(index, "cycles", got.closed_form, got.cycles, ("closed form", executors[1]))
+    here = scalar_divergence(index, "next token", token, got.chosen, executors) or scalar_divergence(
+        index, "generator", following, got.generator, executors
     )
+    if here or got.cycles is None or got.closed_form is None:
+        return here
+    return scalar_divergence(index, "cycles", got.closed_form, got.cycles, ("closed form", executors[1]))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
         "--executors", metavar="A,B,..",
-        help=f"of {', '.join(maker_names())}: machine is the compiled image in NumPy, rtl and netlist (after "
+        help=f"of {', '.join(maker_names())}: native (or native:ISA, native:ISA:BITS) is C, "
+        "machine is the compiled image in NumPy, rtl and netlist (after "
         "synthesis) run in Verilator; default: numpy,rtl, and with presets torch,numpy,machine,rtl",
     )  # fmt: skip
     parser.add_argument(
@@ -110,8 +111,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.presets or args.all_presets:
         return _run_presets(args, data, say)
     program, parts = runners(names, args.model, args.geometry)
-    tokens = encode(program, data)
-    tokens = np.resize(tokens, args.tokens)
+    if args.text is None and "tokenizer" not in program.meta:
+        say(f"{program.name} has no tokenizer: random tokens")
+        tokens = np.random.default_rng(0).integers(0, program.vocab, args.tokens)
+    else:
+        tokens = np.resize(encode(program, data), args.tokens)
     began = time.monotonic()
     try:
         with Progress(args.tokens, f"verify {program.name}", "tokens") as bar:
@@ -133,7 +137,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "program_hash": program.hash,
             "divergences": [d.to_json() for d in found],
             "cycles": {part.name: part.cycles for part in parts if part.cycles},
-            "origin": "cycle-exact simulation",
+            "origin": "cycle-exact simulation" if any(part.cycles for part in parts) else "run on this host",
             "seconds": round(time.monotonic() - began, 1),
         },
         ok=not found,

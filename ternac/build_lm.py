@@ -99,7 +99,9 @@ class _Builder:
         return self.op("REQUANT", out, acc, shift=int(shift), dtype=dtype)
 
 
-def build_lm(params: LMParams, name: str, meta: Mapping[str, Any] | None = None) -> Program:
+def build_lm(
+    params: LMParams, name: str, meta: Mapping[str, Any] | None = None, tokenizer: bytes = b""
+) -> Program:
     """Build and check the program of a model; raises IllegalProgram where the parameters break a rule."""
     b = _Builder()
     b.consts["embed"] = np.asarray(params.embed, np.int8)
@@ -115,7 +117,7 @@ def build_lm(params: LMParams, name: str, meta: Mapping[str, Any] | None = None)
     logits = b.linear("logits", "logits.acc", n, "head", params.head, params.head_shift, "i16")
     program = Program(
         name=name, vocab=vocab, ops=tuple(b.ops), consts=b.consts, states=states, logits=logits,
-        logit_scale_bits=int(params.logit_scale_bits), meta=dict(meta or {}),
+        logit_scale_bits=int(params.logit_scale_bits), meta=dict(meta or {}), tokenizer=tokenizer,
     )  # fmt: skip
     check(program)
     return program

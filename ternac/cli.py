@@ -21,9 +21,13 @@ __all__ = ["SUMMARIES", "VERBS", "Outcome", "Say", "Verb", "main"]
 
 VERBS = {
     "train": "ternac.model.verbs",
+    "tokenizer": "ternac.tokenizer_verb",
+    "compare": "ternac.model.compare_verb",
     "eval": "ternac.verbs",
     "export": "ternac.model.verbs",
+    "import": "ternac.model.import_verbs",
     "inspect": "ternac.verbs",
+    "profile": "ternac.profile_verb",
     "estimate": "ternac.hdl.verbs",
     "explore": "ternac.hdl.verbs",
     "sim": "ternac.sim.verbs",
@@ -40,9 +44,13 @@ VERBS = {
 
 SUMMARIES = {
     "train": "train a ternary language model on text",
+    "compare": "train float, ternary and integer twins: what each step costs",
+    "tokenizer": "make a tokenizer from a text",
     "eval": "loss of an integer program on a text",
     "export": "turn a training checkpoint into an integer program",
+    "import": "turn a model trained elsewhere into an integer program",
     "inspect": "show what is in a program file",
+    "profile": "ranges, saturation and what each layer's rounding costs",
     "estimate": "resources and speed of a board, without synthesis",
     "explore": "search engine geometries for a board, a model and a goal",
     "sim": "run the engine's RTL and look at it",

@@ -8,11 +8,11 @@ placed on the pipeline is refused with the op's name and the reason; nothing is 
 from __future__ import annotations
 
 from ternac.assemble import Assembler
-from ternac.errors import DoesNotFit
+from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.fuse import Fuser
 from ternac.geometry import Geometry
 from ternac.image import Image, Symbol
-from ternac.program import Program, check
+from ternac.program import WIDE_KINDS, Program, check
 
 __all__ = ["Image", "Symbol", "compile_program"]
 
@@ -30,6 +30,7 @@ def compile_program(
         DoesNotFit: if a memory of the geometry is too small; the message names it and both sizes.
     """
     check(program)
+    refuse_wide(program)
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
         raise DoesNotFit(f"{contexts} contexts: {geometry.name} has {geometry.contexts}")
     for count in range(contexts or geometry.contexts, 0, -1):
@@ -43,3 +44,13 @@ def compile_program(
                 if not side and (count == 1 or contexts is not None):
                     raise
     raise AssertionError("unreachable")
+
+
+def refuse_wide(program: Program) -> None:
+    """IllegalProgram if an op is for executors in software only (docs/numerics.md, wide ops)."""
+    for index, op in enumerate(program.ops):
+        if op.kind in WIDE_KINDS:
+            raise IllegalProgram(
+                f"op {index} {op.kind} {op.out!r}: no engine has the wide ops of imported models",
+                "run it on an executor in software: numpy, torch or native",
+            )

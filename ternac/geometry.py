@@ -177,6 +177,11 @@ class Geometry:
         return self.columns > 4 or self.streams
 
     @property
+    def row_register(self) -> int:
+        """Registers between the columns' results and the sampler."""
+        return int(self.wide)
+
+    @property
     def sampler_pace(self) -> int:
         """Cycles per element while a draw is weighed: the small sampler where columns share a pipeline."""
         return 4 if self.share > 1 else 1

@@ -1,8 +1,8 @@
 """Which programs may run: every op is checked for names, types, lengths, attributes and value ranges.
 
 :func:`check` raises IllegalProgram with op index, name and reason.  An executor runs only what passed, and
-may rely on it: no intermediate overflows 32 bits (REQUANT with a multiplier excepted), no index leaves its
-table.
+may rely on it: no intermediate overflows 32 bits (64 in REQUANT with a multiplier and in the wide ops), no
+index leaves its table.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from ternac.numerics import MAX_DIM, MAX_SHIFT
 from ternac.op_rules import MAX_NAME, RULES, Refused, Value, check_attrs, check_name
 from ternac.program import RESERVED_KINDS, ROLE_DTYPE, ROLE_OF_ATTR, Program
 from ternac.strict_json import BadJson, check_data, dump
+from ternac.wide import CURVE_POINTS
 
 MAX_OPS = 65535
 MAX_CONSTS = 16384
@@ -21,7 +22,9 @@ MAX_STATES = 4096
 MAX_STATE_WORDS = 1 << 24
 MAX_TRITS = 1 << 33
 MAX_META = 1 << 18
-TOKENIZERS = ("bytes",)
+TOKENIZERS = ("bytes", "huggingface")
+TOKENIZER_TENSOR = "tokenizer.json"
+MAX_TOKENIZER = 1 << 26
 
 
 def check(program: Program) -> None:
@@ -109,6 +112,13 @@ def _check_frame(program: Program) -> None:
         raise IllegalProgram(f"tokenizer {str(tokenizer)[:40]!r} is not supported by this version")
     if tokenizer == "bytes" and program.vocab != 256:
         raise IllegalProgram(f"tokenizer 'bytes' needs a vocabulary of 256, not {program.vocab}")
+    if (tokenizer == "huggingface") != bool(program.tokenizer):
+        holds = f"{len(program.tokenizer)} bytes of tokenizer.json"
+        raise IllegalProgram(f"tokenizer {str(tokenizer)[:40]!r} does not go with {holds}")
+    if len(program.tokenizer) > MAX_TOKENIZER:
+        raise IllegalProgram(f"the tokenizer has {len(program.tokenizer)} bytes, limit {MAX_TOKENIZER}")
+    if program.tokenizer and TOKENIZER_TENSOR in program.consts:
+        raise IllegalProgram(f"constant {TOKENIZER_TENSOR}: the name is the tokenizer's")
 
 
 def _check_consts(program: Program) -> None:
@@ -130,6 +140,13 @@ def _check_consts(program: Program) -> None:
         if role in ("norm", "table"):
             if array.shape != (256,):
                 raise IllegalProgram(f"constant {name}: shape {array.shape}, a table has 256 entries")
+        elif role == "curve":
+            if array.shape != (CURVE_POINTS,):
+                shape = array.shape
+                raise IllegalProgram(f"constant {name}: shape {shape}, a curve has {CURVE_POINTS} points")
+        elif role == "gain":
+            if array.ndim != 1 or not 1 <= len(array) <= MAX_DIM:
+                raise IllegalProgram(f"constant {name}: shape {array.shape}, needs one side in 1..{MAX_DIM}")
         elif array.ndim != 2 or not all(1 <= side <= MAX_DIM for side in array.shape):
             raise IllegalProgram(f"constant {name}: shape {array.shape}, needs two sides in 1..{MAX_DIM}")
         if role == "trits":

@@ -10,7 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ternac.numerics import I8_MAX, I8_MIN, I16_MAX, I16_MIN, MAX_DIM, MAX_SHIFT, max_norm_exponent
+import numpy as np
+
+from ternac import wide
+from ternac.numerics import (
+    I8_MAX,
+    I8_MIN,
+    I16_MAX,
+    I16_MIN,
+    MAX_DIM,
+    MAX_SHIFT,
+    max_norm_exponent,
+    rshift_round,
+    sat16,
+)  # fmt: skip
 from ternac.program import Op, Program
 
 MAX_NAME = 96
@@ -53,7 +66,18 @@ _ATTRS: dict[str, dict[str, tuple[int, int] | str]] = {
     "LERP": {},
     "LOAD": {},
     "STORE": {},
-}
+    "GATHER16": {"embed": _CONST},
+    "RMSNORM": {"eps": (0, wide.MAX_EPS), "shift": (0, wide.MAX_RMS_SHIFT)},
+    "SCALE": {"gain": _CONST, "shift": (0, MAX_SHIFT)},
+    "PEAK": {},
+    "QUANT": {},
+    "RESCALE": {
+        "multiplier": (1, wide.MAX_RESCALE), "shift": (0, wide.MAX_WIDE_SHIFT), "dtype": _OUT8_16,
+    },
+    "INTERP": {"curve": _CONST},
+    "MUL16": {"shift": (0, MAX_SHIFT), "dtype": _OUT8_16},
+    "BLEND": {},
+}  # fmt: skip
 _OPTIONAL = {("REQUANT", "multiplier")}
 
 
@@ -177,7 +201,70 @@ def _store(program: Program, op: Op, values: dict[str, Value]) -> Value:
     return x
 
 
+# ---- wide ops ----------------------------------------------------------------------------------------
+
+
+def _with_scalar(op: Op, values: dict[str, Value], *dtypes: str) -> Value:
+    """The first of two inputs, of one of ``dtypes``; the second is one i16 that is never negative."""
+    if len(op.ins) != 2:
+        raise Refused(f"{len(op.ins)} inputs, needs 2")
+    first = Op(op.kind, op.out, op.ins[:1], op.attrs)
+    second = Op(op.kind, op.out, op.ins[1:], op.attrs)
+    (x,), (m,) = _inputs(first, values, dtypes), _inputs(second, values, ("i16",))
+    if m.length != 1 or m.low < 0:
+        raise Refused(f"scale {op.ins[1]} is [{m.length}] in {m.low}..{m.high}, needs one value in 0..32767")
+    return x
+
+
+def _rmsnorm(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("i16",))
+    return _full("i16", x.length)
+
+
+def _scale(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("i16",))
+    gain = _const(program, op, "gain")
+    if gain.shape[0] != x.length:
+        raise Refused(f"gain {op.text('gain')} has {gain.shape[0]} elements, input has {x.length}")
+    corners = np.multiply.outer([x.low, x.high], [int(gain.min()), int(gain.max())])
+    ends = sat16(rshift_round(corners, op.integer("shift")))
+    return Value("i16", x.length, int(ends.min()), int(ends.max()))
+
+
+def _peak(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    _inputs(op, values, ("i16",))
+    return Value("i16", 1, 0, I16_MAX)
+
+
+def _quant(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    return _full("i8", _with_scalar(op, values, "i16").length)
+
+
+def _rescale(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    return _full(op.text("dtype"), _with_scalar(op, values, "acc", "i16").length)
+
+
+def _interp(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    (x,) = _inputs(op, values, ("i16",))
+    points = _const(program, op, "curve")
+    return Value("i16", x.length, int(points.min()), int(points.max()))
+
+
+def _mul16(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    a, _ = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
+    return _full(op.text("dtype"), a.length)
+
+
+def _blend(program: Program, op: Op, values: dict[str, Value]) -> Value:
+    h, c, e = _inputs(op, values, ("i16",), ("i16",), ("i16",))
+    if e.low < 0:
+        raise Refused(f"weight {op.ins[2]} can be {e.low}..{e.high}, needs 0..32767")
+    return Value("i16", h.length, min(h.low, c.low), max(h.high, c.high))
+
+
 RULES: dict[str, Callable[[Program, Op, dict[str, Value]], Value]] = {
     "GATHER": _gather, "NORM": _norm, "TMATVEC": _tmatvec, "REQUANT": _requant, "TABLE": _table,
     "MUL": _mul, "ADD": _add, "LERP": _lerp, "LOAD": _load, "STORE": _store,
+    "GATHER16": _gather, "RMSNORM": _rmsnorm, "SCALE": _scale, "PEAK": _peak, "QUANT": _quant,
+    "RESCALE": _rescale, "INTERP": _interp, "MUL16": _mul16, "BLEND": _blend,
 }  # fmt: skip

@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-KINDS = ("GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE")
+NARROW_KINDS = ("GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE")
+WIDE_KINDS = ("GATHER16", "RMSNORM", "SCALE", "PEAK", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND")
+"""For models trained elsewhere; no engine has them."""
+KINDS = NARROW_KINDS + WIDE_KINDS
 RESERVED_KINDS = ("TOPK", "LOOP", "MEM_GATHER", "MEM_READ", "MEM_UPDATE", "SELECT", "REDUCE")
 
 ROLE_OF_ATTR = {  # (op kind, attribute) -> what the named constant is
@@ -25,9 +28,13 @@ ROLE_OF_ATTR = {  # (op kind, attribute) -> what the named constant is
     ("NORM", "table"): "norm",
     ("TMATVEC", "weights"): "trits",
     ("TABLE", "table"): "table",
+    ("GATHER16", "embed"): "embed16",
+    ("SCALE", "gain"): "gain",
+    ("INTERP", "curve"): "curve",
 }
 ROLE_DTYPE: dict[str, npt.DTypeLike] = {
     "embed": np.int8, "norm": np.uint8, "trits": np.int8, "table": np.int16,
+    "embed16": np.int16, "gain": np.int16, "curve": np.int16,
 }  # fmt: skip
 
 
@@ -63,10 +70,12 @@ class Op:
 class Program:
     """An integer program; treat it as immutable (the constants are made read-only).
 
-    ``consts``: trits int8[m, K] in -1..1, embeddings int8[V, d], tables int16[256], norm tables uint8[256].
+    ``consts``: trits int8[m, K] in -1..1, embeddings int8[V, d] or int16[V, d], tables int16[256], norm
+    tables uint8[256], gains int16[n], curves int16[1025].
     ``states``: name to length; the state of a session is their int16 concatenation in this order.
     ``logits`` names the i16[vocab] value that a step returns; a logit is ``code * 2**-logit_scale_bits``.
-    ``meta`` is plain JSON data that no executor looks at, except ``meta["tokenizer"]`` (only ``"bytes"``).
+    ``meta`` is plain JSON data that no executor looks at. ``meta["tokenizer"]`` says how text becomes tokens:
+    ``"bytes"``, or ``"huggingface"`` by the ``tokenizer.json`` that ``tokenizer`` holds, else empty.
     """
 
     name: str
@@ -77,6 +86,7 @@ class Program:
     logits: str
     logit_scale_bits: int
     meta: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: bytes = b""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))
@@ -101,7 +111,7 @@ class Program:
         return slices
 
     def roles(self) -> dict[str, str]:
-        """Constant name to its role ("embed", "norm", "trits", "table"), from the first op that uses it."""
+        """Constant name to its role (a key of ``ROLE_DTYPE``), from the first op that uses it."""
         found: dict[str, str] = {}
         for op in self.ops:
             for (kind, attr), role in ROLE_OF_ATTR.items():

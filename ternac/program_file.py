@@ -5,7 +5,8 @@
     the rest            the tensors, 16-bit ones first, then by name, without gaps
 
 ``header["__metadata__"]`` holds ``format``, ``version``, ``sha256`` and ``program`` (JSON as text); the other
-keys are the constants.  Trits are stored five to a byte.  ``docs/program.md`` has every field.
+keys are the constants, and the bytes of the tokenizer where the program carries one.  Trits are stored five
+to a byte.  ``docs/program.md`` has every field.
 
 Reading trusts nothing: sizes are checked before anything is allocated, the hash before anything is
 interpreted, the legality of the program before it is returned, and last that writing the program again gives
@@ -23,11 +24,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac import strict_json as sj
-from ternac.errors import BadProgramFile, IllegalProgram, ProgramError, UsageError
-from ternac.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, check
+from ternac.errors import BadProgramFile, IllegalProgram, ProgramError
+from ternac.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, TOKENIZER_TENSOR, check
 from ternac.numerics import MAX_DIM
 from ternac.packing import pack5, packed5_size, unpack5
 from ternac.program import Op, Program
+from ternac.texts import write_bytes
 
 FORMAT = "ternac.program"
 VERSION = 1
@@ -40,15 +42,7 @@ _DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 def save(program: Program, path: str | Path) -> None:
     """Check the program and write it, atomically; IllegalProgram, or UsageError on an unwritable path."""
-    data = dumps(program)
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    write_bytes(path, dumps(program))
 
 
 def load(path: str | Path) -> Program:
@@ -80,6 +74,8 @@ def encode(program: Program, digest: str) -> bytes:
     for name, array in program.consts.items():
         stored = pack5(array) if roles[name] == "trits" else array
         tensors[name] = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
+    if program.tokenizer:
+        tensors[TOKENIZER_TENSOR] = np.frombuffer(program.tokenizer, np.uint8)
     header: dict[str, Any] = {
         "__metadata__": {
             "format": FORMAT,
@@ -168,7 +164,7 @@ def _verify_hash(data: bytes, header_size: int, digest: str) -> None:
 
 def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, npt.NDArray[Any]]:
     """The stored tensors; they must cover the body without gaps or overlaps."""
-    if len(header) > MAX_CONSTS:
+    if len(header) > MAX_CONSTS + 1:
         raise BadProgramFile(f"{len(header)} tensors, limit {MAX_CONSTS}")
     found: dict[str, npt.NDArray[Any]] = {}
     spans = []
@@ -200,7 +196,11 @@ _PROGRAM_FIELDS = ("logit_scale_bits", "logits", "meta", "name", "ops", "states"
 def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Program:
     """The program from its description and its stored tensors."""
     text = sj.fields(text, "program", _PROGRAM_FIELDS)
+    meta = sj.fields(text["meta"], "meta", None)
     consts: dict[str, npt.NDArray[Any]] = dict(tensors)
+    tokenizer = consts.pop(TOKENIZER_TENSOR, None) if meta.get("tokenizer") == "huggingface" else None
+    if tokenizer is not None and (tokenizer.dtype != np.uint8 or tokenizer.ndim != 1):
+        raise BadProgramFile(f"tensor {TOKENIZER_TENSOR} is not a row of bytes")
     for name, sides in sj.fields(text["trits"], "trits", None, list).items():
         shape = sj.integers(sides, f"trits {name[:96]}", 2, 2, 1, MAX_DIM)
         stored, count = tensors.get(name), shape[0] * shape[1]
@@ -220,7 +220,7 @@ def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Prog
         name=text["name"], vocab=text["vocab"], ops=tuple(ops),
         consts={name: array.astype(array.dtype.newbyteorder("=")) for name, array in consts.items()},
         states=states, logits=text["logits"], logit_scale_bits=text["logit_scale_bits"],
-        meta=sj.fields(text["meta"], "meta", None),
+        meta=meta, tokenizer=b"" if tokenizer is None else tokenizer.tobytes(),
     )  # fmt: skip
 
 

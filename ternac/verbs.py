@@ -9,10 +9,11 @@ from typing import Any
 
 from ternac import evaluate as ev
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
+from ternac.executors import make_executor
 from ternac.legality import shapes
 from ternac.program import Program
 from ternac.progress import Progress
+from ternac.tokenizer import tokenizer_of, whole_characters
 from ternac.verb import Outcome, Say, Verb, add_model_argument
 from ternac.zoo import TEXT, open_program, resolve
 
@@ -20,17 +21,21 @@ from ternac.zoo import TEXT, open_program, resolve
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--text", metavar="FILE", help="a text of your own, all of it")
+    source.add_argument("--text", metavar="FILE", help="a text of your own, all of it; .xz is unpacked")
     source.add_argument(
         "--split", choices=("val", "train"), default="val", help="part of the shipped text (default: val)"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N bytes")
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N bytes, less a cut character")
     parser.add_argument(
         "--streams", type=int, default=ev.STREAMS, help="pieces read in parallel (default: 64)"
     )
     parser.add_argument(
         "--context", type=int, default=ev.CONTEXT, metavar="N",
         help="tokens fed uncounted before each piece (default: 256)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--executor", default="numpy", metavar="NAME",
+        help="numpy; native (C kernels; native:ISA:BITS); auto, native where it is compiled (default: numpy)",
     )  # fmt: skip
 
 
@@ -39,30 +44,46 @@ def _eval(args: argparse.Namespace, say: Say) -> Outcome:
         value = getattr(args, name)
         if value is not None and value < least:
             raise UsageError(f"--{name} is {value}, needs at least {least}")
-    data = ev.read_text(args.text) if args.text else ev.split(ev.read_text(TEXT), args.split)
     program = open_program(args.model)
-    tokens = ev.encode(program, data[: args.limit])
-    executor = NumpyExecutor(program)
+    tokenizer = tokenizer_of(program)
+    if args.text:
+        data = ev.read_text(args.text, args.limit)
+    else:
+        data = ev.split(ev.read_text(TEXT), args.split)[: args.limit]
+    if tokenizer.name != "bytes" and len(data) == args.limit:
+        data = whole_characters(data)
+    with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
+        text = tokenizer.encode(data, bar.update)
+    executor = make_executor(args.executor, program)
     began = time.monotonic()
-    with Progress(len(tokens) - 1, f"eval {program.name}", "tokens") as bar:
-        loss = ev.evaluate(executor, tokens, args.streams, args.context, bar.update)
+    with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
+        loss = ev.evaluate(executor, text, args.streams, args.context, bar.update)
     seconds = time.monotonic() - began
+    per_char = "" if loss.nats_per_char is None else f"{loss.nats_per_char:.4f} nats per character, "
+    per_byte = "" if loss.bits_per_byte is None else f"{loss.bits_per_byte:.4f} bits per byte, "
     say(
         f"{program.name} on {args.text or 'the shipped text, ' + args.split}: "
-        f"{loss.nats_per_token:.4f} nats per token, {loss.bits_per_byte:.4f} bits per byte\n"
-        f"{loss.tokens} tokens in {seconds:.1f} s, integer program by the NumPy executor"
+        f"{per_char}{per_byte}{loss.nats_per_token:.4f} nats per token\n"
+        f"{loss.tokens} tokens in {seconds:.1f} s, integer program by the executor {executor.name}"
     )
+    if not text.lossless:
+        say("the tokenizer does not give this text back as it is, so there is no loss per byte or character")
     return Outcome(
         {
             "nats_per_token": loss.nats_per_token,
+            "nats_per_char": loss.nats_per_char,
             "bits_per_byte": loss.bits_per_byte,
             "tokens": loss.tokens,
+            "text_bytes": loss.text_bytes,
+            "tokenizer": tokenizer.name,
+            "lossless": text.lossless,
             "executor": executor.name,
             "model": program.name,
             "program_hash": program.hash,
-            "streams": len(ev.cut(len(tokens), args.streams, args.context).start),
+            "streams": len(ev.cut(len(text.ids), args.streams, args.context).start),
             "context": args.context,
             "seconds": round(seconds, 3),
+            "origin": "integer program, NumPy executor on this host, measured",
         }
     )
 
@@ -94,6 +115,7 @@ def summary(program: Program) -> dict[str, Any]:
         },
         "logit_scale_bits": program.logit_scale_bits,
         "meta": dict(program.meta),
+        "tokenizer_bytes": len(program.tokenizer),
     }
 
 
@@ -130,7 +152,7 @@ def _inspect(args: argparse.Namespace, say: Say) -> Outcome:
 
 VERBS = {
     "eval": Verb(
-        help="Loss of an integer program on a text, by the NumPy executor.",
+        help="Loss of an integer program on a text.",
         example="ternac eval shakespeare --split val",
         add_arguments=_eval_arguments,
         run=_eval,

@@ -14,7 +14,8 @@ from ternac.geometry import Mem
 from ternac.hdl.link.batch import BYTE_CYCLES, BatchWires, batch_states
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
-from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
+from ternac.hdl.link.register import StreamRegister
+from ternac.hdl.link.slip import FrameByte, OpenByte, SlipDecoder, SlipEncoder
 from ternac.protocol import (
     ANSWER,
     BATCH_HEAD,
@@ -100,26 +101,40 @@ class LinkController(wiring.Component):
         m.submodules.crc = crc = Crc32()
         m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init)
         write, read = ram.write_port(), ram.read_port()
+        m.submodules.arriving = arriving = StreamRegister(FrameByte)
+        m.submodules.leaving = leaving = StreamRegister(OpenByte, cut=True)
         connect(m, flipped(self.rx), decoder.i)
+        connect(m, decoder.o, arriving.i)
+        connect(m, leaving.o, encoder.i)
         connect(m, encoder.o, flipped(self.tx))
-        engine, item, send = self.engine, decoder.o, encoder.i
+        engine, item, send = self.engine, arriving.o, leaving.i
 
         # Pointers into the RAM. `byte` is RAM[pointer] once that has been read, two cycles after the pointer
         # moved; until then the machine stands still.
         received, result, following = Signal(10), Signal(10), Signal(10)
         pointer = Signal(10, init=PROGRAM_HASH)
-        past, at_end, full = Signal(10), Signal(), Signal()
+        past, at_end, at_result, full = Signal(10), Signal(), Signal(), Signal()
+        matches = Signal()
         byte, reading = Signal(8), Signal(BYTE_CYCLES - 1, init=-1)
-        moves = Signal()
-        m.d.sync += [byte.eq(read.data), reading.eq(Cat(moves, reading[:-1]))]
+        moves, still = Signal(), Signal(init=1)
+        m.d.sync += [
+            byte.eq(read.data),
+            reading.eq(Cat(moves, reading[:-1])),
+            still.eq(moves | reading[:-1].any()),
+        ]
         m.d.comb += [
             read.addr.eq(pointer),
             following.eq(pointer),
-            past.eq(received - CRC_BYTES),
-            at_end.eq(pointer == past),
             full.eq(received == FRAME_BYTES),
         ]
-        m.d.sync += pointer.eq(following)
+        # what has settled when the machine moves again
+        m.d.sync += [
+            pointer.eq(following),
+            past.eq(received - CRC_BYTES),
+            at_end.eq(pointer == past),
+            at_result.eq(pointer == result),
+            matches.eq(crc.match & (received >= HEAD_BYTES + CRC_BYTES)),
+        ]
 
         kind, status, count = Signal(3), Signal(3), Signal(4)
         same, last_crc = Signal(), Signal(8 * CRC_BYTES)
@@ -193,7 +208,7 @@ class LinkController(wiring.Component):
             m.d.comb += goto(0)
             m.next = "OPEN"
 
-        with m.If(~reading.any()):
+        with m.If(~still):
             with m.FSM():
                 with m.State("POWER UP"):  # the bytes of the program hash
                     m.d.comb += goto(pointer + 1)
@@ -201,15 +216,16 @@ class LinkController(wiring.Component):
                     with m.If(count == HASH_BYTES - 1):
                         m.next = "RECEIVE"
                 with m.State("RECEIVE"):
-                    m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid)]
+                    m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid & ~item.valid)]
                     with m.If(item.valid & item.payload.end):
                         m.d.sync += same.eq(~item.payload.bad)
+                        m.d.comb += goto(pointer)
                         m.next = "CHECK"
                 with m.State("CHECK"):
                     m.d.sync += count.eq(0)
                     m.d.comb += goto(past)
                     m.next = "COMPARE"
-                    with m.If(~same | ~crc.match | (received < HEAD_BYTES + CRC_BYTES)):
+                    with m.If(~same | ~matches):
                         m.d.comb += [crc.clear.eq(1), self.fault.eq(received.any())]
                         m.d.sync += received.eq(0)
                         m.next = "RECEIVE"
@@ -397,8 +413,8 @@ class LinkController(wiring.Component):
                         m.d.comb += goto(Mux(hello, IDENTITY, RESULT))
                         m.next = "PAYLOAD"
                 with m.State("PAYLOAD"):
-                    m.d.comb += [send.valid.eq(pointer != result), send.payload.data.eq(byte)]
-                    with m.If(pointer == result):
+                    m.d.comb += [send.valid.eq(~at_result), send.payload.data.eq(byte)]
+                    with m.If(at_result):
                         m.next = "SUM"
                     with m.Elif(send.ready):
                         m.d.comb += goto(pointer + 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Value
 
 from ternac.geometry import Geometry
+from ternac.hdl.delay import delayed
 from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.stream.negatives import NegativeCount
 from ternac.hdl.tech import Technology
@@ -13,9 +14,7 @@ from ternac.stream_layout import Encoding
 __all__ = ["count_negatives", "stage_trits"]
 
 
-def stage_trits(
-    m: Module, geometry: Geometry, word: Value, latency: int, tech: Technology
-) -> list[Value]:
+def stage_trits(m: Module, geometry: Geometry, word: Value, latency: int, tech: Technology) -> list[Value]:
     """The trits of every stage as a weight memory gives them, those of stage j ``latency + j`` cycles after
     ``word``.
 
@@ -26,15 +25,14 @@ def stage_trits(
     stages: list[Value] = []
     for j in range(g.chain):
         codes: Value = word[j * size : (j + 1) * size]
-        for _ in range(latency + j - 1):
-            codes = _later(m, codes, f"codes_{j}")
+        codes = delayed(m, codes, latency + j - 1, name=f"codes_{j}", reset_less=True)
         bits: list[Value] = []
         for i in range(0, size, 8):
             m.submodules[f"decode_{j}_{i // 8}"] = decode = TritDecoder(Encoding.FIVE, tech=tech)
             m.d.comb += decode.code.eq(codes[i : i + 8])
             for k in range(Encoding.FIVE.rows):
                 bits += [decode.nz[k], decode.neg[k]]
-        stages.append(_later(m, Cat(*bits), f"trits_{j}"))
+        stages.append(delayed(m, Cat(*bits), name=f"trits_{j}", reset_less=True))
     return stages
 
 
@@ -48,9 +46,3 @@ def count_negatives(
     for j, stage in enumerate(trits):
         m.d.comb += count.neg[j].eq(Cat(stage[2 * (q * g.columns + column) + 1] for q in range(g.chains)))
     return count.count
-
-
-def _later(m: Module, value: Value, name: str) -> Signal:
-    delayed = Signal(len(value), name=name, reset_less=True)
-    m.d.sync += delayed.eq(value)
-    return delayed

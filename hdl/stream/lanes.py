@@ -8,6 +8,7 @@ from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ternac.hdl.delay import delayed
 from ternac.hdl.dot import DotControl, DotUnit, dot_latency
 from ternac.hdl.memory import BlockRam
 from ternac.hdl.stream.decode import TritDecoder
@@ -16,15 +17,6 @@ from ternac.hdl.tech import Technology
 from ternac.stream_layout import Encoding
 
 __all__ = ["StreamLanes"]
-
-
-def _later(m: Module, value: Value, cycles: int, name: str) -> Value:
-    """``value`` after ``cycles`` cycles."""
-    for cycle in range(cycles):
-        delayed = Signal(value.shape(), name=f"{name}_{cycle + 1}", reset_less=True)
-        m.d.sync += delayed.eq(value)
-        value = delayed
-    return value
 
 
 class StreamLanes(wiring.Component):
@@ -49,18 +41,20 @@ class StreamLanes(wiring.Component):
         self.k_max = x_depth * lanes
         self.units = [DotUnit(lanes, chain, self.k_max, tech=tech) for _ in range(encoding.rows)]
         self.sum_bits = self.units[0].acc_bits + 1
-        super().__init__({
-            "word": In(8 * lanes),
-            "en": In(1),
-            "first": In(1),
-            "last": In(1),
-            "x_addr": In(range(x_depth)),
-            "x_wr_en": In(1),
-            "x_wr_addr": In(range(x_depth)),
-            "x_wr_data": In(8 * lanes),
-            "valid": Out(1),
-            "sums": Out(data.ArrayLayout(signed(self.sum_bits), encoding.rows)),
-        })
+        super().__init__(
+            {
+                "word": In(8 * lanes),
+                "en": In(1),
+                "first": In(1),
+                "last": In(1),
+                "x_addr": In(range(x_depth)),
+                "x_wr_en": In(1),
+                "x_wr_addr": In(range(x_depth)),
+                "x_wr_data": In(8 * lanes),
+                "valid": Out(1),
+                "sums": Out(data.ArrayLayout(signed(self.sum_bits), encoding.rows)),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
@@ -70,13 +64,11 @@ class StreamLanes(wiring.Component):
             memory.wr_en.eq(self.x_wr_en), memory.wr_addr.eq(self.x_wr_addr),
             memory.wr_data.eq(self.x_wr_data), memory.rd_addr.eq(self.x_addr),
         ]  # fmt: skip
-        flags = _later(m, Cat(self.en, self.first, self.last), BlockRam.LATENCY + 1, "flags")
+        flags = delayed(m, Cat(self.en, self.first, self.last), BlockRam.LATENCY + 1, name="flags")
         m.d.comb += Cat(control.en, control.first, control.last).eq(flags)
-        word = _later(m, self.word, BlockRam.LATENCY, "word")
-        activations = _later(m, memory.rd_data, 1, "x")
-        counts = [
-            NegativeCount(self.lanes, self.chain, self.k_max) for _ in range(self.encoding.rows)
-        ]
+        word = delayed(m, self.word, BlockRam.LATENCY, name="word", reset_less=True)
+        activations = delayed(m, memory.rd_data, 1, name="x", reset_less=True)
+        counts = [NegativeCount(self.lanes, self.chain, self.k_max) for _ in range(self.encoding.rows)]
         for g, (unit, count) in enumerate(zip(self.units, counts, strict=True)):
             m.submodules[f"dot_{g}"], m.submodules[f"count_{g}"] = unit, count
             for part in (unit, count):
@@ -90,16 +82,18 @@ class StreamLanes(wiring.Component):
     def _stage(self, m: Module, j: int, word: Value, x: Value, counts: list[NegativeCount]) -> None:
         """Stage j of all chains: its bytes j cycles late, decoded, and the activations beside them."""
         places = range(j, self.lanes, self.chain)
-        codes = _later(m, Cat(word.word_select(lane, 8) for lane in places), j, f"codes_{j}")
-        values = _later(m, Cat(x.word_select(lane, 8) for lane in places), j, f"values_{j}")
+        bytes_ = Cat(word.word_select(lane, 8) for lane in places)
+        codes = delayed(m, bytes_, j, name=f"codes_{j}", reset_less=True)
+        bytes_ = Cat(x.word_select(lane, 8) for lane in places)
+        values = delayed(m, bytes_, j, name=f"values_{j}", reset_less=True)
         rows = self.encoding.rows
         nz, neg = Signal(rows * len(places), name=f"nz_{j}"), Signal(rows * len(places), name=f"neg_{j}")
         for q in range(len(places)):
             m.submodules[f"decode_{j}_{q}"] = decoder = TritDecoder(self.encoding, tech=self.tech)
             m.d.comb += decoder.code.eq(codes.word_select(q, 8))
             m.d.sync += [
-                nz[q::len(places)].eq(decoder.nz),
-                neg[q::len(places)].eq(decoder.neg),
+                nz[q :: len(places)].eq(decoder.nz),
+                neg[q :: len(places)].eq(decoder.neg),
             ]
         for g, (unit, count) in enumerate(zip(self.units, counts, strict=True)):
             m.d.comb += [

@@ -41,7 +41,9 @@ def test_figures_follow_from_each_other(board: str, model: str, capsys: pytest.C
     )
     assert 0 < data["cycles_per_token"] - sum(r["cycles"] for r in rows) < 64  # the first fetch, and sampling
     assert all(0 < m["used"] <= m["depth"] for m in data["memory"].values())
-    assert data["energy"]["joules_per_token"] is None
+    energy = data["energy"]
+    assert energy["joules_per_token"] == pytest.approx(2.5 / data["tokens_per_second"])
+    assert energy["origin"].startswith("estimate, an upper bound") and data["cycles_are"] == "exact"
     assert "schedule" in data["origin"]
 
 
@@ -94,6 +96,18 @@ def test_other_geometries_are_estimated_too(model: str, capsys: pytest.CaptureFi
     assert tiny["geometry"] == "tiny"
     assert data["comb"] - tiny["comb"] > 13 * lanes
     assert "assumed" in tiny["origin"]
+
+
+def test_streamed_weights_give_a_bound_and_the_shipped_builds_area(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "ulx3s-85f-sdram"
+    status, data = run([model, "--board", "ulx3s-85f", "--geometry", name], capsys)
+    assert status == 0 and data["cycles_are"] == "a lower bound"
+    assert data["energy"]["joules_per_token"] is None
+    shipped = manifest.read_manifest("ulx3s-85f", name)
+    assert shipped is not None
+    assert [data[key] for key in ("comb", "clock_mhz")] == [shipped[key] for key in ("comb", "clock_mhz")]
 
 
 def test_engine_larger_than_the_chip_is_said_to_be(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
 import pytest
+from amaranth.back import rtlil
 
 from ternac.geometry import Mem, preset
-from ternac.hdl.floorplan import COLUMN_ROW, LANE_ROWS, place_block_rams, sites
+from ternac.hdl.bare_array import BareArray
+from ternac.hdl.floorplan import BARE_ROWS, COLUMN_ROW, LANE_ROWS, place_bare_array, place_block_rams, sites
 from ternac.hdl.memory import BlockRam, PairedRam
 from ternac.hdl.tech import Technology
 
@@ -68,3 +71,31 @@ def test_a_design_that_does_not_fit_is_left_alone(pairs: int) -> None:
     engine = design(pairs)
     assert place_block_rams(engine) == 0
     assert placed(engine) == {}
+
+
+def bare(columns: int, lanes: int) -> tuple[BareArray, dict[str, Any]]:
+    """A bare array's block RAM cells, by the names of its instances."""
+    array = BareArray(columns, lanes, 4, 8 * lanes, fold=2, radix=3, tech=Technology.ECP5, fed=True)
+    text = rtlil.convert(array, name="top", emit_src=False)
+    names = re.findall(r"cell \\PDPW16KD \\(\S+)", text)
+    cells = {name: {"type": "PDPW16KD", "attributes": {}} for name in names}
+    return array, {"modules": {"top": {"cells": cells}}}
+
+
+def test_a_bare_array_has_its_weights_around_its_activations() -> None:
+    array, netlist = bare(10, 192)
+    assert place_bare_array(netlist) == array.feed_blocks == 156
+    where = placed(netlist)
+    assert len(set(where.values())) == 156
+    rows = {int(where[name].split("/")[1][1:]) for name in where if "_x_" in name}
+    assert rows == {BARE_ROWS[2]}
+    # the weights of a chain lie above and below its activations
+    across = {name: int(site.split("/")[0][1:]) for name, site in where.items()}
+    for chain in range(48):
+        weight, value = chain * 4 * 10 * 2 // 36 * 36, chain * 4 * 8 // 36 * 36
+        assert abs(across[f"feed_w_{weight}"] - across[f"feed_x_{value}"]) <= 12
+
+
+def test_a_bare_array_that_does_not_fit_is_left_alone() -> None:
+    _, netlist = bare(12, 192)
+    assert place_bare_array(netlist) == 0 and placed(netlist) == {}

@@ -25,15 +25,19 @@ def _value(rng: random.Random, bits: int, shift: int) -> int:
     return rng.randrange(low, high + 1) >> rng.randrange(bits)
 
 
-@pytest.mark.parametrize(("bits", "addend"), [(20, False), (26, True), (26, False), (9, True), (32, False)])
-def test_against_numerics(bits: int, addend: bool) -> None:
+@pytest.mark.parametrize(
+    ("bits", "addend", "wide"),
+    [(20, False, True), (26, True, True), (26, False, True), (9, True, True), (32, False, True),
+     (25, False, False), (16, False, False), (4, False, False), (32, False, False)],
+)  # fmt: skip
+def test_against_numerics(bits: int, addend: bool, wide: bool) -> None:
     rng = random.Random(bits)
-    unit = Requant(bits, addend=addend)
+    unit = Requant(bits, addend=addend, wide=wide)
     items = []
     for _ in range(6000):
         shift = rng.choice((rng.randrange(32), rng.randrange(12)))
         add = rng.choice((-32768, 32767, 0, rng.randrange(-32768, 32768)))
-        items.append((_value(rng, bits, shift), shift, rng.randrange(2), add))
+        items.append((_value(rng, bits, shift), shift, rng.randrange(2) if wide else 1, add))
 
     async def bench(ctx: Any) -> None:
         for t in range(len(items) + unit.LATENCY):
@@ -42,7 +46,8 @@ def test_against_numerics(bits: int, addend: bool) -> None:
             ctx.set(unit.coarse, at[0][1] >> 3)
             ctx.set(unit.fine, at[1][1] & 7)
             ctx.set(unit.addend, at[2][3])
-            ctx.set(unit.narrow, at[3][2])
+            if wide:
+                ctx.set(unit.narrow, at[3][2])
             if t >= unit.LATENCY:
                 x, shift, narrow, add = at[4]
                 exact = rshift_round(x, shift) + (add if addend else 0)
@@ -55,8 +60,8 @@ def test_against_numerics(bits: int, addend: bool) -> None:
 
 
 def test_area_and_no_multiplier() -> None:
-    for bits, addend, comb in ((20, False, 145), (26, True, 185)):
-        unit = netlist(Requant(bits, addend=addend), "synth_ecp5")
+    for bits, addend, wide, comb in ((20, False, True, 145), (26, True, True, 185), (25, False, False, 140)):
+        unit = netlist(Requant(bits, addend=addend, wide=wide), "synth_ecp5")
         assert_no_multiplier(unit)
         assert comb_ecp5(unit) <= comb
 
@@ -64,3 +69,5 @@ def test_area_and_no_multiplier() -> None:
 def test_refused() -> None:
     with pytest.raises(ValueError, match=r"^in_bits must be 2\.\.32, not 33$"):
         Requant(33)
+    with pytest.raises(ValueError, match=r"^an addend needs wide=True$"):
+        Requant(20, addend=True, wide=False)

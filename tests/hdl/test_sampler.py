@@ -60,7 +60,7 @@ def _run(dut: Sampler, vocab: int, cases: list[Case], rng: np.random.Generator) 
                 ctx.set(dut.row_valid, 0)
                 for column in range(columns):
                     ctx.set(dut.row[column], int(rng.integers(-32768, 32768)))
-            for _ in range(int(rng.integers(0, 3))):
+            for _ in range(int(rng.integers(1, 4))):
                 await ctx.tick()
             ctx.set(dut.greedy, sampling.greedy)
             ctx.set(dut.inv_m, sampling.m)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from ternac.cli import main
+from ternac.errors import UsageError
 from ternac.host import device as device_module
+from ternac.host.device import Device
 from ternac.host.verbs import VERBS
 from ternac.program import save
+from ternac.random_program import random_program
+from ternac.tokenizer import tokenizer_of
+from ternac.tokenizer_train import train_bpe
+from ternac.zoo import TEXT
 from tests.host.boards import Line, image_of, make_board, small_program
 
 PROGRAM = small_program()
@@ -111,3 +119,27 @@ def test_errors_are_typed(capsys, model, monkeypatch, arguments, kind):
 def test_help_shows_an_example(capsys):
     assert main(["run", "--help"]) == 0
     assert VERBS["run"].example in capsys.readouterr().out
+
+
+def test_a_model_with_a_tokenizer(capsys, tmp_path):
+    """Prompt and text go through the tokenizer in the file, on a session too; bytes are refused there."""
+    json = train_bpe(TEXT.read_bytes()[:20_000], 96)
+    program = random_program(np.random.default_rng(3), d=16, m=24, layers=1, vocab=96)
+    program = replace(program, meta={"tokenizer": "huggingface"}, tokenizer=json)
+    save(program, tmp_path / "m.safetensors")
+    sampled = ["--temperature", "3", "--seed", "5", "--tokens", "80"]
+    status, data, err = run_json(
+        capsys, str(tmp_path / "m.safetensors"), "--prompt", "First Citizen", *sampled
+    )
+    reader = tokenizer_of(program)
+    prompt = reader.encode(b"First Citizen").ids.tolist()
+    assert (status, data["tokenizer"]) == (0, "huggingface")
+    assert "First Citizen" + data["text"] == reader.decode(prompt + data["tokens"])
+    assert data["text"] in err
+    with Device.open("numpy", program) as device:
+        with device.session(5) as session:
+            assert "".join(session.generate("First Citizen", 80, 3.0)) == data["text"]
+            with pytest.raises(UsageError, match="are not bytes"):
+                session.generate(b"First")
+        with pytest.raises(UsageError, match="are not bytes"):
+            device.generate_together([b"First"])

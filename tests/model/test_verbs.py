@@ -95,3 +95,55 @@ def test_export_takes_the_last_average_of_a_finished_run(
 def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_tokenizer_goes_from_training_to_the_program(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of 256 tokens, which could be taken for bytes."""
+    text, tokenizer, out = run.parent / "text.txt", tmp_path / "tok.json", tmp_path / "run"
+    short = tmp_path / "short.txt"
+    short.write_bytes(text.read_bytes()[:200])
+    assert main(["tokenizer", "train", str(text), "--vocab", "256", "--out", str(tokenizer)]) == 0
+    flags = "--preset smoke --width 16 --m 16 --layers 1 --steps 2 --batch 2 --window 16 --eval-every 2"
+    words = ["train", str(text), *flags.split(), "--out", str(out)]
+    assert main([*words, "--tokenizer", str(tokenizer)]) == 0
+    assert main([*words, "--json"]) == 2  # as bytes it is another run
+    capsys.readouterr()
+    for source in (out, tmp_path / "shipped"):
+        program = tmp_path / f"{source.name}.safetensors"
+        words = ["export", str(source), "--name", "x", "--check", "20", "--out", str(program)]
+        assert main([*words, "--json"]) == 0
+        assert load(program).tokenizer == tokenizer.read_bytes()
+        if source == out:
+            target = ["--text", str(short), "--name", "x", "--check", "5", "--out", str(tmp_path / "shipped")]
+            assert main(["export", str(out), *target]) == 0
+            assert (tmp_path / "shipped" / "program.safetensors").read_bytes() == program.read_bytes()
+
+
+def test_what_a_card_says_comes_from_a_file(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, about = tmp_path / "val.txt", tmp_path / "about.toml"
+    text.write_bytes(SHAKESPEARE.read_bytes()[4000:4300])
+    keys = ("text", "command", "validation", "measure", "data", "limits")
+    about.write_text("".join(f'{key} = "my {key}"\n' for key in keys))
+    words = ["export", str(run), "--text", str(text), "--about", str(about), "--check", "5", "--json"]
+    assert main([*words, "--out", str(tmp_path / "mine")]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert main([*words, "--out", str(tmp_path / "torch"), "--measure", "torch", "--name", "mine"]) == 0
+    by_torch = json.loads(capsys.readouterr().out)
+    assert by_torch["nats_per_token"] == pytest.approx(data["nats_per_token"], rel=1e-12)
+    assert by_torch["hash"] == data["hash"]
+    card = (tmp_path / "mine" / "card.md").read_text()
+    for key in ("validation", "measure", "data", "limits"):
+        assert f"my {key}" in card
+    assert f"{data['nats_per_token']:.4f} nats per character" in card
+    recipe = json.loads((tmp_path / "mine" / "recipe.json").read_text())
+    assert (recipe["text"], recipe["command"]) == ("my text", "my command")
+    about.write_text('text = "only"\n')
+    assert main([*words, "--out", str(tmp_path / "other")]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "UsageError"
+    assert "does not say what a card needs" in error["message"]
+    assert not (tmp_path / "other").exists()

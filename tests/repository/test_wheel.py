@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -15,22 +16,49 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("ternac", "model", "hdl", "sim", "host", "bitstreams")
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_wheel(source: Path, out: Path, **environment: str) -> Path:
     """A wheel built from a copy of the tree, with the setuptools that is here: no network."""
     pytest.importorskip("setuptools", reason="setuptools is not installed: make env-test")
-    source = tmp_path_factory.mktemp("source")
     for folder in FOLDERS:
         shutil.copytree(
-            ROOT / folder, source / folder, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
+            ROOT / folder,
+            source / folder,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("__pycache__", "*.so"),
         )
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
-    out = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "-q", "-w", str(out), str(source)], check=True)
+    subprocess.run(
+        [*command, "-q", "-w", str(out), str(source)], check=True, env={**os.environ, **environment}
+    )
     (built,) = out.glob("ternac-*.whl")
     return built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this tree."""
+    return build_wheel(tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.mark.slow
+def test_wheel_without_a_compiler_installs_and_says_so(tmp_path: Path) -> None:
+    """The C part is optional: the package is there, the native executor names what is missing."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "site").mkdir()
+    built = build_wheel(tmp_path / "source", tmp_path, CC="/nowhere/cc")
+    zipfile.ZipFile(built).extractall(tmp_path / "site")
+    done = subprocess.run(
+        [sys.executable, "-m", "ternac.cli", "run", "--executor", "native", "--json"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    error = json.loads(done.stdout)["error"]
+    assert error["type"] == "ToolMissing"
+    assert "was not compiled" in error["message"]
+    assert "gcc" in error["hint"]
 
 
 def test_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
@@ -40,9 +68,13 @@ def test_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
     for folder in ("model", "hdl", "sim", "host"):
         here = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).rglob("*.py")}
         assert {f"ternac/{path}" for path in here} <= set(names)
+    assert sum(name.startswith("ternac/host/native/_native.") for name in names) == (
+        shutil.which("cc") is not None
+    )
     data = [*(ROOT / "model" / "data").iterdir(), *(ROOT / "model" / "zoo").glob("*/*")]
     data += [path for path in (ROOT / "bitstreams").rglob("*") if path.is_file()]
     data += [path for path in (ROOT / "sim").iterdir() if path.suffix in (".cpp", ".h")]
+    data += [path for path in (ROOT / "host" / "native").iterdir() if path.suffix in (".c", ".h")]
     data += (ROOT / "model").glob("*.cpp")
     for path in data:
         assert f"ternac/{path.relative_to(ROOT).as_posix()}" in names

@@ -16,6 +16,7 @@ from ternac.layout import from_slots, to_slots, weight_blocks
 from ternac.machine import Machine
 from ternac.program import Op, Program
 from ternac.random_program import random_program
+from ternac.tokenizer_verb import widest
 
 
 def agree(program: Program, geometry: Geometry, seed: int, tokens: int = 6) -> Machine:
@@ -189,3 +190,38 @@ def test_weight_bits_are_where_the_page_says() -> None:
     blocks = weight_blocks(trits, g)
     assert blocks[2 * g.weight_blocks_per_stage, 2] == 0b11 << 10
     assert np.count_nonzero(blocks) == 1
+
+
+def test_more_tokens_than_bytes() -> None:
+    """What limits a vocabulary: places for logits, and bytes of embedding, a power of two for a row."""
+    geometry = PRESETS["ulx3s-85f"]
+
+    def of(vocab: int, d: int) -> Program:
+        return random_program(np.random.default_rng(vocab), d=d, m=d, layers=1, vocab=vocab)
+
+    agree(of(384, 96), geometry, 5)
+    with pytest.raises(DoesNotFit, match="385 logits exceed the 384 of ulx3s-85f"):
+        compile_program(of(385, 96), geometry)
+    with pytest.raises(DoesNotFit, match="embedding of 257 tokens needs 4112 bytes per column, .* has 4096"):
+        compile_program(of(257, 192), geometry)
+
+
+@pytest.mark.parametrize("geometry", PRESETS.values(), ids=str)
+@pytest.mark.parametrize("vocab", [100, 256, 300])
+def test_widest_model_of_a_vocabulary(geometry: Geometry, vocab: int) -> None:
+    """`ternac tokenizer` says of each engine how wide a model may be: so wide, and no wider."""
+    found = widest(vocab, geometry)
+
+    def refused(d: int) -> str:
+        program = random_program(np.random.default_rng(0), d=d, m=4, layers=1, vocab=vocab)
+        try:
+            compile_program(program, geometry, fill=True)
+        except DoesNotFit as reason:
+            return str(reason)
+        return ""
+
+    if found:
+        assert "embedding" not in refused(found)
+        assert "logits" not in refused(found)
+    if found < 1024:
+        assert "embedding" in (text := refused(found + 1)) or "logits" in text

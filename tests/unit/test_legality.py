@@ -14,6 +14,7 @@ from ternac.program import Op, Program, check, shapes
 from ternac.random_program import random_program
 
 BASE = random_program(np.random.default_rng(5), d=6, m=10, layers=1, vocab=7)
+BASE256 = random_program(np.random.default_rng(1), d=4, m=4, layers=1, vocab=256)
 
 
 def with_op(program: Program, at: str, **change: Any) -> Program:
@@ -140,6 +141,28 @@ CASES = {
     "tokenizer": (replace(BASE, meta={"tokenizer": "bpe"}), "tokenizer 'bpe' is not supported"),
     "tokenizer type": (replace(BASE, meta={"tokenizer": 3}), "tokenizer '3' is not supported"),
     "bytes need 256": (replace(BASE, meta={"tokenizer": "bytes"}), "needs a vocabulary of 256, not 7"),
+    "tokenizer that is not there": (
+        replace(BASE, meta={"tokenizer": "huggingface"}),
+        "tokenizer 'huggingface' does not go with 0 bytes",
+    ),
+    "tokenizer that is not named": (replace(BASE, tokenizer=b"{}"), "'None' does not go with 2 bytes"),
+    "bytes and a tokenizer": (
+        replace(BASE256, meta={"tokenizer": "bytes"}, tokenizer=b"{}"),
+        "'bytes' does not go with 2 bytes",
+    ),
+    "tokenizer too large": (
+        replace(BASE, meta={"tokenizer": "huggingface"}, tokenizer=bytes((1 << 26) + 1)),
+        "the tokenizer has 67108865 bytes, limit",
+    ),
+    "constant named like the tokenizer": (
+        replace(
+            BASE,
+            meta={"tokenizer": "huggingface"},
+            tokenizer=b"{}",
+            consts={**BASE.consts, "tokenizer.json": BASE.consts["head"]},
+        ),
+        "constant tokenizer.json: the name is the tokenizer's",
+    ),
     "meta with NaN": (replace(BASE, meta={"x": float("nan")}), "meta: 'nan' is not plain JSON data"),
     "meta with object": (replace(BASE, meta={"x": object()}), "is not plain JSON data"),
     "meta with a tuple": (replace(BASE, meta={"x": (1, 2)}), "is not plain JSON data"),

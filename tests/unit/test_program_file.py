@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ternac import program_file
+from ternac import program_file, zoo
 from ternac.errors import BadProgramFile, IllegalProgram, ProgramError, UsageError
 from ternac.program import Program, dumps, load, loads, save
 from ternac.random_program import random_program
@@ -76,6 +76,37 @@ META = st.recursive(
 def test_meta_survives(meta: dict[str, Any]) -> None:
     program = dataclasses.replace(BASE, meta=meta)
     assert loads(dumps(program)).meta == meta
+
+
+CARRIED = dataclasses.replace(BASE, meta={"tokenizer": "huggingface"}, tokenizer=b'{"model": "\xc3\xa9"}')
+
+
+def test_a_tokenizer_is_in_the_file_and_in_the_hash() -> None:
+    """Byte for byte as it was given; the constants are those of the program without it."""
+    data = dumps(CARRIED)
+    again = loads(data)
+    assert again.tokenizer == CARRIED.tokenizer
+    assert set(again.consts) == set(BASE.consts)
+    assert dumps(again) == data
+    other = dataclasses.replace(CARRIED, tokenizer=CARRIED.tokenizer + b" ")
+    assert len({BASE.hash, CARRIED.hash, other.hash}) == 3
+    header, program, body = take_apart(data)
+    entry = header.pop("tokenizer.json")
+    assert entry["dtype"] == "U8"
+    with pytest.raises(ProgramError):
+        loads(put_together(header, program, body))
+    wide = {**entry, "shape": [1, len(CARRIED.tokenizer)]}
+    with pytest.raises(BadProgramFile, match="not a row of bytes"):
+        loads(put_together(header | {"tokenizer.json": wide}, program, body))
+    with pytest.raises(IllegalProgram, match="tokenizer.json: no op uses it"):
+        loads(put_together(header | {"tokenizer.json": entry}, program | {"meta": {}}, body))
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_shipped_files_are_written_as_they_are_read(name: str) -> None:
+    """A program without a tokenizer is the same file, and has the same hash, as before there were any."""
+    path = zoo.resolve(name)
+    assert dumps(load(path)) == path.read_bytes()
 
 
 def test_files_on_disk(tmp_path: Path) -> None:

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 
 from ternac import numerics as nu
+from ternac import wide
 from ternac.executor import NumpyExecutor
-from ternac.program import dumps, load
+from ternac.program import KINDS, dumps, load
 from ternac.sampling import Sampling, choose
 
 VECTORS = Path(__file__).parents[1] / "vectors"
-CASES: list[dict[str, Any]] = json.loads((VECTORS / "ops.json").read_text())
+CASES: list[dict[str, Any]] = [
+    case for name in ("ops", "wide") for case in json.loads((VECTORS / f"{name}.json").read_text())
+]
 
 
 def run(c: dict[str, Any]) -> list[int]:
@@ -37,6 +40,24 @@ def run(c: dict[str, Any]) -> list[int]:
             return nu.tmatvec(c["trits"], c["x"]).tolist()
         case "NORM":
             return nu.norm(np.array(c["x"]), c["pre"], c["post"], nu.norm_table(c["mantissa"])).tolist()
+        case "GATHER16":
+            return c["row"]
+        case "RMSNORM":
+            return wide.rmsnorm(np.array(c["x"]), c["eps"], c["shift"]).tolist()
+        case "PEAK":
+            return wide.peak(np.array(c["x"])).tolist()
+        case "SCALE":
+            return wide.scale(c["x"], c["gain"], c["shift"]).tolist()
+        case "MUL16":
+            return wide.mul16(c["a"], c["b"], c["shift"], c["dtype"]).tolist()
+        case "QUANT":
+            return wide.quant(c["x"], c["m"]).tolist()
+        case "RESCALE":
+            return wide.rescale(c["x"], c["m"], c["multiplier"], c["shift"], c["dtype"]).tolist()
+        case "INTERP":
+            return wide.interp(c["x"], c["curve"]).tolist()
+        case "BLEND":
+            return wide.blend(c["h"], c["c"], c["e"]).tolist()
         case "sample":
             token, rng = choose(np.array(c["logits"]), Sampling(False, c["m"], c["s"], c["top_k"]), c["rng"])
             return [token, rng]
@@ -52,11 +73,11 @@ def test_ops(op: str) -> None:
 
 
 def test_every_op_has_vectors() -> None:
-    kinds = {"GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "sample"}
+    kinds = {*KINDS, "sample"} - {"LOAD", "STORE"}
     assert {case["op"] for case in CASES} == kinds
 
 
-@pytest.mark.parametrize("name", ["lm-small", "lm-odd"])
+@pytest.mark.parametrize("name", ["lm-small", "lm-odd", "mmfree-token", "mmfree-fixed"])
 def test_programs(name: str) -> None:
     path = VECTORS / f"{name}.safetensors"
     record = json.loads((VECTORS / f"{name}.json").read_text())

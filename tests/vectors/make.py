@@ -2,24 +2,26 @@
 
     python tests/vectors/make.py
 
-``ops.json``: one case per line, inputs with attributes and the result, for every op and for sampling.
-``lm-*.safetensors`` and ``lm-*.json``: two small programs and what they do on a fixed text: logits of every
-token, the state after the last.  ``tests/unit/test_vectors.py`` holds the implementation to them; any other
+``ops.json``, ``wide.json``: one case per line, inputs with attributes and the result, for every op and for
+sampling.  ``lm-*``, ``mmfree-*``: small programs and what they do on a fixed text: logits of every token, the
+state after the last.  ``tests/unit/test_vectors.py`` holds the implementation to them; any other
 executor can be held to them the same way.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ternac import numerics as nu
+from ternac import wide
 from ternac.executor import NumpyExecutor
-from ternac.program import save
+from ternac.program import Program, save
+from ternac.random_mmfree import curve, random_mmfree
 from ternac.random_program import random_program, sigmoid_table, silu_table
 from ternac.sampling import Sampling, choose
 
@@ -100,10 +102,53 @@ def op_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
             rng_state = after
 
 
-def write_program(name: str, seed: int, **sizes: int) -> None:
+def wide_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Edge values and random ones for every wide op."""
+    edges, other = np.array(I16_EDGES), np.array([*reversed(I16_EDGES[:10]), *I16_EDGES[10:]])
+    yield {"op": "GATHER16", "row": I16_EDGES, "out": I16_EDGES}
+    vectors = [[0] * 3, [1], [-1, 2], [32767], [-32768] * 9, I16_EDGES]
+    vectors += [integers(rng, -(1 << bits), (1 << bits) - 1, n) for bits, n in ((2, 5), (9, 17), (15, 33))]
+    for x in vectors:
+        for eps, shift in ((0, 24), (1, 24), (0, 40), (1000, 27), (wide.MAX_EPS, 18), (5, 0)):
+            out = wide.rmsnorm(np.array(x), eps, shift).tolist()
+            yield {"op": "RMSNORM", "x": x, "eps": eps, "shift": shift, "out": out}
+        yield {"op": "PEAK", "x": x, "out": wide.peak(np.array(x)).tolist()}
+    for shift in (0, 1, 12, 15, 31):
+        out = wide.scale(edges, other, shift).tolist()
+        yield {"op": "SCALE", "x": I16_EDGES, "gain": other.tolist(), "shift": shift, "out": out}
+        for dtype in ("i8", "i16"):
+            out = wide.mul16(edges, other, shift, dtype).tolist()
+            case = {"op": "MUL16", "a": I16_EDGES, "b": other.tolist(), "shift": shift, "dtype": dtype}
+            yield case | {"out": out}
+    for m in (0, 1, 2, 126, 127, 128, 4095, 20000, 32766, 32767):
+        yield {"op": "QUANT", "x": I16_EDGES, "m": [m], "out": wide.quant(edges, [m]).tolist()}
+    acc = [-65535 * 128, 65535 * 128, *I16_EDGES, *integers(rng, -(1 << 23), 1 << 23, 8)]
+    for m, mult, shift, dtype in (
+        (0, 1, 0, "i16"), (1, 1, 0, "i8"), (32767, 1, 23, "i16"), (32767, wide.MAX_RESCALE, 47, "i16"),
+        (32767, wide.MAX_RESCALE, 62, "i16"), (12345, 7654321, 39, "i16"), (12345, 7654321, 44, "i8"),
+    ):  # fmt: skip
+        out = wide.rescale(np.array(acc), [m], mult, shift, dtype).tolist()
+        case = {"op": "RESCALE", "x": acc, "m": [m], "multiplier": mult, "shift": shift, "dtype": dtype}
+        yield case | {"out": out}
+    noise = rng.integers(-32768, 32768, wide.CURVE_POINTS)
+    for name, points in (
+        ("silu", curve("silu", 12, 12)),
+        ("closed", curve("closed", 11, 15)),
+        ("any", noise),
+    ):
+        x = [*I16_EDGES, -32705, -32704, -32703, 32703, 32704, 32705, *integers(rng, -32768, 32767, 20)]
+        out = wide.interp(np.array(x), points).tolist()
+        yield {"op": "INTERP", "name": name, "x": x, "curve": points.tolist(), "out": out}
+    for e in (0, 1, 2, 16383, 16384, 16385, 32766, 32767):
+        weights = [e] * len(I16_EDGES)
+        out = wide.blend(edges, edges[::-1], weights).tolist()
+        yield {"op": "BLEND", "h": I16_EDGES, "c": I16_EDGES[::-1], "e": weights, "out": out}
+
+
+def write_program(name: str, seed: int, make: Callable[..., Program] = random_program, **sizes: int) -> None:
     """A random program and the record of one session on it."""
     rng = np.random.default_rng(seed)
-    program = random_program(rng, **sizes)
+    program = make(rng, **sizes)
     executor = NumpyExecutor(program)
     state, tokens = executor.open(1), integers(rng, 0, program.vocab - 1, 24)
     logits = [executor.step(state, [token])[0].tolist() for token in tokens]
@@ -114,10 +159,13 @@ def write_program(name: str, seed: int, **sizes: int) -> None:
 
 def main() -> None:
     """Write everything."""
-    lines = [json.dumps(case, separators=(",", ":")) for case in op_cases(np.random.default_rng(2024))]
-    (HERE / "ops.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    for file, cases in (("ops", op_cases), ("wide", wide_cases)):
+        lines = [json.dumps(case, separators=(",", ":")) for case in cases(np.random.default_rng(2024))]
+        (HERE / f"{file}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
     write_program("lm-small", 1, d=8, m=12, layers=1, vocab=10)
     write_program("lm-odd", 2, d=23, m=37, layers=2, vocab=29)
+    write_program("mmfree-token", 3, random_mmfree, d=19, m=27, layers=2, vocab=23, per_token=True)
+    write_program("mmfree-fixed", 4, random_mmfree, d=8, m=11, layers=1, vocab=9, per_token=False)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""The native CPU executor: C kernels with run-time dispatch, and the Python around them."""

@@ -1,0 +1,69 @@
+/* What Python sees of the native executor. Read twice: by the C files, and by cffi as its declarations; so there
+   is nothing here for a preprocessor. docs/host.md explains layouts and ideas. */
+
+/* ---- instruction sets (isa.c): 0 portable, 1 AVX2, 2 AVX-VNNI, 3 AVX512-VNNI, 4 AVX-VNNI's kernels in the
+   encoding of AVX512VL, which runs them where the former is missing ---- */
+int tn_isa_count(void);
+const char *tn_isa_name(int isa);
+const char *tn_isa_missing(int isa); /* empty: this processor runs it; else what it lacks */
+int tn_isa_lanes(int isa);           /* rows side by side in a register: 16 or 8; decides the layout of weights */
+
+/* ---- memory for weights (memory.c): zeroed, on huge pages where the system gives them ---- */
+void *tn_alloc(size_t bytes);
+void tn_free(void *memory, size_t bytes);
+
+/* ---- packed weights (pack.c): `trits` 4 (2 bits each) or 5 (1.6 bits) to a byte ---- */
+size_t tn_packed_size(int lanes, int trits, size_t rows, size_t columns);
+void tn_pack(int lanes, int trits, const int8_t *matrix, size_t rows, size_t columns, uint8_t *packed);
+
+/* ---- a product alone (product.c), for tests and measurements ----
+   x: int8 [count][x_stride], zeros from `columns` up to the next multiple of 16; out: int32 [count][out_stride],
+   rows rounded up to whole blocks are written. */
+void tn_product(int isa, int trits, const uint8_t *packed, size_t rows, size_t columns, const int8_t *x,
+                size_t x_stride, int32_t *out, size_t out_stride, int count);
+/* Sum of `bytes` bytes read with the widest loads of the instruction set: the limit of reading memory. */
+uint64_t tn_read(int isa, const uint8_t *memory, size_t bytes);
+
+/* ---- peers (peers.c): a kernel with the signature of ggml's vec_dot, for each row ---- */
+void tn_peer_rows(void *function, int columns, const uint8_t *weights, size_t row_bytes, size_t rows,
+                  const void *activations, float *out);
+
+/* ---- programs (model.c) ---- */
+typedef struct {
+  int32_t kind;     /* tn_kind of ops.h */
+  int32_t form;     /* dtypes: bit 0 first input, bit 1 second, bit 2 result: 0 i8, 1 i16 (REQUANT's input: 1 acc) */
+  int32_t length;   /* elements of the result (STORE: of the state) */
+  int32_t columns;  /* TMATVEC: columns; NORM: pre; PEAK: elements of its input */
+  int32_t shift;    /* as the op says; NORM: post; GATHER: 8 - shift */
+  int32_t factor;   /* REQUANT: multiplier; TMATVEC: trits per byte */
+  int32_t sync;     /* threads wait for each other before it */
+  int32_t segment;  /* > 0: the first of so many ops that run row by row, because they pass a state along */
+  int32_t tail;     /* needed by logits only */
+  int64_t out;      /* byte offset in the row's memory; STORE: offset in words of the state */
+  int64_t in[3];    /* byte offsets; LOAD: in[0] is the offset in words of the state */
+  int64_t wide;     /* RMSNORM: eps; RESCALE: multiplier */
+  const void *data; /* constant */
+} tn_op;
+
+typedef struct tn_model tn_model;
+/* `row_bytes`: memory of one row, a multiple of 64; at most `max_rows` rows at a time; `grain`: rows of a block.
+   `weights`: 256 of the sampler. NULL if memory or threads are refused. The ops are copied, constants are not. */
+tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int max_rows, int threads, int grain,
+                  int64_t logits, int vocab, int64_t state_words, const uint16_t *weights);
+void tn_close(tn_model *model);
+
+/* Feed tokens: row i feeds tokens[i] to the state in row slot[i] of `states`; rows of one state one after the
+   other, in order. `out` int32 [rows with want][vocab], or NULL. 0, or -1 after a fork. */
+int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, const uint8_t *want,
+            int16_t *states, int32_t *out);
+/* Memory of row 0, for a trace. */
+const uint8_t *tn_row(tn_model *model, int row);
+/* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs go on from there. */
+int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int count,
+                int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen);
+/* Only the products of a token, in order, on whatever the row holds: what a token cannot be faster than. */
+int tn_products_only(tn_model *model, int rows);
+
+/* ---- sampling alone (sample.c) ---- */
+int32_t tn_choose(const uint16_t *weights, const int16_t *logits, int vocab, int greedy, int m, int s, int top_k,
+                  uint32_t *rng);

@@ -1,0 +1,113 @@
+"""One planned program on the C side: its ops, the memory of its rows, its threads.
+
+Arrays go in as they are; whoever calls has checked them. Calls take turns.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import UsageError
+from ternac.host.native.library import load
+from ternac.host.native.plan import Plan
+from ternac.host.native.weights import Weights
+from ternac.program import Program
+from ternac.sampling import EXP, Sampling
+
+_DTYPES = {"i8": np.int8, "i16": np.int16, "acc": np.int32}
+_FORKED = "the executor was made before this process was forked, and its threads stayed there"
+Ints = npt.NDArray[np.int32]
+
+
+class Engine:
+    """Runs ``plan``, which was made for ``program`` and the layout of ``weights``.
+
+    Up to ``rows`` tokens at a time, on ``threads`` threads. UsageError if the system refuses memory or
+    threads, after :meth:`close`, and in a forked child.
+    """
+
+    def __init__(
+        self, isa: int, program: Program, plan: Plan, weights: Weights, rows: int, threads: int
+    ) -> None:
+        self._ffi, self._lib = load()
+        self._plan, self._program, self._weights = plan, program, weights  # the C side reads their memory
+        self._lock = threading.Lock()
+        ops = self._ffi.new("tn_op[]", len(plan.ops))
+        for op, planned in zip(ops, plan.ops, strict=True):
+            for field, value in asdict(planned).items():
+                if field not in ("ins", "constant"):
+                    setattr(op, field, value)
+            for index, offset in enumerate(planned.ins):
+                getattr(op, "in")[index] = offset
+            if planned.constant:
+                op.data = self._constant(planned.constant)
+        self._model = self._lib.tn_open(
+            isa, ops, len(plan.ops), plan.row_bytes, rows, threads, weights.lanes * weights.trits,
+            plan.places[program.logits][0], program.vocab, program.state_words,
+            self._ffi.cast("uint16_t *", EXP.ctypes.data),
+        )  # fmt: skip
+        if self._model == self._ffi.NULL:
+            raise UsageError(f"the system refuses memory for {rows} rows or {threads} threads")
+
+    def _constant(self, name: str) -> Any:
+        if name in self._weights.shapes:
+            return self._weights.pointer(name)
+        return self._ffi.cast("void *", self._program.consts[name].ctypes.data)
+
+    def feed(self, state: Any, tokens: Ints, slots: Ints, want: Any, out: Ints) -> None:
+        """Feed ``tokens[i]`` to row ``slots[i]`` of ``state``; logits where ``want`` go to ``out``."""
+        self._call(
+            "tn_feed", len(tokens), self._ints(tokens), self._ints(slots),
+            self._ffi.from_buffer("uint8_t[]", want), self._words(state), self._ints(out),
+        )  # fmt: skip
+
+    def generate(
+        self, state: Any, tokens: Ints, slots: Ints, count: int, sampling: Sampling, rngs: Any, chosen: Ints
+    ) -> None:
+        """``count`` times feed and choose, each row; ``tokens`` and ``rngs`` are changed to the last ones."""
+        self._call(
+            "tn_generate", len(tokens), self._ints(tokens), self._ints(slots), self._words(state), count,
+            sampling.greedy, sampling.m, sampling.s, sampling.top_k,
+            self._ffi.from_buffer("uint32_t[]", rngs), self._ints(chosen),
+        )  # fmt: skip
+
+    def products_only(self, rows: int) -> None:
+        """The products of a token on whatever the rows hold."""
+        self._call("tn_products_only", rows)
+
+    def values(self) -> dict[str, Ints]:
+        """The values of row 0 by name, int32; all of them if the plan keeps them."""
+        memory = self._ffi.buffer(self._lib.tn_row(self._model, 0), self._plan.row_bytes)
+        return {
+            name: np.frombuffer(memory, _DTYPES[dtype], length, offset).astype(np.int32)
+            for name, (offset, dtype, length) in self._plan.places.items()
+        }
+
+    def close(self) -> None:
+        """End the threads, free the rows. Twice is allowed."""
+        with self._lock:
+            if self._model is not None:
+                self._lib.tn_close(self._model)
+                self._model = None
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None) not in (None, self._ffi.NULL):
+            self.close()
+
+    def _call(self, function: str, *arguments: Any) -> None:
+        with self._lock:
+            if self._model is None:
+                raise UsageError("the executor is closed")
+            if getattr(self._lib, function)(self._model, *arguments):
+                raise UsageError(_FORKED, "make it in the process that uses it")
+
+    def _ints(self, array: Ints) -> Any:
+        return self._ffi.from_buffer("int32_t[]", array)
+
+    def _words(self, state: Any) -> Any:
+        return self._ffi.from_buffer("int16_t[]", state, require_writable=True)

@@ -1,0 +1,224 @@
+"""The native executor: a whole token, for many sessions, in one call of the C side.
+
+The same interface as `ternac.executor.NumpyExecutor` (``open``, ``state_dict``, ``step``), and two methods
+that make it fast: :meth:`NativeExecutor.feed` takes many tokens at once, of one session or of several, and
+:meth:`NativeExecutor.generate` chooses and feeds tokens without coming back to Python.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import UsageError
+from ternac.host.native.engine import Engine
+from ternac.host.native.library import best_isa, isa_number, load
+from ternac.host.native.plan import make_plan
+from ternac.host.native.weights import Weights, pack_all, trits_per_byte
+from ternac.program import Program
+from ternac.sampling import Sampling
+
+State = npt.NDArray[np.int16]
+Logits = npt.NDArray[np.int32]
+MOST_ROWS = 64
+THREADS_FROM = 8 << 20
+"""Bytes of packed weights from which several threads pay."""
+
+
+def processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class NativeExecutor:
+    """Runs one program for any number of sessions at a time, on the CPU, in C.
+
+    ``isa``: instruction set by name (default: the best of this processor). ``bits``: "2" or "1.6" per weight
+    (default: 1.6 where the weights exceed the cache and decoding is cheap). ``threads``: default one for
+    small programs, else all processors. ``weights``: matrices packed before, if they are not to be taken
+    from the program. ToolMissing if the C part was not compiled, UnsupportedOp, IllegalProgram, UsageError.
+
+    States are plain int16 arrays, as NumPy's. Calls from several Python threads take turns.
+    """
+
+    name = "native"
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        isa: str | None = None,
+        bits: str | None = None,
+        threads: int | None = None,
+        weights: Weights | None = None,
+    ) -> None:
+        self._isa = isa_number(isa)
+        self.isa, self.program = isa or best_isa(), program
+        matrices = {name: program.consts[name] for name, role in program.roles().items() if role == "trits"}
+        lanes = load()[1].tn_isa_lanes(self._isa)
+        sizes = [(m.shape[0], m.shape[1]) for m in matrices.values()]
+        trits = weights.trits if weights else trits_per_byte(bits, self.isa, sizes)
+        plan = self.plan = make_plan(program, lanes * trits, trits)
+        if weights is None:
+            weights = pack_all(matrices, lanes, trits)
+        elif weights.lanes != lanes or {n: m.shape for n, m in matrices.items()} != weights.shapes:
+            raise UsageError("the packed weights are of another program or instruction set")
+        self.weights = weights
+        self.rows = _rows(plan.row_bytes, weights.nbytes)
+        many = processors() if weights.nbytes >= THREADS_FROM else 1
+        self.threads = many if threads is None else threads
+        if not 1 <= self.threads <= 1024:
+            raise UsageError(f"{threads} threads, needs 1 to 1024")
+        self._slices = program.state_slices()
+        self._engine = Engine(self._isa, program, plan, weights, self.rows, self.threads)
+        self._tracer: Engine | None = None
+
+    @property
+    def bits(self) -> str:
+        """Bits per weight: "2" or "1.6"."""
+        return "2" if self.weights.trits == 4 else "1.6"
+
+    @property
+    def bytes_held(self) -> dict[str, int]:
+        """Memory by purpose: packed ``weights``; ``rows``, the values of as many tokens as run at a time;
+        ``other`` constants, which are the program's own arrays and not copied."""
+        roles = self.program.roles()
+        other = sum(int(self.program.consts[n].nbytes) for n, role in roles.items() if role != "trits")
+        return {"weights": self.weights.nbytes, "rows": self.plan.row_bytes * self.rows, "other": other}
+
+    def open(self, batch: int = 1) -> State:
+        """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
+        if batch < 1:
+            raise UsageError(f"batch is {batch}, needs at least 1")
+        return np.zeros((batch, self.program.state_words), np.int16)
+
+    def state_dict(self, state: State) -> dict[str, State]:
+        """The same state as views by state name, each int16 [B, length]."""
+        return {name: state[:, part] for name, part in self._slices.items()}
+
+    def step(
+        self,
+        state: State,
+        tokens: Iterable[int] | npt.NDArray[Any],
+        trace: MutableMapping[str, Logits] | None = None,
+    ) -> Logits:
+        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
+
+        ``tokens`` are B integers. With ``trace``, every value of the program is put there by name, int32
+        [B, length]. A bad token or state raises UsageError before anything is changed.
+        """
+        ids = self._ids(tokens)
+        self._check_state(state, len(ids))
+        if trace is not None:
+            return self._traced(state, ids, trace)
+        return self.feed(state, ids, np.arange(len(ids)))
+
+    def feed(
+        self, state: State, tokens: Iterable[int] | npt.NDArray[Any], slots: Any, want: Any = None
+    ) -> Logits:
+        """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
+
+        Products run for up to ``rows`` tokens at a time, whether of one session (a prompt) or of many.
+        Returns int32 logits [wanted, vocab] of the tokens i with ``want[i]`` (None: all). UsageError before
+        any change.
+        """
+        ids, at = self._ids(tokens), np.asarray(slots)
+        self._check_state(state, None)
+        flags = np.ones(len(ids), np.uint8) if want is None else np.array(want, bool).astype(np.uint8)
+        if at.shape != ids.shape or flags.shape != ids.shape:
+            raise UsageError("tokens, slots and want must have one length")
+        if at.min() < 0 or at.max() >= len(state):
+            raise UsageError(f"a slot is outside 0..{len(state) - 1}")
+        at = np.ascontiguousarray(at, np.int32)
+        out = np.empty((int(flags.sum()), self.program.vocab), np.int32)
+        done = 0
+        with _contiguous(state) as words:
+            for part in self._parts(len(ids)):
+                self._engine.feed(words, ids[part], at[part], flags[part], out[done:])
+                done += int(flags[part].sum())
+        return out
+
+    def generate(
+        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int32], list[int]]:
+        """In every session, ``count`` times: feed the last token, choose the next.
+
+        Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
+        Returns (chosen int32 [B, count], generator states).
+        """
+        ids = self._ids(tokens).copy()
+        self._check_state(state, len(ids))
+        if count < 1 or len(rngs) != len(ids) or not all(1 <= rng < 1 << 32 for rng in rngs):
+            raise UsageError("generate needs a count of at least 1 and a generator state for each session")
+        slots, generators = np.arange(len(ids), dtype=np.int32), np.array(rngs, np.uint32)
+        out = np.empty((len(ids), count), np.int32)
+        with _contiguous(state) as words:
+            for part in self._parts(len(ids)):
+                self._engine.generate(
+                    words, ids[part], slots[part], count, sampling, generators[part], out[part]
+                )
+        return out, [int(rng) for rng in generators]
+
+    def products_only(self, rows: int = 1) -> None:
+        """The products of a token and nothing else, on whatever is there: for measurements."""
+        if not 1 <= rows <= self.rows:
+            raise UsageError(f"{rows} rows at a time, needs 1 to {self.rows}")
+        self._engine.products_only(rows)
+
+    def close(self) -> None:
+        """End the threads and free the rows; the executor cannot be used any more. Twice is allowed."""
+        for engine in (self._engine, self._tracer):
+            if engine is not None:
+                engine.close()
+
+    def _traced(self, state: State, ids: npt.NDArray[np.int32], trace: MutableMapping[str, Logits]) -> Logits:
+        """One session after the other, by a plan that keeps every value."""
+        if self._tracer is None:
+            layout = self.weights.lanes * self.weights.trits, self.weights.trits
+            plan = make_plan(self.program, *layout, keep=True)
+            self._tracer = Engine(self._isa, self.program, plan, self.weights, 1, 1)
+        out = np.empty((len(ids), self.program.vocab), np.int32)
+        zero, one = np.zeros(1, np.int32), np.ones(1, np.uint8)
+        found = []
+        with _contiguous(state) as words:
+            for row in range(len(ids)):
+                here = slice(row, row + 1)
+                self._tracer.feed(words[here], ids[here], zero, one, out[here])
+                found.append(self._tracer.values())
+        trace.update({name: np.stack([values[name] for values in found]) for name in found[0]})
+        return out
+
+    def _parts(self, count: int) -> Iterator[slice]:
+        return (slice(first, first + self.rows) for first in range(0, count, self.rows))
+
+    def _ids(self, tokens: Iterable[int] | npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
+        vocab = self.program.vocab
+        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= vocab:
+            raise UsageError(f"a token is not an integer in 0..{vocab - 1}")
+        return np.ascontiguousarray(ids, np.int32)
+
+    def _check_state(self, state: State, rows: int | None) -> None:
+        shape = (len(state) if rows is None else rows, self.program.state_words)
+        if state.dtype != np.int16 or state.shape != shape:
+            raise UsageError(f"state is {state.dtype}{list(state.shape)}, needs int16{list(shape)}")
+
+
+@contextmanager
+def _contiguous(state: State) -> Iterator[State]:
+    """The state as one piece of memory, written back to where it came from at the end."""
+    array = np.ascontiguousarray(state)
+    yield array
+    if array is not state:
+        state[...] = array
+
+
+def _rows(row_bytes: int, weights: int) -> int:
+    """Rows at a time: 64 where they are small, else as many as 4% of the weights hold, but at least 16."""
+    room = weights // 25 if weights >= THREADS_FROM else 16 << 20
+    return int(min(MOST_ROWS, max(16, room // row_bytes)))

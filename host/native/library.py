@@ -1,0 +1,67 @@
+"""The compiled part: loaded when it is first asked for, or refused with the way to get it."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from ternac.errors import ToolMissing, UsageError
+
+HINT = (
+    "install a C compiler and Python's headers (Debian: apt-get install gcc python3-dev), then install "
+    "again: pip install ternac, or in a checkout `make env` or `python -m ternac.host.native.build`; "
+    "the NumPy executor gives the same bits meanwhile"
+)
+HIDDEN = ("avxvnni-evex",)
+"""Never chosen by itself: the kernels of another instruction set, in an encoding that more processors run."""
+
+
+@cache
+def _module() -> Any:
+    return importlib.import_module("ternac.host.native._native")
+
+
+def why_missing() -> str:
+    """Why the native executor cannot be used here; empty when it can."""
+    try:
+        _module()
+    except ImportError as error:
+        if getattr(error, "name", None) in ("ternac.host.native._native", "ternac.host.native"):
+            return "its C part was not compiled when ternac was installed (no C compiler?)"
+        return f"its C part does not load: {error}"
+    return ""
+
+
+def load() -> tuple[Any, Any]:
+    """cffi's ``(ffi, lib)``. ToolMissing, with the way to get it."""
+    reason = why_missing()
+    if reason:
+        raise ToolMissing(f"the native executor is not here: {reason}", HINT)
+    module = _module()
+    return module.ffi, module.lib
+
+
+def isas() -> dict[str, str]:
+    """Every instruction set to what this processor lacks for it; empty text: it runs."""
+    ffi, lib = load()
+    names = [ffi.string(lib.tn_isa_name(i)).decode() for i in range(lib.tn_isa_count())]
+    return {name: ffi.string(lib.tn_isa_missing(i)).decode() for i, name in enumerate(names)}
+
+
+def best_isa() -> str:
+    """The fastest instruction set that runs here."""
+    found = isas()
+    order = ("avx512vnni", "avxvnni", "avx2", "portable")
+    return next(name for name in order if not found[name])
+
+
+def isa_number(name: str | None) -> int:
+    """Number of an instruction set (None: the best). UsageError if unknown or not of this processor."""
+    found = isas()
+    chosen = name or best_isa()
+    if chosen not in found:
+        raise UsageError(f"unknown instruction set {chosen!r}", f"choose from: {', '.join(found)}")
+    if found[chosen]:
+        raise UsageError(f"instruction set {chosen} does not run here: {found[chosen]}")
+    return list(found).index(chosen)

@@ -1,0 +1,197 @@
+/* Runs a program's ops for many rows (one token of one session each) on several threads.
+
+   Every thread runs the same list. A vector is split among them by blocks of rows, always in the same way, so that
+   ops which go element by element need no meeting; those which read a whole vector (products, norms) are marked. */
+#include "native.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_ROWS = 64 };
+
+struct tn_model {
+  const tn_table *table;
+  tn_op *ops;
+  int count, max_rows, threads, grain, lanes, vocab;
+  size_t row_bytes;
+  int64_t logits, state_words;
+  const uint16_t *weights;
+  uint8_t *memory;
+  tn_pool *pool;
+};
+
+typedef struct {
+  tn_model *model;
+  int rows, wanted;
+  int every[MOST_ROWS], want[MOST_ROWS];
+  int32_t *tokens;
+  const int32_t *slot;
+  int16_t *states;
+  int32_t *out;
+  int steps, greedy, m, s, top_k;
+  uint32_t *rngs;
+  int32_t *chosen;
+} job;
+
+static void span(const tn_model *model, int thread, size_t length, size_t *first, size_t *last) {
+  const size_t blocks = (length + model->grain - 1) / model->grain;
+  *first = blocks * thread / model->threads;
+  *last = blocks * (thread + 1) / model->threads;
+}
+
+static uint8_t *row_of(const tn_model *model, int row) { return model->memory + (size_t)row * model->row_bytes; }
+
+static void product(const job *j, const tn_op *op, int thread, const int *rows, int count) {
+  const tn_model *model = j->model;
+  const int8_t *x[MOST_ROWS];
+  int32_t *out[MOST_ROWS];
+  size_t first, last;
+  span(model, thread, (size_t)op->length, &first, &last);
+  if (first == last) return;
+  for (int i = 0; i < count; i++) {
+    uint8_t *row = row_of(model, rows[i]);
+    x[i] = (const int8_t *)(row + op->in[0]);
+    out[i] = (int32_t *)(void *)(row + op->out);
+  }
+  tn_product_part(model->table, model->lanes, op->factor, op->data, (size_t)op->columns, first, last, x, out, count);
+}
+
+static void one_row(const job *j, const tn_op *op, int index, size_t lo, size_t hi) {
+  const tn_model *model = j->model;
+  uint8_t *row = row_of(model, index);
+  const size_t bytes = (hi - lo) * sizeof(int16_t);
+  int16_t *state = j->states + (int64_t)j->slot[index] * model->state_words;
+  switch (op->kind) {
+    case TN_LOAD: memcpy((int16_t *)(void *)(row + op->out) + lo, state + op->in[0] + lo, bytes); return;
+    case TN_STORE: memcpy(state + op->out + lo, (int16_t *)(void *)(row + op->in[0]) + lo, bytes); return;
+    case TN_GATHER:
+    case TN_GATHER16: {
+      tn_op here = *op;
+      here.in[0] = (int64_t)j->tokens[index] * op->length;
+      model->table->map[op->kind](&here, row, lo, hi);
+      return;
+    }
+  }
+  model->table->map[op->kind](op, row, lo, hi);
+  const size_t over = (size_t)op->length % TN_COLUMNS; /* products read whole groups of columns */
+  if (!(op->form & 4) && hi == (size_t)op->length && over) memset(row + op->out + hi, 0, TN_COLUMNS - over);
+}
+
+static void run_op(const job *j, const tn_op *op, int thread, const int *rows, int count) {
+  if (op->sync) tn_pool_barrier(j->model->pool, thread);
+  if (op->kind == TN_TMATVEC) {
+    product(j, op, thread, rows, count);
+    return;
+  }
+  size_t first, last;
+  span(j->model, thread, (size_t)op->length, &first, &last);
+  const size_t lo = first * j->model->grain, end = last * j->model->grain, n = (size_t)op->length;
+  const size_t hi = end < n ? end : n;
+  if (lo < hi)
+    for (int i = 0; i < count; i++) one_row(j, op, rows[i], lo, hi);
+}
+
+static void token(const job *j, int thread) {
+  const tn_model *model = j->model;
+  for (int at = 0; at < model->count;) {
+    const tn_op *op = &model->ops[at];
+    if (op->segment == 0) {
+      run_op(j, op, thread, op->tail ? j->want : j->every, op->tail ? j->wanted : j->rows);
+      at++;
+      continue;
+    }
+    const int end = at + op->segment; /* a row's state is the next row's, if they are of one session */
+    for (int row = 0; row < j->rows; row++)
+      for (int k = at; k < end; k++) run_op(j, &model->ops[k], thread, &row, 1);
+    at = end;
+  }
+  tn_pool_barrier(model->pool, thread);
+}
+
+static const int16_t *logits_of(const tn_model *model, int row) {
+  return (const int16_t *)(const void *)(row_of(model, row) + model->logits);
+}
+
+static void feed_work(void *context, int thread) {
+  const job *j = context;
+  const tn_model *model = j->model;
+  token(j, thread);
+  if (j->out)
+    for (int i = thread; i < j->wanted; i += model->threads)
+      model->table->widen(logits_of(model, j->want[i]), j->out + (size_t)i * model->vocab, (size_t)model->vocab);
+}
+
+static void generate_work(void *context, int thread) {
+  const job *j = context;
+  const tn_model *model = j->model;
+  for (int step = 0; step < j->steps; step++) {
+    token(j, thread);
+    for (int i = thread; i < j->rows; i += model->threads) {
+      const int16_t *logits = logits_of(model, i);
+      const int32_t next = j->greedy ? model->table->argmax(logits, model->vocab)
+                                     : tn_choose(model->weights, logits, model->vocab, 0, j->m, j->s, j->top_k,
+                                                 &j->rngs[i]);
+      j->chosen[(size_t)i * j->steps + step] = j->tokens[i] = next;
+    }
+    tn_pool_barrier(model->pool, thread);
+  }
+}
+
+static void products_work(void *context, int thread) {
+  const job *j = context;
+  for (int at = 0; at < j->model->count; at++)
+    if (j->model->ops[at].kind == TN_TMATVEC) run_op(j, &j->model->ops[at], thread, j->every, j->rows);
+}
+
+static void all_rows(job *j, tn_model *model, int rows) {
+  j->model = model, j->rows = j->wanted = rows;
+  for (int i = 0; i < rows; i++) j->every[i] = j->want[i] = i;
+}
+
+int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, const uint8_t *want,
+            int16_t *states, int32_t *out) {
+  job j = {.tokens = (int32_t *)tokens, .slot = slot, .states = states, .out = out};
+  all_rows(&j, model, rows);
+  j.wanted = 0;
+  for (int i = 0; i < rows; i++)
+    if (want[i]) j.want[j.wanted++] = i;
+  return tn_pool_run(model->pool, feed_work, &j);
+}
+
+int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int count,
+                int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen) {
+  job j = {.tokens = tokens, .slot = slot, .states = states, .steps = count, .greedy = greedy, .m = m, .s = s,
+           .top_k = top_k, .rngs = rngs, .chosen = chosen};
+  all_rows(&j, model, rows);
+  return tn_pool_run(model->pool, generate_work, &j);
+}
+
+int tn_products_only(tn_model *model, int rows) {
+  job j = {0};
+  all_rows(&j, model, rows);
+  return tn_pool_run(model->pool, products_work, &j);
+}
+
+const uint8_t *tn_row(tn_model *model, int row) { return row_of(model, row); }
+
+tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int max_rows, int threads, int grain,
+                  int64_t logits, int vocab, int64_t state_words, const uint16_t *weights) {
+  tn_model *model = calloc(1, sizeof *model);
+  if (!model) return NULL;
+  *model = (tn_model){.table = tn_table_of(isa), .count = count, .max_rows = max_rows, .threads = threads,
+                      .grain = grain, .lanes = tn_isa_lanes(isa), .vocab = vocab, .row_bytes = row_bytes,
+                      .logits = logits, .state_words = state_words, .weights = weights};
+  model->ops = malloc(sizeof *ops * (size_t)count);
+  model->memory = tn_alloc(row_bytes * (size_t)max_rows);
+  model->pool = tn_pool_new(threads);
+  if (!model->ops || !model->memory || !model->pool) return tn_close(model), NULL;
+  memcpy(model->ops, ops, sizeof *ops * (size_t)count);
+  return model;
+}
+
+void tn_close(tn_model *model) {
+  if (!model) return;
+  tn_pool_free(model->pool);
+  tn_free(model->memory, model->row_bytes * (size_t)model->max_rows);
+  free(model->ops), free(model);
+}

@@ -1,0 +1,52 @@
+/* From logits to a token, with integers only: docs/numerics.md, ternac/sampling.py. */
+#include "native.h"
+
+#include <string.h>
+
+/* The `keep`-th largest logit, and how many logits equal to it are kept: by counting high bytes, then low bytes. */
+static int32_t threshold(const int16_t *logits, int vocab, int keep, int *equal) {
+  int count[256], byte = 255;
+  memset(count, 0, sizeof count);
+  for (int i = 0; i < vocab; i++) count[(logits[i] + 32768) >> 8]++;
+  while (keep > count[byte]) keep -= count[byte--];
+  const int high = byte;
+  memset(count, 0, sizeof count);
+  for (int i = 0; i < vocab; i++)
+    if ((logits[i] + 32768) >> 8 == high) count[(logits[i] + 32768) & 255]++;
+  for (byte = 255; keep > count[byte]; byte--) keep -= count[byte];
+  *equal = keep;
+  return (high << 8 | byte) - 32768;
+}
+
+/* `weight_of`: 256 weights by distance from the largest logit (EXP of ternac/sampling.py). */
+static int32_t draw(const uint16_t *weight_of, const int16_t *logits, int vocab, int m, int s, int top_k,
+                    uint32_t *rng) {
+  int32_t most = -32768, least = -32769;
+  int equal = 0;
+  for (int i = 0; i < vocab; i++) most = logits[i] > most ? logits[i] : most;
+  if (top_k > 0 && top_k < vocab) least = threshold(logits, vocab, top_k, &equal);
+  uint64_t total = 0, r = 0;
+  for (int turn = 0; turn < 2; turn++) { /* first the sum of all weights, then the token that the draw falls on */
+    uint64_t sum = 0;
+    int left = equal;
+    for (int i = 0; i < vocab; i++) {
+      if (logits[i] < least || (logits[i] == least && left-- <= 0)) continue;
+      const uint32_t distance = (uint32_t)(most - logits[i]) * (uint32_t)m >> s;
+      sum += weight_of[distance < 255 ? distance : 255];
+      if (turn && sum > r) return i;
+    }
+    if (turn) break;
+    total = sum;
+    uint32_t x = *rng;
+    x ^= x << 13, x ^= x >> 17, x ^= x << 5;
+    *rng = x;
+    r = (uint64_t)x * total >> 32;
+  }
+  return vocab - 1; /* not reached: r is below the sum */
+}
+
+int32_t tn_choose(const uint16_t *weights, const int16_t *logits, int vocab, int greedy, int m, int s, int top_k,
+                  uint32_t *rng) {
+  if (greedy) return tn_table_portable.argmax(logits, vocab);
+  return draw(weights, logits, vocab, m, s, top_k, rng);
+}

@@ -1,0 +1,130 @@
+"""The price of ternary weights and of integers: twins of one size, trained alike on the same text.
+
+    float          float weights and activations
+    ternary-float  ternary weights, float activations
+    integer        ternary weights, integer activations: what is deployed
+    transformer    a float transformer of as many parameters
+
+All see the same bytes in the same order with the same optimizer, schedule and seed; the learning rate of the
+float kinds may differ. The integer model's loss is taken twice by one routine, from the logits of the trained
+torch model and from those of the exported program: the difference is zero, or something is broken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ternac import evaluate as ev
+from ternac.errors import UsageError
+from ternac.executor import NumpyExecutor
+from ternac.model.config import ModelConfig, TrainConfig
+from ternac.model.data import Corpus
+from ternac.model.evaluate import nats_per_token
+from ternac.model.executor import TorchExecutor
+from ternac.model.train import Progress, Trainer
+from ternac.model.transformer import Transformer
+from ternac.model.twins import FloatTwin
+
+KINDS = ("float", "ternary-float", "integer", "transformer")
+
+
+class TwinTrainer(Trainer):
+    """Trains one of the float kinds as :class:`Trainer` trains the integer model."""
+
+    kind = "float"
+
+    def build(self, model: ModelConfig) -> nn.Module:
+        """The model of ``kind``."""
+        if self.kind == "transformer":
+            return Transformer(model, self.config.dropout, self.config.window)
+        return FloatTwin(model, self.config.dropout, ternary=self.kind == "ternary-float")
+
+
+class _TernaryFloat(TwinTrainer):
+    kind = "ternary-float"
+
+
+class _Transformer(TwinTrainer):
+    kind = "transformer"
+
+
+TRAINERS: dict[str, type[Trainer]] = {
+    "float": TwinTrainer, "ternary-float": _TernaryFloat, "integer": Trainer, "transformer": _Transformer,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One trained kind: ``nats`` per token of the validation text; for ``integer`` also the program's."""
+
+    kind: str
+    parameters: int
+    nats: float
+    steps: int
+    lr: float
+    seconds: float
+    program_nats: float | None = None
+
+    def to_json(self, corpus: Corpus, base: float | None) -> dict[str, Any]:
+        """Plain data; ``base`` is the loss of the float twin, in the same unit."""
+        return {
+            "kind": self.kind,
+            "parameters": self.parameters,
+            "nats_per_token": self.nats,
+            "bits_per_byte": self.nats / math.log(2) / corpus.bytes_per_token,
+            "over_float": None if base is None else self.nats - base,
+            "steps": self.steps,
+            "lr": self.lr,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def train_kind(
+    kind: str,
+    model: ModelConfig,
+    train: TrainConfig,
+    corpus: Corpus,
+    out: Path,
+    limit: int,
+    report: Callable[[Progress], None],
+) -> Row:
+    """Train one kind in ``out / kind`` (or go on there), and measure it on ``limit`` tokens of validation.
+
+    Its weights are those at the end of the run, averaged where the settings say so.
+    """
+    if kind not in TRAINERS:
+        raise UsageError(f"no kind is called {kind!r}", f"kinds: {', '.join(KINDS)}")
+    trainer = TRAINERS[kind](model, train, corpus.tokens, out / kind, tokenizer=corpus.tokenizer)
+    trainer.run(report)
+    val = trainer.val_text[:limit]
+    program_nats = None
+    with trainer.averaged():
+        parameters = sum(p.numel() for p in trainer.model.parameters())
+        if kind == "integer":
+            torch_side = TorchExecutor(trainer.model, "integer", tokenizer=corpus.tokenizer)
+            nats = ev.evaluate(torch_side, val).nats_per_token
+            program_nats = ev.evaluate(NumpyExecutor(torch_side.program), val).nats_per_token
+        else:
+            nats = nats_per_token(trainer.model, val)
+    return Row(kind, parameters, nats, trainer.step, train.lr, trainer.seconds, program_nats)
+
+
+def settings_of(kind: str, train: TrainConfig, lr_float: float | None) -> TrainConfig:
+    """The training settings of a kind: all alike but for the learning rate of the float kinds."""
+    return train if kind == "integer" or lr_float is None else replace(train, lr=lr_float)
+
+
+def table(rows: list[Row], corpus: Corpus) -> tuple[list[dict[str, Any]], float | None]:
+    """(rows as plain data, integer program minus trained integer model in nats: 0.0 or a fault)."""
+    base = next((row.nats for row in rows if row.kind == "float"), None)
+    integer = next((row for row in rows if row.program_nats is not None), None)
+    gap = None
+    if integer is not None and integer.program_nats is not None:
+        gap = integer.program_nats - integer.nats
+    return [row.to_json(corpus, base) for row in rows], gap

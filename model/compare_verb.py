@@ -1,0 +1,121 @@
+"""``ternac compare``: trains float, ternary and integer twins of one size and prints what each step costs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from ternac.errors import UsageError
+from ternac.verb import Outcome, Say, Verb
+
+LIMIT = 1 << 16
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    from ternac.model.config import PRESETS
+    from ternac.model.verbs import add_settings
+
+    parser.add_argument(
+        "--size",
+        choices=sorted(PRESETS),
+        default="smoke",
+        help="shape and settings to start from (default: smoke)",
+    )
+    parser.add_argument(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="text file or folder (default: the shipped Tiny Shakespeare)",
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json (default: bytes)")
+    parser.add_argument(
+        "--kinds", default="float,ternary-float,integer", metavar="LIST",
+        help="float, ternary-float, integer, transformer (default: the first three)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the runs (default: runs/compare-SIZE)"
+    )
+    parser.add_argument(
+        "--lr-float", type=float, metavar="LR", help="learning rate of the float kinds (default: the same)"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, metavar="N",
+        help=f"validation tokens to measure on (default: {LIMIT})",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    add_settings(parser)
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    import torch
+
+    from ternac.model.compare import KINDS, Row, settings_of, table, train_kind
+    from ternac.model.data import SHAKESPEARE
+    from ternac.model.train import Progress as Report
+    from ternac.model.verbs import corpus_of, settings
+    from ternac.progress import Progress
+
+    kinds = [kind.strip() for kind in args.kinds.split(",") if kind.strip()]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(f"no kind is called {kind!r}", f"kinds: {', '.join(KINDS)}")
+    if not kinds or len(set(kinds)) != len(kinds):
+        raise UsageError("--kinds names none, or one twice", f"kinds: {', '.join(KINDS)}")
+    if args.limit < 2:
+        raise UsageError(f"--limit is {args.limit}, needs at least 2")
+    if args.threads is not None:
+        if args.threads < 1:
+            raise UsageError(f"--threads is {args.threads}, needs at least 1")
+        torch.set_num_threads(args.threads)
+    model, train = settings(args, args.size)
+    corpus = corpus_of(args.text or SHAKESPEARE, args.tokenizer, say)
+    model = dataclasses.replace(model, vocab=corpus.vocab)
+    out = args.out or Path("runs") / f"compare-{args.size}"
+    rows: list[Row] = []
+    for kind in kinds:
+        with Progress(train.steps, kind, "steps") as bar:
+
+            def report(now: Report, bar: Progress = bar) -> None:
+                bar.update(now.step, f"loss {now.train_nats:.3f}")
+
+            chosen = settings_of(kind, train, args.lr_float)
+            rows.append(train_kind(kind, model, chosen, corpus, out, args.limit, report))
+    found, gap = table(rows, corpus)
+    _say(found, gap, say)
+    data: dict[str, Any] = {
+        "size": args.size,
+        "rows": found,
+        "integer_minus_qat_nats": gap,
+        "executors": ["torch", "numpy"] if gap is not None else [],
+        "validation_tokens": min(args.limit, int(len(corpus.tokens) * train.val_fraction)),
+        "text_sha256": corpus.digest,
+        "settings": {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)},
+        "out": str(out),
+        "origin": "trained and measured on this host; integer: torch model and NumPy executor on the program",
+    }
+    return Outcome(data, ok=gap is None or gap == 0.0)
+
+
+def _say(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
+    say(f"{'kind':<14}{'parameters':>12}{'nats/token':>12}{'bits/byte':>11}{'over float':>12}")
+    for row in rows:
+        over = "" if row["over_float"] is None else f"{row['over_float']:+.4f}"
+        say(
+            f"{row['kind']:<14}{row['parameters']:>12,}{row['nats_per_token']:>12.4f}"
+            f"{row['bits_per_byte']:>11.4f}{over:>12}"
+        )
+    if gap is not None:
+        verdict = "exactly zero" if gap == 0.0 else "NOT ZERO: the program is not what was trained"
+        say(f"integer program minus trained integer model: {gap:g} nats, {verdict}")
+
+
+VERBS = {
+    "compare": Verb(
+        help="train float, ternary and integer twins of one size on the same text; what each step costs",
+        example="ternac compare --size smoke --kinds float,ternary-float,integer,transformer",
+        add_arguments=_arguments,
+        run=_run,
+    )
+}

@@ -1,0 +1,252 @@
+"""One training run in several processes under ``torchrun``: DDP or FSDP2, with distributed checkpoints.
+
+The streams of the batch are dealt out evenly, and everything random is drawn for the whole batch in every
+process; so losses are those of one process up to the order of float sums.  A checkpoint is a folder
+``shards/step-N`` that torch.distributed.checkpoint writes and reads, for any number of processes; it is
+complete when its ``.metadata`` is there.  All other files of a run are as in ``train.py``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import PrefixStore
+from torch.distributed.checkpoint.state_dict_loader import load as load_shards
+from torch.distributed.checkpoint.state_dict_saver import save as save_shards
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.rendezvous import rendezvous
+from torch.distributed.tensor import DTensor, Shard
+from torch.nn.parallel import DistributedDataParallel
+
+from ternac.errors import CheckpointError, UsageError
+from ternac.model import checkpoint as ckpt
+from ternac.model import curve
+from ternac.model.config import ModelConfig, TrainConfig
+from ternac.model.data import Tokens
+from ternac.model.evaluate import nats_per_token
+from ternac.model.network import TernaryLM
+from ternac.model.train import BEST, FINAL, LATEST, Trainer
+
+SHARDS = "shards"
+KINDS = ("ddp", "fsdp")
+
+
+def under_torchrun() -> bool:
+    """Whether this process was started by torchrun (or sets the same variables)."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes of a run: which one this is, how many there are, how the model lies on them."""
+
+    rank: int
+    world: int
+    kind: str
+    device: str
+    mesh: DeviceMesh
+
+    @classmethod
+    def join(cls, kind: str, device: str) -> Group:
+        """Meet the other processes (gloo on CPUs, NCCL on GPUs); all but the first fall silent on stdout."""
+        if kind not in KINDS:
+            raise UsageError(f"distribution {kind!r} is not one of {', '.join(KINDS)}")
+        if device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+            torch.cuda.set_device(device)
+        if not dist.is_initialized():
+            store, rank, world = next(rendezvous("env://"))
+            # A fixed --master-port keeps one store over restarts, with the addresses of the dead in it.
+            attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+            backend = "nccl" if device.startswith("cuda") else "gloo"
+            dist.init_process_group(backend, store=attempt, rank=rank, world_size=world)
+            atexit.register(_leave)
+        rank, world = dist.get_rank(), dist.get_world_size()
+        if rank:
+            sys.stdout = open(os.devnull, "w")
+        return cls(rank, world, kind, device, init_device_mesh(device.split(":")[0], (world,)))
+
+
+class DistributedTrainer(Trainer):
+    """A :class:`Trainer` that is one of ``group.world``; all of them must be given the same settings."""
+
+    def __init__(
+        self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, group: Group,
+        tokenizer: bytes = b"",
+    ) -> None:  # fmt: skip
+        if train.batch % group.world:
+            raise UsageError(
+                f"a batch of {train.batch} streams cannot be dealt out evenly to {group.world} processes",
+                hint=f"--batch {train.batch - train.batch % group.world or group.world}",
+            )
+        self.group = group
+        self.leads, self.processes = group.rank == 0, group.world
+        self.plain = TernaryLM(model)  # holds whole weights for evaluation
+        super().__init__(model, train, text, out, group.device, tokenizer)
+
+    def _place(self) -> None:
+        self.model.share = (self.group.rank, self.group.world)
+        self.replica: DistributedDataParallel | None = None
+        self.settle()
+        if self.group.kind == "ddp":
+            self.replica = DistributedDataParallel(self.model, broadcast_buffers=False)
+        else:
+            for block in self.model.layers():
+                fully_shard(block, mesh=self.group.mesh)
+            fully_shard(self.model, mesh=self.group.mesh)
+
+    def settle(self) -> None:
+        """Choose the weight scales from whole matrices, before any of them is cut."""
+        for linear in self.linears:
+            linear.trits()
+
+    def _mine(self) -> slice:
+        part = self.config.batch // self.group.world
+        return slice(self.group.rank * part, (self.group.rank + 1) * part)
+
+    def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
+        if self.replica is None:
+            return self.model.loss(inputs, targets, self.state)
+        logits, state = self.replica(inputs, self.state)
+        return self.model.nats(logits, targets), state
+
+    def _mean(self, loss: Tensor) -> float:
+        total = loss.clone()
+        dist.all_reduce(total)
+        return float(total) / self.group.world
+
+    # ---- whole weights --------------------------------------------------------------------------------
+
+    def _whole(self, averaged: bool) -> dict[str, Tensor]:
+        """Model tensors by name, put together; every process must ask."""
+        held: dict[str, Tensor] = dict(self.model.state_dict())
+        if averaged and self.average:
+            names = (name for name, _ in self.model.named_parameters())
+            held |= dict(zip(names, self.average, strict=True))
+        return {name: _whole(tensor).detach().cpu() for name, tensor in held.items()}
+
+    def _keep_whole(self, path: Path, more: Mapping[str, Any]) -> None:
+        whole = self._whole(averaged=True)
+        if self.leads:
+            tensors = {f"model.{name}": tensor for name, tensor in whole.items()}
+            ckpt.save(path, ckpt.Checkpoint(tensors, self._info() | dict(more)))
+
+    def _evaluate(self, row: curve.Row) -> float:
+        """By the first process, on the whole weights; the others wait for the number."""
+        whole = self._whole(averaged=True)
+        found = torch.zeros(1, dtype=torch.float64)
+        if self.leads:
+            self.plain.load_state_dict(whole)
+            self.plain.set_temper(self.model.config.temper)
+            found[0] = nats_per_token(self.plain, self.val_text)
+        found = found.to(self.device)
+        dist.broadcast(found, 0)
+        row["val_nats"] = val = float(found)
+        if val < self.best:
+            self.best = val
+            self._keep_whole(self.out / BEST, {})
+        return val
+
+    def _keep_last(self) -> None:
+        if self.average or self.config.temper != 1.0:
+            self._keep_whole(self.out / FINAL, {"kept": "last"})
+
+    # ---- checkpoints ----------------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, Any]:
+        """What a checkpoint holds, as the tensors themselves: to be written, or to be read into."""
+        parts: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        parts |= ckpt.pack_optimizer(self.model, self.optimizer)
+        parts |= {f"average.{i}": tensor for i, tensor in enumerate(self.average)}
+        for index, local in enumerate(self.state):
+            parts[f"state.{index}"] = DTensor.from_local(local, self.group.mesh, [Shard(0)], run_check=False)
+        parts["rng"] = torch.get_rng_state()
+        return parts
+
+    def save(self) -> None:
+        """Write ``shards/step-N``, then remove the ones before it."""
+        folder = self.out / SHARDS / f"step-{self.step:08d}"
+        if self.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "ternac.json").write_text(json.dumps(self._info()))
+        dist.barrier()
+        save_shards(self._tensors(), checkpoint_id=folder)
+        dist.barrier()
+        if self.leads:
+            curve.write_csv(self.out / "curve.csv", self.rows)
+            for other in (self.out / SHARDS).glob("step-*"):
+                if other != folder:
+                    shutil.rmtree(other)
+
+    def _restore(self) -> None:
+        folder = newest(self.out)
+        if folder is None:
+            if (self.out / LATEST).is_file():
+                raise CheckpointError(
+                    f"{self.out} holds a run of a single process",
+                    hint="go on without torchrun, or give another --out",
+                )
+            return
+        try:
+            info = json.loads((folder / "ternac.json").read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"cannot read {folder / 'ternac.json'}: {error}") from error
+        self._check_same_run(info)
+        for parameter in self.model.parameters():
+            zeros = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            device = self.device if self.device.type == "cuda" else None
+            self.optimizer.state[parameter] = {"step": torch.zeros((), device=device), **zeros}
+        tensors = self._tensors()
+        load_shards(tensors, checkpoint_id=folder)
+        self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        self.state = [tensors[f"state.{i}"].to_local() for i in range(len(self.state))]
+        torch.set_rng_state(tensors["rng"])
+        self._place_in_history(info)
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def newest(out: Path) -> Path | None:
+    """The folder of the last complete distributed checkpoint of a run."""
+    found = [p for p in (out / SHARDS).glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
+    complete = [p for p in found if (p / ".metadata").is_file()]
+    return max(complete, key=lambda p: int(p.name[5:]), default=None)
+
+
+def open_trainer(
+    model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, kind: str = "ddp", device: str = "cpu",
+    tokenizer: bytes = b"",
+) -> Trainer:  # fmt: skip
+    """The trainer for this process: one of several under torchrun, otherwise the plain one."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "--device cuda: torch finds no GPU here", hint="install a CUDA build, or leave it out"
+        )
+    if under_torchrun():
+        return DistributedTrainer(model, train, text, out, Group.join(kind, device), tokenizer)
+    if newest(out) is not None and not (out / LATEST).is_file():
+        raise CheckpointError(
+            f"{out} holds a run of several processes",
+            hint="go on with: torchrun --nproc-per-node N -m ternac.cli train ..., or give another --out",
+        )
+    return Trainer(model, train, text, out, device, tokenizer)

@@ -1,0 +1,45 @@
+"""What training does otherwise on a GPU; the same integers as everywhere else.
+
+Forward products run on int8 tensor cores with int32 accumulators, backward products in bfloat16; master
+weights and AdamW stay in float32. The recurrence is a Triton kernel that goes through time in order
+(:mod:`ternac.model.scan_triton`): rounding at every step makes a parallel float scan inexact.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+TENSOR_FLOPS = {  # dense bfloat16, 1e12 per second, from the makers' data sheets; the first that fits counts
+    "H200": 989.0, "H100 PCIe": 756.0, "H100": 989.0, "A100": 312.0, "L40S": 362.0, "L4": 121.0,
+    "4090": 165.0, "T4": 65.0,
+}  # fmt: skip
+
+
+def scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
+    """`scan.lerp_scan` for tensors on a GPU; raises ModuleNotFoundError naming triton where it is absent."""
+    from ternac.model.scan_triton import TritonLerpScan
+
+    result: Tensor = TritonLerpScan.apply(f, c, h0)
+    return result
+
+
+def product(x: Tensor, trits: Tensor) -> Tensor:
+    """x [N, K] of i8 codes times trits [M, K], both float32: float32 [N, M], exact.
+
+    On int8 tensor cores where their shapes allow it (N > 16, K and M multiples of 8), else in float32 with
+    sums below 2**24, which no rounding touches.
+    """
+    if x.shape[0] > 16 and x.shape[1] % 8 == 0 and trits.shape[0] % 8 == 0:
+        return torch._int_mm(x.to(torch.int8), trits.to(torch.int8).t()).float()
+    return torch.mm(x, trits.t())
+
+
+def peak_tflops(name: str) -> float | None:
+    """Dense bfloat16 peak of a GPU by torch's name of it, if it is in the table."""
+    return next((peak for key, peak in TENSOR_FLOPS.items() if key in name), None)
+
+
+def flops_per_token(ternary_weights: int) -> int:
+    """Of training: two per weight forward, four backward."""
+    return 6 * ternary_weights

@@ -1,0 +1,154 @@
+"""The verb ``import``: models trained elsewhere become programs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import resource
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ternac.errors import UsageError
+from ternac.verb import Outcome, Say, Verb
+
+if TYPE_CHECKING:
+    from ternac.model.import_source import Source
+    from ternac.model.mmfreelm_config import Config
+
+FORMATS = ("mmfreelm", "gguf")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help="mmfreelm or gguf")
+    parser.add_argument("path", type=Path, metavar="PATH", help="folder of the checkpoint, or GGUF file")
+    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="program file to write")
+    parser.add_argument("--name", help="name of the program (default: that of the folder or file)")
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE",
+        help="text, or token numbers in an .npy file, to calibrate and compare on (default: random tokens)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--calibration", type=int, default=512, metavar="N", help="tokens to calibrate on (default: 512)"
+    )
+    parser.add_argument(
+        "--tokens", type=int, default=1024, metavar="N",
+        help="tokens to compare float model and program on, 0: no report (default: 1024)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--activations", choices=("token", "fixed"), default="token",
+        help="scale of the 8-bit activations: one per token, or fixed by calibration (default: token)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--headroom", type=float, default=2.0, metavar="X",
+        help="room above the highest magnitude of the calibration (default: 2)",
+    )  # fmt: skip
+
+
+def _import(args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.model.import_text import LEAST
+
+    if args.calibration < LEAST or args.tokens < 0 or 0 < args.tokens < LEAST:
+        raise UsageError(f"--calibration and --tokens need at least {LEAST} (--tokens 0: no report)")
+    if not 1.0 <= args.headroom <= 256.0:
+        raise UsageError(f"--headroom is {args.headroom:g}, needs 1..256")
+    if args.out.is_dir():
+        raise UsageError(f"--out {args.out} is a folder", "name a file, such as model.safetensors")
+    stem = re.sub(r"[^A-Za-z0-9_.\-]+", "-", args.path.resolve().stem)[:96].lstrip(".-")
+    name = args.name or stem or "model"
+    return (_mmfreelm if args.format == "mmfreelm" else _gguf)(args, name, say)
+
+
+def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
+    from ternac.model.gguf_file import HEADER, open_gguf, read, text_field
+    from ternac.model.gguf_source import open_source
+    from ternac.program import save
+
+    reader = open_gguf(args.path)
+    if text_field(reader, HEADER) is None:
+        return _model(args, name, *open_source(reader, args.path), say)
+    program = read(reader, args.path)
+    save(program, args.out)
+    say(f"{program.name}: {program.trits:,} ternary weights, hash {program.hash[:16]}, unchanged by the way")
+    say(f"written: {args.out}")
+    return Outcome({"program": str(args.out), "hash": program.hash, "ternary_weights": program.trits})
+
+
+def _mmfreelm(args: argparse.Namespace, name: str, say: Say) -> Outcome:
+    from ternac.model.import_source import SafetensorsFolder
+    from ternac.model.mmfreelm_config import read_config
+
+    config = read_config(args.path)
+    return _model(args, name, config, SafetensorsFolder(args.path), say)
+
+
+def _model(args: argparse.Namespace, name: str, config: Config, source: Source, say: Say) -> Outcome:
+    from ternac.model.import_source import check_tensors
+    from ternac.model.import_text import Reader, samples
+    from ternac.model.mmfreelm_convert import Converter, Settings
+    from ternac.model.mmfreelm_reference import FloatModel
+    from ternac.model.mmfreelm_report import report
+    from ternac.program import save
+    from ternac.progress import Progress
+
+    began = time.monotonic()
+    check_tensors(source, config.tensors())
+    folder = args.path if args.path.is_dir() else args.path.parent
+    reader = Reader.beside(folder, config.vocab)
+    data = samples(args.text, reader, config.vocab, args.calibration, args.tokens)
+    say(f"{name}: {config.layers} layers of {config.d} and {config.m}, {config.trits:,} ternary weights")
+    say(f"calibration and report: {data.origin}")
+    model = FloatModel(config, source)
+    meta: dict[str, Any] = {"imported": args.format, "calibration": data.origin}
+    if reader.name:
+        meta["tokenizer"] = reader.name
+    converter = Converter(model, Settings(args.activations, args.headroom))
+    with Progress(config.layers, "convert", "layers") as bar:
+        program = converter.run(name, data.calibration, meta, bar.update, reader.json)
+    converted = time.monotonic()
+    save(program, args.out)
+    found: dict[str, Any] = {
+        "program": str(args.out), "hash": program.hash, "ternary_weights": program.trits,
+        "file_bytes": args.out.stat().st_size, "vocab": config.vocab, "width": config.d,
+        "layers": config.layers, "inner": config.m, "activations": args.activations,
+        "headroom": args.headroom, "origin": data.origin, "tokenizer": reader.name,
+        "calibration_tokens": int(data.calibration.size), "report": None,
+    }  # fmt: skip
+    if args.tokens:
+        with Progress(3 * config.layers, "compare", "layers") as bar:
+            found["report"] = report(model, program, data.report, bar.update)
+        _show(found["report"], say)
+    found |= {
+        "seconds": {"convert": _round(converted - began), "all": _round(time.monotonic() - began)},
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    say(f"{found['seconds']['all']} s, at most {found['peak_memory_bytes'] / 2**30:.2f} GiB of memory")
+    say(f"written: {args.out}, hash {program.hash[:16]}")
+    return Outcome(found)
+
+
+def _round(seconds: float) -> float:
+    return round(seconds, 1)
+
+
+def _show(found: dict[str, Any], say: Say) -> None:
+    say("deviation from the float32 model, root mean square of the difference over that of the value")
+    say("        integer program            float32 with activations rounded to bfloat16")
+    say("layer   state   resid.1 resid.2    state   resid.1 resid.2")
+    for row in found["layers"]:
+        cells = [f"{row[kind][point]:.5f}" for kind in ("integer", "bfloat16") for point in ("h", "r1", "r2")]
+        say(f"{row['layer']:5d}   {' '.join(cells[:3])}    {' '.join(cells[3:])}")
+    nats, same = found["nats_per_token"], found["same_first_choice"]
+    for kind, what in (("float32", "float model"), ("integer", "integer program"), ("bfloat16", "bfloat16")):
+        again = f", same first choice {same[kind]:.2%}" if kind in same else ""
+        say(f"{what:<16} {nats[kind]:.5f} nats per token, perplexity {found['perplexity'][kind]:.3f}{again}")
+
+
+VERBS = {
+    "import": Verb(
+        help="turn a model that was trained elsewhere into an integer program",
+        example="ternac import mmfreelm MMfreeLM-370M --out mmfree.safetensors --text my.txt",
+        add_arguments=_arguments,
+        run=_import,
+    ),
+}

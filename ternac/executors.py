@@ -1,0 +1,44 @@
+"""Executors with the NumPy executor's interface, by name: ``numpy``, ``native``, or ``auto`` for the faster
+of them.
+
+``native`` may carry an instruction set and the bits of a weight: ``native:avx2``, ``native:avx2:1.6``. The
+module of an executor is imported when it is asked for, by name, as verbs are.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ternac.errors import UsageError
+from ternac.executor import NumpyExecutor
+from ternac.program import Program
+
+__all__ = ["NAMES", "make_executor", "pick"]
+
+NAMES = ("numpy", "native", "auto")
+
+
+def _native() -> Any:
+    return importlib.import_module("ternac.host.native.executor")
+
+
+def pick() -> tuple[str, str]:
+    """What ``auto`` stands for here, and why."""
+    reason = importlib.import_module("ternac.host.native.library").why_missing()
+    return ("numpy", f"the native executor is not here: {reason}") if reason else ("native", "it is compiled")
+
+
+def make_executor(name: str, program: Program) -> Any:
+    """An executor of ``program``. UsageError for an unknown name, ToolMissing for ``native`` not compiled."""
+    kind, _, rest = name.partition(":")
+    if name == "auto":
+        kind = pick()[0]
+    if kind == "numpy" and not rest:
+        return NumpyExecutor(program)
+    if kind == "native":
+        isa, _, bits = rest.partition(":")
+        return _native().NativeExecutor(program, isa=isa or None, bits=bits or None)
+    raise UsageError(
+        f"unknown executor {name!r}", f"choose from: {', '.join(NAMES)}, native:ISA, native:ISA:BITS"
+    )

@@ -1,0 +1,220 @@
+"""Where a program loses: ranges, saturation, zeros, use of tables, and what each layer's rounding costs.
+
+Ranges and counts come from the values of the NumPy executor on a text (:class:`Observer`), costs from
+running the same text with the rounding of one group of ops at a time taken away (:func:`cost`).  Nothing here
+knows the op order of one architecture: a layer is what stands before the first dot of a value's name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac import evaluate as ev
+from ternac import numerics as nu
+from ternac.executor import NumpyExecutor
+from ternac.legality import shapes
+from ternac.profile_real import RealExecutor
+from ternac.program import Op, Program
+
+LIMITS = {"i8": (nu.I8_MIN, nu.I8_MAX), "i16": (nu.I16_MIN, nu.I16_MAX)}
+ROUNDING = ("NORM", "REQUANT", "TABLE", "MUL", "ADD", "LERP")
+"""Op kinds whose result is rounded or saturated: what a cost can be laid on."""
+
+
+def layer_of(name: str) -> str:
+    """The layer of a value or constant: its name up to the first dot."""
+    return name.split(".", 1)[0]
+
+
+@dataclass
+class ValueStats:
+    """One value over a text: extremes, and shares of its elements (0..1)."""
+
+    name: str
+    kind: str
+    dtype: str
+    length: int
+    low: int
+    high: int
+    rms: float
+    zeros: float
+    saturated: float  #: elements that the op's saturation changed; 0 where it has none
+    used: float  #: largest magnitude as a share of what the dtype holds (acc: of the range it provably keeps)
+
+
+@dataclass
+class TableStats:
+    """How a TABLE is entered: ``codes`` counts its 256 codes, ``ends`` is the share at -128 and 127."""
+
+    name: str
+    table: str
+    low: int
+    high: int
+    entries: int
+    ends: float
+    codes: npt.NDArray[np.int64]
+
+
+class Observer:
+    """Collects what :meth:`see` is shown: the trace of one step, any batch."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.types = shapes(program)
+        self._sums: dict[str, npt.NDArray[np.float64]] = {}  # count, zeros, saturated, squares
+        self._ends: dict[str, tuple[int, int]] = {}
+        self._codes = {op.out: np.zeros(256, np.int64) for op in program.ops if op.kind == "TABLE"}
+
+    def see(self, trace: Mapping[str, nu.IntArray]) -> None:
+        """Add one step's values."""
+        for op in self.program.ops:
+            if op.kind == "STORE":
+                continue
+            values = trace[op.out]
+            clipped = _clipped(op, self.program, trace)
+            squares = float(np.sum(np.square(values, dtype=np.float64)))
+            row = np.array([values.size, np.count_nonzero(values == 0), clipped, squares])
+            self._sums[op.out] = self._sums.get(op.out, np.zeros(4)) + row
+            low, high = self._ends.get(op.out, (1 << 31, -(1 << 31)))
+            self._ends[op.out] = (min(low, int(values.min())), max(high, int(values.max())))
+            if op.kind == "TABLE":
+                self._codes[op.out] += np.bincount(trace[op.ins[0]].reshape(-1) + 128, minlength=256)
+
+    def values(self) -> list[ValueStats]:
+        """Every value, in program order."""
+        found = []
+        for op in self.program.ops:
+            if op.kind == "STORE":
+                continue
+            dtype, length = self.types[op.out]
+            count, zeros, clipped, squares = self._sums[op.out]
+            low, high = self._ends[op.out]
+            most = 128 * self.program.consts[op.text("weights")].shape[1] if op.kind == "TMATVEC" else 0
+            room = most or -LIMITS[dtype][0]
+            stats = ValueStats(
+                op.out, op.kind, dtype, length, low, high, math.sqrt(squares / count),
+                zeros / count, clipped / count, max(-low, high) / room,
+            )  # fmt: skip
+            found.append(stats)
+        return found
+
+    def tables(self) -> list[TableStats]:
+        """Every TABLE op, in program order."""
+        found = []
+        for op in self.program.ops:
+            if op.kind == "TABLE":
+                codes = self._codes[op.out]
+                hit = np.flatnonzero(codes)
+                ends = float(codes[0] + codes[255]) / max(1, int(codes.sum()))
+                low, high = int(hit[0]) - 128, int(hit[-1]) - 128
+                found.append(TableStats(op.out, op.text("table"), low, high, len(hit), ends, codes))
+        return found
+
+
+def _clipped(op: Op, program: Program, trace: Mapping[str, nu.IntArray]) -> int:
+    """How many elements of the op's result its saturation changed."""
+    ins = [trace[name].astype(np.int64) for name in op.ins] if op.kind != "LOAD" else []
+    match op.kind:
+        case "REQUANT":
+            raw = nu.rshift_round(ins[0] * op.integer("multiplier", 1), op.integer("shift"))
+        case "MUL":
+            raw = nu.rshift_round(ins[0] * ins[1], op.integer("shift"))
+        case "ADD":
+            raw = ins[0] + ins[1]
+        case "NORM":
+            pre, post = op.integer("pre"), op.integer("post")
+            q = nu.sat8(nu.rshift_round(ins[0], pre))
+            pairs = [nu.norm_exponent(int(ss)) for ss in np.sum(q * q, axis=-1)]
+            exponent, index = (np.array(column)[:, None] for column in zip(*pairs, strict=True))
+            raw = nu.rshift_round(
+                ins[0] * program.consts[op.text("table")].astype(np.int64)[index], post + exponent
+            )
+        case _:
+            return 0
+    return int(np.count_nonzero(raw != trace[op.out]))
+
+
+def zeros_in_trits(program: Program) -> dict[str, float]:
+    """Share of zeros of each ternary matrix."""
+    roles = program.roles()
+    return {name: float((v == 0).mean()) for name, v in program.consts.items() if roles[name] == "trits"}
+
+
+def _losses(
+    executor: Any, tokens: npt.NDArray[Any], parts: ev.Streams, seen: Callable[[Any, Any], Any]
+) -> npt.NDArray[np.float64]:
+    """Nats of every predicted token in a fixed order; ``seen(state, tokens)`` makes a step."""
+    state = executor.open(len(parts.start))
+    scale = 2.0**-executor.program.logit_scale_bits
+    rows = np.arange(len(parts.start))
+    found = []
+    for step in range(parts.steps):
+        at = np.minimum(parts.start + step, len(tokens) - 2)
+        logits = seen(state, tokens[at]) * scale
+        live = (parts.start + step == at) & (at + 1 >= parts.first) & (at + 1 < parts.last)
+        logits -= logits.max(axis=1, keepdims=True)
+        nats = np.log(np.exp(logits).sum(axis=1)) - logits[rows, tokens[at + 1]]
+        found.append(nats[live])
+    return np.concatenate(found)
+
+
+def observe(program: Program, tokens: npt.NDArray[Any], parts: ev.Streams) -> tuple[Observer, Any]:
+    """What the NumPy executor computes on the text, and the nats of every prediction."""
+    executor, observer = NumpyExecutor(program), Observer(program)
+
+    def step(state: Any, ids: Any) -> Any:
+        trace: dict[str, nu.IntArray] = {}
+        logits = executor.step(state, ids, trace)
+        observer.see(trace)
+        return logits
+
+    return observer, _losses(executor, tokens, parts, step)
+
+
+@dataclass
+class Cost:
+    """What the rounding of a group of ops costs, in nats per token.
+
+    ``nats``: the loss as it is minus the loss with these ops in real numbers (neither rounded nor saturated).
+    ``coarser``: the loss with these ops rounded to even codes, one bit less, minus the loss as it is.
+    The errors are standard errors of these means over the text's tokens (of the paired differences).
+    """
+
+    group: str
+    ops: int
+    nats: float
+    nats_error: float
+    coarser: float
+    coarser_error: float
+
+
+def groups(program: Program, by: str = "layer") -> dict[str, list[str]]:
+    """Group name to the values whose ops round, in program order: a ``"layer"`` or a single ``"op"`` each."""
+    found: dict[str, list[str]] = {}
+    for op in program.ops:
+        if op.kind in ROUNDING:
+            found.setdefault(layer_of(op.out) if by == "layer" else op.out, []).append(op.out)
+    return found
+
+
+def cost(
+    program: Program, tokens: npt.NDArray[Any], parts: ev.Streams, base: Any, group: str, ops: list[str]
+) -> Cost:
+    """The cost of one group; ``base`` are the nats that :func:`observe` gave for the same text."""
+    real, coarse = RealExecutor(program, relaxed=set(ops)), RealExecutor(program, coarse=set(ops))
+    without = _mean(base - _losses(real, tokens, parts, real.step))
+    coarser = _mean(_losses(coarse, tokens, parts, coarse.step) - base)
+    return Cost(group, len(ops), *without, *coarser)
+
+
+def _mean(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Mean and its standard error."""
+    count = len(differences)
+    error = float(differences.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+    return float(differences.mean()), error

@@ -1,0 +1,190 @@
+"""``ternac profile``: the first place to look when a model quantizes badly."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ternac import evaluate as ev
+from ternac import profile as pf
+from ternac.errors import UsageError
+from ternac.program import Program
+from ternac.progress import Progress
+from ternac.verb import Outcome, Say, Verb, add_model_argument
+from ternac.zoo import TEXT, open_program
+
+LIMIT, CONTEXT = 8192, 128
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_model_argument(parser)
+    parser.add_argument(
+        "--text", metavar="FILE", help="text to run on (default: validation part of the shipped one)"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=LIMIT, metavar="N", help=f"only the first N bytes (default: {LIMIT})"
+    )
+    parser.add_argument(
+        "--by",
+        choices=("layer", "op", "none"),
+        default="layer",
+        help="lay the cost on layers, on single ops, or leave it out (default: layer)",
+    )
+    parser.add_argument(
+        "--values", action="store_true", help="print every value, not only those that saturate most"
+    )
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw it: .png, .svg or .pdf")
+
+
+def _layers(program: Program, values: list[pf.ValueStats], trits: dict[str, float]) -> list[dict[str, Any]]:
+    """One row per layer, in order of appearance."""
+    rows: dict[str, dict[str, Any]] = {}
+    for value in values:
+        row = rows.setdefault(
+            pf.layer_of(value.name),
+            {"layer": pf.layer_of(value.name), "values": 0, "trits": 0, "trit_zeros": 0.0, "elements": 0,
+             "zeros": 0.0, "most_saturated": "", "saturated": 0.0},
+        )  # fmt: skip
+        row["values"] += 1
+        if value.dtype == "i8":
+            row["zeros"] += value.zeros * value.length
+            row["elements"] += value.length
+        if value.saturated > row["saturated"]:
+            row["most_saturated"], row["saturated"] = value.name, value.saturated
+    for op in program.ops:
+        if op.kind == "TMATVEC":
+            row, name = rows[pf.layer_of(op.out)], op.text("weights")
+            row["trits"] += program.consts[name].size
+            row["trit_zeros"] += trits[name] * program.consts[name].size
+    for row in rows.values():
+        row["trit_zeros"] = row["trit_zeros"] / row["trits"] if row["trits"] else None
+        elements = row.pop("elements")
+        row["i8_zeros"] = row.pop("zeros") / elements if elements else None
+    return list(rows.values())
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}" if share >= 0.001 or share == 0 else f"{share:.0e}"
+
+
+def _table(say: Say, heads: str, rows: list[list[str]]) -> None:
+    """Columns as wide as they must be; the first is set to the left."""
+    lines = [heads.split("|"), *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    for line in lines:
+        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
+        say("  ".join([line[0].ljust(widths[0]), *cells[1:]]).rstrip())
+    say()
+
+
+def _price(row: dict[str, Any]) -> tuple[str, str]:
+    """Both costs with two standard errors, for people."""
+    return (
+        f"{row['nats']:+.4f} ({2 * row['nats_error']:.4f})",
+        f"{row['coarser']:+.4f} ({2 * row['coarser_error']:.4f})",
+    )
+
+
+def _say_tables(say: Say, data: dict[str, Any], values: list[pf.ValueStats], everything: bool) -> None:
+    costs = {row["group"]: _price(row) for row in data["costs"]}
+    rows = []
+    for row in data["layers"]:
+        worst = f"{row['most_saturated']} {_share(row['saturated'])}" if row["saturated"] else "-"
+        zeros = _share(row["trit_zeros"]), _share(row["i8_zeros"])
+        rows.append([row["layer"], f"{row['trits']:,}", *zeros, worst, *costs.get(row["layer"], ("-", "-"))])
+    _table(say, "layer|trits|trits zero|i8 zero|saturates most|rounding costs|one bit less costs", rows)
+    shown = values if everything else sorted(values, key=lambda v: -v.saturated)[:10]
+    rows = [
+        [
+            v.name,
+            v.kind,
+            f"{v.low}..{v.high}",
+            f"{v.rms:.1f}",
+            f"{v.used:.1%}",
+            _share(v.zeros),
+            _share(v.saturated),
+        ]
+        for v in shown
+    ]
+    _table(say, "value|op|range|rms|full|zero|saturated", rows)
+    rows = [
+        [t["name"], t["table"], f"{t['low']}..{t['high']}", str(t["entries"]), _share(t["ends"])]
+        for t in data["tables"]
+    ]
+    _table(say, "table op|table|codes|entries used|at the ends", rows)
+    if data["by"] == "op":
+        worst_first = sorted(data["costs"], key=lambda row: -row["nats"])[:12]
+        _table(
+            say,
+            "costliest ops|rounding costs|one bit less costs",
+            [[row["group"], *_price(row)] for row in worst_first],
+        )
+
+
+def _profile(args: argparse.Namespace, say: Say) -> Outcome:
+    if args.limit < 2:
+        raise UsageError(f"--limit is {args.limit}, needs at least 2")
+    if args.picture is not None and args.picture.suffix not in PICTURES:
+        raise UsageError(f"--picture {args.picture}: the ending must be one of {', '.join(PICTURES)}")
+    data = ev.read_text(args.text) if args.text else ev.split(ev.read_text(TEXT), "val")
+    program = open_program(args.model)
+    tokens = ev.encode(program, data[: args.limit])
+    parts = ev.cut(len(tokens), ev.STREAMS, CONTEXT)
+    groups = pf.groups(program, args.by) if args.by != "none" else {}
+    every = [name for names in groups.values() for name in names]
+    costs: list[pf.Cost] = []
+    with Progress(2 + len(groups), f"profile {program.name}", "runs") as bar:
+        observer, base = pf.observe(program, tokens, parts)
+        bar.update(1)
+        for done, (group, names) in enumerate(groups.items()):
+            costs.append(pf.cost(program, tokens, parts, base, group, names))
+            bar.update(2 + done, group)
+        total = pf.cost(program, tokens, parts, base, "all", every) if groups else None
+    values, tables = observer.values(), observer.tables()
+    trits = pf.zeros_in_trits(program)
+    found: dict[str, Any] = {
+        "model": program.name,
+        "program_hash": program.hash,
+        "text": args.text or "the shipped text, val",
+        "tokens": len(base),
+        "context": CONTEXT,
+        "nats_per_token": float(np.mean(base)),
+        "by": args.by,
+        "layers": _layers(program, values, trits),
+        "costs": [asdict(c) for c in costs],
+        "all": asdict(total) if total else None,
+        "values": [asdict(v) for v in values],
+        "tables": [asdict(t) | {"codes": t.codes.tolist()} for t in tables],
+        "trit_zeros": trits,
+        "origin": "NumPy executor; costs by ternac.profile_real in float64",
+    }  # fmt: skip
+    loss = f"{found['nats_per_token']:.4f} nats per token"
+    say(f"{program.name} on {found['text']}: {loss}, {len(base)} tokens\n")
+    _say_tables(say, found, values, args.values)
+    if total:
+        whole, coarser = _price(asdict(total))
+        say(f"costs are nats per token (two standard errors); all together {whole}, one bit less {coarser}")
+    if args.picture is not None:
+        from ternac.profile_picture import write_picture
+
+        args.picture.parent.mkdir(parents=True, exist_ok=True)
+        title = f"{program.name}: {loss} on {len(base)} tokens"
+        write_picture(args.picture, title, values, tables, costs)
+        found["picture"] = str(args.picture)
+        say(f"written: {args.picture}")
+    return Outcome(found)
+
+
+VERBS = {
+    "profile": Verb(
+        help="Ranges, saturation, zeros and use of tables, and which layer's rounding costs the loss.",
+        example="ternac profile shakespeare-small --picture profile.png",
+        add_arguments=_arguments,
+        run=_profile,
+    ),
+}

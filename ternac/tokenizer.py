@@ -1,0 +1,243 @@
+"""How a program reads and writes text: bytes, or the Hugging Face tokenizer that its file carries.
+
+A text is encoded in pieces of at most `PIECE` characters, cut behind the last line end in them, so that a
+text of any length takes little memory and the same text always gives the same tokens. No special tokens are
+added.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.errors import BadProgramFile, UsageError
+from ternac.program import Program
+
+Tokens = npt.NDArray[Any]
+PIECE = 1 << 16
+_GROUP = 16  # pieces that are encoded at a time, on all cores
+_HOLD = 16  # tokens that may wait for the rest of a character: twelve are enough for any
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as tokens.
+
+    ``ids`` int [N], as small as the vocabulary allows. ``head`` bytes and ``head_chars`` characters come
+    before what the second token stands for: a model that predicts every token but the first does not predict
+    them.
+    ``chars`` is None where the text is not UTF-8. ``lossless``: the tokens decode to the text.
+    """
+
+    ids: Tokens
+    bytes: int
+    chars: int | None
+    head: int
+    head_chars: int
+    lossless: bool
+
+
+class TextStream(Protocol):
+    """Tokens in, text out as soon as its characters are whole."""
+
+    def feed(self, token: int) -> str: ...
+
+    def finish(self) -> str: ...
+
+
+class Tokenizer(Protocol):
+    """Text to tokens and back; ids are 0..vocab-1."""
+
+    name: str
+    vocab: int
+
+    def encode(self, data: bytes, progress: Callable[[int], None] = ...) -> Encoded: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+    def stream(self, before: Sequence[int] = ()) -> TextStream: ...
+
+
+class ByteTokenizer:
+    """A token is a byte; takes any data. Bytes that are no UTF-8 are shown as U+FFFD."""
+
+    name = "bytes"
+    vocab = 256
+
+    def encode(self, data: bytes, progress: Callable[[int], None] = lambda done: None) -> Encoded:
+        """The bytes themselves, uint8."""
+        chars, head_chars = None, 0
+        try:
+            text = data.decode()
+            chars, head_chars = len(text), int(bool(text) and len(text[0].encode()) == 1)
+        except UnicodeDecodeError:
+            pass
+        progress(len(data))
+        return Encoded(np.frombuffer(data, np.uint8), len(data), chars, min(1, len(data)), head_chars, True)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of the tokens."""
+        return bytes(ids).decode(errors="replace")
+
+    def stream(self, before: Sequence[int] = ()) -> TextStream:
+        """For tokens that come one by one, behind whole characters."""
+        return _ByteStream()
+
+
+class _ByteStream:
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def feed(self, token: int) -> str:
+        return self._decoder.decode(bytes((token,)))
+
+    def finish(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class HuggingFaceTokenizer:
+    """A ``tokenizer.json``, run by the `tokenizers` package; takes UTF-8 only.
+
+    Raises:
+        UsageError: if the text of the file is not a tokenizer.
+    """
+
+    name = "huggingface"
+
+    def __init__(self, json: bytes, source: str = "tokenizer.json") -> None:
+        from tokenizers import Tokenizer as Rust
+
+        try:
+            self._rust = Rust.from_str(json.decode())
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the package raises Exception, or panics outside of it
+            raise UsageError(
+                f"{source} is not a tokenizer: {str(error)[:200]}",
+                "give a tokenizer.json of the Hugging Face tokenizers package",
+            ) from None
+        self._rust.no_truncation()
+        self._rust.no_padding()
+        self.vocab = 1 + max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
+        if self.vocab < 1:
+            raise UsageError(f"{source} has an empty vocabulary")
+
+    def encode(self, data: bytes, progress: Callable[[int], None] = lambda done: None) -> Encoded:
+        """UsageError naming the first byte that is not UTF-8; ``progress`` gets the bytes done."""
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise UsageError(
+                f"the text is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}",
+                "this model's tokenizer needs UTF-8; convert the text, or use a model over bytes",
+            ) from None
+        dtype = np.uint8 if self.vocab <= 256 else np.uint16 if self.vocab <= 1 << 16 else np.int32
+        found: list[Tokens] = []
+        head, lossless, done = len(text), True, 0
+        for pieces in _groups(_pieces(text), _GROUP):
+            if not found:
+                offsets = self._rust.encode(pieces[0], add_special_tokens=False).offsets
+                head = offsets[1][0] if len(offsets) > 1 else len(pieces[0])
+            batch = [e.ids for e in self._rust.encode_batch_fast(pieces, add_special_tokens=False)]
+            lossless = lossless and self._rust.decode_batch(batch, skip_special_tokens=False) == pieces
+            found += [np.array(ids, dtype) for ids in batch]
+            done += sum(len(piece.encode()) for piece in pieces)
+            progress(done)
+        whole = np.concatenate(found) if found else np.zeros(0, dtype)
+        return Encoded(whole, len(data), len(text), len(text[:head].encode()), head, lossless)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of the tokens."""
+        return str(self._rust.decode([int(i) for i in ids], skip_special_tokens=False))
+
+    def stream(self, before: Sequence[int] = ()) -> TextStream:
+        """For tokens that come one by one; how some are written depends on the last of those ``before``."""
+        return _HeldStream(self.decode, list(before[-_HOLD:]))
+
+
+class _HeldStream:
+    """Decodes the tokens since the last whole character, behind those before it that may decide their text.
+
+    U+FFFD at the end may be the beginning of a character; before the last, in tokenizers made by
+    `ternac.tokenizer_train`, that of an escape. Both wait, for at most `_HOLD` tokens.
+    """
+
+    def __init__(self, decode: Callable[[Iterable[int]], str], before: list[int]) -> None:
+        self._decode = decode
+        self._before = before
+        self._held: list[int] = []
+
+    def feed(self, token: int) -> str:
+        self._held.append(token)
+        text = self._decode(self._before + self._held)
+        if len(self._held) < _HOLD and "\ufffd" in text[-2:]:
+            return ""
+        return self._take(text)
+
+    def finish(self) -> str:
+        return self._take(self._decode(self._before + self._held)) if self._held else ""
+
+    def _take(self, text: str) -> str:
+        new = text[len(self._decode(self._before)) if self._before else 0 :]
+        self._before, self._held = self._held, []
+        return new
+
+
+def whole_characters(data: bytes) -> bytes:
+    """``data`` without the UTF-8 character at its end that was cut, if that is all that is wrong there."""
+    for short in range(1, min(4, len(data))):
+        tail = data[-short:]
+        if tail[0] >= 0xC0:
+            try:
+                tail.decode()
+            except UnicodeDecodeError as error:
+                return data[:-short] if error.reason == "unexpected end of data" else data
+            return data
+    return data
+
+
+def _groups(pieces: Iterator[str], size: int) -> Iterator[list[str]]:
+    while group := list(islice(pieces, size)):
+        yield group
+
+
+def _pieces(text: str) -> Iterator[str]:
+    at = 0
+    while at < len(text):
+        end = at + PIECE
+        if end < len(text):
+            end = text.rfind("\n", at, end) + 1 or end
+        yield text[at:end]
+        at = end
+
+
+def tokenizer_of(program: Program, *, assume_bytes: bool = False) -> Tokenizer:
+    """The tokenizer of a program; with ``assume_bytes`` one of at most 256 tokens need not name it.
+
+    Raises:
+        UsageError: if the program says of no tokenizer how it reads text.
+        BadProgramFile: if its tokenizer cannot be used, or has tokens that the program does not know.
+    """
+    if program.tokenizer:
+        try:
+            found = HuggingFaceTokenizer(program.tokenizer, f"the tokenizer in program {program.name}")
+        except UsageError as error:
+            raise BadProgramFile(str(error), "export the model again with its tokenizer") from None
+        if found.vocab > program.vocab:
+            raise BadProgramFile(
+                f"program {program.name} has {program.vocab} tokens, its tokenizer {found.vocab}",
+                "export the model again with its own tokenizer",
+            )
+        return found
+    if program.meta.get("tokenizer") == "bytes" or (assume_bytes and program.vocab <= 256):
+        return ByteTokenizer()
+    raise UsageError(
+        f"program {program.name} has {program.vocab} tokens and no tokenizer to read text with",
+        "export it with its tokenizer.json",
+    )

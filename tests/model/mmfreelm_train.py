@@ -1,0 +1,140 @@
+"""A small MMfreeLM trained for real on bytes, with activations and scales of a trained model.
+
+    python -m tests.model.mmfreelm_train FOLDER [STEPS]
+
+Written from the published formulas in torch with straight-through gradients, apart from the float reference
+of `ternac.model.mmfreelm_reference`; `test_import_mmfreelm` compares the two.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tests.model import mmfreelm_files as files
+
+SIZES = {"vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 176}
+
+
+def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
+    y = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6)
+    return y if weight is None else y * weight
+
+
+def straight(real: Tensor, rounded: Tensor) -> Tensor:
+    return real + (rounded - real).detach()
+
+
+class BitLinear(nn.Module):
+    """Ternary weights, 8-bit activations with one scale per token, a norm of its own."""
+
+    def __init__(self, columns: int, rows: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(rows, columns) * 0.02)
+        self.norm = nn.Module()
+        self.norm.weight = nn.Parameter(torch.ones(columns))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = rms_norm(x, self.norm.weight)
+        s_x = 127 / y.abs().amax(-1, keepdim=True).clamp(min=1e-5)
+        s_w = 1 / self.weight.abs().mean().clamp(min=1e-5)
+        q = (y * s_x).round().clamp(-128, 127) / s_x
+        w = (self.weight * s_w).round().clamp(-1, 1) / s_w
+        return F.linear(straight(y, q), straight(self.weight, w))
+
+
+class Layer(nn.Module):
+    def __init__(self, d: int, m: int) -> None:
+        super().__init__()
+        self.attn_norm, self.mlp_norm, self.attn, self.mlp = (
+            nn.Module(),
+            nn.Module(),
+            nn.Module(),
+            nn.Module(),
+        )
+        self.attn_norm.weight = nn.Parameter(torch.ones(d))
+        self.mlp_norm.weight = nn.Parameter(torch.ones(d))
+        for name in ("i", "f", "g", "o"):
+            setattr(self.attn, f"{name}_proj", BitLinear(d, d))
+        self.attn.g_norm = nn.Module()
+        self.attn.g_norm.weight = nn.Parameter(torch.ones(d))
+        self.mlp.gate_proj, self.mlp.down_proj = BitLinear(d, 2 * m), BitLinear(m, d)
+
+    def forward(self, r: Tensor, lb: Tensor) -> Tensor:
+        h = rms_norm(r, self.attn_norm.weight)
+        f = lb + (1 - lb) * torch.sigmoid(self.attn.f_proj(h))
+        i = F.silu(self.attn.i_proj(h)) * (1 - f)
+        state, states = torch.zeros_like(i[:, 0]), []
+        for t in range(i.shape[1]):
+            state = f[:, t] * state + i[:, t]
+            states.append(state)
+        gate = rms_norm(self.attn.g_proj(h), self.attn.g_norm.weight)
+        r = r + self.attn.o_proj(gate * F.silu(torch.stack(states, 1)))
+        g, u = self.mlp.gate_proj(rms_norm(r, self.mlp_norm.weight)).chunk(2, -1)
+        return r + self.mlp.down_proj(F.silu(g) * u)
+
+
+class Model(nn.Module):
+    """Its parameters, with ``model.`` put before all but the head's, are named as in a checkpoint."""
+
+    def __init__(self, vocab: int, d: int, layers: int, m: int) -> None:
+        super().__init__()
+        self.embeddings = nn.Embedding(vocab, d)
+        nn.init.normal_(self.embeddings.weight, std=0.02)
+        self.lower_bounds = nn.Parameter(torch.zeros(layers, d))
+        self.layers = nn.ModuleList(Layer(d, m) for _ in range(layers))
+        self.norm = nn.Module()
+        self.norm.weight = nn.Parameter(torch.ones(d))
+        self.lm_head = BitLinear(d, vocab)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        part = self.lower_bounds.softmax(0)
+        bounds = part.cumsum(0) - part[0]
+        r = self.embeddings(ids)
+        for layer, lb in zip(self.layers, bounds, strict=True):
+            r = layer(r, lb)
+        return self.lm_head(rms_norm(r, self.norm.weight))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {
+            name if name.startswith("lm_head") else f"model.{name}": values.detach()
+            for name, values in self.state_dict().items()
+        }
+
+
+def train(text: bytes, steps: int, seed: int = 0, report: int = 0) -> Model:
+    """A model of `SIZES` after some steps on 16 windows of 64 bytes each."""
+    torch.manual_seed(seed)
+    model = Model(*SIZES.values())
+    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        at = torch.randint(0, len(data) - 65, (16,))
+        window = torch.stack([data[a : a + 65] for a in at])
+        loss = F.cross_entropy(model(window[:, :-1]).flatten(0, 1), window[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if report and step % report == 0:
+            sys.stderr.write(f"step {step}: {loss.item():.3f} nats per byte\n")
+    return model.eval()
+
+
+def main() -> None:
+    from ternac.evaluate import read_text, split
+    from ternac.zoo import TEXT
+
+    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 600
+    model = train(split(read_text(TEXT), "train"), steps, report=50)
+    files.write(Path(sys.argv[1]), model.tensors(), files.config_json(**SIZES))
+
+
+if __name__ == "__main__":
+    main()

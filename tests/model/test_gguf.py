@@ -1,0 +1,207 @@
+"""GGUF: trits and whole programs there and back, what is refused and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+from gguf import GGMLQuantizationType, GGUFWriter, quants
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ternac import cli
+from ternac.errors import BadProgramFile, CheckpointError, Mismatch, TernacError, UsageError
+from ternac.model.gguf_file import open_gguf, read, write
+from ternac.model.gguf_source import open_source
+from ternac.model.gguf_trits import TYPES, pack, padded, unpack
+from ternac.model.gguf_verb import compare
+from ternac.model.import_source import SafetensorsFolder
+from ternac.model.mmfreelm_config import read_config
+from ternac.model.mmfreelm_convert import Converter
+from ternac.model.mmfreelm_reference import FloatModel
+from ternac.program import Program, dumps, load
+from ternac.random_mmfree import random_mmfree
+from ternac.random_program import random_program
+from tests.model import mmfreelm_files as files
+
+
+def some_trits(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+    return rng.integers(-1, 2, (rows, columns)).astype(np.int8)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(TYPES), st.integers(1, 5), st.integers(1, 600))
+def test_trits_come_back(seed: int, kind: str, rows: int, columns: int) -> None:
+    rng = np.random.default_rng(seed)
+    trits, worth = some_trits(rng, rows, columns), float(np.float16(rng.uniform(1e-3, 10)))
+    data = pack(trits, worth, kind)
+    assert data.shape == (rows, padded(columns) // 256 * {"TQ2_0": 66, "TQ1_0": 54}[kind])
+    again, scale = unpack(data, columns, kind, "x")
+    assert np.array_equal(again, trits) and scale == worth
+    values = quants.dequantize(data, GGMLQuantizationType[kind])  # what any other reader sees
+    assert np.array_equal(values[:, :columns], trits * np.float32(worth)) and not values[:, columns:].any()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_matrices_of_zeros_keep_their_scale(kind: str) -> None:
+    trits, worth = unpack(pack(np.zeros((2, 300), np.int8), 0.5, kind), 300, kind, "x")
+    assert not trits.any() and worth == 0.5
+
+
+def test_bad_blocks() -> None:
+    trits = some_trits(np.random.default_rng(0), 2, 512)
+    data = pack(trits, 1.0, "TQ2_0")
+    wrong = data.copy()
+    wrong[0, 0] = 0xFF
+    with pytest.raises(BadProgramFile, match="tensor x: a TQ2_0 code is no trit"):
+        unpack(wrong, 512, "TQ2_0", "x")
+    wrong = data.copy()
+    wrong[1, -2:] = np.array([2.0], np.float16).view(np.uint8)
+    with pytest.raises(BadProgramFile, match="2 different block scales"):
+        unpack(wrong, 512, "TQ2_0", "x")
+    with pytest.raises(BadProgramFile, match="hold more than 500 columns"):
+        unpack(data, 500, "TQ2_0", "x")
+    for worth in (1e-9, 1e6, float("nan")):
+        with pytest.raises(UsageError, match="float16 block scale cannot say that"):
+            pack(trits, worth, "TQ2_0")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("make", [random_program, random_mmfree])
+def test_programs_come_back_byte_for_byte(tmp_path: Path, kind: str, make: Any) -> None:
+    program: Program = make(np.random.default_rng(3))
+    path = tmp_path / "p.gguf"
+    write(program, path, kind)
+    assert dumps(read(open_gguf(path), path)) == dumps(program)
+    reader = gguf.GGUFReader(path)
+    names = reader.get_field("ternac.matrices").contents()
+    columns = reader.get_field("ternac.matrices.columns").contents()
+    roles = program.roles()
+    assert set(names) == {name for name, role in roles.items() if role == "trits"}
+    assert columns == [program.consts[name].shape[1] for name in names]
+    types = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
+    assert all((types[name] == kind) == (role == "trits") for name, role in roles.items())
+
+
+def test_the_comparison_finds_one_wrong_trit() -> None:
+    program = random_mmfree(np.random.default_rng(3))
+    trits = program.consts["0.i.w"].copy()
+    trits[0, 0] = -1 if trits[0, 0] != -1 else 1
+    other = dataclasses.replace(program, consts={**program.consts, "0.i.w": trits})
+    with pytest.raises(Mismatch, match=r"matrix 0\.i\.w: trit \[0, 0\]"):
+        compare(program, other)
+    with pytest.raises(Mismatch, match="has hash"):
+        compare(program, dataclasses.replace(program, name="other"))
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    path = tmp_path / "p.gguf"
+    write(random_mmfree(np.random.default_rng(3)), path, "TQ2_0")
+    data = path.read_bytes()
+    rng = np.random.default_rng(0)
+    at = [len(data) - 40, *rng.integers(0, len(data), 40).tolist()]
+    unharmed = 0
+    for place in at:
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+        try:
+            again = open_gguf(path)
+            program = read(again, path)
+        except TernacError:
+            continue
+        unharmed += 1  # padding between tensors, a block's scale or descriptive metadata
+        assert program.hash == random_mmfree(np.random.default_rng(3)).hash
+    assert unharmed < len(at) // 2
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(BadProgramFile):
+        read(open_gguf(path), path)
+    path.write_bytes(b"no GGUF")
+    with pytest.raises(BadProgramFile, match="not a readable GGUF file"):
+        open_gguf(path)
+    with pytest.raises(BadProgramFile, match="cannot read"):
+        open_gguf(tmp_path / "nowhere.gguf")
+
+
+def model_file(path: Path, folder: Path, kind: str | None, architecture: str = "mmfreelm") -> Path:
+    """The tensors of a checkpoint in a GGUF file; matrices as TQ blocks, or with ``kind`` None as floats."""
+    config, source = read_config(folder), SafetensorsFolder(folder)
+    writer = GGUFWriter(path, architecture)
+    for name in source.shapes:
+        if kind and name in config.matrices():
+            packed = pack(*source.trits(name), kind)
+            writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType[kind])
+        else:
+            writer.add_tensor(name, source.floats(name))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("kind", [*TYPES, None])
+def test_models_under_their_checkpoint_names(tmp_path: Path, kind: str | None) -> None:
+    folder = files.checkpoint(tmp_path / "m")
+    path = model_file(tmp_path / "m.gguf", folder, kind)
+    tokens = np.random.default_rng(0).integers(0, 43, (2, 20))
+    want = Converter(FloatModel(read_config(folder), SafetensorsFolder(folder))).run("x", tokens, {})
+    got = Converter(FloatModel(*open_source(open_gguf(path), path))).run("x", tokens, {})
+    for name, role in want.roles().items():
+        if role == "trits":
+            assert np.array_equal(want.consts[name], got.consts[name])
+    assert got.meta["worth"] == pytest.approx(want.meta["worth"], rel=1e-3 if kind else 1e-7)
+    assert (got.hash == want.hash) == (kind is None)
+    out = tmp_path / "p.safetensors"
+    assert cli.main(["import", "gguf", str(path), "--out", str(out), "--tokens", "64"]) == 0
+    assert load(out).meta["imported"] == "gguf"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tensor", "reason"),
+    [
+        ("bitnet", "blk.0.attn_q.weight", "'bitnet' is a transformer: it attends to all earlier tokens"),
+        ("llama", "model.layers.0.self_attn.q_proj.weight", "'llama' is a transformer"),
+        ("rwkv7", "blk.0.time_mix_w1.weight", "'rwkv7' is not one that can be imported"),
+    ],
+)
+def test_other_architectures_are_refused(
+    tmp_path: Path, architecture: str, tensor: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = tmp_path / "m.gguf", tmp_path / "p.safetensors"
+    writer = GGUFWriter(path, architecture)
+    trits = some_trits(np.random.default_rng(0), 4, 256)
+    writer.add_tensor(tensor, pack(trits, 1.0, "TQ2_0"), raw_dtype=GGMLQuantizationType.TQ2_0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(CheckpointError, match=reason):
+        open_source(open_gguf(path), path)
+    assert cli.main(["import", "gguf", str(path), "--out", str(out), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["error"]["type"] == "CheckpointError"
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("kind", ["tq2_0", "tq1_0"])
+def test_export_verb(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out, back = tmp_path / "m.gguf", tmp_path / "m.safetensors"
+    words = [
+        "export",
+        "shakespeare-small",
+        "--format",
+        "gguf",
+        "--gguf-type",
+        kind,
+        "--out",
+        str(out),
+        "--json",
+    ]
+    assert cli.main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["type"] == kind.upper() and found["trits_compared"] > 100_000
+    assert cli.main(["import", "gguf", str(out), "--out", str(back), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["hash"] == found["hash"] == load(back).hash
+    assert cli.main([*words[:-1], str(tmp_path)]) == 2

@@ -1,0 +1,53 @@
+"""Sequences against the token-by-token executor: logits, every value, the state, over cuts of the text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ternac.errors import IllegalProgram, UsageError
+from ternac.executor import NumpyExecutor
+from ternac.program import Op, Program
+from ternac.random_mmfree import random_mmfree
+from ternac.random_program import random_program
+from ternac.sequence import SequenceExecutor
+
+
+@pytest.mark.parametrize("make", [random_program, random_mmfree])
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_to_numpy(make: Callable[..., Program], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    program = make(rng)
+    one, many = NumpyExecutor(program), SequenceExecutor(program)
+    tokens = rng.integers(0, program.vocab, (3, 7))
+    state, other = one.open(3), many.open(3)
+    want: dict[str, list[Any]] = {}
+    for t in range(7):
+        trace: dict[str, Any] = {}
+        one.step(state, tokens[:, t], trace)
+        for name, values in trace.items():
+            want.setdefault(name, []).append(values)
+    seen: dict[str, list[Any]] = {name: [] for name in want}
+    logits = []
+    for part in (tokens[:, :4], tokens[:, 4:5], tokens[:, 5:]):
+        logits.append(many.run(other, part, lambda name, values: seen[name].append(values)))
+    for name, series in want.items():
+        assert np.array_equal(np.stack(series, axis=1), np.concatenate(seen[name], axis=1)), name
+    assert np.array_equal(np.concatenate(logits, axis=1), np.stack(want[program.logits], axis=1))
+    assert np.array_equal(state, other)
+
+
+def test_refuses_other_uses_of_states_and_bad_tokens() -> None:
+    program = random_mmfree(np.random.default_rng(2), d=4, m=4, layers=1, vocab=5)
+    again = dataclasses.replace(program, ops=(*program.ops, Op("LOAD", "more", ("0.state",))))
+    with pytest.raises(IllegalProgram, match="not loaded once and then stored once"):
+        SequenceExecutor(again)
+    executor = SequenceExecutor(program)
+    with pytest.raises(UsageError, match=r"not in 0\.\.4"):
+        executor.run(executor.open(1), np.array([[5]]))
+    with pytest.raises(UsageError, match="not integers"):
+        executor.run(executor.open(2), np.array([[1]]))
