@@ -83,7 +83,7 @@ def _eval(args: argparse.Namespace, say: Say) -> Outcome:
             "streams": len(ev.cut(len(text.ids), args.streams, args.context).start),
             "context": args.context,
             "seconds": round(seconds, 3),
-            "origin": "integer program, NumPy executor on this host, measured",
+            "origin": f"integer program, executor {executor.name} on this host, measured",
         }
     )
 
