@@ -8,7 +8,6 @@ complete when its ``.metadata`` is there.  All other files of a run are as in ``
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
@@ -73,7 +72,6 @@ class Group:
             attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
             backend = "nccl" if device.startswith("cuda") else "gloo"
             dist.init_process_group(backend, store=attempt, rank=rank, world_size=world)
-            atexit.register(_leave)
         rank, world = dist.get_rank(), dist.get_world_size()
         if rank:
             sys.stdout = open(os.devnull, "w")
@@ -214,11 +212,6 @@ class DistributedTrainer(Trainer):
         self.state = [tensors[f"state.{i}"].to_local() for i in range(len(self.state))]
         torch.set_rng_state(tensors["rng"])
         self._place_in_history(info)
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def _whole(tensor: Tensor) -> Tensor:
