@@ -83,7 +83,7 @@ def test_ci_runs_make_test() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """What ``model/`` imports may come from the training extra; all else from the base install."""
+    """What ``model/`` imports may come from the training and CUDA extras; all else from the base install."""
     names = {"pyserial": "serial", "amaranth-boards": "amaranth_boards", "cocotb": "cocotb_tools"}
     names |= {"cocotbext-axi": "cocotbext"}
     project = CONFIG["project"]
@@ -93,7 +93,8 @@ def test_every_import_is_declared() -> None:
         return {names.get(name, name).replace("-", "_") for name in found} | found
 
     base = modules(project["dependencies"]) | {"ternac"} | set(sys.stdlib_module_names)
-    training = base | modules(project["optional-dependencies"]["train"])
+    extras = project["optional-dependencies"]
+    training = base | modules(extras["train"]) | modules(extras["cuda"])
     for folder in ("ternac", "model", "hdl", "sim", "host"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
