@@ -8,7 +8,6 @@ complete when its ``.metadata`` is there.  All other files of a run are as in ``
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import re
@@ -22,10 +21,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import PrefixStore
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor, Shard
@@ -73,7 +72,6 @@ class Group:
             attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
             backend = "nccl" if device.startswith("cuda") else "gloo"
             dist.init_process_group(backend, store=attempt, rank=rank, world_size=world)
-            atexit.register(_leave)
         rank, world = dist.get_rank(), dist.get_world_size()
         if rank:
             sys.stdout = open(os.devnull, "w")
@@ -215,11 +213,6 @@ class DistributedTrainer(Trainer):
         self.state = [tensors[f"state.{i}"].to_local() for i in range(len(self.state))]
         torch.set_rng_state(tensors["rng"])
         self._place_in_history(info)
-
-
-def _leave() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def _whole(tensor: Tensor) -> Tensor:

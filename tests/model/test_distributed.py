@@ -42,7 +42,7 @@ def _torchrun(processes: int, *words: str, restarts: int = 0) -> list[str]:
 def _execute(command: list[str]) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=400, check=False, cwd=ROOT
+        command, env=environment, capture_output=True, text=True, timeout=900, check=False, cwd=ROOT
     )
 
 
