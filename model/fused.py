@@ -83,16 +83,17 @@ class Mix(torch.autograd.Function):
         tables = torch.cat([table.table for _, table in parts])
         shifts = [2.0**-linear.shift for linear, _ in parts]
         codes = torch.empty(rows, 3 * n, dtype=torch.int8)
+        values = torch.empty(rows, 3 * n, dtype=torch.int16)
         h, z = torch.empty(rows, n, dtype=torch.int16), torch.empty(rows, n, dtype=torch.int8)
         scales = torch.tensor([*shifts, 2.0**-cell.mul_shift])
         h0 = h0.contiguous()
         kernels().call(
-            "mlgru_forward", acc, tables, scales, h0, time, streams, n, codes, h, z, rows=streams
+            "mlgru_forward", acc, tables, scales, h0, time, streams, n, codes, values, h, z, rows=streams
         )  # fmt: skip
         ctx.add_scale, ctx.mul_scale = 2.0**-cell.wo.shift, 2.0**-cell.mul_shift
         ctx.slopes = torch.cat([table.slope * s for (_, table), s in zip(parts, shifts, strict=True)])
-        ctx.tables, ctx.keep = tables, keep
-        ctx.save_for_backward(r, w, wo, h0, y.codes, y.scales, codes, h, z)
+        ctx.keep = keep
+        ctx.save_for_backward(r, w, wo, h0, y.codes, y.scales, codes, values, h, z)
         out = _add(r, _accumulate(z, wo), ctx.add_scale, keep)
         state = h[rows - streams :].float()
         ctx.mark_non_differentiable(state)
@@ -100,14 +101,14 @@ class Mix(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        r, w, wo, h0, y, y_scales, codes, h, z = ctx.saved_tensors
+        r, w, wo, h0, y, y_scales, codes, values, h, z = ctx.saved_tensors
         grad = grad.contiguous()
         time, streams, n = r.shape
         d_z, d_wo = _both_ways(_add_backward(grad, ctx.add_scale, ctx.keep), z, wo)
         d_acc = torch.empty(time * streams, 3 * n, dtype=torch.bfloat16)
         carry = torch.zeros(streams, n)
         kernels().call(
-            "mlgru_backward", d_z, z, codes, h, h0, ctx.tables, ctx.slopes, ctx.mul_scale, time, streams, n,
+            "mlgru_backward", d_z, z, codes, values, h, h0, ctx.slopes, ctx.mul_scale, time, streams, n,
             carry, d_acc, rows=streams,
         )  # fmt: skip
         d_y, d_w = _both_ways(d_acc, y, w)
@@ -126,22 +127,23 @@ class Gate(torch.autograd.Function):
         rows = len(y.codes)
         acc = _accumulate(y.codes, w)
         codes, z = torch.empty(rows, 2 * m, dtype=torch.int8), torch.empty(rows, m, dtype=torch.int8)
+        gates = torch.empty(rows, m, dtype=torch.int16)
         scales = [2.0**-shift for shift in (glu.wgate.shift, glu.wup.shift, glu.mul_shift)]
-        kernels().call("glu_forward", acc, table.table, torch.tensor(scales), m, codes, z, rows=rows)
+        kernels().call("glu_forward", acc, table.table, torch.tensor(scales), m, codes, gates, z, rows=rows)
         ctx.add_scale, ctx.scales, ctx.keep = 2.0**-glu.wdown.shift, scales, keep
-        ctx.table, ctx.slope = table.table, table.slope * scales[0]
-        ctx.save_for_backward(r, w, wdown, y.codes, y.scales, codes, z)
+        ctx.slope = table.slope * scales[0]
+        ctx.save_for_backward(r, w, wdown, y.codes, y.scales, codes, gates, z)
         return _add(r, _accumulate(z, wdown), ctx.add_scale, keep)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        r, w, wdown, y, y_scales, codes, z = ctx.saved_tensors
+        r, w, wdown, y, y_scales, codes, gates, z = ctx.saved_tensors
         grad = grad.contiguous()
         d_z, d_down = _both_ways(_add_backward(grad, ctx.add_scale, ctx.keep), z, wdown)
         d_acc = torch.empty(codes.shape, dtype=torch.bfloat16)
         _, up, mul = ctx.scales
         kernels().call(
-            "glu_backward", d_z, z, codes, ctx.table, ctx.slope, up, mul, z.shape[1], d_acc, rows=len(z)
+            "glu_backward", d_z, z, codes, gates, ctx.slope, up, mul, z.shape[1], d_acc, rows=len(z)
         )
         d_y, d_w = _both_ways(d_acc, y, w)
         return _norm_backward(d_y, r, y, y_scales, grad), d_w, d_down, None, None, None

@@ -102,9 +102,11 @@ void add_backward(const float *dy, float scale, const float *keep, int64_t strea
 }
 
 // The MLGRU between its products. acc [time, streams, 3 n] holds forget, gate and candidate; tables: float[3][256]
-// in that order; scales: of the three requantizations, then of h * g. h: i16 states, z: i8 products.
+// in that order; scales: of the three requantizations, then of h * g. values [time, streams, 3 n]: what the tables
+// gave; h: i16 states, z: i8 products.
 void mlgru_forward(const int32_t *acc, const float *tables, const float *scales, const float *h0, int64_t time,
-                   int64_t streams, int64_t n, int8_t *codes, int16_t *h, int8_t *z, int64_t begin, int64_t end) {
+                   int64_t streams, int64_t n, int8_t *codes, int16_t *values, int16_t *h, int8_t *z, int64_t begin,
+                   int64_t end) {
     const float *sigmoid = tables, *gate = tables + 256, *candidate = tables + 512;
     const float sf = scales[0], sg = scales[1], sc = scales[2], sz = scales[3];
     for (int64_t t = 0; t < time; t++) {
@@ -118,29 +120,34 @@ void mlgru_forward(const int32_t *acc, const float *tables, const float *scales,
             for (int64_t j = n; j < 2 * n; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * sg));
 #pragma omp simd
             for (int64_t j = 2 * n; j < 3 * n; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * sc));
+            int16_t *value = values + row * 3 * n;
             int16_t *to = h + row * n;
             const int16_t *from = to - streams * n;
 #pragma omp simd
             for (int64_t j = 0; j < n; j++) {
                 float before = t ? (float)from[j] : h0[b * n + j];
-                float f = sigmoid[code[j] + 128] * (1.0f / 256.0f), c = candidate[code[2 * n + j] + 128];
+                float f256 = sigmoid[code[j] + 128], g = gate[code[n + j] + 128], c = candidate[code[2 * n + j] + 128];
+                float f = f256 * (1.0f / 256.0f);
+                value[j] = (int16_t)f256;
+                value[n + j] = (int16_t)g;
+                value[2 * n + j] = (int16_t)c;
                 float now = floorf((before - c) * f + 0.5f) + c;
                 to[j] = (int16_t)now;
-                z[row * n + j] = (int8_t)sat8(half_up(now * gate[code[n + j] + 128] * sz));
+                z[row * n + j] = (int8_t)sat8(half_up(now * g * sz));
             }
         }
     }
 }
 
 // dz of h * g -> dacc [time, streams, 3 n]. slopes: float[3][256], requantization included. carry [streams, n]: zeros.
-void mlgru_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const int16_t *h, const float *h0,
-                    const float *tables, const float *slopes, float mul, int64_t time, int64_t streams, int64_t n,
+void mlgru_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const int16_t *values, const int16_t *h,
+                    const float *h0, const float *slopes, float mul, int64_t time, int64_t streams, int64_t n,
                     float *carry, bf16 *dacc, int64_t begin, int64_t end) {
-    const float *sigmoid = tables, *gate = tables + 256, *candidate = tables + 512;
     for (int64_t t = time - 1; t >= 0; t--) {
         for (int64_t b = begin; b < end; b++) {
             const int64_t row = t * streams + b, at = row * n;
             const int8_t *cf = codes + row * 3 * n, *cg = cf + n, *cc = cg + n;
+            const int16_t *vf = values + row * 3 * n, *vg = vf + n, *vc = vg + n;
             const int16_t *from = h + at - streams * n;
             const float *start = h0 + b * n;
             float *later = carry + b * n;
@@ -149,8 +156,8 @@ void mlgru_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const 
             for (int64_t j = 0; j < n; j++) {
                 float before = t ? (float)from[j] : start[j];
                 float g = through(widen(dz[at + j]), z[at + j], mul);
-                float f = sigmoid[cf[j] + 128] * (1.0f / 256.0f), c = candidate[cc[j] + 128];
-                float total = g * gate[cg[j] + 128] + later[j];
+                float f = (float)vf[j] * (1.0f / 256.0f), c = (float)vc[j];
+                float total = g * (float)vg[j] + later[j];
                 later[j] = total * f;
                 out[j] = narrow((before - c) * total * (1.0f / 256.0f) * slopes[cf[j] + 128]);
                 out[n + j] = narrow(g * (float)h[at + j] * slopes[256 + cg[j] + 128]);
@@ -161,9 +168,9 @@ void mlgru_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const 
 }
 
 // The GLU between its products. acc [rows, 2 m] holds gate and up; scales: of both, then of their product.
-// codes [rows, 2 m]: of the gate's table, and the up projection.
-void glu_forward(const int32_t *acc, const float *table, const float *scales, int64_t m, int8_t *codes, int8_t *z,
-                 int64_t begin, int64_t end) {
+// codes [rows, 2 m]: of the gate's table, and the up projection; gates [rows, m]: what the table gave.
+void glu_forward(const int32_t *acc, const float *table, const float *scales, int64_t m, int8_t *codes, int16_t *gates,
+                 int8_t *z, int64_t begin, int64_t end) {
     const float sa = scales[0], su = scales[1], sz = scales[2];
     for (int64_t row = begin; row < end; row++) {
         const int32_t *a = acc + row * 2 * m;
@@ -173,13 +180,16 @@ void glu_forward(const int32_t *acc, const float *table, const float *scales, in
 #pragma omp simd
         for (int64_t j = m; j < 2 * m; j++) code[j] = (int8_t)sat8(half_up((float)a[j] * su));
 #pragma omp simd
-        for (int64_t j = 0; j < m; j++)
-            z[row * m + j] = (int8_t)sat8(half_up((float)code[m + j] * table[code[j] + 128] * sz));
+        for (int64_t j = 0; j < m; j++) {
+            float gate = table[code[j] + 128];
+            gates[row * m + j] = (int16_t)gate;
+            z[row * m + j] = (int8_t)sat8(half_up((float)code[m + j] * gate * sz));
+        }
     }
 }
 
 // slope: float[256], requantization included; up: scale of the up projection.
-void glu_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const float *table, const float *slope,
+void glu_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const int16_t *gates, const float *slope,
                   float up, float mul, int64_t m, bf16 *dacc, int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
         const int8_t *a = codes + row * 2 * m, *u = a + m;
@@ -189,7 +199,7 @@ void glu_backward(const bf16 *dz, const int8_t *z, const int8_t *codes, const fl
             float g = through(widen(dz[row * m + j]), z[row * m + j], mul);
             out[j] = narrow(g * (float)u[j] * slope[a[j] + 128]);
             bool inside = u[j] > -128 && u[j] < 127;
-            out[m + j] = narrow(inside ? g * table[a[j] + 128] * up : 0.0f);
+            out[m + j] = narrow(inside ? g * (float)gates[row * m + j] * up : 0.0f);
         }
     }
 }
