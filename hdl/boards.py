@@ -92,6 +92,8 @@ class Board:
             raise UsageError(f"{self.name}: {error}", "take a faster clock") from None
 
 
+_ULX3S_85F = ("--85k", "--package", "CABGA381", "--speed", "6", "--router", "router2")
+
 BOARDS: dict[str, Board] = {
     board.name: board
     for board in (
@@ -106,7 +108,7 @@ BOARDS: dict[str, Board] = {
             baud=3_000_000,
             tech=Technology.ECP5,
             make_platform=ULX3S_85F_Platform,
-            nextpnr_device=("--85k", "--package", "CABGA381", "--speed", "6", "--router", "router2"),
+            nextpnr_device=(*_ULX3S_85F, "--tmg-ripup"),
             synth_options=(),
             seed=1,
             leds=3,
@@ -143,8 +145,9 @@ VARIANTS: dict[str, Board] = {
     variant.geometry: variant
     for variant in (
         replace(
-            BOARDS["ulx3s-85f"], geometry="ulx3s-85f-sdram", clock_hz=NOMINAL_HZ, target_hz=70_000_000
-        ),
+            BOARDS["ulx3s-85f"], geometry="ulx3s-85f-sdram", clock_hz=NOMINAL_HZ, target_hz=70_000_000,
+            nextpnr_device=_ULX3S_85F,
+        ),  # fmt: skip
     )
 }
 """Other engines that boards have bitstreams for, by geometry."""
