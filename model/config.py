@@ -110,7 +110,7 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
     # For 50 MB of novels, in the 256 tokens of a BPE; the validation part is what chooses no weights.
     "prose": (
         ModelConfig(),
-        TrainConfig(steps=1600, dropout=0.0, average=0.998, checkpoint_every=100, val_fraction=0.003),
+        TrainConfig(steps=3600, dropout=0.0, average=0.998, checkpoint_every=100, val_fraction=0.003),
     ),
     "smoke": (
         ModelConfig(d=32, m=48, layers=2),

@@ -41,9 +41,11 @@ class Corpus:
 
 
 def read_corpus(
-    path: Path, tokenizer: bytes = b"", progress: Callable[[int], None] = lambda done: None
+    path: Path, tokenizer: bytes = b"", progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Corpus:
     """A text, or all texts of a folder, as tokens of the ``tokenizer`` (the contents of a tokenizer.json).
+
+    ``progress`` is told bytes done and bytes in all.
 
     Raises:
         UsageError: as :func:`read_text`; if the tokenizer cannot be used, or does not give the text back as
@@ -53,7 +55,7 @@ def read_corpus(
     if not tokenizer:
         return Corpus(data, len(data))
     made = HuggingFaceTokenizer(tokenizer)
-    text = made.encode(data.tobytes(), progress)
+    text = made.encode(data.tobytes(), lambda done: progress(done, len(data)))
     if not text.lossless:
         raise UsageError(
             f"the tokenizer does not give {path} back as it is", "take one that does: ternac tokenizer --help"

@@ -97,8 +97,13 @@ def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
 
     if tokenizer is None:
         return read_corpus(path)
-    with Progress(max(1, path.stat().st_size if path.is_file() else 1), "tokens", "bytes") as bar:
-        corpus = read_corpus(path, read_bytes(tokenizer), bar.update)
+    with Progress(1, "tokens", "bytes") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done)
+
+        corpus = read_corpus(path, read_bytes(tokenizer), show)
     say(f"{len(corpus.tokens):,} tokens of {corpus.bytes_per_token:.3f} bytes; vocabulary {corpus.vocab}")
     return corpus
 
