@@ -2,8 +2,8 @@
 //
 //   board [--trace FILE] [--cycles N] [--sdram PERIOD,TIMES]
 //
-// Bytes are offered to the design as fast as it takes them. When it is idle and there is nothing to offer, output is
-// flushed and standard input is waited for, so that a waiting board costs no processor time. End of input while
+// Bytes are offered to the design as fast as it takes them. When it is idle, offers no byte and none is left for it, output
+// is flushed and standard input is waited for, so that a waiting board costs no processor time. End of input while
 // idle ends the program. --trace (in builds made for it) writes waves; --cycles ends the run with status 3.
 // --sdram (in builds with a memory, which need it) are times in ps, see sdram_model.h; a broken rule ends the run with
 // status 4.
@@ -111,7 +111,7 @@ int main(int argc, char **argv) {
 #endif
         if (cycle > 4) {
             if (top->rx_valid) input_at += top->rx_ready;
-            else if (top->idle) {
+            else if (top->idle && !top->tx_valid) {
                 flush_output();
                 if (!fill_input()) break;
                 continue;

@@ -52,8 +52,8 @@ class LinkController(wiring.Component):
     one there is no BATCH. ValueError when one does not fit.
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
-    ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
-    committed; ``fault`` Out(1): pulse, a frame was
+    ``idle`` Out(1): nothing will happen before the next received byte, but that ``tx`` may still hold the
+    last one of an answer; ``loaded`` Out(1): a program is committed; ``fault`` Out(1): pulse, a frame was
     dropped or refused.
 
     One RAM of 1024 x 8, submodule ``ram``, with ``ram_init`` at power-up, holds everything wider than a few
