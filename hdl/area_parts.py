@@ -28,10 +28,7 @@ _RULES = (
 PARTS = (*(name for name, _ in _RULES), "core", "link", "board", "packing")
 """Parts of an engine with its board's shell. ``packing`` is what no cell of the netlist accounts for: feeds
 into and out of carry chains."""
-COLUMN_ARRAY = (
-    "array", "pipelines", "memories", "side_columns", "norm", "side_lane", "control", "columns", "sequencer",
-    "packing",
-)  # fmt: skip
+COLUMN_ARRAY = (*(name for name, _ in _RULES if name != "sampler"), "packing")
 """The column array wrapped: dot units, banks, pipelines and all that controls them; not the sampler, nor the
 link and its shell."""
 
