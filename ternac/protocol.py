@@ -60,7 +60,7 @@ FOLLOWS = 0x40
 tokens it goes on from what that one chose last, and from its generator."""
 GREEDY = 0x80
 WINDOW = 2
-"""Requests that may be under way at the same time where the line is buffered, the last of them with FOLLOWS."""
+"""Requests that may be under way at the same time where the line is buffered, the last with FOLLOWS."""
 BATCH_HEAD = 7
 """top_k u16, inv_m u8, n_generate u8, inv_s | greedy << 7 u8, entry_step u16."""
 BATCH_MEMBER = 8

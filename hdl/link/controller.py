@@ -55,8 +55,8 @@ class LinkController(wiring.Component):
     every RUN that FOLLOWS another is refused. ValueError when one does not fit.
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
-    ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is committed; ``fault`` Out(1): pulse, a frame was
-    dropped or refused.
+    ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
+    committed; ``fault`` Out(1): pulse, a frame was dropped or refused.
 
     One RAM of 1024 x 8, submodule ``ram``, with ``ram_init`` at power-up, holds everything wider than a few
     bytes: the received frame from 0, the identity that HELLO answers from IDENTITY (its program hash, the

@@ -15,7 +15,6 @@ from ternac.hdl.link.uart import UartRx, UartTx
 from ternac.hdl.sdram.controller import SdramPins
 from ternac.protocol import FRAME_BYTES
 
-
 LINE_BUFFER = 1024
 """Bytes that wait each way between UART and controller: more than a stuffed frame. One block RAM each."""
 assert LINE_BUFFER >= 2 * FRAME_BYTES + 2
@@ -77,8 +76,8 @@ class UartEngine(wiring.Component):
     """A linked engine behind a UART; with ``flash_offset`` it first plays what the SPI flash holds.
 
     While it boots from flash the UART receives nothing and the answers go nowhere. Where the controller's
-    ``window`` is more than one, `LINE_BUFFER` bytes wait on each side: the next request comes while this one is
-    worked on, and its answer leaves while the next is.
+    ``window`` is more than one, `LINE_BUFFER` bytes wait on each side: the next request comes while this one
+    is worked on, and its answer leaves while the next is.
 
     Parameters: ``engine``; ``baud``, of its controller's clock; ``flash_offset``, None for a board without.
     Members: ``rx`` In(1), asynchronous; ``tx`` Out(1); ``loaded`` Out(1): a program is committed;
