@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -12,10 +12,11 @@ import numpy.typing as npt
 from ternac.compile import Image, Symbol
 from ternac.errors import UsageError
 from ternac.geometry import Mem
+from ternac.host.backends.chain import Chain
 from ternac.host.backends.memory import check_state
-from ternac.host.backends.places import Place, Places
+from ternac.host.backends.places import Journal, Place, Places
 from ternac.host.backends.protocol import Meter, Recall, State
-from ternac.host.client import BatchMember, LinkClient
+from ternac.host.client import BatchMember, Gap, LinkClient, RunAnswer
 from ternac.host.loader import load_image
 from ternac.layout import from_slots, to_slots
 from ternac.loading import program_id
@@ -27,6 +28,8 @@ __all__ = ["JOURNAL", "BoardBackend"]
 
 JOURNAL = 16_384
 """Tokens after which a session's state is read from the board, so that no more are ever fed again."""
+SMOOTH, LEAST = 0.03, 8
+"""Seconds of work in one answer of a stream, and tokens, whichever is more."""
 
 
 class BoardBackend:
@@ -34,10 +37,10 @@ class BoardBackend:
 
     Construct with :meth:`load` done by the caller, or call it: nothing is written before.
 
-    Of every session the host keeps a state that it had and the tokens fed since, at most ``journal``: 2 bytes
-    a state word and up to 2 * ``journal`` where the session is in a slot, the state alone where it is not.
-    When a request fails, nobody knows whether it was executed; the session's slot then counts no more, and
-    the session is written and fed again when it next runs.
+    Of every session the host keeps a state that it had and the tokens fed since, at most ``journal`` and
+    those of one request: 2 bytes a state word and a token. A session that is in no slot has no tokens, unless
+    it was interrupted. When a request fails, nobody knows whether it was executed; the session's slot then
+    counts no more, and the session is written and fed again when it next runs.
     """
 
     def __init__(
@@ -75,29 +78,80 @@ class BoardBackend:
         self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
     ) -> tuple[list[int], int]:
         """As few RUN requests as their size allows."""
-        with self._changing([session]) as (place,):
-            return self._run(place, tokens, count, sampling, rng)
+        with self._changing([session]) as (draft,):
+            chain = Chain(self.client, tokens, count, sampling, rng)
+            chosen: list[int] = []
+            while not chain.done:
+                fed, answer = self._take(session, draft, chain, MAX_WORDS)
+                draft.tokens.extend(fed + answer.tokens[:-1])
+                chosen += answer.tokens
+            return chosen, chain.rng
 
-    def _run(
-        self, place: Place, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> tuple[list[int], int]:
-        left = list(tokens)
-        chosen: list[int] = []
-        while left:
-            part, left = left[:MAX_PROMPT], left[MAX_PROMPT:]
-            number = 0 if left else min(count - len(chosen), MAX_WORDS)
-            began = time.perf_counter()
-            answer = self.client.run(self._base(place), part, number, sampling, rng)
-            self.meter.seconds += time.perf_counter() - began
-            self.meter.steps += len(part) + max(number - 1, 0)
+    def stream(
+        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
+    ) -> Generator[int]:
+        """While tokens are handed out the engine works on the next ones."""
+        self.places.end_stream(session)
+        place, chain = self.places[session], Chain(self.client, tokens, count, sampling, rng)
+        journal, whole = place.journal.draft(), False
+        place.stream = chain
+        try:
+            while not chain.done:
+                fed, answer = self._take(session, journal, chain, self._chunk())
+                if not answer.tokens:
+                    journal.tokens.extend(fed)
+                for at, token in enumerate(answer.tokens):
+                    journal.tokens.extend(fed)
+                    place.journal, fed = journal, [token]
+                    whole = chain.done and at + 1 == len(answer.tokens)
+                    yield token
+                    if place.stream is not chain:
+                        raise UsageError("the session was used elsewhere while its tokens were streamed")
+            place.journal, whole = journal, True
+        finally:
+            if place.stream is chain:
+                if whole and place.later is not None:
+                    journal.known(place.later)
+                if not whole:
+                    self.places.vacate(session)
+                place.stream = place.later = None
+
+    def _take(self, session: int, journal: Journal, chain: Chain, chunk: int) -> tuple[list[int], RunAnswer]:
+        """The next answer of a chain, with more sent behind it. ``journal`` says where the session stands
+        without what is under way; what the line loses is begun again from there."""
+        place = self.places[session]
+        while True:
+            began = chain.taken if chain.under_way else time.perf_counter()
+            try:
+                if not chain.under_way:
+                    base = self._settle(session, journal)
+                    if len(journal.tokens) >= self.journal:
+                        journal.known(self._read_state(base))
+                self._send(place, chain, chunk, len(journal.tokens))
+                fed, answer = chain.take()
+            except Gap:
+                self.places.lost(session)
+                chain.restart()
+                continue
+            finally:
+                chain.taken = time.perf_counter()
+                self.meter.seconds += chain.taken - began
+            self.meter.steps += len(fed) + max(len(answer.tokens) - 1, 0)
             self.meter.cycles += answer.cycles
-            place.tokens.extend(part + answer.tokens[:-1])
-            self._bound(place)
-            chosen += answer.tokens
-            rng = answer.rng
-            if not left and len(chosen) < count:
-                left = chosen[-1:]
-        return chosen, rng
+            self._send(place, chain, chunk, len(journal.tokens) + len(fed) + len(answer.tokens))
+            return fed, answer
+
+    def _send(self, place: Place, chain: Chain, chunk: int, fed: int) -> None:
+        """Keep the line busy, if the session still has its slot, until the journal would be full."""
+        if place.slot is not None:
+            chain.send(self.image.session_base(place.slot), chunk, self.journal - fed)
+
+    def _chunk(self) -> int:
+        """Tokens worth an answer: as many as take SMOOTH seconds by the engine's own count of cycles."""
+        if not (self.identity.clock_hz and self.meter.cycles):
+            return self.chunk
+        a_second = self.identity.clock_hz * self.meter.steps / self.meter.cycles
+        return max(LEAST, min(int(SMOOTH * a_second), MAX_WORDS))
 
     @property
     def together(self) -> int:
@@ -124,8 +178,8 @@ class BoardBackend:
         step = self.image.entries[1] if self.together > 1 else 0
         found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
         last = list(tokens)
-        with self._changing(sessions) as places:
-            bases = [self._base(place) for place in places]
+        with self._changing(sessions) as drafts:
+            bases = [self._settle(session, draft) for session, draft in zip(sessions, drafts, strict=True)]
             while len(found[0][0]) < count:
                 number = min(count - len(found[0][0]), MAX_BATCH_TOKENS)
                 members = [
@@ -136,17 +190,19 @@ class BoardBackend:
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
                 self.meter.cycles += cycles
-                for place, token, (chosen, _) in zip(places, last, answers, strict=True):
-                    place.tokens.extend([token, *chosen[:-1]])
-                    self._bound(place)
+                for draft, base, token, (chosen, _) in zip(drafts, bases, last, answers, strict=True):
+                    draft.tokens.extend([token, *chosen[:-1]])
+                    if len(draft.tokens) >= self.journal:
+                        draft.known(self._read_state(base))
                 found = [(f[0] + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)]
                 last = [f[0][-1] for f in found]
         return found
 
     def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
         """Run one token, then read the logits from the banks."""
-        with self._changing([session]) as (place,):
-            self._run(place, [token], 0, Sampling(), 1)
+        with self._changing([session]) as (draft,):
+            self._take(session, draft, Chain(self.client, [token], 0, Sampling(), 1), 0)
+            draft.tokens.append(token)
             return self.read_vector(self.image.logits)
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
@@ -162,21 +218,21 @@ class BoardBackend:
 
     def get_state(self, session: int) -> State:
         """From the board, or from here where the board does not hold the session."""
-        place = self.places[session]
-        if place.tokens:
-            with self._changing([session]) as (draft,):
-                draft.known(self._read_state(self._base(draft)))
-        return self.places[session].state.copy()
+        with self._changing([session]) as (draft,):
+            if draft.tokens:
+                draft.known(self._read_state(self._settle(session, draft)))
+            return draft.state.copy()
 
     def set_state(self, session: int, state: State) -> None:
         """Kept here until the session runs. UsageError for another type or length."""
         check_state(state, self.program)
-        self.places.vacate(session)
-        self.places[session].known(state.copy())
+        place = self.places[session]
+        self.places.lost(session)
+        place.stream, place.journal = None, Journal(state.copy())
 
     def recall(self, session: int) -> Recall:
         """A state that the session had, and the tokens fed since."""
-        return self.places[session].recall()
+        return self.places[session].journal.recall()
 
     def release(self, session: int) -> None:
         """Free its slot."""
@@ -187,47 +243,50 @@ class BoardBackend:
         self.client.transport.close()
 
     @contextmanager
-    def _changing(self, sessions: Sequence[int]) -> Iterator[list[Place]]:
-        """Drafts of the sessions' places, all in slots, which count when all went well. After an exception
-        the sessions are what they were, and what their slots hold counts no more."""
+    def _changing(self, sessions: Sequence[int]) -> Iterator[list[Journal]]:
+        """Drafts of the sessions' journals, which count when all went well. After an exception the sessions
+        are what they were, and what their slots hold counts no more."""
+        places = [self.places[session] for session in sessions]
+        for session in sessions:
+            self.places.end_stream(session)
+        drafts = [place.journal.draft() for place in places]
         try:
-            for session in sessions:
-                self._settle(session)
-            drafts = [self.places[session].draft() for session in sessions]
             yield drafts
         except BaseException:
             for session in sessions:
-                self.places.vacate(session)
+                self.places.lost(session)
             raise
-        for session, draft in zip(sessions, drafts, strict=True):
-            self.places.put(session, draft)
+        for place, draft in zip(places, drafts, strict=True):
+            place.journal = draft
 
-    def _settle(self, session: int) -> None:
-        """Bring a session into a slot, if it is not in one, and make that the last to be given away."""
+    def _settle(self, session: int, journal: Journal) -> int:
+        """Bring a session to where ``journal`` leads, in a slot, unless it is in one: its session base."""
         place = self.places[session]
         if place.slot is None:
+            if place.later is not None:
+                journal.known(place.later)
+                place.later = None
             slot, other = self.places.next_slot()
+            base = self.image.session_base(slot)
             if other is not None:
-                moved = self.places[other]
-                moved.known(self._read_state(self.image.session_base(slot)))
-                self.places.vacate(other)
-            self._write_state(slot, place.state)
-            for at in range(0, len(place.tokens), MAX_PROMPT):
-                again = place.tokens[at : at + MAX_PROMPT]
-                self.client.run(self.image.session_base(slot), again, 0, Sampling(), 1)
+                self._move_out(other, base)
+            self._write_state(base, journal.state)
+            for at in range(0, len(journal.tokens), MAX_PROMPT):
+                self.client.run(base, journal.tokens[at : at + MAX_PROMPT], 0, Sampling(), 1)
             self.places.settle(session, slot)
         assert place.slot is not None
         self.places.used(place.slot)
-
-    def _base(self, place: Place) -> int:
-        """The session base of a place that is in a slot."""
-        assert place.slot is not None
         return self.image.session_base(place.slot)
 
-    def _bound(self, place: Place) -> None:
-        """Read the state where more than ``journal`` tokens would have to be fed again."""
-        if len(place.tokens) >= self.journal:
-            place.known(self._read_state(self._base(place)))
+    def _move_out(self, session: int, base: int) -> None:
+        """Take a session's state from its slot."""
+        place = self.places[session]
+        state = self._read_state(base)
+        if place.stream is None:
+            place.journal.known(state)
+        else:
+            place.later = state
+        self.places.vacate(session)
 
     def _read_state(self, base: int) -> State:
         state = np.zeros(self.program.state_words, np.int16)
@@ -235,7 +294,7 @@ class BoardBackend:
             state[part] = self.read_vector(self.image.states[name], base)
         return state
 
-    def _write_state(self, slot: int, state: State) -> None:
+    def _write_state(self, base: int, state: State) -> None:
         image, geometry = self.image, self.image.geometry
         words = np.zeros((geometry.columns, image.state_slots), np.uint32)
         for name, part in self.program.state_slices().items():
@@ -244,7 +303,7 @@ class BoardBackend:
             words[:, at : at + geometry.slots(symbol.length)] = to_slots(
                 state[part].astype(np.int32), geometry
             )
-        start, step = image.state_base + image.session_base(slot), MAX_WRITE_BYTES // 2
+        start, step = image.state_base + base, MAX_WRITE_BYTES // 2
         for column in range(geometry.columns):
             for at in range(0, image.state_slots, step):
                 self.client.write(Mem.BANK, column, start + at, words[column, at : at + step], 2)

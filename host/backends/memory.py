@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -13,6 +13,7 @@ from ternac.errors import UsageError
 from ternac.executor_base import ExecutorBase
 from ternac.host.backends.protocol import Meter, Recall, State
 from ternac.program import Program
+from ternac.sampling import Sampling
 
 __all__ = ["MemoryBackend"]
 
@@ -20,7 +21,7 @@ __all__ = ["MemoryBackend"]
 class MemoryBackend:
     """Sessions by number on ``executor``, each an int16 array [1, state_words] and a dict entry.
 
-    A subclass runs them: it takes their states with :meth:`_changing` and changes those.
+    A subclass has `run`, which takes the states with :meth:`_changing` and changes those.
     """
 
     chunk = 1
@@ -37,6 +38,33 @@ class MemoryBackend:
         self._next += 1
         self._states[self._next] = self._open(1)
         return self._next
+
+    def run(
+        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
+    ) -> tuple[list[int], int]:
+        """As the back end's."""
+        raise NotImplementedError
+
+    def stream(
+        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
+    ) -> Generator[int]:
+        """``chunk`` tokens at a time; closed between them, it goes back and feeds what was handed out."""
+        feed = list(tokens)
+        if not count:
+            self.run(session, feed, 0, sampling, rng)
+        while count:
+            before = self._state(session).copy()
+            chosen, rng = self.run(session, feed, min(self.chunk, count), sampling, rng)
+            count -= len(chosen)
+            for at, token in enumerate(chosen):
+                try:
+                    yield token
+                except BaseException:
+                    if at + 1 < len(chosen) and session in self._states:
+                        self._states[session] = before
+                        self.run(session, [*feed, *chosen[:at]], 0, sampling, rng)
+                    raise
+            feed = chosen[-1:]
 
     def get_state(self, session: int) -> State:
         """A copy."""

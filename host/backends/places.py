@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,36 +12,42 @@ import numpy as np
 from ternac.errors import UsageError
 from ternac.host.backends.protocol import Recall, State
 
-__all__ = ["Place", "Places"]
+__all__ = ["Journal", "Place", "Places"]
 
 
-@dataclass
-class Place:
-    """One session: a state that it had, the tokens fed since (u16), and the slot that holds where they lead.
+class Journal:
+    """Where a session stands, as the host knows it: a state that it had, and the tokens fed since (u16)."""
 
-    Without a slot the session exists only here.
-    """
+    __slots__ = ("state", "tokens")
 
-    state: State = field(repr=False)
-    tokens: array[int] = field(default_factory=lambda: array("H"), repr=False)
-    slot: int | None = None
+    def __init__(self, state: State, tokens: Iterable[int] = ()) -> None:
+        self.state, self.tokens = state, array("H", tokens)
 
     def known(self, state: State) -> None:
         """The host has seen ``state``, where the session stands now: nothing needs to be fed again."""
         self.state, self.tokens = state, array("H")
 
-    def draft(self) -> Place:
-        """A copy to work on; :meth:`known` on it leaves this one's state alone."""
-        return Place(self.state, self.tokens[:], self.slot)
+    def draft(self) -> Journal:
+        """A copy to work on; the states are never changed in place."""
+        return Journal(self.state, self.tokens)
 
     def recall(self) -> Recall:
         """For another back end."""
         return Recall(self.state.copy(), tuple(self.tokens))
 
-    @property
-    def nbytes(self) -> int:
-        """Memory of state and tokens."""
-        return self.state.nbytes + self.tokens.itemsize * len(self.tokens)
+
+@dataclass(slots=True)
+class Place:
+    """One session: its journal, and the slot that holds where that leads; without one it exists only here.
+
+    ``stream`` is who generates in it. Then the slot may be ahead of the journal, by the tokens that have not
+    been handed out; ``later`` is the state of such a slot when it was given away.
+    """
+
+    journal: Journal = field(repr=False)
+    slot: int | None = None
+    stream: object = None
+    later: State | None = field(default=None, repr=False)
 
 
 class Places:
@@ -55,7 +62,7 @@ class Places:
     def open(self) -> int:
         """A new session with a zero state, in no slot."""
         self._next += 1
-        self._places[self._next] = Place(np.zeros(self._words, np.int16))
+        self._places[self._next] = Place(Journal(np.zeros(self._words, np.int16)))
         return self._next
 
     def __getitem__(self, session: int) -> Place:
@@ -65,22 +72,31 @@ class Places:
         except KeyError:
             raise UsageError("the session is closed") from None
 
-    def put(self, session: int, place: Place) -> None:
-        """Replace what is known of a session; its slot is the same."""
-        assert self[session].slot == place.slot
-        self._places[session] = place
-
     def remove(self, session: int) -> None:
         """Forget a session, if it is there."""
+        self.end_stream(session)
         self.vacate(session)
         self._places.pop(session, None)
 
+    def end_stream(self, session: int) -> None:
+        """Something else than its stream wants the session: what the stream ran ahead does not count."""
+        place = self._places.get(session)
+        if place is not None and place.stream is not None:
+            place.stream = None
+            self.lost(session)
+
     def vacate(self, session: int) -> None:
-        """What the session's slot holds, if it has one, does not count any more."""
+        """The session is in no slot any more."""
         place = self._places.get(session)
         if place is not None and place.slot is not None:
             self.slots[place.slot] = None
             place.slot = None
+
+    def lost(self, session: int) -> None:
+        """What the board has of the session, or had when its slot was given away, does not count any more."""
+        self.vacate(session)
+        if session in self._places:
+            self._places[session].later = None
 
     def settle(self, session: int, slot: int) -> None:
         """``slot``, which nobody has, now holds where the session stands."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,6 +54,16 @@ class Backend(Protocol):
         self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
     ) -> tuple[list[int], int]:
         """Feed ``tokens`` (at least one), choose ``count``, feeding all but the last: (chosen, generator)."""
+
+    def stream(
+        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
+    ) -> Generator[int]:
+        """As `run`, every chosen token as soon as it is known.
+
+        Whenever a token has been handed out, the session has been fed ``tokens`` and those handed out before
+        it, and from there it goes on when the generator is closed or fails; before the first one it has not
+        changed. Close it before anything else is done with this session; others may run meanwhile.
+        """
 
     @property
     def together(self) -> int:

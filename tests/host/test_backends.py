@@ -10,6 +10,7 @@ from ternac.host.backends.board import BoardBackend
 from ternac.host.backends.numpy import NumpyBackend
 from ternac.host.backends.protocol import Backend, Recall
 from ternac.host.client import LinkClient
+from ternac.protocol import MAX_PROMPT, MAX_WORDS
 from ternac.sampling import GREEDY, Sampling
 from tests.host.boards import FAST, Line, image_of, make_board, small_program
 from tests.host.native_here import needs_native
@@ -121,14 +122,14 @@ def test_what_fails_has_not_happened(backend: Backend, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("journal", [1, 7, 100])
-def test_a_board_session_never_recalls_more_than_the_journal(journal: int) -> None:
+def test_a_board_session_never_recalls_more_than_the_journal_and_a_request(journal: int) -> None:
     backend, want = board_backend(journal=journal), NumpyBackend(PROGRAM)
     session, other = backend.open(), want.open()
     rng = np.random.default_rng(journal)
     for count in (0, 5, 90, 300):
         tokens = rng.integers(0, 256, 1 + count).tolist()
         assert backend.run(session, tokens, count, SAMPLING, 3) == want.run(other, tokens, count, SAMPLING, 3)
-        assert len(backend.recall(session).tokens) < journal
+        assert len(backend.recall(session).tokens) < journal + MAX_PROMPT + MAX_WORDS
         assert np.array_equal(moved(backend.recall(session)), want.get_state(other))
     assert np.array_equal(backend.get_state(session), want.get_state(other))
 

@@ -301,11 +301,11 @@ def test_sessions_together(sampling):
 def test_batch_frames_that_are_refused():
     board = make_board(IMAGE)
     head, member = struct.pack("<HBBBH", 0, 128, 5, 0x80, 0), struct.pack("<IHH", 1, 0, 1)
-    assert board._execute(Frame(Command.BATCH, 0, head + member)) == (Status.NOT_LOADED, b"")
+    assert board._execute(Frame(Command.BATCH, 0, head + member), None) == (Status.NOT_LOADED, b"")
     board.identity = replace(board.identity, program_hash=bytes(15) + b"x")
     too_many = head[:3] + b"\x4c" + head[4:] + member
     for bad in (head, head + member[:-1], head + 4 * member, bytes(7) + member, too_many):
-        assert board._execute(Frame(Command.BATCH, 0, bad)) == (Status.BAD_LENGTH, b"")
+        assert board._execute(Frame(Command.BATCH, 0, bad), None) == (Status.BAD_LENGTH, b"")
 
 
 def test_generate_together(device):
