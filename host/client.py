@@ -1,9 +1,8 @@
-"""Requests to a board: sequence numbers, checks, time-outs, retries, typed errors (docs/link.md)."""
+"""What a board is asked for: identity, memories, tokens. How it gets there is `ternac.host.requests`."""
 
 from __future__ import annotations
 
 import struct
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,32 +10,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ternac.errors import BadFrame, DeviceRefused, NoAnswer
+from ternac.errors import BadFrame
 from ternac.geometry import Mem
-from ternac.host.transport import Transport
+from ternac.host.requests import SERIAL, SIMULATED, Gap, Patience, Requests, Sent
 from ternac.loading import write_payload
-from ternac.protocol import ANSWER, HASH_BYTES, Command, Frame, Identity, SlipDecoder, Status
+from ternac.protocol import FOLLOWS, GREEDY, HASH_BYTES, RUN_COUNT, WINDOW, Command, Identity
 from ternac.sampling import Sampling
 
-REASONS = {
-    Status.UNKNOWN_COMMAND: "it does not know this request",
-    Status.BAD_LENGTH: "the request has a wrong length",
-    Status.BAD_MEMORY: "there is no such memory",
-    Status.NOT_LOADED: "no program is loaded",
-}
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait: ``base`` seconds for an answer, ``step`` more per token run; ``retries`` resends."""
-
-    base: float = 0.5
-    step: float = 0.02
-    retries: int = 4
-
-
-SERIAL = Patience()
-SIMULATED = Patience(base=30.0, step=20.0, retries=1)
+__all__ = ["SERIAL", "SIMULATED", "BatchMember", "Gap", "LinkClient", "Patience", "RunAnswer", "Sent"]
 
 
 @dataclass(frozen=True)
@@ -56,70 +37,16 @@ class BatchMember(NamedTuple):
     token: int
 
 
-class LinkClient:
-    """One request at a time over ``transport``; every request is sent again until a right answer comes.
-
-    A repeated request carries the same bytes, and a board executes the same bytes in a row only once. When
-    all retries are used up: BadFrame if something came that failed its check, else NoAnswer. DeviceRefused
-    when the board answers with an error status. A cut line is NoAnswer at once.
-    """
-
-    def __init__(self, transport: Transport, patience: Patience = SERIAL) -> None:
-        self.transport, self.patience = transport, patience
-        self.resent = 0
-        self._seq = 0
-        self._decoder = SlipDecoder()
-
-    def request(self, command: Command, payload: bytes = b"", steps: int = 0) -> bytes:
-        """Send a request, return the payload of its answer; ``steps`` tokens of work are waited for."""
-        frame = Frame(command, self._seq, payload)
-        self._seq = (self._seq + 1) & 0xFF
-        wire = frame.wire()
-        damaged = 0
-        timeout = self.patience.base + steps * self.patience.step + 1500 * self.transport.byte_seconds
-        for attempt in range(self.patience.retries + 1):
-            self.resent += attempt > 0
-            self.transport.write(wire)
-            answer, bad = self._await(frame, timeout)
-            damaged += bad
-            if answer is None:
-                continue
-            if answer[0] != Status.OK:
-                raise self._refused(command, answer[0])
-            return answer[1:]
-        where = f"{command.name} to {self.transport.name}, {self.patience.retries + 1} attempts"
-        if damaged:
-            raise BadFrame(f"{where}: answers fail their check", "check cable and baud rate")
-        raise NoAnswer(f"{where}: no answer within {timeout:.1f} s each", "is the board powered and flashed?")
-
-    def _await(self, request: Frame, timeout: float) -> tuple[bytes | None, int]:
-        """Wait for the first of both: (status and payload, 0), or (None, 1) when a frame fails its check."""
-        deadline = time.monotonic() + timeout
-        while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None, 0
-            data = self.transport.read(left)
-            spoiled = self._decoder.spoiled
-            for raw in self._decoder.feed(data):
-                frame = Frame.decode(raw)
-                if frame is None:
-                    spoiled -= 1
-                elif (frame.kind, frame.seq) == (request.kind | ANSWER, request.seq) and frame.payload:
-                    return frame.payload, 0
-            if self._decoder.spoiled != spoiled:
-                return None, 1
-
-    def _refused(self, command: Command, status: int) -> DeviceRefused:
-        known = status in list(Status)
-        reason = REASONS[Status(status)] if known else "the reason is unknown to this version"
-        return DeviceRefused(f"{self.transport.name} refused {command.name}: {reason} (status {status})")
+class LinkClient(Requests):
+    """One board's requests, typed."""
 
     def hello(self) -> Identity:
         """Who the board is; BadFrame when the answer is no identity."""
         answer = self.request(Command.HELLO)
         try:
-            return Identity.decode(answer)
+            identity = Identity.decode(answer)
+            self._window = min(identity.window, WINDOW)
+            return identity
         except ValueError as error:
             raise BadFrame(
                 f"{self.transport.name}: {error}", "bitstream and host differ in version"
@@ -143,10 +70,30 @@ class LinkClient:
 
         The last generated token is not fed; with ``count`` 0 all of ``tokens`` are fed and nothing is chosen.
         """
-        flags = sampling.s | sampling.greedy << 7
-        payload = struct.pack("<IHBBBH", rng, sampling.top_k, sampling.m, count, flags, session_base)
-        payload += struct.pack(f"<{len(tokens)}H", *tokens)
+        payload = _run_payload(session_base, tokens, count, sampling, rng, follows=False)
         answer = self.request(Command.RUN, payload, steps=len(tokens) + max(count - 1, 0))
+        return self._ran(answer, count)
+
+    def post_run(
+        self,
+        session_base: int,
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rng: int,
+        *,
+        follows: bool,
+    ) -> Sent:
+        """`run` without waiting. With ``follows`` it is executed only directly after the request sent before;
+        then ``tokens`` may be empty, and the first fed is what that one chooses last; ``rng`` is not used."""
+        payload = _run_payload(session_base, tokens, count, sampling, rng, follows=follows)
+        return self.post(Command.RUN, payload, len(tokens) + count)
+
+    def collect_run(self, sent: Sent) -> RunAnswer:
+        """The answer to `post_run`."""
+        return self._ran(self.collect(sent), sent.frame.payload[RUN_COUNT])
+
+    def _ran(self, answer: bytes, count: int) -> RunAnswer:
         if len(answer) != 2 * count + 8:
             raise BadFrame(f"{self.transport.name}: RUN of {count} tokens answers {len(answer)} bytes")
         *chosen, after, cycles = struct.unpack(f"<{count}HII", answer)
@@ -160,7 +107,7 @@ class LinkClient:
         ``count`` is 1 to MAX_BATCH_TOKENS; ``entry_step`` the microcode words between the contexts'
         entries. Returns each session's tokens and generator, and the engine's cycles for all.
         """
-        flags = sampling.s | sampling.greedy << 7
+        flags = sampling.s | sampling.greedy * GREEDY
         payload = struct.pack("<HBBBH", sampling.top_k, sampling.m, count, flags, entry_step)
         payload += b"".join(struct.pack("<IHH", *member) for member in members)
         answer = self.request(Command.BATCH, payload, steps=count * len(members))
@@ -178,3 +125,11 @@ class LinkClient:
     def commit(self, program_hash: bytes = bytes(HASH_BYTES)) -> None:
         """Declare what is loaded; sixteen zeros unload."""
         self.request(Command.COMMIT, program_hash)
+
+
+def _run_payload(
+    session_base: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int, *, follows: bool
+) -> bytes:
+    flags = sampling.s | sampling.greedy * GREEDY | follows * FOLLOWS
+    head = struct.pack("<IHBBBH", rng, sampling.top_k, sampling.m, count, flags, session_base)
+    return head + struct.pack(f"<{len(tokens)}H", *tokens)

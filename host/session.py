@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
 from types import TracebackType
 from typing import overload
 
@@ -11,22 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.host.backend import Backend, State
+from ternac.host.backends.protocol import Backend, State
 from ternac.sampling import Sampling, seed_state, xorshift32
-from ternac.session import Snapshot
+from ternac.session import SavedSession, Snapshot
 from ternac.tokenizer import ByteTokenizer, TextStream, tokenizer_of
 
-REANCHOR = 4096
-"""Tokens after which the state is read once, so that a rollback never feeds more than these again."""
 
-
-class Session:
+class Session(SavedSession):
     """Open with ``Device.session()``; usable as a context manager. UsageError from every method after close.
 
-    Generation asks the back end for several tokens at a time, but what the session *is* (``pending``,
-    ``rng``, snapshot, what comes next) always corresponds to the tokens handed out: when a stream is
-    abandoned half-way, or a request fails and nobody knows whether it was executed, an earlier state is
-    restored and what was handed out is fed again.
+    A back end may be ahead with its work, but what the session *is* (``pending``, ``rng``, snapshot, what
+    comes next) always corresponds to the tokens handed out, also when a stream is left half-way or fails.
     """
 
     def __init__(self, backend: Backend, seed: int, on_close: Callable[[], None]) -> None:
@@ -37,10 +31,7 @@ class Session:
         self._backend = backend
         self._on_close = on_close
         self._session: int | None = backend.open()
-        self._anchor: State = np.zeros(self.program.state_words, np.int16)
-        self._since: list[int] = []
-        self._ahead: list[int] = []
-        self._unsure = False
+        self._live: Generator[int] | None = None
 
     @overload
     def generate(self, prompt: str = ..., max_tokens: int = ..., temperature: float = ..., top_k: int = ...,
@@ -107,35 +98,31 @@ class Session:
         return self._stream(feed, count, sampling or Sampling())
 
     def _stream(self, feed: list[int], count: int, sampling: Sampling) -> Iterator[int]:
-        if feed[:-1]:
-            self._feed(feed[:-1])
-        self.pending = feed[-1]
-        done = 0
-        while done < count:
-            if not self._ahead:
-                if self.pending is None:
-                    raise UsageError("the session was stepped elsewhere while it was generating")
-                self._reanchor()
-                number = min(self._backend.chunk, count - done)
-                self._ahead = self._run([self.pending], number, sampling)
-            assert self.pending is not None
-            self._since.append(self.pending)
-            self.fed += 1
-            self.pending = self._ahead.pop(0)
-            if not sampling.greedy:
-                self.rng = xorshift32(self.rng)
-            done += 1
-            yield self.pending
+        if not count:
+            if feed[:-1]:
+                self._backend.run(self._open(), feed[:-1], 0, sampling, self.rng)
+            self.pending, self.fed = feed[-1], self.fed + len(feed) - 1
+        while count:
+            session = self._settle()
+            live = self._live = self._backend.stream(session, feed, count, sampling, self.rng)
+            for token in live:
+                self.pending, self.fed = token, self.fed + len(feed)
+                if not sampling.greedy:
+                    self.rng = xorshift32(self.rng)
+                feed, count = [token], count - 1
+                yield token
+                if self._live is not live:  # the session was looked at, and stands at what was handed out
+                    break
+            if count and self.pending is None:
+                raise UsageError("the session was stepped elsewhere while it was generating")
+            feed = [] if self.pending is None else [self.pending]
 
     def step(self, token: int) -> npt.NDArray[np.int32]:
         """Feed one token: logits int32 [vocab]. Forgets a pending token."""
-        self._settle()
+        session = self._settle()
         if not 0 <= token < self.program.vocab:
             raise UsageError(f"token {token} is outside 0..{self.program.vocab - 1}")
-        self._reanchor()
-        with self._doubtful():
-            logits = self._backend.step(self._open(), token)
-        self._since.append(token)
+        logits = self._backend.step(session, token)
         self.pending = None
         self.fed += 1
         return logits
@@ -143,8 +130,7 @@ class Session:
     @property
     def state(self) -> State:
         """Copy of the state, int16 [program.state_words]."""
-        self._settle()
-        return self._backend.get_state(self._open())
+        return self._backend.get_state(self._settle())
 
     def snapshot(self) -> bytes:
         """The whole session as bytes, good for any executor of the same program."""
@@ -152,17 +138,17 @@ class Session:
 
     def restore(self, data: bytes) -> None:
         """Become the session of ``data``; SnapshotError and no change if damaged or of another program."""
-        session = self._open()
         found = Snapshot.from_bytes(data, self.program)
-        self._backend.set_state(session, found.state)
-        self._anchor, self._since, self._ahead, self._unsure = found.state, [], [], False
+        self._backend.set_state(self._settle(), found.state)
         self.rng, self.pending, self.fed = found.rng, found.pending, found.fed
 
     def close(self) -> None:
         """Free the session's place; closing twice is allowed."""
         if self._session is not None:
             self._backend.release(self._session)
-            self._session = None
+            self._session, live = None, self._live
+            if live is not None:
+                live.close()
             self._on_close()
 
     def _open(self) -> int:
@@ -170,38 +156,12 @@ class Session:
             raise UsageError("the session is closed")
         return self._session
 
-    def _feed(self, tokens: list[int]) -> None:
-        self._reanchor()
-        self._run(tokens, 0, Sampling())
-        self._since += tokens
-        self.fed += len(tokens)
-
-    def _settle(self) -> None:
-        """Undo what was computed ahead of what was handed out."""
-        session = self._open()
-        if self._ahead or self._unsure:
-            self._ahead = []
-            self._backend.set_state(session, self._anchor)
-            if self._since:
-                self._run(self._since, 0, Sampling())
-            self._unsure = False
-
-    def _run(self, tokens: list[int], count: int, sampling: Sampling) -> list[int]:
-        with self._doubtful():
-            return self._backend.run(self._open(), tokens, count, sampling, self.rng)[0]
-
-    @contextmanager
-    def _doubtful(self) -> Iterator[None]:
-        """When the line fails inside, nobody knows what the board has executed."""
-        try:
-            yield
-        except BaseException:
-            self._unsure = True
-            raise
-
-    def _reanchor(self) -> None:
-        if len(self._since) >= REANCHOR:
-            self._anchor, self._since = self._backend.get_state(self._open()), []
+    def _settle(self) -> int:
+        """End what is under way, so that the back end stands where the session does: the session's number."""
+        session, live, self._live = self._open(), self._live, None
+        if live is not None:
+            live.close()
+        return session
 
     def __enter__(self) -> Session:
         return self

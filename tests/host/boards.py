@@ -12,7 +12,7 @@ from ternac.errors import NoAnswer
 from ternac.geometry import Geometry, Mem, preset
 from ternac.host.client import Patience
 from ternac.program import Program
-from ternac.protocol import Identity
+from ternac.protocol import WINDOW, Identity
 from ternac.random_program import random_program
 from ternac.sim.link_model import LinkModel, MachineEngine
 
@@ -24,10 +24,10 @@ def small_program(seed: int = 1) -> Program:
     return random_program(np.random.default_rng(seed), d=16, m=24, layers=1, vocab=256)
 
 
-def make_board(image: Image, program_hash: bytes = bytes(16)) -> LinkModel:
+def make_board(image: Image, program_hash: bytes = bytes(16), window: int = WINDOW) -> LinkModel:
     geometry = image.geometry
     sizes = tuple(geometry.memory(mem).bytes_per_word for mem in Mem)
-    identity = Identity(BITSTREAM, geometry.hash, 25_000_000, program_hash)
+    identity = Identity(BITSTREAM, geometry.hash, 25_000_000, program_hash, window=window)
     return LinkModel(identity, sizes, MachineEngine(image), geometry.contexts)
 
 

@@ -104,8 +104,8 @@ def test_more_sessions_than_slots():
     line = Line(make_board(IMAGE))
     with open_board(line) as device:
         n = min(IMAGE.sessions, 40) + 2
-        device.backend._slots.clear()
-        device.backend._slots.update(dict.fromkeys(range(n - 2)))
+        device.backend.places.slots.clear()
+        device.backend.places.slots.update(dict.fromkeys(range(n - 2)))
         sessions = [device.session(seed=i) for i in range(n)]
         got = [[] for _ in sessions]
         order = np.random.default_rng(1).permutation(np.repeat(np.arange(n), 3))
@@ -115,7 +115,7 @@ def test_more_sessions_than_slots():
             assert tokens == reference(12, [i], seed=i)
         for session in sessions:
             session.close()
-        assert set(device.backend._slots.values()) == {None}
+        assert set(device.backend.places.slots.values()) == {None}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -301,11 +301,11 @@ def test_sessions_together(sampling):
 def test_batch_frames_that_are_refused():
     board = make_board(IMAGE)
     head, member = struct.pack("<HBBBH", 0, 128, 5, 0x80, 0), struct.pack("<IHH", 1, 0, 1)
-    assert board._execute(Frame(Command.BATCH, 0, head + member)) == (Status.NOT_LOADED, b"")
+    assert board._execute(Frame(Command.BATCH, 0, head + member), None) == (Status.NOT_LOADED, b"")
     board.identity = replace(board.identity, program_hash=bytes(15) + b"x")
     too_many = head[:3] + b"\x4c" + head[4:] + member
     for bad in (head, head + member[:-1], head + 4 * member, bytes(7) + member, too_many):
-        assert board._execute(Frame(Command.BATCH, 0, bad)) == (Status.BAD_LENGTH, b"")
+        assert board._execute(Frame(Command.BATCH, 0, bad), None) == (Status.BAD_LENGTH, b"")
 
 
 def test_generate_together(device):
