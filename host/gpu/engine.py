@@ -143,4 +143,4 @@ class Engine:
         layout = self.many
         phase = layout.plan.phases[index]
         if tail or not phase.tail:
-            self.runner.many(layout.codes[index], layout.values, first, steps, batch, phase.scan)
+            self.runner.many(layout.codes[index], layout.values, first, steps, batch, phase.alone)

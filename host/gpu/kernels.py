@@ -7,7 +7,6 @@ operations do the same. Layout of weights: ``host/gpu/weights.py``; of ``params`
 
 from __future__ import annotations
 
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -18,21 +17,20 @@ PARAMS = tl.constexpr(4)
 
 
 @triton.jit
-def dp4a(codes: Any, x: Any, asm: tl.constexpr) -> Any:
-    """Sum of four unsigned bytes of ``codes`` times four signed bytes of ``x``, per 32-bit word."""
+def dp4a(codes: tl.tensor, x: tl.tensor, asm: tl.constexpr) -> tl.tensor:
+    """Sum of four unsigned bytes of ``codes`` times four signed bytes of ``x``, per word of a 2D tile."""
     if asm:
         return tl.inline_asm_elementwise(
             "dp4a.u32.s32 $0, $1, $2, 0;", "=r,r,r", [codes, x], dtype=tl.int32, is_pure=True, pack=1
         )
     else:
-        total = codes * 0 + x * 0
-        for byte in tl.static_range(4):
-            total += ((codes >> (8 * byte)) & 255) * ((x << (24 - 8 * byte)) >> 24)
-        return total
+        shift = (8 * tl.arange(0, 4))[None, None, :]
+        bytes_of_x = (x[:, :, None] << (24 - shift)) >> 24
+        return tl.reduce(((codes[:, :, None] >> shift) & 255) * bytes_of_x, 2, SUM)
 
 
 @triton.jit
-def pair(codes: Any, number: tl.constexpr, asm: tl.constexpr) -> Any:
+def pair(codes: tl.tensor, number: tl.constexpr, asm: tl.constexpr) -> tl.tensor:
     """One bit pair of each byte, int8 0..3."""
     if asm:
         if number == 0:
@@ -49,30 +47,50 @@ def pair(codes: Any, number: tl.constexpr, asm: tl.constexpr) -> Any:
 
 
 @triton.jit
-def words_of(x: Any, block: tl.constexpr) -> Any:
+def words_of(x: tl.tensor, block: tl.constexpr) -> tl.tensor:
     """A tile of bytes (int32 [4 * block]) as 32-bit words [block], the first byte lowest."""
     quads = tl.reshape(x, (block, 4)) & 255
     return tl.reduce(quads << (8 * tl.arange(0, 4))[None, :], 1, SUM)
 
 
 @triton.jit
-def row_sums(w: Any, x: Any, groups: tl.constexpr, asm: tl.constexpr) -> Any:
-    """w [groups, words], x [1, words] packed: sums [4 * groups], element 4 g + j of row j of group g."""
-    whole = tl.reduce(dp4a(w, x, asm), 1, SUM)
-    first = tl.reduce(dp4a(w & 0x0C0C0C0C, x, asm), 1, SUM)
-    second = tl.reduce(dp4a(w & 0x30303030, x, asm), 1, SUM)
-    third = tl.reduce(dp4a(w & -1061109568, x, asm), 1, SUM)  # 0xC0C0C0C0
-    offset = tl.reduce(dp4a(tl.full(x.shape, 0x01010101, tl.int32), x, asm), 1, SUM)
-    zeroth = whole - first - second - third
-    even, odd = tl.join(zeroth, second >> 4), tl.join(first >> 2, third >> 6)
-    return tl.reshape(tl.join(even, odd), (4 * groups,)) - tl.reduce(offset, 0, SUM)
+def five_sums(a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, e: tl.tensor, p: tl.tensor, q: tl.tensor, r: tl.tensor, s: tl.tensor, t: tl.tensor) -> tl.tensor:  # fmt: skip  # noqa: E501
+    """The step of a reduction of five tiles at once."""
+    return a + p, b + q, c + r, d + s, e + t
 
 
 @triton.jit
-def put(value: Any, area: tl.constexpr, place: Any, memory: Any, row: Any, cols: Any, live: Any) -> Any:
+def row_sums(
+    w: tl.tensor, x: tl.tensor, groups: tl.constexpr, asm: tl.constexpr, joint: tl.constexpr
+) -> tl.tensor:
+    """w [groups, words], x [1, words] packed: sums [4 * groups], element 4 g + j of row j of group g.
+
+    ``joint``: one reduction for all sums, which threads wait for once; slow in the interpreter.
+    """
+    whole = dp4a(w, x, asm)
+    first, second = dp4a(w & 0x0C0C0C0C, x, asm), dp4a(w & 0x30303030, x, asm)
+    third = dp4a(w & -1061109568, x, asm)  # 0xC0C0C0C0
+    offset = dp4a(tl.full(x.shape, 0x01010101, tl.int32), x, asm)
+    if joint:
+        ones = tl.broadcast_to(offset, w.shape)
+        whole, first, second, third, offset = tl.reduce((whole, first, second, third, ones), 1, five_sums)
+    else:
+        whole, first = tl.reduce(whole, 1, SUM), tl.reduce(first, 1, SUM)
+        second, third = tl.reduce(second, 1, SUM), tl.reduce(third, 1, SUM)
+        offset = tl.reduce(offset, 1, SUM)
+    zeroth = whole - first - second - third - offset
+    even = tl.join(zeroth, (second >> 4) - offset)
+    odd = tl.join((first >> 2) - offset, (third >> 6) - offset)
+    return tl.reshape(tl.join(even, odd), (4 * groups,))
+
+
+@triton.jit
+def put(value: tl.tensor, area: tl.constexpr, place: tl.tensor, memory: tl.tensor, row: tl.tensor, cols: tl.tensor, live: tl.tensor) -> tl.tensor:
     """Write a tile to a state (area 0) or to one of the areas of values."""
     small, middle, large, sizes, states, slots, tokens, embed, words = memory
     value = value + cols * 0
+    if area != 0:
+        place = tl.multiple_of(place, 16)
     if area == 0:
         slot = tl.load(slots + row).to(tl.int64)
         tl.store(states + slot * sizes[3] + place + cols, value.to(tl.int16), mask=live)
@@ -86,8 +104,8 @@ def put(value: Any, area: tl.constexpr, place: Any, memory: Any, row: Any, cols:
 
 @triton.jit(do_not_specialize=["first_row"])
 def phase(
-    small: Any, small_words: Any, middle: Any, large: Any, states: Any, slots: Any, tokens: Any,
-    embed: Any, words: Any, weights: Any, params: Any, first_row: Any,
+    small: tl.tensor, small_words: tl.tensor, middle: tl.tensor, large: tl.tensor, states: tl.tensor, slots: tl.tensor, tokens: tl.tensor,
+    embed: tl.tensor, words: tl.tensor, weights: tl.tensor, params: tl.tensor, first_row: tl.tensor,
     whole: tl.constexpr, products: tl.constexpr, own: tl.constexpr, whole_stores: tl.constexpr,
     own_stores: tl.constexpr, counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr,
     asm: tl.constexpr, overlap: tl.constexpr, sizes: tl.constexpr,
@@ -104,7 +122,7 @@ def phase(
     fetched = ()
     for i in tl.static_range(counts[1]):
         lane = tl.arange(0, products[i][2])
-        start = tl.load(params + PARAMS * counts[0] + 2 * i)
+        start = tl.multiple_of(tl.load(params + PARAMS * counts[0] + 2 * i), 4)
         at = weights + start + group.to(tl.int64)[:, None] * products[i][1] + lane[None, :]
         there = (group < height)[:, None] & (lane < products[i][1])[None, :]
         fetched = fetched + (tl.load(at, mask=there, other=0),)  # noqa: RUF005 - Triton has no unpacking
@@ -124,8 +142,9 @@ def phase(
             x = tl.where(lane < products[i][1], packed, 0)
         else:
             place = tl.load(params + PARAMS * counts[0] + 2 * i + 1)
-            x = fetch(small_words, row, sizes[0] // 4, place // 4, lane, lane < products[i][1])
-        values = values + (row_sums(fetched[i], x[None, :], groups, asm),)  # noqa: RUF005
+            quads = tl.multiple_of(place // 4, 16)
+            x = fetch(small_words, row, sizes[0] // 4, quads, lane, lane < products[i][1])
+        values = values + (row_sums(fetched[i], x[None, :], groups, asm, asm),)  # noqa: RUF005
     number = tl.arange(0, 4 * groups)
     mine = (number % 4) * height + tl.program_id(1) * groups + number // 4
     live = (tl.program_id(1) * groups + number // 4 < height) & (mine < rows)
@@ -138,7 +157,7 @@ def phase(
     base += PARAMS * counts[2]
     for i in tl.static_range(counts[3]):
         cols = tl.arange(0, whole_stores[i][3])
-        alone = (cols < whole_stores[i][2]) & (tl.program_id(1) == 0)
+        alone = cols < tl.where(tl.program_id(1) == 0, whole_stores[i][2], 0)
         put(values[whole_stores[i][0]], whole_stores[i][1], tl.load(base + i), memory, row, cols, alone)
     base += counts[3]
     for i in tl.static_range(counts[4]):
@@ -147,8 +166,8 @@ def phase(
 
 @triton.jit(do_not_specialize=["first_row", "row_count"])
 def product(
-    small: Any, middle: Any, large: Any, states: Any, slots: Any, tokens: Any, embed: Any,
-    words: Any, weights: Any, params: Any, first_row: Any, row_count: Any,
+    small: tl.tensor, middle: tl.tensor, large: tl.tensor, states: tl.tensor, slots: tl.tensor, tokens: tl.tensor, embed: tl.tensor,
+    words: tl.tensor, weights: tl.tensor, params: tl.tensor, first_row: tl.tensor, row_count: tl.tensor,
     columns: tl.constexpr, group_words: tl.constexpr, own: tl.constexpr, stores: tl.constexpr,
     counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr, batch: tl.constexpr, depth: tl.constexpr,
     asm: tl.constexpr, sizes: tl.constexpr,
@@ -163,7 +182,8 @@ def product(
     group = tl.program_id(1) * groups + tl.arange(0, groups)
     local = tl.program_id(0) * batch + tl.arange(0, batch)
     row = (first_row + tl.minimum(local, row_count - 1))[None, :]
-    start, place = tl.load(params) * 4, tl.load(params + 1)
+    start = tl.multiple_of(tl.load(params) * 4, 16)
+    place = tl.multiple_of(tl.load(params + 1), 16)
     inner = tl.arange(0, depth)
     w_at = weights + start + group.to(tl.int64)[:, None] * (4 * group_words) + inner[None, :]
     x_at = small + row.to(tl.int64) * sizes[0] + place + inner[:, None]
@@ -195,8 +215,8 @@ def product(
 
 @triton.jit(do_not_specialize=["first_row", "steps", "batch"])
 def scan(
-    small: Any, middle: Any, large: Any, states: Any, slots: Any, tokens: Any, embed: Any,
-    words: Any, params: Any, first_row: Any, steps: Any, batch: Any,
+    small: tl.tensor, middle: tl.tensor, large: tl.tensor, states: tl.tensor, slots: tl.tensor, tokens: tl.tensor, embed: tl.tensor,
+    words: tl.tensor, params: tl.tensor, first_row: tl.tensor, steps: tl.tensor, batch: tl.tensor,
     own: tl.constexpr, stores: tl.constexpr, state_of: tl.constexpr, counts: tl.constexpr,
     rows: tl.constexpr, block: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip

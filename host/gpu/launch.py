@@ -21,17 +21,28 @@ __all__ = ["Blocks", "Kernels"]
 
 @dataclass(frozen=True)
 class Blocks:
-    """Sizes that decide speed and nothing else. ``groups``: of four rows, in a block of a phase; ``words``: of
-    weights that a thread of a phase holds; ``tile``: groups, rows and columns of a product's block.
+    """Sizes that decide speed and nothing else.
+
+    ``count``: blocks that a phase is cut into at most, unless a block then holds more than ``most`` words of
+    one matrix; ``words`` of these a thread holds. ``tile``: groups, rows and columns of a product's block.
+    ``scan``: channels of a scan's block.
     """
 
-    groups: int = 4
+    count: int = 320
+    most: int = 16384
     words: int = 16
     tile: tuple[int, int, int] = (32, 64, 64)
     scan: int = 64
 
+    def groups(self, height: int, words: int) -> int:
+        """Groups in a block of a phase over ``height`` groups of ``words`` words."""
+        groups = 1
+        while -(-height // groups) > self.count and 2 * groups * words <= self.most:
+            groups *= 2
+        return groups
+
     def warps(self, words: int) -> int:
-        """Warps for a block of a phase that holds as many words."""
+        """Warps for a block of a phase that holds as many words of a matrix."""
         wanted = max(1, words // (32 * self.words))
         return min(16, 1 << (wanted - 1).bit_length())
 
@@ -63,10 +74,9 @@ class Kernels:
         """A phase for ``count`` rows of different sessions, each on its own."""
         self.prepare(code)
         height = -(-code.rows // ROWS) if code.products or code.own else 1
-        groups = min(self.blocks.groups, block_of(height))
-        held = max(
-            [groups * block for _, _, block in code.products] + [m[2] for m in code.whole] + [ROWS * groups]
-        )
+        words = max((block for _, _, block in code.products), default=1)
+        groups = self.blocks.groups(height, words)
+        held = max([groups * words, ROWS * groups, *(micro[2] for micro in code.whole)])
         counts = tuple(
             map(len, (code.whole, code.products, code.own, code.whole_stores, code.own_stores))
         )

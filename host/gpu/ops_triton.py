@@ -7,7 +7,6 @@ of one element is a tile that repeats it or begins with it; otherwise tiles are 
 
 from __future__ import annotations
 
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -28,25 +27,25 @@ QUANT, RESCALE = tl.constexpr(CODE["QUANT"]), tl.constexpr(CODE["RESCALE"])
 
 
 @triton.jit
-def half_of(shift: Any) -> Any:
+def half_of(shift: tl.tensor) -> tl.tensor:
     """What rshift_round adds, int64; ``shift`` int64."""
     return (tl.full((), 1, tl.int64) << shift) >> 1
 
 
 @triton.jit
-def narrow_round(x: Any, shift: Any) -> Any:
+def narrow_round(x: tl.tensor, shift: tl.tensor) -> tl.tensor:
     """rshift_round of int32 below 2**30."""
     return (x + half_of(shift).to(tl.int32)) >> shift.to(tl.int32)
 
 
 @triton.jit
-def wide_round(x: Any, shift: Any) -> Any:
+def wide_round(x: tl.tensor, shift: tl.tensor) -> tl.tensor:
     """rshift_round of int64."""
     return (x + half_of(shift)) >> shift
 
 
 @triton.jit
-def saturated(x: Any, sat: tl.constexpr) -> Any:
+def saturated(x: tl.tensor, sat: tl.constexpr) -> tl.tensor:
     """Clamp to 8 or 16 bits, as int32."""
     if sat == 8:
         return tl.minimum(tl.maximum(x, -128), 127).to(tl.int32)
@@ -55,7 +54,7 @@ def saturated(x: Any, sat: tl.constexpr) -> Any:
 
 
 @triton.jit
-def one_of(x: Any, flat: tl.constexpr) -> Any:
+def one_of(x: tl.tensor, flat: tl.constexpr) -> tl.tensor:
     """A value of one element as int64, of a shape that broadcasts."""
     if flat:
         return tl.reduce(tl.where(tl.arange(0, 16) == 0, x, 0), 0, SUM).to(tl.int64)
@@ -64,7 +63,7 @@ def one_of(x: Any, flat: tl.constexpr) -> Any:
 
 
 @triton.jit
-def norm_apply(x: Any, live: Any, pre: Any, post: Any, table: Any) -> Any:
+def norm_apply(x: tl.tensor, live: tl.tensor, pre: tl.tensor, post: tl.tensor, table: tl.tensor) -> tl.tensor:
     """NORM of a flat tile."""
     q = tl.where(live, saturated(narrow_round(x, pre), 8), 0)
     ss = tl.reduce(q * q, 0, SUM)
@@ -77,7 +76,7 @@ def norm_apply(x: Any, live: Any, pre: Any, post: Any, table: Any) -> Any:
 
 
 @triton.jit
-def rms_apply(x: Any, live: Any, eps: Any, shift: Any) -> Any:
+def rms_apply(x: tl.tensor, live: tl.tensor, eps: tl.tensor, shift: tl.tensor) -> tl.tensor:
     """RMSNORM of a flat tile: the root is taken in float64 and put right in integers."""
     wide = tl.where(live, x, 0).to(tl.int64)
     ss = tl.reduce(wide * wide, 0, SUM) + eps
@@ -92,13 +91,14 @@ def rms_apply(x: Any, live: Any, eps: Any, shift: Any) -> Any:
 
 
 @triton.jit
-def fetch(memory: Any, row: Any, stride: Any, place: Any, cols: Any, live: Any) -> Any:
+def fetch(memory: tl.tensor, row: tl.tensor, stride: tl.tensor, place: tl.tensor, cols: tl.tensor, live: tl.tensor) -> tl.tensor:
     """Elements of a value in memory."""
-    return tl.load(memory + row.to(tl.int64) * stride + place + cols, mask=live, other=0).to(tl.int32)
+    at = memory + row.to(tl.int64) * stride + tl.multiple_of(place, 16) + cols
+    return tl.load(at, mask=live, other=0).to(tl.int32)
 
 
 @triton.jit
-def source(code: tl.constexpr, sat: tl.constexpr, p: Any, memory: Any, row: Any, cols: Any, live: Any) -> Any:
+def source(code: tl.constexpr, sat: tl.constexpr, p: tl.tensor, memory: tl.tensor, row: tl.tensor, cols: tl.tensor, live: tl.tensor) -> tl.tensor:
     """FETCH, FETCH1, STATE, GATHER, GATHER16. ``memory``: what `kernels.memory_of` makes."""
     small, middle, large, sizes, states, slots, tokens, embed, words = memory
     if code == FETCH1:
@@ -125,7 +125,7 @@ def source(code: tl.constexpr, sat: tl.constexpr, p: Any, memory: Any, row: Any,
 
 
 @triton.jit
-def micro(op: tl.constexpr, values: Any, p: Any, memory: Any, row: Any, cols: Any, live: Any, flat: tl.constexpr) -> Any:  # noqa: E501
+def micro(op: tl.constexpr, values: tl.tensor, p: tl.tensor, memory: tl.tensor, row: tl.tensor, cols: tl.tensor, live: tl.tensor, flat: tl.constexpr) -> tl.tensor:  # noqa: E501
     """The result of a micro-op; ``p`` points to its numbers."""
     code: tl.constexpr = op[0]
     sat: tl.constexpr = op[6]

@@ -54,6 +54,11 @@ class Phase:
         """Whether nothing is in it."""
         return not (self.whole or self.products or self.own or self.stores)
 
+    @property
+    def alone(self) -> bool:
+        """Whether it is a scan of one state, which can stay in registers."""
+        return self.scan and len({*self.loads, *self.stores}) == 1
+
     def ops(self) -> Iterator[Op]:
         """All ops but the STOREs."""
         yield from (*self.whole, *self.products, *self.own)
@@ -228,10 +233,8 @@ def _loops(phases: list[Phase], split: bool) -> list[tuple[int, int]]:
         for state in {*phase.loads, *phase.stores}:
             touched.setdefault(state, []).append(index)
     ranges = []
-    for state, indices in touched.items():
-        first = phases[indices[0]]
-        alone = indices[0] == indices[-1] and {*first.loads, *first.stores} == {state} and first.scan
-        if not (split and alone):
+    for indices in touched.values():
+        if not (split and len(indices) == 1 and phases[indices[0]].alone):
             ranges.append((indices[0], indices[-1]))
     merged: list[tuple[int, int]] = []
     for first_phase, last_phase in sorted(ranges):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 
 import triton
 import triton.language as tl
@@ -11,7 +10,7 @@ from ternac.host.gpu.ops_triton import HIGHEST, SUM
 
 
 @triton.jit
-def kept_mask(z: Any, live: Any, top_k: Any) -> Any:
+def kept_mask(z: tl.tensor, live: tl.tensor, top_k: tl.tensor) -> tl.tensor:
     """The ``top_k`` largest of ``z``; among equals at the threshold, the lowest places.
 
     The threshold is found bit by bit: the largest value that at least ``top_k`` elements reach.
@@ -29,7 +28,7 @@ def kept_mask(z: Any, live: Any, top_k: Any) -> Any:
 
 @triton.jit
 def choose(
-    middle: Any, place: Any, exponentials: Any, settings: Any, tokens: Any, rngs: Any, at: Any, chosen: Any,
+    middle: tl.tensor, place: tl.tensor, exponentials: tl.tensor, settings: tl.tensor, tokens: tl.tensor, rngs: tl.tensor, at: tl.tensor, chosen: tl.tensor,
     stride: tl.constexpr, room: tl.constexpr, vocab: tl.constexpr, block: tl.constexpr, greedy: tl.constexpr,
     some: tl.constexpr, overlap: tl.constexpr,
 ) -> None:  # fmt: skip

@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import os
 import sys
+from contextlib import suppress
 from types import ModuleType
 
 from ternac.errors import ToolMissing, UsageError
@@ -66,6 +67,8 @@ def _made(name: str, interpret: bool) -> ModuleType:
     """A module of kernels. Triton decides what a kernel is when it is decorated, so each exists twice, with the
     functions that it imports; each is loaded once."""
     if (name, interpret) not in _MODULES:
+        with suppress(ImportError):  # the interpreter would import it while it has functions replaced, and fail
+            importlib.import_module("triton.experimental.gluon")
         shared = "ternac.host.gpu.ops_triton"
         before, held = os.environ.get(_SWITCH), sys.modules.get(shared)
         os.environ[_SWITCH] = "1" if interpret else "0"
