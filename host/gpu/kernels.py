@@ -168,7 +168,7 @@ def phase(
 def product(
     small: tl.tensor, middle: tl.tensor, large: tl.tensor, states: tl.tensor, slots: tl.tensor, tokens: tl.tensor, embed: tl.tensor,
     words: tl.tensor, weights: tl.tensor, params: tl.tensor, first_row: tl.tensor, row_count: tl.tensor,
-    columns: tl.constexpr, group_words: tl.constexpr, own: tl.constexpr, stores: tl.constexpr,
+    group_words: tl.constexpr, own: tl.constexpr, stores: tl.constexpr,
     counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr, batch: tl.constexpr, depth: tl.constexpr,
     asm: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -191,9 +191,10 @@ def product(
     first = tl.full((groups, batch), 0, tl.int32)
     second, third, fourth = first, first, first
     total = tl.full((batch,), 0, tl.int32)
-    for k in range(0, columns, depth):
-        codes = tl.load(w_at + k, mask=inside & (inner < columns - k)[None, :], other=0)
-        x = tl.load(x_at + k, mask=(inner < columns - k)[:, None], other=0)
+    for k in range(0, 4 * group_words, depth):  # beyond the last column trits are 0, whatever stands in x
+        there = inner < 4 * group_words - k
+        codes = tl.load(w_at + k, mask=inside & there[None, :], other=0)
+        x = tl.load(x_at + k, mask=there[:, None], other=0)
         first = tl.dot(pair(codes, 0, asm), x, first, out_dtype=tl.int32)
         second = tl.dot(pair(codes, 1, asm), x, second, out_dtype=tl.int32)
         third = tl.dot(pair(codes, 2, asm), x, third, out_dtype=tl.int32)

@@ -106,7 +106,7 @@ class Kernels:
         self._k.product[grid](
             values.small, values.middle, values.large, *self._memory(),
             self.weights.memory.view(torch.uint8), self._params[id(code)], first, count,
-            columns=place.columns, group_words=place.words, own=code.own, stores=code.own_stores,
+            group_words=place.words, own=code.own, stores=code.own_stores,
             counts=(len(code.own), len(code.own_stores)), rows=code.rows, groups=groups, batch=batch,
             depth=depth, asm=self._asm, sizes=self._sizes(values), num_warps=8 if groups * batch > 2048 else 4,
         )  # fmt: skip
@@ -139,3 +139,16 @@ class Kernels:
 
     def _sizes(self, values: Values) -> tuple[int, ...]:
         return (*(values.area(name).shape[1] for name in AREAS), self.rows.states.shape[1])
+
+
+def blocks_for(device: torch.device, interpret: bool) -> Blocks:
+    """Sizes for a device: two or three blocks of a phase for each of its multiprocessors.
+
+    From compute capability 9 on, products take 64 groups at a time, which is what its wgmma instruction needs.
+    The interpreter's time is in its calls, so its blocks are large.
+    """
+    if interpret:
+        return Blocks(count=1, most=1 << 20, tile=(16, 16, 64), scan=1 << 16)
+    found = torch.cuda.get_device_properties(device)
+    tile = (64, 64, 64) if found.major >= 9 else (32, 64, 64)
+    return Blocks(count=5 * found.multi_processor_count // 2, tile=tile)
