@@ -56,6 +56,7 @@ def block_rams(geometry: Geometry, tech: Technology) -> dict[str, int]:
         "norm": -(-g.norm_tables * 256 // (512 if ice else 2048)),
         "exponential": 1,
         "link": RAM_DEPTH // 512 if ice else 1,
+        "line": 0 if ice else 2,  # UartEngine's buffers, where the board's window is more than one
     }
     if g.weight_ram == "paired":
         found["weight"] = g.weight_blocks // 2

@@ -23,6 +23,7 @@ from ternac.hdl.link.uart import rate_increment
 from ternac.hdl.pll import Ecp5Clock, Ice40Clock, ecp5_pll, ice40_pll
 from ternac.hdl.sdram.pads import SdramPads
 from ternac.hdl.tech import Technology
+from ternac.protocol import WINDOW
 from ternac.sdram import NOMINAL_HZ
 
 MIB = 1 << 20
@@ -76,6 +77,8 @@ class Board:
     bitstream_suffix: str
     resources: dict[str, int]
     """What the chip has, under the keys of a manifest: comb, ff, bram (and spram)."""
+    window: int = WINDOW
+    """Requests that may be under way on its link: with 1 there are no block RAMs for the line."""
     supply_watts: float = 2.5
     """What the board may draw at most: both hang on a USB 2.0 port, 0.5 A at 5 V."""
 
@@ -122,6 +125,7 @@ BOARDS: dict[str, Board] = {
             title="1BitSquared iCEBreaker, Lattice iCE40UP5K",
             family="ice40",
             geometry="icebreaker",
+            window=1,
             crystal_hz=12_000_000,
             clock_hz=24_000_000,
             target_hz=28_000_000,

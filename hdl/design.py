@@ -16,7 +16,12 @@ class EngineDesign(Elaboratable):
 
     def __init__(self, board: Board, geometry: Geometry, clock_hz: int, bitstream_id: bytes) -> None:
         controller = LinkController(
-            clock_hz, bitstream_id, geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
+            clock_hz,
+            bitstream_id,
+            geometry.hash,
+            word_bytes=word_bytes(geometry),
+            contexts=geometry.contexts,
+            window=board.window,
         )
         core = EngineCore(geometry, tech=board.tech, clock_hz=clock_hz)
         self.engine = engine = UartEngine(

@@ -263,7 +263,9 @@ class Sequencer(wiring.Component):
         phase = Signal(range(PACE))
         address = Signal(widths["a"])
         left = Signal(widths["count"])
-        is_last = Signal()
+        # rows must not overtake a bank pass that is still issuing: so many of its slots may be left
+        near_slots = (self.dot_delay - 2) // g.share
+        near, is_last = Signal(init=1), Signal()
         turn = Signal(max(1, ceil_log2(g.share)))
         go, last_turn, finishing = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -280,7 +282,10 @@ class Sequencer(wiring.Component):
         with m.If(go):
             m.d.sync += [first.eq(0), turn.eq(Mux(last_turn, 0, turn + 1))]
             with m.If(last_turn):
-                m.d.sync += [address.eq(address + 1), left.eq(left - 1), is_last.eq(left == 2)]
+                m.d.sync += [
+                    address.eq(address + 1), left.eq(left - 1), is_last.eq(left == 2),
+                    near.eq(left <= near_slots + 1),
+                ]  # fmt: skip
 
         norm_wait, norm_run, unsettled = Signal(), Signal(), Signal()
         with m.If(finishing):
@@ -306,8 +311,6 @@ class Sequencer(wiring.Component):
         waits = delayed(m, (field("barrier") & pending) | ~lane_free)
         quiet = delayed(m, ~pending)
         with m.If(have):
-            # rows must not overtake a bank pass that is still issuing
-            near = left <= (self.dot_delay - 2) // g.share
             ready = ~running & ~queued & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
             m.d.comb += begin.eq(is_vec & is_dot & ready & ~(to_logits & self.logits_hold))
             bank = have & is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
@@ -350,6 +353,7 @@ class Sequencer(wiring.Component):
                 turn.eq(0),
                 left.eq(chosen.count),
                 is_last.eq(chosen.count == 1),
+                near.eq(chosen.count <= near_slots),
                 address.eq(chosen.a),
             ]
             with m.If(queued):

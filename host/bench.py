@@ -15,8 +15,8 @@ from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.schedule import batch_cycles, schedule
-from ternac.host import bench_host, bench_sdram, bench_stream
-from ternac.host.backend import BoardBackend
+from ternac.host import bench_host, bench_link, bench_sdram, bench_stream
+from ternac.host.backends.board import BoardBackend
 from ternac.host.device import Device
 from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.sampling import GREEDY
@@ -146,6 +146,7 @@ BENCHES = {
         run=_run_hdl,
     ),
     "host": bench_host.VERB,
+    "link": bench_link.VERB,
     "sdram": bench_sdram.VERB,
     "stream": bench_stream.VERB,
     "train": Verb(

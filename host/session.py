@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.host.backend import Backend, State
+from ternac.host.backends.protocol import Backend, State
 from ternac.sampling import Sampling, seed_state, xorshift32
-from ternac.session import Snapshot
+from ternac.session import SavedSession, Snapshot
 from ternac.tokenizer import ByteTokenizer, TextStream, tokenizer_of
 
 REANCHOR = 4096
 """Tokens after which the state is read once, so that a rollback never feeds more than these again."""
 
 
-class Session:
+class Session(SavedSession):
     """Open with ``Device.session()``; usable as a context manager. UsageError from every method after close.
 
     Generation asks the back end for several tokens at a time, but what the session *is* (``pending``,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ternac.errors import UsageError
 from ternac.host.device import DEFAULT_BOARD, Device
 from ternac.host.session import Session
-from ternac.sampling import Sampling
-from ternac.tokenizer import Tokenizer, tokenizer_of
+from ternac.sampling import Sampling, seed_state
+from ternac.tokenizer import TextStream, tokenizer_of
 from ternac.verb import Outcome, Say, Verb, add_model_argument
 
 PROMPT = "ROMEO:"
@@ -27,7 +29,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="board or geometry, for sim and serial: ulx3s-85f, ulx3s-85f-sdram, icebreaker, tiny (default: "
         f"{DEFAULT_BOARD})",
     )  # fmt: skip
-    parser.add_argument("--prompt", default=PROMPT, metavar="TEXT", help=f"default: {PROMPT!r}")
+    parser.add_argument(
+        "--prompt", metavar="TEXT", help=f"default: {PROMPT!r}; with --resume none, the text goes on"
+    )
     parser.add_argument(
         "--tokens", type=int, default=200, metavar="N", help="tokens to generate (default: 200)"
     )
@@ -37,7 +41,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0: all"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="S", help="of the drawing (default: 1)")
+    parser.add_argument(
+        "--seed", type=int, metavar="S", help="of the drawing (default: 1; with --resume: go on as it was)"
+    )
+    parser.add_argument(
+        "--resume", metavar="FILE", help="go on with a session that --save wrote, here or elsewhere"
+    )
+    parser.add_argument("--save", metavar="FILE", help="write the session to a file at the end")
     parser.add_argument("--check", action="store_true", help="compare with NumPy token for token")
     parser.add_argument("--bitstream", metavar="ID", help="insist on this bitstream ID")
     parser.add_argument("--record", metavar="FILE", help="write the traffic, for --device replay:FILE")
@@ -45,19 +55,28 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    if not args.prompt:
+    given = args.prompt if args.prompt is not None else "" if args.resume else PROMPT
+    if not given and not args.resume:
         raise UsageError("the prompt is empty", "give at least one character")
     if args.tokens < 0:
         raise UsageError(f"--tokens is {args.tokens}, needs at least 0")
+    if args.save and not Path(args.save).resolve().parent.is_dir():
+        raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     options: dict[str, Any] = {"board": args.board, "bitstream": args.bitstream, "record": args.record}
     with Device.open(args.device, args.model, waves=args.waves, **options) as device:
         program = device.program
         sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
         tokenizer = tokenizer_of(program, assume_bytes=True)
-        prompt = tokenizer.encode(args.prompt.encode()).ids.tolist()
-        say(args.prompt, end="")
-        with device.session(args.seed) as session:
-            tokens, text = _stream(session, tokenizer, prompt, args.tokens, sampling, say)
+        prompt = tokenizer.encode(given.encode()).ids.tolist()
+        with _session(device, args) as session:
+            say(given, end="")
+            start = session.snapshot()
+            before = [] if session.pending is None else [session.pending]
+            stream = tokenizer.stream(before + prompt)
+            tokens, text = _stream(session.tokens(prompt, args.tokens, sampling), stream, say)
+            fed = session.fed
+            if args.save:
+                session.save(args.save)
         say()
         speed = device.speed()
         say(f"\n[{speed}]")
@@ -67,10 +86,13 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "device": args.device,
             "executor": device.kind,
             "board": device.board or None,
-            "prompt": args.prompt,
+            "prompt": given,
             "text": text,
             "tokenizer": tokenizer.name,
             "tokens": tokens,
+            "tokens_fed": fed,
+            "resumed": args.resume,
+            "saved": args.save,
             "tokens_per_second": speed.tokens_per_second,
             "origin": speed.origin,
             **speed.data,
@@ -79,17 +101,24 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             data["bitstream_id"] = device.identity.bitstream_id.hex()
         ok = True
         if args.check:
-            ok = _check(device, prompt, tokens, sampling, args.seed, data, say)
+            ok = _check(device, start, prompt, tokens, sampling, data, say)
         return Outcome(data, ok)
 
 
-def _stream(
-    session: Session, tokenizer: Tokenizer, prompt: list[int], count: int, sampling: Sampling, say: Say
-) -> tuple[list[int], str]:
-    """Generate, printing text as its characters become whole: the tokens, and their text."""
-    stream = tokenizer.stream(prompt)
+def _session(device: Device, args: argparse.Namespace) -> Session:
+    """A new session, or the one of --resume; with --seed its generator starts anew."""
+    session = device.session(1 if args.seed is None else args.seed)
+    if args.resume:
+        session.load(args.resume)
+        if args.seed is not None:
+            session.rng = seed_state(args.seed)
+    return session
+
+
+def _stream(generated: Iterator[int], stream: TextStream, say: Say) -> tuple[list[int], str]:
+    """Print text as its characters become whole: the tokens, and their text."""
     tokens, texts = [], []
-    for token in session.tokens(prompt, count, sampling):
+    for token in generated:
         tokens.append(token)
         texts.append(stream.feed(token))
         if texts[-1]:
@@ -101,15 +130,16 @@ def _stream(
 
 def _check(
     device: Device,
+    start: bytes,
     prompt: list[int],
     tokens: list[int],
     sampling: Sampling,
-    seed: int,
     data: dict[str, Any],
     say: Say,
 ) -> bool:
-    """Whether NumPy generates the same tokens; says the first difference."""
-    with Device.open("numpy", device.program) as numpy, numpy.session(seed) as session:
+    """Whether NumPy generates the same tokens from the same start; says the first difference."""
+    with Device.open("numpy", device.program) as numpy, numpy.session() as session:
+        session.restore(start)
         want = list(session.tokens(prompt, len(tokens), sampling))
     first = next((i for i, (a, b) in enumerate(zip(tokens, want, strict=True)) if a != b), None)
     data["check"] = {"tokens": len(tokens), "equal": first is None, "first_difference": first}

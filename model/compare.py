@@ -71,13 +71,13 @@ class Row:
     seconds: float
     program_nats: float | None = None
 
-    def to_json(self, corpus: Corpus, base: float | None) -> dict[str, Any]:
-        """Plain data; ``base`` is the loss of the float twin, in the same unit."""
+    def to_json(self, measured: Corpus, base: float | None) -> dict[str, Any]:
+        """Plain data; ``measured`` is the text of the losses, ``base`` the float twin's."""
         return {
             "kind": self.kind,
             "parameters": self.parameters,
             "nats_per_token": self.nats,
-            "bits_per_byte": self.nats / math.log(2) / corpus.bytes_per_token,
+            "bits_per_byte": self.nats / math.log(2) / measured.bytes_per_token,
             "over_float": None if base is None else self.nats - base,
             "steps": self.steps,
             "lr": self.lr,
@@ -93,8 +93,10 @@ def train_kind(
     out: Path,
     limit: int,
     report: Callable[[Progress], None],
+    held_out: Corpus | None = None,
 ) -> Row:
-    """Train one kind in ``out / kind`` (or go on there), and measure it on ``limit`` tokens of validation.
+    """Train one kind in ``out / kind`` (or go on there), and measure it on ``limit`` tokens of ``held_out``,
+    or of the part of ``corpus`` that is kept for validation.
 
     Its weights are those at the end of the run, averaged where the settings say so.
     """
@@ -102,7 +104,7 @@ def train_kind(
         raise UsageError(f"no kind is called {kind!r}", f"kinds: {', '.join(KINDS)}")
     trainer = TRAINERS[kind](model, train, corpus.tokens, out / kind, tokenizer=corpus.tokenizer)
     trainer.run(report)
-    val = trainer.val_text[:limit]
+    val = (trainer.val_text if held_out is None else held_out.tokens)[:limit]
     program_nats = None
     with trainer.averaged():
         parameters = sum(p.numel() for p in trainer.model.parameters())
@@ -120,11 +122,11 @@ def settings_of(kind: str, train: TrainConfig, lr_float: float | None) -> TrainC
     return train if kind == "integer" or lr_float is None else replace(train, lr=lr_float)
 
 
-def table(rows: list[Row], corpus: Corpus) -> tuple[list[dict[str, Any]], float | None]:
+def table(rows: list[Row], measured: Corpus) -> tuple[list[dict[str, Any]], float | None]:
     """(rows as plain data, integer program minus trained integer model in nats: 0.0 or a fault)."""
     base = next((row.nats for row in rows if row.kind == "float"), None)
     integer = next((row for row in rows if row.program_nats is not None), None)
     gap = None
     if integer is not None and integer.program_nats is not None:
         gap = integer.program_nats - integer.nats
-    return [row.to_json(corpus, base) for row in rows], gap
+    return [row.to_json(measured, base) for row in rows], gap

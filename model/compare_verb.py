@@ -29,6 +29,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text file or folder (default: the shipped Tiny Shakespeare)",
     )
+    parser.add_argument(
+        "--eval-text", type=Path, metavar="FILE",
+        help="text to measure on (default: the last part of the training text, which is kept for that)",
+    )  # fmt: skip
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json (default: bytes)")
     parser.add_argument(
         "--kinds", default="float,ternary-float,integer", metavar="LIST",
@@ -71,6 +75,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         torch.set_num_threads(args.threads)
     model, train = settings(args, args.size)
     corpus = corpus_of(args.text or SHAKESPEARE, args.tokenizer, say)
+    held_out = None if args.eval_text is None else corpus_of(args.eval_text, args.tokenizer, say)
     model = dataclasses.replace(model, vocab=corpus.vocab)
     out = args.out or Path("runs") / f"compare-{args.size}"
     rows: list[Row] = []
@@ -81,16 +86,18 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
                 bar.update(now.step, f"loss {now.train_nats:.3f}")
 
             chosen = settings_of(kind, train, args.lr_float)
-            rows.append(train_kind(kind, model, chosen, corpus, out, args.limit, report))
-    found, gap = table(rows, corpus)
+            rows.append(train_kind(kind, model, chosen, corpus, out, args.limit, report, held_out))
+    found, gap = table(rows, held_out or corpus)
+    kept = len(held_out.tokens) if held_out else int(len(corpus.tokens) * train.val_fraction)
     _say(found, gap, say)
     data: dict[str, Any] = {
         "size": args.size,
         "rows": found,
         "integer_minus_qat_nats": gap,
         "executors": ["torch", "numpy"] if gap is not None else [],
-        "validation_tokens": min(args.limit, int(len(corpus.tokens) * train.val_fraction)),
+        "validation_tokens": min(args.limit, kept),
         "text_sha256": corpus.digest,
+        "eval_text_sha256": held_out.digest if held_out else None,
         "settings": {"model": dataclasses.asdict(model), "train": dataclasses.asdict(train)},
         "out": str(out),
         "origin": "trained and measured on this host; integer: torch model and NumPy executor on the program",

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ternac.errors import BuildFailed, ToolMissing
 from ternac.geometry import Geometry
+from ternac.protocol import WINDOW
 from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP, SdramChip
 
 if TYPE_CHECKING:
@@ -60,7 +61,12 @@ def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedE
     from ternac.hdl.tech import Technology
 
     link = LinkController(
-        0, bitstream_id(geometry), geometry.hash, word_bytes=word_bytes(geometry), contexts=geometry.contexts
+        0,
+        bitstream_id(geometry),
+        geometry.hash,
+        word_bytes=word_bytes(geometry),
+        contexts=geometry.contexts,
+        window=WINDOW,
     )
     core = EngineCore(geometry, tech=tech or Technology.PORTABLE)
     return LinkedEngine(core, link, registered=geometry.wide)

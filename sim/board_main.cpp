@@ -111,7 +111,7 @@ int main(int argc, char **argv) {
 #endif
         if (cycle > 4) {
             if (top->rx_valid) input_at += top->rx_ready;
-            else if (top->idle && !top->tx_valid) {
+            else if (top->idle) {
                 flush_output();
                 if (!fill_input()) break;
                 continue;

@@ -15,9 +15,13 @@ from ternac.protocol import (
     ANSWER,
     BATCH_HEAD,
     BATCH_MEMBER,
+    FOLLOWS,
     FRAME_BYTES,
+    GREEDY,
     HASH_BYTES,
     MAX_BATCH_TOKENS,
+    RUN_COUNT,
+    RUN_FLAGS,
     RUN_HEAD,
     WRITE_HEAD,
     Command,
@@ -54,6 +58,8 @@ class LinkModel:
         self.executed = 0
         self._decoder = SlipDecoder(FRAME_BYTES)
         self._last: tuple[bytes, bytes] | None = None
+        self._ran: tuple[int, int | None, int] | None = None
+        """The RUN just executed: the sequence number after it, its last choice if any, the generator."""
 
     def feed(self, data: bytes) -> bytes:
         """Answers to the frames that ``data`` completes."""
@@ -65,11 +71,12 @@ class LinkModel:
             return b""
         if self._last is None or self._last[0] != raw[-4:]:
             self.executed += 1
-            status, payload = self._execute(frame)
+            before, self._ran = self._ran, None
+            status, payload = self._execute(frame, before)
             self._last = raw[-4:], bytes((status,)) + payload
         return Frame(frame.kind | ANSWER, frame.seq, self._last[1]).wire()
 
-    def _execute(self, frame: Frame) -> tuple[Status, bytes]:
+    def _execute(self, frame: Frame, before: tuple[int, int | None, int] | None) -> tuple[Status, bytes]:
         data = frame.payload
         if frame.kind == Command.HELLO:
             return Status.OK, self.identity.encode()
@@ -89,9 +96,18 @@ class LinkModel:
         if frame.kind == Command.RUN:
             if not self.identity.loaded:
                 return Status.NOT_LOADED, b""
-            if len(data) < RUN_HEAD + 2 or len(data) % 2 == 0:
+            if len(data) < RUN_HEAD:
                 return Status.BAD_LENGTH, b""
-            return Status.OK, self._run(data)
+            follows = bool(data[RUN_FLAGS] & FOLLOWS)
+            if follows and (self.identity.window == 1 or before is None or before[0] != frame.seq):
+                return Status.OUT_OF_ORDER, b""
+            if len(data) % 2 == 0:
+                return Status.BAD_LENGTH, b""
+            if len(data) == RUN_HEAD:
+                if not follows or before is None or before[1] is None or not data[RUN_COUNT]:
+                    return Status.BAD_LENGTH, b""
+                data = before[2].to_bytes(4, "little") + data[4:] + before[1].to_bytes(2, "little")
+            return Status.OK, self._run(frame.seq, data)
         if frame.kind == Command.BATCH and self.contexts > 1:
             if not self.identity.loaded:
                 return Status.NOT_LOADED, b""
@@ -103,7 +119,7 @@ class LinkModel:
 
     def _batch(self, data: bytes) -> bytes:
         top_k, m, count, flags, step = struct.unpack_from("<HBBBH", data)
-        sampling = Sampling(bool(flags & 0x80), m, flags & 0x1F, top_k)
+        sampling = Sampling(bool(flags & GREEDY), m, flags & 0x1F, top_k)
         out, total = b"", 0
         for k, at in enumerate(range(BATCH_HEAD, len(data), BATCH_MEMBER)):
             rng, base, token = struct.unpack_from("<IHH", data, at)
@@ -125,9 +141,9 @@ class LinkModel:
             )
         return Status.BAD_LENGTH if len(body) % size else Status.OK
 
-    def _run(self, data: bytes) -> bytes:
+    def _run(self, seq: int, data: bytes) -> bytes:
         rng, top_k, m, count, flags, base = struct.unpack_from("<IHBBBH", data)
-        sampling = Sampling(bool(flags & 0x80), m, flags & 0x1F, top_k)
+        sampling = Sampling(bool(flags & GREEDY), m, flags & 0x1F, top_k)
         feed = list(struct.unpack(f"<{(len(data) - RUN_HEAD) // 2}H", data[RUN_HEAD:]))
         out: list[int] = []
         total = 0
@@ -139,6 +155,7 @@ class LinkModel:
                 rng = after
                 out.append(token)
                 feed += [token] * (len(out) < count)
+        self._ran = (seq + 1) & 0xFF, out[-1] if out else None, rng
         return struct.pack(f"<{count}HII", *out, rng, total & 0xFFFFFFFF)
 
 

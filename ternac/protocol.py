@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-VERSION = 2
+VERSION = 3
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD
 ANSWER = 0x80
@@ -42,6 +42,7 @@ class Status(IntEnum):
     BAD_LENGTH = 2
     BAD_MEMORY = 3
     NOT_LOADED = 4
+    OUT_OF_ORDER = 5
 
 
 FRAME_BYTES = 320
@@ -51,7 +52,15 @@ MAX_WORDS = 255
 WRITE_HEAD = 4
 """mem u8, block u8, addr u16."""
 RUN_HEAD = 11
-"""rng u32, top_k u16, inv_m u8, n_generate u8, inv_s | greedy << 7 u8, session_base u16."""
+"""rng u32, top_k u16, inv_m u8, n_generate u8, inv_s | follows << 6 | greedy << 7 u8, session_base u16."""
+RUN_COUNT, RUN_FLAGS = 7, 8
+"""Offsets of n_generate and of the flags in a RUN's payload."""
+FOLLOWS = 0x40
+"""Flag of a RUN that is executed only directly after the RUN with the sequence number before its own. Without
+tokens it goes on from what that one chose last, and from its generator."""
+GREEDY = 0x80
+WINDOW = 2
+"""Requests that may be under way at the same time where the line is buffered, the last with FOLLOWS."""
 BATCH_HEAD = 7
 """top_k u16, inv_m u8, n_generate u8, inv_s | greedy << 7 u8, entry_step u16."""
 BATCH_MEMBER = 8
@@ -73,6 +82,8 @@ class Identity:
     program_hash: bytes
     version: int = VERSION
     frame_bytes: int = FRAME_BYTES
+    window: int = 1
+    """Requests that may be under way: `WINDOW`, or 1 where the device takes no bytes while it works."""
 
     LENGTH = 48
 
@@ -91,7 +102,7 @@ class Identity:
             raise ValueError("bitstream_id is 16 bytes, geometry_hash 8 bytes, program_hash 16 bytes")
         return b"".join(
             (
-                self.version.to_bytes(2, "little"),
+                bytes((self.version, self.window)),
                 self.frame_bytes.to_bytes(2, "little"),
                 self.clock_hz.to_bytes(4, "little"),
                 self.bitstream_id,
@@ -106,7 +117,8 @@ class Identity:
         if len(data) != cls.LENGTH:
             raise ValueError(f"an identity is {cls.LENGTH} bytes, not {len(data)}")
         return cls(
-            version=int.from_bytes(data[0:2], "little"),
+            version=data[0],
+            window=data[1],
             frame_bytes=int.from_bytes(data[2:4], "little"),
             clock_hz=int.from_bytes(data[4:8], "little"),
             bitstream_id=data[8:24],

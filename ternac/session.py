@@ -1,7 +1,7 @@
 """Sessions: the state of one running text, its generator and its place, on any executor like NumPy's.
 
-A session is open, fed tokens, saved to bytes, restored from bytes, closed.  The bytes say which program they
-belong to and nothing about the executor, so that a session may go on elsewhere.
+A session is open, fed tokens, saved to bytes or a file, restored from them, closed.  The bytes say which
+program they belong to and nothing about the executor, so that a session may go on elsewhere.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 import numpy as np
@@ -19,6 +20,7 @@ from ternac.errors import SnapshotError, UsageError
 from ternac.executor import NumpyExecutor
 from ternac.program import Program
 from ternac.sampling import GREEDY, U32, Sampling, choose, seed_state
+from ternac.texts import write_bytes
 
 _HEADER = struct.Struct("<4sH32sIiQI")  # magic, version, program hash, rng, pending, fed, words
 _MAGIC, _VERSION = b"TNCS", 1
@@ -67,7 +69,41 @@ class Snapshot:
         return cls(state, rng, None if pending < 0 else pending, fed)
 
 
-class Session:
+class SavedSession:
+    """What every session can do that has ``snapshot`` and ``restore``: be kept in a file."""
+
+    def snapshot(self) -> bytes:
+        """The whole session as bytes."""
+        raise NotImplementedError
+
+    def restore(self, data: bytes) -> None:
+        """Become the session of ``data``; SnapshotError and no change if damaged or of another program."""
+        raise NotImplementedError
+
+    def save(self, path: str | Path) -> None:
+        """Write the snapshot to a file, whole or not at all; UsageError if it cannot be written."""
+        write_bytes(path, self.snapshot())
+
+    def load(self, path: str | Path) -> None:
+        """Become the session that :meth:`save` wrote, on whatever executor that was.
+
+        SnapshotError naming the file if it is damaged, foreign or of another program, UsageError if it cannot
+        be read; then nothing has changed. Of a file no more is read than its header promises.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                data = file.read(_HEADER.size)
+                if len(data) == _HEADER.size and data.startswith(_MAGIC):
+                    data += file.read(2 * _HEADER.unpack(data)[-1] + 4 + 1)
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
+        try:
+            self.restore(data)
+        except SnapshotError as error:
+            raise SnapshotError(f"{path}: {error}", error.hint) from None
+
+
+class Session(SavedSession):
     """One running text on a :class:`NumpyExecutor` (or any executor with its ``open`` and ``step``).
 
     ``rng`` is the generator state, ``pending`` the token chosen last and not fed yet (it is fed first when

@@ -21,12 +21,14 @@ from ternac.protocol import (
     BATCH_HEAD,
     BATCH_MEMBER,
     CRC_BYTES,
+    FOLLOWS,
     FRAME_BYTES,
     HASH_BYTES,
     HEAD_BYTES,
     MAX_BATCH_TOKENS,
     PROGRAM_HASH_OFFSET,
     RUN_HEAD,
+    WINDOW,
     WRITE_HEAD,
     Command,
     Identity,
@@ -49,12 +51,12 @@ class LinkController(wiring.Component):
     Parameters: ``clock_hz`` of the design for HELLO, 0 for a simulated one; ``bitstream_id`` 16 bytes;
     ``geometry_hash`` 8 bytes; ``program_hash_init`` 16 bytes, zeros for an engine that starts empty;
     ``word_bytes``: bytes of a word of each memory, in the order of Mem; ``contexts`` of the engine: with
-    one there is no BATCH. ValueError when one does not fit.
+    one there is no BATCH; ``window``: requests that the host may have under way (`Identity.window`), with one
+    every RUN that FOLLOWS another is refused. ValueError when one does not fit.
 
     Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
-    ``idle`` Out(1): nothing will happen before the next received byte, but that ``tx`` may still hold the
-    last one of an answer; ``loaded`` Out(1): a program is committed; ``fault`` Out(1): pulse, a frame was
-    dropped or refused.
+    ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
+    committed; ``fault`` Out(1): pulse, a frame was dropped or refused.
 
     One RAM of 1024 x 8, submodule ``ram``, with ``ram_init`` at power-up, holds everything wider than a few
     bytes: the received frame from 0, the identity that HELLO answers from IDENTITY (its program hash, the
@@ -72,6 +74,7 @@ class LinkController(wiring.Component):
         *,
         word_bytes: Sequence[int] = (2, 3, 1, 2, 2, 1, 2),
         contexts: int = 1,
+        window: int = 1,
     ) -> None:
         if not 1 <= contexts <= 4:
             raise ValueError(f"contexts must be 1 to 4, not {contexts!r}")
@@ -80,7 +83,9 @@ class LinkController(wiring.Component):
             raise ValueError(f"clock_hz must be below 2**32, not {clock_hz!r}")
         if len(word_bytes) != len(Mem) or not all(1 <= n <= 3 for n in word_bytes):
             raise ValueError(f"word_bytes must be {len(Mem)} numbers from 1 to 3, not {word_bytes!r}")
-        self.identity = Identity(bitstream_id, geometry_hash, clock_hz, program_hash_init)
+        if window not in (1, WINDOW):
+            raise ValueError(f"window must be 1 or {WINDOW}, not {window!r}")
+        self.identity = Identity(bitstream_id, geometry_hash, clock_hz, program_hash_init, window=window)
         self.word_bytes = tuple(word_bytes)
         self.ram_init = (bytes(IDENTITY) + self.identity.encode()).ljust(RAM_DEPTH, b"\0")
         super().__init__(
@@ -108,6 +113,7 @@ class LinkController(wiring.Component):
         connect(m, leaving.o, encoder.i)
         connect(m, encoder.o, flipped(self.tx))
         engine, item, send = self.engine, arriving.o, leaving.i
+        windowed = self.identity.window > 1
 
         # Pointers into the RAM. `byte` is RAM[pointer] once that has been read, two cycles after the pointer
         # moved; until then the machine stands still.
@@ -117,6 +123,8 @@ class LinkController(wiring.Component):
         matches = Signal()
         byte, reading = Signal(8), Signal(BYTE_CYCLES - 1, init=-1)
         moves, still = Signal(), Signal(init=1)
+        quiet = Signal()
+        m.d.comb += self.idle.eq(quiet & ~leaving.o.valid)
         m.d.sync += [
             byte.eq(read.data),
             reading.eq(Cat(moves, reading[:-1])),
@@ -138,12 +146,16 @@ class LinkController(wiring.Component):
 
         kind, status, count = Signal(3), Signal(3), Signal(4)
         same, last_crc = Signal(), Signal(8 * CRC_BYTES)
+        # A RUN that FOLLOWS needs the one before: that it was executed and whether it chose tokens.
+        ran, chose, due = Signal(), Signal(), Signal(8)
+        in_order, goes_on, bare = Signal(), Signal(), Signal()
 
         # The heads of WRITE, READ and RUN go through one shift register; the short ones use its last four
         # bytes.
         head = Signal(8 * RUN_HEAD)
         rng, top_k, inv_m = head[0:32], head[32:48], head[48:56]
         number, block, address = head[56:64], head[64:72], head[72:88]
+        follows = block[FOLLOWS.bit_length() - 1]
         word = Signal(18)
         take, shift, load, store = Signal(), Signal(), Signal(), Signal()
         emit, put, step = Signal(), Signal(8), Signal()
@@ -216,7 +228,7 @@ class LinkController(wiring.Component):
                     with m.If(count == HASH_BYTES - 1):
                         m.next = "RECEIVE"
                 with m.State("RECEIVE"):
-                    m.d.comb += [item.ready.eq(1), self.idle.eq(~self.rx.valid & ~item.valid)]
+                    m.d.comb += [item.ready.eq(1), quiet.eq(~self.rx.valid & ~item.valid)]
                     with m.If(item.valid & item.payload.end):
                         m.d.sync += same.eq(~item.payload.bad)
                         m.d.comb += goto(pointer)
@@ -237,7 +249,18 @@ class LinkController(wiring.Component):
                         count.eq(count + 1),
                     ]
                     with m.If(count == CRC_BYTES - 1):
+                        if windowed:
+                            m.d.comb += goto(1)
+                            m.next = "SEQUENCE"
+                        else:
+                            m.d.comb += goto(0)
+                            m.next = "KIND"
+                if windowed:
+                    with m.State("SEQUENCE"):
                         m.d.comb += goto(0)
+                        m.d.sync += [
+                            due.eq(byte + 1), in_order.eq(ran & (byte == due)), goes_on.eq(chose),
+                        ]  # fmt: skip
                         m.next = "KIND"
                 with m.State("KIND"):
                     m.d.sync += [kind.eq(byte), count.eq(0)]
@@ -247,7 +270,7 @@ class LinkController(wiring.Component):
                         m.d.comb += goto(0)
                         m.next = "OPEN"
                     with m.Else():
-                        m.d.sync += result.eq(RESULT)
+                        m.d.sync += [result.eq(RESULT), ran.eq(0), chose.eq(0), bare.eq(1)]
                         with m.Switch(byte):
                             with m.Case(Command.HELLO):
                                 m.d.sync += result.eq(IDENTITY + Identity.LENGTH)
@@ -335,11 +358,16 @@ class LinkController(wiring.Component):
                         m.next = "STORE LOW"
 
                 with m.State("TOKEN"):  # the length of the tokens is even when `past` is odd
-                    with m.If(at_end | ~past[0]):
+                    with m.If(bare & follows & ~in_order):
+                        answer(Status.OUT_OF_ORDER)
+                    with m.Elif(bare & follows & at_end & goes_on & number.any()):
+                        m.d.sync += [word.eq(engine.next_token), rng.eq(engine.rng_out)]
+                        m.next = "START"
+                    with m.Elif(at_end | ~past[0]):
                         answer(Status.BAD_LENGTH)
                     with m.Else():
                         m.d.comb += [load.eq(1), goto(pointer + 1)]
-                        m.d.sync += count.eq(1)
+                        m.d.sync += [count.eq(1), bare.eq(0)]
                         with m.If(count[0]):
                             m.next = "START"
                 with m.State("START"):
@@ -354,6 +382,7 @@ class LinkController(wiring.Component):
                                 word.eq(engine.next_token),
                                 rng.eq(engine.rng_out),
                                 number.eq(number - 1),
+                                chose.eq(1),
                             ]
                             m.next = "STORE LOW"
                         with m.Elif(at_end):
@@ -386,6 +415,7 @@ class LinkController(wiring.Component):
                     ]
                     m.d.sync += count.eq(count + 1)
                     with m.If(count == 7):
+                        m.d.sync += ran.eq(~batch)
                         answer(Status.OK)
 
                 with m.State("OPEN"):

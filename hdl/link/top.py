@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from amaranth import Module, Signal
 from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.geometry import Geometry, Mem
@@ -12,6 +13,11 @@ from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
 from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.link.uart import UartRx, UartTx
 from ternac.hdl.sdram.controller import SdramPins
+from ternac.protocol import FRAME_BYTES
+
+LINE_BUFFER = 1024
+"""Bytes that wait each way between UART and controller: more than a stuffed frame. One block RAM each."""
+assert LINE_BUFFER >= 2 * FRAME_BYTES + 2
 
 
 def word_bytes(geometry: Geometry) -> tuple[int, ...]:
@@ -69,7 +75,9 @@ class LinkedEngine(wiring.Component):
 class UartEngine(wiring.Component):
     """A linked engine behind a UART; with ``flash_offset`` it first plays what the SPI flash holds.
 
-    While it boots from flash the UART receives nothing and the answers go nowhere.
+    While it boots from flash the UART receives nothing and the answers go nowhere. Where the controller's
+    ``window`` is more than one, `LINE_BUFFER` bytes wait on each side: the next request comes while this one
+    is worked on, and its answer leaves while the next is.
 
     Parameters: ``engine``; ``baud``, of its controller's clock; ``flash_offset``, None for a board without.
     Members: ``rx`` In(1), asynchronous; ``tx`` Out(1); ``loaded`` Out(1): a program is committed;
@@ -100,9 +108,17 @@ class UartEngine(wiring.Component):
         ]  # fmt: skip
         if engine.streams:
             connect(m, engine.sdram, flipped(self.sdram))
+        arrived, sent = receiver.o, sender.i
+        if engine.controller.identity.window > 1:
+            m.submodules.arrived = before = SyncFIFOBuffered(width=8, depth=LINE_BUFFER)
+            m.submodules.leaving = after = SyncFIFOBuffered(width=8, depth=LINE_BUFFER)
+            connect_streams(m, receiver.o, before.w_stream)
+            connect_streams(m, after.r_stream, sender.i)
+            arrived, sent = before.r_stream, after.w_stream
+            m.d.comb += self.busy.eq(~engine.idle | before.r_rdy | after.r_rdy)
         if self.boot is None:
-            connect(m, receiver.o, engine.rx)
-            connect(m, engine.tx, sender.i)
+            connect_streams(m, arrived, engine.rx)
+            connect_streams(m, engine.tx, sent)
             return m
         m.submodules.boot = boot = self.boot
         booted = Signal()
@@ -113,8 +129,8 @@ class UartEngine(wiring.Component):
             boot.cipo.eq(self.flash_cipo), boot.abort.eq(engine.fault),
         ]  # fmt: skip
         with m.If(booted):
-            connect_streams(m, receiver.o, engine.rx)
-            connect_streams(m, engine.tx, sender.i)
+            connect_streams(m, arrived, engine.rx)
+            connect_streams(m, engine.tx, sent)
         with m.Else():
             connect_streams(m, boot.o, engine.rx)
             m.d.comb += engine.tx.ready.eq(1)

@@ -12,7 +12,7 @@ from ternac import protocol
 from ternac.geometry import Mem
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
-from ternac.protocol import Command, Frame, Status
+from ternac.protocol import FOLLOWS, WINDOW, Command, Frame, Status
 from ternac.sim.stub_core import StubCore, StubModel
 from tests.hdl.link_bench import Bench
 
@@ -20,16 +20,17 @@ ID, GEOMETRY, HASH = bytes(range(16)), b"geometry", b"programme-hash!!"
 WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
 
 
-def make(seed=0, loaded=True, **options):
+def make(seed=0, loaded=True, window=1, **options):
     core = StubCore()
     controller = LinkController(
-        25_000_000, ID, GEOMETRY, HASH if loaded else bytes(16), word_bytes=WORD_BYTES
+        25_000_000, ID, GEOMETRY, HASH if loaded else bytes(16), word_bytes=WORD_BYTES, window=window
     )
     return Bench(LinkedEngine(core, controller), seed, **options)
 
 
-def run_payload(tokens, n_generate, base=0, rng=1, greedy=1, inv_m=128, inv_s=3, top_k=0):
-    return struct.pack("<IHBBBH", rng, top_k, inv_m, n_generate, inv_s | greedy << 7, base) + struct.pack(
+def run_payload(tokens, n_generate, base=0, rng=1, greedy=1, inv_m=128, inv_s=3, top_k=0, follows=0):
+    flags = inv_s | follows * FOLLOWS | greedy << 7
+    return struct.pack("<IHBBBH", rng, top_k, inv_m, n_generate, flags, base) + struct.pack(
         f"<{len(tokens)}H", *tokens
     )
 
@@ -79,6 +80,76 @@ def test_all_requests(seed):
             assert await bench.request(ctx, Command.READ, struct.pack("<BBH", 8, block, addr)) == (0, words)
         assert await bench.request(ctx, Command.COMMIT, bytes(16)) == (0, b"")
         assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.NOT_LOADED, b"")
+
+    bench.run(test)
+
+
+def test_a_run_that_follows_goes_on():
+    """Prompt in two parts, then two go-ons: as one RUN. Three requests are on the line at once."""
+    bench, model = make(window=WINDOW, gap=0.1, stall=0.2), StubModel()
+    want = struct.unpack_from("<9H", expect_run(model, [5, 6, 7], 9, 3, 77))
+    rng = 77 + sum((7, *want[:8]))
+
+    async def test(ctx: SimulatorContext) -> None:
+        parts = [([5, 6], 0, 0), ([7], 4, 1), ([], 3, 1), ([], 2, 1)]
+        for seq, (tokens, count, follows) in enumerate(parts, 1):
+            payload = run_payload(tokens, count, 3, 77 if tokens else 0, follows=follows)
+            bench.send(Frame(Command.RUN, seq, payload).wire())
+        found = []
+        for bench.seq, (_, count, _) in enumerate(parts, 1):
+            status, payload = bench.check(await bench.answer(ctx), Command.RUN)
+            assert status == 0
+            found += struct.unpack_from(f"<{count}H", payload)
+        assert tuple(found) == want
+        assert payload[4:8] == rng.to_bytes(4, "little")
+
+    bench.run(test)
+
+
+def test_a_run_that_does_not_follow_is_refused():
+    """After a gap in the numbers, after anything but a RUN, after a refused one; a repeated frame is
+    answered again."""
+    bench, model = make(window=WINDOW, gap=0, stall=0), StubModel()
+    go_on = run_payload([], 2, follows=1)
+
+    async def test(ctx: SimulatorContext) -> None:
+        async def ask(seq: int, payload: bytes, kind: Command = Command.RUN) -> tuple[int, bytes]:
+            bench.seq = seq
+            bench.send(Frame(kind, seq, payload).wire())
+            return bench.check(await bench.answer(ctx), kind)
+
+        refused = Status.OUT_OF_ORDER, b""
+        assert await ask(1, go_on) == refused, "the first of all"
+        first = 0, expect_run(model, [9], 1)
+        assert await ask(2, run_payload([9], 1)) == first
+        assert await ask(2, run_payload([9], 1)) == first, "a repeated frame"
+        assert await ask(4, go_on) == refused, "one is missing"
+        assert await ask(5, go_on) == refused, "after a refused one"
+        assert await ask(3, go_on) == refused, "too late"
+        assert await ask(6, run_payload([9], 1, follows=1)) == refused, "with tokens"
+        assert await ask(7, run_payload([], 1)) == (Status.BAD_LENGTH, b""), "not said to follow"
+        assert await ask(255, run_payload([9], 1)) == (0, expect_run(model, [9], 1))
+        token = struct.unpack("<H", expect_run(model, [model.bank[0] & 0xFF], 1)[:2])[0]
+        status, payload = await ask(0, run_payload([], 1, follows=1))
+        assert (status, payload[:2]) == (0, token.to_bytes(2, "little")), "numbers wrap"
+        assert (await ask(1, run_payload([], 0, follows=1)))[0] == Status.BAD_LENGTH, "nothing to choose"
+        assert await ask(2, run_payload([4], 0)) == (0, expect_run(model, [4], 0))
+        assert (await ask(3, go_on))[0] == Status.BAD_LENGTH, "nothing was chosen"
+        assert await ask(4, run_payload([9], 1)) == (0, expect_run(model, [9], 1))
+        assert (await ask(5, struct.pack("<BBH", 1, 0, 0), Command.READ))[0] == 0
+        assert await ask(6, go_on) == refused, "after a READ"
+
+    bench.run(test)
+
+
+def test_without_a_window_nothing_follows():
+    bench = make(gap=0, stall=0)
+
+    async def test(ctx: SimulatorContext) -> None:
+        assert (await bench.request(ctx, Command.RUN, run_payload([9], 1)))[0] == 0
+        assert await bench.request(ctx, Command.RUN, run_payload([9], 1, follows=1)) == (
+            Status.OUT_OF_ORDER, b"",
+        )  # fmt: skip
 
     bench.run(test)
 

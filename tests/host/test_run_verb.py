@@ -143,3 +143,39 @@ def test_a_model_with_a_tokenizer(capsys, tmp_path):
                 session.generate(b"First")
         with pytest.raises(UsageError, match="are not bytes"):
             device.generate_together([b"First"])
+
+
+def test_a_session_goes_on_from_a_file(capsys, model, board, tmp_path):
+    """Begun on NumPy, gone on with on the board, over the same file, then on NumPy: one text."""
+    file = str(tmp_path / "text.session")
+    drawn = ["--temperature", "0.9", "--seed", "7"]
+    whole = run_json(capsys, model, "--prompt", "abc", "--tokens", "30", *drawn)[1]
+    drawn = drawn[:2]
+    found = []
+    for device, options in (
+        ("numpy", ["--prompt", "abc", "--seed", "7"]),
+        ("serial:fake", ["--resume", file, "--check"]),
+        ("numpy", ["--resume", file, "--check"]),
+    ):
+        place = ["--device", device, "--board", "tiny"]
+        status, data, _ = run_json(capsys, model, *place, "--tokens", "10", *drawn, *options, "--save", file)
+        assert status == 0
+        assert data["saved"] == file
+        found += data["tokens"]
+        assert data["tokens_fed"] == 3 + len(found) - 1
+    assert found == whole["tokens"]
+    status, data, _ = run_json(capsys, model, "--resume", file, "--seed", "8", "--prompt", "x", *drawn)
+    assert status == 0
+    assert data["tokens_fed"] == 3 + 30 + 200
+
+
+def test_files_that_cannot_be_used(capsys, model, tmp_path):
+    bad = tmp_path / "text.session"
+    bad.write_bytes(b"nothing of ours")
+    for options, kind in (
+        (["--resume", str(bad)], "SnapshotError"),
+        (["--resume", str(tmp_path / "none")], "UsageError"),
+        (["--save", str(tmp_path / "none" / "x")], "UsageError"),
+    ):
+        status, data, _ = run_json(capsys, model, "--tokens", "1", *options)
+        assert (status, data["error"]["type"]) == (2, kind)

@@ -131,3 +131,21 @@ def test_a_program_that_differs_fails_the_verb(
     words = ["compare", *FLAGS.split(), "--text", str(text), "--out", str(tmp_path / "c")]
     assert main([*words, "--kinds", "integer", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["integer_minus_qat_nats"] != 0.0
+
+
+def test_measures_on_another_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A finished run is only measured again, here on the very part that it keeps for validation."""
+    text, other = tmp_path / "text.txt", tmp_path / "other.txt"
+    whole = SHAKESPEARE.read_bytes()[:8000]
+    text.write_bytes(whole)
+    other.write_bytes(whole[-800:])
+    flags = [*FLAGS.split(), "--limit", "100000"]
+    words = ["compare", *flags, "--text", str(text), "--out", str(tmp_path / "c"), "--json"]
+    found = []
+    for more in ([], ["--eval-text", str(other)], ["--eval-text", str(text)]):
+        assert main([*words, "--kinds", "float", *more]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    losses = [data["rows"][0]["nats_per_token"] for data in found]
+    assert losses[0] == losses[1] != losses[2]
+    assert [data["validation_tokens"] for data in found] == [800, 800, 8000]
+    assert found[0]["eval_text_sha256"] is None

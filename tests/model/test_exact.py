@@ -121,7 +121,7 @@ def test_executor_refuses_bad_input_and_a_foreign_program(tmp_path: Path) -> Non
         executor.open(0)
     with pytest.raises(UsageError, match="needs int16"):
         executor.step(state, [1])
-    with pytest.raises(UsageError, match="not in 0..255"):
+    with pytest.raises(UsageError, match="integer in 0..255"):
         executor.step(state, [1, 256])
     assert not state.any()
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}

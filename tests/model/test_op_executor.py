@@ -36,7 +36,7 @@ def test_equal_to_numpy(make: Callable[..., Program], seed: int) -> None:
 
 def test_refuses_bad_input() -> None:
     executor = TorchOpExecutor(random_mmfree(np.random.default_rng(0), vocab=5))
-    with pytest.raises(UsageError, match=r"not in 0\.\.4"):
+    with pytest.raises(UsageError, match=r"integer in 0\.\.4"):
         executor.step(executor.open(1), [5])
     with pytest.raises(UsageError, match="state is"):
         executor.step(executor.open(2), [1])

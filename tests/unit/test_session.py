@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,3 +152,49 @@ def test_misuse() -> None:
     ):
         with pytest.raises(UsageError, match="the session is closed"):
             use()
+
+
+def test_files(tmp_path: Path) -> None:
+    path = tmp_path / "text.session"
+    session, other = Session.open(EXECUTOR, DRAW, 4), Session.open(EXECUTOR, DRAW, 9)
+    list(session.generate([1, 2], 5))
+    session.save(path)
+    assert list(tmp_path.iterdir()) == [path]
+    other.load(path)
+    assert list(other.generate((), 20)) == list(session.generate((), 20))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda data: b"", "not a session snapshot"),
+        (lambda data: b"\x89PNG" + bytes(500), "not a session snapshot"),
+        (lambda data: data[:-1], "damaged"),
+        (lambda data: data[:64], "damaged"),
+        (lambda data: data + b"\0", "damaged"),
+        (lambda data: data[:70] + bytes((data[70] ^ 1,)) + data[71:], "damaged"),
+        (lambda data: data[:54] + b"\xff\xff\xff\xff" + data[58:], "damaged"),
+    ],
+)
+def test_spoiled_files_are_refused_by_name(
+    tmp_path: Path, spoil: Callable[[bytes], bytes], reason: str
+) -> None:
+    path = tmp_path / "text.session"
+    session = Session.open(EXECUTOR, DRAW, 4)
+    list(session.generate([1, 2], 5))
+    path.write_bytes(spoil(session.snapshot()))
+    before = session.snapshot()
+    with pytest.raises(SnapshotError, match=rf"text\.session: .*{reason}"):
+        session.load(path)
+    assert session.snapshot() == before
+
+
+def test_files_that_are_not_there(tmp_path: Path) -> None:
+    session = Session.open(EXECUTOR)
+    with pytest.raises(UsageError, match="cannot read .*: No such file"):
+        session.load(tmp_path / "none")
+    with pytest.raises(UsageError, match="cannot read .*: Is a directory"):
+        session.load(tmp_path)
+    with pytest.raises(UsageError, match="cannot write"):
+        session.save(tmp_path / "none" / "at.all")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,139 @@
+"""The line between host and board, cycle by cycle: UART, buffers and link controller with a stand-in engine.
+
+The engine's arithmetic does not matter to the line, only how long a token takes; so a stand-in takes as many
+cycles as the real one, and Amaranth's own simulator is fast enough.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from dataclasses import dataclass
+
+from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.sim import Simulator, SimulatorContext
+
+from ternac.hdl.link.controller import LinkController
+from ternac.hdl.link.top import LinkedEngine, UartEngine
+from ternac.hdl.link.uart import UartRx, UartTx
+from ternac.protocol import FOLLOWS, GREEDY, HASH_BYTES, Command, Frame, SlipDecoder, Status
+from ternac.sim.stub_core import StubCore, StubModel
+
+__all__ = ["LineRun", "expected_tokens", "run_line"]
+
+POLL = 1e-6
+"""Seconds between two looks of the host at what has come."""
+
+
+@dataclass(frozen=True)
+class LineRun:
+    """What came over the line: ``tokens``, in order; ``cycles`` of the engine's clock from the first answer
+    to the last, and the tokens that came ``between`` them; ``engine_cycles`` of one token."""
+
+    tokens: list[int]
+    cycles: int
+    between: int
+    engine_cycles: int
+
+    @property
+    def engine_share(self) -> float:
+        """Share of the time between first and last answer in which the engine worked on tokens."""
+        return self.between * self.engine_cycles / self.cycles
+
+
+class _Pair(Elaboratable):
+    """A board and the host's end of its line."""
+
+    def __init__(self, clock_hz: int, baud: int, latency: int, window: int) -> None:
+        controller = LinkController(clock_hz, bytes(16), bytes(8), b"\1" * HASH_BYTES, window=window)
+        self.board = UartEngine(LinkedEngine(StubCore(latency=latency), controller), baud)
+        self.sender, self.receiver = UartTx(clock_hz, baud), UartRx(clock_hz, baud)
+        self.cycle = Signal(40)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.board, m.submodules.sender, m.submodules.receiver = (
+            self.board,
+            self.sender,
+            self.receiver,
+        )
+        m.d.sync += self.cycle.eq(self.cycle + 1)
+        m.d.comb += [
+            self.board.rx.eq(self.sender.tx),
+            self.receiver.rx.eq(self.board.tx),
+            self.receiver.o.ready.eq(1),
+        ]
+        return m
+
+
+def run_line(
+    clock_hz: int, baud: int, engine_cycles: int, *, window: int, chunk: int, answers: int, turnaround: float
+) -> LineRun:
+    """Generate ``answers`` times ``chunk`` tokens in one session, with ``window`` requests under way at most.
+
+    ``engine_cycles``: of one token, at least 3. ``turnaround``: seconds from the last byte of an answer on
+    the wire to the first byte of the request that it lets go. RuntimeError when the board refuses a request.
+    """
+    # the stand-in takes one cycle more than its latency, and the controller starts it in one
+    pair = _Pair(clock_hz, baud, engine_cycles - 1, window)
+    decoder = SlipDecoder()
+    tokens: list[int] = []
+    arrived: list[int] = []
+    outbox: deque[bytes] = deque()
+    sent = 0
+
+    def ask() -> None:
+        nonlocal sent
+        if sent == answers:
+            return
+        flags = GREEDY | (FOLLOWS if sent and window > 1 else 0)
+        feed = [] if flags & FOLLOWS else [tokens[-1] if tokens else 1]
+        head = struct.pack("<IHBBBH", 0, 0, 0, chunk, flags, 0)
+        outbox.append(Frame(Command.RUN, sent & 0xFF, head + struct.pack(f"<{len(feed)}H", *feed)).wire())
+        sent += 1
+
+    async def source(ctx: SimulatorContext) -> None:
+        for _ in range(window):
+            ask()
+        released = 0
+        while len(arrived) < answers:
+            if not outbox:
+                await ctx.delay(POLL)
+                now = ctx.get(pair.cycle)
+                while released < len(arrived) and arrived[released] + turnaround * clock_hz <= now:
+                    released += 1
+                    ask()
+                continue
+            for byte in outbox.popleft():
+                ctx.set(pair.sender.i.payload, byte)
+                ctx.set(pair.sender.i.valid, 1)
+                await ctx.tick().until(pair.sender.i.ready)
+            ctx.set(pair.sender.i.valid, 0)
+
+    async def sink(ctx: SimulatorContext) -> None:
+        while True:
+            await ctx.posedge(pair.receiver.o.valid)
+            for raw in decoder.feed((ctx.get(pair.receiver.o.payload),)):
+                _take(raw)
+                arrived.append(ctx.get(pair.cycle))
+
+    def _take(raw: bytes) -> None:
+        frame = Frame.decode(raw)
+        if frame is None or frame.payload[0] != Status.OK:
+            raise RuntimeError(f"the board answered {raw.hex()}")
+        tokens.extend(struct.unpack_from(f"<{chunk}H", frame.payload, 1))
+
+    simulator = Simulator(pair)
+    simulator.add_clock(1 / clock_hz)
+    simulator.add_testbench(source)
+    simulator.add_testbench(sink, background=True)
+    simulator.run()
+    return LineRun(tokens, arrived[-1] - arrived[0], (answers - 1) * chunk, engine_cycles)
+
+
+def expected_tokens(count: int) -> list[int]:
+    """What the stand-in engine chooses, starting from token 1 with an empty bank."""
+    model, tokens = StubModel(), [1]
+    for _ in range(count):
+        tokens.append(model.step(tokens[-1], 0, True, 0)[0])
+    return tokens[1:]
