@@ -15,7 +15,6 @@ from ternac.errors import UsageError
 from ternac.host.gpu.constants import Constants
 from ternac.host.gpu.lower import Code, lower
 from ternac.host.gpu.memory import Rows, Values
-from ternac.host.gpu.plain import Plain
 from ternac.host.gpu.plan import Plan, make_plan
 from ternac.host.gpu.weights import Weights
 from ternac.program import Program

@@ -1,8 +1,8 @@
-"""The GPU executor: whole tokens on the device, states of all sessions in one tensor, tokens chosen there.
+"""The GPU executor: whole tokens on the device, tokens chosen there, states in one tensor.
 
-The interface of `ternac.executor.NumpyExecutor` (``open``, ``state_dict``, ``step``) and of the native
-executor (``feed``, ``generate``) on states in host memory, which travel with every call; and sessions that
-stay on the device (``sessions``), which `ternac.host.gpu.backend` uses.
+The interface of `ternac.executor.NumpyExecutor` and of the native executor: ``step``, ``feed`` for many
+tokens at once, ``generate`` for many tokens without the host. States are arrays in host memory, which travel
+with every call, 2 bytes a word each way, so that a session is what it was when a GPU is lost.
 """
 
 from __future__ import annotations
@@ -16,28 +16,27 @@ import numpy.typing as npt
 import torch
 
 from ternac.errors import UsageError
-from ternac.host.gpu.engine import CHOSEN, FEW, Engine
+from ternac.executor_base import ExecutorBase, State
+from ternac.host.gpu.engine import CHOSEN, Engine
 from ternac.host.gpu.graph import Tokens
-from ternac.host.gpu.sessions import Slots
 from ternac.host.gpu.weights import Weights, pack_all
 from ternac.host.gpu.where import need
 from ternac.legality import check
 from ternac.program import Program
 from ternac.sampling import Sampling
 
-State = npt.NDArray[np.int16]
 Logits = npt.NDArray[np.int32]
 ROWS = {"cuda": 512, "cpu": 64, "interpret": 16}
 """Tokens at a time, by place."""
 
 
-class GpuExecutor:
+class GpuExecutor(ExecutorBase):
     """Runs one program for any number of sessions at a time.
 
     ``mode``: "cuda", or "cpu" and "interpret", which give the same bits without a GPU
-    (`ternac.host.gpu.where`). ``weights``: matrices packed before, on the device, if they are not to be taken
-    from the program. ``rows``: tokens that run at a time. ``overlap``: kernels ask for their weights while the
-    one before them ends; needs compute capability 9. ``blocks``: `ternac.host.gpu.launch.Blocks`.
+    (`ternac.host.gpu.where`). ``weights``: matrices packed before, on the device, if they are not to be
+    taken from the program. ``rows``: tokens that run at a time. ``overlap``: kernels ask for their weights
+    while the one before them ends; needs compute capability 9. ``blocks``: `ternac.host.gpu.launch.Blocks`.
 
     ToolMissing with the reason where it cannot run, UnsupportedOp, IllegalProgram, UsageError. Calls from
     several threads take turns.
@@ -57,38 +56,26 @@ class GpuExecutor:
         if weights is None:
             check(program)
         self.mode, self.program, self.name = mode, program, "gpu" if mode == "cuda" else f"gpu:{mode}"
-        self.device = torch.device("cuda", torch.cuda.current_device()) if mode == "cuda" else torch.device("cpu")
+        self.device = torch.device("cuda" if mode == "cuda" else "cpu")
         self.rows = ROWS[mode] if rows is None else rows
         if not 1 <= self.rows <= 65535:
             raise UsageError(f"{rows} rows at a time, needs 1 to 65535")
         if overlap and (mode != "cuda" or torch.cuda.get_device_capability(self.device)[0] < 9):
             raise UsageError("overlap needs a GPU of compute capability 9 or more", "leave it out")
         if weights is None:
-            matrices = {name: program.consts[name] for name, role in program.roles().items() if role == "trits"}
+            trits = [name for name, role in program.roles().items() if role == "trits"]
+            matrices = {name: program.consts[name] for name in trits}
             weights = pack_all(matrices, self.device)
         self.weights, self.overlap = weights, overlap
-        self._slices = program.state_slices()
         self._lock = threading.RLock()
-        self._engine = Engine(
-            program, weights, self.device, self.rows, self.rows + 1, _maker(mode, self.device, overlap, blocks)
-        )
+        make = _maker(mode, self.device, overlap, blocks)
+        self._engine = Engine(program, weights, self.device, self.rows, self.rows + 1, make)
         self._tokens = Tokens(self._engine, self.rows, graphs=mode == "cuda")
-        self.sessions = Slots(self._engine, self._tokens, self._lock)
 
     @property
     def bytes_held(self) -> dict[str, int]:
         """Device memory by purpose: ``weights``, ``other`` constants, ``rows`` (values), ``states``."""
         return self._engine.bytes_held
-
-    def open(self, batch: int = 1) -> State:
-        """State of ``batch`` new sessions in host memory: int16 zeros [batch, state_words]."""
-        if batch < 1:
-            raise UsageError(f"batch is {batch}, needs at least 1")
-        return np.zeros((batch, self.program.state_words), np.int16)
-
-    def state_dict(self, state: State) -> dict[str, State]:
-        """The same state as views by state name, each int16 [B, length]."""
-        return {name: state[:, part] for name, part in self._slices.items()}
 
     def step(
         self,
@@ -101,8 +88,8 @@ class GpuExecutor:
         ``tokens`` are B integers. With ``trace``, every value of the program is put there by name, int32
         [B, length]. A bad token or state raises UsageError before anything is changed.
         """
-        ids = self._ids(tokens)
-        self._check_state(state, len(ids))
+        ids = self.check_tokens(tokens).astype(np.int32)
+        self.check_state(state, len(ids))
         out = np.empty((len(ids), self.program.vocab), np.int32)
         size = 1 if trace is not None else self.rows
         found: list[dict[str, Logits]] = []
@@ -110,12 +97,12 @@ class GpuExecutor:
             for at in range(0, len(ids), size):
                 part = slice(at, at + size)
                 count = len(ids[part])
-                self.sessions.bring(state[part])
+                self._bring(state[part])
                 self._fill(ids[part], range(count))
                 layout = self._engine.kept if trace is not None else self._engine.layout(count)
                 self._engine.step(count, layout)
                 out[part] = _numpy(layout.value(self.program.logits, count))
-                state[part] = self.sessions.take(count)
+                state[part] = self._take(count)
                 if trace is not None:
                     found.append({name: _numpy(layout.value(name, 1)) for name in layout.plan.places.offset})
         if trace is not None:
@@ -130,8 +117,8 @@ class GpuExecutor:
         Tokens of one session run many at a time. Returns int32 logits [wanted, vocab] of the tokens i with
         ``want[i]`` (None: all). UsageError before any change.
         """
-        ids, at = self._ids(tokens), np.asarray(slots)
-        self._check_state(state, None)
+        ids, at = self.check_tokens(tokens).astype(np.int32), np.asarray(slots)
+        self.check_state(state)
         flags = np.ones(len(ids), bool) if want is None else np.array(want, bool)
         if at.shape != ids.shape or flags.shape != ids.shape:
             raise UsageError("tokens, slots and want must have one length")
@@ -141,27 +128,11 @@ class GpuExecutor:
         with self._lock:
             for slot in np.unique(at):
                 (mine,) = np.nonzero(at == slot)
-                self.sessions.bring(state[slot : slot + 1])
-                self.prompt(0, ids[mine], flags[mine], out, mine)
-                state[slot] = self.sessions.take(1)[0]
+                self._bring(state[slot : slot + 1])
+                for first in range(0, len(mine), self.rows):
+                    self._prompt(ids, mine[first : first + self.rows], flags, out)
+                state[slot] = self._take(1)[0]
         return out[flags]
-
-    def prompt(self, slot: int, tokens: Any, want: Any = None, out: Any = None, where: Any = None) -> None:
-        """Feed tokens to the session in device slot ``slot``, as many at a time as there are rows.
-
-        Logits of the tokens i with ``want[i]`` are put into ``out[where[i]]``.
-        """
-        ids = self._ids(tokens)
-        with self._lock:
-            for at in range(0, len(ids), self.rows):
-                part = slice(at, at + self.rows)
-                count = len(ids[part])
-                wanted = want is not None and bool(want[part].any())
-                self._fill(ids[part], [slot] * count)
-                self._engine.prompt(count, 1, tail=wanted)
-                if wanted:
-                    logits = _numpy(self._engine.many.value(self.program.logits, count))
-                    out[where[part][want[part]]] = logits[want[part]]
 
     def generate(
         self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
@@ -171,68 +142,69 @@ class GpuExecutor:
         Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
         Returns (chosen int32 [B, count], generator states).
         """
-        ids = self._ids(tokens)
-        self._check_state(state, len(ids))
+        ids = self.check_tokens(tokens).astype(np.int32)
+        self.check_state(state, len(ids))
+        if count < 1 or len(rngs) != len(ids) or not all(1 <= rng < 1 << 32 for rng in rngs):
+            raise UsageError("generate needs a count of at least 1 and a generator state for each session")
         chosen, following = np.empty((len(ids), count), np.int32), list(rngs)
         with self._lock:
             for at in range(0, len(ids), self.rows):
                 part = slice(at, at + self.rows)
-                self.sessions.bring(state[part])
-                chosen[part], following[part] = self.go_on(
-                    list(range(len(ids[part]))), ids[part], count, sampling, rngs[part]
+                chosen[part], following[part] = self._generate(
+                    state[part], ids[part], count, sampling, following[part]
                 )
-                state[part] = self.sessions.take(len(ids[part]))
         return chosen, following
 
-    def go_on(
-        self, slots: Sequence[int], tokens: Any, count: int, sampling: Sampling, rngs: Sequence[int]
-    ) -> tuple[npt.NDArray[np.int32], list[int]]:
-        """`generate` for sessions in device slots, at most ``rows``; the states stay where they are."""
-        ids, rows = self._ids(tokens), self._engine.rows
-        if count < 1 or len(rngs) != len(ids) or not all(1 <= rng < 1 << 32 for rng in rngs):
-            raise UsageError("generate needs a count of at least 1 and a generator state for each session")
-        parts = []
-        with self._lock:
-            run = self._tokens.ready(len(ids), sampling)
-            self._engine.set_sampling(sampling)
-            self._fill(ids, slots)
-            rows.rngs[: len(ids)] = torch.tensor(rngs, dtype=torch.int64)
-            for at in range(0, count, CHOSEN):
-                now = min(CHOSEN, count - at)
-                rows.at[: len(ids)] = 0
-                for _ in range(now):
-                    run()
-                parts.append(_numpy(rows.chosen[: len(ids), :now]))
-            return np.concatenate(parts, axis=1), rows.rngs[: len(ids)].tolist()
-
-    def step_slot(self, slot: int, token: int) -> Logits:
-        """Feed one token to the session in a device slot: logits int32 [vocab]."""
-        with self._lock:
-            self._fill(self._ids([token]), [slot])
-            self._engine.step(1)
-            return _numpy(self._engine.few.value(self.program.logits, 1))[0]
-
     def close(self) -> None:
-        """Forget graphs and sessions. Twice is allowed."""
+        """Forget the graphs. Twice is allowed."""
         with self._lock:
             self._tokens.clear()
+
+    def _generate(
+        self, state: State, ids: npt.NDArray[np.int32], count: int, sampling: Sampling, rngs: list[int]
+    ) -> tuple[npt.NDArray[np.int32], list[int]]:
+        """`generate` for at most ``rows`` sessions."""
+        rows, width = self._engine.rows, len(ids)
+        run = self._tokens.ready(width, sampling)
+        self._engine.set_sampling(sampling)
+        self._bring(state)
+        self._fill(ids, range(width))
+        rows.rngs[:width] = torch.tensor(rngs, dtype=torch.int64)
+        parts = []
+        for at in range(0, count, CHOSEN):
+            now = min(CHOSEN, count - at)
+            rows.at[:width] = 0
+            for _ in range(now):
+                run()
+            parts.append(_numpy(rows.chosen[:width, :now]))
+        state[...] = self._take(width)
+        return np.concatenate(parts, axis=1), rows.rngs[:width].tolist()
+
+    def _prompt(
+        self, ids: npt.NDArray[np.int32], mine: npt.NDArray[Any], flags: npt.NDArray[np.bool_], out: Logits
+    ) -> None:
+        """Tokens ``ids[mine]``, at most ``rows``, to the session in slot 0; logits of flagged ones to
+        ``out``."""
+        wanted = flags[mine]
+        self._fill(ids[mine], [0] * len(mine))
+        self._engine.prompt(len(mine), 1, tail=bool(wanted.any()))
+        if wanted.any():
+            logits = _numpy(self._engine.many.value(self.program.logits, len(mine)))
+            out[mine[wanted]] = logits[wanted]
+
+    def _bring(self, state: State) -> None:
+        """States into the first slots."""
+        words = torch.from_numpy(np.ascontiguousarray(state))
+        self._engine.rows.states[: len(state), : self.program.state_words] = words.to(self.device)
+
+    def _take(self, count: int) -> State:
+        """What the first slots hold."""
+        return self._engine.rows.states[:count, : self.program.state_words].cpu().numpy()
 
     def _fill(self, ids: npt.NDArray[np.int32], slots: Sequence[int] | range) -> None:
         rows = self._engine.rows
         rows.tokens[: len(ids)] = torch.from_numpy(ids).to(self.device)
         rows.slots[: len(ids)] = torch.tensor(list(slots), dtype=torch.int32, device=self.device)
-
-    def _ids(self, tokens: Iterable[int] | npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
-        vocab = self.program.vocab
-        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= vocab:
-            raise UsageError(f"a token is not an integer in 0..{vocab - 1}")
-        return np.ascontiguousarray(ids, np.int32)
-
-    def _check_state(self, state: State, rows: int | None) -> None:
-        shape = (len(state) if rows is None else rows, self.program.state_words)
-        if state.dtype != np.int16 or state.shape != shape:
-            raise UsageError(f"state is {state.dtype}{list(state.shape)}, needs int16{list(shape)}")
 
 
 def _numpy(tensor: torch.Tensor) -> Logits:

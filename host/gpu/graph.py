@@ -19,11 +19,10 @@ Key = tuple[int, bool, bool]
 
 
 class Tokens:
-    """Runs "feed the rows' tokens, choose the next" again and again; on CUDA through a graph for each number of
-    rows and way of choosing.
+    """Runs "feed the rows' tokens, choose the next" again and again; on CUDA through a graph for each number
+    of rows and way of choosing.
 
-    ``spare``: a slot whose state may be spoilt while a graph is made. Graphs are made anew by :meth:`clear`,
-    which must be called when memory has moved.
+    ``spare``: a slot whose state may be spoilt while a graph is made.
     """
 
     def __init__(self, engine: Engine, spare: int, graphs: bool) -> None:

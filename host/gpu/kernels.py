@@ -5,11 +5,14 @@ says whether PTX may be used (``dp4a``, bytes masked four at a time); without it
 operations do the same. Layout of weights: ``host/gpu/weights.py``; of ``params``: ``host/gpu/lower.py``.
 """
 
-from __future__ import annotations
+# mypy: disable-error-code="assignment, no-redef"
+# Tuples that grow and branches that a constant decides are Triton's, not Python's.
 
+from __future__ import annotations
 
 import triton
 import triton.language as tl
+from triton.language import tensor as T
 
 from ternac.host.gpu.ops_triton import SUM, fetch, micro
 
@@ -17,7 +20,7 @@ PARAMS = tl.constexpr(4)
 
 
 @triton.jit
-def dp4a(codes: tl.tensor, x: tl.tensor, asm: tl.constexpr) -> tl.tensor:
+def dp4a(codes: T, x: T, asm: tl.constexpr) -> T:
     """Sum of four unsigned bytes of ``codes`` times four signed bytes of ``x``, per word of a 2D tile."""
     if asm:
         return tl.inline_asm_elementwise(
@@ -30,7 +33,7 @@ def dp4a(codes: tl.tensor, x: tl.tensor, asm: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def pair(codes: tl.tensor, number: tl.constexpr, asm: tl.constexpr) -> tl.tensor:
+def pair(codes: T, number: tl.constexpr, asm: tl.constexpr) -> T:
     """One bit pair of each byte, int8 0..3."""
     if asm:
         if number == 0:
@@ -47,22 +50,20 @@ def pair(codes: tl.tensor, number: tl.constexpr, asm: tl.constexpr) -> tl.tensor
 
 
 @triton.jit
-def words_of(x: tl.tensor, block: tl.constexpr) -> tl.tensor:
+def words_of(x: T, block: tl.constexpr) -> T:
     """A tile of bytes (int32 [4 * block]) as 32-bit words [block], the first byte lowest."""
     quads = tl.reshape(x, (block, 4)) & 255
     return tl.reduce(quads << (8 * tl.arange(0, 4))[None, :], 1, SUM)
 
 
 @triton.jit
-def five_sums(a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, e: tl.tensor, p: tl.tensor, q: tl.tensor, r: tl.tensor, s: tl.tensor, t: tl.tensor) -> tl.tensor:  # fmt: skip  # noqa: E501
+def five_sums(a: T, b: T, c: T, d: T, e: T, p: T, q: T, r: T, s: T, t: T) -> T:  # fmt: skip
     """The step of a reduction of five tiles at once."""
     return a + p, b + q, c + r, d + s, e + t
 
 
 @triton.jit
-def row_sums(
-    w: tl.tensor, x: tl.tensor, groups: tl.constexpr, asm: tl.constexpr, joint: tl.constexpr
-) -> tl.tensor:
+def row_sums(w: T, x: T, groups: tl.constexpr, asm: tl.constexpr, joint: tl.constexpr) -> T:
     """w [groups, words], x [1, words] packed: sums [4 * groups], element 4 g + j of row j of group g.
 
     ``joint``: one reduction for all sums, which threads wait for once; slow in the interpreter.
@@ -85,7 +86,15 @@ def row_sums(
 
 
 @triton.jit
-def put(value: tl.tensor, area: tl.constexpr, place: tl.tensor, memory: tl.tensor, row: tl.tensor, cols: tl.tensor, live: tl.tensor) -> tl.tensor:
+def put(
+    value: T,
+    area: tl.constexpr,
+    place: T,
+    memory: T,
+    row: T,
+    cols: T,
+    live: T,
+) -> T:
     """Write a tile to a state (area 0) or to one of the areas of values."""
     small, middle, large, sizes, states, slots, tokens, embed, words = memory
     value = value + cols * 0
@@ -104,8 +113,8 @@ def put(value: tl.tensor, area: tl.constexpr, place: tl.tensor, memory: tl.tenso
 
 @triton.jit(do_not_specialize=["first_row"])
 def phase(
-    small: tl.tensor, small_words: tl.tensor, middle: tl.tensor, large: tl.tensor, states: tl.tensor, slots: tl.tensor, tokens: tl.tensor,
-    embed: tl.tensor, words: tl.tensor, weights: tl.tensor, params: tl.tensor, first_row: tl.tensor,
+    small: T, small_words: T, middle: T, large: T, states: T, slots: T, tokens: T,
+    embed: T, words: T, weights: T, params: T, first_row: T,
     whole: tl.constexpr, products: tl.constexpr, own: tl.constexpr, whole_stores: tl.constexpr,
     own_stores: tl.constexpr, counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr,
     asm: tl.constexpr, overlap: tl.constexpr, sizes: tl.constexpr,
@@ -166,8 +175,8 @@ def phase(
 
 @triton.jit(do_not_specialize=["first_row", "row_count"])
 def product(
-    small: tl.tensor, middle: tl.tensor, large: tl.tensor, states: tl.tensor, slots: tl.tensor, tokens: tl.tensor, embed: tl.tensor,
-    words: tl.tensor, weights: tl.tensor, params: tl.tensor, first_row: tl.tensor, row_count: tl.tensor,
+    small: T, middle: T, large: T, states: T, slots: T, tokens: T, embed: T,
+    words: T, weights: T, params: T, first_row: T, row_count: T,
     group_words: tl.constexpr, own: tl.constexpr, stores: tl.constexpr,
     counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr, batch: tl.constexpr, depth: tl.constexpr,
     asm: tl.constexpr, sizes: tl.constexpr,
@@ -216,12 +225,12 @@ def product(
 
 @triton.jit(do_not_specialize=["first_row", "steps", "batch"])
 def scan(
-    small: tl.tensor, middle: tl.tensor, large: tl.tensor, states: tl.tensor, slots: tl.tensor, tokens: tl.tensor, embed: tl.tensor,
-    words: tl.tensor, params: tl.tensor, first_row: tl.tensor, steps: tl.tensor, batch: tl.tensor,
+    small: T, middle: T, large: T, states: T, slots: T, tokens: T, embed: T,
+    words: T, params: T, first_row: T, steps: T, batch: T,
     own: tl.constexpr, stores: tl.constexpr, state_of: tl.constexpr, counts: tl.constexpr,
     rows: tl.constexpr, block: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Ops around one state for ``steps`` tokens of each of ``batch`` sessions; row t * batch + b is token t of b.
+    """Ops around one state for ``steps`` tokens of ``batch`` sessions; row t * batch + b is token t of b.
 
     The state stays in registers. ``state_of``: (whether it is written, where params holds its first word).
     """

@@ -77,9 +77,7 @@ class Kernels:
         words = max((block for _, _, block in code.products), default=1)
         groups = self.blocks.groups(height, words)
         held = max([groups * words, ROWS * groups, *(micro[2] for micro in code.whole)])
-        counts = tuple(
-            map(len, (code.whole, code.products, code.own, code.whole_stores, code.own_stores))
-        )
+        counts = tuple(map(len, (code.whole, code.products, code.own, code.whole_stores, code.own_stores)))
         self._k.phase[count, -(-height // groups)](
             values.small, values.small.view(torch.int32), values.middle, values.large, *self._memory(),
             self.weights.memory, self._params[id(code)], first,
@@ -108,7 +106,8 @@ class Kernels:
             self.weights.memory.view(torch.uint8), self._params[id(code)], first, count,
             group_words=place.words, own=code.own, stores=code.own_stores,
             counts=(len(code.own), len(code.own_stores)), rows=code.rows, groups=groups, batch=batch,
-            depth=depth, asm=self._asm, sizes=self._sizes(values), num_warps=8 if groups * batch > 2048 else 4,
+            depth=depth, asm=self._asm, sizes=self._sizes(values),
+            num_warps=8 if groups * batch > 4096 else 4,
         )  # fmt: skip
 
     def _scan(self, code: Code, values: Values, first: int, steps: int, batch: int) -> None:
@@ -144,7 +143,7 @@ class Kernels:
 def blocks_for(device: torch.device, interpret: bool) -> Blocks:
     """Sizes for a device: two or three blocks of a phase for each of its multiprocessors.
 
-    From compute capability 9 on, products take 64 groups at a time, which is what its wgmma instruction needs.
+    From compute capability 9 on, products take 64 groups at a time, which its wgmma instruction needs.
     The interpreter's time is in its calls, so its blocks are large.
     """
     if interpret:

@@ -15,8 +15,8 @@ from ternac.op_rules import Value
 from ternac.program import Op, Program
 
 CODES = (
-    "FETCH", "FETCH1", "STATE", "MOVE", "GATHER", "GATHER16", "NORM", "RMSNORM", "PEAK", "REQUANT", "REQUANTM",
-    "TABLE", "MUL", "ADD", "LERP", "SCALE", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND",
+    "FETCH", "FETCH1", "STATE", "MOVE", "GATHER", "GATHER16", "NORM", "RMSNORM", "PEAK", "REQUANT",
+    "REQUANTM", "TABLE", "MUL", "ADD", "LERP", "SCALE", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND",
 )  # fmt: skip
 """What a micro-op does, by its number. FETCH: a value from memory, FETCH1: its first element."""
 CODE = {name: number for number, name in enumerate(CODES)}
@@ -40,8 +40,9 @@ class Code:
     """One phase. Values are numbered: ``whole``, products, ``own``.
 
     ``products``: (index of x or -1 if it is in memory, words of a group, words held). Stores: (value, area,
-    length, block). ``params``: PARAMS numbers for each of ``whole`` and ``own``, two for each product (place of
-    its weights, place of x), one for each store - in the order whole, products, own, stores of whole, of own.
+    length, block). ``params``: PARAMS numbers for each of ``whole`` and ``own``, two for each product (place
+    of its weights, place of x), one for each store; in the order whole, products, own, stores of whole, of
+    own.
     """
 
     whole: tuple[Micro, ...]

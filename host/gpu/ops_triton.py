@@ -1,21 +1,22 @@
 """One micro-op as Triton code, chosen when a kernel is compiled; shared by all kernels of the executor.
 
-Written from docs/numerics.md. A value is an int32 tile. ``flat``: tiles are [elements] of one row, and a value
-of one element is a tile that repeats it or begins with it; otherwise tiles are [elements, rows], and it is
-[1, rows]. ``cols`` are element numbers, ``row`` row numbers, both of a shape that broadcasts to the tile.
+Written from docs/numerics.md. A value is an int32 tile. ``flat``: tiles are [elements] of one row, and a
+value of one element is a tile that repeats it or begins with it; otherwise tiles are [elements, rows], and it
+repeats along elements. ``cols`` are element numbers, ``row`` row numbers, both of a shape that broadcasts to
+the tile.
 """
 
 from __future__ import annotations
 
-
 import triton
 import triton.language as tl
+from triton.language import tensor as T
 
 from ternac.host.gpu.lower import CODE
 
 SUM, HIGHEST = tl.standard._sum_combine, tl.standard._elementwise_max
-"""Named, so that a reduction is a primitive: Triton's own `sum` is a kernel, which the interpreter cannot call
-once Triton was imported for a GPU."""
+"""Named, so that a reduction is a primitive: Triton's own `sum` is a kernel, which the interpreter cannot
+call once Triton was imported for a GPU."""
 
 FETCH, FETCH1, STATE = (tl.constexpr(CODE[name]) for name in ("FETCH", "FETCH1", "STATE"))
 GATHER, GATHER16 = tl.constexpr(CODE["GATHER"]), tl.constexpr(CODE["GATHER16"])
@@ -27,25 +28,25 @@ QUANT, RESCALE = tl.constexpr(CODE["QUANT"]), tl.constexpr(CODE["RESCALE"])
 
 
 @triton.jit
-def half_of(shift: tl.tensor) -> tl.tensor:
+def half_of(shift: T) -> T:
     """What rshift_round adds, int64; ``shift`` int64."""
     return (tl.full((), 1, tl.int64) << shift) >> 1
 
 
 @triton.jit
-def narrow_round(x: tl.tensor, shift: tl.tensor) -> tl.tensor:
+def narrow_round(x: T, shift: T) -> T:
     """rshift_round of int32 below 2**30."""
     return (x + half_of(shift).to(tl.int32)) >> shift.to(tl.int32)
 
 
 @triton.jit
-def wide_round(x: tl.tensor, shift: tl.tensor) -> tl.tensor:
+def wide_round(x: T, shift: T) -> T:
     """rshift_round of int64."""
     return (x + half_of(shift)) >> shift
 
 
 @triton.jit
-def saturated(x: tl.tensor, sat: tl.constexpr) -> tl.tensor:
+def saturated(x: T, sat: tl.constexpr) -> T:
     """Clamp to 8 or 16 bits, as int32."""
     if sat == 8:
         return tl.minimum(tl.maximum(x, -128), 127).to(tl.int32)
@@ -54,7 +55,7 @@ def saturated(x: tl.tensor, sat: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def one_of(x: tl.tensor, flat: tl.constexpr) -> tl.tensor:
+def one_of(x: T, flat: tl.constexpr) -> T:
     """A value of one element as int64, of a shape that broadcasts."""
     if flat:
         return tl.reduce(tl.where(tl.arange(0, 16) == 0, x, 0), 0, SUM).to(tl.int64)
@@ -63,7 +64,7 @@ def one_of(x: tl.tensor, flat: tl.constexpr) -> tl.tensor:
 
 
 @triton.jit
-def norm_apply(x: tl.tensor, live: tl.tensor, pre: tl.tensor, post: tl.tensor, table: tl.tensor) -> tl.tensor:
+def norm_apply(x: T, live: T, pre: T, post: T, table: T) -> T:
     """NORM of a flat tile."""
     q = tl.where(live, saturated(narrow_round(x, pre), 8), 0)
     ss = tl.reduce(q * q, 0, SUM)
@@ -76,7 +77,7 @@ def norm_apply(x: tl.tensor, live: tl.tensor, pre: tl.tensor, post: tl.tensor, t
 
 
 @triton.jit
-def rms_apply(x: tl.tensor, live: tl.tensor, eps: tl.tensor, shift: tl.tensor) -> tl.tensor:
+def rms_apply(x: T, live: T, eps: T, shift: T) -> T:
     """RMSNORM of a flat tile: the root is taken in float64 and put right in integers."""
     wide = tl.where(live, x, 0).to(tl.int64)
     ss = tl.reduce(wide * wide, 0, SUM) + eps
@@ -91,15 +92,23 @@ def rms_apply(x: tl.tensor, live: tl.tensor, eps: tl.tensor, shift: tl.tensor) -
 
 
 @triton.jit
-def fetch(memory: tl.tensor, row: tl.tensor, stride: tl.tensor, place: tl.tensor, cols: tl.tensor, live: tl.tensor) -> tl.tensor:
+def fetch(memory: T, row: T, stride: T, place: T, cols: T, live: T) -> T:
     """Elements of a value in memory."""
     at = memory + row.to(tl.int64) * stride + tl.multiple_of(place, 16) + cols
     return tl.load(at, mask=live, other=0).to(tl.int32)
 
 
 @triton.jit
-def source(code: tl.constexpr, sat: tl.constexpr, p: tl.tensor, memory: tl.tensor, row: tl.tensor, cols: tl.tensor, live: tl.tensor) -> tl.tensor:
-    """FETCH, FETCH1, STATE, GATHER, GATHER16. ``memory``: what `kernels.memory_of` makes."""
+def source(
+    code: tl.constexpr,
+    sat: tl.constexpr,
+    p: T,
+    memory: T,
+    row: T,
+    cols: T,
+    live: T,
+) -> T:
+    """FETCH, FETCH1, STATE, GATHER, GATHER16. ``memory``: as `put` in kernels."""
     small, middle, large, sizes, states, slots, tokens, embed, words = memory
     if code == FETCH1:
         at, there = cols * 0, live | (cols >= 0)
@@ -125,7 +134,16 @@ def source(code: tl.constexpr, sat: tl.constexpr, p: tl.tensor, memory: tl.tenso
 
 
 @triton.jit
-def micro(op: tl.constexpr, values: tl.tensor, p: tl.tensor, memory: tl.tensor, row: tl.tensor, cols: tl.tensor, live: tl.tensor, flat: tl.constexpr) -> tl.tensor:  # noqa: E501
+def micro(
+    op: tl.constexpr,
+    values: T,
+    p: T,
+    memory: T,
+    row: T,
+    cols: T,
+    live: T,
+    flat: tl.constexpr,
+) -> T:
     """The result of a micro-op; ``p`` points to its numbers."""
     code: tl.constexpr = op[0]
     sat: tl.constexpr = op[6]

@@ -120,7 +120,9 @@ class Plain:
                 index = torch.where(ss > 0, (ss << 6) >> 2 * exponent, 0)
                 return saturated(rounded(a * words[p[2] + index].long(), p[1] + exponent), 8)
             case "RMSNORM":
-                return saturated(rounded(a * _inverse_root(a.square().sum(-1, keepdim=True) + p[0]), p[1]), 16)
+                return saturated(
+                    rounded(a * _inverse_root(a.square().sum(-1, keepdim=True) + p[0]), p[1]), 16
+                )
             case "PEAK":
                 return a.abs().amax(-1, keepdim=True).clamp(max=32767)
             case "REQUANT":

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-
 import triton
 import triton.language as tl
+from triton.language import tensor as T
 
 from ternac.host.gpu.ops_triton import HIGHEST, SUM
 
 
 @triton.jit
-def kept_mask(z: tl.tensor, live: tl.tensor, top_k: tl.tensor) -> tl.tensor:
+def kept_mask(z: T, live: T, top_k: T) -> T:
     """The ``top_k`` largest of ``z``; among equals at the threshold, the lowest places.
 
     The threshold is found bit by bit: the largest value that at least ``top_k`` elements reach.
@@ -28,7 +28,7 @@ def kept_mask(z: tl.tensor, live: tl.tensor, top_k: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def choose(
-    middle: tl.tensor, place: tl.tensor, exponentials: tl.tensor, settings: tl.tensor, tokens: tl.tensor, rngs: tl.tensor, at: tl.tensor, chosen: tl.tensor,
+    middle: T, place: T, exponentials: T, settings: T, tokens: T, rngs: T, at: T, chosen: T,
     stride: tl.constexpr, room: tl.constexpr, vocab: tl.constexpr, block: tl.constexpr, greedy: tl.constexpr,
     some: tl.constexpr, overlap: tl.constexpr,
 ) -> None:  # fmt: skip

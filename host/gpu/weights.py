@@ -1,9 +1,10 @@
 """Ternary matrices as the GPU kernels read them: 2 bits a weight, four rows in a byte.
 
-With G = ceil(rows / 4), group g of a matrix holds the rows g, G + g, 2 G + g and 3 G + g. A byte is one column
-of a group: bit pair j is trit + 1 of row j G + g. Four columns make a little-endian 32-bit word, which is what
-``dp4a`` multiplies with four activations; a word masked to one bit pair gives that row's share times 4**j. A
-group is ``words`` words, a multiple of four so that threads read 16 bytes. Places beyond the matrix hold trit 0.
+With G = ceil(rows / 4), group g of a matrix holds the rows g, G + g, 2 G + g and 3 G + g. A byte is one
+column of a group: bit pair j is trit + 1 of row j G + g. Four columns make a little-endian 32-bit word, which
+is what ``dp4a`` multiplies with four activations; a word masked to one bit pair gives that row's share times
+4**j. A group is ``words`` words, a multiple of four so that threads read 16 bytes. Places beyond the matrix
+hold trit 0.
 
 The +1 of the codes is undone by subtracting the sum of the activations, which takes out whatever stands in
 the activations beyond the last column, too.

@@ -64,10 +64,12 @@ def samplers(interpret: bool) -> ModuleType:
 
 
 def _made(name: str, interpret: bool) -> ModuleType:
-    """A module of kernels. Triton decides what a kernel is when it is decorated, so each exists twice, with the
-    functions that it imports; each is loaded once."""
+    """A module of kernels. Triton decides what a kernel is when it is decorated, so each exists twice, with
+    the functions that it imports; each is loaded once."""
     if (name, interpret) not in _MODULES:
-        with suppress(ImportError):  # the interpreter would import it while it has functions replaced, and fail
+        with suppress(
+            ImportError
+        ):  # the interpreter would import it while it has functions replaced, and fail
             importlib.import_module("triton.experimental.gluon")
         shared = "ternac.host.gpu.ops_triton"
         before, held = os.environ.get(_SWITCH), sys.modules.get(shared)
