@@ -81,10 +81,9 @@ class Device:
         (``kind`` says which); "gpu", Triton kernels on CUDA; "sim", the simulated board; "serial:PORT" or a
         path below /dev, a real one; "replay:FILE", recorded traffic. ``model``: a program, its path or the
         name of a shipped one (default: the shipped model). ``board`` names board or geometry; ``bitstream``
-        (hex or 16 bytes) demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst,
-        "sim" only)
-        the signals.
-        ``transport`` replaces the line that ``device`` would open, ``geometry`` the board's.
+        (hex or 16 bytes) demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or
+        .fst, "sim" only) the signals. ``transport`` replaces the line that ``device`` would open,
+        ``geometry`` the board's.
 
         Errors: UsageError, IllegalProgram, DoesNotFit, WrongBitstream, WrongGeometry, NoAnswer, BadFrame,
         DeviceRefused; ToolMissing and BuildFailed where the simulated board must be built.

@@ -15,14 +15,14 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from triton.language import tensor  # Triton looks annotations up when it compiles, and knows only its own
+from triton.language import tensor as T  # annotations are looked up when a kernel is compiled
 
 BLOCK = 64
 """Channels per program: small, so that a batch of a few thousand channels fills every multiprocessor."""
 
 
 @triton.jit
-def _forward(f_ptr: tensor, c_ptr: tensor, h_ptr: tensor, steps: tensor, channels: tensor, block: tl.constexpr) -> None:
+def _forward(f_ptr: T, c_ptr: T, h_ptr: T, steps: T, channels: T, block: tl.constexpr) -> None:
     """h_ptr: [steps + 1, channels]; row 0 holds the state before the window."""
     lane = tl.program_id(0) * block + tl.arange(0, block)
     live = lane < channels
@@ -37,8 +37,8 @@ def _forward(f_ptr: tensor, c_ptr: tensor, h_ptr: tensor, steps: tensor, channel
 
 @triton.jit
 def _backward(
-    f_ptr: tensor, c_ptr: tensor, h_ptr: tensor, grad_ptr: tensor, d_f_ptr: tensor, d_c_ptr: tensor, d_h0_ptr: tensor,
-    steps: tensor, channels: tensor, block: tl.constexpr,
+    f_ptr: T, c_ptr: T, h_ptr: T, grad_ptr: T, d_f_ptr: T, d_c_ptr: T, d_h0_ptr: T,
+    steps: T, channels: T, block: tl.constexpr,
 ) -> None:  # fmt: skip
     lane = tl.program_id(0) * block + tl.arange(0, block)
     live = lane < channels
