@@ -15,7 +15,7 @@ from ternac.hdl import array_bench
 from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.schedule import batch_cycles, schedule
-from ternac.host import bench_host, bench_link, bench_sdram, bench_stream
+from ternac.host import bench_gpu, bench_host, bench_link, bench_sdram, bench_stream
 from ternac.host.backends.board import BoardBackend
 from ternac.host.device import Device
 from ternac.protocol import MAX_BATCH_TOKENS
@@ -145,6 +145,7 @@ BENCHES = {
         add_arguments=_hdl_arguments,
         run=_run_hdl,
     ),
+    "gpu": bench_gpu.VERB,
     "host": bench_host.VERB,
     "link": bench_link.VERB,
     "sdram": bench_sdram.VERB,

@@ -1,4 +1,6 @@
-"""One way to every executor: ``Device.open("numpy")``, ``"native"``, ``"sim"`` or ``"serial:PORT"``."""
+"""One way to every executor: ``Device.open("numpy")``, ``"native"``, ``"gpu"``, ``"sim"`` or
+``"serial:PORT"``.
+"""
 
 from __future__ import annotations
 
@@ -76,12 +78,12 @@ class Device:
         """Open an executor and load the program into it if it does not hold it yet.
 
         ``device``: "numpy"; "native", the C kernels; "auto", native where it is compiled, else NumPy
-        (``kind`` says which); "sim", the simulated board; "serial:PORT" or a path below /dev, a real one;
-        "replay:FILE", recorded traffic. ``model``: a program, its path or the name of a shipped one
-        (default: the shipped model). ``board`` names board or geometry; ``bitstream`` (hex or 16 bytes)
-        demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
-        the signals.
-        ``transport`` replaces the line that ``device`` would open, ``geometry`` the board's.
+        (``kind`` says which); "gpu", Triton kernels on CUDA; "sim", the simulated board; "serial:PORT" or a
+        path below /dev, a real one; "replay:FILE", recorded traffic. ``model``: a program, its path or the
+        name of a shipped one (default: the shipped model). ``board`` names board or geometry; ``bitstream``
+        (hex or 16 bytes) demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or
+        .fst, "sim" only) the signals. ``transport`` replaces the line that ``device`` would open,
+        ``geometry`` the board's.
 
         Errors: UsageError, IllegalProgram, DoesNotFit, WrongBitstream, WrongGeometry, NoAnswer, BadFrame,
         DeviceRefused; ToolMissing and BuildFailed where the simulated board must be built.
@@ -96,9 +98,11 @@ class Device:
             return cls(kind, NumpyBackend(program))
         if kind == "native":
             return cls(kind, _native(device, program))
+        if kind == "gpu":
+            return cls(kind, _gpu(device, program))
         if kind not in CHUNK or (kind != "sim") != bool(where):
             raise UsageError(
-                f"unknown device {device!r}", "numpy, native, auto, sim, serial:PORT or replay:FILE"
+                f"unknown device {device!r}", "numpy, native, gpu, auto, sim, serial:PORT or replay:FILE"
             )
         geometry = geometry or geometry_of(board)
         image = compile_program(program, geometry)
@@ -217,6 +221,13 @@ def _native(device: str, program: Program) -> Backend:
     from ternac.host.native.backend import NativeBackend
 
     return NativeBackend(program, make_executor(device, program))
+
+
+def _gpu(device: str, program: Program) -> Backend:
+    executor = make_executor(device, program)  # first: it says what is missing
+    from ternac.host.gpu.backend import GpuBackend
+
+    return GpuBackend(program, executor)
 
 
 def geometry_of(board: str) -> Geometry:

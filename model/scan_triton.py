@@ -15,13 +15,14 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.language import tensor as T  # annotations are looked up when a kernel is compiled
 
 BLOCK = 64
 """Channels per program: small, so that a batch of a few thousand channels fills every multiprocessor."""
 
 
 @triton.jit
-def _forward(f_ptr: Any, c_ptr: Any, h_ptr: Any, steps: Any, channels: Any, block: tl.constexpr) -> None:
+def _forward(f_ptr: T, c_ptr: T, h_ptr: T, steps: T, channels: T, block: tl.constexpr) -> None:
     """h_ptr: [steps + 1, channels]; row 0 holds the state before the window."""
     lane = tl.program_id(0) * block + tl.arange(0, block)
     live = lane < channels
@@ -36,8 +37,8 @@ def _forward(f_ptr: Any, c_ptr: Any, h_ptr: Any, steps: Any, channels: Any, bloc
 
 @triton.jit
 def _backward(
-    f_ptr: Any, c_ptr: Any, h_ptr: Any, grad_ptr: Any, d_f_ptr: Any, d_c_ptr: Any, d_h0_ptr: Any,
-    steps: Any, channels: Any, block: tl.constexpr,
+    f_ptr: T, c_ptr: T, h_ptr: T, grad_ptr: T, d_f_ptr: T, d_c_ptr: T, d_h0_ptr: T,
+    steps: T, channels: T, block: tl.constexpr,
 ) -> None:  # fmt: skip
     lane = tl.program_id(0) * block + tl.arange(0, block)
     live = lane < channels

@@ -81,7 +81,7 @@ class _Executor:
 
 
 class _Native(_Executor):
-    """The native executor; it chooses the next token, too."""
+    """The native or the GPU executor; it chooses the next token, too."""
 
     def __init__(self, program: Program, name: str = "native") -> None:
         super().__init__(make_executor(name, program), name)
@@ -183,6 +183,7 @@ def _netlist(program: Program, geometry: Geometry) -> Runner:
 _MAKERS: dict[str, Callable[[Program, Path | None, Geometry], Runner]] = {
     "numpy": lambda program, path, geometry: _Executor(NumpyExecutor(program)),
     "native": lambda program, path, geometry: _Native(program),
+    "gpu": lambda program, path, geometry: _Native(program, "gpu"),
     "torch": lambda program, path, geometry: _torch(program, path),
     "machine": lambda program, path, geometry: _Machine(program, geometry),
     "rtl": lambda program, path, geometry: BoardRunner(program, geometry),
@@ -198,16 +199,16 @@ def maker_names() -> tuple[str, ...]:
 def runners_of(names: Sequence[str], program: Program, path: Path | None, geometry: Geometry) -> list[Runner]:
     """A runner per name; ``path``: program or checkpoint, for torch. UsageError on an unknown or repeated
     name, or fewer than two."""
-    kinds = {"native" if name.startswith("native:") else name for name in names}
+    kinds = {name.partition(":")[0] if name.startswith(("native:", "gpu:")) else name for name in names}
     if kinds - set(_MAKERS) or len(set(names)) != len(names) or len(names) < 2:
         raise UsageError(
             f"--executors {','.join(names)}: name at least two different ones",
-            f"choose from: {', '.join(_MAKERS)}, native:ISA, native:ISA:BITS",
+            f"choose from: {', '.join(_MAKERS)}, native:ISA, native:ISA:BITS, gpu:cpu, gpu:interpret",
         )
     made: list[Runner] = []
     try:
         for name in names:
-            if name.startswith("native:"):
+            if name.startswith(("native:", "gpu:")):
                 made.append(_Native(program, name))
             else:
                 made.append(_MAKERS[name](program, path, geometry))

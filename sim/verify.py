@@ -82,6 +82,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--executors", metavar="A,B,..",
         help=f"of {', '.join(maker_names())}: native (or native:ISA, native:ISA:BITS) is C, "
+        "gpu (or gpu:cpu, gpu:interpret, without a GPU) Triton, "
         "machine is the compiled image in NumPy, rtl and netlist (after "
         "synthesis) run in Verilator; default: numpy,rtl, and with presets torch,numpy,machine,rtl",
     )  # fmt: skip

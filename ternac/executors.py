@@ -1,8 +1,9 @@
-"""Executors with the NumPy executor's interface, by name: ``numpy``, ``native``, or ``auto`` for the faster
-of them.
+"""Executors with the NumPy executor's interface, by name: ``numpy``, ``native``, ``gpu``, or ``auto`` for the
+faster of the first two.
 
-``native`` may carry an instruction set and the bits of a weight: ``native:avx2``, ``native:avx2:1.6``. The
-module of an executor is imported when it is asked for, by name, as verbs are.
+``native`` may carry an instruction set and the bits of a weight: ``native:avx2``, ``native:avx2:1.6``;
+``gpu:cpu`` and ``gpu:interpret`` run the plan of ``gpu`` without a GPU (docs/gpu.md). The module of an
+executor is imported when it is asked for, by name, as verbs are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ternac.program import Program
 
 __all__ = ["NAMES", "make_executor", "pick"]
 
-NAMES = ("numpy", "native", "auto")
+NAMES = ("numpy", "native", "gpu", "auto")
 
 
 def _native() -> Any:
@@ -30,7 +31,8 @@ def pick() -> tuple[str, str]:
 
 
 def make_executor(name: str, program: Program) -> Any:
-    """An executor of ``program``. UsageError for an unknown name, ToolMissing for ``native`` not compiled."""
+    """An executor of ``program``. UsageError for an unknown name, ToolMissing for ``native`` not compiled, or
+    ``gpu`` where there is none."""
     kind, _, rest = name.partition(":")
     if name == "auto":
         kind = pick()[0]
@@ -39,6 +41,10 @@ def make_executor(name: str, program: Program) -> Any:
     if kind == "native":
         isa, _, bits = rest.partition(":")
         return _native().NativeExecutor(program, isa=isa or None, bits=bits or None)
+    if kind == "gpu":
+        importlib.import_module("ternac.host.gpu.where").need(rest or "cuda")
+        return importlib.import_module("ternac.host.gpu.executor").GpuExecutor(program, mode=rest or "cuda")
     raise UsageError(
-        f"unknown executor {name!r}", f"choose from: {', '.join(NAMES)}, native:ISA, native:ISA:BITS"
+        f"unknown executor {name!r}",
+        f"choose from: {', '.join(NAMES)}, native:ISA, native:ISA:BITS, gpu:cpu, gpu:interpret",
     )

@@ -1,0 +1,225 @@
+"""The GPU executor: whole tokens on the device, tokens chosen there, states in one tensor.
+
+The interface of `ternac.executor.NumpyExecutor` and of the native executor: ``step``, ``feed`` for many
+tokens at once, ``generate`` for many tokens without the host. States are arrays in host memory, which travel
+with every call, 2 bytes a word each way, so that a session is what it was when a GPU is lost.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ternac.errors import UsageError
+from ternac.executor_base import ExecutorBase, State
+from ternac.host.gpu.engine import CHOSEN, Engine
+from ternac.host.gpu.graph import Tokens
+from ternac.host.gpu.weights import Weights, pack_all
+from ternac.host.gpu.where import need
+from ternac.legality import check
+from ternac.program import Program
+from ternac.sampling import Sampling
+
+Logits = npt.NDArray[np.int32]
+ROWS = {"cuda": 512, "cpu": 64, "interpret": 16}
+"""Tokens at a time, by place."""
+
+
+class GpuExecutor(ExecutorBase):
+    """Runs one program for any number of sessions at a time.
+
+    ``mode``: "cuda", or "cpu" and "interpret", which give the same bits without a GPU
+    (`ternac.host.gpu.where`). ``weights``: matrices packed before, on the device, if they are not to be
+    taken from the program. ``rows``: tokens that run at a time. ``overlap``: kernels ask for their weights
+    while the one before them ends; needs compute capability 9. ``blocks``: `ternac.host.gpu.launch.Blocks`.
+
+    ToolMissing with the reason where it cannot run, UnsupportedOp, IllegalProgram, UsageError. Calls from
+    several threads take turns.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        *,
+        mode: str = "cuda",
+        weights: Weights | None = None,
+        rows: int | None = None,
+        overlap: bool = False,
+        blocks: Any = None,
+    ) -> None:
+        need(mode)
+        if weights is None:
+            check(program)
+        self.mode, self.program, self.name = mode, program, "gpu" if mode == "cuda" else f"gpu:{mode}"
+        self.device = torch.device("cuda" if mode == "cuda" else "cpu")
+        self.rows = ROWS[mode] if rows is None else rows
+        if not 1 <= self.rows <= 65535:
+            raise UsageError(f"{rows} rows at a time, needs 1 to 65535")
+        if overlap and (mode != "cuda" or torch.cuda.get_device_capability(self.device)[0] < 9):
+            raise UsageError("overlap needs a GPU of compute capability 9 or more", "leave it out")
+        if weights is None:
+            trits = [name for name, role in program.roles().items() if role == "trits"]
+            matrices = {name: program.consts[name] for name in trits}
+            weights = pack_all(matrices, self.device)
+        self.weights, self.overlap = weights, overlap
+        self._lock = threading.RLock()
+        make = _maker(mode, self.device, overlap, blocks)
+        self._engine = Engine(program, weights, self.device, self.rows, self.rows + 1, make)
+        self._tokens = Tokens(self._engine, self.rows, graphs=mode == "cuda")
+
+    @property
+    def bytes_held(self) -> dict[str, int]:
+        """Device memory by purpose: ``weights``, ``other`` constants, ``rows`` (values), ``states``."""
+        return self._engine.bytes_held
+
+    def step(
+        self,
+        state: State,
+        tokens: Iterable[int] | npt.NDArray[Any],
+        trace: MutableMapping[str, Logits] | None = None,
+    ) -> Logits:
+        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
+
+        ``tokens`` are B integers. With ``trace``, every value of the program is put there by name, int32
+        [B, length]. A bad token or state raises UsageError before anything is changed.
+        """
+        ids = self.check_tokens(tokens).astype(np.int32)
+        self.check_state(state, len(ids))
+        out = np.empty((len(ids), self.program.vocab), np.int32)
+        size = 1 if trace is not None else self.rows
+        found: list[dict[str, Logits]] = []
+        with self._lock:
+            for at in range(0, len(ids), size):
+                part = slice(at, at + size)
+                count = len(ids[part])
+                self._bring(state[part])
+                self._fill(ids[part], range(count))
+                layout = self._engine.kept if trace is not None else self._engine.layout(count)
+                self._engine.step(count, layout)
+                out[part] = _numpy(layout.value(self.program.logits, count))
+                state[part] = self._take(count)
+                if trace is not None:
+                    found.append({name: _numpy(layout.value(name, 1)) for name in layout.plan.places.offset})
+        if trace is not None:
+            trace.update({name: np.concatenate([values[name] for values in found]) for name in found[0]})
+        return out
+
+    def feed(
+        self, state: State, tokens: Iterable[int] | npt.NDArray[Any], slots: Any, want: Any = None
+    ) -> Logits:
+        """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
+
+        Tokens of one session run many at a time. Returns int32 logits [wanted, vocab] of the tokens i with
+        ``want[i]`` (None: all). UsageError before any change.
+        """
+        ids, at = self.check_tokens(tokens).astype(np.int32), np.asarray(slots)
+        self.check_state(state)
+        flags = np.ones(len(ids), bool) if want is None else np.array(want, bool)
+        if at.shape != ids.shape or flags.shape != ids.shape:
+            raise UsageError("tokens, slots and want must have one length")
+        if at.min() < 0 or at.max() >= len(state):
+            raise UsageError(f"a slot is outside 0..{len(state) - 1}")
+        out = np.empty((len(ids), self.program.vocab), np.int32)
+        with self._lock:
+            for slot in np.unique(at):
+                (mine,) = np.nonzero(at == slot)
+                self._bring(state[slot : slot + 1])
+                for first in range(0, len(mine), self.rows):
+                    self._prompt(ids, mine[first : first + self.rows], flags, out)
+                state[slot] = self._take(1)[0]
+        return out[flags]
+
+    def generate(
+        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int32], list[int]]:
+        """In every session, ``count`` times: feed the last token, choose the next, all on the device.
+
+        Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
+        Returns (chosen int32 [B, count], generator states).
+        """
+        ids = self.check_tokens(tokens).astype(np.int32)
+        self.check_state(state, len(ids))
+        if count < 1 or len(rngs) != len(ids) or not all(1 <= rng < 1 << 32 for rng in rngs):
+            raise UsageError("generate needs a count of at least 1 and a generator state for each session")
+        chosen, following = np.empty((len(ids), count), np.int32), list(rngs)
+        with self._lock:
+            for at in range(0, len(ids), self.rows):
+                part = slice(at, at + self.rows)
+                chosen[part], following[part] = self._generate(
+                    state[part], ids[part], count, sampling, following[part]
+                )
+        return chosen, following
+
+    def close(self) -> None:
+        """Forget the graphs. Twice is allowed."""
+        with self._lock:
+            self._tokens.clear()
+
+    def _generate(
+        self, state: State, ids: npt.NDArray[np.int32], count: int, sampling: Sampling, rngs: list[int]
+    ) -> tuple[npt.NDArray[np.int32], list[int]]:
+        """`generate` for at most ``rows`` sessions."""
+        rows, width = self._engine.rows, len(ids)
+        run = self._tokens.ready(width, sampling)
+        self._engine.set_sampling(sampling)
+        self._bring(state)
+        self._fill(ids, range(width))
+        rows.rngs[:width] = torch.tensor(rngs, dtype=torch.int64)
+        parts = []
+        for at in range(0, count, CHOSEN):
+            now = min(CHOSEN, count - at)
+            rows.at[:width] = 0
+            for _ in range(now):
+                run()
+            parts.append(_numpy(rows.chosen[:width, :now]))
+        state[...] = self._take(width)
+        return np.concatenate(parts, axis=1), rows.rngs[:width].tolist()
+
+    def _prompt(
+        self, ids: npt.NDArray[np.int32], mine: npt.NDArray[Any], flags: npt.NDArray[np.bool_], out: Logits
+    ) -> None:
+        """Tokens ``ids[mine]``, at most ``rows``, to the session in slot 0; logits of flagged ones to
+        ``out``."""
+        wanted = flags[mine]
+        self._fill(ids[mine], [0] * len(mine))
+        self._engine.prompt(len(mine), 1, tail=bool(wanted.any()))
+        if wanted.any():
+            logits = _numpy(self._engine.many.value(self.program.logits, len(mine)))
+            out[mine[wanted]] = logits[wanted]
+
+    def _bring(self, state: State) -> None:
+        """States into the first slots."""
+        words = torch.from_numpy(np.ascontiguousarray(state))
+        self._engine.rows.states[: len(state), : self.program.state_words] = words.to(self.device)
+
+    def _take(self, count: int) -> State:
+        """What the first slots hold."""
+        return self._engine.rows.states[:count, : self.program.state_words].cpu().numpy()
+
+    def _fill(self, ids: npt.NDArray[np.int32], slots: Sequence[int] | range) -> None:
+        rows = self._engine.rows
+        rows.tokens[: len(ids)] = torch.from_numpy(ids).to(self.device)
+        rows.slots[: len(ids)] = torch.tensor(list(slots), dtype=torch.int32, device=self.device)
+
+
+def _numpy(tensor: torch.Tensor) -> Logits:
+    return tensor.cpu().numpy().astype(np.int32)
+
+
+def _maker(mode: str, device: torch.device, overlap: bool, blocks: Any) -> Any:
+    """How an engine gets its runner."""
+    if mode == "cpu":
+        from ternac.host.gpu.plain import Plain
+
+        return Plain
+    from ternac.host.gpu.launch import Kernels, blocks_for
+
+    chosen = blocks or blocks_for(device, interpret=mode == "interpret")
+    return lambda weights, constants, rows: Kernels(
+        weights, constants, rows, interpret=mode == "interpret", blocks=chosen, overlap=overlap
+    )

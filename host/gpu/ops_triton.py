@@ -1,0 +1,195 @@
+"""One micro-op as Triton code, chosen when a kernel is compiled; shared by all kernels of the executor.
+
+Written from docs/numerics.md. A value is an int32 tile. ``flat``: tiles are [elements] of one row, and a
+value of one element is a tile that repeats it or begins with it; otherwise tiles are [elements, rows], and it
+repeats along elements. ``cols`` are element numbers, ``row`` row numbers, both of a shape that broadcasts to
+the tile.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from triton.language import tensor as T
+
+from ternac.host.gpu.lower import CODE
+
+SUM, HIGHEST = tl.standard._sum_combine, tl.standard._elementwise_max
+"""Named, so that a reduction is a primitive: Triton's own `sum` is a kernel, which the interpreter cannot
+call once Triton was imported for a GPU."""
+
+FETCH, FETCH1, STATE = (tl.constexpr(CODE[name]) for name in ("FETCH", "FETCH1", "STATE"))
+GATHER, GATHER16 = tl.constexpr(CODE["GATHER"]), tl.constexpr(CODE["GATHER16"])
+MOVE, NORM, RMSNORM, PEAK = (tl.constexpr(CODE[name]) for name in ("MOVE", "NORM", "RMSNORM", "PEAK"))
+REQUANT, REQUANTM, TABLE = (tl.constexpr(CODE[name]) for name in ("REQUANT", "REQUANTM", "TABLE"))
+MUL, MUL16, ADD, SCALE = (tl.constexpr(CODE[name]) for name in ("MUL", "MUL16", "ADD", "SCALE"))
+LERP, BLEND, INTERP = (tl.constexpr(CODE[name]) for name in ("LERP", "BLEND", "INTERP"))
+QUANT, RESCALE = tl.constexpr(CODE["QUANT"]), tl.constexpr(CODE["RESCALE"])
+
+
+@triton.jit
+def half_of(shift: T) -> T:
+    """What rshift_round adds, int64; ``shift`` int64."""
+    return (tl.full((), 1, tl.int64) << shift) >> 1
+
+
+@triton.jit
+def narrow_round(x: T, shift: T) -> T:
+    """rshift_round of int32 below 2**30."""
+    return (x + half_of(shift).to(tl.int32)) >> shift.to(tl.int32)
+
+
+@triton.jit
+def wide_round(x: T, shift: T) -> T:
+    """rshift_round of int64."""
+    return (x + half_of(shift)) >> shift
+
+
+@triton.jit
+def saturated(x: T, sat: tl.constexpr) -> T:
+    """Clamp to 8 or 16 bits, as int32."""
+    if sat == 8:
+        return tl.minimum(tl.maximum(x, -128), 127).to(tl.int32)
+    else:
+        return tl.minimum(tl.maximum(x, -32768), 32767).to(tl.int32)
+
+
+@triton.jit
+def one_of(x: T, flat: tl.constexpr) -> T:
+    """A value of one element as int64, of a shape that broadcasts."""
+    if flat:
+        return tl.reduce(tl.where(tl.arange(0, 16) == 0, x, 0), 0, SUM).to(tl.int64)
+    else:
+        return x.to(tl.int64)
+
+
+@triton.jit
+def norm_apply(x: T, live: T, pre: T, post: T, table: T) -> T:
+    """NORM of a flat tile."""
+    q = tl.where(live, saturated(narrow_round(x, pre), 8), 0)
+    ss = tl.reduce(q * q, 0, SUM)
+    exponent = ss * 0
+    for e in tl.static_range(1, 16):
+        exponent += (ss >= (1 << (2 * e))).to(tl.int32)
+    index = (ss.to(tl.int64) << 6) >> (2 * exponent)
+    mantissa = tl.load(table + tl.where(ss > 0, index, 0)).to(tl.int32)
+    return saturated(narrow_round(x * mantissa, post + exponent), 8)
+
+
+@triton.jit
+def rms_apply(x: T, live: T, eps: T, shift: T) -> T:
+    """RMSNORM of a flat tile: the root is taken in float64 and put right in integers."""
+    wide = tl.where(live, x, 0).to(tl.int64)
+    ss = tl.reduce(wide * wide, 0, SUM) + eps
+    square = ss << 16
+    root = tl.sqrt(square.to(tl.float64)).to(tl.int64)
+    rest = square - root * root
+    root -= (rest < 0).to(tl.int64)
+    rest = square - root * root
+    root += (rest > 2 * root).to(tl.int64)
+    inverse = tl.where(root > 0, (tl.full((), 1, tl.int64) << 47) // tl.maximum(root, 1), 0)
+    return saturated(wide_round(wide * inverse, shift), 16)
+
+
+@triton.jit
+def fetch(memory: T, row: T, stride: T, place: T, cols: T, live: T) -> T:
+    """Elements of a value in memory."""
+    at = memory + row.to(tl.int64) * stride + tl.multiple_of(place, 16) + cols
+    return tl.load(at, mask=live, other=0).to(tl.int32)
+
+
+@triton.jit
+def source(
+    code: tl.constexpr,
+    sat: tl.constexpr,
+    p: T,
+    memory: T,
+    row: T,
+    cols: T,
+    live: T,
+) -> T:
+    """FETCH, FETCH1, STATE, GATHER, GATHER16. ``memory``: as `put` in kernels."""
+    small, middle, large, sizes, states, slots, tokens, embed, words = memory
+    if code == FETCH1:
+        at, there = cols * 0, live | (cols >= 0)
+    else:
+        at, there = cols, live
+    if code == STATE:
+        slot = tl.load(slots + row).to(tl.int64)
+        return tl.load(states + slot * sizes[3] + tl.load(p) + at, mask=there, other=0).to(tl.int32)
+    elif code == GATHER:
+        token = tl.load(tokens + row).to(tl.int64)
+        from_row = embed + tl.load(p) + token * tl.load(p + 1)
+        return tl.load(from_row + at, mask=there, other=0).to(tl.int32) << tl.load(p + 2).to(tl.int32)
+    elif code == GATHER16:
+        token = tl.load(tokens + row).to(tl.int64)
+        from_row = words + tl.load(p) + token * tl.load(p + 1)
+        return tl.load(from_row + at, mask=there, other=0).to(tl.int32)
+    elif sat == 8:
+        return fetch(small, row, sizes[0], tl.load(p), at, there)
+    elif sat == 16:
+        return fetch(middle, row, sizes[1], tl.load(p), at, there)
+    else:
+        return fetch(large, row, sizes[2], tl.load(p), at, there)
+
+
+@triton.jit
+def micro(
+    op: tl.constexpr,
+    values: T,
+    p: T,
+    memory: T,
+    row: T,
+    cols: T,
+    live: T,
+    flat: tl.constexpr,
+) -> T:
+    """The result of a micro-op; ``p`` points to its numbers."""
+    code: tl.constexpr = op[0]
+    sat: tl.constexpr = op[6]
+    words = memory[8]
+    if code == FETCH or code == FETCH1 or code == STATE or code == GATHER or code == GATHER16:
+        return source(code, sat, p, memory, row, cols, live)
+    elif code == MOVE:
+        return values[op[3]]
+    elif code == NORM:
+        return norm_apply(values[op[3]], live, tl.load(p), tl.load(p + 1), words + tl.load(p + 2))
+    elif code == RMSNORM:
+        return rms_apply(values[op[3]], live, tl.load(p), tl.load(p + 1))
+    elif code == PEAK:
+        highest = tl.reduce(tl.where(live, tl.abs(values[op[3]]), 0), 0, HIGHEST)
+        return tl.minimum(highest, 32767) + tl.arange(0, 16) * 0
+    elif code == REQUANT:
+        return saturated(narrow_round(values[op[3]], tl.load(p)), sat)
+    elif code == REQUANTM:
+        return saturated(wide_round(values[op[3]].to(tl.int64) * tl.load(p + 1), tl.load(p)), sat)
+    elif code == TABLE:
+        return tl.load(words + tl.load(p) + values[op[3]] + 128, mask=live, other=0).to(tl.int32)
+    elif code == INTERP:
+        place = values[op[3]] + 32768
+        low = tl.load(words + tl.load(p) + (place >> 6), mask=live, other=0).to(tl.int32)
+        high = tl.load(words + tl.load(p) + (place >> 6) + 1, mask=live, other=0).to(tl.int32)
+        return low + (((high - low) * (place & 63) + 32) >> 6)
+    elif code == MUL:
+        return saturated(narrow_round(values[op[3]] * values[op[4]], tl.load(p)), sat)
+    elif code == MUL16:
+        return saturated(wide_round(values[op[3]].to(tl.int64) * values[op[4]], tl.load(p)), sat)
+    elif code == ADD:
+        return saturated(values[op[3]] + values[op[4]], sat)
+    elif code == SCALE:
+        gain = tl.load(words + tl.load(p) + cols, mask=live, other=0).to(tl.int64)
+        return saturated(wide_round(values[op[3]] * gain, tl.load(p + 1)), 16)
+    elif code == LERP:
+        h, c, f = values[op[3]], values[op[4]], values[op[5]]
+        return c + ((f * (h - c) + 128) >> 8)
+    elif code == BLEND:
+        h, c, e = values[op[3]], values[op[4]], values[op[5]]
+        return h + ((e.to(tl.int64) * (c - h) + (1 << 14)) >> 15).to(tl.int32)
+    elif code == QUANT:
+        m = one_of(values[op[4]], flat)
+        inverse = tl.where(m > 0, (127 << 24) // tl.maximum(m, 1), 0)
+        return saturated((values[op[3]] * inverse + (1 << 23)) >> 24, 8)
+    else:
+        tl.static_assert(code == RESCALE)
+        m = one_of(values[op[4]], flat) * tl.load(p)
+        return saturated(wide_round(values[op[3]] * m, tl.load(p + 1)), sat)

@@ -1,0 +1,245 @@
+"""A program as phases, one kernel launch each: what every thread block works out for itself, what it shares.
+
+A phase has three parts. ``whole``: ops on whole vectors, done again by every block that needs them (the norm
+of a residual is cheaper computed than waited for). ``products``: ternary matrices of one height, each block
+taking some rows of all. ``own``: ops on these rows. So the language model's layer is four phases, and no two
+blocks ever add to one number: every sum is taken by one block, in integers.
+
+With ``split`` the same program is planned for many rows (tokens of a prompt, or sessions) at a time, where
+products run on tensor cores: a phase is then only ``whole``, or one product with ``own`` ops, or a *scan*:
+``own`` ops between the first and last touch of a state, which go through the tokens in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ternac.errors import UnsupportedOp
+from ternac.host.gpu.places import Places, allocate
+from ternac.legality import infer
+from ternac.op_rules import Value
+from ternac.program import Op, Program
+
+ELEMENTWISE = (
+    "GATHER", "GATHER16", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "SCALE", "QUANT", "RESCALE", "INTERP",
+    "MUL16", "BLEND", "MOVE",
+)  # fmt: skip
+"""MOVE: a LOAD of a state that the phase itself has stored."""
+REDUCING = ("NORM", "RMSNORM", "PEAK")
+SCALAR = {"QUANT": 1, "RESCALE": 1}
+"""Which input is one number for the whole vector."""
+
+
+@dataclass
+class Phase:
+    """One launch. ``rows``: of its matrices, or of the vectors of ``own``; 0 where there are only ``whole``
+    ops. ``stores``: state to (value, part). ``outs``: values that a later phase reads.
+    """
+
+    whole: list[Op] = field(default_factory=list)
+    products: list[Op] = field(default_factory=list)
+    own: list[Op] = field(default_factory=list)
+    stores: dict[str, tuple[str, str]] = field(default_factory=dict)
+    loads: dict[str, str] = field(default_factory=dict)
+    rows: int = 0
+    scan: bool = False
+    tail: bool = False
+    outs: list[str] = field(default_factory=list)
+    part: dict[str, str] = field(default_factory=dict)
+    """Value to "whole" or "own", of those that the phase makes."""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in it."""
+        return not (self.whole or self.products or self.own or self.stores)
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is a scan of one state, which can stay in registers."""
+        return self.scan and len({*self.loads, *self.stores}) == 1
+
+    def ops(self) -> Iterator[Op]:
+        """All ops but the STOREs."""
+        yield from (*self.whole, *self.products, *self.own)
+
+    def reads(self) -> set[str]:
+        """Names that it reads and does not make; states among them."""
+        names = {name for op in self.ops() for name in op.ins}
+        return (names | {name for name, _ in self.stores.values()}) - set(self.part)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Phases, the type of every value, the place of every value that outlives its phase, and loops.
+
+    ``loops``: ranges [first, last] of phases that go token by token where several tokens of a session run
+    at a time, because a state is touched in more than one phase, or outside of a scan.
+    """
+
+    phases: list[Phase]
+    values: dict[str, Value]
+    places: Places
+    loops: list[tuple[int, int]]
+
+
+def make_plan(program: Program, *, split: bool = False, keep: bool = False) -> Plan:
+    """Plan a legal program; ``keep``: every value has a place to the end, for a trace.
+
+    IllegalProgram as `ternac.legality.check`, UnsupportedOp for an op that no kernel knows.
+    """
+    values = infer(program)
+    for index, op in enumerate(program.ops):
+        if op.kind not in (*ELEMENTWISE, *REDUCING, "TMATVEC", "LOAD", "STORE"):
+            raise UnsupportedOp(
+                f"op {index} ({op.kind} {op.out}): the GPU executor does not know {op.kind}",
+                "run this program on the NumPy executor",
+            )
+    phases = _Partition(program, values, split).phases
+    _outs(phases, program, keep)
+    _tails(phases, program)
+    return Plan(phases, values, allocate(phases, program, values, keep), _loops(phases, split))
+
+
+class _Partition:
+    """Takes ops in order; an op that the open phase cannot hold closes it."""
+
+    def __init__(self, program: Program, values: dict[str, Value], split: bool) -> None:
+        self.values, self.split, self.program = values, split, program
+        self.phases: list[Phase] = []
+        self.open = Phase()
+        self.index = 0
+        for self.index, op in enumerate(program.ops):
+            if not self._take(op):
+                self.phases.append(self.open)
+                self.open = Phase()
+                taken = self._take(op)
+                assert taken, op
+        self.phases.append(self.open)
+
+    def _take(self, op: Op) -> bool:
+        """Put the op into the open phase; False, and nothing done, if it does not go there."""
+        if op.kind == "TMATVEC":
+            return self._product(op)
+        if op.kind == "STORE":
+            return self._store(op)
+        if op.kind == "LOAD":
+            stored = self.open.stores.get(op.ins[0])
+            return self._load(op) if stored is None else self._map(Op("MOVE", op.out, stored[:1]))
+        if op.kind in REDUCING:
+            return self._whole(op) if self.open.part.get(op.ins[0]) != "own" else False
+        return self._map(op)
+
+    def _product(self, op: Op) -> bool:
+        phase, rows = self.open, self.values[op.out].length
+        if phase.part.get(op.ins[0]) == "own" or (phase.rows and (phase.rows != rows or not phase.products)):
+            return False
+        if self.split and not phase.empty:
+            return False
+        phase.products.append(op)
+        phase.rows, phase.part[op.out] = rows, "own"
+        return True
+
+    def _map(self, op: Op) -> bool:
+        phase, length = self.open, self.values[op.out].length
+        scalar = op.ins[SCALAR[op.kind]] if op.kind in SCALAR else None
+        if scalar is not None and phase.part.get(scalar) == "own":
+            return False
+        vectors = {phase.part.get(name) for i, name in enumerate(op.ins) if i != SCALAR.get(op.kind)}
+        if "own" in vectors:
+            return "whole" not in vectors and self._own(op)
+        if "whole" not in vectors and phase.rows == length:
+            return self._own(op)
+        return self._whole(op)
+
+    def _whole(self, op: Op) -> bool:
+        if self.split and self.open.rows:
+            return False
+        self.open.whole.append(op)
+        self.open.part[op.out] = "whole"
+        return True
+
+    def _own(self, op: Op) -> bool:
+        if self.open.scan and not self._pending():
+            return False
+        self.open.own.append(op)
+        self.open.part[op.out] = "own"
+        return True
+
+    def _pending(self) -> bool:
+        """Whether a state that the open phase has touched is touched again later."""
+        touched = {*self.open.loads, *self.open.stores}
+        return any(_state(op) in touched for op in self.program.ops[self.index + 1 :])
+
+    def _load(self, op: Op) -> bool:
+        phase, (state,) = self.open, op.ins
+        length = self.values[op.out].length
+        if self.split:
+            if not self._may_scan(length):
+                return False
+        elif phase.rows != length:
+            phase.loads[state] = "whole"
+            return self._whole(op)
+        if phase.loads.setdefault(state, "own") != "own":
+            return False
+        phase.own.append(op)
+        phase.part[op.out] = "own"
+        return True
+
+    def _store(self, op: Op) -> bool:
+        phase, (value,), length = self.open, op.ins, self.program.states[op.out]
+        part = phase.part.get(value, "own" if phase.rows == length else "whole")
+        if self.split:
+            if phase.part.get(value) == "whole" or not self._may_scan(length):
+                return False
+            part = "own"
+        if phase.loads.get(op.out, part) != part or phase.loads.get(op.out) == "whole":
+            return False  # another block might read the state after this one has written it
+        phase.stores[op.out] = (value, part)
+        return True
+
+    def _may_scan(self, length: int) -> bool:
+        """Whether the open phase is a scan over vectors of that length, or can become one."""
+        phase = self.open
+        if phase.empty:
+            phase.scan, phase.rows = True, length
+        return phase.scan and phase.rows == length
+
+
+def _state(op: Op) -> str | None:
+    return op.ins[0] if op.kind == "LOAD" else op.out if op.kind == "STORE" else None
+
+
+def _outs(phases: list[Phase], program: Program, keep: bool) -> None:
+    """Which values a phase must leave in memory."""
+    read = {name for phase in phases for name in phase.reads()}
+    for phase in phases:
+        phase.outs = [op.out for op in phase.ops() if keep or op.out == program.logits or op.out in read]
+
+
+def _tails(phases: list[Phase], program: Program) -> None:
+    """Mark the phases on which no state of a later token depends."""
+    needed: set[str] = set()
+    for phase in reversed(phases):
+        phase.tail = not phase.stores and not needed.intersection(phase.outs)
+        if not phase.tail:
+            needed.update(phase.reads())
+
+
+def _loops(phases: list[Phase], split: bool) -> list[tuple[int, int]]:
+    """Ranges of phases that must go token by token."""
+    touched: dict[str, list[int]] = {}
+    for index, phase in enumerate(phases):
+        for state in {*phase.loads, *phase.stores}:
+            touched.setdefault(state, []).append(index)
+    ranges = []
+    for indices in touched.values():
+        if not (split and len(indices) == 1 and phases[indices[0]].alone):
+            ranges.append((indices[0], indices[-1]))
+    merged: list[tuple[int, int]] = []
+    for first_phase, last_phase in sorted(ranges):
+        if merged and first_phase <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], last_phase))
+        else:
+            merged.append((first_phase, last_phase))
+    return merged
