@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import time
-from typing import Any
 
 from ternac.errors import UsageError
 from ternac.mmfree import SHAPES

@@ -21,8 +21,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
         "--device", "--executor", default="numpy", metavar="WHERE",
-        help="numpy; native (C kernels; native:ISA:BITS); auto, native where it is compiled, else numpy; "
-        "sim, serial:PORT or replay:FILE (default: numpy)",
+        help="numpy; native (C kernels; native:ISA:BITS); gpu; auto, native where it is compiled, else "
+        "numpy; sim, serial:PORT or replay:FILE (default: numpy)",
     )  # fmt: skip
     parser.add_argument(
         "--board", "--geometry", default=DEFAULT_BOARD, metavar="NAME",

@@ -35,7 +35,8 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--executor", default="numpy", metavar="NAME",
-        help="numpy; native (C kernels; native:ISA:BITS); auto, native where it is compiled (default: numpy)",
+        help="numpy; native (C kernels; native:ISA:BITS); gpu; auto, native where it is compiled "
+        "(default: numpy)",
     )  # fmt: skip
 
 

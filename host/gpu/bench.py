@@ -1,7 +1,8 @@
 """The measurements of ``ternac bench gpu``: whole tokens and prompts of a published size, random trits.
 
-All candidates take turns, round by round, and a ratio is the median of the ratios of the rounds. Every clock
-reading waits for the device. The same functions run on the CPU, small, for tests; what they return says where.
+All candidates take turns, round by round, and a ratio is the median of the ratios of the rounds. Every
+reading of the clock waits for the device. The same functions run on the CPU, small, for tests; what they
+return says where.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ def _origin(mode: str, count: int) -> str:
     if mode != "cuda":
         return f"measured on this host's CPU by gpu:{mode}; says nothing about a GPU"
     return (
-        f"measured on {torch.cuda.get_device_name()}: wall clock with the device waited for, median of {count} "
-        "rounds in which all candidates take turns"
+        f"measured on {torch.cuda.get_device_name()}: wall clock with the device waited for, median of "
+        f"{count} rounds in which all candidates take turns"
     )
 
 

@@ -2,7 +2,7 @@
 
 All sums are integers and each is taken by one block, so results do not depend on the order of blocks. ``asm``
 says whether PTX may be used (``dp4a``, bytes masked four at a time); without it, as in the interpreter, plain
-operations do the same. Layout of weights: ``host/gpu/weights.py``; of ``params``: ``host/gpu/lower.py``.
+operations do the same. Layout of weights: ``host/gpu/weights.py``; of ``numbers``: ``host/gpu/lower.py``.
 """
 
 # mypy: disable-error-code="assignment, no-redef"
@@ -114,7 +114,7 @@ def put(
 @triton.jit(do_not_specialize=["first_row"])
 def phase(
     small: T, small_words: T, middle: T, large: T, states: T, slots: T, tokens: T,
-    embed: T, words: T, weights: T, params: T, first_row: T,
+    embed: T, words: T, weights: T, numbers: T, first_row: T,
     whole: tl.constexpr, products: tl.constexpr, own: tl.constexpr, whole_stores: tl.constexpr,
     own_stores: tl.constexpr, counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr,
     asm: tl.constexpr, overlap: tl.constexpr, sizes: tl.constexpr,
@@ -131,7 +131,7 @@ def phase(
     fetched = ()
     for i in tl.static_range(counts[1]):
         lane = tl.arange(0, products[i][2])
-        start = tl.multiple_of(tl.load(params + PARAMS * counts[0] + 2 * i), 4)
+        start = tl.multiple_of(tl.load(numbers + PARAMS * counts[0] + 2 * i), 4)
         at = weights + start + group.to(tl.int64)[:, None] * products[i][1] + lane[None, :]
         there = (group < height)[:, None] & (lane < products[i][1])[None, :]
         fetched = fetched + (tl.load(at, mask=there, other=0),)  # noqa: RUF005 - Triton has no unpacking
@@ -142,7 +142,7 @@ def phase(
     values = ()
     for i in tl.static_range(counts[0]):
         cols = tl.arange(0, whole[i][2])
-        result = micro(whole[i], values, params + PARAMS * i, memory, row, cols, cols < whole[i][1], True)
+        result = micro(whole[i], values, numbers + PARAMS * i, memory, row, cols, cols < whole[i][1], True)
         values = values + (result,)  # noqa: RUF005
     for i in tl.static_range(counts[1]):
         lane = tl.arange(0, products[i][2])
@@ -150,14 +150,14 @@ def phase(
             packed = words_of(values[products[i][0]], products[i][2])
             x = tl.where(lane < products[i][1], packed, 0)
         else:
-            place = tl.load(params + PARAMS * counts[0] + 2 * i + 1)
+            place = tl.load(numbers + PARAMS * counts[0] + 2 * i + 1)
             quads = tl.multiple_of(place // 4, 16)
             x = fetch(small_words, row, sizes[0] // 4, quads, lane, lane < products[i][1])
         values = values + (row_sums(fetched[i], x[None, :], groups, asm, asm),)  # noqa: RUF005
     number = tl.arange(0, 4 * groups)
     mine = (number % 4) * height + tl.program_id(1) * groups + number // 4
     live = (tl.program_id(1) * groups + number // 4 < height) & (mine < rows)
-    base = params + PARAMS * counts[0] + 2 * counts[1]
+    base = numbers + PARAMS * counts[0] + 2 * counts[1]
     for i in tl.static_range(counts[2]):
         result = micro(own[i], values, base + PARAMS * i, memory, row, mine, live, True)
         values = values + (result,)  # noqa: RUF005
@@ -176,7 +176,7 @@ def phase(
 @triton.jit(do_not_specialize=["first_row", "row_count"])
 def product(
     small: T, middle: T, large: T, states: T, slots: T, tokens: T, embed: T,
-    words: T, weights: T, params: T, first_row: T, row_count: T,
+    words: T, weights: T, numbers: T, first_row: T, row_count: T,
     group_words: tl.constexpr, own: tl.constexpr, stores: tl.constexpr,
     counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr, batch: tl.constexpr, depth: tl.constexpr,
     asm: tl.constexpr, sizes: tl.constexpr,
@@ -191,8 +191,8 @@ def product(
     group = tl.program_id(1) * groups + tl.arange(0, groups)
     local = tl.program_id(0) * batch + tl.arange(0, batch)
     row = (first_row + tl.minimum(local, row_count - 1))[None, :]
-    start = tl.multiple_of(tl.load(params) * 4, 16)
-    place = tl.multiple_of(tl.load(params + 1), 16)
+    start = tl.multiple_of(tl.load(numbers) * 4, 16)
+    place = tl.multiple_of(tl.load(numbers + 1), 16)
     inner = tl.arange(0, depth)
     w_at = weights + start + group.to(tl.int64)[:, None] * (4 * group_words) + inner[None, :]
     x_at = small + row.to(tl.int64) * sizes[0] + place + inner[:, None]
@@ -214,7 +214,7 @@ def product(
         mine = (j * height + group)[:, None]
         live = inside & (mine < rows) & (local < row_count)[None, :]
         values = (sums[j],)
-        base = params + 2
+        base = numbers + 2
         for i in tl.static_range(counts[0]):
             result = micro(own[i], values, base + PARAMS * i, memory, row, mine, live, False)
             values = values + (result,)  # noqa: RUF005
@@ -226,20 +226,20 @@ def product(
 @triton.jit(do_not_specialize=["first_row", "steps", "batch"])
 def scan(
     small: T, middle: T, large: T, states: T, slots: T, tokens: T, embed: T,
-    words: T, params: T, first_row: T, steps: T, batch: T,
+    words: T, numbers: T, first_row: T, steps: T, batch: T,
     own: tl.constexpr, stores: tl.constexpr, state_of: tl.constexpr, counts: tl.constexpr,
     rows: tl.constexpr, block: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip
     """Ops around one state for ``steps`` tokens of ``batch`` sessions; row t * batch + b is token t of b.
 
-    The state stays in registers. ``state_of``: (whether it is written, where params holds its first word).
+    The state stays in registers. ``state_of``: (whether it is written, where numbers holds its first word).
     """
     memory = (small, middle, large, sizes, states, slots, tokens, embed, words)
     mine = tl.program_id(1) * block + tl.arange(0, block)
     live = mine < rows
     begin = first_row + tl.program_id(0)
     slot = tl.load(slots + begin).to(tl.int64)
-    at = states + slot * sizes[3] + tl.load(params + state_of[1]) + mine
+    at = states + slot * sizes[3] + tl.load(numbers + state_of[1]) + mine
     carry = tl.load(at, mask=live, other=0).to(tl.int32)
     for t in range(steps):
         row = begin + t * batch
@@ -248,9 +248,9 @@ def scan(
             if own[i][0] == 2:  # STATE
                 values = values + (carry,)  # noqa: RUF005
             else:
-                result = micro(own[i], values, params + PARAMS * i, memory, row, mine, live, True)
+                result = micro(own[i], values, numbers + PARAMS * i, memory, row, mine, live, True)
                 values = values + (result,)  # noqa: RUF005
-        base = params + PARAMS * counts[0]
+        base = numbers + PARAMS * counts[0]
         for i in tl.static_range(counts[1]):
             if stores[i][1] == 0:
                 carry = values[stores[i][0]] + carry * 0

@@ -49,7 +49,6 @@ def test_one_row_at_a_time(mode: str, kind: str) -> None:
     assert_same(program, make(program, mode, blocks=blocks(count=2)), 1, 2, 1)
 
 
-
 @pytest.mark.parametrize("mode", KERNELS)
 @pytest.mark.parametrize("kind", ["lm", "mmfree", "soup"])
 def test_many_rows_at_a_time(mode: str, kind: str) -> None:
@@ -115,9 +114,8 @@ def test_sampler(mode: str) -> None:
     for trial in range(24):
         low, high = [(-32768, 32768), (-2, 3), (32760, 32768), (-300, 300)][trial % 4]
         logits = rng.integers(low, high, (2, 48)).astype(np.int16)
-        sampling = GREEDY if trial % 5 == 0 else Sampling(
-            False, int(rng.integers(1, 256)), int(rng.integers(0, 12)), int(rng.choice([0, 1, 2, 7, 47, 48, 60]))
-        )  # fmt: skip
+        m, shift, top_k = rng.integers(1, 256), rng.integers(0, 12), rng.choice([0, 1, 2, 7, 47, 48, 60])
+        sampling = Sampling(False, int(m), int(shift), int(top_k)) if trial % 5 else GREEDY
         rngs = [int(n) for n in rng.integers(1, 1 << 32, 2)]
         layout.value(program.logits, 2).copy_(torch.from_numpy(logits))
         engine.set_sampling(sampling)

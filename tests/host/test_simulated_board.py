@@ -24,7 +24,7 @@ from ternac.host.transport import ProcessTransport
 from ternac.isa import Lane
 from ternac.protocol import Command, Frame, Identity, SlipDecoder
 from ternac.random_program import random_program
-from ternac.sampling import Sampling
+from ternac.sampling import Sampling, xorshift32
 from ternac.sim import board as sim_board
 from ternac.sim.link_model import LinkModel
 from ternac.sim.stub_core import StubCore, StubModel
@@ -212,6 +212,32 @@ def test_whole_system():
     with Device.open("sim", program, **options) as device:
         assert any(inst.lane == Lane.SIDE for inst in device.backend.image.instructions)
         together(device.backend, NumpyBackend(program), 2)
+
+
+def test_chains_of_requests_on_the_whole_system():
+    """A prompt of three requests and its text, two under way in the RTL; killed, it goes on on NumPy."""
+    program, prompt = small_program(), [i * 31 % 256 for i in range(320)]
+    sampling = Sampling(False, 200, 4, 50)
+    numpy = NumpyBackend(program)
+    want, _ = numpy.run(numpy.open(), prompt, 60, sampling, 5)
+    with Device.open("sim", program, board="tiny", progress=False) as device:
+        backend = device.backend
+        session = backend.open()
+        stream = backend.stream(session, prompt, 60, sampling, 5)
+        got = [next(stream) for _ in range(30)]
+        assert (backend.client.window, backend.client.gaps, backend.client.resent) == (2, 0, 0)
+        backend.client.transport.process.kill()
+        with pytest.raises(NoAnswer):
+            got.extend(stream)
+        assert got == want[: len(got)]
+        found = backend.recall(session)
+    other = numpy.open()
+    numpy.set_state(other, found.state)
+    numpy.run(other, found.tokens, 0, sampling, 5)
+    rng = 5
+    for _ in got:
+        rng = xorshift32(rng)
+    assert got + numpy.run(other, got[-1:], 60 - len(got), sampling, rng)[0] == want
 
 
 def together(board, numpy, count):
