@@ -64,6 +64,10 @@ class Draw(wiring.Component):
         bits = 16 + ceil_log2(self.elements)
         total, rest = Signal(bits), Signal(bits)
         scale_bit, found = Signal(), Signal()
+        # the count of weights passed over is a cycle behind, so that it is not added in the same one
+        token, passed = Signal.like(self.token), Signal()
+        m.d.comb += self.token.eq(token + passed)
+        m.d.sync += [passed.eq(0), token.eq(self.token)]
 
         # One adder for all: rest + weight, rest + (bit ? total : 0), rest - weight; its lowest bit is the
         # carry in.
@@ -76,9 +80,9 @@ class Draw(wiring.Component):
         ]
         with m.If(self.load):
             m.d.sync += self.rng_out.eq(Mux(self.advance, _xorshift32(self.rng_in), self.rng_in))
-            m.d.sync += [rest.eq(0), found.eq(0), self.token.eq(0)]
+            m.d.sync += [rest.eq(0), found.eq(0), token.eq(0)]
         with m.Elif(self.preset):
-            m.d.sync += self.token.eq(self.preset_token)
+            m.d.sync += token.eq(self.preset_token)
         with m.Elif(self.summed):
             m.d.sync += [total.eq(rest), rest.eq(0)]
         with m.Else():
@@ -86,5 +90,5 @@ class Draw(wiring.Component):
             with m.If(self.multiply):  # after all its bits it is as before
                 m.d.sync += self.rng_out.eq(self.rng_out.rotate_right(1))
             with m.If(self.pick & self.valid & ~found):
-                m.d.sync += [found.eq(~added[-1]), self.token.eq(self.token + added[-1])]
+                m.d.sync += [found.eq(~added[-1]), passed.eq(added[-1])]
         return m
