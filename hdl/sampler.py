@@ -80,8 +80,8 @@ class Sampler(wiring.Component):
     start, greedy, inv_m(8, 1..255), inv_s(5), top_k(16, 0 = off), rng_in(32, not 0) : In.
     busy, done, next_token(16), rng_out(32) : Out.
 
-    Area on iCE40 for columns=2, slots=128 (``synth_ice40``): 693 LUT4 and 386 FF at pace 4, 840 and
-    486 at pace 1, 3 block RAMs.
+    Area on iCE40 for columns=2, slots=128 (``synth_ice40``): 703 LUT4 and 395 FF at pace 4, 849 and
+    495 at pace 1, 3 block RAMs.
     """
 
     def __init__(self, *, columns: int, slots: int, pace: int = 1) -> None:
