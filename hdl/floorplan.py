@@ -38,19 +38,25 @@ def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 
     Weights: a stage's blocks hold the trits of chain after chain, so the same fraction of every one of the
     ``stages`` belongs to the chains whose sums meet first in the tree. The ``groups`` of these lie side by
     side, each over all of `LANE_ROWS`. Column memories: side by side in `COLUMN_ROW`. A design whose
-    memories do not fit these rows is left alone.
+    memories do not fit these rows is left alone. The embedding, of which a word is read per token and not per
+    cycle, takes what is left between the weights, in the order of the columns; so the sites that are left
+    between the column memories are for sequencer, sampler and link.
     """
     lanes: list[tuple[int, str]] = []
     columns: list[tuple[int, str]] = []
+    embedding: list[tuple[int, str]] = []
     for name, cell in design["modules"][top]["cells"].items():
         found = _CELL.search(name) if cell["type"] == "DP16KD" else None
         if found and found[1]:
             lanes.append((int(found[1]), name))
         elif found and found[3] in _COLUMN_MEMORIES:
             columns.append((int(found[4]), name))
+        elif found and found[3] == "EMBED":
+            embedding.append((int(found[4]), name))
     plan = _lane_rows([name for _, name in sorted(lanes)], stages, groups)
     plan.append((COLUMN_ROW, [name for _, name in sorted(columns)]))
-    return _place(design, top, plan)
+    placed = _place(design, top, plan)
+    return placed and placed + _fill(design, top, [name for _, name in sorted(embedding)])
 
 
 def place_bare_array(design: dict[str, Any], top: str = "top") -> int:
@@ -80,6 +86,24 @@ def _place(design: dict[str, Any], top: str, plan: list[tuple[int, list[str]]]) 
             site = free[(2 * i + 1) * len(free) // (2 * len(names))]
             design["modules"][top]["cells"][name].setdefault("attributes", {})["BEL"] = site
     return sum(len(names) for _, names in plan)
+
+
+def _fill(design: dict[str, Any], top: str, names: list[str]) -> int:
+    """Put the cells on the sites that are free in `LANE_ROWS`, from the last row up, from left to right; none
+    if there are too few."""
+    cells = design["modules"][top]["cells"]
+    taken = {cell.get("attributes", {}).get("BEL") for cell in cells.values()}
+    free = [site for row, _ in LANE_ROWS[::-1] for site in sites(row) if site not in taken][: len(names)]
+    if len(free) < len(names):
+        return 0
+    for name, site in zip(names, sorted(free, key=_across), strict=True):
+        cells[name].setdefault("attributes", {})["BEL"] = site
+    return len(names)
+
+
+def _across(site: str) -> int:
+    """The horizontal place of a site."""
+    return int(site[1 : site.index("/")])
 
 
 def _lane_rows(cells: list[str], stages: int, groups: int) -> list[tuple[int, list[str]]]:

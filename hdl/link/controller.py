@@ -120,7 +120,7 @@ class LinkController(wiring.Component):
         received, result, following = Signal(10), Signal(10), Signal(10)
         pointer = Signal(10, init=PROGRAM_HASH)
         past, at_end, at_result, full = Signal(10), Signal(), Signal(), Signal()
-        matches = Signal()
+        matches, some = Signal(), Signal()
         byte, reading = Signal(8), Signal(BYTE_CYCLES - 1, init=-1)
         moves, still = Signal(), Signal(init=1)
         quiet = Signal()
@@ -165,7 +165,7 @@ class LinkController(wiring.Component):
         m.d.comb += [
             batch.eq(kind == Command.BATCH if self.contexts > 1 else 0),
             step.eq(engine.wr_en),
-            emit.eq(batch | (at_end & number.any())),
+            emit.eq(batch | (at_end & some)),
             engine.wr_mem.eq(number[:3]),
             engine.wr_block.eq(block),
             engine.wr_addr.eq(address),
@@ -182,7 +182,7 @@ class LinkController(wiring.Component):
             engine.top_k.eq(top_k),
             engine.rng_in.eq(Mux(batch, member[:32], rng)),
         ]
-        m.d.sync += engine.wr_en.eq(0)
+        m.d.sync += [engine.wr_en.eq(0), some.eq(number.any())]  # two states pass before it is looked at
         with m.If(shift):
             m.d.sync += head.eq(Cat(head[8:], byte))
         with m.If(step):
@@ -346,7 +346,7 @@ class LinkController(wiring.Component):
                 with m.State("READ"):
                     with m.If(~at_end):
                         answer(Status.BAD_LENGTH)
-                    with m.Elif(~number.any()):
+                    with m.Elif(~some):
                         answer(Status.OK)
                     with m.Else():
                         m.d.comb += engine.rd_en.eq(1)
@@ -360,7 +360,7 @@ class LinkController(wiring.Component):
                 with m.State("TOKEN"):  # the length of the tokens is even when `past` is odd
                     with m.If(bare & follows & ~in_order):
                         answer(Status.OUT_OF_ORDER)
-                    with m.Elif(bare & follows & at_end & goes_on & number.any()):
+                    with m.Elif(bare & follows & at_end & goes_on & some):
                         m.d.sync += [word.eq(engine.next_token), rng.eq(engine.rng_out)]
                         m.next = "START"
                     with m.Elif(at_end | ~past[0]):
@@ -403,7 +403,7 @@ class LinkController(wiring.Component):
                     m.d.comb += store.eq(1)
                     with m.If(kind == Command.READ):
                         m.next = "READ"
-                    with m.Elif(number.any()):
+                    with m.Elif(some):
                         m.next = "START"
                     with m.Else():
                         m.next = "SUMMARY"

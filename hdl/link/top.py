@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from amaranth import Module, Signal
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.geometry import Geometry, Mem
+from ternac.hdl.link.buffer import LineBuffer
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
 from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.link.uart import UartRx, UartTx
 from ternac.hdl.sdram.controller import SdramPins
-from ternac.protocol import FRAME_BYTES
-
-LINE_BUFFER = 1024
-"""Bytes that wait each way between UART and controller: more than a stuffed frame. One block RAM each."""
-assert LINE_BUFFER >= 2 * FRAME_BYTES + 2
 
 
 def word_bytes(geometry: Geometry) -> tuple[int, ...]:
@@ -76,7 +71,7 @@ class UartEngine(wiring.Component):
     """A linked engine behind a UART; with ``flash_offset`` it first plays what the SPI flash holds.
 
     While it boots from flash the UART receives nothing and the answers go nowhere. Where the controller's
-    ``window`` is more than one, `LINE_BUFFER` bytes wait on each side: the next request comes while this one
+    ``window`` is more than one, a `LineBuffer` stands on each side: the next request comes while this one
     is worked on, and its answer leaves while the next is.
 
     Parameters: ``engine``; ``baud``, of its controller's clock; ``flash_offset``, None for a board without.
@@ -110,12 +105,12 @@ class UartEngine(wiring.Component):
             connect(m, engine.sdram, flipped(self.sdram))
         arrived, sent = receiver.o, sender.i
         if engine.controller.identity.window > 1:
-            m.submodules.arrived = before = SyncFIFOBuffered(width=8, depth=LINE_BUFFER)
-            m.submodules.leaving = after = SyncFIFOBuffered(width=8, depth=LINE_BUFFER)
-            connect_streams(m, receiver.o, before.w_stream)
-            connect_streams(m, after.r_stream, sender.i)
-            arrived, sent = before.r_stream, after.w_stream
-            m.d.comb += self.busy.eq(~engine.idle | before.r_rdy | after.r_rdy)
+            m.submodules.arrived = before = LineBuffer()
+            m.submodules.leaving = after = LineBuffer()
+            connect(m, receiver.o, before.i)
+            connect(m, after.o, sender.i)
+            arrived, sent = before.o, after.i
+            m.d.comb += self.busy.eq(~engine.idle | before.o.valid | after.o.valid)
         if self.boot is None:
             connect_streams(m, arrived, engine.rx)
             connect_streams(m, engine.tx, sent)

@@ -16,7 +16,7 @@ from ternac.hdl.memory import BlockRam, PairedRam
 from ternac.hdl.tech import Technology
 
 
-def design(pairs: int, columns: int = 12) -> dict[str, Any]:
+def design(pairs: int, columns: int = 12, embeds: int = 2) -> dict[str, Any]:
     """The block RAM cells of an engine, by the names that the components give them."""
     names = []
     for i in range(pairs):
@@ -26,8 +26,8 @@ def design(pairs: int, columns: int = 12) -> dict[str, Any]:
         for memory, count in (("BANK", 2), ("BIAS", 1), ("table", 1)):
             ram_ = BlockRam(16, 1024, tech=Technology.ECP5, memory=memory, block=c)
             names += [f"core.{memory}_{c}_{i}.{ram_.slices[0].instance}" for i in range(count)]
-    cells = {name: {"type": "DP16KD", "attributes": {}} for name in names}
-    cells["core.embed_0.bram_EMBED_0_0"] = {"type": "DP16KD", "attributes": {}}
+        names += [f"core.embed_{c}.bram_EMBED_{c}_{4 * i}" for i in range(embeds)]
+    cells = {name: {"type": "DP16KD", "attributes": {}} for name in (*names, "link.ram.0.0")}
     return {"modules": {"top": {"cells": cells}}}
 
 
@@ -39,12 +39,25 @@ def placed(of: dict[str, Any]) -> dict[str, str]:
 def test_every_cell_of_lanes_and_columns_gets_a_site_of_its_own() -> None:
     g = preset("ulx3s-85f")
     engine = design(g.weight_blocks // 2, g.columns)
-    assert place_block_rams(engine) == 128 + 48
+    assert place_block_rams(engine) == 128 + 48 + 24
     where = placed(engine)
-    assert len(where) == len(set(where.values())) == 128 + 48
-    rows = Counter(int(site.split("/")[1][1:]) for site in where.values())
+    assert len(where) == len(set(where.values())) == 128 + 48 + 24
+    rows = Counter(int(site.split("/")[1][1:]) for name, site in where.items() if "EMBED" not in name)
     assert rows == {COLUMN_ROW: 48} | {row: 16 * share for row, share in LANE_ROWS}
-    assert not any("EMBED" in name for name in where)
+    assert "link.ram.0.0" not in where
+
+
+def test_the_embedding_lies_in_the_order_of_its_columns_where_weights_leave_room() -> None:
+    engine = design(128)
+    place_block_rams(engine)
+    where = {name: site for name, site in placed(engine).items() if "EMBED" in name}
+    found = [(int(name.split("_")[1].split(".")[0]), site) for name, site in where.items()]
+    across = [int(site.split("/")[0][1:]) for _, site in sorted(found)]
+    assert all(left < right + 1 for left, right in zip(across[::2], across[2::2], strict=False))
+    rows = Counter(int(site.split("/")[1][1:]) for _, site in found)
+    assert rows == {LANE_ROWS[-1][0]: 20, LANE_ROWS[-2][0]: 4}
+    too_many = design(128, embeds=3)
+    assert place_block_rams(too_many) == 128 + 48
 
 
 def test_chains_that_meet_in_the_tree_lie_beside_each_other() -> None:
