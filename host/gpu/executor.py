@@ -18,7 +18,7 @@ import torch
 from ternac.errors import UsageError
 from ternac.executor_base import ExecutorBase, State
 from ternac.host.gpu.engine import CHOSEN, Engine
-from ternac.host.gpu.graph import Tokens
+from ternac.host.gpu.graph import Graphs
 from ternac.host.gpu.weights import Weights, pack_all
 from ternac.host.gpu.where import need
 from ternac.legality import check
@@ -70,7 +70,7 @@ class GpuExecutor(ExecutorBase):
         self._lock = threading.RLock()
         make = _maker(mode, self.device, overlap, blocks)
         self._engine = Engine(program, weights, self.device, self.rows, self.rows + 1, make)
-        self._tokens = Tokens(self._engine, self.rows, graphs=mode == "cuda")
+        self._graphs = Graphs(self._engine, self.rows, enabled=mode == "cuda")
 
     @property
     def bytes_held(self) -> dict[str, int]:
@@ -158,14 +158,14 @@ class GpuExecutor(ExecutorBase):
     def close(self) -> None:
         """Forget the graphs. Twice is allowed."""
         with self._lock:
-            self._tokens.clear()
+            self._graphs.clear()
 
     def _generate(
         self, state: State, ids: npt.NDArray[np.int32], count: int, sampling: Sampling, rngs: list[int]
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
         """`generate` for at most ``rows`` sessions."""
         rows, width = self._engine.rows, len(ids)
-        run = self._tokens.ready(width, sampling)
+        run = self._graphs.token(width, sampling)
         self._engine.set_sampling(sampling)
         self._bring(state)
         self._fill(ids, range(width))
@@ -186,8 +186,9 @@ class GpuExecutor(ExecutorBase):
         """Tokens ``ids[mine]``, at most ``rows``, to the session in slot 0; logits of flagged ones to
         ``out``."""
         wanted = flags[mine]
+        run = self._graphs.prompt(len(mine), tail=bool(wanted.any()))
         self._fill(ids[mine], [0] * len(mine))
-        self._engine.prompt(len(mine), 1, tail=bool(wanted.any()))
+        run()
         if wanted.any():
             logits = _numpy(self._engine.many.value(self.program.logits, len(mine)))
             out[mine[wanted]] = logits[wanted]

@@ -1,4 +1,4 @@
-"""One whole token as a CUDA graph: every launch of the phases and of the choice, replayed by one call.
+"""One whole token, or a whole prompt, as a CUDA graph: every launch of its phases, replayed by one call.
 
 A graph holds addresses, so it works on the static buffers of `ternac.host.gpu.memory.Rows`: token, slot and
 generator of each row go in there, and the chosen token becomes the row's next one without the host.
@@ -13,53 +13,65 @@ import torch
 from ternac.host.gpu.engine import Engine
 from ternac.sampling import Sampling
 
-__all__ = ["Tokens"]
+__all__ = ["Graphs"]
 
-Key = tuple[int, bool, bool]
+Run = Callable[[], object]
 
 
-class Tokens:
-    """Runs "feed the rows' tokens, choose the next" again and again; on CUDA through a graph for each number
-    of rows and way of choosing.
+class Graphs:
+    """Tokens and prompts as they are run again and again; on CUDA each kind through a graph of its own.
 
     ``spare``: a slot whose state may be spoilt while a graph is made.
     """
 
-    def __init__(self, engine: Engine, spare: int, graphs: bool) -> None:
-        self.engine, self.spare, self.graphs = engine, spare, graphs
-        self._made: dict[Key, Callable[[], object]] = {}
+    def __init__(self, engine: Engine, spare: int, enabled: bool) -> None:
+        self.engine, self.spare, self.enabled = engine, spare, enabled
+        self._made: dict[tuple[object, ...], Run] = {}
 
     def clear(self) -> None:
         """Forget all graphs."""
         self._made.clear()
 
-    def ready(self, count: int, sampling: Sampling) -> Callable[[], object]:
-        """What runs one token of the first ``count`` rows. Spoils the rows' buffers: fill them afterwards."""
-        vocab = self.engine.program.vocab
-        key = count, sampling.greedy, not sampling.greedy and 0 < sampling.top_k < vocab
+    def token(self, count: int, sampling: Sampling) -> Run:
+        """What feeds the first ``count`` rows' tokens and chooses the next. Spoils the rows' buffers: fill
+        them afterwards."""
 
-        def token() -> None:
+        def run() -> None:
             self.engine.step(count)
             self.engine.choose(count, sampling)
 
-        if not self.graphs:
-            return token
+        vocab = self.engine.program.vocab
+        some = not sampling.greedy and 0 < sampling.top_k < vocab
+        return self._ready(("token", count, sampling.greedy, some), run)
+
+    def prompt(self, steps: int, tail: bool) -> Run:
+        """What feeds as many tokens of one session as there are rows; shorter prompts run without a graph.
+        Spoils the rows' buffers."""
+
+        def run() -> None:
+            self.engine.prompt(steps, 1, tail)
+
+        return self._ready(("prompt", tail), run) if steps == self.engine.rows.count else run
+
+    def _ready(self, key: tuple[object, ...], run: Run) -> Run:
+        if not self.enabled:
+            return run
         if key not in self._made:
-            self._made[key] = self._capture(token, count)
+            self._made[key] = self._capture(run)
         return self._made[key]
 
-    def _capture(self, token: Callable[[], None], count: int) -> Callable[[], object]:
+    def _capture(self, run: Run) -> Run:
         rows = self.engine.rows
-        rows.slots[:count] = self.spare
-        rows.tokens[:count] = 0
-        rows.at[:count] = 0
-        rows.rngs[:count] = 1
+        rows.slots.fill_(self.spare)
+        rows.rngs.fill_(1)
+        rows.tokens.zero_()
+        rows.at.zero_()
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):  # compiles every kernel before anything is recorded
-            token()
+            run()
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            token()
+            run()
         return graph.replay
