@@ -16,7 +16,7 @@ from ternac.hdl.boards import BOARDS, Board, board
 from ternac.hdl.estimate import routed_clock
 from ternac.hdl.schedule import batch_cycles, schedule
 from ternac.host import bench_host, bench_sdram, bench_stream
-from ternac.host.backend import BoardBackend
+from ternac.host.backends.board import BoardBackend
 from ternac.host.device import Device
 from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.sampling import GREEDY

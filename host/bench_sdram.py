@@ -18,7 +18,7 @@ from ternac.executor import NumpyExecutor
 from ternac.geometry import Mem, preset
 from ternac.hdl.boards import VARIANTS, Board
 from ternac.hdl.estimate import routed_clock
-from ternac.host.backend import BoardBackend
+from ternac.host.backends.board import BoardBackend
 from ternac.host.device import Device
 from ternac.program import Program
 from ternac.random_program import random_program

@@ -12,7 +12,9 @@ from ternac.compile import compile_program
 from ternac.errors import UsageError, WrongBitstream, WrongGeometry
 from ternac.executors import make_executor, pick
 from ternac.geometry import PRESETS, Geometry, preset
-from ternac.host.backend import Backend, BoardBackend, Meter, NumpyBackend
+from ternac.host.backends.board import BoardBackend
+from ternac.host.backends.numpy import NumpyBackend
+from ternac.host.backends.protocol import Backend, Meter
 from ternac.host.client import SERIAL, SIMULATED, LinkClient, Patience
 from ternac.host.session import Session
 from ternac.host.transport import (

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.host.backend import Backend, State
+from ternac.host.backends.protocol import Backend, State
 from ternac.sampling import Sampling, seed_state, xorshift32
 from ternac.session import Snapshot
 from ternac.tokenizer import ByteTokenizer, TextStream, tokenizer_of

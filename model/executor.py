@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ternac.errors import CheckpointError, UsageError
+from ternac.errors import CheckpointError
+from ternac.executor_base import ExecutorBase, State
 from ternac.model import checkpoint as ckpt
 from ternac.model.export import to_program
 from ternac.model.network import TernaryLM
 from ternac.program import Program
 
-State = npt.NDArray[np.int16]
 CHECKPOINT = "checkpoint.safetensors"
 
 
-class TorchExecutor:
+class TorchExecutor(ExecutorBase):
     """Runs a :class:`TernaryLM` in evaluation mode, one token of every session at a time.
 
     ``program`` is what the model exports to; its hash tells whether the model belongs to a program file.
@@ -59,16 +59,6 @@ class TorchExecutor:
             )
         return executor
 
-    def open(self, batch: int = 1) -> State:
-        """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
-        if batch < 1:
-            raise UsageError(f"batch is {batch}, needs at least 1")
-        return np.zeros((batch, self.program.state_words), np.int16)
-
-    def state_dict(self, state: State) -> dict[str, State]:
-        """The same state as views by state name."""
-        return {name: state[:, part] for name, part in self.program.state_slices().items()}
-
     @torch.no_grad()
     def step(
         self,
@@ -80,11 +70,8 @@ class TorchExecutor:
 
         ``trace`` gets the logits only; intermediate values have no names inside torch.
         """
-        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens), np.int64)
-        if state.dtype != np.int16 or state.shape != (len(ids), self.program.state_words):
-            raise UsageError(f"state is {state.dtype}{list(state.shape)}, needs int16[{len(ids)}, ...]")
-        if len(ids) and (ids.min() < 0 or ids.max() >= self.program.vocab):
-            raise UsageError(f"a token is not in 0..{self.program.vocab - 1}")
+        ids = self.check_tokens(tokens).astype(np.int64)
+        self.check_state(state, len(ids))
         hidden = [torch.from_numpy(state[:, part].astype(np.float32)) for part in self._slices]
         logits, hidden = self.model(torch.from_numpy(ids)[None], hidden)
         for part, h in zip(self._slices, hidden, strict=True):

@@ -16,11 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ternac.errors import UsageError
+from ternac.executor_base import ExecutorBase, State
 from ternac.legality import check
 from ternac.program import Op, Program
 
-State = npt.NDArray[np.int16]
 LIMITS = {"i8": (-128, 127), "i16": (-32768, 32767)}
 
 
@@ -61,7 +60,7 @@ def _interp(x: Tensor, curve: Tensor) -> Tensor:
     return low + _round((high - low) * (place & 63), 6)
 
 
-class TorchOpExecutor:
+class TorchOpExecutor(ExecutorBase):
     """Runs one program for any number of sessions; raises IllegalProgram for one that breaks a rule."""
 
     name = "torch"
@@ -81,16 +80,6 @@ class TorchOpExecutor:
             return tensor  # widened row by row
         return tensor.float() if role == "trits" else tensor.long()
 
-    def open(self, batch: int = 1) -> State:
-        """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
-        if batch < 1:
-            raise UsageError(f"batch is {batch}, needs at least 1")
-        return np.zeros((batch, self.program.state_words), np.int16)
-
-    def state_dict(self, state: State) -> dict[str, State]:
-        """The same state as views by state name."""
-        return {name: state[:, part] for name, part in self._slices.items()}
-
     @torch.no_grad()
     def step(
         self,
@@ -102,11 +91,8 @@ class TorchOpExecutor:
 
         ``trace`` gets every value by name.  A bad token or state raises UsageError.
         """
-        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens), np.int64)
-        if state.dtype != np.int16 or state.shape != (len(ids), self.program.state_words):
-            raise UsageError(f"state is {state.dtype}{list(state.shape)}, needs int16[{len(ids)}, ...]")
-        if len(ids) and (ids.min() < 0 or ids.max() >= self.program.vocab):
-            raise UsageError(f"a token is not in 0..{self.program.vocab - 1}")
+        ids = self.check_tokens(tokens).astype(np.int64)
+        self.check_state(state, len(ids))
         values: dict[str, Tensor] = {}
         rows = torch.from_numpy(ids).to(self._device)
         for op in self.program.ops:

@@ -125,7 +125,7 @@ class BoardRunner:
     it, compiled by Verilator."""
 
     def __init__(self, program: Program, geometry: Geometry, *, netlist: Path | None = None) -> None:
-        from ternac.host.backend import BoardBackend
+        from ternac.host.backends.board import BoardBackend
         from ternac.host.device import Device
         from ternac.host.transport import ProcessTransport
 

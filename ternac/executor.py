@@ -15,41 +15,25 @@ import numpy.typing as npt
 
 from ternac import numerics as nu
 from ternac import wide
-from ternac.errors import UsageError
+from ternac.executor_base import ExecutorBase, State
 from ternac.legality import check
 from ternac.program import Op, Program
 
-State = npt.NDArray[np.int16]
 Values = dict[str, Any]
 _Step = Callable[[Values, State, npt.NDArray[np.intp]], None]
 
 
-class NumpyExecutor:
-    """Runs one program for any number of sessions at a time.
-
-    The state of B sessions is a plain int16 array [B, program.state_words], zeros at the start, changed in
-    place by :meth:`step`; copy rows to fork, save or move sessions.  The executor itself holds no session.
-    Raises IllegalProgram on construction if the program breaks a rule.
-    """
+class NumpyExecutor(ExecutorBase):
+    """Runs one program for any number of sessions at a time; IllegalProgram if it breaks a rule."""
 
     name = "numpy"
 
     def __init__(self, program: Program) -> None:
         check(program)
         self.program = program
-        self._slices = program.state_slices()
-        self._plan = [_bind(op, program, self._slices) for op in program.ops]
+        slices = program.state_slices()
+        self._plan = [_bind(op, program, slices) for op in program.ops]
         self._stack_products()
-
-    def open(self, batch: int = 1) -> State:
-        """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
-        if batch < 1:
-            raise UsageError(f"batch is {batch}, needs at least 1")
-        return np.zeros((batch, self.program.state_words), np.int16)
-
-    def state_dict(self, state: State) -> dict[str, State]:
-        """The same state as views by state name, each int16 [B, length]."""
-        return {name: state[:, part] for name, part in self._slices.items()}
 
     def step(
         self,
@@ -62,16 +46,9 @@ class NumpyExecutor:
         ``tokens`` are B integers.  With ``trace``, every value of the program is put there by name, int32
         [B, length].  A bad token or state raises UsageError before anything is changed.
         """
-        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
-        if state.dtype != np.int16 or state.shape != (len(ids), self.program.state_words):
-            raise UsageError(
-                f"state is {state.dtype}{list(state.shape)}, "
-                f"needs int16[{len(ids)}, {self.program.state_words}]"
-            )
-        if ids.ndim != 1 or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= self.program.vocab:
-            raise UsageError(f"a token is not an integer in 0..{self.program.vocab - 1}")
+        ids = self.check_tokens(tokens).astype(np.intp)
+        self.check_state(state, len(ids))
         values: Values = {}
-        ids = ids.astype(np.intp)
         for run in self._plan:
             run(values, state, ids)
         if trace is not None:

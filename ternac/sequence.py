@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import IllegalProgram, UsageError
-from ternac.executor import State, pure
+from ternac.executor import pure
+from ternac.executor_base import State
 from ternac.legality import check
 from ternac.numerics import IntArray, gather
 from ternac.program import Op, Program

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
+from ternac.executor_base import ExecutorBase, State
 from ternac.host.native.engine import Engine
 from ternac.host.native.library import best_isa, isa_number, load
 from ternac.host.native.plan import make_plan
@@ -23,7 +24,6 @@ from ternac.host.native.weights import Weights, pack_all, trits_per_byte
 from ternac.program import Program
 from ternac.sampling import Sampling
 
-State = npt.NDArray[np.int16]
 Logits = npt.NDArray[np.int32]
 MOST_ROWS = 64
 THREADS_FROM = 8 << 20
@@ -35,7 +35,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class NativeExecutor:
+class NativeExecutor(ExecutorBase):
     """Runs one program for any number of sessions at a time, on the CPU, in C.
 
     ``isa``: instruction set by name (default: the best of this processor). ``bits``: "2" or "1.6" per weight
@@ -74,7 +74,6 @@ class NativeExecutor:
         self.threads = many if threads is None else threads
         if not 1 <= self.threads <= 1024:
             raise UsageError(f"{threads} threads, needs 1 to 1024")
-        self._slices = program.state_slices()
         self._engine = Engine(self._isa, program, plan, weights, self.rows, self.threads)
         self._tracer: Engine | None = None
 
@@ -91,16 +90,6 @@ class NativeExecutor:
         other = sum(int(self.program.consts[n].nbytes) for n, role in roles.items() if role != "trits")
         return {"weights": self.weights.nbytes, "rows": self.plan.row_bytes * self.rows, "other": other}
 
-    def open(self, batch: int = 1) -> State:
-        """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
-        if batch < 1:
-            raise UsageError(f"batch is {batch}, needs at least 1")
-        return np.zeros((batch, self.program.state_words), np.int16)
-
-    def state_dict(self, state: State) -> dict[str, State]:
-        """The same state as views by state name, each int16 [B, length]."""
-        return {name: state[:, part] for name, part in self._slices.items()}
-
     def step(
         self,
         state: State,
@@ -113,7 +102,7 @@ class NativeExecutor:
         [B, length]. A bad token or state raises UsageError before anything is changed.
         """
         ids = self._ids(tokens)
-        self._check_state(state, len(ids))
+        self.check_state(state, len(ids))
         if trace is not None:
             return self._traced(state, ids, trace)
         return self.feed(state, ids, np.arange(len(ids)))
@@ -128,7 +117,7 @@ class NativeExecutor:
         any change.
         """
         ids, at = self._ids(tokens), np.asarray(slots)
-        self._check_state(state, None)
+        self.check_state(state)
         flags = np.ones(len(ids), np.uint8) if want is None else np.array(want, bool).astype(np.uint8)
         if at.shape != ids.shape or flags.shape != ids.shape:
             raise UsageError("tokens, slots and want must have one length")
@@ -152,7 +141,7 @@ class NativeExecutor:
         Returns (chosen int32 [B, count], generator states).
         """
         ids = self._ids(tokens).copy()
-        self._check_state(state, len(ids))
+        self.check_state(state, len(ids))
         if count < 1 or len(rngs) != len(ids) or not all(1 <= rng < 1 << 32 for rng in rngs):
             raise UsageError("generate needs a count of at least 1 and a generator state for each session")
         slots, generators = np.arange(len(ids), dtype=np.int32), np.array(rngs, np.uint32)
@@ -197,16 +186,7 @@ class NativeExecutor:
         return (slice(first, first + self.rows) for first in range(0, count, self.rows))
 
     def _ids(self, tokens: Iterable[int] | npt.NDArray[Any]) -> npt.NDArray[np.int32]:
-        ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
-        vocab = self.program.vocab
-        if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= vocab:
-            raise UsageError(f"a token is not an integer in 0..{vocab - 1}")
-        return np.ascontiguousarray(ids, np.int32)
-
-    def _check_state(self, state: State, rows: int | None) -> None:
-        shape = (len(state) if rows is None else rows, self.program.state_words)
-        if state.dtype != np.int16 or state.shape != shape:
-            raise UsageError(f"state is {state.dtype}{list(state.shape)}, needs int16{list(shape)}")
+        return np.ascontiguousarray(self.check_tokens(tokens), np.int32)
 
 
 @contextmanager

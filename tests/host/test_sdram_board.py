@@ -12,7 +12,7 @@ from ternac.errors import NoAnswer
 from ternac.geometry import Mem, preset
 from ternac.hdl.boards import VARIANTS
 from ternac.host import bench_sdram
-from ternac.host.backend import BoardBackend
+from ternac.host.backends.board import BoardBackend
 from ternac.host.bench_sdram import bench_sdram as run_bench
 from ternac.host.client import SIMULATED, LinkClient
 from ternac.host.device import Device

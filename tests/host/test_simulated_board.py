@@ -17,7 +17,7 @@ from ternac.geometry import preset
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
 from ternac.hdl.schedule import batch_cycles
-from ternac.host.backend import NumpyBackend
+from ternac.host.backends.numpy import NumpyBackend
 from ternac.host.client import LinkClient, Patience
 from ternac.host.device import Device
 from ternac.host.transport import ProcessTransport

@@ -1,0 +1,1 @@
+"""What sessions run on: executors in this process, and boards behind the link."""
