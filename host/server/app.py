@@ -16,9 +16,9 @@ from ternac.host.server.service import Service
 def create_app(
     service: Service, tokens: Collection[str] = (), hosts: Collection[str] | None = LOOPBACK
 ) -> FastAPI:
-    """An ASGI application; ``tokens`` and ``hosts`` as in :class:`Guard`. Shutting it down closes the service's
-    scheduler. No page of it loads anything from elsewhere, so there is no Swagger page; the schema is at
-    /openapi.json.
+    """An ASGI application; ``tokens`` and ``hosts`` as in :class:`Guard`. Shutting it down closes the
+    service's scheduler. No page of it loads anything from elsewhere, so there is no Swagger page; the schema
+    is at /openapi.json.
     """
 
     @asynccontextmanager
@@ -33,7 +33,5 @@ def create_app(
     problems.install(app)
     for part in (api, session_routes, status_routes):
         app.include_router(part.routes(service))
-    app.add_middleware(
-        Guard, metrics=service.metrics, limit=service.limits.body, tokens=tokens, hosts=hosts
-    )
+    app.add_middleware(Guard, metrics=service.metrics, limit=service.limits.body, tokens=tokens, hosts=hosts)
     return app

@@ -1,4 +1,4 @@
-"""What stands before every request: whom it is for, whether it may, how large it is, and what was answered."""
+"""What stands before every request: whom it is for, whether it may, how large it is; counts the answers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ BODY_SECONDS = 30.0
 
 
 class Guard:
-    """Answers 421 for a Host that is not one of ``hosts`` (None: any), 401 without one of ``tokens`` where there
-    are some, 413 for more than ``limit`` bytes, 408 for a body that takes too long. Bodies are read whole.
+    """Answers 421 for a Host that is not one of ``hosts`` (None: any), 401 without one of ``tokens`` where
+    there are some, 413 for more than ``limit`` bytes, 408 for a body that takes too long. Bodies are read
+    whole.
 
     The check of the Host keeps web pages of other sites from a server on the loopback interface, to which
     their names may resolve.

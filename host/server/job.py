@@ -95,7 +95,7 @@ class Job:
         return self.count - self.chosen
 
     def accept(self, tokens: list[int], rng: int) -> int:
-        """Take over ``tokens`` chosen in one slice, with the generator behind them: how many of them count."""
+        """Take over ``tokens`` chosen in one slice, with the generator behind them: how many count."""
         before = self.rng
         end = self.take(tokens)
         taken = len(tokens) if end is None else end

@@ -16,7 +16,7 @@ SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.
 
 
 class Metrics:
-    """Counters of one server in a registry of their own; the state of the scheduler is read when asked for."""
+    """Counters of one server in a registry of their own; the scheduler is asked when Prometheus reads."""
 
     def __init__(self, stats: Callable[[], Stats], sessions: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
@@ -80,7 +80,9 @@ class _Live(Collector):
             ("ternac_ready", "1: new requests are taken.", int(stats.ready)),
         ):
             yield GaugeMetricFamily(name, text, value=value)
-        yield CounterMetricFamily("ternac_moves", "Texts moved between devices while they ran.", value=stats.moves)
+        yield CounterMetricFamily(
+            "ternac_moves", "Texts moved between devices while they ran.", value=stats.moves
+        )
         up = GaugeMetricFamily("ternac_device_up", "1: the device is there.", labels=["device"])
         speed = GaugeMetricFamily(
             "ternac_device_tokens_per_second", "Tokens over seconds of the last slices.", labels=["device"]

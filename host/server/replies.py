@@ -90,7 +90,13 @@ def stream(
     with_usage = options is not None and options.include_usage
 
     def event(choices: list[dict[str, Any]], **more: Any) -> str:
-        data = {**start, "object": kind, "choices": choices, "ternac": ran(service, answer).model_dump(), **more}
+        data = {
+            **start,
+            "object": kind,
+            "choices": choices,
+            "ternac": ran(service, answer).model_dump(),
+            **more,
+        }
         return f"data: {json.dumps(data, allow_nan=False)}\n\n"
 
     async def events() -> AsyncIterator[str]:
@@ -112,5 +118,7 @@ def stream(
             answer.cancel()
 
     return StreamingResponse(
-        events(), media_type="text/event-stream", headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        events(),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from ternac.errors import Overloaded, TernacError, Unavailable, UsageError
 from ternac.host.server.job import Finished, Job
-from ternac.host.server.worker import Source, Worker
+from ternac.host.server.worker import DeviceStats, Source, Worker
 
 if TYPE_CHECKING:
     from ternac.host.backends.protocol import Backend
@@ -25,22 +25,8 @@ MAX_REOPEN = 60.0
 
 
 @dataclass(frozen=True)
-class DeviceStats:
-    """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
-    ``tokens`` run on it since the start; its speed in the last slices; how often it was lost."""
-
-    label: str
-    fallback: bool
-    up: bool
-    sessions: int
-    tokens: int
-    tokens_per_second: float
-    losses: int
-
-
-@dataclass(frozen=True)
 class Stats:
-    """``jobs`` there are, ``running`` of them in a slice at this moment, ``moves`` of jobs since the start."""
+    """``jobs`` there are, ``running`` of them in a slice at the moment, ``moves`` of jobs since the start."""
 
     devices: tuple[DeviceStats, ...]
     jobs: int
@@ -57,8 +43,8 @@ class Stats:
 class Scheduler:
     """Runs jobs on the devices of ``sources``, at most ``queue`` at a time.
 
-    Devices are opened here, a fallback only when it is needed; their errors are the caller's. A lost device is
-    opened again after ``reopen`` seconds, then after twice as many; 0: never.
+    Devices are opened here, a fallback only when it is needed; their errors are the caller's. A lost device
+    is opened again after ``reopen`` seconds, then after twice as many; 0: never.
     """
 
     def __init__(self, sources: Sequence[Source], queue: int = 64, reopen: float = 5.0) -> None:
@@ -108,12 +94,7 @@ class Scheduler:
     def stats(self) -> Stats:
         """What there is at this moment."""
         with self._changed:
-            devices = tuple(
-                DeviceStats(
-                    w.label, w.source.fallback, w.alive, len(w.ring) + w.running, w.tokens, w.rate.value, w.losses
-                )
-                for w in self.workers
-            )  # fmt: skip
+            devices = tuple(worker.stats() for worker in self.workers)
             running = sum(worker.running for worker in self.workers)
             return Stats(devices, len(self._jobs), running, self._moves, self._draining)
 

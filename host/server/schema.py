@@ -37,7 +37,9 @@ class Asked(Strict):
 
     model: str | None = Field(None, description="this server's model; a list of one: /v1/models")
     max_tokens: Annotated[int, Field(ge=0)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=100)] | None = Field(None, description="default 1; 0: likeliest")
+    temperature: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="default 1; 0: likeliest"
+    )
     top_k: Annotated[int, Field(ge=0, le=65_535)] | None = Field(None, description="extension; 0: all tokens")
     seed: Seed | None = Field(None, description="the same seed gives the same text on every executor")
     stop: Stop | Stops | None = None

@@ -97,8 +97,8 @@ class Answer:
         self._first = self.tokens = 0
         self.finished: Finished | None = None
         self.job = Job(
-            start, wanted.prompt, wanted.count, wanted.sampling, service.program.vocab, self._take, self._done,
-            keep=session is not None, deadline=time.monotonic() + service.limits.seconds,
+            start, wanted.prompt, wanted.count, wanted.sampling, service.program.vocab, self._take,
+            self._done, keep=session is not None, deadline=time.monotonic() + service.limits.seconds,
         )  # fmt: skip
 
     @classmethod

@@ -14,7 +14,7 @@ from ternac.host.server.limits import Limits
 
 @dataclass(frozen=True)
 class Kept:
-    """A session at rest: its snapshot (docs/program.md), and whether its text ends inside a turn of a chat."""
+    """A session at rest: its snapshot (docs/program.md); does its text end inside a turn of a chat?"""
 
     data: bytes
     open_turn: bool = False
@@ -151,6 +151,10 @@ class LocalSessions:
 
     async def count(self) -> int:
         """Sessions that are kept."""
+        return self._table.count()
+
+    def held(self) -> int:
+        """The same, for whoever cannot wait."""
         return self._table.count()
 
 

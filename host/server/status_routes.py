@@ -14,7 +14,10 @@ from ternac.host.server.service import Service
 PAGES = Path(__file__).with_name("pages")
 CONTENT = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
            "/style.css": ("style.css", "text/css")}  # fmt: skip
-CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'"
+CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
+    "base-uri 'none'"
+)
 
 
 def routes(service: Service) -> APIRouter:
@@ -61,7 +64,11 @@ def routes(service: Service) -> APIRouter:
         return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     for path, (name, kind) in CONTENT.items():
-        headers = {"Content-Security-Policy": CSP, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache"}
+        headers = {
+            "Content-Security-Policy": CSP,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-cache",
+        }
         api.add_api_route(
             path, _file(PAGES / name, kind, headers), include_in_schema=False, response_class=FileResponse
         )

@@ -21,7 +21,8 @@ class Turn:
 
 
 def chat_prompt(turns: Iterable[Turn], answering: str, *, open_turn: bool = False) -> str:
-    """Each turn is ``SPEAKER:``, a line end, its content and an empty line; then ``answering:`` and a line end.
+    """Each turn is ``SPEAKER:``, a line end, its content and an empty line; then ``answering:`` and a line
+    end.
 
     That is how plays are written, and so what the shipped models have read. ``open_turn``: the text so far
     ends inside a turn, which is ended first.

@@ -38,6 +38,20 @@ class Source:
     fallback: bool = False
 
 
+@dataclass(frozen=True)
+class DeviceStats:
+    """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
+    ``tokens`` run on it since the start; its speed in the last slices; how often it was lost."""
+
+    label: str
+    fallback: bool
+    up: bool
+    sessions: int
+    tokens: int
+    tokens_per_second: float
+    losses: int
+
+
 class Rate:
     """Tokens per second of the last slices, older ones counting less."""
 
@@ -73,6 +87,13 @@ class Worker:
         self.ring: deque[Job] = deque()
         self._scheduler = scheduler
         self.thread = threading.Thread(target=self._main, name=f"ternac {self.label}", daemon=True)
+
+    def stats(self) -> DeviceStats:
+        """At this moment, for whoever holds the scheduler's lock."""
+        sessions = len(self.ring) + self.running
+        return DeviceStats(
+            self.label, self.source.fallback, self.alive, sessions, self.tokens, self.rate.value, self.losses
+        )
 
     def _main(self) -> None:
         while self._scheduler.wait(self):

@@ -53,7 +53,8 @@ class Watched:
         self.over = threading.Event()
         self.stop_at, self.on_tokens = stop_at, on_tokens
         self.job = Job(
-            start or fresh(program, seed), prompt, count, sampling, program.vocab, self.take, self.done, **options
+            start or fresh(program, seed), prompt, count, sampling, program.vocab, self.take, self.done,
+            **options,
         )  # fmt: skip
 
     def take(self, tokens: list[int]) -> int | None:

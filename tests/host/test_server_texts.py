@@ -24,7 +24,9 @@ def read(data: bytes, stops: list[str]) -> tuple[str, int, bool]:
     return text + reader.finish(), len(data), reader.stopped
 
 
-@given(text=st.text("abé\n€", max_size=40), stops=st.lists(st.text("abé\n", min_size=1, max_size=4), max_size=4))
+@given(
+    text=st.text("abé\n€", max_size=40), stops=st.lists(st.text("abé\n", min_size=1, max_size=4), max_size=4)
+)
 def test_the_text_ends_where_the_first_stop_is_complete(text: str, stops: list[str]) -> None:
     """Against the plain definition: the shortest beginning of the text that holds a stop, without it."""
     found, tokens, stopped = read(text.encode(), stops)
