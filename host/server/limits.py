@@ -29,4 +29,6 @@ class Limits:
         for field in fields(self):
             value = getattr(self, field.name)
             if not (value > 0 and math.isfinite(value)):
-                raise UsageError(f"limit {field.name} is {value}, needs a positive number")
+                raise UsageError(
+                    f"limit {field.name} is {value}, needs a positive number", "see: ternac serve --help"
+                )

@@ -76,6 +76,7 @@ async def collect(answer: Answer, request: Request) -> str:
     finally:
         left.cancel()
         text.cancel()
+        answer.cancel()
 
 
 def stream(

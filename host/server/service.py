@@ -133,7 +133,8 @@ class Answer:
         try:
             while True:
                 try:
-                    event = await asyncio.wait_for(self._events.get(), ping)
+                    async with asyncio.timeout(ping):
+                        event = await self._events.get()
                 except TimeoutError:
                     yield None
                     continue

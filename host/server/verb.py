@@ -93,7 +93,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     tokens = read_tokens(args.token_file)
     check_exposure(args.host, tokens)
     if not 0 <= args.port <= 65535:
-        raise UsageError(f"--port is {args.port}, outside 0..65535")
+        raise UsageError(f"--port is {args.port}, outside 0..65535", "0 takes any free one")
     limits = Limits(
         args.max_body, args.max_prompt, args.max_tokens, args.max_seconds, args.max_queue, args.max_sessions,
         args.session_seconds,
