@@ -21,7 +21,7 @@ LEAST_TEMPERATURE = 1e-6
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the response, or with `stream` its parts as server-sent events",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {}},
     }
 }
 
