@@ -37,6 +37,7 @@ VERBS = {
     "flash": "ternac.hdl.verbs",
     "integrate": "ternac.hdl.axi.verb",
     "run": "ternac.host.verbs",
+    "serve": "ternac.host.server.verb",
     "bench": "ternac.host.bench",
     "doctor": "ternac.doctor",
 }
@@ -60,6 +61,7 @@ SUMMARIES = {
     "flash": "write a bitstream to a board",
     "integrate": "write the engine as an AXI block for other tools",
     "run": "generate text on an executor or a board",
+    "serve": "serve a model over HTTP, with OpenAI's API",
     "bench": "measure, with the origin of every number",
     "doctor": "say what is missing and how to get it",
 }

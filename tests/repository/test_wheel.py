@@ -76,6 +76,7 @@ def test_wheel_holds_code_and_data_under_one_name(wheel: Path) -> None:
     data += [path for path in (ROOT / "sim").iterdir() if path.suffix in (".cpp", ".h")]
     data += [path for path in (ROOT / "host" / "native").iterdir() if path.suffix in (".c", ".h")]
     data += (ROOT / "model").glob("*.cpp")
+    data += (ROOT / "host" / "server" / "pages").iterdir()
     for path in data:
         assert f"ternac/{path.relative_to(ROOT).as_posix()}" in names
     assert "ternac/py.typed" in names

@@ -1,0 +1,1 @@
+"""`ternac serve`: an HTTP server over executors and boards (docs/server.md)."""

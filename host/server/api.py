@@ -1,0 +1,127 @@
+"""The routes of OpenAI's API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from ternac.host.server import replies, schema
+from ternac.host.server.problems import RESPONSES, BadParameter, UnknownModel
+from ternac.host.server.service import Answer, Service, Wanted
+from ternac.host.server.texts import TURN_END, chat_prompt, encode
+from ternac.sampling import Sampling
+
+COMPLETION_TOKENS = 16
+"""What OpenAI's completions give when nobody says how many."""
+CHAT_TOKENS = 256
+LEAST_TEMPERATURE = 1e-6
+"""Below it every temperature chooses alike; the integer sampler has no smaller one."""
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "the response, or with `stream` its parts as server-sent events",
+        "content": {"text/event-stream": {}},
+    }
+}
+
+
+def routes(service: Service) -> APIRouter:
+    """Models, completions, chat."""
+    api = APIRouter(prefix="/v1", responses=RESPONSES)
+    model = service.program.name
+
+    @api.get("/models")
+    async def models() -> schema.ModelList:
+        """The one model of this server."""
+        return schema.ModelList(data=[card()])
+
+    @api.get("/models/{name:path}")
+    async def one_model(name: str) -> schema.ModelCard:
+        """The model, by its name."""
+        check_model(name)
+        return card()
+
+    def card() -> schema.ModelCard:
+        about = {
+            "program_hash": service.program.hash,
+            "tokenizer": service.tokenizer.name,
+            "vocab": service.program.vocab,
+            "state_bytes": 2 * service.program.state_words,
+            "max_tokens": service.limits.tokens,
+            "max_prompt_tokens": service.limits.prompt,
+        }
+        return schema.ModelCard(id=model, created=service.created, ternac=about)
+
+    def check_model(name: str | None) -> None:
+        if name not in (None, model):
+            raise UnknownModel(f"this server has no model {name!r}", f"it serves {model!r}")
+
+    def wanted(asked: schema.Asked, count: int, tokens: Callable[[], list[int]], closes: str = "") -> Wanted:
+        """What to make of a request whose prompt is ``tokens()``."""
+        limits = service.limits
+        if count > limits.tokens:
+            raise BadParameter("max_tokens", f"max_tokens is {count}, this server gives {limits.tokens}")
+        temperature = 1.0 if asked.temperature is None else asked.temperature
+        temperature = max(temperature, LEAST_TEMPERATURE) if temperature else 0.0
+        sampling = Sampling.from_temperature(temperature, service.program.logit_scale_bits, asked.top_k or 0)
+        prompt = tokens()
+        if len(prompt) > limits.prompt:
+            text = f"the prompt has {len(prompt)} tokens, this server takes {limits.prompt}"
+            raise BadParameter("messages" if closes else "prompt", text)
+        stops = [*asked.stops, *([closes] if closes else [])]
+        return Wanted(prompt, count, sampling, asked.seed, stops, closes)
+
+    @api.post("/completions", response_model=schema.CompletionResponse, responses=STREAM)
+    async def completions(asked: schema.CompletionRequest, request: Request) -> Any:
+        """Go on with a text."""
+        check_model(asked.model)
+        count = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
+
+        def tokens() -> list[int]:
+            text = asked.text
+            return encode(service.tokenizer, text) if isinstance(text, str) else text
+
+        def part(text: str, reason: str | None) -> dict[str, Any]:
+            return {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
+
+        answer = await Answer.begin(service, asked.session, lambda _: wanted(asked, count, tokens))
+        head = replies.head("cmpl", model)
+        if asked.stream:
+            return replies.stream(service, answer, head, "text_completion", part, asked.stream_options)
+        choice = schema.CompletionChoice(
+            text=await replies.collect(answer, request), finish_reason=replies.reason(answer)
+        )
+        return schema.CompletionResponse(
+            **head, choices=[choice], usage=replies.usage(answer), ternac=replies.ran(service, answer)
+        )
+
+    @api.post("/chat/completions", response_model=schema.ChatResponse, responses=STREAM)
+    async def chat(asked: schema.ChatRequest, request: Request) -> Any:
+        """Answer in a chat; docs/server.md says how the messages become a prompt."""
+        check_model(asked.model)
+        given = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
+        count = min(CHAT_TOKENS, service.limits.tokens) if given is None else given
+
+        def want(open_turn: bool) -> Wanted:
+            turns = [message.turn for message in asked.messages]
+            text = chat_prompt(turns, schema.ROLES["assistant"], open_turn=open_turn)
+            return wanted(asked, count, lambda: encode(service.tokenizer, text), TURN_END)
+
+        def part(text: str, reason: str | None) -> dict[str, Any]:
+            delta = {"content": text} if reason is None else {}
+            return {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+
+        answer = await Answer.begin(service, asked.session, want)
+        head = replies.head("chatcmpl", model)
+        if asked.stream:
+            return replies.stream(service, answer, head, "chat.completion.chunk", part, asked.stream_options)
+        message = schema.ChatAnswer(content=await replies.collect(answer, request))
+        return schema.ChatResponse(
+            **head,
+            choices=[schema.ChatChoice(message=message, finish_reason=replies.reason(answer))],
+            usage=replies.usage(answer),
+            ternac=replies.ran(service, answer),
+        )
+
+    return api

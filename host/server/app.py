@@ -1,0 +1,37 @@
+"""The application: routes, errors and guard around one service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from ternac.host.server import api, problems, session_routes, status_routes
+from ternac.host.server.guard import LOOPBACK, Guard
+from ternac.host.server.service import Service
+
+
+def create_app(
+    service: Service, tokens: Collection[str] = (), hosts: Collection[str] | None = LOOPBACK
+) -> FastAPI:
+    """An ASGI application; ``tokens`` and ``hosts`` as in :class:`Guard`. Shutting it down closes the
+    service's scheduler. No page of it loads anything from elsewhere, so there is no Swagger page; the schema
+    is at /openapi.json.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.scheduler.close)
+
+    app = FastAPI(
+        title="Ternac", description=f"Text from {service.program.name}", version=service.program.hash[:16],
+        docs_url=None, redoc_url=None, lifespan=lifespan,
+    )  # fmt: skip
+    problems.install(app)
+    for part in (api, session_routes, status_routes):
+        app.include_router(part.routes(service))
+    app.add_middleware(Guard, metrics=service.metrics, limit=service.limits.body, tokens=tokens, hosts=hosts)
+    return app

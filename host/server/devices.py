@@ -1,0 +1,94 @@
+"""The devices of a server: how each is opened, and what is known of its speed and energy."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ternac.errors import UsageError
+from ternac.host.device import DEFAULT_BOARD, Device
+from ternac.host.server.worker import Source
+from ternac.program import Program
+
+NOT_MEASURED = "not measured"
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules per token, None where nobody knows, and where the number comes from."""
+
+    joules_per_token: float | None = None
+    origin: str = NOT_MEASURED
+
+
+class Devices:
+    """``names`` as `Device.open` takes them, all with ``program``; ``fallback`` adds native, or NumPy, as the
+    last one unless one of these is there anyway. UsageError for none, or a recording.
+    """
+
+    def __init__(
+        self, program: Program, names: Sequence[str], board: str = DEFAULT_BOARD, *, fallback: bool = True
+    ) -> None:
+        self.program, self.board = program, board
+        self._opened: dict[str, Device] = {}
+        self._energy: dict[str, Energy] = {}
+        seen: Counter[str] = Counter()
+        self.sources: list[Source] = []
+        for name in names:
+            if name.startswith("replay:"):
+                raise UsageError(f"{name}: a recording answers only what was recorded", "serve a device")
+            seen[name] += 1
+            self._add(name, name if seen[name] == 1 else f"{name}#{seen[name]}")
+        if not names:
+            raise UsageError("no device is named", "give --device, for example --device native")
+        if fallback and not any(name.split(":")[0] in ("numpy", "native", "auto") for name in names):
+            self._add("auto", "fallback", fallback=True)
+
+    def _add(self, name: str, label: str, *, fallback: bool = False) -> None:
+        def open_it() -> Any:
+            device = Device.open(name, self.program, board=self.board)
+            self._opened[label] = device
+            self._energy.setdefault(label, _energy(device))
+            return device.backend
+
+        self.sources.append(Source(label, open_it, fallback))
+
+    def executor(self, label: str) -> str:
+        """What runs under this label: numpy, native, sim, serial; "" before it is opened."""
+        device = self._opened.get(label)
+        return device.kind if device else ""
+
+    def energy(self, label: str) -> Energy:
+        """Of a token on this device."""
+        return self._energy.get(label, Energy())
+
+    def about(self, label: str) -> dict[str, Any]:
+        """For reports: executor, board, what the speed of the device means, energy."""
+        device = self._opened.get(label)
+        energy = self.energy(label)
+        return {
+            "executor": self.executor(label),
+            "board": device.board if device else "",
+            "speed": str(device.speed()) if device else "",
+            "joules_per_token": energy.joules_per_token,
+            "joules_origin": energy.origin,
+        }
+
+
+def _energy(device: Device) -> Energy:
+    """What `ternac estimate` says of the board that a device is, or simulates."""
+    image = getattr(device.backend, "image", None)
+    if image is None:
+        return Energy()
+    from ternac.hdl.boards import BOARDS, VARIANTS
+    from ternac.hdl.estimate import energy, routed_clock
+    from ternac.hdl.schedule import schedule
+
+    target = (BOARDS | VARIANTS).get(device.board)
+    if target is None:
+        return Energy(None, f"not estimated: {device.board} is an engine's geometry, not a board")
+    speed = routed_clock(target)[0] * 1e6 / schedule(image).cycles
+    found = energy(target, speed, exact=not image.geometry.streams)
+    return Energy(found["joules_per_token"], found["origin"])

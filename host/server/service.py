@@ -1,0 +1,211 @@
+"""What a server is made of, and one text of it seen from the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ternac.errors import SessionBusy, TernacError
+from ternac.host.server.devices import Devices
+from ternac.host.server.job import Finished, Job
+from ternac.host.server.limits import Limits
+from ternac.host.server.metrics import Metrics
+from ternac.host.server.scheduler import Scheduler
+from ternac.host.server.sessions import Kept, Sessions
+from ternac.host.server.texts import Reader
+from ternac.program import Program
+from ternac.sampling import Sampling, seed_state
+from ternac.session import Snapshot
+from ternac.tokenizer import Tokenizer, tokenizer_of
+
+GRACE = 60.0
+"""Seconds that a session stays taken after its request's time: a slice may be under way."""
+
+
+@dataclass
+class Service:
+    """A program, the devices that run it, and what is kept between requests."""
+
+    devices: Devices
+    scheduler: Scheduler
+    sessions: Sessions
+    limits: Limits
+    metrics: Metrics
+    replica: str = ""
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.program: Program = self.devices.program
+        self.tokenizer: Tokenizer = tokenizer_of(self.program, assume_bytes=True)
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def new_session(self, seed: int | None = None) -> Snapshot:
+        """A session that has seen nothing; without a seed its texts are different each time."""
+        rng = seed_state(secrets.randbits(32) if seed is None else seed)
+        return Snapshot(np.zeros(self.program.state_words, np.int16), rng, None, 0)
+
+    def later(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Finish ``work`` although whoever began it goes away."""
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A text to be made: tokens to feed, how many to choose and how, from which seed, where to stop.
+
+    ``closes``: that one of the stops which ends a turn of a chat; "" where the text is no chat.
+    """
+
+    prompt: Sequence[int]
+    count: int
+    sampling: Sampling
+    seed: int | None = None
+    stops: Sequence[str] = ()
+    closes: str = ""
+
+
+class Answer:
+    """One text: pieces as they come, then how it ended.
+
+    A request that does not come to its end - the client went away, a device failed and none is left - leaves
+    its session as it was before.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        wanted: Wanted,
+        start: Snapshot,
+        session: str | None = None,
+        ticket: int = 0,
+    ) -> None:
+        self._service, self.wanted, self.session, self._ticket = service, wanted, session, ticket
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[str | Finished | TernacError] = asyncio.Queue()
+        self._reader = Reader(service.tokenizer.stream(wanted.prompt), wanted.stops)
+        self._over = False
+        self._times: list[float] = []
+        self._first = self.tokens = 0
+        self.finished: Finished | None = None
+        self.job = Job(
+            start, wanted.prompt, wanted.count, wanted.sampling, service.program.vocab, self._take,
+            self._done, keep=session is not None, deadline=time.monotonic() + service.limits.seconds,
+        )  # fmt: skip
+
+    @classmethod
+    async def begin(cls, service: Service, session: str | None, want: Callable[[bool], Wanted]) -> Answer:
+        """Hand to the scheduler what ``want`` makes, told whether the session's text ends inside a turn.
+
+        TernacError where it is not taken: the session is what it was then.
+        """
+        if session is None:
+            wanted = await asyncio.to_thread(want, False)
+            answer = cls(service, wanted, service.new_session(wanted.seed))
+            service.scheduler.submit(answer.job)
+            return answer
+        kept, ticket = await service.sessions.take(session, service.limits.seconds + GRACE)
+        try:
+            wanted = await asyncio.to_thread(want, kept.open_turn)
+            start = Snapshot.from_bytes(kept.data, service.program)
+            if wanted.seed is not None:
+                start = replace(start, rng=seed_state(wanted.seed))
+            answer = cls(service, wanted, start, session, ticket)
+            service.scheduler.submit(answer.job)
+        except BaseException:
+            service.later(service.sessions.give(session, ticket, None))
+            raise
+        return answer
+
+    async def pieces(self, ping: float = 15.0) -> AsyncGenerator[str | None]:
+        """The text as it comes; None when nothing came for ``ping`` seconds. TernacError when it failed.
+
+        Closing the iterator, or an exception inside, cancels the text.
+        """
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(ping):
+                        event = await self._events.get()
+                except TimeoutError:
+                    yield None
+                    continue
+                if isinstance(event, str):
+                    yield event
+                    continue
+                if isinstance(event, TernacError):
+                    self._give_back()
+                    self._service.metrics.failed(event)
+                    raise event
+                await self._commit(event)
+                self._service.metrics.finished(len(self.wanted.prompt), event)
+                return
+        finally:
+            self.cancel()
+
+    async def collect(self) -> str:
+        """The whole text."""
+        return "".join([piece async for piece in self.pieces() if piece])
+
+    def cancel(self) -> None:
+        """Stop, if it is not over."""
+        if not self._over:
+            self._service.metrics.cancelled()
+            self._service.scheduler.cancel(self.job)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """The session is what it was before."""
+        self._over = True
+        if self.session is not None:
+            self._service.later(self._service.sessions.give(self.session, self._ticket, None))
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """From the first piece of tokens to the last."""
+        if len(self._times) < 2 or self._times[-1] <= self._times[0]:
+            return None
+        return (self.tokens - self._first) / (self._times[-1] - self._times[0])
+
+    async def _commit(self, end: Finished) -> None:
+        self._over, self.finished = True, end
+        if self.session is not None and end.snapshot is not None:
+            closed = bool(self.wanted.closes) and self._reader.stopped_by == self.wanted.closes
+            kept = Kept(end.snapshot.to_bytes(self._service.program), not closed)
+            if not await self._service.sessions.give(self.session, self._ticket, kept):
+                raise SessionBusy(f"session {self.session!r} was taken from this request: it took too long")
+
+    # --- called from a device's thread ----------------------------------------------------------------------
+
+    def _take(self, tokens: list[int]) -> int | None:
+        if not self._times:
+            self._first = len(tokens)
+            self._service.metrics.first(time.monotonic() - self.job.born)
+        text, end = "", None
+        for number, token in enumerate(tokens, 1):
+            text += self._reader.feed(token)
+            if self._reader.stopped:
+                end = number
+                break
+        self.tokens += end or len(tokens)
+        self._times = [*self._times[:1], time.monotonic()]
+        if text:
+            self._send(text)
+        return end
+
+    def _done(self, result: Finished | TernacError) -> None:
+        if isinstance(result, Finished) and (text := self._reader.finish()):
+            self._send(text)
+        self._send(result)
+
+    def _send(self, event: str | Finished | TernacError) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)

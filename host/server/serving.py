@@ -1,0 +1,79 @@
+"""Runs the application in uvicorn until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Collection
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from ternac.errors import UsageError
+from ternac.host.server.app import create_app
+from ternac.host.server.guard import LOOPBACK
+from ternac.host.server.service import Service
+
+SHUTDOWN_SECONDS = 10
+"""What requests under way have to end when the server is told to stop."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there (port 0: any free one). UsageError where that cannot be."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(256)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {error}", "choose another --port or --host"
+        ) from None
+    return found
+
+
+def allowed_hosts(host: str, more: Collection[str]) -> Collection[str] | None:
+    """Names that requests may be for: on a loopback address its own and ``more``; else ``more``, or any."""
+    if host in LOOPBACK:
+        return [*LOOPBACK, *more]
+    return list(more) or None
+
+
+class Server(uvicorn.Server):
+    """uvicorn's; from a signal on, the scheduler takes nothing new and /ready says no."""
+
+    def __init__(self, app: FastAPI, drain: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            server_header=False, lifespan="on",
+        )  # fmt: skip
+        super().__init__(config)
+        self._drain = drain
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal: finish what is under way; the second: now."""
+        # Not here: the signal may have come while this thread holds the scheduler's lock.
+        threading.Thread(target=self._drain, daemon=True).start()
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    service: Service, listening: socket.socket, tokens: Collection[str], hosts: Collection[str] | None
+) -> None:
+    """Serve until SIGINT or SIGTERM. What was under way has `SHUTDOWN_SECONDS` to end."""
+    server = Server(create_app(service, tokens, hosts), service.scheduler.drain)
+    try:
+        # uvicorn raises the signal again when it is done; for this verb it is the normal end.
+        before = {sig: signal.signal(sig, signal.SIG_IGN) for sig in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            asyncio.run(server.serve([listening]))
+        finally:
+            for sig, handler in before.items():
+                signal.signal(sig, handler)
+    finally:
+        service.scheduler.close()
+        listening.close()

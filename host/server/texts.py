@@ -1,0 +1,86 @@
+"""Between text and tokens: what a chat looks like as a prompt, where a text stops, pieces for a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ternac.errors import UsageError
+from ternac.tokenizer import TextStream, Tokenizer
+
+TURN_END = "\n\n"
+"""What ends a turn of a chat: a model that writes it has said all."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message of a chat: who speaks, and what."""
+
+    speaker: str
+    content: str
+
+
+def chat_prompt(turns: Iterable[Turn], answering: str, *, open_turn: bool = False) -> str:
+    """Each turn is ``SPEAKER:``, a line end, its content and an empty line; then ``answering:`` and a line
+    end.
+
+    That is how plays are written, and so what the shipped models have read. ``open_turn``: the text so far
+    ends inside a turn, which is ended first.
+    """
+    said = "".join(f"{turn.speaker}:\n{turn.content.strip()}{TURN_END}" for turn in turns)
+    return f"{TURN_END if open_turn else ''}{said}{answering}:\n"
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text; UsageError where it cannot be written in UTF-8."""
+    try:
+        data = text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the text has half of a surrogate pair, which no UTF-8 has") from None
+    tokens: list[int] = tokenizer.encode(data).ids.tolist()
+    return tokens
+
+
+class Reader:
+    """Tokens in, text out in whole characters, up to the first of the ``stops``, which is left out.
+
+    Text that may be the beginning of a stop is held back until it is known.
+    """
+
+    def __init__(self, stream: TextStream, stops: Sequence[str] = ()) -> None:
+        self._stream, self._stops = stream, tuple(stops)
+        self._held = ""
+        self.stopped_by: str | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop (``stopped_by``) has come."""
+        return self.stopped_by is not None
+
+    def feed(self, token: int) -> str:
+        """The text that is certain now. After a stop nothing more may be fed."""
+        return self._certain(self._stream.feed(token))
+
+    def finish(self) -> str:
+        """What was held back, at the end of the tokens."""
+        if self.stopped:
+            return ""
+        text = self._certain(self._stream.finish())
+        text, self._held = text + self._held, ""
+        return text
+
+    def _certain(self, new: str) -> str:
+        text = self._held + new
+        ends = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if ends:
+            end, self.stopped_by = min(ends)
+            self._held = ""
+            return text[:end]
+        keep = max((_overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Characters at the end of ``text`` that begin ``stop``, which it does not hold."""
+    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

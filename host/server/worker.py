@@ -1,0 +1,264 @@
+"""One device and the jobs that it runs in turns, in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ternac.errors import Cancelled, DeviceError, ServerError, TernacError, Unavailable
+from ternac.host.server.job import Job
+from ternac.sampling import Sampling
+
+if TYPE_CHECKING:
+    from ternac.host.backends.protocol import Backend
+    from ternac.host.server.scheduler import Scheduler
+
+SLICE_SECONDS = 0.05
+"""How long a slice of a prompt may take; a slice of generated tokens is the back end's chunk."""
+FEED = 512
+"""Most tokens of a prompt in one slice."""
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a device comes from: ``open`` gives a back end that holds the program, again after a loss.
+
+    A ``fallback`` is opened and used only while no other device is there.
+    """
+
+    label: str
+    open: Callable[[], Backend]
+    fallback: bool = False
+
+
+@dataclass(frozen=True)
+class DeviceStats:
+    """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
+    ``tokens`` run on it since the start; its speed in the last slices; how often it was lost."""
+
+    label: str
+    fallback: bool
+    up: bool
+    sessions: int
+    tokens: int
+    tokens_per_second: float
+    losses: int
+
+
+class Rate:
+    """Tokens per second of the last slices, older ones counting less."""
+
+    def __init__(self) -> None:
+        self._tokens = self._seconds = 0.0
+
+    def add(self, tokens: int, seconds: float) -> None:
+        """One slice."""
+        self._tokens = 0.95 * self._tokens + tokens
+        self._seconds = 0.95 * self._seconds + seconds
+
+    @property
+    def value(self) -> float:
+        """0 before the first slice."""
+        return self._tokens / self._seconds if self._seconds else 0.0
+
+
+class Worker:
+    """Runs jobs on one device: slices in turn, jobs with equal sampling together.
+
+    The thread owns the back end and `ring`; what others read is changed under the scheduler's lock.
+    """
+
+    def __init__(self, scheduler: Scheduler, source: Source, backend: Backend | None) -> None:
+        self.source, self.label = source, source.label
+        self.backend = backend
+        self.alive = True
+        self.idle = False
+        self.running = 0
+        self.tokens = 0
+        self.losses = 0
+        self.rate = Rate()
+        self.ring: deque[Job] = deque()
+        self._scheduler = scheduler
+        self.thread = threading.Thread(target=self._main, name=f"ternac {self.label}", daemon=True)
+
+    def stats(self) -> DeviceStats:
+        """At this moment, for whoever holds the scheduler's lock."""
+        sessions = len(self.ring) + self.running
+        return DeviceStats(
+            self.label, self.source.fallback, self.alive, sessions, self.tokens, self.rate.value, self.losses
+        )
+
+    def _main(self) -> None:
+        while self._scheduler.wait(self):
+            try:
+                if self.backend is None:
+                    self._reopen()
+                else:
+                    self._turn(self.backend)
+            except DeviceError as error:
+                self._lose(error)
+        backend, self.backend = self.backend, None
+        if backend is not None:
+            _close(backend)
+
+    def _reopen(self) -> None:
+        try:
+            backend = self.source.open()
+        except DeviceError:
+            raise
+        except Exception as error:
+            log.exception("%s cannot be opened", self.label)
+            raise DeviceError(f"{self.label} cannot be opened: {error}") from error
+        self._scheduler.back(self, backend)
+
+    def _turn(self, backend: Backend) -> None:
+        """New jobs in, dead ones out, one slice, and what others should do handed over."""
+        self._scheduler.admit(self, backend.together)
+        now = time.monotonic()
+        for job in [job for job in self.ring if job.cancelled or (now > job.deadline and not job.reason)]:
+            if job.cancelled or not job.chosen:
+                self.ring.remove(job)
+                self._end(backend, job, _why(job))
+            else:
+                job.reason = "time"
+        if not self.ring:
+            return
+        group = self._group(backend.together)
+        self.running = len(group)
+        began, steps = time.perf_counter(), backend.meter.steps
+        try:
+            done = self._slice(backend, group)
+        except DeviceError:
+            self.ring.extendleft(reversed(group))
+            raise
+        except Exception as error:
+            if not isinstance(error, TernacError):
+                log.exception("a slice on %s failed", self.label)
+                error = ServerError(f"internal error: {type(error).__name__}")
+            for job in group:
+                self._end(backend, job, error)
+            return
+        finally:
+            self.running = 0
+        steps = backend.meter.steps - steps
+        if steps:
+            self.tokens += steps
+            self.rate.add(steps, time.perf_counter() - began)
+        if not done:
+            self.ring.extend(group)
+            for job in self._scheduler.surplus(self, backend.together):
+                self._give(backend, job)
+
+    def _group(self, together: int) -> list[Job]:
+        """The next job, and those that can run at the same time; they leave the ring."""
+        first = self.ring[0]
+        group = [first]
+        if first.generating and together > 1:
+            key = _key(first.sampling)
+            rest = (job for job in list(self.ring)[1:] if job.generating and _key(job.sampling) == key)
+            for job in rest:
+                if len(group) == together:
+                    break
+                group.append(job)
+        for job in group:
+            self.ring.remove(job)
+        return group
+
+    def _slice(self, backend: Backend, group: list[Job]) -> bool:
+        """Run one slice; True when the (only) job of the group came to its end."""
+        for job in group:
+            if job.session is None:
+                job.session = backend.open()
+                if job.state.any():
+                    backend.set_state(job.session, job.state)
+            job.device = self.label
+        job = group[0]
+        assert job.session is not None
+        if job.todo and (job.keep or not job.reason):
+            size = max(backend.chunk, min(FEED, int(self.rate.value * SLICE_SECONDS)))
+            backend.run(job.session, job.todo[:size], 0, Sampling(), 1)
+            del job.todo[:size]
+            return False
+        if job.reason:
+            state = backend.get_state(job.session) if job.keep else None
+            backend.release(job.session)
+            self._scheduler.end(job, job.finished(state))
+            return True
+        self._generate(backend, group)
+        return False
+
+    def _generate(self, backend: Backend, group: list[Job]) -> None:
+        count = min(backend.chunk, min(job.left for job in group))
+        sessions = [job.session for job in group if job.session is not None]
+        # Where a text ends inside the slice, a session that is kept goes back to that token.
+        points = [
+            backend.recall(session) if job.keep and count > 1 else None
+            for job, session in zip(group, sessions, strict=True)
+        ]
+        last = [job.last for job in group]
+        if len(group) == 1:
+            found = [backend.run(sessions[0], last, count, group[0].sampling, group[0].rng)]
+        else:
+            rngs = [job.rng for job in group]
+            found = backend.run_together(sessions, last, count, group[0].sampling, rngs)
+        for job, session, point, fed, (chosen, rng) in zip(group, sessions, points, last, found, strict=True):
+            taken = job.accept(list(chosen), rng)
+            if taken < count and point is not None:
+                backend.set_state(session, point.state)
+                job.todo = [*point.tokens, fed, *chosen[: taken - 1]]
+
+    def _end(self, backend: Backend, job: Job, error: TernacError) -> None:
+        if job.session is not None:
+            with contextlib.suppress(TernacError):
+                backend.release(job.session)
+        self._scheduler.end(job, error)
+
+    def _give(self, backend: Backend, job: Job) -> None:
+        """Hand a job over to whichever device takes it."""
+        if job.session is not None:
+            job.state = backend.get_state(job.session)
+            backend.release(job.session)
+            job.session = None
+            job.moves += 1
+        self.ring.remove(job)
+        self._scheduler.homeless([job], 1)
+
+    def _lose(self, error: DeviceError) -> None:
+        """The device is gone: its sessions become homeless with all that the host knows of them."""
+        log.warning("%s is lost: %s", self.label, error)
+        backend, self.backend = self.backend, None
+        jobs, moved = list(self.ring), 0
+        self.ring.clear()
+        for job in jobs:
+            if backend is not None and job.session is not None:
+                known = backend.recall(job.session)
+                job.state, job.todo = known.state, [*known.tokens, *job.todo]
+                job.session = None
+                job.moves += 1
+                moved += 1
+        if backend is not None:
+            _close(backend)
+        self._scheduler.lost(self, jobs, moved)
+
+
+def _key(sampling: Sampling) -> Sampling:
+    """Equal for samplings that choose alike."""
+    return Sampling() if sampling.greedy else sampling
+
+
+def _why(job: Job) -> TernacError:
+    if job.cancelled:
+        return Cancelled("the request was cancelled")
+    return Unavailable("the time of the request was over before its first token", "try again later")
+
+
+def _close(backend: Backend) -> None:
+    with contextlib.suppress(Exception):
+        backend.close()
