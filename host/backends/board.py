@@ -11,17 +11,16 @@ import numpy.typing as npt
 
 from ternac.compile import Image, Symbol
 from ternac.errors import UsageError
-from ternac.geometry import Mem
+from ternac.host.backends.banks import Banks
 from ternac.host.backends.chain import Chain
 from ternac.host.backends.memory import check_state
 from ternac.host.backends.places import Journal, Place, Places
 from ternac.host.backends.protocol import Meter, Recall, State
 from ternac.host.client import BatchMember, Gap, LinkClient, RunAnswer
 from ternac.host.loader import load_image
-from ternac.layout import from_slots, to_slots
 from ternac.loading import program_id
 from ternac.program import Program
-from ternac.protocol import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, MAX_WRITE_BYTES, Identity
+from ternac.protocol import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, Identity
 from ternac.sampling import Sampling
 
 __all__ = ["JOURNAL", "BoardBackend"]
@@ -58,6 +57,7 @@ class BoardBackend:
         self.journal = journal
         self.meter = Meter()
         self.places = Places(image.sessions, program.state_words)
+        self._banks = Banks(client, program, image)
 
     def load(self, *, force: bool = False, progress: bool = True) -> bool:
         """Write the image unless the board says that it holds it; True when it was written.
@@ -126,7 +126,7 @@ class BoardBackend:
                 if not chain.under_way:
                     base = self._settle(session, journal)
                     if len(journal.tokens) >= self.journal:
-                        journal.known(self._read_state(base))
+                        journal.known(self._banks.read_state(base))
                 self._send(place, chain, chunk, len(journal.tokens))
                 fed, answer = chain.take()
             except Gap:
@@ -193,7 +193,7 @@ class BoardBackend:
                 for draft, base, token, (chosen, _) in zip(drafts, bases, last, answers, strict=True):
                     draft.tokens.extend([token, *chosen[:-1]])
                     if len(draft.tokens) >= self.journal:
-                        draft.known(self._read_state(base))
+                        draft.known(self._banks.read_state(base))
                 found = [(f[0] + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)]
                 last = [f[0][-1] for f in found]
         return found
@@ -207,20 +207,13 @@ class BoardBackend:
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """The int32 elements of a symbol of the image (``base``: the session's, for a state)."""
-        geometry = self.image.geometry
-        slots = geometry.slots(symbol.length)
-        words = np.zeros((geometry.columns, slots), np.uint32)
-        for column in range(geometry.columns):
-            for at in range(0, slots, MAX_WORDS):
-                n = min(MAX_WORDS, slots - at)
-                words[column, at : at + n] = self.client.read(column, symbol.address + base + at, n)
-        return from_slots(words, symbol.length)
+        return self._banks.read_vector(symbol, base)
 
     def get_state(self, session: int) -> State:
         """From the board, or from here where the board does not hold the session."""
         with self._changing([session]) as (draft,):
             if draft.tokens:
-                draft.known(self._read_state(self._settle(session, draft)))
+                draft.known(self._banks.read_state(self._settle(session, draft)))
             return draft.state.copy()
 
     def set_state(self, session: int, state: State) -> None:
@@ -270,7 +263,7 @@ class BoardBackend:
             base = self.image.session_base(slot)
             if other is not None:
                 self._move_out(other, base)
-            self._write_state(base, journal.state)
+            self._banks.write_state(base, journal.state)
             for at in range(0, len(journal.tokens), MAX_PROMPT):
                 self.client.run(base, journal.tokens[at : at + MAX_PROMPT], 0, Sampling(), 1)
             self.places.settle(session, slot)
@@ -281,29 +274,9 @@ class BoardBackend:
     def _move_out(self, session: int, base: int) -> None:
         """Take a session's state from its slot."""
         place = self.places[session]
-        state = self._read_state(base)
+        state = self._banks.read_state(base)
         if place.stream is None:
             place.journal.known(state)
         else:
             place.later = state
         self.places.vacate(session)
-
-    def _read_state(self, base: int) -> State:
-        state = np.zeros(self.program.state_words, np.int16)
-        for name, part in self.program.state_slices().items():
-            state[part] = self.read_vector(self.image.states[name], base)
-        return state
-
-    def _write_state(self, base: int, state: State) -> None:
-        image, geometry = self.image, self.image.geometry
-        words = np.zeros((geometry.columns, image.state_slots), np.uint32)
-        for name, part in self.program.state_slices().items():
-            symbol = image.states[name]
-            at = symbol.address - image.state_base
-            words[:, at : at + geometry.slots(symbol.length)] = to_slots(
-                state[part].astype(np.int32), geometry
-            )
-        start, step = image.state_base + base, MAX_WRITE_BYTES // 2
-        for column in range(geometry.columns):
-            for at in range(0, image.state_slots, step):
-                self.client.write(Mem.BANK, column, start + at, words[column, at : at + step], 2)

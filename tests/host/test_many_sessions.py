@@ -71,7 +71,7 @@ def measure(kind: str, count: int) -> tuple[float, float]:
     [
         pytest.param("numpy", 500),
         pytest.param("native", 3000, marks=needs_native),
-        pytest.param("board", 50),
+        pytest.param("board", 100),
         pytest.param("numpy", 3000, marks=pytest.mark.slow),
         pytest.param("board", 3000, marks=pytest.mark.slow),
     ],
