@@ -228,11 +228,12 @@ def scan(
     small: T, middle: T, large: T, states: T, slots: T, tokens: T, embed: T,
     words: T, numbers: T, first_row: T, steps: T, batch: T,
     own: tl.constexpr, stores: tl.constexpr, state_of: tl.constexpr, counts: tl.constexpr,
-    rows: tl.constexpr, block: tl.constexpr, sizes: tl.constexpr,
+    rows: tl.constexpr, block: tl.constexpr, ahead: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip
     """Ops around one state for ``steps`` tokens of ``batch`` sessions; row t * batch + b is token t of b.
 
-    The state stays in registers. ``state_of``: (whether it is written, where numbers holds its first word).
+    The state stays in registers; what ``ahead`` tokens read from memory is asked for at once, so that no step
+    waits for it alone. ``state_of``: (whether it is written, where numbers holds its first word).
     """
     memory = (small, middle, large, sizes, states, slots, tokens, embed, words)
     mine = tl.program_id(1) * block + tl.arange(0, block)
@@ -241,20 +242,33 @@ def scan(
     slot = tl.load(slots + begin).to(tl.int64)
     at = states + slot * sizes[3] + tl.load(numbers + state_of[1]) + mine
     carry = tl.load(at, mask=live, other=0).to(tl.int32)
-    for t in range(steps):
-        row = begin + t * batch
-        values = ()
-        for i in tl.static_range(counts[0]):
-            if own[i][0] == 2:  # STATE
-                values = values + (carry,)  # noqa: RUF005
-            else:
-                result = micro(own[i], values, numbers + PARAMS * i, memory, row, mine, live, True)
-                values = values + (result,)  # noqa: RUF005
-        base = numbers + PARAMS * counts[0]
-        for i in tl.static_range(counts[1]):
-            if stores[i][1] == 0:
-                carry = values[stores[i][0]] + carry * 0
-            else:
-                put(values[stores[i][0]], stores[i][1], tl.load(base + i), memory, row, mine, live)
+    base = numbers + PARAMS * counts[0]
+    for first in range(0, steps, ahead):
+        fetched = ()
+        for u in tl.static_range(ahead):
+            row = begin + tl.minimum(first + u, steps - 1) * batch
+            for i in tl.static_range(counts[0]):
+                if own[i][0] <= 1:  # FETCH, FETCH1
+                    result = micro(own[i], (), numbers + PARAMS * i, memory, row, mine, live, True)
+                    fetched = fetched + (result,)  # noqa: RUF005
+                else:
+                    fetched = fetched + (carry,)  # noqa: RUF005
+        for u in tl.static_range(ahead):
+            row = begin + tl.minimum(first + u, steps - 1) * batch
+            values = ()
+            for i in tl.static_range(counts[0]):
+                if own[i][0] <= 1:
+                    values = values + (fetched[u * counts[0] + i],)  # noqa: RUF005
+                elif own[i][0] == 2:  # STATE
+                    values = values + (carry,)  # noqa: RUF005
+                else:
+                    result = micro(own[i], values, numbers + PARAMS * i, memory, row, mine, live, True)
+                    values = values + (result,)  # noqa: RUF005
+            for i in tl.static_range(counts[1]):
+                if stores[i][1] == 0:
+                    carry = tl.where(first + u < steps, values[stores[i][0]] + carry * 0, carry)
+                else:
+                    there = mine < tl.where(first + u < steps, rows, 0)
+                    put(values[stores[i][0]], stores[i][1], tl.load(base + i), memory, row, mine, there)
     if state_of[0]:
         tl.store(at, carry.to(tl.int16), mask=live)

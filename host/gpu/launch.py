@@ -25,7 +25,7 @@ class Blocks:
 
     ``count``: blocks that a phase is cut into at most, unless a block then holds more than ``most`` words of
     one matrix; ``words`` of these a thread holds. ``tile``: groups, rows and columns of a product's block.
-    ``scan``: channels of a scan's block.
+    ``scan``: channels of a scan's block; ``ahead``: tokens whose inputs it asks for at once.
     """
 
     count: int = 320
@@ -33,6 +33,7 @@ class Blocks:
     words: int = 16
     tile: tuple[int, int, int] = (32, 64, 64)
     scan: int = 64
+    ahead: int = 16
 
     def groups(self, height: int, words: int) -> int:
         """Groups in a block of a phase over ``height`` groups of ``words`` words."""
@@ -61,14 +62,14 @@ class Kernels:
         self.weights, self.constants, self.rows = weights, constants, rows
         self.blocks, self.overlap, self._asm = blocks, overlap, not interpret
         self._exponentials = torch.from_numpy(EXP.astype("int32")).to(rows.device)
-        self._params: dict[int, Tensor] = {}
+        self._params: dict[int, tuple[Code, Tensor]] = {}  # the code is kept, so that its id stays its own
         self._more: dict[str, Any] = {"launch_pdl": True} if overlap else {}
 
     def prepare(self, code: Code) -> None:
         """Put the phase's numbers into device memory; a graph must find them there."""
         if id(code) not in self._params:
             numbers = torch.tensor([*code.params, 0], dtype=torch.int64)
-            self._params[id(code)] = numbers.to(self.rows.device)
+            self._params[id(code)] = code, numbers.to(self.rows.device)
 
     def phase(self, code: Code, values: Values, first: int, count: int) -> None:
         """A phase for ``count`` rows of different sessions, each on its own."""
@@ -80,7 +81,7 @@ class Kernels:
         counts = tuple(map(len, (code.whole, code.products, code.own, code.whole_stores, code.own_stores)))
         self._k.phase[count, -(-height // groups)](
             values.small, values.small.view(torch.int32), values.middle, values.large, *self._memory(),
-            self.weights.memory, self._params[id(code)], first,
+            self.weights.memory, self._params[id(code)][1], first,
             whole=code.whole, products=code.products, own=code.own, whole_stores=code.whole_stores,
             own_stores=code.own_stores, counts=counts, rows=code.rows, groups=groups, asm=self._asm,
             overlap=self.overlap, sizes=self._sizes(values), num_warps=self.blocks.warps(held), **self._more,
@@ -103,7 +104,7 @@ class Kernels:
         grid = (-(-count // batch), -(-place.groups // groups))
         self._k.product[grid](
             values.small, values.middle, values.large, *self._memory(),
-            self.weights.memory.view(torch.uint8), self._params[id(code)], first, count,
+            self.weights.memory.view(torch.uint8), self._params[id(code)][1], first, count,
             group_words=place.words, own=code.own, stores=code.own_stores,
             counts=(len(code.own), len(code.own_stores)), rows=code.rows, groups=groups, batch=batch,
             depth=depth, asm=self._asm, sizes=self._sizes(values),
@@ -116,10 +117,10 @@ class Kernels:
         read = [i for i, micro in enumerate(code.own) if micro[0] == 2]
         where = PARAMS * read[0] if read else PARAMS * len(code.own) + stored[0]
         self._k.scan[batch, -(-code.rows // block)](
-            values.small, values.middle, values.large, *self._memory(), self._params[id(code)], first, steps,
+            values.small, values.middle, values.large, *self._memory(), self._params[id(code)][1], first, steps,
             batch, own=code.own, stores=code.own_stores, state_of=(bool(stored), where),
             counts=(len(code.own), len(code.own_stores)), rows=code.rows, block=block,
-            sizes=self._sizes(values), num_warps=max(1, block // 32),
+            ahead=self.blocks.ahead, sizes=self._sizes(values), num_warps=max(1, block // 32),
         )  # fmt: skip
 
     def choose(self, values: Values, place: int, vocab: int, count: int, greedy: bool, some: bool) -> None:
@@ -147,7 +148,7 @@ def blocks_for(device: torch.device, interpret: bool) -> Blocks:
     The interpreter's time is in its calls, so its blocks are large.
     """
     if interpret:
-        return Blocks(count=1, most=1 << 20, tile=(16, 16, 64), scan=1 << 16)
+        return Blocks(count=1, most=1 << 20, tile=(16, 16, 64), scan=1 << 16, ahead=2)
     found = torch.cuda.get_device_properties(device)
     tile = (64, 64, 64) if found.major >= 9 else (32, 64, 64)
     return Blocks(count=5 * found.multi_processor_count // 2, tile=tile)

@@ -50,7 +50,7 @@ def test_one_row_at_a_time(mode: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("mode", KERNELS)
-@pytest.mark.parametrize("kind", ["lm", "mmfree", "soup"])
+@pytest.mark.parametrize("kind", ["lm", "mmfree", pytest.param("soup", marks=pytest.mark.slow)])
 def test_many_rows_at_a_time(mode: str, kind: str) -> None:
     """Products on tensor cores, scans; a prompt in pieces of any length."""
     rng = np.random.default_rng(9)
@@ -60,7 +60,7 @@ def test_many_rows_at_a_time(mode: str, kind: str) -> None:
         "soup": lambda: Soup(rng, tried=12).program,
     }[kind]()
     executor, numpy = (
-        make(program, mode, blocks=blocks(tile=(16, 16, 32), scan=16), rows=16),
+        make(program, mode, blocks=blocks(tile=(16, 16, 32), scan=16, ahead=4), rows=16),
         NumpyExecutor(program),
     )
     assert_same(program, executor, 9, 1, 1)
