@@ -318,7 +318,8 @@ def test_health_ready_and_metrics_tell_of_a_lost_device() -> None:
         ]  # fmt: skip
         metrics = call(server, "GET", "/metrics")[2].decode()
         for line in (
-            'ternac_device_up{device="shaky"} 0.0', 'ternac_device_up{device="spare"} 1.0', "ternac_moves_total 1.0",
+            'ternac_device_up{device="shaky"} 0.0', 'ternac_device_up{device="spare"} 1.0',
+            "ternac_moves_total 1.0",
             'ternac_tokens_total{kind="prompt"} 5.0', 'ternac_tokens_total{kind="completion"} 30.0',
             'ternac_requests_total{path="/v1/completions",status="200"} 1.0', "ternac_queue_depth 0.0",
             'ternac_device_losses_total{device="shaky"} 1.0', 'ternac_texts_total{end="length"} 1.0',
@@ -337,7 +338,8 @@ def test_draining_refuses_new_work(server: Running) -> None:
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[" * 100_000, b"\xff", b'{"prompt": NaN}', b'{"prompt": "\\ud800"}', b'{"\\ud800": 1}',
-     b'{"prompt": "x", "temperature": 1e400}', b'{"prompt": "x", "seed": 1e300}', b'{"prompt": "x", "stop": "\\udfff"}'],
+     b'{"prompt": "x", "temperature": 1e400}', b'{"prompt": "x", "seed": 1e300}',
+     b'{"prompt": "x", "stop": "\\udfff"}'],
 )  # fmt: skip
 def test_broken_bodies_are_the_clients_fault(server: Running, body: bytes) -> None:
     status, _, data = call(server, "POST", "/v1/completions", body, Content_Type="application/json")

@@ -1,5 +1,5 @@
-"""Many clients, some of which hang up, on a board that dies in the middle: no wrong token, no lost session, no
-growth. The short form has boards in Python behind the link model; the slow one kills simulated boards.
+"""Many clients, some of which hang up, on a board that dies in the middle: no wrong token, no lost session,
+no growth. The short form has boards in Python behind the link model; the slow one kills simulated boards.
 """
 
 from __future__ import annotations

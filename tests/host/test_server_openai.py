@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-openai = pytest.importorskip("openai", reason="openai is not installed: pip install 'ternac[test]'")
+pytest.importorskip("openai", reason="openai is not installed: pip install 'ternac[test]'")
+
+import openai
 
 from ternac.program import Program
 from ternac.sampling import Sampling
@@ -155,8 +157,8 @@ def test_chat_refuses_by_name(client: Any, param: str, value: Any) -> None:
 def test_neutral_values_are_accepted(client: Any) -> None:
     """What clients send unasked changes nothing."""
     got = client.completions.create(
-        model=PROGRAM.name, prompt=PROMPT, max_tokens=5, temperature=0, n=1, top_p=1, logprobs=None, echo=False,
-        frequency_penalty=0, presence_penalty=0, logit_bias={}, best_of=1, user="me",
+        model=PROGRAM.name, prompt=PROMPT, max_tokens=5, temperature=0, n=1, top_p=1, logprobs=None,
+        echo=False, frequency_penalty=0, presence_penalty=0, logit_bias={}, best_of=1, user="me",
     )  # fmt: skip
     assert got.choices[0].text == text_alone(PROMPT, 5)
 

@@ -13,10 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 
-schemathesis = pytest.importorskip(
-    "schemathesis", reason="schemathesis is not installed: pip install 'ternac[test]'"
-)
+pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install 'ternac[test]'")
 
+import schemathesis
 from schemathesis.checks import load_all_checks
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -50,7 +49,8 @@ def server() -> Iterator[Running]:
 
 
 PATHS = [
-    ("GET", "/v1/models"), ("GET", "/v1/models/{name}"), ("POST", "/v1/completions"), ("POST", "/v1/chat/completions"),
+    ("GET", "/v1/models"), ("GET", "/v1/models/{name}"),
+    ("POST", "/v1/completions"), ("POST", "/v1/chat/completions"),
     ("GET", "/v1/sessions/{name}"), ("PUT", "/v1/sessions/{name}"), ("DELETE", "/v1/sessions/{name}"),
     ("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"),
 ]  # fmt: skip
@@ -67,8 +67,8 @@ def test_the_schema_has_every_operation(schema: Any) -> None:
 
 
 def name_what_is_there(server: Running, case: Any) -> None:
-    """Models and sessions that the server has, half of the time, and prompts that are not empty: what a schema
-    cannot say, without which nearly every request ends at "there is no such"."""
+    """Models and sessions that the server has, most of the time, and prompts that are not empty: what no
+    schema can say, and without which nearly every request ends at "there is no such"."""
     call(server, "PUT", "/v1/sessions/known", fresh(PROGRAM).to_bytes(PROGRAM))
     if isinstance(case.body, bytes) and len(case.body) % 2 == 0:
         case.body = fresh(PROGRAM).to_bytes(PROGRAM)
