@@ -117,8 +117,8 @@ class Kernels:
         read = [i for i, micro in enumerate(code.own) if micro[0] == 2]
         where = PARAMS * read[0] if read else PARAMS * len(code.own) + stored[0]
         self._k.scan[batch, -(-code.rows // block)](
-            values.small, values.middle, values.large, *self._memory(), self._params[id(code)][1], first, steps,
-            batch, own=code.own, stores=code.own_stores, state_of=(bool(stored), where),
+            values.small, values.middle, values.large, *self._memory(), self._params[id(code)][1], first,
+            steps, batch, own=code.own, stores=code.own_stores, state_of=(bool(stored), where),
             counts=(len(code.own), len(code.own_stores)), rows=code.rows, block=block,
             ahead=self.blocks.ahead, sizes=self._sizes(values), num_warps=max(1, block // 32),
         )  # fmt: skip
