@@ -141,14 +141,11 @@ def deploy(
     def build() -> Any:
         return build_app(*words, kept, f"{ray.get_runtime_context().get_node_id()[:8]}-{os.getpid()}")
 
-    @ray.serve.deployment(
-        name=name,
-        num_replicas=replicas,
-        ray_actor_options={"num_cpus": cpus},
-        max_ongoing_requests=limits.queue,
-    )
-    @ray.serve.ingress(build)
     class Replica:
         """The application, made where it runs."""
 
-    return ray.serve.run(Replica.bind(), name=name, route_prefix="/")
+    resources = {"num_cpus": cpus}
+    deployment: Any = ray.serve.deployment(
+        name=name, num_replicas=replicas, ray_actor_options=resources, max_ongoing_requests=limits.queue
+    )(ray.serve.ingress(build)(Replica))
+    return ray.serve.run(deployment.bind(), name=name, route_prefix="/")
