@@ -175,7 +175,9 @@ class BoardBackend:
             raise UsageError(
                 f"{len(sessions)} sessions at a time: this engine runs 1 to {self.together} different ones"
             )
-        step = self.image.entries[1] if self.together > 1 else 0
+        if self.together == 1:  # an engine with one context knows no BATCH
+            return [self.run(sessions[0], [tokens[0]], count, sampling, rngs[0])]
+        step = self.image.entries[1]
         found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
         last = list(tokens)
         with self._changing(sessions) as drafts:

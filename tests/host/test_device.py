@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ternac.compile import compile_program
 from ternac.errors import NoAnswer, SnapshotError, UsageError, WrongBitstream, WrongGeometry
 from ternac.executor import NumpyExecutor
 from ternac.geometry import preset
-from ternac.host.client import Patience
+from ternac.host.backends.board import BoardBackend
+from ternac.host.client import LinkClient, Patience
 from ternac.host.device import Device, geometry_of
 from ternac.protocol import Command, Frame, Status
 from ternac.sampling import Sampling
@@ -316,3 +318,17 @@ def test_generate_together(device):
             assert b"".join(session.generate(prompt, 12, temperature=0.8, top_k=40)) == got[k]
     with pytest.raises(UsageError, match="a prompt is empty"):
         device.generate_together([b"a", b""])
+
+
+def test_one_session_together_on_an_engine_with_one_context():
+    """Such an engine refuses BATCH."""
+    geometry = replace(preset("tiny"), name="alone", contexts=1)
+    image = compile_program(PROGRAM, geometry)
+    line = Line(make_board(image))
+    client = LinkClient(line, FAST)
+    backend = BoardBackend(client, client.hello(), PROGRAM, image, chunk=8)
+    backend.load(progress=False)
+    assert backend.together == 1
+    one, other = backend.open(), backend.open()
+    assert backend.run_together([one], [5], 9, SAMPLING, [1]) == [backend.run(other, [5], 9, SAMPLING, 1)]
+    assert np.array_equal(backend.get_state(one), backend.get_state(other))
