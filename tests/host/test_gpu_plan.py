@@ -22,8 +22,9 @@ from ternac.program import Program
 from ternac.program_file import load as load_program
 from ternac.random_mmfree import random_mmfree
 from ternac.random_program import random_program
-from ternac.sampling import GREEDY, Sampling
+from ternac.sampling import Sampling
 from ternac.zoo import open_program
+from tests.host.bad_input import refuses_bad_input
 from tests.host.gpu_here import assert_generates, assert_same, extremes, needs_torch, product_program
 from tests.host.native_here import Soup
 
@@ -201,19 +202,7 @@ def test_bad_input_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     executor = GpuExecutor(program, mode="cpu")
     state = executor.open(2)
     state[:] = 7
-    for tokens in ([0, 9], [-1, 0], [0.5, 1.0], [0], []):
-        with pytest.raises(UsageError):
-            executor.step(state, tokens)
-    with pytest.raises(UsageError, match="state is int32"):
-        executor.step(state.astype(np.int32), [0, 1])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"a slot is outside 0\.\.1"):
-        executor.feed(state, [0, 1], [0, 2])
-    with pytest.raises(UsageError, match="one length"):
-        executor.feed(state, [0, 1], [0])
-    with pytest.raises(UsageError, match="count of at least 1"):
-        executor.generate(state, [0, 1], 0, GREEDY, [1, 1])
-    with pytest.raises(UsageError, match="generator state"):
-        executor.generate(state, [0, 1], 1, GREEDY, [1, 0])
+    refuses_bad_input(executor, state)
     with pytest.raises(UsageError, match="0 rows"):
         GpuExecutor(program, mode="cpu", rows=0)
     with pytest.raises(UsageError, match="capability 9"):

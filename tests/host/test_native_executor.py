@@ -23,8 +23,9 @@ from ternac.program import Op, Program
 from ternac.program import load as load_program
 from ternac.random_mmfree import random_mmfree
 from ternac.random_program import random_program
-from ternac.sampling import EXP, GREEDY, Sampling, choose, seed_state
+from ternac.sampling import EXP, Sampling, choose, seed_state
 from ternac.zoo import names, open_program
+from tests.host.bad_input import refuses_bad_input
 from tests.host.native_here import ISAS, RUNNING, Soup, needs_native
 
 pytestmark = needs_native
@@ -199,19 +200,7 @@ def test_bad_input_changes_nothing() -> None:
     executor = NativeExecutor(program)
     state = executor.open(2)
     state[:] = 7
-    for tokens in ([0, 9], [-1, 0], [0.5, 1.0], [0], []):
-        with pytest.raises(UsageError):
-            executor.step(state, tokens)
-    with pytest.raises(UsageError, match="state is int32"):
-        executor.step(state.astype(np.int32), [0, 1])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"a slot is outside 0\.\.1"):
-        executor.feed(state, [0, 1], [0, 2])
-    with pytest.raises(UsageError, match="one length"):
-        executor.feed(state, [0, 1], [0])
-    with pytest.raises(UsageError, match="count of at least 1"):
-        executor.generate(state, [0, 1], 0, GREEDY, [1, 1])
-    with pytest.raises(UsageError, match="generator state"):
-        executor.generate(state, [0, 1], 1, GREEDY, [1, 0])
+    refuses_bad_input(executor, state)
     with pytest.raises(UsageError, match="batch is 0"):
         executor.open(0)
     with pytest.raises(UsageError, match="0 threads"):
