@@ -17,6 +17,8 @@ from ternac.errors import UsageError
 from ternac.verb import Outcome, Say, Verb
 
 _MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
+_NAMES = {"d": ("--width",), "m": ("--inner", "--m")}
+"""Flags not called as their setting; torchrun takes ``--m`` for one of its own, wherever it stands."""
 _TRAIN_FLAGS = {
     "steps": "training steps",
     "batch": "parallel streams",
@@ -75,8 +77,8 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
-            flag = "--width" if name == "d" else "--" + name.replace("_", "-")
-            parser.add_argument(flag, dest=name, type=kinds[name], metavar=name.upper(), help=text)
+            names = _NAMES.get(name, ("--" + name.replace("_", "-"),))
+            parser.add_argument(*names, dest=name, type=kinds[name], metavar=name.upper(), help=text)
 
 
 def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:
@@ -267,7 +269,7 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
 VERBS = {
     "train": Verb(
         help="train a ternary language model on text; a killed run goes on where it was",
-        example="ternac train my.txt --width 96 --m 192 --layers 2 --steps 1000 --out runs/mine",
+        example="ternac train my.txt --width 96 --inner 192 --layers 2 --steps 1000 --out runs/mine",
         add_arguments=_train_arguments,
         run=_train,
     ),

@@ -113,17 +113,9 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_verb_under_torchrun_prints_one_object(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_bytes(SHAKESPEARE.read_bytes()[:4000])
-    flags = "--preset smoke --width 16 --m 16 --layers 1 --steps 4 --batch 4 --window 32 --spread fsdp --json"
-    words = [
-        "-m",
-        "ternac.cli",
-        "train",
-        str(tmp_path / "t.txt"),
-        "--out",
-        str(tmp_path / "run"),
-        *flags.split(),
-    ]
-    done = _execute(_torchrun(2, *words))
+    flags = "--preset smoke --width 16 --inner 16 --layers 1 --steps 4 --batch 4 --window 32 --json"
+    words = ["train", str(tmp_path / "t.txt"), "--out", str(tmp_path / "run"), *flags.split()]
+    done = _execute(_torchrun(2, "-m", "ternac.cli", *words, "--spread", "fsdp"))
     assert done.returncode == 0, done.stderr[-3000:]
     data = json.loads(done.stdout)
     assert (data["step"], data["processes"]) == (4, 2)
