@@ -134,7 +134,7 @@ def estimate(model: str, target: Board, geometry: Geometry | None = None) -> dic
         clock_origin = f"clock of {target.geometry}, assumed ({clock_origin})"
     exact = "closed-form schedule (held equal to the RTL by tests)"
     if geometry.streams:
-        exact = "lower bound: closed-form schedule, as if the memory always had a word"
+        exact = "lower bound: closed-form schedule, as if the memory gave a word every cycle"
     speed = clock * 1e6 / plan.cycles
     return {
         "board": target.name,

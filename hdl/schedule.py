@@ -2,7 +2,8 @@
 
 A recurrence over the passes in the order in which they are issued, of one context or of several that take
 turns. Cycle 0 is that of the ``start`` pulse; "seen" is the first cycle in which a register shows a change.
-Where weights stream it counts as if there were always a word of them: a lower bound.
+Where weights stream it is a lower bound: as if there were always a word of them, and no less than the cycles
+in which they all come through the memory's port.
 """
 
 from __future__ import annotations
@@ -36,10 +37,23 @@ class PassTime:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All passes of one token. ``cycles`` is what the engine's ``cycles`` port reads at ``done``."""
+    """All passes of one token, as if no weight were ever waited for."""
 
     passes: tuple[PassTime, ...]
-    cycles: int
+    unstalled: int
+    """What the engine's ``cycles`` port then reads at ``done``."""
+    stream: int = 0
+    """Cycles in which the port of a memory that streams gives all weights, a word a cycle."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether ``cycles`` is what the engine counts, or a lower bound of that (streamed weights)."""
+        return not self.stream
+
+    @property
+    def cycles(self) -> int:
+        """What the engine's ``cycles`` port reads at ``done``, at least."""
+        return max(self.unstalled, self.stream)
 
     @property
     def dot_words(self) -> int:
@@ -159,11 +173,16 @@ def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int
     done = starts[-1] + 2
     if emit:
         done = max(done, time.rows + _sampling(image, greedy=greedy, top_k=top_k) + 3)
-    return Schedule(passes, done - 1)
+    return Schedule(passes, done - 1, _stream_cycles(image))
 
 
 def _dot_words(inst: Instruction) -> int:
     return inst.count * inst.words if inst.op == Opcode.VEC and inst.source == Source.DOT else 0
+
+
+def _stream_cycles(image: Image) -> int:
+    g = image.geometry
+    return g.stream_words * sum(map(_dot_words, image.instructions)) if g.streams else 0
 
 
 def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turnaround: int = 0) -> int:
@@ -171,7 +190,8 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
     by argmax.
 
     Each is started again ``turnaround`` cycles after the cycle in which its token is chosen (see
-    `batch_cycles`); counted is what the engine's ``cycles`` port reads at the end.
+    `batch_cycles`); counted is what the engine's ``cycles`` port reads at the end (at least that, where
+    weights stream).
     """
     time = _Timeline(image)
     runs = {k: k * stagger + 1 for k in range(contexts)}  # seen running from
@@ -180,6 +200,7 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
     sampled = dict.fromkeys(runs, 0)
     sampling = _sampling(image, greedy=True, top_k=0)
     hold, last_done, current, fetch = 0, -DONE_GAP, 0, 1
+    idle = 0  # cycles in which no context is open; they are not counted
     while runs:
         if runs.get(current, math.inf) > fetch:
             # the turn passes in the cycle in which another one is seen, and is seen in the next
@@ -209,8 +230,10 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
         at[current] = 0
         if left[current]:
             runs[current] = last_done + 1 + turnaround
+        again = min(runs.values(), default=0)
+        idle += again - last_done if again > last_done + 1 else 0
         current, fetch = _next(current, contexts, runs, start), max(start + 1, time.free_place())
-    return last_done - 1
+    return max(last_done - 1 - idle, tokens * _stream_cycles(image))
 
 
 def batch_cycles(image: Image, sessions: int, tokens: int) -> int:

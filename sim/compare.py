@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ternac.errors import Mismatch
 from ternac.program import Program
 
-__all__ = ["Divergence", "first_divergence", "scalar_divergence"]
+__all__ = ["Divergence", "cycle_divergence", "first_divergence", "scalar_divergence"]
 
 Vectors = Mapping[str, npt.NDArray[Any]]
 
@@ -103,6 +103,16 @@ def scalar_divergence(
     if expected == got:
         return None
     return Divergence(token, kind, kind, "", 0, int(expected), int(got), 1, 1, executors)
+
+
+def cycle_divergence(
+    token: int, closed_form: int, got: int, executor: str, *, exact: bool
+) -> Divergence | None:
+    """Divergence of an engine's cycles from the closed form (`ternac.hdl.schedule`): where that is not
+    ``exact``, of an engine that took fewer."""
+    if not exact and got >= closed_form:
+        return None
+    return scalar_divergence(token, "cycles", closed_form, got, ("closed form", executor))
 
 
 def _difference(expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> tuple[int, int, int, int, int] | None:

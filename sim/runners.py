@@ -26,7 +26,8 @@ Vector = npt.NDArray[Any]
 @dataclass(frozen=True)
 class Step:
     """What an executor has after a token: logits [vocab], states by name; from an engine also the token that
-    it chose, its generator, the cycles that it took and those of the closed form (hdl/schedule.py)."""
+    it chose, its generator, the cycles that it took and those of the closed form (hdl/schedule.py), which may
+    not be ``exact``."""
 
     logits: Vector
     states: dict[str, Vector]
@@ -34,6 +35,7 @@ class Step:
     generator: int | None = None
     cycles: int | None = None
     closed_form: int | None = None
+    exact: bool = True
 
 
 class Runner(Protocol):
@@ -149,11 +151,11 @@ class BoardRunner:
         (chosen,), following = board.run(self.session, [token], 1, sampling, rng)
         cycles = board.meter.cycles - before
         state = board.get_state(self.session)
-        expected = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k).cycles
+        plan = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k)
         return Step(
             board.read_vector(board.image.logits),
             {name: state[part] for name, part in self.program.state_slices().items()},
-            chosen, following, cycles, expected,
+            chosen, following, cycles, plan.cycles, plan.exact,
         )  # fmt: skip
 
     def values(self) -> dict[str, Vector]:

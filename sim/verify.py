@@ -20,7 +20,7 @@ from ternac.geometry import PRESETS
 from ternac.program import Program
 from ternac.progress import Progress
 from ternac.sampling import GREEDY, Sampling, choose, seed_state
-from ternac.sim.compare import Divergence, first_divergence, scalar_divergence
+from ternac.sim.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
 from ternac.sim.runners import Runner, Step, maker_names, runners
 from ternac.verb import Outcome, Say, Verb, add_model_argument
 from ternac.zoo import TEXT
@@ -74,7 +74,7 @@ def check_engine(
     )
     if here or got.cycles is None or got.closed_form is None:
         return here
-    return scalar_divergence(index, "cycles", got.closed_form, got.cycles, ("closed form", executors[1]))
+    return cycle_divergence(index, got.closed_form, got.cycles, executors[1], exact=got.exact)
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +88,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--presets", metavar="A,B,..",
-        help="instead: these engine presets, each with both codes of its weight memory, with one session and "
-        "with several, on the largest shipped model that fits (or a random program)",
+        help="instead: these engine presets, each with every code that its weight memory can have, with one "
+        "session and with several, on the largest shipped model that fits (or a random program)",
     )  # fmt: skip
     parser.add_argument("--all-presets", action="store_true", help="--presets with every preset")
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="default: 200")

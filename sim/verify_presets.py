@@ -1,4 +1,4 @@
-"""Every engine preset, with either code of its weight memory, with one session and with several.
+"""Every engine preset, with every code that its weight memory can have, with one session and with several.
 
 A preset runs the largest shipped model that fits it, or a random program where none does. One session:
 logits, state, next token and cycles after every token, on all executors. Several: side by side in the engine,
@@ -24,16 +24,15 @@ from ternac.program import Program
 from ternac.protocol import MAX_BATCH_TOKENS
 from ternac.random_program import random_program
 from ternac.sampling import GREEDY, Sampling, choose, seed_state
-from ternac.sim.compare import Divergence, first_divergence, scalar_divergence
+from ternac.sim.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
 from ternac.sim.runners import BoardRunner, Runner, runners_of
 from ternac.sim.verify import verify
 from ternac.zoo import open_program, resolve
 
-__all__ = ["CODES", "SESSIONS", "candidate", "several", "verify_presets"]
+__all__ = ["SESSIONS", "candidate", "several", "verify_presets"]
 
-CODES = ("two_bit", "five")
-SESSIONS = 3
-"""Sessions of the row with several; those that the banks do not hold are moved in and out."""
+SESSIONS = 5
+"""Sessions of the row with several: one more than the most contexts, so that some wait for the others."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def verify_presets(
     which ran; the rows with several sessions need one of rtl and netlist.
     """
     for name in presets:
-        for code in CODES:
+        for code in preset(name).codes:
             geometry = replace(preset(name), weight_code=code)
             subject = _through(candidate(geometry), code)
             ids = np.resize(encode(subject.program, text), tokens).tolist()
@@ -152,8 +151,8 @@ def several(program: Program, runner: BoardRunner, sessions: int, ids: Sequence[
                     if found:
                         return [found]
                 if sampling.greedy:
-                    expected = _closed_form(runner, len(group), count)
-                    found = scalar_divergence(count, "cycles", expected, cycles, ("closed form", runner.name))
+                    least, exact = _closed_form(runner, len(group), count), not board.image.geometry.streams
+                    found = cycle_divergence(count, least, cycles, runner.name, exact=exact)
                     if found:
                         return [found]
     finally:
@@ -171,12 +170,10 @@ def _states(
 
 
 def _closed_form(runner: BoardRunner, group: int, count: int) -> int:
-    from ternac.hdl.link.batch import BATCH_STAGGER
-    from ternac.hdl.schedule import interleaved
+    from ternac.hdl.schedule import batch_cycles, schedule
 
-    return sum(
-        interleaved(
-            runner.board.image, group, min(MAX_BATCH_TOKENS, count - done), stagger=BATCH_STAGGER
-        )
-        for done in range(0, count, MAX_BATCH_TOKENS)
-    )
+    board = runner.board
+    if board.together == 1:  # by RUN, which counts each token from its start
+        return count * schedule(board.image).cycles
+    batches = [min(MAX_BATCH_TOKENS, count - done) for done in range(0, count, MAX_BATCH_TOKENS)]
+    return sum(batch_cycles(board.image, group, tokens) for tokens in batches)

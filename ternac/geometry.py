@@ -102,8 +102,8 @@ class Geometry:
     single-port RAM, 16 K x 16, for weights and embedding) or ``sdram`` (read once a token in program order,
     five trits a byte; row corrections are counted on the way)."""
     weight_code: str = "two_bit"
-    """``two_bit`` (nonzero, negative) or ``five``: five trits in a byte (`ternac.trit_code`), decoded behind
-    the weight memory."""
+    """One of `codes`: ``two_bit`` (nonzero, negative) or ``five``: five trits in a byte (`ternac.trit_code`),
+    decoded behind the weight memory."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:
@@ -138,10 +138,11 @@ class Geometry:
             need(self.macs % 10 == 0, f"{self.macs} lanes are no whole number of words of ten trits")
             need(self.fold == 1 and self.radix == 2, "streamed weights need fold 1 and radix 2")
             need(self.share == 1 and self.contexts == 1, "streamed weights need share 1 and one context")
+            need(self.weight_code in self.codes, "streamed weights are five trits a byte: weight_code 'five'")
         if self.weight_ram == "paired":
             need(self.weight_depth <= 512, "paired weight blocks hold at most 512 words")
             need(self.weight_blocks % 2 == 0, f"{self.weight_blocks} weight blocks are not pairs")
-        need(self.weight_code in ("two_bit", "five"), f"unknown weight_code {self.weight_code!r}")
+        need(self.weight_code in self.codes, f"unknown weight_code {self.weight_code!r}")
         need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
         need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
         need(self.program_depth % 2 == 0, "program_depth must be even")
@@ -159,6 +160,11 @@ class Geometry:
     def streams(self) -> bool:
         """Whether weights come in program order from outside, instead of from a memory with addresses."""
         return self.weight_ram == "sdram"
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """What ``weight_code`` can be."""
+        return ("five",) if self.streams else ("two_bit", "five")
 
     @property
     def stream_words(self) -> int:
@@ -200,8 +206,8 @@ class Geometry:
     @property
     def weight_register(self) -> bool:
         """Trits pass a register between weight memory (and decoder) and the adders: where adders follow each
-        other, or a decoder comes before them."""
-        return self.fold > 1 or self.weight_code == "five"
+        other, or a decoder comes before them (that of a stream has a register in it)."""
+        return self.fold > 1 or (self.weight_code == "five" and not self.streams)
 
     @property
     def weight_blocks_per_stage(self) -> int:
@@ -257,13 +263,12 @@ class Geometry:
     def hash(self) -> bytes:
         """Eight bytes that differ when any parameter differs; the board reports them.
 
-        Parameters that came after the first bitstreams count only where they differ from their default, so
-        that the hash of a geometry without them stays what it was.
+        ``weight_code``, which came after the first bitstreams, counts only where it is a choice and not the
+        default, so that theirs stay what they were.
         """
         values = asdict(self)
-        for later, default in (("weight_code", "two_bit"),):
-            if values[later] == default:
-                del values[later]
+        if self.streams or self.weight_code == "two_bit":
+            del values["weight_code"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:8]
 
@@ -301,7 +306,7 @@ PRESETS: dict[str, Geometry] = {
         Geometry(
             name="ulx3s-85f-sdram", columns=4, lanes=20, chain=4, weight_block_bits=16, weight_depth=1 << 21,
             x_depth=256, bank_depth=4096, bias_depth=1, bias_bits=16, embed_depth=1 << 16, tables=4,
-            norm_tables=4, logit_slots=64, weight_ram="sdram",
+            norm_tables=4, logit_slots=64, weight_ram="sdram", weight_code="five",
         ),
     )
 }  # fmt: skip

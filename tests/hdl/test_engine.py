@@ -13,7 +13,7 @@ from ternac.executor import NumpyExecutor
 from ternac.geometry import PRESETS, Geometry, Mem
 from ternac.hdl.engine import EngineCore
 from ternac.hdl.schedule import interleaved, schedule
-from ternac.isa import Lane
+from ternac.isa import Lane, Source
 from ternac.layout import from_slots
 from ternac.program import Program
 from ternac.random_program import random_program
@@ -160,7 +160,9 @@ def test_side_lane_takes_the_gate(geometry: Geometry) -> None:
     run(program, geometry, 5, tokens=2)
 
 
-def run_contexts(program: Program, geometry: Geometry, contexts: int, tokens: int, stagger: int) -> None:
+def run_contexts(
+    program: Program, geometry: Geometry, contexts: int, tokens: int, stagger: int, turnaround: int = 0
+) -> None:
     """Sessions that take turns, each fed what it chose; tokens, states and total cycles."""
     image = compile_program(program, geometry, contexts=contexts)
     dut = EngineCore(geometry)
@@ -188,13 +190,18 @@ def run_contexts(program: Program, geometry: Geometry, contexts: int, tokens: in
             ctx.set(dut.token, chosen[context][-1])
             ctx.set(dut.start, 1)
 
+        later: dict[int, int] = {}
         for cycle in range(20_000):
             if cycle % stagger == 0 and cycle // stagger < contexts:
                 start(cycle // stagger, 0)
+            if cycle in later:
+                start(later[cycle], 1)
             if ctx.get(dut.done):
                 context = ctx.get(dut.done_context)
                 chosen[context].append(ctx.get(dut.next_token))
-                if len(chosen[context]) <= tokens:
+                if len(chosen[context]) <= tokens and turnaround:
+                    later[cycle + turnaround] = context
+                elif len(chosen[context]) <= tokens:
                     start(context, 1)
                 elif all(len(line) > tokens for line in chosen):
                     break
@@ -209,7 +216,7 @@ def run_contexts(program: Program, geometry: Geometry, contexts: int, tokens: in
                 symbol = image.states[name]
                 got = await read(ctx, dut, image, symbol.address + image.session_base(k), symbol.length)
                 assert np.array_equal(got, words[0]), (k, name)
-        assert cycles == interleaved(image, contexts, tokens, stagger=stagger)
+        assert cycles == interleaved(image, contexts, tokens, stagger=stagger, turnaround=turnaround)
 
     sim = Simulator(dut)
     sim.add_clock(1e-6)
@@ -227,6 +234,24 @@ MANY = replace(SMALL, name="many", contexts=4, x_depth=128, bank_depth=512, embe
 def test_contexts_take_turns(contexts: int, d: int, m: int, stagger: int) -> None:
     program = random_program(np.random.default_rng(contexts), d, m, 1, 8)
     run_contexts(program, MANY, contexts, 3, stagger)
+
+
+@pytest.mark.parametrize("contexts", [1, 2, 3])
+@pytest.mark.parametrize("turnaround", [1, 2, 5])
+def test_a_start_that_comes_later(contexts: int, turnaround: int) -> None:
+    """Cycles in which no context is open are not counted: with one context, those between its tokens."""
+    program = random_program(np.random.default_rng(contexts), 5, 9, 1, 8)
+    run_contexts(program, MANY, contexts, 3, 7, turnaround)
+
+
+@pytest.mark.parametrize("stagger", [3, 7, 16, 25])
+def test_a_bank_pass_beside_another_context(stagger: int) -> None:
+    """Vectors too short for the side lane's product: a pass reads the port on which another context's pass,
+    begun a little earlier, would still read its operand B."""
+    program = random_program(np.random.default_rng(2), 5, 9, 1, 8)
+    image = compile_program(program, MANY, contexts=2)
+    assert any(inst.source == Source.BANK for inst in image.instructions)
+    run_contexts(program, MANY, 2, 1, stagger)
 
 
 def test_contexts_take_turns_with_five_trits_a_byte() -> None:

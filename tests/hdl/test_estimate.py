@@ -15,6 +15,7 @@ from ternac.geometry import PRESETS, preset
 from ternac.hdl.boards import BOARDS
 from ternac.program import save
 from ternac.random_program import random_program
+from ternac.zoo import open_program
 
 
 def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -104,6 +105,7 @@ def test_streamed_weights_give_a_bound_and_the_shipped_builds_area(
     name = "ulx3s-85f-sdram"
     status, data = run([model, "--board", "ulx3s-85f", "--geometry", name], capsys)
     assert status == 0 and data["cycles_are"] == "a lower bound"
+    assert data["cycles_per_token"] >= data["bytes_per_token"] / 2 >= open_program(model).trits / 10
     assert data["energy"]["joules_per_token"] is None
     shipped = manifest.read_manifest("ulx3s-85f", name)
     assert shipped is not None

@@ -12,6 +12,7 @@ from ternac import cli
 from ternac.geometry import PRESETS
 from ternac.machine import Machine
 from ternac.sim import verify_presets as module
+from ternac.sim.compare import cycle_divergence
 
 
 def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -24,7 +25,8 @@ def test_both_codes_of_the_compiled_image(capsys: pytest.CaptureFixture[str]) ->
     status, data = run(["--all-presets", "--executors", "numpy,machine", "--tokens", "3"], capsys)
     assert (status, data["mismatches"]) == (0, 0)
     got = [(row["geometry"], row["weight_code"], row["sessions"]) for row in data["rows"]]
-    assert got == [(name, code, 1) for name in PRESETS for code in ("two_bit", "five")]
+    assert got == [(name, code, 1) for name, geometry in PRESETS.items() for code in geometry.codes]
+    assert got[-1] == ("ulx3s-85f-sdram", "five", 1)
     models = {row["geometry"]: row["model"] for row in data["rows"]}
     assert models["ulx3s-85f"] == "shakespeare"
     assert models["icebreaker"] == "shakespeare-small"
@@ -47,20 +49,28 @@ def test_a_wrong_trit_of_one_code_fails(
     assert [row["mismatches"] for row in data["rows"]] == [0, 1]
 
 
+def test_cycles_of_a_closed_form_and_of_a_lower_bound() -> None:
+    for got, exact, wrong in ((99, True, True), (101, True, True), (99, False, True), (101, False, False)):
+        found = cycle_divergence(7, 100, got, "rtl", exact=exact)
+        assert (found is not None) == wrong
+    assert cycle_divergence(7, 100, 100, "rtl", exact=True) is None
+    named = cycle_divergence(7, 100, 99, "rtl", exact=False)
+    assert named is not None and (named.kind, named.expected, named.got) == ("cycles", 100, 99)
+
+
 def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
     status, data = run(["--presets", "huge", "--tokens", "3"], capsys)
     assert status == 2
     assert "no geometry is called 'huge'" in data["error"]["message"]
 
 
-@pytest.mark.slow
 def test_tiny_with_its_rtl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both codes, one session and three at a time; and a draw that goes wrong in one session is found."""
+    """Both codes, one session, and five on three contexts; a draw that goes wrong in one session is found."""
     args = ["--presets", "tiny", "--tokens", "6"]
     status, data = run(args, capsys)
     assert (status, data["mismatches"]) == (0, 0)
     assert [(row["weight_code"], row["sessions"]) for row in data["rows"]] == [
-        ("two_bit", 1), ("two_bit", 3), ("five", 1), ("five", 3),
+        ("two_bit", 1), ("two_bit", 5), ("five", 1), ("five", 5),
     ]  # fmt: skip
     assert all(row["cycles"]["rtl"] > 0 for row in data["rows"])
 
@@ -80,5 +90,5 @@ def test_tiny_with_its_rtl(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 def test_all_presets_with_their_rtl(capsys: pytest.CaptureFixture[str]) -> None:
     status, data = run(["--all-presets", "--tokens", "4"], capsys)
     assert (status, data["mismatches"]) == (0, 0)
-    assert len(data["rows"]) == 4 * len(PRESETS)
+    assert len(data["rows"]) == 2 * sum(len(geometry.codes) for geometry in PRESETS.values())
     assert {"torch", "numpy", "machine", "rtl"} == {e for row in data["rows"] for e in row["executors"]}

@@ -64,12 +64,15 @@ def test_the_hash_of_a_geometry_without_the_code_is_what_it_was() -> None:
     """Shipped bitstreams report these."""
     assert PRESETS["ulx3s-85f"].hash.hex() == "202254e1d53e465e"
     assert PRESETS["icebreaker"].hash.hex() == "1612d31a14901681"
+    assert PRESETS["ulx3s-85f-sdram"].hash.hex() == "38d5d926c699fd4d"
     assert replace(PRESETS["tiny"], weight_code="five").hash != PRESETS["tiny"].hash
 
 
 def test_unknown_code_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown weight_code 'four'"):
         replace(PRESETS["tiny"], weight_code="four")
+    with pytest.raises(ValueError, match="streamed weights are five trits a byte"):
+        replace(PRESETS["ulx3s-85f-sdram"], weight_code="two_bit")
 
 
 def test_pairs_stay_within_a_stage() -> None:
