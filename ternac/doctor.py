@@ -26,12 +26,13 @@ from typing import Literal
 from ternac.errors import TernacError
 from ternac.verb import Outcome, Say, Verb
 
-Need = Literal["demo", "native", "build", "train", "serve", "replicas", "tests", "board"]
+Need = Literal["demo", "native", "build", "train", "gpu", "serve", "replicas", "tests", "board"]
 NEEDS: dict[Need, str] = {
     "demo": "make demo: NumPy executor, RTL, simulated board",
     "native": "the native executor: C kernels (without it NumPy runs, with the same bits)",
     "build": "ternac build: synthesis, place and route",
     "train": "ternac train and the torch executor",
+    "gpu": "the GPU executor and training on a GPU (gpu:cpu runs the executor's plan without one)",
     "serve": "ternac serve",
     "replicas": "ternac serve on several machines, through Ray",
     "tests": "make test",
@@ -39,6 +40,7 @@ NEEDS: dict[Need, str] = {
 }
 PIP = "pip install ternac (or `make env`)"
 PIP_TRAIN = "make env-test (CPU build), or pip install 'ternac[train]'"
+PIP_CUDA = "pip install 'ternac[cuda]'"
 PIP_SERVE = "make env-test, or pip install 'ternac[serve]'"
 PIP_RAY = "pip install 'ternac[ray]'"
 PIP_TEST = "make env-test, or pip install 'ternac[test]'"
@@ -164,6 +166,8 @@ def examine() -> list[Finding]:
         _program("iverilog", "tests", f"{apt} iverilog", flag="-V"),
         *(_package(name, "tests", PIP_TEST) for name in TEST_PACKAGES),
         *(_package(name, "train", PIP_TRAIN) for name in TRAIN_PACKAGES),
+        _package("triton", "gpu", PIP_CUDA),
+        _program("nvidia-smi", "gpu", "a CUDA GPU and its driver"),
         *(_package(name, "serve", PIP_SERVE) for name in SERVE_PACKAGES),
         _package("ray", "replicas", PIP_RAY),
         *(_package(name, "build", PIP) for name in BUILD_PACKAGES),

@@ -30,6 +30,8 @@ def test_a_missing_program_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
     for name in ("g++", "make", "perl", "iverilog"):
         assert not one(name).ok
         assert one(name).how == f"apt-get install {name}"
+    assert one("nvidia-smi").need == "gpu"
+    assert not one("nvidia-smi").ok
 
 
 def test_a_program_that_does_not_run_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
