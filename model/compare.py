@@ -98,7 +98,8 @@ def train_kind(
     """Train one kind in ``out / kind`` (or go on there), and measure it on ``limit`` tokens of ``held_out``,
     or of the part of ``corpus`` that is kept for validation.
 
-    Its weights are those at the end of the run, averaged where the settings say so.
+    Its weights are those at the end of the run, averaged where the settings say so, its logits tempered where
+    they say so.
     """
     if kind not in TRAINERS:
         raise UsageError(f"no kind is called {kind!r}", f"kinds: {', '.join(KINDS)}")
@@ -106,7 +107,7 @@ def train_kind(
     trainer.run(report)
     val = (trainer.val_text if held_out is None else held_out.tokens)[:limit]
     program_nats = None
-    with trainer.averaged():
+    with trainer.averaged(), trainer.tempered():
         parameters = sum(p.numel() for p in trainer.model.parameters())
         if kind == "integer":
             torch_side = TorchExecutor(trainer.model, "integer", tokenizer=corpus.tokenizer)

@@ -6,12 +6,14 @@ read window by window, each window first sees the tokens before it again, up to 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding, scaled_dot_product_attention, silu
 
 from ternac.model.config import ModelConfig
-from ternac.model.twins import FloatLinear, mean_nats, rms_norm
+from ternac.model.twins import FloatLinear, mean_nats, one_nat, rms_norm
 
 HEAD = 32
 """Width of an attention head."""
@@ -97,7 +99,11 @@ class Transformer(nn.Module):
         for layer in self.layers:
             x = layer(x, turn, self.drop if self.training else 0.0)
         logits = self.head(rms_norm(x[:, known - len(tokens) :])).transpose(0, 1).contiguous()
-        return logits * 2.0**self.config.scales.logits, [seen.float()]
+        return logits * one_nat(self.config), [seen.float()]
+
+    def set_temper(self, gain: float) -> None:
+        """Make all logits ``gain`` times as large (see ModelConfig.temper)."""
+        self.config = replace(self.config, temper=gain)
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Mean cross entropy in nats of targets [T, B], and the new state."""

@@ -8,6 +8,7 @@ same unit of 2**-scales.logits.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -122,11 +123,20 @@ class FloatTwin(nn.Module):
         for block, h0 in zip(self.blocks, state, strict=True):
             r, h = block(r, h0, (self._keep(batch), self._keep(batch)) if drop else None)
             new_state.append(h.detach())
-        return self.head(rms_norm(r)) * 2.0**self.config.scales.logits, new_state
+        return self.head(rms_norm(r)) * one_nat(self.config), new_state
+
+    def set_temper(self, gain: float) -> None:
+        """Make all logits ``gain`` times as large (see ModelConfig.temper)."""
+        self.config = replace(self.config, temper=gain)
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Mean cross entropy in nats of targets [T, B], and the new state."""
         return mean_nats(self, tokens, targets, state)
+
+
+def one_nat(config: ModelConfig) -> float:
+    """What a logit of 1.0 is in a float model's output: codes of the scale of logits, tempered."""
+    return 2.0**config.scales.logits * config.temper
 
 
 def mean_nats(

@@ -92,6 +92,15 @@ def test_loss_of_a_twin_is_that_of_its_logits() -> None:
     assert nats_per_token(model, tokens, streams=1) == pytest.approx(float(loss), rel=1e-5)
 
 
+def test_tempered_logits_of_a_twin() -> None:
+    for model in models():
+        tokens, state = torch.arange(6)[:, None], model.initial_state(1)
+        with torch.no_grad():
+            plain, _ = model(tokens, state)
+            model.set_temper(0.5)
+            assert torch.equal(model(tokens, state)[0], plain / 2)
+
+
 FLAGS = "--size smoke --width 32 --m 16 --layers 1 --steps 2 --batch 2 --window 16 --limit 60 --threads 1"
 
 
@@ -103,6 +112,7 @@ def text(tmp_path: Path) -> Path:
 
 def test_verb(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["compare", *FLAGS.split(), "--text", str(text), "--out", str(tmp_path / "c"), "--json"]
+    words += ["--temper", "0.9", "--average", "0.9"]
     assert main([*words, "--kinds", "float,ternary-float,integer,transformer"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert data["integer_minus_qat_nats"] == 0.0
