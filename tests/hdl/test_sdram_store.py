@@ -126,7 +126,8 @@ def test_stages_are_those_of_a_weight_memory():
     trits = rng.integers(-1, 2, (60, g.columns, g.lanes)).astype(np.int8)
     packed = stream_blocks(trits, g)
     assert np.array_equal(stream_trits(packed, g)[: len(trits)], trits)
-    blocks = weight_blocks(trits, g).reshape(g.chain, g.weight_blocks_per_stage, -1)
+    memory = replace(g, weight_ram="block", weight_code="two_bit", weight_depth=len(trits))
+    blocks = weight_blocks(trits, memory).reshape(g.chain, memory.weight_blocks_per_stage, -1)
     dut = Fed(Technology.PORTABLE)
     words = [int.from_bytes(row.astype("<u2").tobytes(), "little") for row in packed.reshape(len(trits), -1)]
     lag = 2
@@ -140,7 +141,7 @@ def test_stages_are_those_of_a_weight_memory():
             for j in range(g.chain):
                 index = at - lag - j
                 if 0 <= index < len(words):
-                    want = sum(int(blocks[j, b, index]) << 18 * b for b in range(g.weight_blocks_per_stage))
+                    want = sum(int(blocks[j, b, index]) << 18 * b for b in range(len(blocks[j])))
                     assert ctx.get(dut.stages[j]) == want
             index = at - delay
             if 0 <= index < len(words):
