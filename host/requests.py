@@ -66,6 +66,8 @@ class Requests:
     def __init__(self, transport: Transport, patience: Patience = SERIAL) -> None:
         self.transport, self.patience = transport, patience
         self.resent = self.gaps = 0
+        self.answered = 0.0
+        """When the last good answer came (time.monotonic)."""
         self.tail: Sent | None = None
         """The request sent last."""
         self._window, self._calm = 1, 0
@@ -141,6 +143,7 @@ class Requests:
             answer, bad = self._await(head)
             damaged += bad
             if answer is not None:
+                self.answered = time.monotonic()
                 self._calm = max(self._calm - (attempt == 0), 0)
                 return answer
         where = f"{Command(head.frame.kind).name} to {self.transport.name}, {attempts} attempts"

@@ -22,6 +22,8 @@ class Transport(Protocol):
     name: str
     byte_seconds: float
     """Time that a byte takes on the line, 0 for a pipe."""
+    restarts: bool
+    """Whether the board may start anew without the line being cut, see `ternac.host.backends.guard`."""
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``."""
@@ -42,7 +44,7 @@ class SerialTransport:
         except ModuleNotFoundError:
             raise ToolMissing("a serial board needs pyserial", "pip install pyserial") from None
         self.name = f"{port} at {baud} baud"
-        self.byte_seconds = 10 / baud
+        self.byte_seconds, self.restarts = 10 / baud, True
         self._failures: tuple[type[Exception], ...] = (serial.SerialException, OSError)
         try:
             self._port: Any = serial.Serial(port, baud, timeout=0, write_timeout=5)
@@ -77,6 +79,7 @@ class ProcessTransport:
     """A program that is a board on its standard input and output; NoAnswer as soon as it ends."""
 
     byte_seconds = 0.0
+    restarts = False
 
     def __init__(self, command: Sequence[str]) -> None:
         self.name = Path(command[0]).name
@@ -134,6 +137,7 @@ class RecordingTransport:
     def __init__(self, inner: Transport, path: str | Path) -> None:
         self.inner = inner
         self.name, self.byte_seconds = inner.name, inner.byte_seconds
+        self.restarts = False  # what is looked at when depends on time, and a recording must not
         self._file: TextIO = Path(path).open("w")
 
     def _log(self, kind: str, data: bytes) -> None:
@@ -165,6 +169,7 @@ class ReplayTransport:
     """
 
     byte_seconds = 0.0
+    restarts = False
 
     def __init__(self, path: str | Path) -> None:
         self.name = f"recording {Path(path).name}"

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.compile import Image, Symbol
-from ternac.errors import UsageError
+from ternac.errors import DeviceRefused, UsageError
 from ternac.host.backends.banks import Banks
 from ternac.host.backends.chain import Chain
+from ternac.host.backends.guard import Guard
 from ternac.host.backends.memory import check_state
 from ternac.host.backends.places import Journal, Place, Places
 from ternac.host.backends.protocol import Meter, Recall, State
@@ -56,7 +57,8 @@ class BoardBackend:
         self.chunk = max(1, min(chunk, MAX_WORDS))
         self.journal = journal
         self.meter = Meter()
-        self.places = Places(image.sessions, program.state_words)
+        self._guard = Guard(client, image)
+        self.places = Places(self._guard.sessions, program.state_words)
         self._banks = Banks(client, program, image)
 
     def load(self, *, force: bool = False, progress: bool = True) -> bool:
@@ -124,11 +126,12 @@ class BoardBackend:
             began = chain.taken if chain.under_way else time.perf_counter()
             try:
                 if not chain.under_way:
+                    self._look()
                     base = self._settle(session, journal)
                     if len(journal.tokens) >= self.journal:
-                        journal.known(self._banks.read_state(base))
+                        journal.known(self._read_state(base))
                 self._send(place, chain, chunk, len(journal.tokens))
-                fed, answer = chain.take()
+                fed, answer = chain.take(self._sure)
             except Gap:
                 self.places.lost(session)
                 chain.restart()
@@ -181,6 +184,7 @@ class BoardBackend:
         found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
         last = list(tokens)
         with self._changing(sessions) as drafts:
+            self._look()
             bases = [self._settle(session, draft) for session, draft in zip(sessions, drafts, strict=True)]
             while len(found[0][0]) < count:
                 number = min(count - len(found[0][0]), MAX_BATCH_TOKENS)
@@ -189,13 +193,14 @@ class BoardBackend:
                 ]
                 began = time.perf_counter()
                 answers, cycles = self.client.batch(members, step, number, sampling)
+                self._sure()
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
                 self.meter.cycles += cycles
                 for draft, base, token, (chosen, _) in zip(drafts, bases, last, answers, strict=True):
                     draft.tokens.extend([token, *chosen[:-1]])
                     if len(draft.tokens) >= self.journal:
-                        draft.known(self._banks.read_state(base))
+                        draft.known(self._read_state(base))
                 found = [(f[0] + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)]
                 last = [f[0][-1] for f in found]
         return found
@@ -209,13 +214,16 @@ class BoardBackend:
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """The int32 elements of a symbol of the image (``base``: the session's, for a state)."""
-        return self._banks.read_vector(symbol, base)
+        vector = self._banks.read_vector(symbol, base)
+        self._sure()
+        return vector
 
     def get_state(self, session: int) -> State:
         """From the board, or from here where the board does not hold the session."""
         with self._changing([session]) as (draft,):
             if draft.tokens:
-                draft.known(self._banks.read_state(self._settle(session, draft)))
+                self._look()
+                draft.known(self._read_state(self._settle(session, draft)))
             return draft.state.copy()
 
     def set_state(self, session: int, state: State) -> None:
@@ -268,15 +276,41 @@ class BoardBackend:
             self._banks.write_state(base, journal.state)
             for at in range(0, len(journal.tokens), MAX_PROMPT):
                 self.client.run(base, journal.tokens[at : at + MAX_PROMPT], 0, Sampling(), 1)
+            self._sure()
             self.places.settle(session, slot)
         assert place.slot is not None
         self.places.used(place.slot)
         return self.image.session_base(place.slot)
 
+    def _look(self) -> None:
+        """Whether the board is still the one that holds the sessions; else they are written when they run."""
+        if not self._guard.unbroken():
+            self._begin_anew()
+
+    def _sure(self) -> None:
+        """Gap if the board was configured anew under the last requests: then nothing that it said counts."""
+        if not self._guard.sure():
+            self._begin_anew()
+            raise Gap(f"{self.name}: the board was configured anew", "call again: the sessions are kept here")
+
+    def _begin_anew(self) -> None:
+        """The board holds no session. DeviceRefused if it does not hold the program either."""
+        self.places.forget()
+        if self.client.hello().program_hash != program_id(self.image):
+            raise DeviceRefused(
+                f"{self.name} was configured anew and does not hold {self.program.name}",
+                "open the device again, which loads it; state and tokens of its sessions: Backend.recall",
+            )
+
+    def _read_state(self, base: int) -> State:
+        state = self._banks.read_state(base)
+        self._sure()
+        return state
+
     def _move_out(self, session: int, base: int) -> None:
         """Take a session's state from its slot."""
         place = self.places[session]
-        state = self._banks.read_state(base)
+        state = self._read_state(base)
         if place.stream is None:
             place.journal.known(state)
         else:

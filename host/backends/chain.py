@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ternac.host.client import LinkClient, RunAnswer, Sent
@@ -77,13 +77,14 @@ class Chain:
             self._links.append(_Link(sent, len(tokens) or 1, count))
             self._unsent = unsent
 
-    def take(self) -> tuple[list[int], RunAnswer]:
+    def take(self, sure: Callable[[], None] = lambda: None) -> tuple[list[int], RunAnswer]:
         """The first answer under way: the tokens fed before the first one chosen, and the answer.
 
-        Gap and other DeviceErrors as of the client.
+        Gap and other DeviceErrors as of the client, or of ``sure``, which says whether an answer counts.
         """
         link = self._links[0]
         answer = self._client.collect_run(link.sent)
+        sure()
         self._links.popleft()
         fed, self.feed = self.feed[: link.tokens], self.feed[link.tokens :]
         if link.count:

@@ -98,6 +98,13 @@ class Places:
         if session in self._places:
             self._places[session].later = None
 
+    def forget(self) -> None:
+        """The board holds nothing of any session any more."""
+        for slot, user in self.slots.items():
+            if user is not None:
+                self._places[user].slot = None
+                self.slots[slot] = None
+
     def settle(self, session: int, slot: int) -> None:
         """``slot``, which nobody has, now holds where the session stands."""
         assert self.slots[slot] is None

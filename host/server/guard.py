@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import time
 from collections.abc import Collection
@@ -19,6 +20,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_PATHS = frozenset({"/", "/page.js", "/style.css", "/health", "/ready", "/openapi.json"})
 """Need no token: the page, which asks for it, and what load balancers look at."""
 BODY_SECONDS = 30.0
+LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 20
+"""What of a refused request is still read: a client that is cut off while it sends may not see the answer."""
 
 
 class Guard:
@@ -64,6 +67,8 @@ class Guard:
             if refusal is None:
                 await self._app(scope, _replay(received, receive), sending)
             else:
+                if refusal.status_code != 408 and "expect" not in Headers(scope=scope):
+                    await _linger(receive)
                 await refusal(scope, receive, sending)
         finally:
             path = getattr(scope.get("route"), "path", "other")
@@ -109,6 +114,17 @@ class Guard:
 
 def _refusal(status: int, text: str, code: str) -> JSONResponse:
     return JSONResponse(body(text, "invalid_request_error", code), status, {"Connection": "close"})
+
+
+async def _linger(receive: Receive) -> None:
+    """Read and drop what the client is still sending, for a while."""
+    dropped, more = 0, True
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while more and dropped < LINGER_BYTES:
+                message = await receive()
+                dropped += len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 def _host(value: str) -> str:
