@@ -159,7 +159,7 @@ class BoardBackend:
     @property
     def together(self) -> int:
         """Sessions that the engine can run at the same time."""
-        return len(self.image.entries)
+        return min(len(self.image.entries), len(self.places.slots))
 
     def run_together(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -159,8 +160,12 @@ def test_a_line_in_use_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_word_behind_the_sessions() -> None:
-    """Every preset with a shipped model has room for it, and one slot at most goes to it."""
+    """One slot at most goes to it, and no more sessions run together than there are slots."""
     line = Restarting(set())
-    watch = guard.Guard(LinkClient(line, FAST), IMAGE)
-    assert watch.sessions in (IMAGE.sessions, IMAGE.sessions - 1)
-    assert IMAGE.state_base + watch.sessions * IMAGE.state_slots < IMAGE.geometry.bank_depth
+    for free in range(IMAGE.state_slots + 1):
+        end = IMAGE.state_base + 3 * IMAGE.state_slots + free
+        image = replace(IMAGE, geometry=replace(IMAGE.geometry, bank_depth=end), sessions=3)
+        watch = guard.Guard(LinkClient(line, FAST), image)
+        assert watch.sessions == (3 if free else 2)
+        client = LinkClient(line, FAST)
+        assert BoardBackend(client, client.hello(), PROGRAM, image, chunk=4).together == watch.sessions
