@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.compile import Image, Symbol
-from ternac.errors import DeviceRefused, UsageError
+from ternac.errors import UsageError
 from ternac.host.backends.banks import Banks
 from ternac.host.backends.chain import Chain
 from ternac.host.backends.guard import Guard
@@ -57,7 +57,7 @@ class BoardBackend:
         self.chunk = max(1, min(chunk, MAX_WORDS))
         self.journal = journal
         self.meter = Meter()
-        self._guard = Guard(client, image)
+        self._guard = Guard(client, image, lambda: self.places.forget())
         self.places = Places(self._guard.sessions, program.state_words)
         self._banks = Banks(client, program, image)
 
@@ -126,12 +126,12 @@ class BoardBackend:
             began = chain.taken if chain.under_way else time.perf_counter()
             try:
                 if not chain.under_way:
-                    self._look()
+                    self._guard.look()
                     base = self._settle(session, journal)
                     if len(journal.tokens) >= self.journal:
                         journal.known(self._read_state(base))
                 self._send(place, chain, chunk, len(journal.tokens))
-                fed, answer = chain.take(self._sure)
+                fed, answer = chain.take(self._guard.sure)
             except Gap:
                 self.places.lost(session)
                 chain.restart()
@@ -184,7 +184,7 @@ class BoardBackend:
         found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
         last = list(tokens)
         with self._changing(sessions) as drafts:
-            self._look()
+            self._guard.look()
             bases = [self._settle(session, draft) for session, draft in zip(sessions, drafts, strict=True)]
             while len(found[0][0]) < count:
                 number = min(count - len(found[0][0]), MAX_BATCH_TOKENS)
@@ -193,7 +193,7 @@ class BoardBackend:
                 ]
                 began = time.perf_counter()
                 answers, cycles = self.client.batch(members, step, number, sampling)
-                self._sure()
+                self._guard.sure()
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
                 self.meter.cycles += cycles
@@ -215,14 +215,14 @@ class BoardBackend:
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """The int32 elements of a symbol of the image (``base``: the session's, for a state)."""
         vector = self._banks.read_vector(symbol, base)
-        self._sure()
+        self._guard.sure()
         return vector
 
     def get_state(self, session: int) -> State:
         """From the board, or from here where the board does not hold the session."""
         with self._changing([session]) as (draft,):
             if draft.tokens:
-                self._look()
+                self._guard.look()
                 draft.known(self._read_state(self._settle(session, draft)))
             return draft.state.copy()
 
@@ -276,35 +276,15 @@ class BoardBackend:
             self._banks.write_state(base, journal.state)
             for at in range(0, len(journal.tokens), MAX_PROMPT):
                 self.client.run(base, journal.tokens[at : at + MAX_PROMPT], 0, Sampling(), 1)
-            self._sure()
+            self._guard.sure()
             self.places.settle(session, slot)
         assert place.slot is not None
         self.places.used(place.slot)
         return self.image.session_base(place.slot)
 
-    def _look(self) -> None:
-        """Whether the board is still the one that holds the sessions; else they are written when they run."""
-        if not self._guard.unbroken():
-            self._begin_anew()
-
-    def _sure(self) -> None:
-        """Gap if the board was configured anew under the last requests: then nothing that it said counts."""
-        if not self._guard.sure():
-            self._begin_anew()
-            raise Gap(f"{self.name}: the board was configured anew", "call again: the sessions are kept here")
-
-    def _begin_anew(self) -> None:
-        """The board holds no session. DeviceRefused if it does not hold the program either."""
-        self.places.forget()
-        if self.client.hello().program_hash != program_id(self.image):
-            raise DeviceRefused(
-                f"{self.name} was configured anew and does not hold {self.program.name}",
-                "open the device again, which loads it; state and tokens of its sessions: Backend.recall",
-            )
-
     def _read_state(self, base: int) -> State:
         state = self._banks.read_state(base)
-        self._sure()
+        self._guard.sure()
         return state
 
     def _move_out(self, session: int, base: int) -> None:

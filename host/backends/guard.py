@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Callable
 
 import numpy as np
 
 from ternac.compile import Image
+from ternac.errors import DeviceRefused
 from ternac.geometry import Mem
-from ternac.host.client import LinkClient
+from ternac.host.client import Gap, LinkClient
+from ternac.loading import program_id
 
 __all__ = ["QUICK", "Guard"]
 
@@ -29,8 +32,9 @@ class Guard:
     behind it, nothing is noticed.
     """
 
-    def __init__(self, client: LinkClient, image: Image) -> None:
-        self._client = client
+    def __init__(self, client: LinkClient, image: Image, forget: Callable[[], None]) -> None:
+        """``forget`` is called when the board holds no session any more."""
+        self._client, self._image, self._forget = client, image, forget
         self._number = self._resent = 0
         self._address: int | None = None
         self.sessions = image.sessions
@@ -43,21 +47,37 @@ class Guard:
         if free <= end:
             self._address = free
 
-    def unbroken(self) -> bool:
-        """Before a request: whether the board's banks are what they were. If not, they are guarded from now
-        on."""
+    def look(self) -> None:
+        """Before requests: the sessions are forgotten if the board does not hold them. DeviceRefused if it
+        does not hold the program either."""
         client = self._client
-        if self._number and time.monotonic() - client.answered < QUICK and self._resent == client.resent:
-            return True
-        return self.sure(always=True)
+        idle = time.monotonic() - client.answered >= QUICK
+        if not self._number or idle or self._resent != client.resent:
+            self._check()
 
-    def sure(self, *, always: bool = False) -> bool:
-        """Behind requests: the same, if any of them since the last look had to be sent again."""
-        client = self._client
-        if self._address is None or not (always or self._resent != client.resent):
+    def sure(self) -> None:
+        """Behind requests: Gap if the board was configured anew under one that had to be sent again, for then
+        nothing that it said counts; DeviceRefused as of `look`."""
+        if self._resent != self._client.resent and not self._check():
+            raise Gap(f"{self._name}: the board was configured anew", "call again: its sessions are kept")
+
+    @property
+    def _name(self) -> str:
+        return self._client.transport.name
+
+    def _check(self) -> bool:
+        """Whether the number is where it was; if not, another one is there from now on."""
+        if self._address is None:
             return True
+        client = self._client
         held = self._number and int(client.read(0, self._address, 1)[0]) == self._number
         if not held:
+            self._forget()
+            if client.hello().program_hash != program_id(self._image):
+                raise DeviceRefused(
+                    f"{self._name} was configured anew and does not hold the program",
+                    "open the device again, which loads it; state and tokens of its sessions: Backend.recall",
+                )
             self._number = 1 + secrets.randbelow(0xFFFF)
             client.write(Mem.BANK, 0, self._address, np.array([self._number], np.uint32), 2)
         self._resent = client.resent

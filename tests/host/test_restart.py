@@ -165,7 +165,7 @@ def test_the_word_behind_the_sessions() -> None:
     for free in range(IMAGE.state_slots + 1):
         end = IMAGE.state_base + 3 * IMAGE.state_slots + free
         image = replace(IMAGE, geometry=replace(IMAGE.geometry, bank_depth=end), sessions=3)
-        watch = guard.Guard(LinkClient(line, FAST), image)
+        watch = guard.Guard(LinkClient(line, FAST), image, lambda: None)
         assert watch.sessions == (3 if free else 2)
         client = LinkClient(line, FAST)
         assert BoardBackend(client, client.hello(), PROGRAM, image, chunk=4).together == watch.sessions
