@@ -1,0 +1,1 @@
+"""Boards: pins, clocks and the complete design of a bitstream."""

@@ -1,0 +1,1 @@
+"""Building blocks: memories, carry chains, multiplier-free arithmetic, register pipelines."""

@@ -1,0 +1,1 @@
+"""Planning an engine: area model, estimate, search for geometries, report."""

@@ -1,1 +1,0 @@
-"""What sessions run on: executors in this process, and boards behind the link."""

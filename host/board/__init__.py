@@ -1,0 +1,1 @@
+"""A board behind its byte link: transport, requests, loader, session slots, pipeline of runs."""

@@ -1,0 +1,1 @@
+"""Export: checkpoint to program, GGUF and QONNX; shipping a model."""

@@ -1,0 +1,1 @@
+"""Import of models trained elsewhere (MMfreeLM)."""

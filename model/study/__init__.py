@@ -1,0 +1,1 @@
+"""Studies: what ternary weights and integers cost."""

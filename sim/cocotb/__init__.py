@@ -1,0 +1,1 @@
+"""cocotb testbenches of components and of the engine, and their runner."""

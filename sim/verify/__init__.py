@@ -1,0 +1,1 @@
+"""Bit-exact comparison of executors, op by op."""

@@ -1,0 +1,1 @@
+"""Compiling a program for an engine: geometry, instruction set, memory layout, image."""
