@@ -59,7 +59,7 @@ env-test: $(VENV)/.test
 # --- what one asks for -------------------------------------------------------------------------------------------
 
 demo: $(VENV)/.base
-	@$(PY) -m ternac.demo
+	@$(PY) -m ternac.cli.demo
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .

@@ -9,9 +9,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ternac.executor_base import State
-from ternac.program import Program
-from ternac.sampling import Sampling
+from ternac.program.program import Program
+from ternac.run.executor import State
+from ternac.run.sampling import Sampling
 
 __all__ = ["Backend", "Meter", "Recall", "State"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.host.backends.memory import MemoryBackend
-from ternac.program import Program
-from ternac.sampling import Sampling
+from ternac.host.memory import MemoryBackend
+from ternac.program.program import Program
+from ternac.run.sampling import Sampling
 
 __all__ = ["BatchBackend"]
 

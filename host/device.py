@@ -10,28 +10,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.errors import UsageError, WrongBitstream, WrongGeometry
 from ternac.executors import make_executor, pick
-from ternac.geometry import PRESETS, Geometry, preset
-from ternac.host.backends.board import BoardBackend
-from ternac.host.backends.numpy import NumpyBackend
-from ternac.host.backends.protocol import Backend, Meter
-from ternac.host.client import SERIAL, SIMULATED, LinkClient, Patience
-from ternac.host.session import Session
-from ternac.host.transport import (
+from ternac.host.backend import Backend, Meter
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import SERIAL, SIMULATED, LinkClient, Patience
+from ternac.host.board.transport import (
     ProcessTransport,
     RecordingTransport,
     ReplayTransport,
     SerialTransport,
     Transport,
 )
+from ternac.host.local import NumpyBackend
+from ternac.host.session import Session
+from ternac.link import VERSION, Identity
 from ternac.manifest import read_manifest
-from ternac.program import Program
-from ternac.protocol import VERSION, Identity
-from ternac.sampling import Sampling, seed_state
-from ternac.tokenizer import ByteTokenizer, tokenizer_of
-from ternac.zoo import open_program
+from ternac.program.program import Program
+from ternac.program.zoo import open_program
+from ternac.run.sampling import Sampling, seed_state
+from ternac.text.tokenizer import ByteTokenizer, tokenizer_of
 
 DEFAULT_BOARD = "ulx3s-85f"
 CHUNK = {"sim": 4, "serial": 32, "replay": 32}
@@ -233,7 +233,7 @@ def _gpu(device: str, program: Program) -> Backend:
 def geometry_of(board: str) -> Geometry:
     """The geometry of a board, or the one of that name. UsageError for an unknown name."""
     if board not in PRESETS:
-        from ternac.hdl.boards import BOARDS
+        from ternac.hdl.boards.boards import BOARDS
 
         if board in BOARDS:
             return preset(BOARDS[board].geometry)
@@ -272,7 +272,7 @@ def _line(kind: str, where: str, board: str, geometry: Geometry, waves: str | Pa
     if kind == "replay":
         return ReplayTransport(where)
     if kind == "serial":
-        from ternac.hdl.boards import BOARDS, VARIANTS
+        from ternac.hdl.boards.boards import BOARDS, VARIANTS
 
         boards = BOARDS | VARIANTS
         if board not in boards:
@@ -296,7 +296,7 @@ def _say(text: str) -> None:
 
 
 def _routed_clock(board: str) -> float | None:
-    from ternac.hdl.boards import VARIANTS
+    from ternac.hdl.boards.boards import VARIANTS
 
     name = VARIANTS[board].name if board in VARIANTS else board
     manifest = read_manifest(name, geometry_of(board).name)

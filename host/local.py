@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.executor import NumpyExecutor
-from ternac.host.backends.memory import MemoryBackend
-from ternac.program import Program
-from ternac.sampling import Sampling, choose
+from ternac.host.memory import MemoryBackend
+from ternac.program.program import Program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling, choose
 
 __all__ = ["NumpyBackend"]
 

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.executor_base import ExecutorBase
-from ternac.host.backends.protocol import Meter, Recall, State
-from ternac.program import Program
-from ternac.sampling import Sampling
+from ternac.host.backend import Meter, Recall, State
+from ternac.program.program import Program
+from ternac.run.executor import ExecutorBase
+from ternac.run.sampling import Sampling
 
 __all__ = ["MemoryBackend"]
 

@@ -1,4 +1,4 @@
-"""A running text on any back end: the same tokens, snapshots and rules as ternac.session on NumPy."""
+"""A running text on any back end: the same tokens, snapshots and rules as ternac.run.session on NumPy."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.host.backends.protocol import Backend, State
-from ternac.sampling import Sampling, seed_state, xorshift32
-from ternac.session import SavedSession, Snapshot
-from ternac.tokenizer import ByteTokenizer, TextStream, tokenizer_of
+from ternac.host.backend import Backend, State
+from ternac.run.sampling import Sampling, seed_state, xorshift32
+from ternac.run.session import SavedSession, Snapshot
+from ternac.text.tokenizer import ByteTokenizer, TextStream, tokenizer_of
 
 
 class Session(SavedSession):

@@ -19,14 +19,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ternac.compile.geometry import Geometry
+from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP, SdramChip
 from ternac.errors import BuildFailed, ToolMissing
-from ternac.geometry import Geometry
-from ternac.protocol import WINDOW
-from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP, SdramChip
+from ternac.link import WINDOW
 
 if TYPE_CHECKING:
+    from ternac.hdl.cells.tech import Technology
     from ternac.hdl.link.top import LinkedEngine
-    from ternac.hdl.tech import Technology
 
 Say = Callable[[str], None]
 
@@ -55,10 +55,10 @@ def bitstream_id(geometry: Geometry) -> bytes:
 def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedEngine:
     """The simulated board's design, portable unless ``tech`` is given; its clock is 0 Hz, which says
     simulated."""
-    from ternac.hdl.engine import EngineCore
+    from ternac.hdl.cells.tech import Technology
+    from ternac.hdl.engine.core import EngineCore
     from ternac.hdl.link.controller import LinkController
     from ternac.hdl.link.top import LinkedEngine, word_bytes
-    from ternac.hdl.tech import Technology
 
     link = LinkController(
         0,

@@ -16,7 +16,7 @@ from amaranth.sim import Simulator, SimulatorContext
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine, UartEngine
 from ternac.hdl.link.uart import UartRx, UartTx
-from ternac.protocol import FOLLOWS, GREEDY, HASH_BYTES, Command, Frame, SlipDecoder, Status
+from ternac.link import FOLLOWS, GREEDY, HASH_BYTES, Command, Frame, SlipDecoder, Status
 from ternac.sim.stub_core import StubCore, StubModel
 
 __all__ = ["LineRun", "expected_tokens", "run_line"]

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from ternac.compile import Image
-from ternac.geometry import Mem
-from ternac.machine import Machine
-from ternac.protocol import (
+from ternac.compile.compiler import Image
+from ternac.compile.geometry import Mem
+from ternac.compile.machine import Machine
+from ternac.link import (
     ANSWER,
     BATCH_HEAD,
     BATCH_MEMBER,
@@ -30,7 +30,7 @@ from ternac.protocol import (
     SlipDecoder,
     Status,
 )
-from ternac.sampling import Sampling, choose
+from ternac.run.sampling import Sampling, choose
 
 
 class EngineModel(Protocol):
@@ -160,7 +160,7 @@ class LinkModel:
 
 
 class MachineEngine:
-    """``ternac.machine`` as the engine: memories start as zeros and are filled over the link.
+    """``ternac.compile.machine`` as the engine: memories start as zeros and are filled over the link.
 
     Takes the shapes of ``image``; a write outside them is an IndexError, as the image never does it.
     """

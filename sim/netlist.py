@@ -16,12 +16,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ternac.compile.geometry import Geometry
 from ternac.errors import BuildFailed, ToolMissing
-from ternac.geometry import Geometry
-from ternac.hdl.netlist import netlist_cells
-from ternac.hdl.passes import PASSES, prepare
-from ternac.hdl.tech import Technology
-from ternac.hdl.toolchain import run_tool, versions
+from ternac.hdl.build.toolchain import run_tool, versions
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.netlist.cells import netlist_cells
+from ternac.hdl.netlist.passes import PASSES, prepare
 from ternac.sim.board import Say, board_ports, cache_root, compile_verilog, keep_verilog, linked_engine
 
 __all__ = ["build_netlist_board", "family", "models_of", "netlist", "netlist_verilog"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ternac.sdram import SdramChip
+from ternac.compile.sdram import SdramChip
 
 __all__ = ["SdramFault", "SdramModel"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ternac.compile.stream_layout import Descriptor, Encoding, pack_matrix
 from ternac.errors import BuildFailed
-from ternac.mmfree import Phase
+from ternac.program.mmfree_sizes import Phase
 from ternac.sim.board import compile_verilog, keep_verilog
-from ternac.stream_layout import Descriptor, Encoding, pack_matrix
 
 __all__ = ["IDEAL", "MAIN", "USUAL", "Job", "build_stream", "make_job", "place_activations", "run_job"]
 
@@ -97,8 +97,9 @@ def make_job(phases: Sequence[Phase], port_bytes: int, encoding: Encoding, seed:
             vectors.append(x)
             address += packed.size
         made.append(tuple(descriptors))
-    return Job(tuple(made), np.concatenate(weights), np.concatenate(vectors),
-               np.concatenate(sums).astype(np.int32))  # fmt: skip
+    return Job(
+        tuple(made), np.concatenate(weights), np.concatenate(vectors), np.concatenate(sums).astype(np.int32)
+    )
 
 
 def build_stream(unit: Any, *, say: Say = lambda text: None) -> Path:
@@ -138,8 +139,10 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
     with tempfile.TemporaryDirectory(prefix="ternac-stream-") as scratch:
         folder = Path(scratch)
         files: dict[str, npt.NDArray[Any]] = {
-            "weights": job.weights, "activations": job.activations, "sums": job.sums
-        }  # fmt: skip
+            "weights": job.weights,
+            "activations": job.activations,
+            "sums": job.sums,
+        }
         for name, content in files.items():
             content.tofile(folder / name)
         (folder / "job").write_text("\n".join(lines) + "\n")

@@ -6,7 +6,7 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 
-from ternac.geometry import Mem
+from ternac.compile.geometry import Mem
 from ternac.hdl.link.ports import EngineSignature
 
 

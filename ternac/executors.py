@@ -12,8 +12,8 @@ import importlib
 from typing import Any
 
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
-from ternac.program import Program
+from ternac.program.program import Program
+from ternac.run.numpy_executor import NumpyExecutor
 
 __all__ = ["NAMES", "make_executor", "pick"]
 

@@ -8,8 +8,8 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Valu
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.dot import DotControl, DotUnit
-from ternac.hdl.tech import Technology
+from ternac.hdl.array.dot import DotControl, DotUnit
+from ternac.hdl.cells.tech import Technology
 
 __all__ = ["FEED_DEPTH", "FEED_WIDTH", "BareArray"]
 
@@ -84,7 +84,7 @@ class BareArray(wiring.Component):
         held = _register(m, "activations", x)
         if not self.direct:
             nz, neg = _register(m, "nz_held", nz), _register(m, "neg_held", neg)
-        # chain by chain, so that a block RAM feeds lanes that belong together (hdl/floorplan.py)
+        # chain by chain, so that a block RAM feeds lanes that belong together (hdl/netlist/floorplan.py)
         chains = range(self.lanes // self.chain)
         for column, unit in enumerate(self.units):
             m.submodules[f"dot_{column}"] = unit

@@ -9,10 +9,10 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.geometry import Geometry
-from ternac.hdl.carry import Gate, add
-from ternac.hdl.carry_lut6 import Lane, add_lanes, add_three
-from ternac.hdl.tech import Technology
+from ternac.compile.geometry import Geometry
+from ternac.hdl.cells.carry import Gate, add
+from ternac.hdl.cells.carry_lut6 import Lane, add_lanes, add_three
+from ternac.hdl.cells.tech import Technology
 
 __all__ = ["DotControl", "DotUnit", "array_latency", "dot_latency"]
 
@@ -68,8 +68,9 @@ class DotUnit(wiring.Component):
     other, before its register; ``radix`` sums meet at each register of the tree. More of either saves
     registers and latency, and costs clock.
 
-    The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/carry.py``); the form for
-    LUT6 devices one per bit on two lanes, or on three sums of the tree (``hdl/carry_lut6.py``).
+    The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/cells/carry.py``); the
+    form for LUT6 devices one per bit on two lanes, or on three sums of the tree
+    (``hdl/cells/carry_lut6.py``).
     """
 
     def __init__(
@@ -83,14 +84,16 @@ class DotUnit(wiring.Component):
         self.fold, self.radix = fold, radix
         self.chains = lanes // chain
         self.acc_bits = _bits(k_max)
-        super().__init__({
-            "x": In(data.ArrayLayout(signed(8), self.chains)).array(chain),
-            "nz": In(self.chains).array(chain),
-            "neg": In(self.chains).array(chain),
-            "acc_en": In(1),
-            "acc_first": In(1),
-            "acc": Out(signed(self.acc_bits)),
-        })
+        super().__init__(
+            {
+                "x": In(data.ArrayLayout(signed(8), self.chains)).array(chain),
+                "nz": In(self.chains).array(chain),
+                "neg": In(self.chains).array(chain),
+                "acc_en": In(1),
+                "acc_first": In(1),
+                "acc": Out(signed(self.acc_bits)),
+            }
+        )
 
     @property
     def latency(self) -> int:
@@ -120,7 +123,8 @@ class DotUnit(wiring.Component):
         keep = ~self.acc_first
         with m.If(self.acc_en):
             m.d.sync += self.acc.eq(
-                add(m, self.tech, "acc_add", self.acc_bits, sums[0], self.acc, Gate.KEEP, c=keep))
+                add(m, self.tech, "acc_add", self.acc_bits, sums[0], self.acc, Gate.KEEP, c=keep)
+            )
         return m
 
     def _sum(self, m: Module, name: str, values: list[Value], terms: int) -> Value:
@@ -175,14 +179,16 @@ class DotControl(wiring.Component):
     def __init__(self, lanes: int, chain: int, fold: int = 1, radix: int = 2) -> None:
         self.lanes, self.chain, self.fold, self.radix = lanes, chain, fold, radix
         self.latency = dot_latency(lanes, chain, fold, radix)
-        super().__init__({
-            "en": In(1),
-            "first": In(1),
-            "last": In(1),
-            "acc_en": Out(1),
-            "acc_first": Out(1),
-            "valid": Out(1),
-        })
+        super().__init__(
+            {
+                "en": In(1),
+                "first": In(1),
+                "last": In(1),
+                "acc_en": Out(1),
+                "acc_first": Out(1),
+                "valid": Out(1),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -10,9 +10,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ternac.geometry import Geometry
-from ternac.hdl.spread import spread
-from ternac.hdl.tech import Technology
+from ternac.compile.geometry import Geometry
+from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.tech import Technology
 
 
 class XBuffer(wiring.Component):
@@ -78,6 +78,8 @@ class XBuffer(wiring.Component):
                         write.en[i].eq(enable[chunk * g.share + turn]),
                     ]
                     m.d.sync += self.x[stage][q].eq(read.data[8 * i : 8 * i + 8])
-            addresses = [spread(m, one, 1, self.tech, f"address_{stage + 1}_{place}")[0]
-                         for place, one in enumerate(addresses)]  # fmt: skip
+            addresses = [
+                spread(m, one, 1, self.tech, f"address_{stage + 1}_{place}")[0]
+                for place, one in enumerate(addresses)
+            ]
         return m

@@ -19,8 +19,10 @@ def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) 
         "description": "Ternary language model engine: AXI4-Lite registers, AXI4-Stream frames",
         "filesets": {
             "rtl": {"files": files, "file_type": "verilogSource-2005"},
-            "software": {"files": [{each: {"is_include_file": True}} for each in headers],
-                         "file_type": "user"},
+            "software": {
+                "files": [{each: {"is_include_file": True}} for each in headers],
+                "file_type": "user",
+            },
         },
         "targets": {
             "default": {"filesets": ["rtl"], "toplevel": name},
@@ -31,7 +33,7 @@ def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) 
                 "tools": {"verilator": {"mode": "lint-only", "verilator_options": ["-Wno-fatal"]}},
             },
         },
-    }  # fmt: skip
+    }
     return "CAPI=2:\n" + json.dumps(content, indent=2) + "\n"
 
 

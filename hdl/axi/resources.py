@@ -13,8 +13,8 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 
 from ternac.errors import BuildFailed
-from ternac.hdl.netlist import multipliers
-from ternac.hdl.toolchain import run_tool
+from ternac.hdl.build.toolchain import run_tool
+from ternac.hdl.netlist.cells import multipliers
 
 __all__ = ["PARTS", "Part", "count", "resources"]
 
@@ -35,9 +35,10 @@ class Part:
 
 
 PARTS = {
-    "kv260": Part("Kria K26 (Zynq UltraScale+ XCK26), one 128-bit port", 117_120, 234_240, 144, 1_248,
-                  "tiny", 128),
-}  # fmt: skip
+    "kv260": Part(
+        "Kria K26 (Zynq UltraScale+ XCK26), one 128-bit port", 117_120, 234_240, 144, 1_248, "tiny", 128
+    ),
+}
 """Devices by name. 128 bits is what one of the processing system's memory ports has."""
 
 _RAM_LUTS = {"RAM32M16": 8, "RAM64M8": 8, "RAM32M": 4, "RAM64M": 4, "SRL16E": 1, "SRLC32E": 1}

@@ -14,7 +14,7 @@ from ternac.hdl.axi.registers import MAP_VERSION, MAP_WORDS, REGISTERS
 from ternac.hdl.link.top import LinkedEngine
 from ternac.hdl.stream.axi import read_port
 from ternac.hdl.stream.matvec import StreamMatVec
-from ternac.protocol import END, VERSION
+from ternac.link import END, VERSION
 
 __all__ = ["ID", "AxiTop"]
 
@@ -66,11 +66,12 @@ class AxiTop(wiring.Component):
         identity = self.engine.controller.identity
         port_bytes = 0 if self.stream is None else self.stream.port_bits // 8
         version = Cat(
-            Const(MAP_VERSION, 8), Const(VERSION, 8), Const(self.stream is not None, 8), Const(port_bytes, 8))
+            Const(MAP_VERSION, 8), Const(VERSION, 8), Const(self.stream is not None, 8), Const(port_bytes, 8)
+        )
         self._values: dict[str, Value] = {"ID": Const(ID, 32), "VERSION": version}
         for name, content in (("BITSTREAM_ID", identity.bitstream_id), ("GEOMETRY", identity.geometry_hash)):
             for i in range(len(content) // 4):
-                word = int.from_bytes(content[4 * i:4 * i + 4], "little")
+                word = int.from_bytes(content[4 * i : 4 * i + 4], "little")
                 self._values[f"{name}_{i}"] = Const(word, 32)
         self._access = {
             each.name: (lite.wr_en & (lite.wr_word == each.offset // 4),
@@ -140,7 +141,8 @@ class AxiTop(wiring.Component):
         with m.If(outward.r_en & outward.r_rdy):
             m.d.sync += inside.eq(out_byte != END)
         self._values["STATUS"] = Cat(
-            link.idle & ~inward.r_rdy, link.loaded, inward.w_rdy & ~streamed, outward.r_rdy & ~streamed)
+            link.idle & ~inward.r_rdy, link.loaded, inward.w_rdy & ~streamed, outward.r_rdy & ~streamed
+        )
         there = outward.r_rdy & ~streamed
         self._values["OUT"] = Cat(Mux(there, out_byte, 0), there)
         return write & (streamed | ~inward.w_rdy)

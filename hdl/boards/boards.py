@@ -18,13 +18,13 @@ from amaranth.lib import io
 from amaranth_boards.icebreaker import ICEBreakerPlatform
 from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
+from ternac.compile.sdram import NOMINAL_HZ
 from ternac.errors import UsageError
+from ternac.hdl.boards.pll import Ecp5Clock, Ice40Clock, ecp5_pll, ice40_pll
+from ternac.hdl.cells.tech import Technology
 from ternac.hdl.link.uart import rate_increment
-from ternac.hdl.pll import Ecp5Clock, Ice40Clock, ecp5_pll, ice40_pll
 from ternac.hdl.sdram.pads import SdramPads
-from ternac.hdl.tech import Technology
-from ternac.protocol import WINDOW
-from ternac.sdram import NOMINAL_HZ
+from ternac.link import WINDOW
 
 MIB = 1 << 20
 
@@ -149,7 +149,10 @@ VARIANTS: dict[str, Board] = {
     variant.geometry: variant
     for variant in (
         replace(
-            BOARDS["ulx3s-85f"], geometry="ulx3s-85f-sdram", clock_hz=NOMINAL_HZ, target_hz=70_000_000,
+            BOARDS["ulx3s-85f"],
+            geometry="ulx3s-85f-sdram",
+            clock_hz=NOMINAL_HZ,
+            target_hz=70_000_000,
             nextpnr_device=_ULX3S_85F,
         ),  # fmt: skip
     )

@@ -11,13 +11,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ternac.compile import Image
+from ternac.compile.compiler import Image
 from ternac.errors import BuildFailed
-from ternac.hdl import bram_patch, memory_map
-from ternac.hdl.boards import Board
-from ternac.hdl.steps import write_atomically
-from ternac.hdl.toolchain import run_tool
-from ternac.loading import flash_image, program_id
+from ternac.hdl.netlist import bram_patch
+from ternac.hdl.netlist import memory_map
+from ternac.hdl.boards.boards import Board
+from ternac.hdl.build.steps import write_atomically
+from ternac.hdl.build.toolchain import run_tool
+from ternac.compile.loading import flash_image, program_id
 
 
 def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out: Path) -> None:

@@ -13,18 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
 from ternac.errors import BuildFailed, UsageError
-from ternac.geometry import Geometry, preset
-from ternac.hdl.bake import bake
-from ternac.hdl.boards import Board, board, with_geometry
-from ternac.hdl.build import MEMORIES, REPORT, build, directory_of
-from ternac.hdl.design import EngineDesign
-from ternac.hdl.memory_map import loads, refuse_incomplete
-from ternac.hdl.plan import Plan, id_literal, make_plan
-from ternac.hdl.steps import sha256_of, write_atomically
+from ternac.compile.geometry import Geometry, preset
+from ternac.hdl.build.bake import bake
+from ternac.hdl.boards.boards import Board, board, with_geometry
+from ternac.hdl.build.recipe import MEMORIES, REPORT, build, directory_of
+from ternac.hdl.boards.design import EngineDesign
+from ternac.hdl.netlist.memory_map import loads, refuse_incomplete
+from ternac.hdl.build.plan import Plan, id_literal, make_plan
+from ternac.hdl.build.steps import sha256_of, write_atomically
 from ternac.manifest import folder, read_manifest
-from ternac.zoo import open_program
+from ternac.program.zoo import open_program
 
 Say = Callable[[str], None]
 
@@ -38,7 +38,7 @@ SHIPPED_KEYS = (
 
 def build_root() -> Path:
     """``build/`` beside the packages in a checkout, else in the current directory."""
-    checkout = Path(__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "build"
 
 
@@ -87,8 +87,10 @@ def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: st
         return
     manifest = {**figures, "geometry": geometry.name, "command": command}
     for key, name in (
-        ("bitstream", f"{target.name}{target.bitstream_suffix}"), ("report", REPORT), ("memories", MEMORIES),
-    ):  # fmt: skip
+        ("bitstream", f"{target.name}{target.bitstream_suffix}"),
+        ("report", REPORT),
+        ("memories", MEMORIES),
+    ):
         if figures.get(key):
             write_atomically(where / name, Path(figures[key]).read_bytes())
             manifest[key] = name

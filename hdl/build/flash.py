@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from ternac.errors import DeviceError, ToolMissing
-from ternac.hdl.boards import Board
+from ternac.hdl.boards.boards import Board
 
 PROGRAM = "openFPGALoader"
 HINT = "install openFPGALoader (apt-get install openfpgaloader, or brew install openfpgaloader)"

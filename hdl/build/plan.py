@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ternac.errors import BuildFailed
-from ternac.hdl.boards import Board, BoardShell, Payload
-from ternac.hdl.passes import PASSES
-from ternac.hdl.toolchain import versions
+from ternac.hdl.boards.boards import Board, BoardShell, Payload
+from ternac.hdl.netlist.passes import PASSES
+from ternac.hdl.build.toolchain import versions
 
 ID_BYTES = 16
 PLACEHOLDER = hashlib.sha256(b"ternac bitstream id").digest()[:ID_BYTES]
@@ -50,10 +50,11 @@ class Plan:
         """Options of nextpnr, without file names."""
         return (
             *self.board.nextpnr_device,
-            "--seed", str(self.board.seed),
+            "--seed",
+            str(self.board.seed),
             "--timing-allow-fail",
             *(("--freq", f"{self.board.target_hz / 1e6:g}") if self.board.family == "ice40" else ()),
-        )  # fmt: skip
+        )
 
     @property
     def source_hash(self) -> str:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ternac.errors import BuildFailed
-from ternac.hdl import bram_patch, memory_map, netlist
-from ternac.hdl.area_parts import parts_of
-from ternac.hdl.passes import prepare
-from ternac.hdl.plan import Plan
-from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, sha256_of, write_atomically
+from ternac.hdl.netlist import bram_patch
+from ternac.hdl.netlist import memory_map
+from ternac.hdl.netlist import cells as netlist
+from ternac.hdl.netlist.parts import parts_of
+from ternac.hdl.netlist.passes import prepare
+from ternac.hdl.build.plan import Plan
+from ternac.hdl.build.steps import Step, exclusive, run_step, seconds_of, sha256_of, write_atomically
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -133,8 +135,10 @@ def _build(plan: Plan, directory: Path, say: Say, force: bool) -> dict[str, Any]
         shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("design.il", plan.design), (plan.constraint_file, plan.constraints), ("synth.ys", plan.script),
-    ):  # fmt: skip
+        ("design.il", plan.design),
+        (plan.constraint_file, plan.constraints),
+        ("synth.ys", plan.script),
+    ):
         write_atomically(directory / name, text.encode())
     ran = []
     for step in steps(plan):

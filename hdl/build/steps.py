@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ternac.hdl.toolchain import run_tool
+from ternac.hdl.build.toolchain import run_tool
 
 
 @dataclass(frozen=True)

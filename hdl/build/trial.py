@@ -1,7 +1,7 @@
 """Synthesis, and on ECP5 place and route, of one design for its figures alone: no pins, no bitstream.
 
 A build lies in ``root``/array/<name>-<first 16 digits of the hash of its text, script and tools>, in the
-named, resumable steps of `hdl/steps.py`.
+named, resumable steps of `hdl/build/steps.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ternac.errors import ToolMissing
-from ternac.hdl import netlist
-from ternac.hdl.array_devices import Device
-from ternac.hdl.build import critical_path
-from ternac.hdl.passes import PASSES, prepare
-from ternac.hdl.steps import Step, exclusive, run_step, seconds_of, write_atomically
+from ternac.hdl.netlist import cells as netlist
+from ternac.hdl.build.devices import Device
+from ternac.hdl.build.recipe import critical_path
+from ternac.hdl.netlist.passes import PASSES, prepare
+from ternac.hdl.build.steps import Step, exclusive, run_step, seconds_of, write_atomically
 
 __all__ = ["NEXTPNR", "Design", "Run", "Say", "mapped_netlist", "place", "placed_netlist", "synthesize"]
 
@@ -129,8 +129,10 @@ def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> di
     report = json.loads((directory / "report.json").read_text())
     used = {name: int(entry["used"]) for name, entry in report["utilization"].items()}
     area = {
-        "comb": used["TRELLIS_COMB"], "ff": used["TRELLIS_FF"], "dsp": used["MULT18X18D"] + used["ALU54B"]
-    }  # fmt: skip
+        "comb": used["TRELLIS_COMB"],
+        "ff": used["TRELLIS_FF"],
+        "dsp": used["MULT18X18D"] + used["ALU54B"],
+    }
     fmax = min((float(entry["achieved"]) for entry in report["fmax"].values()), default=0.0)
     return {
         **_per_mac(area, macs),

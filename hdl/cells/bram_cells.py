@@ -8,7 +8,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Value
 
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.tech import Technology
 
 __all__ = ["PAIR_WORDS", "BramSlice", "dp16kd", "ebr", "max_depth", "pair_of", "paired_dp16kd", "slices_of"]
 
@@ -72,8 +72,10 @@ class BramSlice:
         else:
             per_unit = 8 // self.cell_bits
             cut += [0] * (-len(cut) % per_unit)
-            units = [sum(cut[at + i] << i * self.cell_bits for i in range(per_unit))
-                     for at in range(0, len(cut), per_unit)]
+            units = [
+                sum(cut[at + i] << i * self.cell_bits for i in range(per_unit))
+                for at in range(0, len(cut), per_unit)
+            ]
         return units + [0] * (2048 - len(units))
 
     def initvals(self, words: Sequence[int]) -> dict[str, int]:
@@ -100,8 +102,16 @@ def slices_of(tech: Technology, memory: str, block: int, width: int, depth: int)
     """Cells of a memory block, lowest bits first, each as wide as the depth allows."""
     cell_bits = next(bits for words, bits in _MODES[tech] if depth <= words)
     return tuple(
-        BramSlice(f"bram_{memory}_{block}_{first}", memory, block, depth, first,
-                  min(cell_bits, width - first), cell_bits, tech)
+        BramSlice(
+            f"bram_{memory}_{block}_{first}",
+            memory,
+            block,
+            depth,
+            first,
+            min(cell_bits, width - first),
+            cell_bits,
+            tech,
+        )
         for first in range(0, width, cell_bits)
     )
 
@@ -114,12 +124,19 @@ def dp16kd(m: Module, cell: BramSlice, init: Sequence[int], write: Write, addres
     below = Const(0b0011 if low == 4 else 0, low)
     data = Signal(cell.bits, name=f"{cell.instance}_data")
     wiring: dict[str, Any] = {
-        "p_DATA_WIDTH_A": cell.cell_bits, "p_DATA_WIDTH_B": cell.cell_bits,
-        "p_REGMODE_A": "NOREG", "p_REGMODE_B": "OUTREG",
-        "p_RESETMODE": "SYNC", "p_ASYNC_RESET_RELEASE": "SYNC", "p_GSR": "DISABLED",
-        "p_CSDECODE_A": "0b000", "p_CSDECODE_B": "0b000",
-        "p_WRITEMODE_A": "NORMAL", "p_WRITEMODE_B": "NORMAL",
-        "p_CLKAMUX": "CLKA", "p_CLKBMUX": "CLKB",
+        "p_DATA_WIDTH_A": cell.cell_bits,
+        "p_DATA_WIDTH_B": cell.cell_bits,
+        "p_REGMODE_A": "NOREG",
+        "p_REGMODE_B": "OUTREG",
+        "p_RESETMODE": "SYNC",
+        "p_ASYNC_RESET_RELEASE": "SYNC",
+        "p_GSR": "DISABLED",
+        "p_CSDECODE_A": "0b000",
+        "p_CSDECODE_B": "0b000",
+        "p_WRITEMODE_A": "NORMAL",
+        "p_WRITEMODE_B": "NORMAL",
+        "p_CLKAMUX": "CLKA",
+        "p_CLKBMUX": "CLKB",
     }
     for name, value in cell.initvals(init).items():
         wiring[f"p_{name}"] = Const(value, 320)
@@ -128,8 +145,11 @@ def dp16kd(m: Module, cell: BramSlice, init: Sequence[int], write: Write, addres
         wiring |= {f"i_AD{port}{bit}": place[bit] for bit in range(14)}
         wiring |= {f"i_CS{port}{bit}": Const(0) for bit in range(3)}
         wiring |= {
-            f"i_CLK{port}": ClockSignal(), f"i_CE{port}": Const(1), f"i_OCE{port}": Const(1),
-            f"i_WE{port}": write_enable, f"i_RST{port}": Const(0),
+            f"i_CLK{port}": ClockSignal(),
+            f"i_CE{port}": Const(1),
+            f"i_OCE{port}": Const(1),
+            f"i_WE{port}": write_enable,
+            f"i_RST{port}": Const(0),
         }
     for bit in range(18):
         wiring[f"i_DIA{bit}"] = wr_data[cell.first_bit + bit] if bit < cell.bits else Const(0)
@@ -158,10 +178,19 @@ def paired_dp16kd(
     enable, wr_addr, wr_data = write
     cell = pair[0]
     wiring: dict[str, Any] = {
-        "p_DATA_WIDTH_A": 18, "p_DATA_WIDTH_B": 18, "p_REGMODE_A": "OUTREG", "p_REGMODE_B": "OUTREG",
-        "p_RESETMODE": "SYNC", "p_ASYNC_RESET_RELEASE": "SYNC", "p_GSR": "DISABLED",
-        "p_CSDECODE_A": "0b000", "p_CSDECODE_B": "0b000",
-        "p_WRITEMODE_A": "NORMAL", "p_WRITEMODE_B": "NORMAL", "p_CLKAMUX": "CLKA", "p_CLKBMUX": "CLKB",
+        "p_DATA_WIDTH_A": 18,
+        "p_DATA_WIDTH_B": 18,
+        "p_REGMODE_A": "OUTREG",
+        "p_REGMODE_B": "OUTREG",
+        "p_RESETMODE": "SYNC",
+        "p_ASYNC_RESET_RELEASE": "SYNC",
+        "p_GSR": "DISABLED",
+        "p_CSDECODE_A": "0b000",
+        "p_CSDECODE_B": "0b000",
+        "p_WRITEMODE_A": "NORMAL",
+        "p_WRITEMODE_B": "NORMAL",
+        "p_CLKAMUX": "CLKA",
+        "p_CLKBMUX": "CLKB",
     }
     for name, value in cell.initvals(()).items():
         wiring[f"p_{name}"] = Const(value, 320)
@@ -171,8 +200,11 @@ def paired_dp16kd(
         wiring |= {f"i_AD{port}{bit}": place[bit] for bit in range(14)}
         wiring |= {f"i_CS{port}{bit}": Const(0) for bit in range(3)}
         wiring |= {
-            f"i_CLK{port}": ClockSignal(), f"i_CE{port}": Const(1), f"i_OCE{port}": Const(1),
-            f"i_WE{port}": write_enable, f"i_RST{port}": Const(0),
+            f"i_CLK{port}": ClockSignal(),
+            f"i_CE{port}": Const(1),
+            f"i_OCE{port}": Const(1),
+            f"i_WE{port}": write_enable,
+            f"i_RST{port}": Const(0),
         }
         data = Signal(cell.bits, name=f"{cell.instance}_data_{port.lower()}")
         for bit in range(18):
@@ -196,11 +228,20 @@ def ebr(m: Module, cell: BramSlice, init: Sequence[int], write: Write, address: 
     data = Signal(cell.bits, name=f"{cell.instance}_data")
     m.submodules[cell.instance] = Instance(
         "SB_RAM40_4K",
-        p_READ_MODE=spread.bit_length() - 1, p_WRITE_MODE=spread.bit_length() - 1,
+        p_READ_MODE=spread.bit_length() - 1,
+        p_WRITE_MODE=spread.bit_length() - 1,
         **{f"p_{name}": Const(value, 256) for name, value in cell.initvals(init).items()},
-        i_RCLK=ClockSignal(), i_RCLKE=Const(1), i_RE=Const(1), i_RADDR=Cat(address, Const(0, 11))[:11],
-        i_WCLK=ClockSignal(), i_WCLKE=enable, i_WE=Const(1), i_WADDR=Cat(wr_addr, Const(0, 11))[:11],
-        i_WDATA=Cat(*into), i_MASK=Const(0, 16), o_RDATA=out,
+        i_RCLK=ClockSignal(),
+        i_RCLKE=Const(1),
+        i_RE=Const(1),
+        i_RADDR=Cat(address, Const(0, 11))[:11],
+        i_WCLK=ClockSignal(),
+        i_WCLKE=enable,
+        i_WE=Const(1),
+        i_WADDR=Cat(wr_addr, Const(0, 11))[:11],
+        i_WDATA=Cat(*into),
+        i_MASK=Const(0, 16),
+        o_RDATA=out,
     )
     m.d.sync += data.eq(Cat(*(out[i * spread + pin] for i in range(cell.bits))))
     return data

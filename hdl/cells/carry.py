@@ -17,7 +17,7 @@ from typing import Any
 
 from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value, signed
 
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.tech import Technology
 
 __all__ = ["Gate", "add", "starts_chain", "trim_carries"]
 
@@ -67,7 +67,7 @@ def add(
         return (a + wide[:width].as_signed())[:width].as_signed()
     # One adder of one more bit, whose lowest place makes the carry.
     total = Cat(Const(1, 1), a).as_signed() + Cat(carry_in, wide[:width]).as_signed()
-    return total[1:width + 1].as_signed()
+    return total[1 : width + 1].as_signed()
 
 
 def _chain(
@@ -91,8 +91,11 @@ def _chain(
             elif 0 <= bit < width:
                 table = gate.value
                 ports |= {
-                    f"i_A{half}": a[min(bit, len(a) - 1)], f"i_B{half}": b[min(bit, len(b) - 1)],
-                    f"i_C{half}": at(c, bit), f"i_D{half}": at(d, bit), f"o_S{half}": total[bit],
+                    f"i_A{half}": a[min(bit, len(a) - 1)],
+                    f"i_B{half}": b[min(bit, len(b) - 1)],
+                    f"i_C{half}": at(c, bit),
+                    f"i_D{half}": at(d, bit),
+                    f"o_S{half}": total[bit],
                 }
             ports[f"p_INIT{half}"] = Const(table, 16)
         if carry is not None:

@@ -10,8 +10,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
+from ternac.hdl.cells.tech import Technology
 
 __all__ = ["STORAGES", "BlockRam", "BramSlice", "DeepRam", "PairedRam"]
 
@@ -112,7 +112,7 @@ class BlockRam(wiring.Component):
         for cell in self.slices:
             form = dp16kd if self.tech is Technology.ECP5 else ebr
             data = form(m, cell, self.init, write, self.rd_addr)
-            m.d.comb += self.rd_data[cell.first_bit:cell.first_bit + cell.bits].eq(data)
+            m.d.comb += self.rd_data[cell.first_bit : cell.first_bit + cell.bits].eq(data)
         if self._cells:
             return m
         if self.tech is Technology.ICE40:
@@ -142,11 +142,18 @@ class BlockRam(wiring.Component):
             data = Signal(_SPRAM_BITS, name=f"spram_data_{first}")
             m.submodules[f"spram_{self.memory}_{self.block}_{first}"] = Instance(
                 "SB_SPRAM256KA",
-                i_CLOCK=ClockSignal(), i_ADDRESS=address, i_WREN=self.wr_en, i_CHIPSELECT=Const(1),
-                i_DATAIN=Cat(self.wr_data[first:first + bits], Const(0, 16))[:16], i_MASKWREN=Const(0xF, 4),
-                i_STANDBY=Const(0), i_SLEEP=Const(0), i_POWEROFF=Const(1), o_DATAOUT=data,
+                i_CLOCK=ClockSignal(),
+                i_ADDRESS=address,
+                i_WREN=self.wr_en,
+                i_CHIPSELECT=Const(1),
+                i_DATAIN=Cat(self.wr_data[first : first + bits], Const(0, 16))[:16],
+                i_MASKWREN=Const(0xF, 4),
+                i_STANDBY=Const(0),
+                i_SLEEP=Const(0),
+                i_POWEROFF=Const(1),
+                o_DATAOUT=data,
             )
-            m.d.sync += self.rd_data[first:first + bits].eq(data[:bits])
+            m.d.sync += self.rd_data[first : first + bits].eq(data[:bits])
 
 
 class DeepRam(wiring.Component):
@@ -219,13 +226,15 @@ class PairedRam(wiring.Component):
         if block % 2:
             raise ValueError(f"a pair begins with an even block, not {block}")
         self.width, self.depth, self.tech, self.memory, self.block = width, depth, tech, memory, block
-        super().__init__({
-            "addr": In(range(depth)),
-            "wr_en": In(1),
-            "wr_half": In(1),
-            "wr_data": In(width),
-            "rd_data": Out(width).array(2),
-        })
+        super().__init__(
+            {
+                "addr": In(range(depth)),
+                "wr_en": In(1),
+                "wr_half": In(1),
+                "wr_data": In(width),
+                "rd_data": Out(width).array(2),
+            }
+        )
 
     @property
     def slices(self) -> tuple[BramSlice, ...]:

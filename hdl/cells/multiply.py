@@ -8,8 +8,8 @@ from amaranth.hdl import Array, Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.carry import Gate, add
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.carry import Gate, add
+from ternac.hdl.cells.tech import Technology
 
 __all__ = ["ShiftAddMultiplier"]
 
@@ -34,11 +34,13 @@ class ShiftAddMultiplier(wiring.Component):
         if b_bits != 9:
             raise ValueError(f"b_bits must be 9, not {b_bits}")
         self.a_bits, self.b_bits, self.tech = a_bits, b_bits, tech
-        super().__init__({
-            "a": In(signed(a_bits)),
-            "b": In(signed(b_bits)),
-            "p": Out(signed(a_bits + b_bits)),
-        })
+        super().__init__(
+            {
+                "a": In(signed(a_bits)),
+                "b": In(signed(b_bits)),
+                "p": Out(signed(a_bits + b_bits)),
+            }
+        )
 
     def model(self, a: int, b: int) -> int:
         """The product."""
@@ -83,8 +85,16 @@ class ShiftAddMultiplier(wiring.Component):
         m.d.sync += low_sum.eq(sum01 + Cat(Const(0, 2), one1, Const(0, 1), sum23).as_signed())
         # A negative top digit has no carry from digit 3, hence digit 3 is not -1: never both want bit 6.
         upper = add(
-            m, self.tech, "top", n + 3, low_sum[6:], Cat(minus | one3, minus, a2), Gate.FLIP,
-            c=Cat(Const(0b11, 2), counts.replicate(n + 1)), d=Cat(Const(0, 2), minus.replicate(n + 1)),
-            carry_in=minus)
+            m,
+            self.tech,
+            "top",
+            n + 3,
+            low_sum[6:],
+            Cat(minus | one3, minus, a2),
+            Gate.FLIP,
+            c=Cat(Const(0b11, 2), counts.replicate(n + 1)),
+            d=Cat(Const(0, 2), minus.replicate(n + 1)),
+            carry_in=minus,
+        )
         m.d.sync += self.p.eq(Cat(low_sum[:6], upper))
         return m

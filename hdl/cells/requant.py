@@ -39,15 +39,17 @@ class Requant(wiring.Component):
             raise ValueError("an addend needs wide=True")
         self.in_bits, self.has_addend, self.wide = in_bits, addend, wide
         self.out_bits = 16 if wide else 8
-        super().__init__({
-            "x": In(signed(in_bits)),
-            "coarse": In(2),
-            "fine": In(3),
-            "addend": In(signed(16)),
-            **({"narrow": In(1)} if wide else {}),
-            "early": Out(signed(self.out_bits)),
-            "y": Out(signed(self.out_bits)),
-        })
+        super().__init__(
+            {
+                "x": In(signed(in_bits)),
+                "coarse": In(2),
+                "fine": In(3),
+                "addend": In(signed(16)),
+                **({"narrow": In(1)} if wide else {}),
+                "early": Out(signed(self.out_bits)),
+                "y": Out(signed(self.out_bits)),
+            }
+        )
 
     def model(self, x: int, shift: int, narrow: bool, addend: int = 0) -> int:
         """``y`` of one element."""
@@ -104,5 +106,5 @@ class Requant(wiring.Component):
         """``value`` in ``width`` bits, and ``over`` or whether that loses anything."""
         if len(value) <= width:
             return value, over
-        top = value[width - 1:]
+        top = value[width - 1 :]
         return value[:width].as_signed(), over | (top.any() & ~top.all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amaranth.hdl import ClockSignal, Instance, Module, Signal, Value, ValueLike
 
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.tech import Technology
 
 __all__ = ["spread"]
 

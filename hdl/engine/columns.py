@@ -7,22 +7,22 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from ternac.geometry import Geometry, Mem
-from ternac.hdl.bram_cells import max_depth
-from ternac.hdl.delay import delayed
-from ternac.hdl.dot import DotControl, DotUnit, array_latency
-from ternac.hdl.epilogue import Epilogue
-from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
-from ternac.hdl.pass_control import A_OFFSET, A_READ, C_READ, RESULT_OFFSET, PassControl
+from ternac.compile.geometry import Geometry, Mem
+from ternac.compile.isa import Source
+from ternac.compile.stream_layout import Encoding
+from ternac.hdl.array.dot import DotControl, DotUnit, array_latency
+from ternac.hdl.array.xbuffer import XBuffer
+from ternac.hdl.cells.bram_cells import max_depth
+from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.memory import BlockRam, DeepRam, PairedRam
+from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.epilogue import Epilogue
+from ternac.hdl.engine.pass_control import A_OFFSET, A_READ, C_READ, RESULT_OFFSET, PassControl
+from ternac.hdl.engine.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
+from ternac.hdl.engine.side_lane import SideLane
 from ternac.hdl.sdram.feed import count_negatives, stage_trits
-from ternac.hdl.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
-from ternac.hdl.side_lane import SideLane
-from ternac.hdl.spread import spread
 from ternac.hdl.stream.decode import TritDecoder
-from ternac.hdl.tech import Technology
-from ternac.hdl.xbuffer import XBuffer
-from ternac.isa import Source
-from ternac.stream_layout import Encoding
 
 NEIGHBOURS = 8
 """Block RAMs of one stage of the weight memory that share an address register."""
@@ -44,12 +44,12 @@ class ColumnArray(wiring.Component):
 
     Members
     -------
-    dot, elem, passes : In, retire, retire_index : Out, see hdl/sequencer.py.
+    dot, elem, passes : In, retire, retire_index : Out, see hdl/engine/sequencer.py.
     mantissa(8), norm_shift(5) : In, from the norm unit, held.
     square_tail : In, columns that the last slot of a statistics pass fills.   square_sums : Out, 32 bits a
     pipeline.
-    claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/sequencer.py (0 without a side
-    lane).
+    claim, claim_slots : In;  room, lane_retire, lane_context : Out, see hdl/engine/sequencer.py (0 without
+    a side lane).
     row_valid, row_slot, row_context, row : Out, results of a logits' pass, 16 bits a column.
     weights : In, where they stream: those of `dot`, in the same cycle.
     wr : In, loader.   rd_en, rd_block(8), rd_addr : In, rd_data(16) : Out, a bank word `READ_LATENCY` later;

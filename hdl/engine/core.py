@@ -6,19 +6,19 @@ from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from ternac.compile import Image
-from ternac.geometry import Geometry, Mem
-from ternac.hdl.columns import ColumnArray, write_layout
-from ternac.hdl.delay import delayed
+from ternac.compile.compiler import Image
+from ternac.compile.geometry import Geometry, Mem
+from ternac.compile.machine import Machine
+from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP
+from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.columns import ColumnArray, write_layout
+from ternac.hdl.engine.norm import NormUnit
+from ternac.hdl.engine.sampler import Sampler
+from ternac.hdl.engine.sequencer import Sequencer
 from ternac.hdl.link.ports import EngineSignature, turnaround
-from ternac.hdl.norm import NormUnit
-from ternac.hdl.sampler import Sampler
 from ternac.hdl.sdram.controller import SdramPins
 from ternac.hdl.sdram.store import SdramStore
-from ternac.hdl.sequencer import Sequencer
-from ternac.hdl.tech import Technology
-from ternac.machine import Machine
-from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP
 
 ISSUE_AHEAD = 8
 """Cycles after the last word of a greedy context's logits until another one's may begin."""

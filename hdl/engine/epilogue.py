@@ -9,8 +9,12 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.carry import Gate, add
-from ternac.hdl.epilogue_stages import (
+from ternac.hdl.cells.carry import Gate, add
+from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.cells.multiply import ShiftAddMultiplier
+from ternac.hdl.cells.requant import Requant
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.epilogue_stages import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
@@ -22,14 +26,17 @@ from ternac.hdl.epilogue_stages import (
     MulSelect,
     check_tables,
 )
-from ternac.hdl.memory import BlockRam
-from ternac.hdl.multiply import ShiftAddMultiplier
-from ternac.hdl.requant import Requant
-from ternac.hdl.tech import Technology
 
 __all__ = [
-    "B_OFFSET", "C_OFFSET", "SQUARE_OFFSET", "Y_OFFSET", "AddSelect", "Epilogue",
-    "EpilogueRecord", "EpilogueStages", "MulSelect",
+    "B_OFFSET",
+    "C_OFFSET",
+    "SQUARE_OFFSET",
+    "Y_OFFSET",
+    "AddSelect",
+    "Epilogue",
+    "EpilogueRecord",
+    "EpilogueStages",
+    "MulSelect",
 ]
 
 
@@ -53,28 +60,39 @@ class Epilogue(wiring.Component):
 
     LATENCY = Y_OFFSET
 
-    def __init__(self, tables: int, *, square_bits: int = 32, squares: bool = True, column: int = 0,
-                 tech: Technology = Technology.PORTABLE, table_init: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        tables: int,
+        *,
+        square_bits: int = 32,
+        squares: bool = True,
+        column: int = 0,
+        tech: Technology = Technology.PORTABLE,
+        table_init: Sequence[int] = (),
+    ) -> None:
         check_tables(tables)
         if not 15 <= square_bits <= 32:
             raise ValueError(f"square_bits must be 15..32, not {square_bits}")
         self.tables, self.square_bits, self.squares, self.tech = tables, square_bits, squares, tech
         self.table_ram = BlockRam(16, tables * 256, tech=tech, memory="table", block=column, init=table_init)
-        super().__init__({
-            "v0": In(signed(20)),
-            "b": In(signed(16)),
-            "c": In(signed(9)),
-            "stages": In(EpilogueStages(tables)),
-            "drop_last": In(1),
-            "table_wr_en": In(1),
-            "table_wr_addr": In(range(tables * 256)),
-            "table_wr_data": In(16),
-            "y": Out(signed(16)),
-            "square_sum": Out(square_bits),
-        })
+        super().__init__(
+            {
+                "v0": In(signed(20)),
+                "b": In(signed(16)),
+                "c": In(signed(9)),
+                "stages": In(EpilogueStages(tables)),
+                "drop_last": In(1),
+                "table_wr_en": In(1),
+                "table_wr_addr": In(range(tables * 256)),
+                "table_wr_data": In(16),
+                "y": Out(signed(16)),
+                "square_sum": Out(square_bits),
+            }
+        )
 
     def model(self, record: EpilogueRecord, v0: int, b: int, c: int, table: Sequence[int]) -> tuple[int, int]:
         """``(y, u * w)`` of one element; ``table`` holds the signed entries of all tables."""
+
         def requant(x: int, shift: int, narrow: bool, addend: int = 0) -> int:
             low, high = (-128, 127) if narrow else (-32768, 32767)
             return max(low, min(high, (x + (1 << shift >> 1) >> shift) + addend))
@@ -157,8 +175,16 @@ class Epilogue(wiring.Component):
             return m
         # A dropped last element is not added; if it is the first too, the sum is cleared.
         drop = s.square_last & self.drop_last
-        squares = add(m, self.tech, "square_add", self.square_bits, Cat(multiply.p[:15], Const(0, 1)),
-                      self.square_sum, Gate.KEEP, c=~s.square_first)
+        squares = add(
+            m,
+            self.tech,
+            "square_add",
+            self.square_bits,
+            Cat(multiply.p[:15], Const(0, 1)),
+            self.square_sum,
+            Gate.KEEP,
+            c=~s.square_first,
+        )
         with m.If(s.square_en & drop & s.square_first):
             m.d.sync += self.square_sum.eq(0)
         with m.Elif(s.square_en & ~drop):

@@ -10,8 +10,16 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import Out
 
 __all__ = [
-    "B_OFFSET", "C_OFFSET", "SQUARE_OFFSET", "Y_OFFSET", "AddSelect", "AddendCode",
-    "EpilogueRecord", "EpilogueStages", "MulSelect", "check_tables",
+    "B_OFFSET",
+    "C_OFFSET",
+    "SQUARE_OFFSET",
+    "Y_OFFSET",
+    "AddSelect",
+    "AddendCode",
+    "EpilogueRecord",
+    "EpilogueStages",
+    "MulSelect",
+    "check_tables",
 ]
 
 #: Cycle in which each operand is presented and each result appears; v0 and the control record are at cycle 0.
@@ -73,14 +81,25 @@ class EpilogueStages(wiring.Signature):
 
     def __init__(self, tables: int) -> None:
         self.tables = tables
-        super().__init__({
-            "coarse1": Out(2), "fine1": Out(3), "narrow1": Out(1),                    # cycles 0, 1, 3
-            "table_sel": Out(range(max(tables, 2))), "table_en": Out(1),              # cycles 3, 5
-            "mul": Out(MulSelect), "const": Out(signed(9)),                           # cycle C_OFFSET
-            "sub": Out(1), "addend": Out(2),                                     # cycle B_OFFSET
-            "square_en": Out(1), "square_first": Out(1), "square_last": Out(1),       # SQUARE_OFFSET - 1
-            "coarse2": Out(2), "fine2": Out(3), "narrow2": Out(1),                    # cycles 9, 10, 12
-        })
+        super().__init__(
+            {
+                "coarse1": Out(2),
+                "fine1": Out(3),
+                "narrow1": Out(1),  # cycles 0, 1, 3
+                "table_sel": Out(range(max(tables, 2))),
+                "table_en": Out(1),  # cycles 3, 5
+                "mul": Out(MulSelect),
+                "const": Out(signed(9)),  # cycle C_OFFSET
+                "sub": Out(1),
+                "addend": Out(2),  # cycle B_OFFSET
+                "square_en": Out(1),
+                "square_first": Out(1),
+                "square_last": Out(1),  # SQUARE_OFFSET - 1
+                "coarse2": Out(2),
+                "fine2": Out(3),
+                "narrow2": Out(1),  # cycles 9, 10, 12
+            }
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, EpilogueStages) and other.tables == self.tables

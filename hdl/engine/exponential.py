@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from ternac.sampling import EXP
+from ternac.run.sampling import EXP
 
 __all__ = ["Exponential"]
 

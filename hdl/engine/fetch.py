@@ -9,10 +9,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 from amaranth.utils import ceil_log2
 
-from ternac.geometry import Geometry
-from ternac.hdl.memory import BlockRam
-from ternac.hdl.tech import Technology
-from ternac.isa import LAYOUT, WORDS, Source
+from ternac.compile.geometry import Geometry
+from ternac.compile.isa import LAYOUT, WORDS, Source
+from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.cells.tech import Technology
 
 PAIRS = WORDS // 2
 FETCH = PAIRS + BlockRam.LATENCY

@@ -7,8 +7,10 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ternac.geometry import Geometry
-from ternac.hdl.epilogue_stages import (
+from ternac.compile.geometry import Geometry
+from ternac.compile.isa import PIPELINE, Addend, MulBy, Source
+from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.engine.epilogue_stages import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
@@ -17,9 +19,7 @@ from ternac.hdl.epilogue_stages import (
     EpilogueStages,
     MulSelect,
 )
-from ternac.hdl.memory import BlockRam
-from ternac.hdl.sequencer import element_layout, pass_layout, pass_slots
-from ternac.isa import PIPELINE, Addend, MulBy, Source
+from ternac.hdl.engine.sequencer import element_layout, pass_layout, pass_slots
 
 A_READ = 1
 """Cycles from an element to the read of its operand A, whose address passes a register on its way to all the
@@ -51,7 +51,7 @@ class PassControl(wiring.Component):
 
     Members
     -------
-    elem, passes : In, see hdl/sequencer.py.   mantissa(8), norm_shift(5) : In, held.
+    elem, passes : In, see hdl/engine/sequencer.py.   mantissa(8), norm_shift(5) : In, held.
     stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.
     first_addr, first_turn : Out, what is read through the port of operands A and B in the next cycle.
     c_addr, d_addr : Out, at C_READ and RESULT_OFFSET.   slot : Out, at RESULT_OFFSET.
@@ -161,9 +161,11 @@ class PassControl(wiring.Component):
         m.d.comb += b_next.eq(b_addr)
         m.d.sync += b_addr.eq(b_next)
         for address, name, cycle, domain in (
-            (b_addr, "b", B_READ, "comb"), (self.c_addr, "c", C_READ, "sync"),
-            (self.d_addr, "d", RESULT_OFFSET, "sync"), (self.slot, None, RESULT_OFFSET, "sync"),
-        ):  # fmt: skip
+            (b_addr, "b", B_READ, "comb"),
+            (self.c_addr, "c", C_READ, "sync"),
+            (self.d_addr, "d", RESULT_OFFSET, "sync"),
+            (self.slot, None, RESULT_OFFSET, "sync"),
+        ):
             ahead = track[cycle - 1]
             with m.If(ahead.valid & (ahead.turn == 0)):
                 base = setting(name, cycle - 1) if name else 0

@@ -11,10 +11,10 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from ternac import sampling
-from ternac.hdl.argmax import Argmax
-from ternac.hdl.draw import Draw
-from ternac.hdl.exponential import Exponential
+from ternac.hdl.engine.argmax import Argmax
+from ternac.hdl.engine.draw import Draw
+from ternac.hdl.engine.exponential import Exponential
+from ternac.run import sampling
 
 __all__ = ["Sampler", "sampler_latency"]
 

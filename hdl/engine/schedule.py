@@ -11,18 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ternac.compile import Image
-from ternac.hdl.dot import array_latency
-from ternac.hdl.engine import DONE_GAP, ISSUE_AHEAD
-from ternac.hdl.fetch import FETCH
+from ternac.compile.compiler import Image
+from ternac.compile.isa import Instruction, Lane, Opcode, Source
+from ternac.hdl.array.dot import array_latency
+from ternac.hdl.engine.core import DONE_GAP, ISSUE_AHEAD
+from ternac.hdl.engine.fetch import FETCH
+from ternac.hdl.engine.norm import norm_latency
+from ternac.hdl.engine.pass_control import RESULT_OFFSET
+from ternac.hdl.engine.sampler import sampler_latency
+from ternac.hdl.engine.sequencer import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots
+from ternac.hdl.engine.side_lane import x_ready
 from ternac.hdl.link.batch import BATCH_STAGGER
 from ternac.hdl.link.ports import turnaround
-from ternac.hdl.norm import norm_latency
-from ternac.hdl.pass_control import RESULT_OFFSET
-from ternac.hdl.sampler import sampler_latency
-from ternac.hdl.sequencer import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots
-from ternac.hdl.side_lane import x_ready
-from ternac.isa import Instruction, Lane, Opcode, Source
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from ternac.geometry import Geometry
-from ternac.hdl.delay import delayed
-from ternac.hdl.fetch import Fetch
-from ternac.hdl.spread import spread
-from ternac.hdl.tech import Technology
-from ternac.isa import LAYOUT, Lane, Opcode, Source
+from ternac.compile.geometry import Geometry
+from ternac.compile.isa import LAYOUT, Lane, Opcode, Source
+from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.fetch import Fetch
 
 PASS_FIELDS = (
     "source", "table_en", "table", "mul", "sub", "add", "stat", "to_logits", "to_bank", "to_x",
@@ -206,9 +206,11 @@ class Sequencer(wiring.Component):
         fetch = Fetch(g, tech=self.tech)
         m.submodules.fetch = fetch
         m.d.comb += [
-            fetch.wr_en.eq(self.wr_en), fetch.wr_block.eq(self.wr_block), fetch.wr_addr.eq(self.wr_addr),
+            fetch.wr_en.eq(self.wr_en),
+            fetch.wr_block.eq(self.wr_block),
+            fetch.wr_addr.eq(self.wr_addr),
             fetch.wr_data.eq(self.wr_data),
-        ]  # fmt: skip
+        ]
         fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), fetching)
         # all but the last words of an instruction are there some cycles before it is complete
         is_dot = delayed(m, field("source") == Source.DOT)
@@ -283,9 +285,11 @@ class Sequencer(wiring.Component):
             m.d.sync += [first.eq(0), turn.eq(Mux(last_turn, 0, turn + 1))]
             with m.If(last_turn):
                 m.d.sync += [
-                    address.eq(address + 1), left.eq(left - 1), is_last.eq(left == 2),
+                    address.eq(address + 1),
+                    left.eq(left - 1),
+                    is_last.eq(left == 2),
                     near.eq(left <= near_slots + 1),
-                ]  # fmt: skip
+                ]
 
         norm_wait, norm_run, unsettled = Signal(), Signal(), Signal()
         with m.If(finishing):

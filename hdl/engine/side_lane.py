@@ -10,17 +10,17 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
-from ternac.geometry import Geometry
-from ternac.hdl.carry import Gate, add
-from ternac.hdl.delay import delayed
-from ternac.hdl.multiply import ShiftAddMultiplier
-from ternac.hdl.norm import NormUnit, norm_latency
-from ternac.hdl.pass_control import lane_layout
-from ternac.hdl.requant import Requant
-from ternac.hdl.sequencer import STREAM_GAP
-from ternac.hdl.spread import spread
-from ternac.hdl.tech import Technology
-from ternac.isa import Lane
+from ternac.compile.geometry import Geometry
+from ternac.compile.isa import Lane
+from ternac.hdl.cells.carry import Gate, add
+from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.multiply import ShiftAddMultiplier
+from ternac.hdl.cells.requant import Requant
+from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.norm import NormUnit, norm_latency
+from ternac.hdl.engine.pass_control import lane_layout
+from ternac.hdl.engine.sequencer import STREAM_GAP
 
 LATENCY = 9
 """Cycles from a result at the lane's entrance to the cycle that writes it to the x buffer."""
@@ -180,9 +180,10 @@ class SideLane(wiring.Component):
         is_norm = Signal()
         m.d.comb += [
             is_norm.eq(self.valid & (s.lane == Lane.NORM)),
-            norm.wr_en.eq(self.norm_wr_en), norm.wr_addr.eq(self.norm_wr_addr),
+            norm.wr_en.eq(self.norm_wr_en),
+            norm.wr_addr.eq(self.norm_wr_addr),
             norm.wr_data.eq(self.norm_wr_data),
-        ]  # fmt: skip
+        ]
 
         # vectors that wait for their norm, in a ring: entered at `entered`, their norm begun at `begun`,
         # out at `gone`
@@ -213,9 +214,10 @@ class SideLane(wiring.Component):
         start = Signal()
         m.d.sync += start.eq(squares[0] & squares[2])
         m.d.comb += [
-            norm.start.eq(start), norm.post.eq(waiting[begun]["post"]),
+            norm.start.eq(start),
+            norm.post.eq(waiting[begun]["post"]),
             norm.table.eq(waiting[begun]["norm_table"]),
-        ]  # fmt: skip
+        ]
         with m.If(start):
             m.d.sync += begun.eq(begun + 1)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from amaranth import Array, Cat, Module, Mux, Signal, Value, ValueLike
 
-from ternac.protocol import BATCH_MEMBER, MAX_BATCH_TOKENS, Status
+from ternac.link import BATCH_MEMBER, MAX_BATCH_TOKENS, Status
 
 __all__ = ["BATCH_STAGGER", "BatchWires", "batch_states"]
 

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out, connect
 
 from ternac.hdl.link.ports import ByteStream
 from ternac.hdl.link.register import StreamRegister
-from ternac.protocol import FRAME_BYTES
+from ternac.link import FRAME_BYTES
 
 __all__ = ["LINE_BUFFER", "LineBuffer"]
 

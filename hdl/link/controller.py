@@ -10,13 +10,13 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ternac.geometry import Mem
+from ternac.compile.geometry import Mem
 from ternac.hdl.link.batch import BYTE_CYCLES, BatchWires, batch_states
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
 from ternac.hdl.link.register import StreamRegister
 from ternac.hdl.link.slip import FrameByte, OpenByte, SlipDecoder, SlipEncoder
-from ternac.protocol import (
+from ternac.link import (
     ANSWER,
     BATCH_HEAD,
     BATCH_MEMBER,
@@ -259,8 +259,10 @@ class LinkController(wiring.Component):
                     with m.State("SEQUENCE"):
                         m.d.comb += goto(0)
                         m.d.sync += [
-                            due.eq(byte + 1), in_order.eq(ran & (byte == due)), goes_on.eq(chose),
-                        ]  # fmt: skip
+                            due.eq(byte + 1),
+                            in_order.eq(ran & (byte == due)),
+                            goes_on.eq(chose),
+                        ]
                         m.next = "KIND"
                 with m.State("KIND"):
                     m.d.sync += [kind.eq(byte), count.eq(0)]

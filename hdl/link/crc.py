@@ -6,7 +6,7 @@ from amaranth import Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.protocol import crc32
+from ternac.link import crc32
 
 POLYNOMIAL = 0xEDB88320
 RESIDUE = 0xDEBB20E3

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.geometry import Geometry
+from ternac.compile.geometry import Geometry
 
 ENGINE_MEMBERS = {
     # loader: one word per cycle, taken whenever the engine is not busy

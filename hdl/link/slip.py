@@ -6,7 +6,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.protocol import END, ESC, ESC_END, ESC_ESC
+from ternac.link import END, ESC, ESC_END, ESC_ESC
 
 FrameByte = data.StructLayout({"data": 8, "end": 1, "bad": 1})
 """One step of a frame: a byte of it, or (``end``) its end; ``bad`` beside ``end``: the stuffing was wrong."""

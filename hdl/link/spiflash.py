@@ -6,7 +6,7 @@ from amaranth import Cat, Module, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.protocol import END
+from ternac.link import END
 
 WAKE, READ = 0xAB, 0x03
 ERASED = 0xFF

@@ -6,7 +6,7 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ternac.geometry import Geometry, Mem
+from ternac.compile.geometry import Geometry, Mem
 from ternac.hdl.link.buffer import LineBuffer
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
@@ -52,9 +52,10 @@ class LinkedEngine(wiring.Component):
         m.submodules.link = link = self.controller
         if self.streams:
             m.d.comb += [
-                link.rx.payload.eq(self.rx.payload), link.rx.valid.eq(self.rx.valid & core.ready),
+                link.rx.payload.eq(self.rx.payload),
+                link.rx.valid.eq(self.rx.valid & core.ready),
                 self.rx.ready.eq(link.rx.ready & core.ready),
-            ]  # fmt: skip
+            ]
             connect(m, core.sdram, flipped(self.sdram))
         else:
             connect(m, flipped(self.rx), link.rx)
@@ -98,9 +99,11 @@ class UartEngine(wiring.Component):
         m.submodules.receiver = receiver = self.receiver
         m.submodules.sender = sender = self.sender
         m.d.comb += [
-            receiver.rx.eq(self.rx), self.tx.eq(sender.tx),
-            self.loaded.eq(engine.loaded), self.busy.eq(~engine.idle),
-        ]  # fmt: skip
+            receiver.rx.eq(self.rx),
+            self.tx.eq(sender.tx),
+            self.loaded.eq(engine.loaded),
+            self.busy.eq(~engine.idle),
+        ]
         if engine.streams:
             connect(m, engine.sdram, flipped(self.sdram))
         arrived, sent = receiver.o, sender.i

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ternac.hdl.carry import starts_chain
+from ternac.hdl.cells.carry import starts_chain
 
 __all__ = ["LONGEST", "join_carries"]
 

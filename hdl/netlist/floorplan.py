@@ -60,7 +60,7 @@ def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 
 
 
 def place_bare_array(design: dict[str, Any], top: str = "top") -> int:
-    """The same for the block RAMs around a bare array (`hdl/bare_array.py`), whose chains follow each other
+    """The same for the block RAMs around a bare array (`hdl/array/bare.py`), whose chains follow each other
     from left to right: their weights above and below, activations and sums in between."""
     feeds: dict[str, list[tuple[int, str]]] = {"w": [], "x": [], "sum": []}
     for name, cell in design["modules"][top]["cells"].items():

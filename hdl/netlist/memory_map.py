@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ternac.compile.geometry import Geometry, Mem
 from ternac.errors import BuildFailed
-from ternac.geometry import Geometry, Mem
-from ternac.hdl.bram_cells import PAIR_WORDS
-from ternac.hdl.bram_patch import Contents
+from ternac.hdl.cells.bram_cells import PAIR_WORDS
+from ternac.hdl.cells.memory import BramSlice
 from ternac.hdl.link.controller import PROGRAM_HASH, RAM_DEPTH
-from ternac.hdl.memory import BramSlice
+from ternac.hdl.netlist.bram_patch import Contents
 
 LINK = "LINK"
 """Name of the link controller's RAM in a memory map; it holds identity and program hash."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ternac.hdl.carry import trim_carries
-from ternac.hdl.floorplan import place_bare_array, place_block_rams
-from ternac.hdl.join import join_carries
+from ternac.hdl.cells.carry import trim_carries
+from ternac.hdl.netlist.carries import join_carries
+from ternac.hdl.netlist.constants import fold_zeros
+from ternac.hdl.netlist.floorplan import place_bare_array, place_block_rams
 from ternac.hdl.sdram.floorplan import place_sdram_engine
-from ternac.hdl.tie import fold_zeros
 
 __all__ = ["PASSES", "prepare"]
 

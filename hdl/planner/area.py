@@ -2,8 +2,8 @@
 
 An engine's area is the sum of a few groups of parts. Each group is a closed form where the structure gives
 one (dot units, LUT RAM) and a sum of counts (pipelines, columns, contexts, ...) times coefficients. The
-coefficients are least squares over the builds in ``area_data.json``, which `hdl/area_measure.py` makes; so a
-change of the RTL asks for that command and for no edit here.
+coefficients are least squares over the builds in ``area_data.json``, which `hdl/planner/measure.py` makes;
+so a change of the RTL asks for that command and for no edit here.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from amaranth.utils import ceil_log2
 
+from ternac.compile.geometry import Geometry
 from ternac.errors import UsageError
-from ternac.geometry import Geometry
-from ternac.hdl.area_dot import accumulator_bits, dot_units
-from ternac.hdl.area_rams import block_rams, sampler_in_block_ram, single_port_rams
-from ternac.hdl.boards import Board, board
-from ternac.hdl.tech import Technology
+from ternac.hdl.boards.boards import Board, board
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.planner.area_dot import accumulator_bits, dot_units
+from ternac.hdl.planner.area_rams import block_rams, sampler_in_block_ram, single_port_rams
 
 __all__ = ["DATA", "GROUPS", "Area", "area", "builds", "coefficients", "model_error"]
 
@@ -38,7 +38,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "sampler": ("sampler",),
     "carry feeds": ("packing",),
 }
-"""Parts (`hdl/area_parts.py`) whose borders synthesis blurs are one group."""
+"""Parts (`hdl/netlist/parts.py`) whose borders synthesis blurs are one group."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def coefficients(family: str) -> dict[str, dict[str, tuple[float, float]]]:
     """By group and count: COMB and FF that one of it takes. UsageError for a family without builds."""
     rows = [row for row in builds() if row["fitted"] and board(row["board"]).family == family]
     if not rows:
-        raise UsageError(f"no build of {family} is measured", "python -m ternac.hdl.area_measure --write")
+        raise UsageError(f"no build of {family} is measured", "python -m ternac.hdl.planner.measure --write")
     tech = board(rows[0]["board"]).tech
     terms = [_terms(row["geometry"], tech) for row in rows]
     found = {}

@@ -6,11 +6,11 @@ import math
 
 from amaranth.utils import ceil_log2
 
-from ternac.geometry import Geometry
-from ternac.hdl.columns import NEIGHBOURS
-from ternac.hdl.dot import array_latency
-from ternac.hdl.tech import Technology
-from ternac.hdl.xbuffer import XBuffer
+from ternac.compile.geometry import Geometry
+from ternac.hdl.array.dot import array_latency
+from ternac.hdl.array.xbuffer import XBuffer
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.columns import NEIGHBOURS
 
 __all__ = ["accumulator_bits", "dot_units", "dot_widths"]
 

@@ -1,16 +1,16 @@
 """Block RAM of an engine, counted from its geometry: exactly what synthesis instantiates or infers.
 
 Memories that the components cut into cells themselves are counted by the components' own rule
-(`hdl/bram_cells.py`); the few that yosys infers, by the widths of the vendor's block RAM.
+(`hdl/cells/bram_cells.py`); the few that yosys infers, by the widths of the vendor's block RAM.
 """
 
 from __future__ import annotations
 
+from ternac.compile.geometry import Geometry, Mem
 from ternac.errors import DoesNotFit
-from ternac.geometry import Geometry, Mem
-from ternac.hdl.bram_cells import BramSlice, max_depth, slices_of
+from ternac.hdl.cells.bram_cells import BramSlice, max_depth, slices_of
+from ternac.hdl.cells.tech import Technology
 from ternac.hdl.link.controller import RAM_DEPTH
-from ternac.hdl.tech import Technology
 
 __all__ = ["block_rams", "sampler_in_block_ram", "single_port_rams"]
 

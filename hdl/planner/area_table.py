@@ -1,6 +1,6 @@
 """Area model beside builds: the tables of docs/planner.md.
 
-``python -m ternac.hdl.area_table`` prints them, with ``--write`` puts them into the page.
+``python -m ternac.hdl.planner.area_table`` prints them, with ``--write`` puts them into the page.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ternac.hdl.area_model import area, builds, coefficients
-from ternac.hdl.boards import BOARDS, board
+from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.planner.area import area, builds, coefficients
 
 __all__ = ["PAGE", "main", "replaced", "tables"]
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "planner.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "planner.md"
 BEGIN = "<!-- {} begins -->"
 END = "<!-- {} ends -->"
 

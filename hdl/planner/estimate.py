@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ternac.compile import Image, compile_program
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
+from ternac.compile.compiler import Image, compile_program
+from ternac.compile.fitting import largest_model
+from ternac.compile.geometry import PRESETS, Geometry, Mem, preset
 from ternac.errors import DoesNotFit
-from ternac.fitting import largest_model
-from ternac.geometry import PRESETS, Geometry, Mem, preset
-from ternac.hdl.area_model import area, model_error
-from ternac.hdl.boards import BOARDS, VARIANTS, Board, board, with_geometry
-from ternac.hdl.schedule import Schedule, batch_cycles, schedule
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, Board, board, with_geometry
+from ternac.hdl.engine.schedule import Schedule, batch_cycles, schedule
+from ternac.hdl.planner.area import area, model_error
+from ternac.link import MAX_BATCH_TOKENS
 from ternac.manifest import read_manifest
-from ternac.protocol import MAX_BATCH_TOKENS
-from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.zoo import DEFAULT, open_program
+from ternac.program.zoo import DEFAULT, open_program
 
 
 def routed_clock(target: Board) -> tuple[float, str]:

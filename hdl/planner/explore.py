@@ -1,6 +1,6 @@
 """``ternac explore``: which engine for a board, a model and a goal, by closed form alone.
 
-Every shape of `hdl/explore_space.py` that holds the model and fits the chip is weighed by three figures:
+Every shape of `hdl/planner/space.py` that holds the model and fits the chip is weighed by three figures:
 tokens a second of all its sessions together, cycles of one token alone, and logic cells. Shown are those that
 no other one beats in all three (the Pareto front).
 """
@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ternac.compile import Image, compile_program
+from ternac.compile.compiler import Image, compile_program
+from ternac.compile.geometry import Geometry, preset
 from ternac.errors import DoesNotFit, UsageError
-from ternac.geometry import Geometry, preset
-from ternac.hdl.area_model import Area, area, model_error
-from ternac.hdl.boards import Board
-from ternac.hdl.estimate import routed_clock, shipped
-from ternac.hdl.explore_space import CONTEXTS, shapes_of, sized
-from ternac.hdl.schedule import batch_cycles, schedule
-from ternac.program import Program
-from ternac.zoo import open_program
+from ternac.hdl.boards.boards import Board
+from ternac.hdl.engine.schedule import batch_cycles, schedule
+from ternac.hdl.planner.area import Area, area, model_error
+from ternac.hdl.planner.estimate import routed_clock, shipped
+from ternac.hdl.planner.space import CONTEXTS, shapes_of, sized
+from ternac.program.program import Program
+from ternac.program.zoo import open_program
 
 __all__ = ["GOALS", "Point", "explore", "front", "search"]
 

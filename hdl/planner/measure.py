@@ -1,7 +1,8 @@
 """Measure what the area model is fitted to and checked on: synthesize and pack every sample.
 
-``python -m ternac.hdl.area_measure --write`` builds what is not built yet (a killed run goes on where it was)
-and writes `hdl/area_data.json`: per sample the figures of the packed design, and the netlist's by part.
+``python -m ternac.hdl.planner.measure --write`` builds what is not built yet (a killed run goes on where it
+was) and writes `hdl/planner/area_data.json`: per sample the figures of the packed design, and the netlist's
+by part.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from ternac import errors
-from ternac.hdl.area_model import DATA
-from ternac.hdl.area_parts import parts_of
-from ternac.hdl.area_samples import SAMPLES, Sample
-from ternac.hdl.boards import Board, board
-from ternac.hdl.netlist import load
-from ternac.hdl.passes import PASSES, prepare
-from ternac.hdl.product import build_root, engine_plan
-from ternac.hdl.steps import Step, exclusive, run_step, write_atomically
-from ternac.hdl.toolchain import versions
+from ternac.hdl.boards.boards import Board, board
+from ternac.hdl.build.bitstream import build_root, engine_plan
+from ternac.hdl.build.steps import Step, exclusive, run_step, write_atomically
+from ternac.hdl.build.toolchain import versions
+from ternac.hdl.netlist.cells import load
+from ternac.hdl.netlist.parts import parts_of
+from ternac.hdl.netlist.passes import PASSES, prepare
+from ternac.hdl.planner.area import DATA
+from ternac.hdl.planner.samples import SAMPLES, Sample
 
 __all__ = ["count", "main", "measure"]
 
@@ -91,9 +92,10 @@ def measure(sample: Sample, root: Path, say: Say) -> dict[str, Any]:
 
     with exclusive(directory, say):
         for name, text in (
-            ("design.il", plan.design), ("synth.ys", _script(target)),
+            ("design.il", plan.design),
+            ("synth.ys", _script(target)),
             (plan.constraint_file, plan.constraints),
-        ):  # fmt: skip
+        ):
             write_atomically(directory / name, text.encode())
         run_step(directory, Step("area", ("area.json",), work), lambda text: None)
         (directory / "design.il").unlink()
@@ -109,15 +111,15 @@ def _digest(parts: Any) -> str:
 @cache
 def sources() -> str:
     """Hash of all modules that a design can depend on; while it stays, nothing is elaborated again."""
-    folder = Path(__file__).resolve().parent
-    files = [p for p in folder.rglob("*.py") if not p.name.startswith(("area_", "explore"))]
-    files += Path(errors.__file__).resolve().parent.glob("*.py")
+    folder = Path(__file__).resolve().parents[1]
+    files = [p for p in folder.rglob("*.py") if p.parent.name != "planner"]
+    files += (Path(errors.__file__).resolve().parent / "compile").glob("*.py")
     return _digest([[p.name, p.read_text()] for p in sorted(files)])
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when every sample was measured."""
-    parser = argparse.ArgumentParser(prog="python -m ternac.hdl.area_measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ternac.hdl.planner.measure", description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"write {DATA.name}")
     parser.add_argument("--only", metavar="NAME", help="this sample alone (not written)")
     args = parser.parse_args(arguments)

@@ -8,15 +8,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ternac.cli.program_verbs import summary
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
-from ternac.hdl import report_html as html
-from ternac.hdl.boards import BOARDS, Board, board
-from ternac.hdl.estimate import estimate
+from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac.hdl.planner import report_html as html
+from ternac.hdl.planner.estimate import estimate
 from ternac.manifest import folder, read_manifest
-from ternac.program import Program
-from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.verbs import summary
-from ternac.zoo import open_program, resolve
+from ternac.program.program import Program
+from ternac.program.zoo import open_program, resolve
 
 RESOURCE_NAMES = {
     "comb": "logic cells (COMB)",

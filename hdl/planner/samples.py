@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ternac.geometry import Geometry, preset
+from ternac.compile.geometry import Geometry, preset
 
 __all__ = ["SAMPLES", "Sample"]
 

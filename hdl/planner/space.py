@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Geometry
+from ternac.compile.image import Image
+from ternac.compile.isa import WORDS, Opcode, Source
 from ternac.errors import DoesNotFit
-from ternac.geometry import Geometry
-from ternac.hdl.bram_cells import max_depth
-from ternac.hdl.norm import norm_latency
-from ternac.hdl.sequencer import STREAM_GAP
-from ternac.hdl.side_lane import SQUARED
-from ternac.hdl.tech import Technology
-from ternac.image import Image
-from ternac.isa import WORDS, Opcode, Source
-from ternac.program import Op, Program
+from ternac.hdl.cells.bram_cells import max_depth
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.norm import norm_latency
+from ternac.hdl.engine.sequencer import STREAM_GAP
+from ternac.hdl.engine.side_lane import SQUARED
+from ternac.program.program import Op, Program
 
 __all__ = ["CONTEXTS", "Shape", "shapes_of", "sized"]
 
@@ -62,9 +62,11 @@ def shapes_of(tech: Technology) -> list[Shape]:
     found = [
         Shape(c, n, k, depth, share)
         for c, n, k, depth, share in product(columns, lanes, CONTEXTS, lane_depths, (1, 2, 4))
-        if n % c == 0 and c % share == 0 and c * n <= (96 if ice else 2304)
+        if n % c == 0
+        and c % share == 0
+        and c * n <= (96 if ice else 2304)
         and not (depth and (share > 1 or SQUARED + norm_latency(c) > STREAM_GAP))
-    ]  # fmt: skip
+    ]
     return sorted(found, key=lambda s: (s.columns * s.lanes, s.columns, s.contexts, s.lane_depth, s.share))
 
 

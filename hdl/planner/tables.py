@@ -1,6 +1,6 @@
 """The README's tables of boards and models, made from what is committed and the closed-form schedule.
 
-``python -m ternac.hdl.board_table`` prints them; with ``--write`` it replaces those in README.md. A test
+``python -m ternac.hdl.planner.tables`` prints them; with ``--write`` it replaces those in README.md. A test
 compares, so the README cannot drift from what is committed.
 """
 
@@ -12,16 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ternac.fitting import largest_model
-from ternac.geometry import preset
-from ternac.hdl.boards import BOARDS, Board
-from ternac.hdl.estimate import estimate
-from ternac.hdl.report import loss_curve
+from ternac.compile.fitting import largest_model
+from ternac.compile.geometry import preset
+from ternac.hdl.boards.boards import BOARDS, Board
+from ternac.hdl.planner.estimate import estimate
+from ternac.hdl.planner.report import loss_curve
 from ternac.manifest import read_manifest
-from ternac.zoo import names, open_program, resolve
+from ternac.program.zoo import names, open_program, resolve
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BEGIN = "<!-- {} table: made by `python -m ternac.hdl.board_table --write`, checked by the tests -->\n"
+README = Path(__file__).resolve().parents[2] / "README.md"
+BEGIN = "<!-- {} table: made by `python -m ternac.hdl.planner.tables --write`, checked by the tests -->\n"
 END = "<!-- {} table ends -->\n"
 COLUMNS = (
     "board", "engine", "COMB", "FF", "RAM blocks", "DSP", "clock MHz", "fmax MHz",

@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.sdram import BURST, SdramChip
+from ternac.compile.sdram import BURST, SdramChip
 
 __all__ = ["PAD_DELAY", "read_pipe", "SdramController", "SdramPins", "mode_register", "write_word"]
 
@@ -72,19 +72,21 @@ class SdramController(wiring.Component):
         self.chip, self.cycles = chip, chip.cycles(clock_hz)
         if self.cycles.rcd > BURST - 2:
             raise ValueError(f"{chip.name} opens a row in {self.cycles.rcd} cycles, more than a burst hides")
-        super().__init__({
-            "ready": Out(1),
-            "write": In(stream.Signature(write_word(chip))),
-            "restart": In(1),
-            "burst": In(chip.word_bits - 3),
-            "flush": Out(1),
-            "stale": Out(1),
-            "room": In(1),
-            "asked": Out(1),
-            "valid": Out(1),
-            "data": Out(16),
-            "pins": Out(SdramPins),
-        })  # fmt: skip
+        super().__init__(
+            {
+                "ready": Out(1),
+                "write": In(stream.Signature(write_word(chip))),
+                "restart": In(1),
+                "burst": In(chip.word_bits - 3),
+                "flush": Out(1),
+                "stale": Out(1),
+                "room": In(1),
+                "asked": Out(1),
+                "valid": Out(1),
+                "data": Out(16),
+                "pins": Out(SdramPins),
+            }
+        )
 
     def _pieces(self, word: Value) -> tuple[Value, Value, Value]:
         """(bank, row, column) of a word's number."""

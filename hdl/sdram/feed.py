@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from amaranth.hdl import Cat, Module, Value
 
-from ternac.geometry import Geometry
-from ternac.hdl.delay import delayed
+from ternac.compile.geometry import Geometry
+from ternac.compile.stream_layout import Encoding
+from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.stream.negatives import NegativeCount
-from ternac.hdl.tech import Technology
-from ternac.stream_layout import Encoding
 
 __all__ = ["count_negatives", "stage_trits"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from ternac.hdl.floorplan import sites
+from ternac.hdl.netlist.floorplan import sites
 
 __all__ = ["place_sdram_engine"]
 

@@ -46,9 +46,7 @@ class SdramPads(Elaboratable):
                 m.submodules[f"{name}_{bit}"] = Instance(
                     "OFS1P3DX", i_SCLK=ClockSignal(), i_SP=Const(1), i_CD=Const(0), i_D=source, o_Q=pad
                 )
-            m.submodules[f"dq_{bit}"] = Instance(
-                "BB", i_I=sent, i_T=silent, o_O=seen, io_B=port.dq.io[bit]
-            )
+            m.submodules[f"dq_{bit}"] = Instance("BB", i_I=sent, i_T=silent, o_O=seen, io_B=port.dq.io[bit])
             taken = Signal(name=f"taken_{bit}")
             m.d["sample"] += taken.eq(seen)
             m.d.sync += pins.dq_i[bit].eq(taken)

@@ -9,9 +9,9 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ternac.geometry import Geometry
+from ternac.compile.geometry import Geometry
+from ternac.compile.sdram import BURST, SdramChip
 from ternac.hdl.sdram.controller import SdramController, SdramPins
-from ternac.sdram import BURST, SdramChip
 
 __all__ = ["READ_FIFO", "WRITE_FIFO", "SdramStore"]
 
@@ -40,15 +40,17 @@ class SdramStore(wiring.Component):
     def __init__(self, geometry: Geometry, chip: SdramChip, clock_hz: int) -> None:
         self.words = geometry.stream_words
         self.controller = SdramController(chip, clock_hz)
-        super().__init__({
-            "wr_en": In(1),
-            "wr_address": In(chip.word_bits),
-            "wr_word": In(16),
-            "restart": In(1),
-            "o": Out(stream.Signature(16 * self.words)),
-            "ready": Out(1),
-            "pins": Out(SdramPins),
-        })
+        super().__init__(
+            {
+                "wr_en": In(1),
+                "wr_address": In(chip.word_bits),
+                "wr_word": In(16),
+                "restart": In(1),
+                "o": Out(stream.Signature(16 * self.words)),
+                "ready": Out(1),
+                "pins": Out(SdramPins),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -10,9 +10,9 @@ from amaranth.hdl import Cat, Const, Instance, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.tech import Technology
-from ternac.stream_layout import Encoding
-from ternac.trit_code import decode_bits
+from ternac.compile.stream_layout import Encoding
+from ternac.hdl.cells.tech import Technology
+from ternac.program.trit_code import decode_bits
 
 __all__ = ["TritDecoder"]
 
@@ -20,8 +20,9 @@ __all__ = ["TritDecoder"]
 class TritDecoder(wiring.Component):
     """``nz[g]``, ``neg[g]``: trit g of the byte ``code``, combinational; ``encoding.rows`` trits.
 
-    2 bits a trit: wires (bit 2g nonzero, bit 2g + 1 negative, as ``ternac.packing.pack2``). 1.6 bits: the
-    code of ``ternac.trit_code`` in 15 LUT4; the ECP5 form instantiates them, because yosys left alone
+    2 bits a trit: wires (bit 2g nonzero, bit 2g + 1 negative, as ``ternac.program.packing.pack2``). 1.6
+    bits: the
+    code of ``ternac.program.trit_code`` in 15 LUT4; the ECP5 form instantiates them, because yosys left alone
     prefers multiplexers of many more.
     """
 

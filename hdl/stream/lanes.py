@@ -8,13 +8,13 @@ from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.delay import delayed
-from ternac.hdl.dot import DotControl, DotUnit, dot_latency
-from ternac.hdl.memory import BlockRam
+from ternac.compile.stream_layout import Encoding
+from ternac.hdl.array.dot import DotControl, DotUnit, dot_latency
+from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.stream.negatives import NegativeCount
-from ternac.hdl.tech import Technology
-from ternac.stream_layout import Encoding
 
 __all__ = ["StreamLanes"]
 
@@ -61,9 +61,11 @@ class StreamLanes(wiring.Component):
         m.submodules.x = memory = self.x
         m.submodules.control = control = DotControl(self.lanes, self.chain)
         m.d.comb += [
-            memory.wr_en.eq(self.x_wr_en), memory.wr_addr.eq(self.x_wr_addr),
-            memory.wr_data.eq(self.x_wr_data), memory.rd_addr.eq(self.x_addr),
-        ]  # fmt: skip
+            memory.wr_en.eq(self.x_wr_en),
+            memory.wr_addr.eq(self.x_wr_addr),
+            memory.wr_data.eq(self.x_wr_data),
+            memory.rd_addr.eq(self.x_addr),
+        ]
         flags = delayed(m, Cat(self.en, self.first, self.last), BlockRam.LATENCY + 1, name="flags")
         m.d.comb += Cat(control.en, control.first, control.last).eq(flags)
         word = delayed(m, self.word, BlockRam.LATENCY, name="word", reset_less=True)

@@ -13,11 +13,11 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
+from ternac.compile.stream_layout import Descriptor, Encoding, unpack_matrix
+from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.axi import read_port
 from ternac.hdl.stream.lanes import StreamLanes
 from ternac.hdl.stream.reader import BEATS_BITS, AxiReader
-from ternac.hdl.tech import Technology
-from ternac.stream_layout import Descriptor, Encoding, unpack_matrix
 
 __all__ = ["ROWS_BITS", "WORDS_BITS", "Fault", "StreamMatVec"]
 
@@ -47,10 +47,10 @@ class StreamMatVec(wiring.Component):
     :param results: row groups that may wait for whoever takes the sums.
     :param tech: form of dot units and decoders. The others are those of `AxiReader`.
 
-    ``desc`` In(stream): one descriptor per matrix (`ternac.stream_layout.Descriptor`, and ``beats``, its
-    words in memory; neither beats nor rows nor words are 0). Reading starts at once and runs ahead over any
-    number of matrices, as far as queue and FIFO reach. With ``fence`` products wait for one pulse of
-    ``x_ready`` (up to 15 are remembered), reading does not.
+    ``desc`` In(stream): one descriptor per matrix (`ternac.compile.stream_layout.Descriptor`, and
+    ``beats``, its words in memory; neither beats nor rows nor words are 0). Reading starts at once and runs
+    ahead over any number of matrices, as far as queue and FIFO reach. With ``fence`` products wait for one
+    pulse of ``x_ready`` (up to 15 are remembered), reading does not.
 
     ``x_wr_en``, ``x_wr_addr``, ``x_wr_data``: activation memory, a word a cycle.
 
@@ -89,17 +89,19 @@ class StreamMatVec(wiring.Component):
             "x_base": range(x_depth), "fence": 1,
         })  # fmt: skip
         self.sum_layout = data.StructLayout({"sum": signed(self.lanes.sum_bits), "last": 1})
-        super().__init__({
-            "desc": In(stream.Signature(self.desc_layout)),
-            "x_wr_en": In(1),
-            "x_wr_addr": In(range(x_depth)),
-            "x_wr_data": In(port_bits),
-            "x_ready": In(1),
-            "sums": Out(stream.Signature(self.sum_layout)),
-            "fault": Out(3),
-            "clear": In(1),
-            **read_port("m_axi", address_bits=address_bits, data_bits=port_bits),
-        })
+        super().__init__(
+            {
+                "desc": In(stream.Signature(self.desc_layout)),
+                "x_wr_en": In(1),
+                "x_wr_addr": In(range(x_depth)),
+                "x_wr_data": In(port_bits),
+                "x_ready": In(1),
+                "sums": Out(stream.Signature(self.sum_layout)),
+                "fault": Out(3),
+                "clear": In(1),
+                **read_port("m_axi", address_bits=address_bits, data_bits=port_bits),
+            }
+        )
 
     def model(
         self, memory: npt.NDArray[np.uint8], x: npt.NDArray[np.int8], descriptors: Sequence[Descriptor]
@@ -108,9 +110,9 @@ class StreamMatVec(wiring.Component):
         size, found = self.port_bits // 8, []
         for each in descriptors:
             columns = each.words * size
-            stored = memory[each.address:each.address + each.beats(self.encoding) * size]
+            stored = memory[each.address : each.address + each.beats(self.encoding) * size]
             trits = unpack_matrix(stored, each.rows, columns, size, self.encoding).astype(np.int32)
-            vector = x[each.x_base:each.x_base + each.words].reshape(-1).astype(np.int32)
+            vector = x[each.x_base : each.x_base + each.words].reshape(-1).astype(np.int32)
             found += [int(value) for value in trits @ vector]
         return found
 

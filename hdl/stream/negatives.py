@@ -9,7 +9,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.dot import dot_latency
+from ternac.hdl.array.dot import dot_latency
 
 __all__ = ["NegativeCount"]
 
@@ -24,12 +24,14 @@ class NegativeCount(wiring.Component):
     def __init__(self, lanes: int, chain: int, k_max: int) -> None:
         self.latency = dot_latency(lanes, chain)
         self.lanes, self.chain, self.chains = lanes, chain, lanes // chain
-        super().__init__({
-            "neg": In(self.chains).array(chain),
-            "acc_en": In(1),
-            "acc_first": In(1),
-            "count": Out(range(k_max + 1)),
-        })
+        super().__init__(
+            {
+                "neg": In(self.chains).array(chain),
+                "acc_en": In(1),
+                "acc_first": In(1),
+                "count": Out(range(k_max + 1)),
+            }
+        )
 
     def model(self, weights: Sequence[Sequence[int]]) -> int:
         """``count`` of one row of words of trits."""

@@ -79,13 +79,15 @@ class AxiReader(wiring.Component):
         self.depth, self.burst, self.outstanding, self.queue = depth, burst, outstanding, queue
         self.request_layout = data.StructLayout({"address": address_bits, "beats": BEATS_BITS})
         self.word_layout = data.StructLayout({"data": data_bits, "last": 1})
-        super().__init__({
-            "requests": In(stream.Signature(self.request_layout)),
-            "words": Out(stream.Signature(self.word_layout)),
-            "fault": Out(2),
-            "clear": In(1),
-            **read_port("m_axi", address_bits=address_bits, data_bits=data_bits),
-        })
+        super().__init__(
+            {
+                "requests": In(stream.Signature(self.request_layout)),
+                "words": Out(stream.Signature(self.word_layout)),
+                "fault": Out(2),
+                "clear": In(1),
+                **read_port("m_axi", address_bits=address_bits, data_bits=data_bits),
+            }
+        )
 
     def model(self, requests: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """(address, beats) of every burst, in order."""
@@ -122,7 +124,7 @@ class AxiReader(wiring.Component):
             queue.w_data.eq(self.requests.payload),
             queue.w_en.eq(self.requests.valid),
             self.requests.ready.eq(queue.w_rdy),
-            to_edge.eq(self.burst - place[:(self.burst - 1).bit_length()]),
+            to_edge.eq(self.burst - place[: (self.burst - 1).bit_length()]),
             self.m_axi_arsize.eq(shift),
             self.m_axi_arburst.eq(INCR),
             self.m_axi_arcache.eq(0b0011),  # normal memory, as most interconnects want it

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ternac.compile.stream_layout import Descriptor
 from ternac.hdl.stream.matvec import StreamMatVec
-from ternac.stream_layout import Descriptor
 
 __all__ = ["FIRST_ADDRESS", "phase_ends"]
 

@@ -9,20 +9,20 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile import Image, Symbol
+from ternac.compile.compiler import Image, Symbol
+from ternac.compile.loading import program_id
 from ternac.errors import UsageError
-from ternac.host.backends.banks import Banks
-from ternac.host.backends.chain import Chain
-from ternac.host.backends.guard import Guard
-from ternac.host.backends.memory import check_state
-from ternac.host.backends.places import Journal, Place, Places
-from ternac.host.backends.protocol import Meter, Recall, State
-from ternac.host.client import BatchMember, Gap, LinkClient, RunAnswer
-from ternac.host.loader import load_image
-from ternac.loading import program_id
-from ternac.program import Program
-from ternac.protocol import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, Identity
-from ternac.sampling import Sampling
+from ternac.host.backend import Meter, Recall, State
+from ternac.host.board.banks import Banks
+from ternac.host.board.client import BatchMember, Gap, LinkClient, RunAnswer
+from ternac.host.board.loader import load_image
+from ternac.host.board.pipeline import Chain
+from ternac.host.board.restart_guard import Guard
+from ternac.host.board.slots import Journal, Place, Places
+from ternac.host.memory import check_state
+from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, Identity
+from ternac.program.program import Program
+from ternac.run.sampling import Sampling
 
 __all__ = ["JOURNAL", "BoardBackend"]
 
@@ -65,7 +65,7 @@ class BoardBackend:
         """Write the image unless the board says that it holds it; True when it was written.
 
         A load that fails half-way leaves the board empty, never with a mixture; call again to begin anew, or
-        to go on where weights stream (`ternac.host.loader`).
+        to go on where weights stream (`ternac.host.board.loader`).
         """
         if not force and self.identity.program_hash == program_id(self.image):
             return False

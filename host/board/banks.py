@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile import Image, Symbol
-from ternac.geometry import Mem
-from ternac.host.backends.protocol import State
-from ternac.host.client import LinkClient
-from ternac.layout import from_slots, to_slots
-from ternac.program import Program
-from ternac.protocol import MAX_WORDS, MAX_WRITE_BYTES
+from ternac.compile.compiler import Image, Symbol
+from ternac.compile.geometry import Mem
+from ternac.compile.layout import from_slots, to_slots
+from ternac.host.backend import State
+from ternac.host.board.client import LinkClient
+from ternac.link import MAX_WORDS, MAX_WRITE_BYTES
+from ternac.program.program import Program
 
 __all__ = ["Banks"]
 

@@ -1,4 +1,5 @@
-"""What a board is asked for: identity, memories, tokens. How it gets there is `ternac.host.requests`."""
+"""What a board is asked for: identity, memories, tokens. How it gets there is
+`ternac.host.board.requests`."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ternac.compile.geometry import Mem
+from ternac.compile.loading import write_payload
 from ternac.errors import BadFrame
-from ternac.geometry import Mem
-from ternac.host.requests import SERIAL, SIMULATED, Gap, Patience, Requests, Sent
-from ternac.loading import write_payload
-from ternac.protocol import FOLLOWS, GREEDY, HASH_BYTES, RUN_COUNT, WINDOW, Command, Identity
-from ternac.sampling import Sampling
+from ternac.host.board.requests import SERIAL, SIMULATED, Gap, Patience, Requests, Sent
+from ternac.link import FOLLOWS, GREEDY, HASH_BYTES, RUN_COUNT, WINDOW, Command, Identity
+from ternac.run.sampling import Sampling
 
 __all__ = ["SERIAL", "SIMULATED", "BatchMember", "Gap", "LinkClient", "Patience", "RunAnswer", "Sent"]
 

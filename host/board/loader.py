@@ -13,12 +13,12 @@ import hashlib
 
 import numpy as np
 
-from ternac.geometry import Mem
-from ternac.host.client import LinkClient
-from ternac.image import Image
-from ternac.loading import load_requests
+from ternac.compile.geometry import Mem
+from ternac.compile.image import Image
+from ternac.compile.loading import load_requests
+from ternac.host.board.client import LinkClient
+from ternac.link import Command, Identity
 from ternac.progress import Progress
-from ternac.protocol import Command, Identity
 
 __all__ = ["JOURNAL_EVERY", "load_image"]
 

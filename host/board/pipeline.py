@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ternac.host.client import LinkClient, RunAnswer, Sent
-from ternac.protocol import MAX_PROMPT
-from ternac.sampling import Sampling
+from ternac.host.board.client import LinkClient, RunAnswer, Sent
+from ternac.link import MAX_PROMPT
+from ternac.run.sampling import Sampling
 
 __all__ = ["Chain"]
 

@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 
 from ternac.errors import BadFrame, DeviceError, DeviceRefused, NoAnswer
-from ternac.host.transport import Transport
-from ternac.protocol import ANSWER, Command, Frame, SlipDecoder, Status
+from ternac.host.board.transport import Transport
+from ternac.link import ANSWER, Command, Frame, SlipDecoder, Status
 
 __all__ = ["SERIAL", "SIMULATED", "Gap", "Patience", "Requests", "Sent"]
 

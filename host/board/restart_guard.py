@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ternac.compile import Image
+from ternac.compile.compiler import Image
+from ternac.compile.geometry import Mem
+from ternac.compile.loading import program_id
 from ternac.errors import DeviceRefused
-from ternac.geometry import Mem
-from ternac.host.client import Gap, LinkClient
-from ternac.loading import program_id
+from ternac.host.board.client import Gap, LinkClient
 
 __all__ = ["QUICK", "Guard"]
 

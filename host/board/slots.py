@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ternac.errors import UsageError
-from ternac.host.backends.protocol import Recall, State
+from ternac.host.backend import Recall, State
 
 __all__ = ["Journal", "Place", "Places"]
 

@@ -1,12 +1,12 @@
-"""Sessions on the GPU executor, as `ternac.host.backends.protocol.Backend` wants them."""
+"""Sessions on the GPU executor, as `ternac.host.backend.Backend` wants them."""
 
 from __future__ import annotations
 
 import torch
 
-from ternac.host.backends.batch import BatchBackend
+from ternac.host.batch import BatchBackend
 from ternac.host.gpu.executor import GpuExecutor
-from ternac.program import Program
+from ternac.program.program import Program
 
 CHUNK = 32
 """Tokens for which a state travels once."""

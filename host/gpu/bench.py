@@ -20,9 +20,9 @@ from ternac.host.gpu.executor import GpuExecutor
 from ternac.host.gpu.weights import Weights, fill_random
 from ternac.host.native.geometry import shape_program
 from ternac.host.native.measure import Rounds, rounds
-from ternac.mmfree import Shape
-from ternac.program import Program
-from ternac.sampling import GREEDY
+from ternac.program.mmfree_sizes import Shape
+from ternac.program.program import Program
+from ternac.run.sampling import GREEDY
 
 TOKENS = 32
 """Tokens of a call: what a round measures of decode."""

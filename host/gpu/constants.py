@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ternac.program import Program
+from ternac.program.program import Program
 
 NARROW = ("embed",)
 

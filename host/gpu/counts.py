@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ternac.host.gpu.plan import Plan
 from ternac.host.gpu.weights import Weights
-from ternac.program import Program
+from ternac.program.program import Program
 
 _BYTES = {"i8": 1, "i16": 2, "acc": 4}
 

@@ -17,8 +17,8 @@ from ternac.host.gpu.lower import Code, lower
 from ternac.host.gpu.memory import Rows, Values
 from ternac.host.gpu.plan import Plan, make_plan
 from ternac.host.gpu.weights import Weights
-from ternac.program import Program
-from ternac.sampling import Sampling
+from ternac.program.program import Program
+from ternac.run.sampling import Sampling
 
 FEW = 8
 """Rows up to which every row takes its own products; from there on tensor cores take them together."""

@@ -1,8 +1,8 @@
 """The GPU executor: whole tokens on the device, tokens chosen there, states in one tensor.
 
-The interface of `ternac.executor.NumpyExecutor` and of the native executor: ``step``, ``feed`` for many
-tokens at once, ``generate`` for many tokens without the host. States are arrays in host memory, which travel
-with every call, 2 bytes a word each way, so that a session is what it was when a GPU is lost.
+The interface of `ternac.run.numpy_executor.NumpyExecutor` and of the native executor: ``step``, ``feed``
+for many tokens at once, ``generate`` for many tokens without the host. States are arrays in host memory,
+which travel with every call, 2 bytes a word each way, so that a session is what it was when a GPU is lost.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy.typing as npt
 import torch
 
 from ternac.errors import UsageError
-from ternac.executor_base import ExecutorBase, State
 from ternac.host.gpu.engine import CHOSEN, Engine
 from ternac.host.gpu.graph import Graphs
 from ternac.host.gpu.weights import Weights, pack_all
 from ternac.host.gpu.where import need
-from ternac.legality import check
-from ternac.program import Program
-from ternac.sampling import Sampling
+from ternac.program.legality import check
+from ternac.program.program import Program
+from ternac.run.executor import ExecutorBase, State
+from ternac.run.sampling import Sampling
 
 Logits = npt.NDArray[np.int32]
 ROWS = {"cuda": 512, "cpu": 64, "interpret": 16}

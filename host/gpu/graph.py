@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from ternac.host.gpu.engine import Engine
-from ternac.sampling import Sampling
+from ternac.run.sampling import Sampling
 
 __all__ = ["Graphs"]
 

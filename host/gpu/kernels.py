@@ -57,7 +57,7 @@ def words_of(x: T, block: tl.constexpr) -> T:
 
 
 @triton.jit
-def five_sums(a: T, b: T, c: T, d: T, e: T, p: T, q: T, r: T, s: T, t: T) -> T:  # fmt: skip
+def five_sums(a: T, b: T, c: T, d: T, e: T, p: T, q: T, r: T, s: T, t: T) -> T:
     """The step of a reduction of five tiles at once."""
     return a + p, b + q, c + r, d + s, e + t
 

@@ -14,7 +14,7 @@ from ternac.host.gpu.memory import Rows, Values
 from ternac.host.gpu.places import AREAS
 from ternac.host.gpu.weights import ROWS, Weights
 from ternac.host.gpu.where import kernels, samplers
-from ternac.sampling import EXP
+from ternac.run.sampling import EXP
 
 __all__ = ["Blocks", "Kernels"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ternac.op_rules import Value
-from ternac.program import Program
+from ternac.program.ops import Value
+from ternac.program.program import Program
 
 AREAS = ("i8", "i16", "acc")
 _LINE = {"i8": 64, "i16": 32, "acc": 16}

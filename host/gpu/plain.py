@@ -13,7 +13,7 @@ from ternac.host.gpu.constants import Constants
 from ternac.host.gpu.lower import CODES, PARAMS, STATE_AREA, Code, Micro
 from ternac.host.gpu.memory import Rows, Values
 from ternac.host.gpu.weights import Weights
-from ternac.sampling import GREEDY, Sampling, choose
+from ternac.run.sampling import GREEDY, Sampling, choose
 
 _DTYPE = {8: torch.int8, 16: torch.int16, 32: torch.int32}
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 
 from ternac.errors import UnsupportedOp
 from ternac.host.gpu.places import Places, allocate
-from ternac.legality import infer
-from ternac.op_rules import Value
-from ternac.program import Op, Program
+from ternac.program.legality import infer
+from ternac.program.ops import Value
+from ternac.program.program import Op, Program
 
 ELEMENTWISE = (
     "GATHER", "GATHER16", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "SCALE", "QUANT", "RESCALE", "INTERP",
@@ -86,7 +86,7 @@ class Plan:
 def make_plan(program: Program, *, split: bool = False, keep: bool = False) -> Plan:
     """Plan a legal program; ``keep``: every value has a place to the end, for a trace.
 
-    IllegalProgram as `ternac.legality.check`, UnsupportedOp for an op that no kernel knows.
+    IllegalProgram as `ternac.program.legality.check`, UnsupportedOp for an op that no kernel knows.
     """
     values = infer(program)
     for index, op in enumerate(program.ops):

@@ -1,4 +1,4 @@
-"""From logits to a token on the device, the bits of ternac/sampling.py: one block a session."""
+"""From logits to a token on the device, the bits of ternac/run/sampling.py: one block a session."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Sessions on the native executor, as `ternac.host.backends.protocol.Backend` wants them."""
+"""Sessions on the native executor, as `ternac.host.backend.Backend` wants them."""
 
 from __future__ import annotations
 
-from ternac.host.backends.batch import BatchBackend
+from ternac.host.batch import BatchBackend
 from ternac.host.native.executor import THREADS_FROM, NativeExecutor
-from ternac.program import Program
+from ternac.program.program import Program
 
 
 class NativeBackend(BatchBackend):

@@ -16,8 +16,8 @@ from ternac.errors import UsageError
 from ternac.host.native.library import load
 from ternac.host.native.plan import Plan
 from ternac.host.native.weights import Weights
-from ternac.program import Program
-from ternac.sampling import EXP, Sampling
+from ternac.program.program import Program
+from ternac.run.sampling import EXP, Sampling
 
 _DTYPES = {"i8": np.int8, "i16": np.int16, "acc": np.int32}
 _FORKED = "the executor was made before this process was forked, and its threads stayed there"

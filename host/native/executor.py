@@ -1,8 +1,8 @@
 """The native executor: a whole token, for many sessions, in one call of the C side.
 
-The same interface as `ternac.executor.NumpyExecutor` (``open``, ``state_dict``, ``step``), and two methods
-that make it fast: :meth:`NativeExecutor.feed` takes many tokens at once, of one session or of several, and
-:meth:`NativeExecutor.generate` chooses and feeds tokens without coming back to Python.
+The same interface as `ternac.run.numpy_executor.NumpyExecutor` (``open``, ``state_dict``, ``step``), and
+two methods that make it fast: :meth:`NativeExecutor.feed` takes many tokens at once, of one session or of
+several, and :meth:`NativeExecutor.generate` chooses and feeds tokens without coming back to Python.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.executor_base import ExecutorBase, State
 from ternac.host.native.engine import Engine
 from ternac.host.native.library import best_isa, isa_number, load
 from ternac.host.native.plan import make_plan
 from ternac.host.native.weights import Weights, pack_all, trits_per_byte
-from ternac.program import Program
-from ternac.sampling import Sampling
+from ternac.program.program import Program
+from ternac.run.executor import ExecutorBase, State
+from ternac.run.sampling import Sampling
 
 Logits = npt.NDArray[np.int32]
 MOST_ROWS = 64

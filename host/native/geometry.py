@@ -10,10 +10,10 @@ import numpy as np
 
 from ternac.host.native.library import isa_number, load
 from ternac.host.native.weights import BITS, Weights
-from ternac.mmfree import Shape
-from ternac.numerics import norm_constants
-from ternac.program import Op, Program
-from ternac.random_program import GAIN, random_program
+from ternac.program.mmfree_sizes import Shape
+from ternac.program.numerics import norm_constants
+from ternac.program.program import Op, Program
+from ternac.program.random import GAIN, random_program
 
 _SMALL = 8
 

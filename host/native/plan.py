@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ternac.errors import UnsupportedOp
-from ternac.legality import infer
-from ternac.op_rules import Value
-from ternac.program import Op, Program
+from ternac.program.legality import infer
+from ternac.program.ops import Value
+from ternac.program.program import Op, Program
 
 KINDS = (
     "GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE",
@@ -69,7 +69,7 @@ def make_plan(program: Program, grain: int, trits: int, *, keep: bool = False) -
     """Plan a legal program for blocks of ``grain`` rows, weights with ``trits`` in a byte.
 
     ``keep``: every value keeps its place to the end of the token, for a trace. IllegalProgram as
-    `ternac.legality.check`, UnsupportedOp for an op that the C side does not know.
+    `ternac.program.legality.check`, UnsupportedOp for an op that the C side does not know.
     """
     values = infer(program)
     for index, op in enumerate(program.ops):

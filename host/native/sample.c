@@ -1,4 +1,4 @@
-/* From logits to a token, with integers only: docs/numerics.md, ternac/sampling.py. */
+/* From logits to a token, with integers only: docs/numerics.md, ternac/run/sampling.py. */
 #include "native.h"
 
 #include <string.h>
@@ -18,7 +18,7 @@ static int32_t threshold(const int16_t *logits, int vocab, int keep, int *equal)
   return (high << 8 | byte) - 32768;
 }
 
-/* `weight_of`: 256 weights by distance from the largest logit (EXP of ternac/sampling.py). */
+/* `weight_of`: 256 weights by distance from the largest logit (EXP of ternac/run/sampling.py). */
 static int32_t draw(const uint16_t *weight_of, const int16_t *logits, int vocab, int m, int s, int top_k,
                     uint32_t *rng) {
   int32_t most = -32768, least = -32769;

@@ -1,4 +1,4 @@
-/* Wide ops, for models trained elsewhere (docs/numerics.md, ternac/wide.py). Included by maps.h. */
+/* Wide ops, for models trained elsewhere (docs/numerics.md, ternac/program/wide.py). Included by maps.h. */
 
 MAP(gather16) { /* in[0]: as for gather, in elements */
   const int16_t *restrict from = (const int16_t *)op->data + op->in[0];

@@ -11,7 +11,7 @@ from ternac.host.server import replies, schema
 from ternac.host.server.problems import RESPONSES, BadParameter, UnknownModel
 from ternac.host.server.service import Answer, Service, Wanted
 from ternac.host.server.texts import TURN_END, chat_prompt, encode
-from ternac.sampling import Sampling
+from ternac.run.sampling import Sampling
 
 COMPLETION_TOKENS = 16
 """What OpenAI's completions give when nobody says how many."""

@@ -11,7 +11,7 @@ from ternac.host.server.metrics import Metrics
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.service import Service
 from ternac.host.server.sessions import LocalSessions
-from ternac.program import Program
+from ternac.program.program import Program
 
 
 def build_service(

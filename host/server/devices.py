@@ -10,7 +10,7 @@ from typing import Any
 from ternac.errors import UsageError
 from ternac.host.device import DEFAULT_BOARD, Device
 from ternac.host.server.worker import Source
-from ternac.program import Program
+from ternac.program.program import Program
 
 NOT_MEASURED = "not measured"
 
@@ -82,9 +82,9 @@ def _energy(device: Device) -> Energy:
     image = getattr(device.backend, "image", None)
     if image is None:
         return Energy()
-    from ternac.hdl.boards import BOARDS, VARIANTS
-    from ternac.hdl.estimate import energy, routed_clock
-    from ternac.hdl.schedule import schedule
+    from ternac.hdl.boards.boards import BOARDS, VARIANTS
+    from ternac.hdl.engine.schedule import schedule
+    from ternac.hdl.planner.estimate import energy, routed_clock
 
     target = (BOARDS | VARIANTS).get(device.board)
     if target is None:

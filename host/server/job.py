@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import TernacError, UsageError
-from ternac.sampling import Sampling, xorshift32
-from ternac.session import Snapshot
+from ternac.run.sampling import Sampling, xorshift32
+from ternac.run.session import Snapshot
 
 Reason: TypeAlias = Literal["", "stop", "length", "time"]
 

@@ -29,9 +29,11 @@ class Metrics:
             buckets=SECONDS, registry=registry,
         )  # fmt: skip
         self._first = Histogram(
-            "ternac_first_token_seconds", "From a text's arrival to its first tokens.",
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
+            "ternac_first_token_seconds",
+            "From a text's arrival to its first tokens.",
+            buckets=SECONDS,
+            registry=registry,
+        )
         registry.register(_Live(stats, sessions))
 
     def request(self, path: str, status: int, seconds: float) -> None:

@@ -98,7 +98,7 @@ def build_app(
     """The application of one replica: its own devices and scheduler, the common sessions."""
     from ternac.host.server.app import create_app
     from ternac.host.server.build import build_service
-    from ternac.zoo import open_program
+    from ternac.program.zoo import open_program
 
     service = build_service(open_program(model), devices, limits, **options)
     service.sessions, service.replica = ActorSessions(sessions), f"{replica}/"
@@ -126,9 +126,11 @@ def deploy(
         raise UsageError(f"{replicas} replicas: at least 1 is needed")
     ray = _ray()
     limits = limits or Limits()
-    kept = ray.remote(Table).options(
-        name=ACTOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0
-    ).remote(limits)  # fmt: skip
+    kept = (
+        ray.remote(Table)
+        .options(name=ACTOR, namespace=NAMESPACE, lifetime="detached", get_if_exists=True, num_cpus=0)
+        .remote(limits)
+    )
     words = (
         str(model),
         tuple(devices),

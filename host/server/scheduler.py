@@ -18,7 +18,7 @@ from ternac.host.server.job import Finished, Job
 from ternac.host.server.worker import DeviceStats, Source, Worker
 
 if TYPE_CHECKING:
-    from ternac.host.backends.protocol import Backend
+    from ternac.host.backend import Backend
 
 MAX_REOPEN = 60.0
 """Seconds between attempts to open a lost device, at most; they double from the first."""

@@ -20,10 +20,10 @@ from ternac.host.server.metrics import Metrics
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.sessions import Kept, Sessions
 from ternac.host.server.texts import Reader
-from ternac.program import Program
-from ternac.sampling import Sampling, seed_state
-from ternac.session import Snapshot
-from ternac.tokenizer import Tokenizer, tokenizer_of
+from ternac.program.program import Program
+from ternac.run.sampling import Sampling, seed_state
+from ternac.run.session import Snapshot
+from ternac.text.tokenizer import Tokenizer, tokenizer_of
 
 GRACE = 60.0
 """Seconds that a session stays taken after its request's time: a slice may be under way."""

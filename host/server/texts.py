@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ternac.errors import UsageError
-from ternac.tokenizer import TextStream, Tokenizer
+from ternac.text.tokenizer import TextStream, Tokenizer
 
 TURN_END = "\n\n"
 """What ends a turn of a chat: a model that writes it has said all."""

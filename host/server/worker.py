@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from ternac.errors import Cancelled, DeviceError, ServerError, TernacError, Unavailable
 from ternac.host.server.job import Job
-from ternac.sampling import Sampling
+from ternac.run.sampling import Sampling
 
 if TYPE_CHECKING:
-    from ternac.host.backends.protocol import Backend
+    from ternac.host.backend import Backend
     from ternac.host.server.scheduler import Scheduler
 
 SLICE_SECONDS = 0.05

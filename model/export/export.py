@@ -1,7 +1,7 @@
 """Checkpoint to integer program: the only place where float becomes integer.
 
 Trits come from the model's own quantizer, shifts from its power-of-two scales, tables from ``tables.py``; the
-op sequence is that of :mod:`ternac.build_lm`.
+op sequence is that of :mod:`ternac.program.language_model`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ternac.build_lm import LayerParams, LMParams, NormParams, build_lm
-from ternac.model import tables
-from ternac.model.layers import BitLinear, Norm
-from ternac.model.network import Block, TernaryLM
-from ternac.program import Program
+from ternac.model.net import tables
+from ternac.model.net.layers import BitLinear, Norm
+from ternac.model.net.network import Block, TernaryLM
+from ternac.program.language_model import LayerParams, LMParams, NormParams, build_lm
+from ternac.program.program import Program
 
 
 def _integers(values: Tensor, dtype: type) -> np.ndarray:

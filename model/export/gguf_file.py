@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
-from ternac.model.gguf_trits import TYPES, pack, padded, unpack
-from ternac.packing import pack5
-from ternac.program import Program, dumps, loads
+from ternac.model.export.gguf_trits import TYPES, pack, padded, unpack
+from ternac.program.packing import pack5
+from ternac.program.program import Program, dumps, loads
 
 ARCHITECTURE = "ternac"
 HEADER = "ternac.header"

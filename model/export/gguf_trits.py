@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
-from ternac.packing import Trits
+from ternac.program.packing import Trits
 
 BLOCK = 256
 TYPES = ("TQ2_0", "TQ1_0")

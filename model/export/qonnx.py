@@ -23,11 +23,11 @@ import onnxoptimizer  # noqa: F401 - what Brevitas' exporter needs, so that its 
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from ternac.cli.program_verbs import op_lines
 from ternac.errors import ProgramError
-from ternac.legality import infer
-from ternac.op_rules import Value
-from ternac.program import ROLE_OF_ATTR, WIDE_KINDS, Op, Program
-from ternac.verbs import op_lines
+from ternac.program.legality import infer
+from ternac.program.ops import Value
+from ternac.program.program import ROLE_OF_ATTR, WIDE_KINDS, Op, Program
 
 OPSET = 20
 DOMAIN = "qonnx.custom_op.general"
@@ -70,7 +70,7 @@ Quant <signed: int = 1, narrow: int = 0, rounding_mode: string = "ROUND">
 
 def to_onnx(program: Program) -> onnx.ModelProto:
     """The step graph of a legal program; ProgramError where the file would exceed what ONNX can hold."""
-    from ternac.model.qonnx_graph import StepGraph
+    from ternac.model.export.qonnx_graph import StepGraph
 
     types = infer(program)
     for index, op in enumerate(program.ops):

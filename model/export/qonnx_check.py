@@ -13,8 +13,8 @@ import onnx
 import onnxruntime
 
 from ternac.errors import Mismatch
-from ternac.executor import NumpyExecutor
-from ternac.program import Program
+from ternac.program.program import Program
+from ternac.run.numpy_executor import NumpyExecutor
 
 Feeds = dict[str, npt.NDArray[Any]]
 Run = Callable[[Feeds], Feeds]

@@ -21,8 +21,8 @@ from brevitas.core.scaling import ConstScaling
 from brevitas.nn import QuantEmbedding, QuantIdentity, QuantLinear
 from torch import Tensor, nn
 
-from ternac.model.quantizers import PowerOfTwoActQuant, TernaryWeightQuant
-from ternac.program import Op, Program
+from ternac.model.net.quantizers import PowerOfTwoActQuant, TernaryWeightQuant
+from ternac.program.program import Op, Program
 
 BITS = {"i8": 8, "i16": 16}
 I16 = (-32768, 32767)

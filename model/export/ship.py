@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from ternac import evaluate as ev
-from ternac import zoo
 from ternac.errors import Mismatch, UsageError
-from ternac.executor import NumpyExecutor
-from ternac.model import checkpoint as ckpt
-from ternac.model.data import Tokens
-from ternac.model.evaluate import nats_per_token
-from ternac.model.executor import CHECKPOINT, TorchExecutor
-from ternac.model.train import compiled
-from ternac.program import Program, save
-from ternac.texts import read_bytes
-from ternac.tokenizer import Encoded
+from ternac.files import read_bytes
+from ternac.model.net.executor import CHECKPOINT, TorchExecutor
+from ternac.model.training import checkpoint as ckpt
+from ternac.model.training.data import Tokens
+from ternac.model.training.evaluate import nats_per_token
+from ternac.model.training.train import compiled
+from ternac.program import zoo
+from ternac.program.program import Program, save
+from ternac.run import evaluate as ev
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.text.tokenizer import Encoded
 
 _MEASURED = """\
 ## How the loss was measured

@@ -13,16 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import CheckpointError
-from ternac.model.gguf_file import text_field
-from ternac.model.gguf_trits import TYPES, padded, unpack
-from ternac.model.import_source import Floats, check_finite, quantize
-from ternac.model.mmfreelm_config import Config
+from ternac.model.export.gguf_file import text_field
+from ternac.model.export.gguf_trits import TYPES, padded, unpack
+from ternac.model.imports.mmfreelm_config import Config
+from ternac.model.imports.source import Floats, check_finite, quantize
 
 _SIGN = "model.layers.0.attn.i_proj.weight"
 
 
 class GgufSource:
-    """The tensors of a reader as `ternac.model.import_source.Source`."""
+    """The tensors of a reader as `ternac.model.imports.source.Source`."""
 
     def __init__(self, reader: Any) -> None:
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}

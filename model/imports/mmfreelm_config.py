@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ternac.errors import CheckpointError
-from ternac.numerics import MAX_DIM
+from ternac.program.numerics import MAX_DIM
 
 MODEL_TYPE = "hgrn_bit"
 NORM_EPS = 1e-6  # of the norm inside each projection, and of g_norm; the blocks' own is in the configuration

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.build_mmfree import I16, Factor, Gain, Layer, Linear, Norms, Rms, build_mmfree
-from ternac.model.import_source import Floats
-from ternac.model.mmfreelm_config import NORM_EPS
-from ternac.model.mmfreelm_reference import FloatLayer, FloatModel, Projection, block_norm
-from ternac.model.mmfreelm_scales import TOP, Peaks, Scales, factor, gain
-from ternac.program import Program
-from ternac.random_mmfree import curve
+from ternac.model.imports.mmfreelm_config import NORM_EPS
+from ternac.model.imports.mmfreelm_reference import FloatLayer, FloatModel, Projection, block_norm
+from ternac.model.imports.mmfreelm_scales import TOP, Peaks, Scales, factor, gain
+from ternac.model.imports.source import Floats
+from ternac.program.mmfree import I16, Factor, Gain, Layer, Linear, Norms, Rms, build_mmfree
+from ternac.program.program import Program
+from ternac.program.random_mmfree import curve
 
 PER_TOKEN, FIXED = "token", "fixed"
 GATE_BITS = (11, 13)  # sigmoid is 0 or 1 beyond +-16

@@ -11,7 +11,7 @@ Gated half: W_down(SiLU(g) * u) with [g, u] = W_gate h.  Pre-norm blocks; final 
 like the others.
 
 Every function takes ``see(name, values)``, called with the quantities that the integer program has under the
-same names (`ternac.build_mmfree`), in real units: calibration and the report listen there.
+same names (`ternac.program.mmfree`), in real units: calibration and the report listen there.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ternac.model.import_source import Floats, Source
-from ternac.model.mmfreelm_config import NORM_EPS, Config
+from ternac.model.imports.mmfreelm_config import NORM_EPS, Config
+from ternac.model.imports.source import Floats, Source
 
 See = Callable[[str, Floats], None]
 Cast = Callable[[Floats], Floats]

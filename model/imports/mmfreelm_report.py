@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.evaluate import cut
-from ternac.model.import_source import Floats
-from ternac.model.mmfreelm_reference import FloatModel, bfloat16, block_norm
-from ternac.numerics import IntArray
-from ternac.program import Program
-from ternac.sequence import SequenceExecutor
+from ternac.model.imports.mmfreelm_reference import FloatModel, bfloat16, block_norm
+from ternac.model.imports.source import Floats
+from ternac.program.numerics import IntArray
+from ternac.program.program import Program
+from ternac.run.evaluate import cut
+from ternac.run.sequence import SequenceExecutor
 
 STREAMS, CONTEXT = 8, 64
 HEAD_TOKENS = 256  # logits that are in memory at a time
@@ -32,7 +32,7 @@ class Window:
 
     @classmethod
     def of(cls, ids: npt.NDArray[Any]) -> Window:
-        """Cut as `ternac.evaluate` does, into 8 streams of at least 64 uncounted tokens before each."""
+        """Cut as `ternac.run.evaluate` does, into 8 streams of at least 64 uncounted tokens before each."""
         parts = cut(len(ids), STREAMS, CONTEXT)
         place = parts.start[:, None] + np.arange(parts.steps)
         at = np.minimum(place, len(ids) - 2)

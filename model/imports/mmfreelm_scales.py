@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ternac.build_mmfree import Factor, Gain, Rms
 from ternac.errors import CheckpointError
-from ternac.model.import_source import Floats
-from ternac.wide import INVERSE_BITS, MAX_EPS, MAX_RESCALE, MAX_RMS_SHIFT, MAX_WIDE_SHIFT, ROOT_BITS
+from ternac.model.imports.source import Floats
+from ternac.program.mmfree import Factor, Gain, Rms
+from ternac.program.wide import INVERSE_BITS, MAX_EPS, MAX_RESCALE, MAX_RMS_SHIFT, MAX_WIDE_SHIFT, ROOT_BITS
 
 TOP = 32767
 MAX_BITS = 24

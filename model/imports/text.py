@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import CheckpointError, UsageError
-from ternac.tokenizer import ByteTokenizer, HuggingFaceTokenizer
+from ternac.text.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 
 TOKENIZER = "tokenizer.json"
 STREAMS = 8

@@ -1,4 +1,5 @@
-"""The QAT model as an executor: same interface as :class:`ternac.executor.NumpyExecutor`, run by torch.
+"""The QAT model as an executor: same interface as :class:`ternac.run.numpy_executor.NumpyExecutor`, run by
+torch.
 
 Used to prove that what was trained is what is deployed: logits and state are compared, exactly.
 """
@@ -14,11 +15,11 @@ import numpy.typing as npt
 import torch
 
 from ternac.errors import CheckpointError
-from ternac.executor_base import ExecutorBase, State
-from ternac.model import checkpoint as ckpt
-from ternac.model.export import to_program
-from ternac.model.network import TernaryLM
-from ternac.program import Program
+from ternac.model.export.export import to_program
+from ternac.model.net.network import TernaryLM
+from ternac.model.training import checkpoint as ckpt
+from ternac.program.program import Program
+from ternac.run.executor import ExecutorBase, State
 
 CHECKPOINT = "checkpoint.safetensors"
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ternac.model.layers import GLU, MLGRU, BitLinear, Norm
-from ternac.model.native import Kernels, kernels
+from ternac.model.net.kernels import Kernels, kernels
+from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
 
 
 def _accumulate(codes: Tensor, trits: Tensor) -> Tensor:
@@ -48,9 +48,7 @@ class _Normed:
 
 def _norm_backward(grad: Tensor, x: Tensor, codes: Tensor, scales: Tensor, past: Tensor) -> Tensor:
     out = torch.empty_like(x)
-    kernels().call(
-        "norm_backward", grad, x, codes, scales, past, x.shape[-1], out, rows=scales.numel()
-    )  # fmt: skip
+    kernels().call("norm_backward", grad, x, codes, scales, past, x.shape[-1], out, rows=scales.numel())
     return out
 
 
@@ -89,7 +87,7 @@ class Mix(torch.autograd.Function):
         h0 = h0.contiguous()
         kernels().call(
             "mlgru_forward", acc, tables, scales, h0, time, streams, n, codes, values, h, z, rows=streams
-        )  # fmt: skip
+        )
         ctx.add_scale, ctx.mul_scale = 2.0**-cell.wo.shift, 2.0**-cell.mul_shift
         ctx.slopes = torch.cat([table.slope * s for (_, table), s in zip(parts, shifts, strict=True)])
         ctx.keep = keep
@@ -157,9 +155,7 @@ class Head(torch.autograd.Function):
         y = _Normed.of(norm, r)
         out = torch.empty(*r.shape[:-1], len(w))
         ctx.scale = 2.0**-head.shift
-        kernels().call(
-            "head_forward", _accumulate(y.codes, w), ctx.scale, len(w), out, rows=len(y.codes)
-        )  # fmt: skip
+        kernels().call("head_forward", _accumulate(y.codes, w), ctx.scale, len(w), out, rows=len(y.codes))
         ctx.save_for_backward(r, w, y.codes, y.scales, out)
         return out
 

@@ -1,7 +1,7 @@
 """BitLinear, MLGRU and GLU: the blocks of a MatMul-free LM, computing in integers.
 
 Tensors are float32 [T, B, width] that hold integer codes; their scales are those of
- :class:`~ternac.model.config.Scales`.
+ :class:`~ternac.model.net.config.Scales`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ternac.model import functional as fn
-from ternac.model import tables
-from ternac.model.config import Scales
-from ternac.model.quantizers import weight_quantizer
-from ternac.model.scan import lerp_scan
+from ternac.model.net import functional as fn
+from ternac.model.net import tables
+from ternac.model.net.config import Scales
+from ternac.model.net.quantizers import weight_quantizer
+from ternac.model.net.scan import lerp_scan
 
 Tap = Callable[[str, Tensor], Tensor]
 """Called with (value name, tensor) for named intermediates; returns the tensor to go on with."""

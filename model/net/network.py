@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
-from ternac.model import functional as fn
-from ternac.model import fused
-from ternac.model.config import ModelConfig
-from ternac.model.layers import GLU, MLGRU, BitLinear, Norm
-from ternac.model.quantizers import activation_quantizer
+from ternac.model.net import functional as fn
+from ternac.model.net import fused
+from ternac.model.net.config import ModelConfig
+from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
+from ternac.model.net.quantizers import activation_quantizer
 
 
 class Block(nn.Module):
@@ -44,8 +44,8 @@ class TernaryLM(nn.Module):
     state is one i16 tensor [B, d] per layer (as float32). Dropout (one mask per sequence and branch, shared
     by all steps of the window) acts in training mode only.
 
-    ``fused``: take the compiled way through the blocks (:mod:`ternac.model.fused`; CPU only, a compiler must
-    be there). The values are the same; hooks on the modules inside the blocks are not called.
+    ``fused``: take the compiled way through the blocks (:mod:`ternac.model.net.fused`; CPU only, a compiler
+    must be there). The values are the same; hooks on the modules inside the blocks are not called.
     """
 
     fused = False

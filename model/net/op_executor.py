@@ -1,7 +1,9 @@
-"""Any program, op by op, in torch: same interface as :class:`ternac.executor.NumpyExecutor`, on any device.
+"""Any program, op by op, in torch: same interface as :class:`ternac.run.numpy_executor.NumpyExecutor`, on
+any device.
 
-For programs that came from no model of this kit (imports), where :class:`ternac.model.executor.TorchExecutor`
-has nothing to run.  Vectors are int64 tensors, written from docs/numerics.md apart from the NumPy functions,
+For programs that came from no model of this kit (imports), where
+:class:`ternac.model.net.executor.TorchExecutor` has nothing to run.  Vectors are int64 tensors, written
+from docs/numerics.md apart from the NumPy functions,
 so that the two check each other; ternary products are float32, exact below 2**24.
 """
 
@@ -16,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ternac.executor_base import ExecutorBase, State
-from ternac.legality import check
-from ternac.program import Op, Program
+from ternac.program.legality import check
+from ternac.program.program import Op, Program
+from ternac.run.executor import ExecutorBase, State
 
 LIMITS = {"i8": (-128, 127), "i16": (-32768, 32767)}
 

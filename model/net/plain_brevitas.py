@@ -1,8 +1,9 @@
 """The same model written the plain Brevitas way: a quantizing layer at every place, the recurrence in Python.
 
 It is what one would write first, and what ``ternac bench train`` measures against. Values are real numbers
-here (a code times its scale), so no code of :mod:`ternac.model.layers` is shared but the norm, which Brevitas
-has no layer for; logits are exactly those of :class:`~ternac.model.network.TernaryLM` with the same weights.
+here (a code times its scale), so no code of :mod:`ternac.model.net.layers` is shared but the norm, which
+Brevitas has no layer for; logits are exactly those of :class:`~ternac.model.net.network.TernaryLM` with the
+same weights.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, silu
 
-from ternac.model.config import ModelConfig, Scales
-from ternac.model.layers import Norm
-from ternac.model.network import TernaryLM
-from ternac.model.quantizers import PowerOfTwoActQuant, TernaryWeightQuant
+from ternac.model.net.config import ModelConfig, Scales
+from ternac.model.net.layers import Norm
+from ternac.model.net.network import TernaryLM
+from ternac.model.net.quantizers import PowerOfTwoActQuant, TernaryWeightQuant
 
 
 def _quant(frac_bits: int, bits: int = 8, signed: bool = True) -> qnn.QuantIdentity:

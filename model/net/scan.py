@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ternac.model import gpu
+from ternac.model.training import gpu
 
 
 class LerpScan(torch.autograd.Function):
@@ -43,5 +43,5 @@ class LerpScan(torch.autograd.Function):
 
 
 def lerp_scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
-    """See :class:`LerpScan`; on a GPU by the kernels of :mod:`ternac.model.gpu`."""
+    """See :class:`LerpScan`; on a GPU by the kernels of :mod:`ternac.model.training.gpu`."""
     return gpu.scan(f, c, h0) if f.is_cuda else LerpScan.apply(f, c, h0)

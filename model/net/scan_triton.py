@@ -1,4 +1,4 @@
-"""The recurrence of :mod:`ternac.model.scan` as Triton kernels: one program per block of channels
+"""The recurrence of :mod:`ternac.model.net.scan` as Triton kernels: one program per block of channels
 
 A parallel scan would be wrong: h_t = c_t + rshift_round(f_t * (h_(t-1) - c_t), 8) rounds at every step, so it
 is not associative, and the published HGRN kernels (a float recurrence) give other bits. But channels are
@@ -56,7 +56,7 @@ def _backward(
 
 
 class TritonLerpScan(torch.autograd.Function):
-    """``apply(f, c, h0)``: as :class:`ternac.model.scan.LerpScan`, on the tensors' GPU."""
+    """``apply(f, c, h0)``: as :class:`ternac.model.net.scan.LerpScan`, on the tensors' GPU."""
 
     @staticmethod
     def forward(ctx: Any, f: Tensor, c: Tensor, h0: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-// Element-wise parts of a training step, between the matrix products (model/fused.py calls them).
+// Element-wise parts of a training step, between the matrix products (model/net/fused.py calls them).
 //
 // Forward: the integer rules of docs/numerics.md, in float32 or int32 where every value is exact. Backward: the
-// straight-through derivatives of model/functional.py; gradients of accumulators leave as bfloat16, the format of
+// straight-through derivatives of model/net/functional.py; gradients of accumulators leave as bfloat16, the format of
 // the products that follow. Rows are (time, stream) pairs, stream fastest; every function works on rows or streams
 // [begin, end), so that threads can share one call.
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, embedding, scaled_dot_product_attention, silu
 
-from ternac.model.config import ModelConfig
-from ternac.model.twins import FloatLinear, mean_nats, one_nat, rms_norm
+from ternac.model.net.config import ModelConfig
+from ternac.model.net.twins import FloatLinear, mean_nats, one_nat, rms_norm
 
 HEAD = 32
 """Width of an attention head."""
@@ -68,7 +68,7 @@ def shape_of(config: ModelConfig) -> tuple[int, int, int]:
 
 
 class Transformer(nn.Module):
-    """See the module text; calls like those of :class:`~ternac.model.network.TernaryLM`.
+    """See the module text; calls like those of :class:`~ternac.model.net.network.TernaryLM`.
 
     The state is the last ``context`` tokens, [context, B] with -1 where there are none yet; in training,
     where a window is as long as the context, none of them is seen again.

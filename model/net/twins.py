@@ -1,7 +1,8 @@
 """Twins of a model in floating point: the same shape, with float or with ternary weights.
 
 What they lose less than the integer model is the price of integers and of trits. They take the place of
-:class:`~ternac.model.network.TernaryLM` in a :class:`~ternac.model.train.Trainer`: same calls, logits in the
+:class:`~ternac.model.net.network.TernaryLM` in a :class:`~ternac.model.training.train.Trainer`: same calls,
+logits in the
 same unit of 2**-scales.logits.
 """
 
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, linear, silu
 
-from ternac.model.config import ModelConfig
-from ternac.model.layers import BitLinear
+from ternac.model.net.config import ModelConfig
+from ternac.model.net.layers import BitLinear
 
 
 class FloatScan(torch.autograd.Function):
@@ -44,7 +45,7 @@ class FloatScan(torch.autograd.Function):
 
 
 class FloatLinear(nn.Module):
-    """Float matrix [out, in] that begins like that of :class:`~ternac.model.layers.BitLinear`."""
+    """Float matrix [out, in] that begins like that of :class:`~ternac.model.net.layers.BitLinear`."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -95,7 +96,7 @@ class FloatTwin(nn.Module):
     """MLGRU and GLU in floating point; with ``ternary`` all matrices but the embedding are trits.
 
     forward(tokens i64 [T, B], state) -> (logits [T, B, V] in units of 2**-scales.logits, new state), as
-    :class:`~ternac.model.network.TernaryLM`, dropout included.
+    :class:`~ternac.model.net.network.TernaryLM`, dropout included.
     """
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0, ternary: bool = False) -> None:

@@ -20,16 +20,16 @@ from typing import Any
 
 from torch import nn
 
-from ternac import evaluate as ev
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
-from ternac.model.config import ModelConfig, TrainConfig
-from ternac.model.data import Corpus
-from ternac.model.evaluate import nats_per_token
-from ternac.model.executor import TorchExecutor
-from ternac.model.train import Progress, Trainer
-from ternac.model.transformer import Transformer
-from ternac.model.twins import FloatTwin
+from ternac.model.net.config import ModelConfig, TrainConfig
+from ternac.model.net.executor import TorchExecutor
+from ternac.model.net.transformer import Transformer
+from ternac.model.net.twins import FloatTwin
+from ternac.model.training.data import Corpus
+from ternac.model.training.evaluate import nats_per_token
+from ternac.model.training.train import Progress, Trainer
+from ternac.run import evaluate as ev
+from ternac.run.numpy_executor import NumpyExecutor
 
 KINDS = ("float", "ternary-float", "integer", "transformer")
 

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ternac.errors import CheckpointError
-from ternac.model.config import ModelConfig, from_dict
-from ternac.model.network import TernaryLM
+from ternac.model.net.config import ModelConfig, from_dict
+from ternac.model.net.network import TernaryLM
 
 FORMAT = 1
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.texts import read_bytes
-from ternac.tokenizer import HuggingFaceTokenizer
+from ternac.files import read_bytes
+from ternac.text.tokenizer import HuggingFaceTokenizer
 
-SHAKESPEARE = Path(__file__).parent / "data" / "tinyshakespeare.txt"
+SHAKESPEARE = Path(__file__).parents[1] / "data" / "tinyshakespeare.txt"
 Tokens = npt.NDArray[Any]
 """One token each, of an unsigned type that is wide enough for the vocabulary."""
 

@@ -31,13 +31,13 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from ternac.errors import CheckpointError, UsageError
-from ternac.model import checkpoint as ckpt
-from ternac.model import curve
-from ternac.model.config import ModelConfig, TrainConfig
-from ternac.model.data import Tokens
-from ternac.model.evaluate import nats_per_token
-from ternac.model.network import TernaryLM
-from ternac.model.train import BEST, FINAL, LATEST, Trainer
+from ternac.model.net.config import ModelConfig, TrainConfig
+from ternac.model.net.network import TernaryLM
+from ternac.model.training import checkpoint as ckpt
+from ternac.model.training import curve
+from ternac.model.training.data import Tokens
+from ternac.model.training.evaluate import nats_per_token
+from ternac.model.training.train import BEST, FINAL, LATEST, Trainer
 
 SHARDS = "shards"
 KINDS = ("ddp", "fsdp")

@@ -1,4 +1,4 @@
-"""Loss of the torch model on a text: the protocol of :mod:`ternac.evaluate`, many tokens at a time.
+"""Loss of the torch model on a text: the protocol of :mod:`ternac.run.evaluate`, many tokens at a time.
 
 Because the logits are those of the integer program, so is the loss: both print the same number.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ternac import evaluate as protocol
-from ternac.model.data import Tokens
-from ternac.model.network import TernaryLM
+from ternac.model.net.network import TernaryLM
+from ternac.model.training.data import Tokens
+from ternac.run import evaluate as protocol
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 Forward products run on int8 tensor cores with int32 accumulators, backward products in bfloat16; master
 weights and AdamW stay in float32. The recurrence is a Triton kernel that goes through time in order
-(:mod:`ternac.model.scan_triton`): rounding at every step makes a parallel float scan inexact.
+(:mod:`ternac.model.net.scan_triton`): rounding at every step makes a parallel float scan inexact.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TENSOR_FLOPS = {  # dense bfloat16, 1e12 per second, from the makers' data sheet
 
 def scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
     """`scan.lerp_scan` for tensors on a GPU; raises ModuleNotFoundError naming triton where it is absent."""
-    from ternac.model.scan_triton import TritonLerpScan
+    from ternac.model.net.scan_triton import TritonLerpScan
 
     result: Tensor = TritonLerpScan.apply(f, c, h0)
     return result

@@ -22,14 +22,14 @@ from typing import Any
 import torch
 
 from ternac.errors import BuildFailed, CheckpointError, ToolMissing
-from ternac.model import checkpoint as ckpt
-from ternac.model import curve
-from ternac.model.config import ModelConfig, TrainConfig, from_dict, to_dict
-from ternac.model.data import Streams, Tokens, split
-from ternac.model.evaluate import nats_per_token
-from ternac.model.layers import BitLinear
-from ternac.model.native import kernels
-from ternac.model.network import TernaryLM
+from ternac.model.net.config import ModelConfig, TrainConfig, from_dict, to_dict
+from ternac.model.net.kernels import kernels
+from ternac.model.net.layers import BitLinear
+from ternac.model.net.network import TernaryLM
+from ternac.model.training import checkpoint as ckpt
+from ternac.model.training import curve
+from ternac.model.training.data import Streams, Tokens, split
+from ternac.model.training.evaluate import nats_per_token
 
 LATEST, BEST, FINAL = "latest.safetensors", "best.safetensors", "final.safetensors"
 
@@ -67,7 +67,8 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 class Trainer:
     """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run.
 
-    :class:`ternac.model.distributed.DistributedTrainer` is the same run in several processes; it overrides
+    :class:`ternac.model.training.distributed.DistributedTrainer` is the same run in several processes; it
+    overrides
     what reads data, writes files or adds up losses.
     """
 

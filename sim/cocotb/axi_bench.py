@@ -1,6 +1,6 @@
 """AXI top level on cocotbext-axi's masters and memory: register map, frames both ways, streamed products.
 
-Settings: what `ternac.sim.benches.axi_top` makes the design from.
+Settings: what `ternac.sim.cocotb.benches.axi_top` makes the design from.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from cocotb.triggers import with_timeout
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiResp, AxiStreamBus, AxiStreamSink, AxiStreamSource
 
-from ternac import protocol
-from ternac.geometry import Mem
+from ternac import link as protocol
+from ternac.compile.geometry import Mem
+from ternac.compile.stream_layout import Encoding, matrix_words, pack_matrix
 from ternac.hdl.axi.registers import MAP_VERSION, MAP_WORDS, REGISTERS, register
 from ternac.hdl.axi.top import ID
 from ternac.hdl.link.controller import LinkController
-from ternac.sim.bench.common import generator, settings, start_clock
-from ternac.sim.bench.stream_agents import Ram, pauses
-from ternac.stream_layout import Encoding, matrix_words, pack_matrix
+from ternac.sim.cocotb.common import generator, settings, start_clock
+from ternac.sim.cocotb.stream_agents import Ram, pauses
 
 FAULTS = {part.name: 1 << part.low for part in register("FAULTS").fields}
 
@@ -173,7 +173,7 @@ async def products_through_registers(dut: Any, level: int) -> None:
         }.items():  # fmt: skip
             await scene.write(name, value)
         for at in range(0, words * size, 4):
-            await scene.write("X_DATA", int.from_bytes(x[at:at + 4].tobytes(), "little"))
+            await scene.write("X_DATA", int.from_bytes(x[at : at + 4].tobytes(), "little"))
         assert not dut.irq.value
         await scene.write("X_READY", 0)
         for row, expected in enumerate(trits.astype(int) @ x[:columns].astype(int)):

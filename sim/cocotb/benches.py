@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
-from ternac.geometry import Geometry, preset
-from ternac.program import Program
-from ternac.program_file import save
+from ternac.program.file import save
+from ternac.program.program import Program
 from ternac.sim.board import cache_root
-from ternac.sim.gtkwave import ENGINE, PORTS, Groups, save_file
-from ternac.sim.runner import SimResult, run
+from ternac.sim.cocotb.gtkwave import ENGINE, PORTS, Groups, save_file
+from ternac.sim.cocotb.runner import SimResult, run
 
 __all__ = [
     "BENCHES", "Bench", "axi_top", "names", "run_bench", "run_engine", "run_leaf", "stream_unit", "view_path",
@@ -35,22 +35,22 @@ class Bench:
 
 
 def _sampler(settings: dict[str, Any]) -> Any:
-    from ternac.hdl.sampler import Sampler
+    from ternac.hdl.engine.sampler import Sampler
 
     columns, vocab = settings["columns"], settings["vocab"]
     return Sampler(columns=columns, slots=-(-vocab // columns) + 1, pace=settings["pace"])
 
 
 def _dot(settings: dict[str, Any]) -> Any:
-    from ternac.sim.bench.dot_agents import DotDesign
+    from ternac.sim.cocotb.dot_agents import DotDesign
 
     return DotDesign(lanes=settings["lanes"], chain=settings["chain"], words=settings["words"])
 
 
 def stream_unit(settings: dict[str, Any]) -> Any:
     """The streaming matrix-vector unit of the ``stream`` bench."""
+    from ternac.compile.stream_layout import Encoding
     from ternac.hdl.stream.matvec import StreamMatVec
-    from ternac.stream_layout import Encoding
 
     names = ("port_bits", "x_depth", "chain", "depth", "burst", "outstanding", "queue")
     return StreamMatVec(encoding=Encoding(settings["encoding"]), **{name: settings[name] for name in names})
@@ -69,30 +69,32 @@ def axi_top(settings: dict[str, Any]) -> Any:
 
 BENCHES = {
     "axi": Bench(
-        "AXI top level: registers, frames, streamed products", "ternac.sim.bench.axi_bench", axi_top,
+        "AXI top level: registers, frames, streamed products", "ternac.sim.cocotb.axi_bench", axi_top,
         {"encoding": "1.6bit", "port_bits": 64, "x_depth": 32, "chain": 2, "depth": 64, "burst": 16,
          "outstanding": 4, "queue": 4},
     ),
     "dot": Bench(
-        "dot unit: random rows with bubbles", "ternac.sim.bench.dot_bench", _dot,
+        "dot unit: random rows with bubbles", "ternac.sim.cocotb.dot_bench", _dot,
         {"lanes": 12, "chain": 3, "words": 5, "rounds": 200},
     ),
     "stream": Bench(
-        "streaming matrix-vector unit on an AXI4 memory", "ternac.sim.bench.stream_bench", stream_unit,
+        "streaming matrix-vector unit on an AXI4 memory", "ternac.sim.cocotb.stream_bench", stream_unit,
         {"encoding": "1.6bit", "port_bits": 32, "x_depth": 64, "chain": 2, "depth": 160, "burst": 32,
          "outstanding": 4, "queue": 4, "rounds": 20},
     ),
     "sampler": Bench(
-        "sampler: argmax and seeded draws with gaps", "ternac.sim.bench.sampler_bench", _sampler,
+        "sampler: argmax and seeded draws with gaps", "ternac.sim.cocotb.sampler_bench", _sampler,
         {"columns": 3, "vocab": 20, "pace": 1, "rounds": 40},
     ),
 }  # fmt: skip
 """Leaf benches; ``engine`` is the bench of the whole engine, `run_engine`."""
 
 
-def run_leaf(name: str, *, say: Say = lambda text: None, settings: dict[str, Any] | None = None,
-             **options: Any) -> SimResult:  # fmt: skip
-    """Run a leaf's bench; ``settings`` replace its defaults, ``options`` go to `ternac.sim.runner.run`."""
+def run_leaf(
+    name: str, *, say: Say = lambda text: None, settings: dict[str, Any] | None = None, **options: Any
+) -> SimResult:
+    """Run a leaf's bench; ``settings`` replace its defaults, ``options`` go to
+    `ternac.sim.cocotb.runner.run`."""
     bench = BENCHES[name]
     merged = bench.settings | (settings or {})
     result = run(lambda: bench.build(merged), bench.module, settings=merged, say=say, **options)
@@ -108,10 +110,11 @@ def run_engine(
     token.
 
     ``reference`` is what NumPy runs, if it shall be another program (to see what a difference looks like).
-    DoesNotFit or IllegalProgram if it cannot run there; ``options`` are those of `ternac.sim.runner.run`.
+    DoesNotFit or IllegalProgram if it cannot run there; ``options`` are those of
+    `ternac.sim.cocotb.runner.run`.
     """
-    from ternac.compile import compile_program
-    from ternac.hdl.engine import EngineCore
+    from ternac.compile.compiler import compile_program
+    from ternac.hdl.engine.core import EngineCore
 
     if geometry.streams:
         raise UsageError(
@@ -124,7 +127,7 @@ def run_engine(
         "geometry": asdict(geometry),
         "tokens": tokens,
     }
-    module = "ternac.sim.bench.engine_bench"
+    module = "ternac.sim.cocotb.engine_bench"
     result = run(lambda: EngineCore(geometry), module, settings=settings, say=say, **options)
     _write_view(result, ENGINE)
     return result
@@ -133,7 +136,7 @@ def run_engine(
 def run_bench(name: str, *, seed: int, tokens: int, say: Say, **options: Any) -> SimResult:
     """Run any bench by name; the engine's on the tiny preset with a random program made from ``seed``."""
     if name == "engine":
-        from ternac.random_program import random_program
+        from ternac.program.random import random_program
 
         rng = np.random.default_rng(seed)
         program = random_program(rng, d=int(rng.integers(4, 20)), m=int(rng.integers(4, 24)), layers=1)

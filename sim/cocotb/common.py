@@ -13,7 +13,7 @@ import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, FallingEdge
 
-from ternac.sim.runner import SETTINGS
+from ternac.sim.cocotb.runner import SETTINGS
 
 __all__ = ["PERIOD_NS", "Checker", "Gaps", "generator", "settings", "start_clock", "tick"]
 
@@ -21,7 +21,7 @@ PERIOD_NS = 10
 
 
 def settings() -> dict[str, Any]:
-    """The JSON object that `ternac.sim.runner.run` was given for this bench."""
+    """The JSON object that `ternac.sim.cocotb.runner.run` was given for this bench."""
     return dict(json.loads(os.environ.get(SETTINGS, "{}")))
 
 

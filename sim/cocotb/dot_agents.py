@@ -10,8 +10,8 @@ from amaranth.hdl import Module, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.dot import DotControl, DotUnit
-from ternac.sim.bench.common import Checker, tick
+from ternac.hdl.array.dot import DotControl, DotUnit
+from ternac.sim.cocotb.common import Checker, tick
 
 __all__ = ["DotDesign", "DotDriver", "Word", "watch"]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import cocotb
 
-from ternac.sim.bench.common import Checker, generator, settings, start_clock
-from ternac.sim.bench.dot_agents import DotDesign, DotDriver, Word, watch
+from ternac.sim.cocotb.common import Checker, generator, settings, start_clock
+from ternac.sim.cocotb.dot_agents import DotDesign, DotDriver, Word, watch
 
 
 def _row(rng: random.Random, lanes: int, words: int) -> tuple[list[list[int]], list[list[int]]]:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile import Image, Symbol
-from ternac.geometry import Mem
-from ternac.layout import from_slots
-from ternac.sampling import Sampling
-from ternac.sim.bench.common import tick
+from ternac.compile.compiler import Image, Symbol
+from ternac.compile.geometry import Mem
+from ternac.compile.layout import from_slots
+from ternac.run.sampling import Sampling
+from ternac.sim.cocotb.common import tick
 
 __all__ = ["BankMonitor", "EngineDriver", "Step"]
 

@@ -15,16 +15,16 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from ternac.compile import Image, compile_program
-from ternac.executor import NumpyExecutor
-from ternac.geometry import Geometry
-from ternac.hdl.schedule import schedule
-from ternac.program import Program
-from ternac.program_file import load
-from ternac.sampling import GREEDY, Sampling, choose, seed_state
-from ternac.sim.bench.common import generator, settings, start_clock
-from ternac.sim.bench.engine_agents import BankMonitor, EngineDriver, Step
-from ternac.sim.compare import Divergence, first_divergence, scalar_divergence
+from ternac.compile.compiler import Image, compile_program
+from ternac.compile.geometry import Geometry
+from ternac.hdl.engine.schedule import schedule
+from ternac.program.file import load
+from ternac.program.program import Program
+from ternac.run.compare import Divergence, first_divergence, scalar_divergence
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
+from ternac.sim.cocotb.common import generator, settings, start_clock
+from ternac.sim.cocotb.engine_agents import BankMonitor, EngineDriver, Step
 
 
 class Model:

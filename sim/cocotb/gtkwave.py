@@ -1,7 +1,7 @@
 """GTKWave save files: which signals of a design to show, in groups. Widths are read from its Verilog.
 
-``python -m ternac.sim.gtkwave`` writes the engine's view for the tiny preset into ``sim/views``; `ternac sim
---waves` puts one that fits its design beside the waves.
+``python -m ternac.sim.cocotb.gtkwave`` writes the engine's view for the tiny preset into ``sim/views``;
+`ternac sim --waves` puts one that fits its design beside the waves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from ternac.sim.runner import TOP
+from ternac.sim.cocotb.runner import TOP
 
 __all__ = ["ENGINE", "PORTS", "VIEW", "save_file", "signals"]
 
@@ -33,7 +33,7 @@ ENGINE: Groups = (
 )
 """The view of the whole engine."""
 
-VIEW = Path(__file__).parent / "views" / "engine.gtkw"
+VIEW = Path(__file__).parents[1] / "views" / "engine.gtkw"
 """The saved view of the engine of the tiny preset."""
 
 _MODULE = re.compile(r"^module \\?(\S+?)\s*\(", re.MULTILINE)
@@ -94,8 +94,8 @@ def main() -> None:
     """Write ``sim/views/engine.gtkw``."""
     from amaranth.back import verilog
 
-    from ternac.geometry import preset
-    from ternac.hdl.engine import EngineCore
+    from ternac.compile.geometry import preset
+    from ternac.hdl.engine.core import EngineCore
 
     text = str(verilog.convert(EngineCore(preset("tiny")), name=TOP, emit_src=False))
     VIEW.write_text(save_file(text, ENGINE))

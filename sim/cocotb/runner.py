@@ -30,7 +30,7 @@ SIMULATORS = ("verilator", "icarus")
 TOP = "dut"
 """Name of the top module in the Verilog and in the waves."""
 SETTINGS = "TERNAC_BENCH"
-"""Environment variable with the JSON settings that a bench reads by `ternac.sim.bench.common.settings`."""
+"""Environment variable with the JSON settings that a bench reads by `ternac.sim.cocotb.common.settings`."""
 
 _DUMP = """module dump;
   initial begin

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ternac.sampling import Sampling
-from ternac.sim.bench.common import Checker, Gaps, tick
+from ternac.run.sampling import Sampling
+from ternac.sim.cocotb.common import Checker, Gaps, tick
 
 __all__ = ["SamplerDriver", "watch"]
 

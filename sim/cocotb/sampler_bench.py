@@ -1,4 +1,4 @@
-"""Sampler: random logits and parameters with gaps, against ternac.sampling.
+"""Sampler: random logits and parameters with gaps, against ternac.run.sampling.
 
 Settings: ``columns``, ``vocab``, ``pace``, ``rounds``.
 """
@@ -10,10 +10,10 @@ from typing import Any
 
 import cocotb
 
-from ternac.hdl.sampler import Sampler
-from ternac.sampling import Sampling, choose, seed_state
-from ternac.sim.bench.common import Checker, Gaps, generator, settings, start_clock, tick
-from ternac.sim.bench.sampler_agents import SamplerDriver, watch
+from ternac.hdl.engine.sampler import Sampler
+from ternac.run.sampling import Sampling, choose, seed_state
+from ternac.sim.cocotb.common import Checker, Gaps, generator, settings, start_clock, tick
+from ternac.sim.cocotb.sampler_agents import SamplerDriver, watch
 
 
 def _logits(rng: random.Random, vocab: int) -> list[int]:

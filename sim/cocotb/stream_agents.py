@@ -12,9 +12,9 @@ from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
+from ternac.compile.stream_layout import Descriptor
 from ternac.hdl.stream.matvec import StreamMatVec
-from ternac.sim.bench.common import PERIOD_NS, Checker, Gaps, tick
-from ternac.stream_layout import Descriptor
+from ternac.sim.cocotb.common import PERIOD_NS, Checker, Gaps, tick
 
 __all__ = ["INPUTS", "DescriptorDriver", "Ram", "pauses", "watch_sums", "write_activations"]
 

@@ -1,6 +1,6 @@
 """Streaming matrix-vector unit on cocotbext-axi's memory: random matrices, latencies, faults, pace.
 
-Settings: what `ternac.sim.benches.stream_unit` makes the unit from, and ``rounds``.
+Settings: what `ternac.sim.cocotb.benches.stream_unit` makes the unit from, and ``rounds``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Any
 import cocotb
 import numpy as np
 
+from ternac.compile.stream_layout import Descriptor, pack_matrix
 from ternac.hdl.stream.matvec import Fault, StreamMatVec
-from ternac.sim.bench.common import Checker, Gaps, generator, settings, start_clock, tick
-from ternac.sim.bench.stream_agents import (
+from ternac.sim.cocotb.benches import stream_unit
+from ternac.sim.cocotb.common import Checker, Gaps, generator, settings, start_clock, tick
+from ternac.sim.cocotb.stream_agents import (
     INPUTS,
     DescriptorDriver,
     Ram,
@@ -21,8 +23,6 @@ from ternac.sim.bench.stream_agents import (
     watch_sums,
     write_activations,
 )
-from ternac.sim.benches import stream_unit
-from ternac.stream_layout import Descriptor, pack_matrix
 
 MEMORY = 1 << 16
 
@@ -58,7 +58,7 @@ class Scene:
         low = -1 if self.rng.randrange(4) else -2
         trits = np.maximum(rng.integers(low, 2 if low == -1 else 0, (rows, words * size)), -1).astype(np.int8)
         packed = pack_matrix(trits, size, self.unit.encoding)
-        self.memory[address:address + packed.size] = packed
+        self.memory[address : address + packed.size] = packed
         self.ram.write(address, packed.tobytes())
         return Descriptor(address, rows, words, x_base, fence)
 
@@ -75,7 +75,7 @@ class Scene:
         x = rng.integers(-128, 128, (words, self.x.shape[1]), np.int8)
         if not self.rng.randrange(4):
             x[:] = -128
-        self.x[base:base + words] = x
+        self.x[base : base + words] = x
         return x
 
     async def done(self) -> None:
@@ -132,7 +132,7 @@ async def error_is_reported_and_sticks(dut: Any) -> None:
     await write_activations(dut, 0, x, Gaps(scene.rng, 0))
     descriptor = scene.matrix(64 * size, rows=11, words=3)
     zeroed = 64 * size + 4 * size  # the memory model sends zeros where it errs
-    scene.memory[zeroed:zeroed + size] = 0
+    scene.memory[zeroed : zeroed + size] = 0
     scene.ram.bad.add(zeroed)
     scene.expect(descriptor)
     await scene.driver.send(descriptor)

@@ -14,16 +14,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
+from ternac.compile.geometry import PRESETS
 from ternac.errors import UsageError
-from ternac.evaluate import encode, read_text, split
-from ternac.geometry import PRESETS
-from ternac.program import Program
+from ternac.program.program import Program
+from ternac.program.zoo import TEXT
 from ternac.progress import Progress
-from ternac.sampling import GREEDY, Sampling, choose, seed_state
-from ternac.sim.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
-from ternac.sim.runners import Runner, Step, maker_names, runners
-from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.zoo import TEXT
+from ternac.run.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
+from ternac.run.evaluate import encode, read_text, split
+from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
+from ternac.sim.verify.runners import Runner, Step, maker_names, runners
 
 
 def verify(
@@ -80,17 +80,19 @@ def check_engine(
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
-        "--executors", metavar="A,B,..",
+        "--executors",
+        metavar="A,B,..",
         help=f"of {', '.join(maker_names())}: native (or native:ISA, native:ISA:BITS) is C, "
         "gpu (or gpu:cpu, gpu:interpret, without a GPU) Triton, "
         "machine is the compiled image in NumPy, rtl and netlist (after "
         "synthesis) run in Verilator; default: numpy,rtl, and with presets torch,numpy,machine,rtl",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--presets", metavar="A,B,..",
+        "--presets",
+        metavar="A,B,..",
         help="instead: these engine presets, each with every code that its weight memory can have, with one "
         "session and with several, on the largest shipped model that fits (or a random program)",
-    )  # fmt: skip
+    )
     parser.add_argument("--all-presets", action="store_true", help="--presets with every preset")
     parser.add_argument("--tokens", type=int, default=200, metavar="N", help="default: 200")
     parser.add_argument(
@@ -146,7 +148,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _run_presets(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
-    from ternac.sim.verify_presets import verify_presets
+    from ternac.sim.verify.presets import verify_presets
 
     presets = list(PRESETS) if args.all_presets else [name.strip() for name in args.presets.split(",")]
     executors = [name.strip() for name in (args.executors or "torch,numpy,machine,rtl").split(",")]

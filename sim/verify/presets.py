@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from ternac.evaluate import encode
-from ternac.executor import NumpyExecutor
-from ternac.fitting import largest_model
-from ternac.geometry import Geometry, preset
-from ternac.packing import pack2, pack5, unpack2, unpack5
-from ternac.program import Program
-from ternac.protocol import MAX_BATCH_TOKENS
-from ternac.random_program import random_program
-from ternac.sampling import GREEDY, Sampling, choose, seed_state
-from ternac.sim.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
-from ternac.sim.runners import BoardRunner, Runner, runners_of
-from ternac.sim.verify import verify
-from ternac.zoo import open_program, resolve
+from ternac.compile.fitting import largest_model
+from ternac.compile.geometry import Geometry, preset
+from ternac.link import MAX_BATCH_TOKENS
+from ternac.program.packing import pack2, pack5, unpack2, unpack5
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.program.zoo import open_program, resolve
+from ternac.run.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
+from ternac.run.evaluate import encode
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
+from ternac.sim.verify.compare_executors import verify
+from ternac.sim.verify.runners import BoardRunner, Runner, runners_of
 
 __all__ = ["SESSIONS", "candidate", "several", "verify_presets"]
 
@@ -170,7 +170,7 @@ def _states(
 
 
 def _closed_form(runner: BoardRunner, group: int, count: int) -> int:
-    from ternac.hdl.schedule import batch_cycles, schedule
+    from ternac.hdl.engine.schedule import batch_cycles, schedule
 
     board = runner.board
     if board.together == 1:  # by RUN, which counts each token from its start

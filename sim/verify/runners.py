@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
 from ternac.executors import make_executor
-from ternac.geometry import Geometry, preset
-from ternac.program import WIDE_KINDS, Program
-from ternac.sampling import Sampling
-from ternac.zoo import open_program, resolve
+from ternac.program.program import WIDE_KINDS, Program
+from ternac.program.zoo import open_program, resolve
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling
 
 __all__ = ["BoardRunner", "Runner", "Step", "maker_names", "runners", "runners_of"]
 
@@ -26,8 +26,8 @@ Vector = npt.NDArray[Any]
 @dataclass(frozen=True)
 class Step:
     """What an executor has after a token: logits [vocab], states by name; from an engine also the token that
-    it chose, its generator, the cycles that it took and those of the closed form (hdl/schedule.py), which may
-    not be ``exact``."""
+    it chose, its generator, the cycles that it took and those of the closed form (hdl/engine/schedule.py),
+    which may not be ``exact``."""
 
     logits: Vector
     states: dict[str, Vector]
@@ -106,8 +106,8 @@ class _Machine:
     cycles = 0
 
     def __init__(self, program: Program, geometry: Geometry) -> None:
-        from ternac.compile import compile_program
-        from ternac.machine import Machine
+        from ternac.compile.compiler import compile_program
+        from ternac.compile.machine import Machine
 
         self.machine = Machine(compile_program(program, geometry))
 
@@ -127,9 +127,9 @@ class BoardRunner:
     it, compiled by Verilator."""
 
     def __init__(self, program: Program, geometry: Geometry, *, netlist: Path | None = None) -> None:
-        from ternac.host.backends.board import BoardBackend
+        from ternac.host.board.backend import BoardBackend
+        from ternac.host.board.transport import ProcessTransport
         from ternac.host.device import Device
-        from ternac.host.transport import ProcessTransport
 
         self.name = "rtl" if netlist is None else "netlist"
         line = None if netlist is None else ProcessTransport([str(netlist)])
@@ -144,7 +144,7 @@ class BoardRunner:
         return self.board.meter.cycles
 
     def step(self, token: int, sampling: Sampling, rng: int) -> Step:
-        from ternac.hdl.schedule import schedule
+        from ternac.hdl.engine.schedule import schedule
 
         board = self.board
         before = board.meter.cycles
@@ -166,8 +166,8 @@ class BoardRunner:
 
 
 def _torch(program: Program, path: Path | None) -> Runner:
-    from ternac.model.executor import TorchExecutor
-    from ternac.model.op_executor import TorchOpExecutor
+    from ternac.model.net.executor import TorchExecutor
+    from ternac.model.net.op_executor import TorchOpExecutor
 
     if any(op.kind in WIDE_KINDS for op in program.ops):  # imported: no model of this kit behind it
         return _Executor(TorchOpExecutor(program))

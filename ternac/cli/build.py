@@ -6,12 +6,13 @@ import argparse
 import time
 from pathlib import Path
 
+from ternac.cli import explore as explore_verb
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.hdl import estimate, explore_verb, report
-from ternac.hdl.boards import BOARDS, VARIANTS, board
-from ternac.hdl.flash import flash
-from ternac.hdl.product import produce
-from ternac.verb import Outcome, Say, Verb
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, board
+from ternac.hdl.build.bitstream import produce
+from ternac.hdl.build.flash import flash
+from ternac.hdl.planner import estimate, report
 
 
 def _build_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,15 +7,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.verb import Outcome, Say, Verb
 
 LIMIT = 1 << 16
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.model.config import PRESETS
-    from ternac.model.verbs import add_settings
+    from ternac.cli.train import add_settings
+    from ternac.model.net.config import PRESETS
 
     parser.add_argument(
         "--size",
@@ -30,14 +30,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="text file or folder (default: the shipped Tiny Shakespeare)",
     )
     parser.add_argument(
-        "--eval-text", type=Path, metavar="FILE",
+        "--eval-text",
+        type=Path,
+        metavar="FILE",
         help="text to measure on (default: the last part of the training text, which is kept for that)",
-    )  # fmt: skip
+    )
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json (default: bytes)")
     parser.add_argument(
-        "--kinds", default="float,ternary-float,integer", metavar="LIST",
+        "--kinds",
+        default="float,ternary-float,integer",
+        metavar="LIST",
         help="float, ternary-float, integer, transformer (default: the first three)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the runs (default: runs/compare-SIZE)"
     )
@@ -55,10 +59,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
-    from ternac.model.compare import KINDS, Row, settings_of, table, train_kind
-    from ternac.model.data import SHAKESPEARE
-    from ternac.model.train import Progress as Report
-    from ternac.model.verbs import corpus_of, settings
+    from ternac.cli.train import corpus_of, settings
+    from ternac.model.study.compare import KINDS, Row, settings_of, table, train_kind
+    from ternac.model.training.data import SHAKESPEARE
+    from ternac.model.training.train import Progress as Report
     from ternac.progress import Progress
 
     kinds = [kind.strip() for kind in args.kinds.split(",") if kind.strip()]

@@ -23,8 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import TernacError
-from ternac.verb import Outcome, Say, Verb
 
 Need = Literal["demo", "native", "build", "train", "gpu", "serve", "replicas", "tests", "board"]
 NEEDS: dict[Need, str] = {
@@ -98,7 +98,7 @@ def _model() -> Finding:
     """The shipped model, loaded with every check that loading makes."""
     if importlib.util.find_spec("numpy") is None:
         return Finding("model", "demo", "", "cannot be looked at without numpy")
-    from ternac.zoo import DEFAULT, open_program  # needs NumPy, which may be what is missing
+    from ternac.program.zoo import DEFAULT, open_program  # needs NumPy, which may be what is missing
 
     name = f"model {DEFAULT}"
     try:

@@ -6,12 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
-from ternac.hdl.boards import BOARDS, board
-from ternac.hdl.explore import GOALS, explore
-from ternac.hdl.explore_picture import FORMATS, write_picture
+from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.planner.explore import GOALS, explore
+from ternac.hdl.planner.picture import FORMATS, write_picture
 from ternac.progress import Progress
-from ternac.verb import Outcome, Say, Verb, add_model_argument
 
 __all__ = ["VERB"]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ternac.cli.verb import Outcome, Say
 from ternac.errors import Mismatch, UsageError
-from ternac.model.gguf_file import open_gguf, read, write
-from ternac.model.gguf_trits import BLOCK
-from ternac.program import Program
+from ternac.model.export.gguf_file import open_gguf, read, write
+from ternac.model.export.gguf_trits import BLOCK
+from ternac.program.program import Program
+from ternac.program.zoo import open_program, resolve
 from ternac.progress import Progress
-from ternac.verb import Outcome, Say
-from ternac.zoo import open_program, resolve
 
 
 def compare(program: Program, again: Program) -> int:

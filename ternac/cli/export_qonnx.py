@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from ternac import zoo
+from ternac.cli.verb import Outcome, Say
 from ternac.errors import CheckpointError, UsageError
-from ternac.program import Program
+from ternac.program import zoo
+from ternac.program.program import Program
 from ternac.progress import Progress
-from ternac.verb import Outcome, Say
 
 QONNX_TOKENS = 2  # the qonnx package opens a session per node and token: seconds a token
 
 
 def program_of(given: str | None) -> Program:
     """The program in a file or of a shipped model, or what a checkpoint or the folder of a run exports to."""
-    from ternac.model import checkpoint as ckpt
-    from ternac.model.executor import TorchExecutor
-    from ternac.model.verbs import find
+    from ternac.cli.train import find
+    from ternac.model.net.executor import TorchExecutor
+    from ternac.model.training import checkpoint as ckpt
 
     try:
         path = zoo.resolve(given)
@@ -32,7 +32,7 @@ def program_of(given: str | None) -> Program:
 
 def export(args: argparse.Namespace, say: Say) -> Outcome:
     """Write ``args.out``; raises Mismatch, and writes nothing, where the graph differs from the program."""
-    from ternac.model import qonnx, qonnx_check
+    from ternac.model.export import qonnx, qonnx_check
 
     if args.out is None:
         raise UsageError("--format qonnx needs --out FILE", hint="for example --out model.onnx")

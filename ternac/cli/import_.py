@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.verb import Outcome, Say, Verb
 
 if TYPE_CHECKING:
-    from ternac.model.import_source import Source
-    from ternac.model.mmfreelm_config import Config
+    from ternac.model.imports.mmfreelm_config import Config
+    from ternac.model.imports.source import Source
 
 FORMATS = ("mmfreelm", "gguf")
 
@@ -25,9 +25,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="program file to write")
     parser.add_argument("--name", help="name of the program (default: that of the folder or file)")
     parser.add_argument(
-        "--text", type=Path, metavar="FILE",
+        "--text",
+        type=Path,
+        metavar="FILE",
         help="text, or token numbers in an .npy file, to calibrate and compare on (default: random tokens)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--calibration", type=int, default=512, metavar="N", help="tokens to calibrate on (default: 512)"
     )
@@ -36,9 +38,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens to compare float model and program on, 0: no report (default: 1024)",
     )  # fmt: skip
     parser.add_argument(
-        "--activations", choices=("token", "fixed"), default="token",
+        "--activations",
+        choices=("token", "fixed"),
+        default="token",
         help="scale of the 8-bit activations: one per token, or fixed by calibration (default: token)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--headroom", type=float, default=2.0, metavar="X",
         help="room above the highest magnitude of the calibration (default: 2)",
@@ -46,7 +50,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _import(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.model.import_text import LEAST
+    from ternac.model.imports.text import LEAST
 
     if args.calibration < LEAST or args.tokens < 0 or 0 < args.tokens < LEAST:
         raise UsageError(f"--calibration and --tokens need at least {LEAST} (--tokens 0: no report)")
@@ -60,9 +64,9 @@ def _import(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
-    from ternac.model.gguf_file import HEADER, open_gguf, read, text_field
-    from ternac.model.gguf_source import open_source
-    from ternac.program import save
+    from ternac.model.export.gguf_file import HEADER, open_gguf, read, text_field
+    from ternac.model.imports.gguf_source import open_source
+    from ternac.program.program import save
 
     reader = open_gguf(args.path)
     if text_field(reader, HEADER) is None:
@@ -75,20 +79,20 @@ def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
 
 
 def _mmfreelm(args: argparse.Namespace, name: str, say: Say) -> Outcome:
-    from ternac.model.import_source import SafetensorsFolder
-    from ternac.model.mmfreelm_config import read_config
+    from ternac.model.imports.mmfreelm_config import read_config
+    from ternac.model.imports.source import SafetensorsFolder
 
     config = read_config(args.path)
     return _model(args, name, config, SafetensorsFolder(args.path), say)
 
 
 def _model(args: argparse.Namespace, name: str, config: Config, source: Source, say: Say) -> Outcome:
-    from ternac.model.import_source import check_tensors
-    from ternac.model.import_text import Reader, samples
-    from ternac.model.mmfreelm_convert import Converter, Settings
-    from ternac.model.mmfreelm_reference import FloatModel
-    from ternac.model.mmfreelm_report import report
-    from ternac.program import save
+    from ternac.model.imports.mmfreelm_convert import Converter, Settings
+    from ternac.model.imports.mmfreelm_reference import FloatModel
+    from ternac.model.imports.mmfreelm_report import report
+    from ternac.model.imports.source import check_tensors
+    from ternac.model.imports.text import Reader, samples
+    from ternac.program.program import save
     from ternac.progress import Progress
 
     began = time.monotonic()

@@ -9,20 +9,20 @@ from typing import Any
 
 from amaranth.back import verilog
 
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.compile.geometry import PRESETS, preset
+from ternac.compile.stream_layout import Encoding
 from ternac.errors import UsageError
-from ternac.geometry import PRESETS, preset
 from ternac.hdl.axi.export import c_header, svd, to_json
 from ternac.hdl.axi.package import fusesoc_core, vivado_script
 from ternac.hdl.axi.registers import MAP_VERSION
 from ternac.hdl.axi.resources import PARTS, resources
 from ternac.hdl.axi.top import AxiTop
-from ternac.hdl.engine import EngineCore
+from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine, word_bytes
 from ternac.hdl.stream.axi import PORT_BITS
 from ternac.hdl.stream.matvec import StreamMatVec
-from ternac.stream_layout import Encoding
-from ternac.verb import Outcome, Say, Verb
 
 NAME = "ternac_axi"
 VERSION = f"{MAP_VERSION}.0"
@@ -59,9 +59,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--part", choices=PARTS, help="take geometry and port for this device")
     parser.add_argument("--geometry", choices=PRESETS, help="engine preset (default: the part's, or tiny)")
     parser.add_argument(
-        "--port-bits", type=int, choices=(0, *PORT_BITS),
+        "--port-bits",
+        type=int,
+        choices=(0, *PORT_BITS),
         help="with a streaming unit on an AXI4 port of that width; 0: without (default: the part's, or 0)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--resources", action="store_true", help="synthesize for the part and estimate what the block takes"
     )
@@ -91,8 +93,10 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     }  # fmt: skip
     if args.resources and part is not None:
         found = data["resources"] = resources(axi_design(geometry, port_bits, 0), part)
-        say(f"{found['part']}: {found['lut']:,} LUT ({found['lut_share']:.1%}), {found['ff']:,} FF, "
-            f"{found['bram36']:g} block RAMs, no DSP; {found['origin']}")  # fmt: skip
+        say(
+            f"{found['part']}: {found['lut']:,} LUT ({found['lut_share']:.1%}), {found['ff']:,} FF, "
+            f"{found['bram36']:g} block RAMs, no DSP; {found['origin']}"
+        )
     return Outcome(data)
 
 

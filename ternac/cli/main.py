@@ -14,32 +14,32 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import TernacError, ToolMissing, UsageError
-from ternac.verb import Outcome, Say, Verb
 
 __all__ = ["SUMMARIES", "VERBS", "Outcome", "Say", "Verb", "main"]
 
 VERBS = {
-    "train": "ternac.model.verbs",
-    "tokenizer": "ternac.tokenizer_verb",
-    "compare": "ternac.model.compare_verb",
-    "eval": "ternac.verbs",
-    "export": "ternac.model.verbs",
-    "import": "ternac.model.import_verbs",
-    "inspect": "ternac.verbs",
-    "profile": "ternac.profile_verb",
-    "estimate": "ternac.hdl.verbs",
-    "explore": "ternac.hdl.verbs",
-    "sim": "ternac.sim.verbs",
-    "verify": "ternac.sim.verbs",
-    "build": "ternac.hdl.verbs",
-    "report": "ternac.hdl.verbs",
-    "flash": "ternac.hdl.verbs",
-    "integrate": "ternac.hdl.axi.verb",
-    "run": "ternac.host.verbs",
-    "serve": "ternac.host.server.verb",
-    "bench": "ternac.host.bench",
-    "doctor": "ternac.doctor",
+    "train": "ternac.cli.train",
+    "tokenizer": "ternac.cli.tokenizer",
+    "compare": "ternac.cli.compare",
+    "eval": "ternac.cli.program_verbs",
+    "export": "ternac.cli.train",
+    "import": "ternac.cli.import_",
+    "inspect": "ternac.cli.program_verbs",
+    "profile": "ternac.cli.profile",
+    "estimate": "ternac.cli.build",
+    "explore": "ternac.cli.build",
+    "sim": "ternac.cli.sim",
+    "verify": "ternac.cli.sim",
+    "build": "ternac.cli.build",
+    "report": "ternac.cli.build",
+    "flash": "ternac.cli.build",
+    "integrate": "ternac.cli.integrate",
+    "run": "ternac.cli.run",
+    "serve": "ternac.cli.serve",
+    "bench": "ternac.cli.bench.main",
+    "doctor": "ternac.cli.doctor",
 }
 """Verb to the module whose ``VERBS`` dictionary holds it."""
 

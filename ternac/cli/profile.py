@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from ternac import evaluate as ev
-from ternac import profile as pf
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
-from ternac.program import Program
+from ternac.program.program import Program
+from ternac.program.zoo import TEXT, open_program
 from ternac.progress import Progress
-from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.zoo import TEXT, open_program
+from ternac.run import evaluate as ev
+from ternac.run import profile as pf
 
 LIMIT, CONTEXT = 8192, 128
 PICTURES = (".png", ".svg", ".pdf")
@@ -161,8 +161,8 @@ def _profile(args: argparse.Namespace, say: Say) -> Outcome:
         "values": [asdict(v) for v in values],
         "tables": [asdict(t) | {"codes": t.codes.tolist()} for t in tables],
         "trit_zeros": trits,
-        "origin": "NumPy executor; costs by ternac.profile_real in float64",
-    }  # fmt: skip
+        "origin": "NumPy executor; costs by ternac.run.real in float64",
+    }
     loss = f"{found['nats_per_token']:.4f} nats per token"
     say(f"{program.name} on {found['text']}: {loss}, {len(base)} tokens\n")
     _say_tables(say, found, values, args.values)
@@ -170,7 +170,7 @@ def _profile(args: argparse.Namespace, say: Say) -> Outcome:
         whole, coarser = _price(asdict(total))
         say(f"costs are nats per token (two standard errors); all together {whole}, one bit less {coarser}")
     if args.picture is not None:
-        from ternac.profile_picture import write_picture
+        from ternac.run.picture import write_picture
 
         args.picture.parent.mkdir(parents=True, exist_ok=True)
         title = f"{program.name}: {loss} on {len(base)} tokens"

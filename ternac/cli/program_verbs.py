@@ -7,15 +7,15 @@ import math
 import time
 from typing import Any
 
-from ternac import evaluate as ev
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
 from ternac.executors import make_executor
-from ternac.legality import shapes
-from ternac.program import Program
+from ternac.program.legality import shapes
+from ternac.program.program import Program
+from ternac.program.zoo import TEXT, open_program, resolve
 from ternac.progress import Progress
-from ternac.tokenizer import tokenizer_of, whole_characters
-from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.zoo import TEXT, open_program, resolve
+from ternac.run import evaluate as ev
+from ternac.text.tokenizer import tokenizer_of, whole_characters
 
 
 def _eval_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,10 +34,12 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
         help="tokens fed uncounted before each piece (default: 256)",
     )  # fmt: skip
     parser.add_argument(
-        "--executor", default="numpy", metavar="NAME",
+        "--executor",
+        default="numpy",
+        metavar="NAME",
         help="numpy; native (C kernels; native:ISA:BITS); gpu; auto, native where it is compiled "
         "(default: numpy)",
-    )  # fmt: skip
+    )
 
 
 def _eval(args: argparse.Namespace, say: Say) -> Outcome:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
 from ternac.host.device import DEFAULT_BOARD, Device
 from ternac.host.session import Session
-from ternac.sampling import Sampling, seed_state
-from ternac.tokenizer import TextStream, tokenizer_of
-from ternac.verb import Outcome, Say, Verb, add_model_argument
+from ternac.run.sampling import Sampling, seed_state
+from ternac.text.tokenizer import TextStream, tokenizer_of
 
 PROMPT = "ROMEO:"
 

@@ -6,10 +6,10 @@ import argparse
 import os
 from pathlib import Path
 
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
 from ternac.host.device import DEFAULT_BOARD
 from ternac.host.server.limits import Limits
-from ternac.verb import Outcome, Say, Verb, add_model_argument
 
 TOKEN_VARIABLE = "TERNAC_SERVE_TOKEN"
 LOOPBACK_ONLY = ("127.0.0.1", "localhost", "::1")
@@ -19,9 +19,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
     add_model_argument(parser)
     parser.add_argument(
-        "--device", action="append", metavar="WHERE",
+        "--device",
+        action="append",
+        metavar="WHERE",
         help="numpy, native, auto, sim or serial:PORT; again for several (default: auto)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--board", default=DEFAULT_BOARD, metavar="NAME", help=f"of sim and serial (default: {DEFAULT_BOARD})"
     )
@@ -36,9 +38,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any free one")
     parser.add_argument(
-        "--token-file", metavar="FILE",
+        "--token-file",
+        metavar="FILE",
         help=f"tokens that clients may carry, one a line; or set {TOKEN_VARIABLE}. Off the loopback needed",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a name that requests may be for"
     )
@@ -100,7 +103,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     )  # fmt: skip
     from ternac.host.server.build import build_service
     from ternac.host.server.serving import allowed_hosts, bind, serve
-    from ternac.zoo import open_program
+    from ternac.program.zoo import open_program
 
     program = open_program(args.model)
     with bind(args.host, args.port) as listening:

@@ -5,26 +5,27 @@ from __future__ import annotations
 import argparse
 import importlib
 
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.verb import Outcome, Say, Verb
 
 __all__ = ["VERBS"]
 
 
 def _sim_arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.sim.runner import SIMULATORS
+    from ternac.sim.cocotb.runner import SIMULATORS
 
     parser.add_argument(
-        "--bench", default="engine", metavar="NAME",
+        "--bench",
+        default="engine",
+        metavar="NAME",
         help="engine (the whole engine against NumPy, op by op), dot or sampler (default: engine)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--simulator", choices=SIMULATORS, default="verilator", help="default: verilator"
     )
+    parser.add_argument("--simulator", choices=SIMULATORS, default="verilator", help="default: verilator")
     parser.add_argument(
-        "--model", metavar="MODEL",
+        "--model",
+        metavar="MODEL",
         help="program file or shipped model for the engine's bench (default: a small random program)",
-    )  # fmt: skip
+    )
     parser.add_argument("--geometry", default="tiny", metavar="NAME", help="of --model; default: tiny")
     parser.add_argument("--tokens", type=int, default=4, metavar="N", help="tokens of the engine's bench")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the program and the stimulus")
@@ -32,9 +33,9 @@ def _sim_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _sim(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.geometry import preset
-    from ternac.sim.benches import run_bench, run_engine, view_path
-    from ternac.zoo import open_program
+    from ternac.compile.geometry import preset
+    from ternac.program.zoo import open_program
+    from ternac.sim.cocotb.benches import run_bench, run_engine, view_path
 
     if args.tokens < 1:
         raise UsageError(f"--tokens is {args.tokens}, needs at least 1")
@@ -74,7 +75,7 @@ def _sim(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _verify() -> Verb:
-    verb: Verb = importlib.import_module("ternac.sim.verify").VERB
+    verb: Verb = importlib.import_module("ternac.sim.verify.compare_executors").VERB
     return verb
 
 

@@ -7,13 +7,13 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.compile.geometry import PRESETS, Geometry
 from ternac.errors import UsageError
-from ternac.geometry import PRESETS, Geometry
+from ternac.files import read_bytes, write_bytes
 from ternac.progress import Progress
-from ternac.texts import read_bytes, write_bytes
-from ternac.tokenizer import ByteTokenizer, HuggingFaceTokenizer, Tokenizer, tokenizer_of
-from ternac.tokenizer_train import train_bpe
-from ternac.verb import Outcome, Say, Verb
+from ternac.text.tokenizer import ByteTokenizer, HuggingFaceTokenizer, Tokenizer, tokenizer_of
+from ternac.text.training import train_bpe
 
 SHOWN = 1 << 20
 """Bytes of the text that the mean length of a token is told for."""
@@ -21,9 +21,10 @@ SHOWN = 1 << 20
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "action", choices=("train", "show"),
+        "action",
+        choices=("train", "show"),
         help="train: a byte-level BPE on TEXT; show: what --tokenizer makes of TEXT",
-    )  # fmt: skip
+    )
     parser.add_argument("text", metavar="TEXT", help="text file, plain or .xz, UTF-8")
     parser.add_argument(
         "--vocab", type=int, default=256, metavar="N", help="train: number of tokens (default: 256)"
@@ -94,7 +95,7 @@ def _given(name: str | None) -> Tokenizer:
         return ByteTokenizer()
     if name.endswith(".json"):
         return HuggingFaceTokenizer(read_bytes(name), name)
-    from ternac.zoo import open_program
+    from ternac.program.zoo import open_program
 
     return tokenizer_of(open_program(name))
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ternac import evaluate as ev
-from ternac import zoo
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.verb import Outcome, Say, Verb
+from ternac.program import zoo
+from ternac.run import evaluate as ev
 
 _MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
 _NAMES = {"d": ("--width",), "m": ("--inner", "--m")}
@@ -35,15 +35,15 @@ _TRAIN_FLAGS = {
 
 
 FORMATS = {
-    "program": "ternac.model.verbs",
-    "qonnx": "ternac.model.qonnx_verb",
-    "gguf": "ternac.model.gguf_verb",
+    "program": "ternac.cli.train",
+    "qonnx": "ternac.cli.export_qonnx",
+    "gguf": "ternac.cli.export_gguf",
 }
 """``export --format``: the module whose ``export(args, say)`` writes it."""
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.model.config import PRESETS
+    from ternac.model.net.config import PRESETS
 
     parser.add_argument(
         "text", nargs="?", type=Path, metavar="TEXT",
@@ -64,15 +64,17 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to train (default: cpu)"
     )
     parser.add_argument(
-        "--spread", choices=("ddp", "fsdp"), default="ddp",
+        "--spread",
+        choices=("ddp", "fsdp"),
+        default="ddp",
         help="under torchrun: every process holds the whole model, or a shard of it (default: ddp)",
-    )  # fmt: skip
+    )
     add_settings(parser)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """A flag for each setting of model and training that one may want to change."""
-    from ternac.model.config import ModelConfig, TrainConfig
+    from ternac.model.net.config import ModelConfig, TrainConfig
 
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
@@ -83,7 +85,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:
     """(model, training) configuration of a preset with the flags of :func:`add_settings` over it."""
-    from ternac.model.config import PRESETS
+    from ternac.model.net.config import PRESETS
 
     model, train = PRESETS[preset]
     given = {k: v for k, v in vars(args).items() if v is not None}
@@ -93,9 +95,9 @@ def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:
 
 def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
     """The training text as tokens."""
-    from ternac.model.data import read_corpus
+    from ternac.files import read_bytes
+    from ternac.model.training.data import read_corpus
     from ternac.progress import Progress
-    from ternac.texts import read_bytes
 
     if tokenizer is None:
         return read_corpus(path)
@@ -113,10 +115,10 @@ def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
 def _train(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
-    from ternac.model.data import SHAKESPEARE
-    from ternac.model.distributed import open_trainer
-    from ternac.model.train import BEST, FINAL
-    from ternac.model.train import Progress as Report
+    from ternac.model.training.data import SHAKESPEARE
+    from ternac.model.training.distributed import open_trainer
+    from ternac.model.training.train import BEST, FINAL
+    from ternac.model.training.train import Progress as Report
     from ternac.progress import Progress
 
     if args.threads is not None:
@@ -167,26 +169,32 @@ def _train(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", nargs="?", metavar="MODEL",
+        "checkpoint",
+        nargs="?",
+        metavar="MODEL",
         help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare); "
         "for other formats than program a program file, too",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--format", choices=sorted(FORMATS), default="program", help="what to write (default: program)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="PATH",
+        "--out",
+        type=Path,
+        metavar="PATH",
         help="program file to write, or a folder for program, weights, recipe, curve and card "
         "(default: program.safetensors beside the checkpoint)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--text", metavar="FILE", help="text to compare and measure on (default: the shipped validation text)"
     )
     parser.add_argument(
-        "--measure", choices=("numpy", "torch"), default="numpy",
+        "--measure",
+        choices=("numpy", "torch"),
+        default="numpy",
         help="what measures the loss of a shipped folder: the program on the NumPy executor, or, for long "
         "texts, the torch model, whose logits are the program's (default: numpy)",
-    )  # fmt: skip
+    )
     parser.add_argument("--name", help="name of the program (default: that of the folder)")
     parser.add_argument(
         "--check", type=int, default=256, metavar="N", help="tokens to compare (default: 256)"
@@ -196,15 +204,17 @@ def _export_arguments(parser: argparse.ArgumentParser) -> None:
         "--gguf-type", choices=("tq2_0", "tq1_0"), help="blocks of a GGUF file (default: tq2_0)"
     )
     parser.add_argument(
-        "--about", type=Path, metavar="FILE",
+        "--about",
+        type=Path,
+        metavar="FILE",
         help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
-    )  # fmt: skip
+    )
 
 
 def find(given: str | None) -> Path:
     """The checkpoint meant by a file, a folder or the name of a shipped model; UsageError."""
-    from ternac.model.executor import CHECKPOINT
-    from ternac.model.train import BEST, FINAL, LATEST
+    from ternac.model.net.executor import CHECKPOINT
+    from ternac.model.training.train import BEST, FINAL, LATEST
 
     path = zoo.ZOO / (given or zoo.DEFAULT) if given is None or given in zoo.names() else Path(given)
     if path.is_dir():
@@ -224,12 +234,12 @@ def _export(args: argparse.Namespace, say: Say) -> Outcome:
 
 def export(args: argparse.Namespace, say: Say) -> Outcome:
     """Write the integer program."""
-    from ternac.model import checkpoint as ckpt
-    from ternac.model import ship
-    from ternac.model.executor import TorchExecutor
-    from ternac.program import save
-    from ternac.texts import read_bytes
-    from ternac.tokenizer import tokenizer_of
+    from ternac.files import read_bytes
+    from ternac.model.export import ship
+    from ternac.model.net.executor import TorchExecutor
+    from ternac.model.training import checkpoint as ckpt
+    from ternac.program.program import save
+    from ternac.text.tokenizer import tokenizer_of
 
     source = find(args.checkpoint)
     saved = ckpt.load(source)

@@ -47,8 +47,8 @@ class Verb:
 
 def add_model_argument(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
     """The optional MODEL argument (``args.model``): a path or a zoo name, default the shipped model; with
-    ``fitting`` the default is None, for the largest one that fits (`ternac.fitting`)."""
-    from ternac.zoo import DEFAULT
+    ``fitting`` the default is None, for the largest one that fits (`ternac.compile.fitting`)."""
+    from ternac.program.zoo import DEFAULT
 
     default = "the largest shipped one that fits" if fitting else DEFAULT
     parser.add_argument(

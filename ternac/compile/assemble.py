@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from ternac.compile.fuse import Pass
+from ternac.compile.geometry import Geometry, Mem
+from ternac.compile.image import Image, Symbol, Words
+from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.compile.layout import embed_blocks, stream_blocks, weight_blocks
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.fuse import Pass
-from ternac.geometry import Geometry, Mem
-from ternac.image import Image, Symbol, Words
-from ternac.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
-from ternac.layout import embed_blocks, stream_blocks, weight_blocks
-from ternac.program import Program, shapes
+from ternac.program.program import Program, shapes
 
 
 class Assembler:
@@ -330,9 +330,9 @@ class Assembler:
             full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
             full[:rows, :k] = trits
             block = full.reshape(inst.count, g.columns, inst.words, g.lanes)
-            weights[first : first + inst.count * inst.words] = block.transpose(
-                0, 2, 1, 3
-            ).reshape(-1, g.columns, g.lanes)
+            weights[first : first + inst.count * inst.words] = block.transpose(0, 2, 1, 3).reshape(
+                -1, g.columns, g.lanes
+            )
             if g.streams:
                 continue
             negatives = (full < 0).sum(1).reshape(inst.count, g.columns)

@@ -1,18 +1,18 @@
 """Turn a program into the image that an engine of a given geometry runs.
 
-Ops are fused along the column pipeline (ternac/isa.py): a matrix product takes its requantization, its table
-and one elementwise operation with it, so a layer of the MatMul-free LM is twelve instructions. What cannot be
-placed on the pipeline is refused with the op's name and the reason; nothing is approximated.
+Ops are fused along the column pipeline (ternac/compile/isa.py): a matrix product takes its requantization,
+its table and one elementwise operation with it, so a layer of the MatMul-free LM is twelve instructions.
+What cannot be placed on the pipeline is refused with the op's name and the reason; nothing is approximated.
 """
 
 from __future__ import annotations
 
-from ternac.assemble import Assembler
+from ternac.compile.assemble import Assembler
+from ternac.compile.fuse import Fuser
+from ternac.compile.geometry import Geometry
+from ternac.compile.image import Image, Symbol
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.fuse import Fuser
-from ternac.geometry import Geometry
-from ternac.image import Image, Symbol
-from ternac.program import WIDE_KINDS, Program, check
+from ternac.program.program import WIDE_KINDS, Program, check
 
 __all__ = ["Image", "Symbol", "compile_program"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Geometry
 from ternac.errors import ProgramError
-from ternac.geometry import Geometry
-from ternac.zoo import DEFAULT, names, open_program
+from ternac.program.zoo import DEFAULT, names, open_program
 
 __all__ = ["largest_model"]
 

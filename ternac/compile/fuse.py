@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
+from ternac.compile.geometry import Geometry
+from ternac.compile.isa import Addend, Instruction, Lane, MulBy, Source
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.geometry import Geometry
-from ternac.isa import Addend, Instruction, Lane, MulBy, Source
-from ternac.program import Op, Program, shapes
+from ternac.program.program import Op, Program, shapes
 
 
 @dataclass

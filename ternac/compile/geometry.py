@@ -102,8 +102,8 @@ class Geometry:
     single-port RAM, 16 K x 16, for weights and embedding) or ``sdram`` (read once a token in program order,
     five trits a byte; row corrections are counted on the way)."""
     weight_code: str = "two_bit"
-    """One of `codes`: ``two_bit`` (nonzero, negative) or ``five``: five trits in a byte (`ternac.trit_code`),
-    decoded behind the weight memory."""
+    """One of `codes`: ``two_bit`` (nonzero, negative) or ``five``: five trits in a byte
+    (`ternac.program.trit_code`), decoded behind the weight memory."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ternac.compile.geometry import Geometry, Mem
+from ternac.compile.isa import Instruction
 from ternac.errors import DoesNotFit
-from ternac.geometry import Geometry, Mem
-from ternac.isa import Instruction
 
 Words = npt.NDArray[np.uint32]
 

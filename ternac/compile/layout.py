@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ternac.geometry import Geometry
-from ternac.trit_code import DECODE, pack_code5
+from ternac.compile.geometry import Geometry
+from ternac.program.trit_code import DECODE, pack_code5
 
 Words = npt.NDArray[np.uint32]
 
@@ -16,9 +16,10 @@ def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
 
     A stage's trits of a word are in the order ``q * columns + column`` (lane ``q * chain + stage``). They
     make `Geometry.stage_bits` bits: with code ``two_bit`` trit ``t`` is bit ``2t`` = nonzero and ``2t + 1`` =
-    negative; with ``five``, trits ``5i`` to ``5i + 4`` are byte i in the code of `ternac.trit_code`, the last
-    byte padded with zero trits. These bits are cut into blocks of ``weight_block_bits``, the last one padded
-    with zeros. So a block serves the same activations in all columns, which keeps both close to it.
+    negative; with ``five``, trits ``5i`` to ``5i + 4`` are byte i in the code of
+    `ternac.program.trit_code`, the last byte padded with zero trits. These bits are cut into blocks of
+    ``weight_block_bits``, the last one padded with zeros. So a block serves the same activations in all
+    columns, which keeps both close to it.
     """
     g = geometry
     depth = trits.shape[0]
@@ -63,8 +64,9 @@ def weight_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
 def stream_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
     """Pack ``trits[word, column, lane]`` for a geometry that streams, into ``[blocks, word of 16 bits]``.
 
-    A weight word's bytes hold five trits each in the code of `ternac.trit_code`: those of stage 0, then those
-    of stage 1; a stage's trits in the order of `weight_blocks`. The words are cut into blocks of 64 Ki.
+    A weight word's bytes hold five trits each in the code of `ternac.program.trit_code`: those of stage 0,
+    then those of stage 1; a stage's trits in the order of `weight_blocks`. The words are cut into blocks of
+    64 Ki.
     """
     g = geometry
     depth = trits.shape[0]

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ternac.compile import Image
-from ternac.geometry import Mem
-from ternac.protocol import HASH_BYTES, MAX_WRITE_BYTES, WRITE_HEAD, Command, Frame
+from ternac.compile.compiler import Image
+from ternac.compile.geometry import Mem
+from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, WRITE_HEAD, Command, Frame
 
 
 def program_id(image: Image) -> bytes:

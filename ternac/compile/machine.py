@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile import Image
-from ternac.geometry import Mem
-from ternac.isa import WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
-from ternac.layout import from_slots, stream_trits, weight_trits
-from ternac.numerics import norm_exponent, rshift_round, sat8, sat16
+from ternac.compile.compiler import Image
+from ternac.compile.geometry import Mem
+from ternac.compile.isa import WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
+from ternac.compile.layout import from_slots, stream_trits, weight_trits
+from ternac.program.numerics import norm_exponent, rshift_round, sat8, sat16
 
 Ints = npt.NDArray[np.int64]
 

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.packing import pack2
-from ternac.trit_code import DECODE, pack_code5
+from ternac.program.packing import pack2
+from ternac.program.trit_code import DECODE, pack_code5
 
 __all__ = ["Descriptor", "Encoding", "matrix_words", "pack_matrix", "unpack_matrix"]
 
@@ -27,9 +27,9 @@ _TWO_BITS = np.array([0, 1, 0, -1], np.int8)[np.arange(256)[:, None] >> np.array
 class Encoding(enum.Enum):
     """How many trits a byte of streamed weights holds, and how."""
 
-    #: Four trits, each nonzero and negative, as ``ternac.packing.pack2``.
+    #: Four trits, each nonzero and negative, as ``ternac.program.packing.pack2``.
     TWO = "2bit"
-    #: Five trits in the code of ``ternac.trit_code``.
+    #: Five trits in the code of ``ternac.program.trit_code``.
     FIVE = "1.6bit"
 
     @property

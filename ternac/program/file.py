@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac import strict_json as sj
 from ternac.errors import BadProgramFile, IllegalProgram, ProgramError
-from ternac.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, TOKENIZER_TENSOR, check
-from ternac.numerics import MAX_DIM
-from ternac.packing import pack5, packed5_size, unpack5
-from ternac.program import Op, Program
-from ternac.texts import write_bytes
+from ternac.files import write_bytes
+from ternac.program import strict_json as sj
+from ternac.program.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, TOKENIZER_TENSOR, check
+from ternac.program.numerics import MAX_DIM
+from ternac.program.packing import pack5, packed5_size, unpack5
+from ternac.program.program import Op, Program
 
 FORMAT = "ternac.program"
 VERSION = 1

@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.legality import check
-from ternac.program import Op, Program
+from ternac.program.legality import check
+from ternac.program.program import Op, Program
 
 WEIGHTS = ("Wf", "Wg", "Wc", "Wo", "Wgate", "Wup", "Wdown")
 SHIFTS = ("f.pre", "g.pre", "g", "c.pre", "o", "o.res", "a.pre", "a", "up", "z", "down")

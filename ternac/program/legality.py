@@ -10,11 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from ternac.errors import IllegalProgram
-from ternac.numerics import MAX_DIM, MAX_SHIFT
-from ternac.op_rules import MAX_NAME, RULES, Refused, Value, check_attrs, check_name
-from ternac.program import RESERVED_KINDS, ROLE_DTYPE, ROLE_OF_ATTR, Program
-from ternac.strict_json import BadJson, check_data, dump
-from ternac.wide import CURVE_POINTS
+from ternac.program.numerics import MAX_DIM, MAX_SHIFT
+from ternac.program.ops import MAX_NAME, RULES, Refused, Value, check_attrs, check_name
+from ternac.program.program import RESERVED_KINDS, ROLE_DTYPE, ROLE_OF_ATTR, Program
+from ternac.program.strict_json import BadJson, check_data, dump
+from ternac.program.wide import CURVE_POINTS
 
 MAX_OPS = 65535
 MAX_CONSTS = 16384

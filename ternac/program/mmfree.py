@@ -37,8 +37,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.legality import check
-from ternac.program import Op, Program
+from ternac.program.legality import check
+from ternac.program.program import Op, Program
 
 I16 = npt.NDArray[np.int16]
 Trits = npt.NDArray[np.int8]

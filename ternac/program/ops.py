@@ -1,6 +1,6 @@
 """One rule per op kind: its attributes, what it accepts, and the type of what it makes.
 
-Used by :mod:`ternac.legality`, which adds where in the program a refusal happened.
+Used by :mod:`ternac.program.legality`, which adds where in the program a refusal happened.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ternac import wide
-from ternac.numerics import (
+from ternac.program import wide
+from ternac.program.numerics import (
     I8_MAX,
     I8_MIN,
     I16_MAX,
@@ -23,8 +23,8 @@ from ternac.numerics import (
     max_norm_exponent,
     rshift_round,
     sat16,
-)  # fmt: skip
-from ternac.program import Op, Program
+)
+from ternac.program.program import Op, Program
 
 MAX_NAME = 96
 MAX_MULTIPLIER = (1 << 31) - 1
@@ -43,7 +43,7 @@ class Value:
 
 
 class Refused(Exception):
-    """Reason why the op at hand is illegal; :func:`ternac.legality.infer` adds index and name."""
+    """Reason why the op at hand is illegal; :func:`ternac.program.legality.infer` adds index and name."""
 
 
 def check_name(name: object) -> None:
@@ -72,12 +72,14 @@ _ATTRS: dict[str, dict[str, tuple[int, int] | str]] = {
     "PEAK": {},
     "QUANT": {},
     "RESCALE": {
-        "multiplier": (1, wide.MAX_RESCALE), "shift": (0, wide.MAX_WIDE_SHIFT), "dtype": _OUT8_16,
+        "multiplier": (1, wide.MAX_RESCALE),
+        "shift": (0, wide.MAX_WIDE_SHIFT),
+        "dtype": _OUT8_16,
     },
     "INTERP": {"curve": _CONST},
     "MUL16": {"shift": (0, MAX_SHIFT), "dtype": _OUT8_16},
     "BLEND": {},
-}  # fmt: skip
+}
 _OPTIONAL = {("REQUANT", "multiplier")}
 
 

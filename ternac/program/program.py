@@ -1,8 +1,9 @@
 """The integer program: a straight list of ops over named vectors, with its constants and session state.
 
-A program is data.  It is built by :func:`ternac.build_lm.build_lm` (from training or at random) or loaded
-from a file by :mod:`ternac.program_file`; :func:`ternac.legality.check` says whether it may run;
-:class:`ternac.executor.NumpyExecutor` says what it computes.  ``docs/program.md`` is the page for people.
+A program is data.  It is built by :func:`ternac.program.language_model.build_lm` (from training or at
+random) or loaded from a file by :mod:`ternac.program.file`; :func:`ternac.program.legality.check` says
+whether it may run; :class:`ternac.run.numpy_executor.NumpyExecutor` says what it computes.
+``docs/program.md`` is the page for people.
 """
 
 from __future__ import annotations
@@ -128,48 +129,48 @@ class Program:
     @cached_property
     def hash(self) -> str:
         """Content hash: hex sha256 of the canonical encoding with its own hash field set to zeros."""
-        from ternac.program_file import encode
+        from ternac.program.file import encode
 
         return hashlib.sha256(encode(self, "0" * 64)).hexdigest()
 
 
 def load(path: str | Path) -> Program:
     """Read, check and return the program in a file; raises BadProgramFile or IllegalProgram."""
-    from ternac.program_file import load as load_file
+    from ternac.program.file import load as load_file
 
     return load_file(path)
 
 
 def save(program: Program, path: str | Path) -> None:
     """Check the program and write its canonical encoding (atomically); raises IllegalProgram."""
-    from ternac.program_file import save as save_file
+    from ternac.program.file import save as save_file
 
     save_file(program, path)
 
 
 def loads(data: bytes) -> Program:
     """Like :func:`load`, from bytes."""
-    from ternac.program_file import loads as loads_bytes
+    from ternac.program.file import loads as loads_bytes
 
     return loads_bytes(data)
 
 
 def dumps(program: Program) -> bytes:
     """Like :func:`save`, to bytes."""
-    from ternac.program_file import dumps as dumps_bytes
+    from ternac.program.file import dumps as dumps_bytes
 
     return dumps_bytes(program)
 
 
 def check(program: Program) -> None:
     """Raise IllegalProgram (naming op index, name and reason) unless every op of the program is legal."""
-    from ternac.legality import check as check_program
+    from ternac.program.legality import check as check_program
 
     check_program(program)
 
 
 def shapes(program: Program) -> dict[str, tuple[str, int]]:
     """Value name to (dtype, length), dtype "i8", "i16" or "acc"; raises IllegalProgram like :func:`check`."""
-    from ternac.legality import shapes as infer
+    from ternac.program.legality import shapes as infer
 
     return infer(program)

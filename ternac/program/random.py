@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.build_lm import SHIFTS, WEIGHTS, LayerParams, LMParams, NormParams, build_lm
-from ternac.numerics import norm_constants
-from ternac.program import Program
+from ternac.program.language_model import SHIFTS, WEIGHTS, LayerParams, LMParams, NormParams, build_lm
+from ternac.program.numerics import norm_constants
+from ternac.program.program import Program
 
 GAIN = 32.0
 TABLE_SCALE_BITS, STATE_SCALE_BITS = 4, 12
@@ -73,9 +73,11 @@ def random_program(
         base = dict.fromkeys(SHIFTS, from_d) | {"g": silu_bits - 5, "a": silu_bits - 5, "z": 5}
         base |= {"o": silu_bits, "o.res": from_d - 4, "down": from_m - 4}
         return LayerParams(
-            norm(), norm(), {name: trits(*size) for name, size in sizes.items()},
+            norm(),
+            norm(),
+            {name: trits(*size) for name, size in sizes.items()},
             {name: shift(base[name]) for name in SHIFTS},
-        )  # fmt: skip
+        )
 
     return build_lm(
         LMParams(

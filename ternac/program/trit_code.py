@@ -1,7 +1,7 @@
 """A code of five trits per byte that a few lookup tables decode: the trit code of the ASTC texture format.
 
-``ternac.packing.pack5`` holds the same five trits as one number in base 3, which costs hardware more than 100
-LUT4 a byte. This code spends the 13 spare bytes of 256 on structure and decodes in 15.
+``ternac.program.packing.pack5`` holds the same five trits as one number in base 3, which costs hardware
+more than 100 LUT4 a byte. This code spends the 13 spare bytes of 256 on structure and decodes in 15.
 
 Byte bits t0..t7; c1 c0 = t1 t0. If t4 t3 t2 = 111, then c4 c3 c2 = t7 t6 t5 and trits 4 and 3 are 2; else
 c4 c3 c2 = t4 t3 t2, and trits 4, 3 are (2, t7) where t6 t5 = 11, else (t7, t6 t5). Of c4..c0: if c1 c0 = 11,

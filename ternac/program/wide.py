@@ -1,8 +1,8 @@
 """The integer arithmetic of the wide ops, for models trained elsewhere (16-bit vectors, scales per token).
 
-Normative like :mod:`ternac.numerics`, whose conventions hold here: integer arrays of any shape with the
-vector on the last axis, arithmetic right shifts that round half up, saturation after rounding.  All functions
-compute in int64, which provably suffices; a scalar of a session (the ``m`` of :func:`quant` and
+Normative like :mod:`ternac.program.numerics`, whose conventions hold here: integer arrays of any shape with
+the vector on the last axis, arithmetic right shifts that round half up, saturation after rounding.  All
+functions compute in int64, which provably suffices; a scalar of a session (the ``m`` of :func:`quant` and
 :func:`rescale`) is a vector of one element, ``[..., 1]``.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.numerics import I16_MAX, IntArray, rshift_round, sat8, sat16, saturate
+from ternac.program.numerics import I16_MAX, IntArray, rshift_round, sat8, sat16, saturate
 
 MAX_EPS = (1 << 46) - 1
 MAX_RMS_SHIFT = 40

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from ternac.errors import UsageError
-from ternac.program import Program, load
+from ternac.program.program import Program, load
 
-ZOO = Path(__file__).resolve().parent / "model" / "zoo"
+ZOO = Path(__file__).resolve().parents[1] / "model" / "zoo"
 DEFAULT = "shakespeare"
 PROGRAM = "program.safetensors"
-TEXT = Path(__file__).resolve().parent / "model" / "data" / "tinyshakespeare.txt"
+TEXT = Path(__file__).resolve().parents[1] / "model" / "data" / "tinyshakespeare.txt"
 
 
 def names() -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import Mismatch
-from ternac.program import Program
+from ternac.program.program import Program
 
 __all__ = ["Divergence", "cycle_divergence", "first_divergence", "scalar_divergence"]
 
@@ -108,7 +108,7 @@ def scalar_divergence(
 def cycle_divergence(
     token: int, closed_form: int, got: int, executor: str, *, exact: bool
 ) -> Divergence | None:
-    """Divergence of an engine's cycles from the closed form (`ternac.hdl.schedule`): where that is not
+    """Divergence of an engine's cycles from the closed form (`ternac.hdl.engine.schedule`): where that is not
     ``exact``, of an engine that took fewer."""
     if not exact and got >= closed_form:
         return None

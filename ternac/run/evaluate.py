@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.program import Program
-from ternac.texts import read_bytes as read_text
-from ternac.tokenizer import Encoded, tokenizer_of
+from ternac.files import read_bytes as read_text
+from ternac.program.program import Program
+from ternac.text.tokenizer import Encoded, tokenizer_of
 
 __all__ = ["Loss", "Steps", "Streams", "cut", "encode", "evaluate", "loss_of", "read_text", "split"]
 
@@ -132,7 +132,7 @@ def _nats(logits: npt.NDArray[Any], targets: npt.NDArray[Any], rows: npt.NDArray
 
 
 def encode(program: Program, data: bytes) -> npt.NDArray[Any]:
-    """The tokens of a text, by the program's own tokenizer; raises what `ternac.tokenizer` does."""
+    """The tokens of a text, by the program's own tokenizer; raises what `ternac.text.tokenizer` does."""
     return tokenizer_of(program).encode(data).ids
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.program import Program
+from ternac.program.program import Program
 
 State = npt.NDArray[np.int16]
 

@@ -1,7 +1,7 @@
 """The NumPy executor: the living definition of what a program computes, batched over sessions.
 
-The arithmetic is :mod:`ternac.numerics`; here are only the order of things and two exact short cuts. A
-ternary product is taken as a float32 matrix product: every partial sum is an integer of at most
+The arithmetic is :mod:`ternac.program.numerics`; here are only the order of things and two exact short
+cuts. A ternary product is taken as a float32 matrix product: every partial sum is an integer of at most
 65535 * 128 < 2**24, where float32 is exact. And matrices that read the same vector are stacked into one.
 """
 
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac import numerics as nu
-from ternac import wide
-from ternac.executor_base import ExecutorBase, State
-from ternac.legality import check
-from ternac.program import Op, Program
+from ternac.program import numerics as nu
+from ternac.program import wide
+from ternac.program.legality import check
+from ternac.program.program import Op, Program
+from ternac.run.executor import ExecutorBase, State
 
 Values = dict[str, Any]
 _Step = Callable[[Values, State, npt.NDArray[np.intp]], None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ternac.profile import Cost, TableStats, ValueStats
+from ternac.run.profile import Cost, TableStats, ValueStats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac import evaluate as ev
-from ternac import numerics as nu
-from ternac.executor import NumpyExecutor
-from ternac.legality import shapes
-from ternac.profile_real import RealExecutor
-from ternac.program import Op, Program
+from ternac.program import numerics as nu
+from ternac.program.legality import shapes
+from ternac.program.program import Op, Program
+from ternac.run import evaluate as ev
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.real import RealExecutor
 
 LIMITS = {"i8": (nu.I8_MIN, nu.I8_MAX), "i16": (nu.I16_MIN, nu.I16_MAX)}
 ROUNDING = ("NORM", "REQUANT", "TABLE", "MUL", "ADD", "LERP")

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac import numerics as nu
-from ternac.legality import check
-from ternac.program import Op, Program
+from ternac.program import numerics as nu
+from ternac.program.legality import check
+from ternac.program.program import Op, Program
 
 Real = npt.NDArray[np.float64]
 

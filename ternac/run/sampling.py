@@ -62,8 +62,10 @@ class Sampling:
 
     def __post_init__(self) -> None:
         for what, value, low, high in (
-            ("m", self.m, 1, 255), ("s", self.s, 0, MAX_S), ("top_k", self.top_k, 0, 65535),
-        ):  # fmt: skip
+            ("m", self.m, 1, 255),
+            ("s", self.s, 0, MAX_S),
+            ("top_k", self.top_k, 0, 65535),
+        ):
             if not low <= value <= high:
                 raise UsageError(f"sampling parameter {what} is {value}, outside {low}..{high}")
 

@@ -1,8 +1,8 @@
 """A program on whole sequences: op after op over all tokens at once, only the recurrence token by token.
 
-The same integers as :class:`ternac.executor.NumpyExecutor`, which takes all ops for one token.  Here a matrix
-is unpacked for many tokens and let go again, so that a model of billions of weights runs in the memory of its
-trits, and matrix products are large.  For evaluation and reports, not for generating text.
+The same integers as :class:`ternac.run.numpy_executor.NumpyExecutor`, which takes all ops for one token.
+Here a matrix is unpacked for many tokens and let go again, so that a model of billions of weights runs in
+the memory of its trits, and matrix products are large.  For evaluation and reports, not for generating text.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import IllegalProgram, UsageError
-from ternac.executor import pure
-from ternac.executor_base import State
-from ternac.legality import check
-from ternac.numerics import IntArray, gather
-from ternac.program import Op, Program
+from ternac.program.legality import check
+from ternac.program.numerics import IntArray, gather
+from ternac.program.program import Op, Program
+from ternac.run.executor import State
+from ternac.run.numpy_executor import pure
 
 ROWS = 4096  # of a matrix that are unpacked at a time
 PART = 1 << 22  # elements that go through an op at a time
@@ -117,7 +117,7 @@ def _in_parts(function: Callable[..., IntArray], ins: list[IntArray]) -> IntArra
 
 
 def _product(weights: npt.NDArray[Any], x: IntArray) -> IntArray:
-    """TMATVEC of many vectors; float32 is exact as in :mod:`ternac.executor`."""
+    """TMATVEC of many vectors; float32 is exact as in :mod:`ternac.run.numpy_executor`."""
     flat = x.reshape(-1, x.shape[-1]).astype(np.float32)
     out = np.empty((len(flat), len(weights)), np.int32)
     for row in range(0, len(weights), ROWS):

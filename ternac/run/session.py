@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import SnapshotError, UsageError
-from ternac.executor import NumpyExecutor
-from ternac.program import Program
-from ternac.sampling import GREEDY, U32, Sampling, choose, seed_state
-from ternac.texts import write_bytes
+from ternac.files import write_bytes
+from ternac.program.program import Program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import GREEDY, U32, Sampling, choose, seed_state
 
 _HEADER = struct.Struct("<4sH32sIiQI")  # magic, version, program hash, rng, pending, fed, words
 _MAGIC, _VERSION = b"TNCS", 1

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
-from ternac.program import Program
+from ternac.program.program import Program
 
 Tokens = npt.NDArray[Any]
 PIECE = 1 << 16
@@ -165,7 +165,7 @@ class _HeldStream:
     """Decodes the tokens since the last whole character, behind those before it that may decide their text.
 
     U+FFFD at the end may be the beginning of a character; before the last, in tokenizers made by
-    `ternac.tokenizer_train`, that of an escape. Both wait, for at most `_HOLD` tokens.
+    `ternac.text.training`, that of an escape. Both wait, for at most `_HOLD` tokens.
     """
 
     def __init__(self, decode: Callable[[Iterable[int]], str], before: list[int]) -> None:

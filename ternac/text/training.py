@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ternac.errors import UsageError
-from ternac.tokenizer import PIECE
+from ternac.text.tokenizer import PIECE
 
 ESCAPE = "\u241b"
 """What begins the three characters that stand for a rare byte; no byte's own character."""

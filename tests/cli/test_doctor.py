@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ternac import doctor
-from ternac.cli import main
+from ternac.cli import doctor
+from ternac.cli.main import main
 
 
 def one(name: str) -> doctor.Finding:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import cli, zoo
+from ternac.cli import main as cli
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import TernacError, UsageError
-from ternac.program import save
+from ternac.program import zoo
+from ternac.program.program import save
+from ternac.program.random import random_program
 from ternac.progress import Progress
-from ternac.random_program import random_program
-from ternac.verb import Outcome, Say, Verb, add_model_argument
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ternac.cli import main
+from ternac.cli.main import main
+from ternac.cli.run import VERBS
 from ternac.errors import UsageError
 from ternac.host import device as device_module
 from ternac.host.device import Device
-from ternac.host.verbs import VERBS
-from ternac.program import save
-from ternac.random_program import random_program
-from ternac.tokenizer import tokenizer_of
-from ternac.tokenizer_train import train_bpe
-from ternac.zoo import TEXT
+from ternac.program.program import save
+from ternac.program.random import random_program
+from ternac.program.zoo import TEXT
+from ternac.text.tokenizer import tokenizer_of
+from ternac.text.training import train_bpe
 from tests.host.boards import Line, image_of, make_board, small_program
 
 PROGRAM = small_program()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-import tests.host.http_server  # noqa: F401  (skips where the extra is missing)
-from ternac.cli import main
+import tests.host.server.http_server  # noqa: F401  (skips where the extra is missing)
+from ternac.cli.main import main
+from ternac.cli.serve import TOKEN_VARIABLE, check_exposure, read_tokens
 from ternac.errors import UsageError
 from ternac.host.server.serving import allowed_hosts
-from ternac.host.server.verb import TOKEN_VARIABLE, check_exposure, read_tokens
 
 SECRET = "a-token-of-some-length"
 

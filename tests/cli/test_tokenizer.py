@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ternac import texts
-from ternac.cli import main
+from ternac import files as texts
+from ternac.cli.main import main
 from ternac.errors import UsageError
-from ternac.program import load, save
-from ternac.random_program import random_program
-from ternac.tokenizer import tokenizer_of
-from ternac.zoo import TEXT
+from ternac.program.program import load, save
+from ternac.program.random import random_program
+from ternac.program.zoo import TEXT
+from ternac.text.tokenizer import tokenizer_of
 
 
 @pytest.fixture(scope="module")

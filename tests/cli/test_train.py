@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ternac.cli import main
-from ternac.executor import NumpyExecutor
-from ternac.model.data import SHAKESPEARE
-from ternac.program import load
+from ternac.cli.main import main
+from ternac.model.training.data import SHAKESPEARE
+from ternac.program.program import load
+from ternac.run.numpy_executor import NumpyExecutor
 
 
 @pytest.fixture(scope="module")

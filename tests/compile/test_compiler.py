@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ternac.compile import compile_program
+from ternac.cli.tokenizer import widest
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import PRESETS, Geometry, Mem
+from ternac.compile.isa import Source
+from ternac.compile.layout import from_slots, to_slots, weight_blocks
+from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.executor import NumpyExecutor
-from ternac.geometry import PRESETS, Geometry, Mem
-from ternac.isa import Source
-from ternac.layout import from_slots, to_slots, weight_blocks
-from ternac.machine import Machine
-from ternac.program import Op, Program
-from ternac.random_program import random_program
-from ternac.tokenizer_verb import widest
+from ternac.program.program import Op, Program
+from ternac.program.random import random_program
+from ternac.run.numpy_executor import NumpyExecutor
 
 
 def agree(program: Program, geometry: Geometry, seed: int, tokens: int = 6) -> Machine:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ternac.compile.geometry import PRESETS, Geometry, Mem, preset
+from ternac.compile.isa import LAYOUT, WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
 from ternac.errors import ProgramError, UsageError
-from ternac.geometry import PRESETS, Geometry, Mem, preset
-from ternac.isa import LAYOUT, WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
 
 KINDS = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend, "lane": Lane}
 

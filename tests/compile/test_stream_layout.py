@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ternac.stream_layout import Descriptor, Encoding, matrix_words, pack_matrix, unpack_matrix
+from ternac.compile.stream_layout import Descriptor, Encoding, matrix_words, pack_matrix, unpack_matrix
 
 
 @pytest.mark.parametrize("encoding", Encoding)

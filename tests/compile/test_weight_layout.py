@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import PRESETS, Geometry
+from ternac.compile.layout import weight_blocks, weight_trits
+from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit
-from ternac.executor import NumpyExecutor
-from ternac.geometry import PRESETS, Geometry
-from ternac.layout import weight_blocks, weight_trits
-from ternac.machine import Machine
-from ternac.random_program import random_program
-from ternac.trit_code import DECODE
+from ternac.program.random import random_program
+from ternac.program.trit_code import DECODE
+from ternac.run.numpy_executor import NumpyExecutor
 
 
 @st.composite

@@ -8,8 +8,8 @@ import numpy as np
 from amaranth.hdl import Cat, Elaboratable, Module, Signal
 from amaranth.lib.memory import Memory
 
-from ternac.hdl.memory import BlockRam
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.cells.tech import Technology
 
 
 class Blank(Elaboratable):

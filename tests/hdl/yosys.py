@@ -47,8 +47,11 @@ def run_icarus(files: dict[str, str], cells: str) -> str:
 def netlist(component: Any, synth: str) -> dict[str, int]:
     """Cells by type after ``synth`` (for example ``synth_ecp5``), hierarchy flattened."""
     text = rtlil.convert(component, name="top", emit_src=False)
-    out = run_yosys(f"read_rtlil top.il\n{synth} -top top\ntee -q -o stat.json stat -json\n",
-                    {"top.il": text}, ("stat.json",))
+    out = run_yosys(
+        f"read_rtlil top.il\n{synth} -top top\ntee -q -o stat.json stat -json\n",
+        {"top.il": text},
+        ("stat.json",),
+    )
     stats = json.loads(out["stat.json"])
     cells: dict[str, int] = {}
     for module in stats["modules"].values():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ternac.errors import UsageError
-from ternac.sampling import GREEDY
+from ternac.run.sampling import GREEDY
 
 
 def refuses_bad_input(executor: Any, state: Any) -> None:

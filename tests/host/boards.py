@@ -7,13 +7,13 @@ import time
 
 import numpy as np
 
-from ternac.compile import Image, compile_program
+from ternac.compile.compiler import Image, compile_program
+from ternac.compile.geometry import Geometry, Mem, preset
 from ternac.errors import NoAnswer
-from ternac.geometry import Geometry, Mem, preset
-from ternac.host.client import Patience
-from ternac.program import Program
-from ternac.protocol import WINDOW, Identity
-from ternac.random_program import random_program
+from ternac.host.board.client import Patience
+from ternac.link import WINDOW, Identity
+from ternac.program.program import Program
+from ternac.program.random import random_program
 from ternac.sim.link_model import LinkModel, MachineEngine
 
 FAST = Patience(base=0.05, step=0.0, retries=8)

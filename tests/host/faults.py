@@ -90,6 +90,8 @@ class FaultyLine:
 def faults(frames: int, most: int) -> st.SearchStrategy[dict[int, Fault]]:
     """One to ``most`` faults among the first ``frames`` frames of one way."""
     return st.dictionaries(
-        st.integers(0, frames), st.tuples(st.sampled_from(KINDS), st.integers(0, 1 << 16)),
-        min_size=1, max_size=most,
-    )  # fmt: skip
+        st.integers(0, frames),
+        st.tuples(st.sampled_from(KINDS), st.integers(0, 1 << 16)),
+        min_size=1,
+        max_size=most,
+    )

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from ternac.errors import NoAnswer, UsageError
-from ternac.host.backends.board import BoardBackend
-from ternac.host.backends.numpy import NumpyBackend
-from ternac.host.backends.protocol import Backend, Recall
-from ternac.host.client import LinkClient
-from ternac.protocol import MAX_PROMPT, MAX_WORDS
-from ternac.sampling import GREEDY, Sampling
+from ternac.host.backend import Backend, Recall
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import LinkClient
+from ternac.host.local import NumpyBackend
+from ternac.link import MAX_PROMPT, MAX_WORDS
+from ternac.run.sampling import GREEDY, Sampling
 from tests.host.boards import FAST, Line, image_of, make_board, small_program
-from tests.host.native_here import needs_native
+from tests.host.native.native_here import needs_native
 
 PROGRAM = small_program()
 IMAGE = image_of(PROGRAM)

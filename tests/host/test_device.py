@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import preset
 from ternac.errors import NoAnswer, SnapshotError, UsageError, WrongBitstream, WrongGeometry
-from ternac.executor import NumpyExecutor
-from ternac.geometry import preset
-from ternac.host.backends.board import BoardBackend
-from ternac.host.client import LinkClient, Patience
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import LinkClient, Patience
 from ternac.host.device import Device, geometry_of
-from ternac.protocol import Command, Frame, Status
-from ternac.sampling import Sampling
-from ternac.session import Session as NumpySession
+from ternac.link import Command, Frame, Status
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling
+from ternac.run.session import Session as NumpySession
 from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, small_program, tiny
 
 PROGRAM = small_program()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from ternac.host.backends.numpy import NumpyBackend
 from ternac.host.device import Device
-from ternac.sampling import Sampling
+from ternac.host.local import NumpyBackend
+from ternac.run.sampling import Sampling
 from tests.host.boards import Line, image_of, make_board, small_program
-from tests.host.native_here import MISSING
+from tests.host.native.native_here import MISSING
 
 PROGRAM = small_program()
 SAMPLING = Sampling(False, 200, 4, 50)
@@ -19,7 +19,7 @@ PROMPT = [72, 101, 108]
 
 
 def torch() -> Device:
-    op_executor = pytest.importorskip("ternac.model.op_executor")
+    op_executor = pytest.importorskip("ternac.model.net.op_executor")
     return Device("torch", NumpyBackend(PROGRAM, op_executor.TorchOpExecutor(PROGRAM)))
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ternac.errors import IllegalProgram
-from ternac.program import Op, Program, check, shapes
-from ternac.random_program import random_program
+from ternac.program.program import Op, Program, check, shapes
+from ternac.program.random import random_program
 
 BASE = random_program(np.random.default_rng(5), d=6, m=10, layers=1, vocab=7)
 BASE256 = random_program(np.random.default_rng(1), d=4, m=4, layers=1, vocab=256)

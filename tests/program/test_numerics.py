@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac import numerics as nu
+from ternac.program import numerics as nu
 
 I8 = st.integers(-128, 127)
 I16 = st.integers(-32768, 32767)

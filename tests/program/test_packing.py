@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ternac import packing
+from ternac.program import packing
 
 TRITS = hnp.arrays(
     np.int8, hnp.array_shapes(min_dims=1, max_dims=2, max_side=40), elements=st.integers(-1, 1)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import numerics as nu
-from ternac import wide
-from ternac.executor import NumpyExecutor
-from ternac.program import KINDS, dumps, load
-from ternac.sampling import Sampling, choose
+from ternac.program import numerics as nu
+from ternac.program import wide
+from ternac.program.program import KINDS, dumps, load
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling, choose
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 CASES: list[dict[str, Any]] = [

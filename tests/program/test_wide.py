@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ternac import wide
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import preset
 from ternac.errors import IllegalProgram
-from ternac.executor import NumpyExecutor
-from ternac.geometry import preset
-from ternac.legality import infer
-from ternac.program import WIDE_KINDS, Op, Program, check, dumps, loads
-from ternac.random_mmfree import random_mmfree
+from ternac.program import wide
+from ternac.program.legality import infer
+from ternac.program.program import WIDE_KINDS, Op, Program, check, dumps, loads
+from ternac.program.random_mmfree import random_mmfree
+from ternac.run.numpy_executor import NumpyExecutor
 
 I16 = st.integers(-32768, 32767)
 
@@ -185,7 +185,7 @@ def const(name: str, array: np.ndarray) -> Program:
         (const("embed", np.ones((7, 6), np.int8)), "constant embed: dtype int8, embed16 needs int16"),
         (const("embed", np.ones((8, 6), np.int16)), "8 rows, vocabulary is 7"),
     ],
-)  # fmt: skip
+)
 def test_legality(program: Program, reason: str) -> None:
     check(BASE)
     with pytest.raises(IllegalProgram, match=reason):

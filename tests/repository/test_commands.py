@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ternac import cli, demo
+from ternac.cli import demo
+from ternac.cli import main as cli
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [

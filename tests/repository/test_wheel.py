@@ -96,6 +96,6 @@ def test_installed_wheel_finds_the_shipped_model(wheel: Path, tmp_path: Path) ->
     assert run("-c", "import ternac.hdl, ternac; print(ternac.__file__)").startswith(str(site))
     assert "example:" in run("-m", "ternac.cli", "eval", "--help")
     where = run(
-        "-c", "from ternac.zoo import resolve, open_program; open_program(); print(resolve())"
+        "-c", "from ternac.program.zoo import resolve, open_program; open_program(); print(resolve())"
     ).strip()
     assert Path(where).is_relative_to(site)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ternac.errors import Mismatch
-from ternac.executor import NumpyExecutor
-from ternac.program import Program
-from ternac.random_program import random_program
-from ternac.sim.compare import first_divergence, scalar_divergence
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.run.compare import first_divergence, scalar_divergence
+from ternac.run.numpy_executor import NumpyExecutor
 
 PROGRAM: Program = random_program(np.random.default_rng(4), d=7, m=9, layers=2, vocab=5)
 

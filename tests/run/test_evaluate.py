@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac import evaluate as ev
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
-from ternac.random_program import random_program
+from ternac.program.random import random_program
+from ternac.run import evaluate as ev
+from ternac.run.numpy_executor import NumpyExecutor
 
 PROGRAM = random_program(np.random.default_rng(2), d=10, m=16, layers=2, vocab=12)
 EXECUTOR = NumpyExecutor(PROGRAM)

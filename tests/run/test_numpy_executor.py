@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.errors import IllegalProgram, UsageError
-from ternac.executor import NumpyExecutor
-from ternac.legality import infer
-from ternac.numerics import max_norm_exponent
-from ternac.program import Op, Program, check
-from ternac.random_program import random_program
+from ternac.program.legality import infer
+from ternac.program.numerics import max_norm_exponent
+from ternac.program.program import Op, Program, check
+from ternac.program.random import random_program
+from ternac.run.numpy_executor import NumpyExecutor
 
 
 def shift_round(x: int, s: int) -> int:

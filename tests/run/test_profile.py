@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import evaluate as ev
-from ternac import numerics as nu
-from ternac import profile as pf
-from ternac.cli import main
-from ternac.executor import NumpyExecutor
-from ternac.profile_real import RealExecutor
-from ternac.program import Op, Program, load, save
-from ternac.random_program import random_program
-from ternac.zoo import TEXT, open_program
+from ternac.cli.main import main
+from ternac.program import numerics as nu
+from ternac.program.program import Op, Program, load, save
+from ternac.program.random import random_program
+from ternac.program.zoo import TEXT, open_program
+from ternac.run import evaluate as ev
+from ternac.run import profile as pf
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.real import RealExecutor
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ternac.errors import UsageError
-from ternac.sampling import EXP, GREEDY, Sampling, argmax, choose, seed_state, weights, xorshift32
+from ternac.run.sampling import EXP, GREEDY, Sampling, argmax, choose, seed_state, weights, xorshift32
 
 LOGITS = st.lists(st.integers(-32768, 32767), min_size=1, max_size=60)
 U32 = st.integers(1, (1 << 32) - 1)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from ternac.errors import IllegalProgram, UsageError
-from ternac.executor import NumpyExecutor
-from ternac.program import Op, Program
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from ternac.sequence import SequenceExecutor
+from ternac.program.program import Op, Program
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sequence import SequenceExecutor
 
 
 @pytest.mark.parametrize("make", [random_program, random_mmfree])

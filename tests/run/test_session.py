@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.errors import SnapshotError, UsageError
-from ternac.executor import NumpyExecutor
-from ternac.random_program import random_program
-from ternac.sampling import GREEDY, Sampling, choose
-from ternac.session import Session, Snapshot
+from ternac.program.random import random_program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import GREEDY, Sampling, choose
+from ternac.run.session import Session, Snapshot
 
 PROGRAM = random_program(np.random.default_rng(11), d=12, m=20, layers=2, vocab=16)
 EXECUTOR = NumpyExecutor(PROGRAM)

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ternac.cli import main
-from ternac.protocol import RUN_HEAD, Command, Frame
+from ternac.cli.main import main
+from ternac.link import RUN_HEAD, Command, Frame
 from ternac.sim.line import expected_tokens, run_line
 
 LINE = {"clock_hz": 75_000_000, "baud": 15_000_000, "engine_cycles": 100, "turnaround": 40e-6}

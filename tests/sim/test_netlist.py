@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import cli
+from ternac.cli import main as cli
+from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
-from ternac.geometry import preset
-from ternac.hdl.tech import Technology
-from ternac.program import Program
-from ternac.program_file import save
-from ternac.random_program import random_program
+from ternac.hdl.cells.tech import Technology
+from ternac.program.file import save
+from ternac.program.program import Program
+from ternac.program.random import random_program
 from ternac.sim.netlist import build_netlist_board, models_of, netlist
-from ternac.sim.runners import BoardRunner, runners_of
-from ternac.sim.verify import verify
+from ternac.sim.verify.compare_executors import verify
+from ternac.sim.verify.runners import BoardRunner, runners_of
 
 
 def program_of(seed: int = 1) -> Program:

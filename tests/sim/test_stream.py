@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from ternac import cli
+from ternac.cli import main as cli
+from ternac.compile.stream_layout import Encoding
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.hdl.stream.schedule import phase_ends
-from ternac.mmfree import SHAPES, Shape, share
-from ternac.sim.benches import run_leaf
+from ternac.program.mmfree_sizes import SHAPES, Shape, share
+from ternac.sim.cocotb.benches import run_leaf
 from ternac.sim.stream import IDEAL, build_stream, make_job, place_activations, run_job
-from ternac.stream_layout import Encoding
 
 SMALL = Shape("small", d=48, layers=2, m=72, vocab=101)
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from ternac import tokenizer as tk
 from ternac.errors import BadProgramFile, UsageError
-from ternac.random_program import random_program
-from ternac.tokenizer import ByteTokenizer, HuggingFaceTokenizer, tokenizer_of, whole_characters
-from ternac.tokenizer_train import MAX_VOCAB, train_bpe
-from ternac.zoo import TEXT as TINY_SHAKESPEARE
+from ternac.program.random import random_program
+from ternac.program.zoo import TEXT as TINY_SHAKESPEARE
+from ternac.text import tokenizer as tk
+from ternac.text.tokenizer import ByteTokenizer, HuggingFaceTokenizer, tokenizer_of, whole_characters
+from ternac.text.training import MAX_VOCAB, train_bpe
 
 TEXT = TINY_SHAKESPEARE.read_text()[:20_000]
 SMALL = train_bpe(TEXT.encode(), 96)

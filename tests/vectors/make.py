@@ -4,7 +4,7 @@
 
 ``ops.json``, ``wide.json``: one case per line, inputs with attributes and the result, for every op and for
 sampling.  ``lm-*``, ``mmfree-*``: small programs and what they do on a fixed text: logits of every token, the
-state after the last.  ``tests/unit/test_vectors.py`` holds the implementation to them; any other
+state after the last.  ``tests/program/test_vectors.py`` holds the implementation to them; any other
 executor can be held to them the same way.
 """
 
@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from ternac import numerics as nu
-from ternac import wide
-from ternac.executor import NumpyExecutor
-from ternac.program import Program, save
-from ternac.random_mmfree import curve, random_mmfree
-from ternac.random_program import random_program, sigmoid_table, silu_table
-from ternac.sampling import Sampling, choose
+from ternac.program import numerics as nu
+from ternac.program import wide
+from ternac.program.program import Program, save
+from ternac.program.random import random_program, sigmoid_table, silu_table
+from ternac.program.random_mmfree import curve, random_mmfree
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling, choose
 
 HERE = Path(__file__).parent
 I16_EDGES = [

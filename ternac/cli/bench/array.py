@@ -1,6 +1,6 @@
 """``ternac bench array``: what one multiply-accumulate costs in lookup tables, registers and clock.
 
-Bare is the dot units and their trees (`hdl/bare_array.py`); wrapped is the column array, with memories,
+Bare is the dot units and their trees (`hdl/array/bare.py`); wrapped is the column array, with memories,
 pipelines, norm and sequencer, divided by its lanes, and beside it the whole engine. Any Verilog file can
 stand beside them (``--peer``), synthesized with the same command.
 """
@@ -14,19 +14,19 @@ from typing import Any
 
 from amaranth.back import rtlil
 
+from ternac.cli.verb import Outcome, Verb
+from ternac.cli.verb import Say as Speak
+from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.errors import UsageError
-from ternac.geometry import PRESETS, Geometry, preset
-from ternac.hdl.area_parts import COLUMN_ARRAY, parts_of
-from ternac.hdl.array_builds import Design, Say, mapped_netlist, place, placed_netlist, synthesize
-from ternac.hdl.array_devices import DEVICES, Device, device
-from ternac.hdl.bare_array import BareArray
-from ternac.hdl.boards import board
-from ternac.hdl.engine import EngineCore
-from ternac.hdl.product import build_root
-from ternac.hdl.tech import Technology
+from ternac.hdl.array.bare import BareArray
+from ternac.hdl.boards.boards import board
+from ternac.hdl.build.bitstream import build_root
+from ternac.hdl.build.devices import DEVICES, Device, device
+from ternac.hdl.build.trial import Design, Say, mapped_netlist, place, placed_netlist, synthesize
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.core import EngineCore
+from ternac.hdl.netlist.parts import COLUMN_ARRAY, parts_of
 from ternac.manifest import read_manifest
-from ternac.verb import Outcome, Verb
-from ternac.verb import Say as Speak
 
 WORDS = 8
 """Words of a row that the bare accumulators have room for."""
@@ -115,9 +115,11 @@ def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: 
     engine = {f"{key}_per_mac": round(whole[key] / whole["macs"], 3) for key in array}
     kept = {key: value for key, value in whole.items() if key not in ("cells", "seconds")}
     return {
-        **kept, **share, **array,
+        **kept,
+        **share,
+        **array,
         "engine": {**engine, **{key: whole[key] for key in array}, "counted": counted},
-    }  # fmt: skip
+    }
 
 
 def peer(

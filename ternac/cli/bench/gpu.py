@@ -6,9 +6,9 @@ import argparse
 import importlib
 import time
 
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.mmfree import SHAPES
-from ternac.verb import Outcome, Say, Verb
+from ternac.program.mmfree_sizes import SHAPES
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ternac.compile import compile_program
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.compile.compiler import compile_program
+from ternac.compile.fitting import largest_model
+from ternac.compile.geometry import preset
 from ternac.errors import UsageError
-from ternac.fitting import largest_model
-from ternac.geometry import preset
-from ternac.hdl.boards import BOARDS, Board, board
-from ternac.hdl.schedule import schedule
-from ternac.protocol import MAX_WORDS
-from ternac.verb import Outcome, Say, Verb
-from ternac.zoo import DEFAULT, open_program
+from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac.hdl.engine.schedule import schedule
+from ternac.link import MAX_WORDS
+from ternac.program.zoo import DEFAULT, open_program
 
 __all__ = ["VERB", "bench_link"]
 

@@ -7,21 +7,25 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ternac.compile import compile_program
+from ternac.cli.bench import array as array_bench
+from ternac.cli.bench import gpu as bench_gpu
+from ternac.cli.bench import link as bench_link
+from ternac.cli.bench import native as bench_host
+from ternac.cli.bench import sdram as bench_sdram
+from ternac.cli.bench import stream as bench_stream
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.compile.compiler import compile_program
+from ternac.compile.fitting import largest_model
+from ternac.compile.geometry import PRESETS, preset
 from ternac.errors import UsageError
-from ternac.fitting import largest_model
-from ternac.geometry import PRESETS, preset
-from ternac.hdl import array_bench
-from ternac.hdl.boards import BOARDS, Board, board
-from ternac.hdl.estimate import routed_clock
-from ternac.hdl.schedule import batch_cycles, schedule
-from ternac.host import bench_gpu, bench_host, bench_link, bench_sdram, bench_stream
-from ternac.host.backends.board import BoardBackend
+from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac.hdl.engine.schedule import batch_cycles, schedule
+from ternac.hdl.planner.estimate import routed_clock
+from ternac.host.board.backend import BoardBackend
 from ternac.host.device import Device
-from ternac.protocol import MAX_BATCH_TOKENS
-from ternac.sampling import GREEDY
-from ternac.verb import Outcome, Say, Verb
-from ternac.zoo import DEFAULT, open_program
+from ternac.link import MAX_BATCH_TOKENS
+from ternac.program.zoo import DEFAULT, open_program
+from ternac.run.sampling import GREEDY
 
 PROMPT = b"ROMEO:"
 
@@ -132,7 +136,7 @@ def _train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_train(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.model.bench_train import run  # torch is an optional package: asked for only here
+    from ternac.cli.bench.train import run  # torch is an optional package: asked for only here
 
     return run(args.preset, args.rounds, args.threads, say, args.device)
 

@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ternac.cli.bench.products import product_rows
+from ternac.cli.bench.tokens import bench_geometry, bench_shipped
+from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
-from ternac.host.bench_products import product_rows
-from ternac.host.bench_tokens import bench_geometry, bench_shipped
 from ternac.host.native.library import best_isa, isas, load
 from ternac.host.native.peers import find_ggml
 from ternac.host.native.weights import BITS
-from ternac.mmfree import SHAPES
-from ternac.verb import Outcome, Say, Verb, add_model_argument
-from ternac.zoo import open_program
+from ternac.program.mmfree_sizes import SHAPES
+from ternac.program.zoo import open_program
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from ternac.compile import compile_program
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Mem, preset
+from ternac.compile.sdram import NOMINAL_HZ
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
-from ternac.geometry import Mem, preset
-from ternac.hdl.boards import VARIANTS, Board
-from ternac.hdl.estimate import routed_clock
-from ternac.host.backends.board import BoardBackend
+from ternac.hdl.boards.boards import VARIANTS, Board
+from ternac.hdl.planner.estimate import routed_clock
+from ternac.host.board.backend import BoardBackend
 from ternac.host.device import Device
-from ternac.program import Program
-from ternac.random_program import random_program
-from ternac.sampling import GREEDY
-from ternac.sdram import NOMINAL_HZ
-from ternac.verb import Outcome, Say, Verb
-from ternac.zoo import open_program
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.program.zoo import open_program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import GREEDY
 
 GEOMETRIES = [name for name in VARIANTS if preset(name).streams]
 SHAPE = (1020, 2720, 2, 256)

@@ -10,14 +10,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.compile.stream_layout import Encoding
 from ternac.errors import UsageError
 from ternac.hdl.stream.axi import PORT_BITS
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.hdl.stream.schedule import phase_ends
-from ternac.mmfree import SHAPES, Shape, share
+from ternac.program.mmfree_sizes import SHAPES, Shape, share
 from ternac.sim.stream import IDEAL, USUAL, build_stream, make_job, place_activations, run_job
-from ternac.stream_layout import Encoding
-from ternac.verb import Outcome, Say, Verb
 
 CLOCKS_MHZ = (100, 200, 250, 300)
 PORT_BUSY = 0.95

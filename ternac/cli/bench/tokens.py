@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from ternac.errors import Mismatch
-from ternac.executor import NumpyExecutor
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.geometry import random_weights, shape_program
 from ternac.host.native.library import best_isa
 from ternac.host.native.measure import ORIGIN, rounds
-from ternac.mmfree import Shape
-from ternac.program import Program
-from ternac.sampling import GREEDY, choose
+from ternac.program.mmfree_sizes import Shape
+from ternac.program.program import Program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import GREEDY, choose
 
 TOKENS = 32
 
@@ -86,8 +86,9 @@ def bench_geometry(
             "batch products": lambda: executor.products_only(sessions),
             "prompt": lambda: executor.feed(one, prompt, slots, want),
         },
-        count, clock=clock,
-    )  # fmt: skip
+        count,
+        clock=clock,
+    )
     rate = {"token": 1, "batch": sessions, "prompt": len(prompt)}
     speed = {name: tokens / found.typical(name) for name, tokens in rate.items()}
     held, packed = executor.bytes_held, shape.trits * {"2": 2.0, "1.6": 1.6}[bits] / 8

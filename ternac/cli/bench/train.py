@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ternac.cli.verb import Outcome, Say
 from ternac.errors import UsageError
-from ternac.model import gpu
-from ternac.model.config import PRESETS, ModelConfig, TrainConfig
-from ternac.model.data import SHAKESPEARE, Streams, read_text
-from ternac.model.layers import BitLinear
-from ternac.model.native import kernels
-from ternac.model.network import TernaryLM
-from ternac.model.plain import PlainLM
+from ternac.model.net.config import PRESETS, ModelConfig, TrainConfig
+from ternac.model.net.kernels import kernels
+from ternac.model.net.layers import BitLinear
+from ternac.model.net.network import TernaryLM
+from ternac.model.net.plain_brevitas import PlainLM
+from ternac.model.training import gpu
+from ternac.model.training.data import SHAKESPEARE, Streams, read_text
 from ternac.progress import Progress
-from ternac.verb import Outcome, Say
 
 LOSS_TOLERANCE = 1e-5
 """Relative: logits are equal bit for bit, their cross entropy is a float32 sum."""
@@ -68,7 +68,7 @@ def bench_train(
 ) -> dict[str, Any]:
     """Median seconds of a step and what follows from them, by contender; ``equal_losses`` over all rounds.
 
-    On a GPU the compiled CPU kernels have no part; :mod:`ternac.model.gpu` says what is used there.
+    On a GPU the compiled CPU kernels have no part; :mod:`ternac.model.training.gpu` says what is used there.
     """
     on_cpu = device == "cpu"
     if on_cpu:

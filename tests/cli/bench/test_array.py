@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from amaranth.back import rtlil
 
-from ternac import cli
+from ternac.cli import main as cli
+from ternac.cli.bench import array as array_bench
+from ternac.cli.bench.array import bare, bare_design, peer
 from ternac.errors import BuildFailed, UsageError
-from ternac.hdl import array_bench, array_builds
-from ternac.hdl.array_bench import bare, bare_design, peer
-from ternac.hdl.array_devices import DEVICES, device
-from ternac.hdl.bare_array import BareArray
+from ternac.hdl.array.bare import BareArray
+from ternac.hdl.build import trial as array_builds
+from ternac.hdl.build.devices import DEVICES, device
 
 PEER = """
 module addends(input clk, input signed [7:0] a, b, c, input [1:0] n, output reg signed [9:0] y);

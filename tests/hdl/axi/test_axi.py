@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ternac import cli
+from ternac.cli import main as cli
 from ternac.hdl.axi.export import c_header, chosen, svd, to_json
 from ternac.hdl.axi.lite import AxiLiteSlave
 from ternac.hdl.axi.registers import MAP_WORDS, REGISTERS, register

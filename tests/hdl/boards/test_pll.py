@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from ternac.errors import UsageError
-from ternac.hdl.pll import ecp5_pll, ice40_pll
+from ternac.hdl.boards.pll import ecp5_pll, ice40_pll
 
 
 @pytest.mark.parametrize(

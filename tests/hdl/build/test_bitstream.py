@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 
 from ternac import manifest
-from ternac.cli import main
-from ternac.compile import compile_program
+from ternac.cli.main import main
+from ternac.compile.compiler import compile_program
 from ternac.errors import BuildFailed, DoesNotFit
-from ternac.geometry import Geometry, preset
-from ternac.hdl import plan, product
-from ternac.hdl.boards import Board, board
+from ternac.compile.geometry import Geometry, preset
+from ternac.hdl.build import plan
+from ternac.hdl.build import bitstream as product
+from ternac.hdl.boards.boards import Board, board
 from ternac.hdl.link.spiflash import FlashBoot
-from ternac.hdl.plan import Plan, make_plan
-from ternac.hdl.steps import sha256_of
-from ternac.loading import flash_image
-from ternac.program import save
-from ternac.random_program import random_program
+from ternac.hdl.build.plan import Plan, make_plan
+from ternac.hdl.build.steps import sha256_of
+from ternac.compile.loading import flash_image
+from ternac.program.program import save
+from ternac.program.random import random_program
 from tests.hdl.board_designs import Blank, Identified
 
 KEYS = {

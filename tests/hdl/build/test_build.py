@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from ternac.errors import BuildFailed, ToolMissing, UsageError
-from ternac.hdl import plan as plan_module
-from ternac.hdl import product, toolchain
-from ternac.hdl.boards import BOARDS, board
-from ternac.hdl.build import build, critical_path, directory_of
-from ternac.hdl.plan import ID_BYTES, Plan, make_plan
-from ternac.hdl.steps import exclusive
+from ternac.hdl.build import plan as plan_module
+from ternac.hdl.build import bitstream as product
+from ternac.hdl.build import toolchain
+from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.build.recipe import build, critical_path, directory_of
+from ternac.hdl.build.plan import ID_BYTES, Plan, make_plan
+from ternac.hdl.build.steps import exclusive
 from tests.hdl.board_designs import Identified
 
 
@@ -66,10 +67,10 @@ def test_resumes_after_damage(built: tuple[Plan, Path, dict[str, Any]]) -> None:
 def test_a_second_process_waits(tmp_path: Path) -> None:
     where, said = tmp_path / "icebreaker" / "0123", []
     program = (
-        "from pathlib import Path; from ternac.hdl.steps import exclusive\n"
+        "from pathlib import Path; from ternac.hdl.build.steps import exclusive\n"
         f"with exclusive(Path({str(where)!r}), print): print('held', flush=True); input()"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     held = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", program], cwd=root, **held) as other:  # type: ignore[call-overload]
         assert other.stdout.readline() == "held\n"
@@ -98,7 +99,7 @@ def test_nothing_half_written(tmp_path: Path) -> None:
 
 def test_clock_above_fmax_fails(built: tuple[Plan, Path, dict[str, Any]]) -> None:
     plan, root, _ = built
-    from ternac.hdl.build import figures
+    from ternac.hdl.build.recipe import figures
 
     with pytest.raises(
         BuildFailed, match=r"step place-and-route: [\d.]+ MHz is not above the clock of 500 MHz.* -> "
@@ -132,12 +133,12 @@ def test_tool_versions_change_the_id_but_not_the_source(monkeypatch: pytest.Monk
 
 def test_plan_is_the_same_in_another_process() -> None:
     program = (
-        "from tests.hdl.test_build import blank_plan\n"
+        "from tests.hdl.build.test_build import blank_plan\n"
         "import warnings; warnings.simplefilter('error')\n"
         "print(blank_plan('ulx3s-85f').hash)"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": os.pathsep.join(sys.path)}
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, cwd=root
     )

@@ -11,8 +11,8 @@ import pytest
 from amaranth.back import rtlil, verilog
 
 from ternac import sim
-from ternac.hdl.memory import BlockRam, DeepRam, PairedRam
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.memory import BlockRam, DeepRam, PairedRam
+from ternac.hdl.cells.tech import Technology
 from ternac.sim.netlist import models_of
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import netlist, run_icarus, run_yosys
@@ -101,8 +101,10 @@ def test_ice40_cells_behave(width: int, depth: int, storage: str) -> None:
             known[i] &= r in written
             written |= {a} if en else set()
     edge = '#1 clk=1;#1 clk=0;$display("%b",rd_data);'
-    lines = [f"wr_en={int(en)};wr_addr={a};wr_data={v};rd_addr={r};{edge}"
-             for (en, a, v), r in [*pairs, *[((False, 0, 0), 0)] * 2]]
+    lines = [
+        f"wr_en={int(en)};wr_addr={a};wr_data={v};rd_addr={r};{edge}"
+        for (en, a, v), r in [*pairs, *[((False, 0, 0), 0)] * 2]
+    ]
     bits = (depth - 1).bit_length() - 1
     bench = (
         f"module bench; reg clk=0, rst=0, wr_en; reg [{bits}:0] wr_addr, rd_addr;"
@@ -120,7 +122,10 @@ def test_ice40_cells_behave(width: int, depth: int, storage: str) -> None:
 def test_slices_map_bits_and_words_to_cells() -> None:
     ram = BlockRam(40, 1000, tech=Technology.ECP5, memory="weight", block=5)
     assert [(s.instance, s.first_bit, s.bits, s.cell_bits) for s in ram.slices] == [
-        ("bram_weight_5_0", 0, 18, 18), ("bram_weight_5_18", 18, 18, 18), ("bram_weight_5_36", 36, 4, 18)]
+        ("bram_weight_5_0", 0, 18, 18),
+        ("bram_weight_5_18", 18, 18, 18),
+        ("bram_weight_5_36", 36, 4, 18),
+    ]
     assert ram.slices[1].units([(1 << 18) * 0x2A5C3])[:3] == [0x1C3, 0x152, 0]
     cells = netlist(ram, "synth_ecp5")
     assert cells == {"DP16KD": 3, **{k: v for k, v in cells.items() if k == "$scopeinfo"}}
@@ -207,7 +212,7 @@ def test_paired_cell_behaves() -> None:
     words = {(half, a): rng.randrange(1 << 18) for half in range(2) for a in places}
     edge = "#1 clk=1;#1 clk=0;"
     lines = [f"wr_en=1;wr_half={h};addr={a};wr_data={w};{edge}" for (h, a), w in words.items()]
-    lines += [f"wr_en=0;wr_half=0;addr={a};{edge}{edge}$display(\"%d %d\",low,high);" for a in places]
+    lines += [f'wr_en=0;wr_half=0;addr={a};{edge}{edge}$display("%d %d",low,high);' for a in places]
     bench = (
         "module bench; reg clk=0, rst=0, wr_en, wr_half; reg [8:0] addr;"
         "reg [17:0] wr_data; wire [17:0] low, high;"
@@ -241,8 +246,11 @@ def test_ecp5_cells_behave(width: int, depth: int, tech: Technology) -> None:
     writes = [(rng.random() < 0.5, rng.choice(places), rng.randrange(1 << width)) for _ in range(300)]
     reads = [rng.choice([b for b in places if b != a]) for _, a, _ in writes]
     expected = ram.model(writes, reads)
-    lines = [f"wr_en={int(en)};wr_addr={a};wr_data={width}'d{v};rd_addr={r};#1 clk=1;#1 clk=0;"
-             '$display("%b",rd_data);' for (en, a, v), r in zip(writes, reads, strict=True)]
+    lines = [
+        f"wr_en={int(en)};wr_addr={a};wr_data={width}'d{v};rd_addr={r};#1 clk=1;#1 clk=0;"
+        '$display("%b",rd_data);'
+        for (en, a, v), r in zip(writes, reads, strict=True)
+    ]
     bench = (
         f"module bench; reg clk=0, rst=0, wr_en; reg [{(depth - 1).bit_length() - 1}:0] wr_addr, rd_addr;"
         f"reg [{width - 1}:0] wr_data; wire [{width - 1}:0] rd_data;"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ternac.hdl.multiply import ShiftAddMultiplier
+from ternac.hdl.cells.multiply import ShiftAddMultiplier
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
 

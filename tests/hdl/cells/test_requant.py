@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ternac.hdl.requant import Requant
-from ternac.numerics import rshift_round, sat8, sat16
+from ternac.hdl.cells.requant import Requant
+from ternac.program.numerics import rshift_round, sat8, sat16
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
 

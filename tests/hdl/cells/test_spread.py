@@ -8,8 +8,8 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.spread import spread
-from ternac.hdl.tech import Technology
+from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import netlist
 

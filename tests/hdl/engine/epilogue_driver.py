@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.epilogue_stages import (
+from ternac.hdl.engine.epilogue_stages import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
@@ -41,16 +41,26 @@ class EpilogueControl(wiring.Component):
     def __init__(self, tables: int) -> None:
         check_tables(tables)
         self.tables = tables
-        super().__init__({
-            "valid": In(1),
-            "shift1": In(5), "narrow1": In(1),
-            "table_en": In(1), "table_sel": In(range(max(tables, 2))),
-            "sub": In(1), "mul": In(MulSelect), "const": In(signed(9)), "add": In(AddSelect),
-            "shift2": In(5), "narrow2": In(1),
-            "first": In(1), "last": In(1),
-            "stages": Out(EpilogueStages(tables)),
-            "y_valid": Out(1), "square_done": Out(1),
-        })
+        super().__init__(
+            {
+                "valid": In(1),
+                "shift1": In(5),
+                "narrow1": In(1),
+                "table_en": In(1),
+                "table_sel": In(range(max(tables, 2))),
+                "sub": In(1),
+                "mul": In(MulSelect),
+                "const": In(signed(9)),
+                "add": In(AddSelect),
+                "shift2": In(5),
+                "narrow2": In(1),
+                "first": In(1),
+                "last": In(1),
+                "stages": Out(EpilogueStages(tables)),
+                "y_valid": Out(1),
+                "square_done": Out(1),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

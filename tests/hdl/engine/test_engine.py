@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from ternac.compile import Image, compile_program
-from ternac.executor import NumpyExecutor
-from ternac.geometry import PRESETS, Geometry, Mem
-from ternac.hdl.engine import EngineCore
-from ternac.hdl.schedule import interleaved, schedule
-from ternac.isa import Lane, Source
-from ternac.layout import from_slots
-from ternac.program import Program
-from ternac.random_program import random_program
+from ternac.compile.compiler import Image, compile_program
+from ternac.compile.geometry import PRESETS, Geometry, Mem
+from ternac.compile.isa import Lane, Source
+from ternac.compile.layout import from_slots
+from ternac.hdl.engine.core import EngineCore
+from ternac.hdl.engine.schedule import interleaved, schedule
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.run.numpy_executor import NumpyExecutor
 
 Context = SimulatorContext
 

@@ -9,7 +9,8 @@ import pytest
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
-from ternac.hdl.epilogue import (
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.epilogue import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
@@ -19,8 +20,7 @@ from ternac.hdl.epilogue import (
     EpilogueRecord,
     MulSelect,
 )
-from ternac.hdl.tech import Technology
-from tests.hdl.epilogue_driver import EpilogueControl
+from tests.hdl.engine.epilogue_driver import EpilogueControl
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import assert_no_multiplier, comb_ecp5, netlist
 

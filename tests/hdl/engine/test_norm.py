@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from ternac.hdl.norm import NormUnit
-from ternac.numerics import norm_exponent
+from ternac.hdl.engine.norm import NormUnit
+from ternac.program.numerics import norm_exponent
 from tests.hdl.yosys import assert_no_multiplier, netlist
 
 

@@ -1,4 +1,5 @@
-"""The sampler against ternac.sampling: every path, ties, partial last rows, gaps, extremes, cycle counts."""
+"""The sampler against ternac.run.sampling: every path, ties, partial last rows, gaps, extremes, cycle
+counts."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from ternac.hdl.exponential import Exponential
-from ternac.hdl.sampler import Sampler
-from ternac.sampling import Sampling, choose, seed_state
+from ternac.hdl.engine.exponential import Exponential
+from ternac.hdl.engine.sampler import Sampler
+from ternac.run.sampling import Sampling, choose, seed_state
 from tests.hdl.yosys import assert_no_multiplier, netlist
 
 Case = tuple[np.ndarray, Sampling]

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from ternac.compile import Image, compile_program
-from ternac.geometry import PRESETS, Geometry, Mem
-from ternac.hdl.dot import array_latency
-from ternac.hdl.norm import norm_latency
-from ternac.hdl.pass_control import RESULT_OFFSET
-from ternac.hdl.schedule import schedule
-from ternac.hdl.sequencer import BASES, PASS_FIELDS, STREAM_GAP, Sequencer
-from ternac.hdl.side_lane import x_ready
-from ternac.isa import Lane, Opcode, Source
-from ternac.random_program import random_program
+from ternac.compile.compiler import Image, compile_program
+from ternac.compile.geometry import PRESETS, Geometry, Mem
+from ternac.compile.isa import Lane, Opcode, Source
+from ternac.hdl.array.dot import array_latency
+from ternac.hdl.engine.norm import norm_latency
+from ternac.hdl.engine.pass_control import RESULT_OFFSET
+from ternac.hdl.engine.schedule import schedule
+from ternac.hdl.engine.sequencer import BASES, PASS_FIELDS, STREAM_GAP, Sequencer
+from ternac.hdl.engine.side_lane import x_ready
+from ternac.program.random import random_program
 
 KEPT = (*PASS_FIELDS, *BASES)
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from amaranth.sim import Simulator, SimulatorContext
 
-from ternac import protocol
+from ternac import link as protocol
 
 
 def line_bytes(levels: list[int], bit: float) -> bytes:

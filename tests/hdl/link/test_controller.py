@@ -8,13 +8,13 @@ import struct
 import pytest
 from amaranth.sim import SimulatorContext
 
-from ternac import protocol
-from ternac.geometry import Mem
+from ternac import link as protocol
+from ternac.compile.geometry import Mem
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
-from ternac.protocol import FOLLOWS, WINDOW, Command, Frame, Status
+from ternac.link import FOLLOWS, WINDOW, Command, Frame, Status
 from ternac.sim.stub_core import StubCore, StubModel
-from tests.hdl.link_bench import Bench
+from tests.hdl.link.link_bench import Bench
 
 ID, GEOMETRY, HASH = bytes(range(16)), b"geometry", b"programme-hash!!"
 WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
@@ -148,8 +148,9 @@ def test_without_a_window_nothing_follows():
     async def test(ctx: SimulatorContext) -> None:
         assert (await bench.request(ctx, Command.RUN, run_payload([9], 1)))[0] == 0
         assert await bench.request(ctx, Command.RUN, run_payload([9], 1, follows=1)) == (
-            Status.OUT_OF_ORDER, b"",
-        )  # fmt: skip
+            Status.OUT_OF_ORDER,
+            b"",
+        )
 
     bench.run(test)
 

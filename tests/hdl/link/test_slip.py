@@ -10,7 +10,7 @@ from amaranth.sim import Simulator, SimulatorContext
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac import protocol
+from ternac import link as protocol
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.slip import SlipDecoder, SlipEncoder
 

@@ -7,24 +7,26 @@ import random
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from ternac.geometry import Mem
+from ternac.compile.geometry import Mem
+from ternac.compile.loading import write_payload
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.link.top import LinkedEngine, UartEngine
 from ternac.hdl.link.uart import UartTx
-from ternac.loading import write_payload
-from ternac.protocol import Command, Frame, Identity, SlipDecoder
+from ternac.link import Command, Frame, Identity, SlipDecoder
 from ternac.sim.stub_core import StubCore
-from tests.hdl.link_bench import line_bytes
+from tests.hdl.link.link_bench import line_bytes
 
 OFFSET = 0x012345
 HASH = b"programme-hash!!"
 
 
 def image(*, hash_=HASH):
-    frames = [(Command.COMMIT, bytes(16)), (Command.WRITE, write_payload(Mem.BANK, 1, 2, [0xC0DB, 0xFFFF],
-    2)),
-              (Command.COMMIT, hash_)]  # fmt: skip
+    frames = [
+        (Command.COMMIT, bytes(16)),
+        (Command.WRITE, write_payload(Mem.BANK, 1, 2, [0xC0DB, 0xFFFF], 2)),
+        (Command.COMMIT, hash_),
+    ]
     return b"".join(Frame(kind, i, payload).wire() for i, (kind, payload) in enumerate(frames))
 
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ternac.compile import Image, compile_program
+from ternac.compile.compiler import Image, compile_program
+from ternac.compile.geometry import Mem, preset
+from ternac.compile.loading import program_id
 from ternac.errors import BuildFailed
-from ternac.geometry import Mem, preset
-from ternac.hdl import bram_patch, memory_map
-from ternac.hdl.bake import bake
-from ternac.hdl.boards import board
-from ternac.hdl.build import MEMORIES, build, directory_of
+from ternac.hdl.boards.boards import board
+from ternac.hdl.build.bake import bake
+from ternac.hdl.build.plan import Plan, make_plan
+from ternac.hdl.build.recipe import MEMORIES, build, directory_of
+from ternac.hdl.build.toolchain import run_tool
 from ternac.hdl.link.controller import PROGRAM_HASH
-from ternac.hdl.plan import Plan, make_plan
-from ternac.hdl.toolchain import run_tool
-from ternac.loading import program_id
-from ternac.random_program import random_program
+from ternac.hdl.netlist import bram_patch, memory_map
+from ternac.program.random import random_program
 from tests.hdl.board_designs import SHAPES, Memories, random_contents
 
 ULX3S = board("ulx3s-85f")

@@ -8,11 +8,11 @@ from typing import Any
 
 from amaranth.back import rtlil
 
-from ternac.hdl.carry import trim_carries
-from ternac.hdl.dot import DotUnit
-from ternac.hdl.join import LONGEST, join_carries
-from ternac.hdl.tech import Technology
-from ternac.hdl.tie import fold_zeros
+from ternac.hdl.array.dot import DotUnit
+from ternac.hdl.cells.carry import trim_carries
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.netlist.carries import LONGEST, join_carries
+from ternac.hdl.netlist.constants import fold_zeros
 from tests.hdl.yosys import run_yosys
 
 

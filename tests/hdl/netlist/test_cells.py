@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from ternac.errors import BuildFailed
-from ternac.hdl import netlist
-from ternac.hdl.boards import board
-from ternac.hdl.build import build
-from ternac.hdl.plan import make_plan
+from ternac.hdl.boards.boards import board
+from ternac.hdl.build.plan import make_plan
+from ternac.hdl.build.recipe import build
+from ternac.hdl.netlist import cells as netlist
 from tests.hdl.board_designs import Multiplying
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac.hdl.tie import fold_zeros
+from ternac.hdl.netlist.constants import fold_zeros
 
 PINS = "ABCD"
 

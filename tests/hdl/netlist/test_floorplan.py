@@ -9,11 +9,18 @@ from typing import Any
 import pytest
 from amaranth.back import rtlil
 
-from ternac.geometry import Mem, preset
-from ternac.hdl.bare_array import BareArray
-from ternac.hdl.floorplan import BARE_ROWS, COLUMN_ROW, LANE_ROWS, place_bare_array, place_block_rams, sites
-from ternac.hdl.memory import BlockRam, PairedRam
-from ternac.hdl.tech import Technology
+from ternac.compile.geometry import Mem, preset
+from ternac.hdl.array.bare import BareArray
+from ternac.hdl.cells.memory import BlockRam, PairedRam
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.netlist.floorplan import (
+    BARE_ROWS,
+    COLUMN_ROW,
+    LANE_ROWS,
+    place_bare_array,
+    place_block_rams,
+    sites,
+)
 
 
 def design(pairs: int, columns: int = 12, embeds: int = 2) -> dict[str, Any]:

@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 from amaranth.back import rtlil
 
+from ternac.compile.geometry import PRESETS, preset
 from ternac.errors import DoesNotFit
-from ternac.geometry import PRESETS, preset
-from ternac.hdl import area_model, area_table
-from ternac.hdl.area_dot import accumulator_bits, dot_units, dot_widths
-from ternac.hdl.area_measure import measure
-from ternac.hdl.area_model import area, builds
-from ternac.hdl.area_parts import PARTS, parts_of
-from ternac.hdl.area_rams import block_rams
-from ternac.hdl.area_samples import SAMPLES
-from ternac.hdl.boards import BOARDS, board
-from ternac.hdl.dot import DotUnit
-from ternac.hdl.tech import Technology
+from ternac.hdl.array.dot import DotUnit
+from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.netlist.parts import PARTS, parts_of
+from ternac.hdl.planner import area as area_model
+from ternac.hdl.planner import area_table
+from ternac.hdl.planner.area import area, builds
+from ternac.hdl.planner.area_dot import accumulator_bits, dot_units, dot_widths
+from ternac.hdl.planner.area_rams import block_rams
+from ternac.hdl.planner.measure import measure
+from ternac.hdl.planner.samples import SAMPLES
 
 BUILDS = [pytest.param(b, id=f"{b['board']}-{b['geometry'].name}") for b in builds()]
 
@@ -99,9 +100,7 @@ def test_forms_that_a_chip_lacks_are_refused(name: str, changes: dict, message: 
 
 def test_what_does_not_fit_the_chip_is_named() -> None:
     target = board("ulx3s-85f")
-    found = area(
-        replace(preset("ulx3s-85f"), embed_depth=16384), target
-    )
+    found = area(replace(preset("ulx3s-85f"), embed_depth=16384), target)
     assert found.excess(target.resources) == [f"{found.bram} bram of 208"]
     assert found.overfull(target.resources) == found.bram / 208
     assert area(preset("ulx3s-85f"), target).excess(target.resources) == []
@@ -149,13 +148,17 @@ def test_cells_go_to_the_part_that_their_name_begins_with() -> None:
     parts = parts_of({"modules": {"top": module}})
     found = {name: (part["comb"], part["ff"]) for name, part in parts.items() if any(part.values())}
     assert found == {
-        "array": (1, 1), "sampler": (1, 1), "pipelines": (1, 0), "side_columns": (6, 0), "columns": (1, 0),
+        "array": (1, 1),
+        "sampler": (1, 1),
+        "pipelines": (1, 0),
+        "side_columns": (6, 0),
+        "columns": (1, 0),
         "board": (2, 0),
-    }  # fmt: skip
+    }
 
 
 def test_table_of_the_page_is_todays() -> None:
-    """``python -m ternac.hdl.area_table --write`` would change nothing."""
+    """``python -m ternac.hdl.planner.area_table --write`` would change nothing."""
     text = area_table.PAGE.read_text()
     assert area_table.replaced(text) == text
     with pytest.raises(ValueError, match="markers"):
@@ -164,7 +167,7 @@ def test_table_of_the_page_is_todays() -> None:
 
 @pytest.mark.slow
 def test_a_sample_is_still_what_was_measured(tmp_path: Path) -> None:
-    """Synthesis and packing of the smallest; if it fails: python -m ternac.hdl.area_measure --write"""
+    """Synthesis and packing of the smallest; if it fails: python -m ternac.hdl.planner.measure --write"""
     sample = next(s for s in SAMPLES if s.geometry.name == "2x4-share-1")
     row = next(b for b in builds() if b["geometry"] == sample.geometry)
     found = measure(sample, tmp_path, lambda text: None)

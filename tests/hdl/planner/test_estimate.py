@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import cli, manifest
-from ternac.geometry import PRESETS, preset
-from ternac.hdl.boards import BOARDS
-from ternac.program import save
-from ternac.random_program import random_program
-from ternac.zoo import open_program
+from ternac import manifest
+from ternac.cli import main as cli
+from ternac.compile.geometry import PRESETS, preset
+from ternac.hdl.boards.boards import BOARDS
+from ternac.program.program import save
+from ternac.program.random import random_program
+from ternac.program.zoo import open_program
 
 
 def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import cli
-from ternac.compile import compile_program
+from ternac.cli import main as cli
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Geometry, Mem
 from ternac.errors import DoesNotFit
-from ternac.geometry import Geometry, Mem
-from ternac.hdl import explore_space
-from ternac.hdl.area_model import area
-from ternac.hdl.boards import BOARDS, board
-from ternac.hdl.explore import GOALS, Point, explore, front, search
-from ternac.hdl.explore_space import Shape, shapes_of, sized
-from ternac.hdl.schedule import batch_cycles, schedule
-from ternac.hdl.tech import Technology
-from ternac.program import Program, load, save
-from ternac.random_program import random_program
+from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.schedule import batch_cycles, schedule
+from ternac.hdl.planner import space as explore_space
+from ternac.hdl.planner.area import area
+from ternac.hdl.planner.explore import GOALS, Point, explore, front, search
+from ternac.hdl.planner.space import Shape, shapes_of, sized
+from ternac.program.program import Program, load, save
+from ternac.program.random import random_program
 
 FEW = {
     "ulx3s-85f": [
@@ -47,7 +47,7 @@ def model(tmp_path: Path) -> str:
 def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A search of seconds."""
     by_tech = {board(name).tech: shapes for name, shapes in FEW.items()}
-    monkeypatch.setattr("ternac.hdl.explore.shapes_of", lambda tech: by_tech[tech])
+    monkeypatch.setattr("ternac.hdl.planner.explore.shapes_of", lambda tech: by_tech[tech])
 
 
 def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:
@@ -115,8 +115,10 @@ def test_goal_chooses_what_comes_first_and_the_front_stays(
     names = [sorted(row["name"] for row in front_) for front_ in rows.values()]
     assert names[0] == names[1] == names[2]
     for goal, key, best in (
-        ("throughput", "tokens_per_second", max), ("latency", "cycles_per_token", min), ("area", "comb", min)
-    ):  # fmt: skip
+        ("throughput", "tokens_per_second", max),
+        ("latency", "cycles_per_token", min),
+        ("area", "comb", min),
+    ):
         assert rows[goal][0][key] == best(row[key] for row in rows[goal])
 
 
@@ -184,7 +186,7 @@ def test_interrupting_leaves_nothing_behind(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ternac.hdl.explore.sized", interrupted)
+    monkeypatch.setattr("ternac.hdl.planner.explore.sized", interrupted)
     status, data = run([model, "--out", str(tmp_path / "front.png")], capsys)
     assert status == 130
     assert data["error"]["type"] == "Interrupted"
@@ -240,7 +242,7 @@ AREA = area(GEOMETRY, board("ulx3s-85f"))
 )
 def test_whole_search_on_shipped_models_says_how_far_it_is(name: str, shipped: str) -> None:
     calls: list[tuple[int, int]] = []
-    program: Program = load(Path(__file__).resolve().parents[2] / f"model/zoo/{shipped}/program.safetensors")
+    program: Program = load(Path(__file__).resolve().parents[3] / f"model/zoo/{shipped}/program.safetensors")
     points, looked_at = search(program, board(name), None, lambda done, total: calls.append((done, total)))
     assert 0 < len(points) <= looked_at
     assert calls[0] == (0, len(calls) - 1)

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ternac import manifest, zoo
+from ternac import manifest
 from ternac.errors import DoesNotFit
-from ternac.hdl import board_table, report
-from ternac.hdl.boards import board
-from ternac.hdl.estimate import estimate
-from ternac.program import save
-from ternac.random_program import random_program
+from ternac.hdl.boards.boards import board
+from ternac.hdl.planner import report
+from ternac.hdl.planner import tables as board_table
+from ternac.hdl.planner.estimate import estimate
+from ternac.program import zoo
+from ternac.program.program import save
+from ternac.program.random import random_program
 
 MANIFEST = {
     "bitstream": "ulx3s-85f.bit", "sha256": "5a" * 32, "clock_mhz": 50.0, "fmax_mhz": 62.5, "comb": 40123,
@@ -74,7 +76,7 @@ def test_cycles_are_summed_over_layers() -> None:
 
 @pytest.mark.usefixtures("shipped")
 def test_board_table_takes_the_largest_model_that_fits(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ZOO", model.parents[1])
+    monkeypatch.setattr(zoo, "ZOO", model.parents[2])
     rows = {target: board_table.row(board(target)) for target in ("ulx3s-85f", "icebreaker")}
     assert rows["ulx3s-85f"][2:8] == ["40,123", "30,456", "171 bram", "0", "50", "62.5"]
     assert rows["ulx3s-85f"][-1] == "cycle-exact simulation x routed clock"
@@ -84,7 +86,7 @@ def test_board_table_takes_the_largest_model_that_fits(model: Path, monkeypatch:
 
 
 def test_readme_table_is_up_to_date() -> None:
-    """``python -m ternac.hdl.board_table --write`` would change nothing."""
+    """``python -m ternac.hdl.planner.tables --write`` would change nothing."""
     text = board_table.README.read_text()
     assert board_table.replaced(text) == text
 

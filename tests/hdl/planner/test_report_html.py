@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ternac.hdl import report_html as html
+from ternac.hdl.planner import report_html as html
 
 VOID = {"meta", "circle", "line", "rect"}
 

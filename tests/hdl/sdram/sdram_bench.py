@@ -7,8 +7,8 @@ from typing import Any
 
 from amaranth.sim import Simulator
 
+from ternac.compile.sdram import SdramChip
 from ternac.hdl.sdram.controller import PAD_DELAY
-from ternac.sdram import SdramChip
 from ternac.sim.sdram_model import SdramFault, SdramModel
 
 
@@ -42,8 +42,9 @@ class Pads:
             ctx.set(self.pins.dq_i, self.next_word)
 
 
-def simulate_with_sdram(component: Any, pins: Any, chip: SdramChip, clock_hz: int, bench: Any,
-                        model: SdramModel | None = None) -> SdramModel:  # fmt: skip
+def simulate_with_sdram(
+    component: Any, pins: Any, chip: SdramChip, clock_hz: int, bench: Any, model: SdramModel | None = None
+) -> SdramModel:
     """Run ``bench(ctx)`` beside a memory model, whose fault is raised; returns the model."""
     model = model or SdramModel(chip, 1e9 / clock_hz)
     simulator = Simulator(component)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from ternac.cli import main
+from ternac.cli.main import main
+from ternac.compile.geometry import preset
 from ternac.errors import UsageError
-from ternac.geometry import preset
-from ternac.hdl.boards import BOARDS, VARIANTS, board, with_geometry
-from ternac.hdl.product import engine_plan, produce
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, board, with_geometry
+from ternac.hdl.build.bitstream import engine_plan, produce
 from ternac.hdl.sdram.floorplan import NEAR_ROW, place_sdram_engine
 from ternac.manifest import read_manifest
-from ternac.sim.benches import run_engine
+from ternac.sim.cocotb.benches import run_engine
 from tests.host.boards import small_program
 
 NAME = "ulx3s-85f-sdram"
@@ -53,8 +53,9 @@ def test_floor_plan():
     """A site of its own for every block RAM, the embedding's far away; other designs are left alone."""
     names = [f"core.columns.embed_{c}.bank_{b}.bram_EMBED_{c}_{i}" for c in range(4) for b in range(4)
              for i in range(8)]  # fmt: skip
-    names += [f"core.columns.bank_{c}_{p}.bram_BANK_{c}_{4 * i}" for c in range(4) for p in (0, 1)
-              for i in range(4)]  # fmt: skip
+    names += [
+        f"core.columns.bank_{c}_{p}.bram_BANK_{c}_{4 * i}" for c in range(4) for p in (0, 1) for i in range(4)
+    ]
     names += ["core.store.reads.storage.0.0", "x.link.ram.0.0"]
     names += ["core.sequencer.fetch.program_0.bram_PROGRAM_0_0"]
     design = {"modules": {"top": {"cells": {name: {"type": "DP16KD"} for name in names}}}}

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
+from ternac.compile.sdram import BURST, ULX3S_CHIP, SdramChip
 from ternac.errors import UsageError
 from ternac.hdl.sdram.controller import SdramController
-from ternac.sdram import BURST, ULX3S_CHIP, SdramChip
 from ternac.sim.sdram_model import SdramFault, SdramModel
-from tests.hdl.sdram_bench import simulate_with_sdram
+from tests.hdl.sdram.sdram_bench import simulate_with_sdram
 
 CHIP = replace(ULX3S_CHIP, power_up=3_000)
 """Quick to wake up; all else as on the board."""

@@ -11,16 +11,16 @@ from amaranth.hdl import Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.geometry import preset
+from ternac.compile.geometry import preset
+from ternac.compile.layout import stream_blocks, stream_trits, weight_blocks
+from ternac.compile.sdram import NOMINAL_HZ
+from ternac.hdl.cells.tech import Technology
 from ternac.hdl.sdram.feed import count_negatives, stage_trits
 from ternac.hdl.sdram.store import READ_FIFO, SdramStore
-from ternac.hdl.tech import Technology
-from ternac.layout import stream_blocks, stream_trits, weight_blocks
-from ternac.sdram import NOMINAL_HZ
 from ternac.sim.sdram_model import SdramModel
-from tests.hdl.sdram_bench import simulate_with_sdram
+from tests.hdl.sdram.sdram_bench import simulate_with_sdram
+from tests.hdl.sdram.test_controller import CHIP
 from tests.hdl.sim import simulate
-from tests.hdl.test_sdram_controller import CHIP
 
 SMALL = replace(
     preset("ulx3s-85f-sdram"), name="small", columns=2, lanes=10, chain=2, weight_block_bits=18,

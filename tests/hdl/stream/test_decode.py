@@ -8,9 +8,9 @@ import pytest
 from amaranth.back import rtlil
 from amaranth.sim import Simulator
 
+from ternac.compile.stream_layout import Encoding
+from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.decode import TritDecoder
-from ternac.hdl.tech import Technology
-from ternac.stream_layout import Encoding
 from tests.hdl.yosys import netlist, run_yosys
 
 
@@ -57,4 +57,6 @@ def test_ecp5_form_is_proven_equal() -> None:
         "read_rtlil gold.il\nhierarchy -top gold\nproc\nflatten\ndesign -stash gold\n"
         "read_rtlil gate.il\nread_verilog lut4.v\nhierarchy -top gate\nproc\nflatten\ndesign -stash gate\n"
         "design -copy-from gold gold\ndesign -copy-from gate gate\n"
-        "miter -equiv -flatten gold gate miter\nsat -verify -prove trigger 0 miter\n", files)  # fmt: skip
+        "miter -equiv -flatten gold gate miter\nsat -verify -prove trigger 0 miter\n",
+        files,
+    )

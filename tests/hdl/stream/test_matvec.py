@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from amaranth.hdl import Module
 
-from ternac.hdl.dot import DotControl
+from ternac.hdl.array.dot import DotControl
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.hdl.stream.negatives import NegativeCount
 from tests.hdl.sim import simulate

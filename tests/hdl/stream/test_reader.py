@@ -96,8 +96,9 @@ def _run(reader: AxiReader, requests: list[tuple[int, int]], *, taking: int, bus
 def _words(reader: AxiReader, requests: list[tuple[int, int]]) -> list[tuple[int, int]]:
     return [
         (address + i * reader.word_bytes, int(i == beats - 1))
-        for address, beats in requests for i in range(beats)
-    ]  # fmt: skip
+        for address, beats in requests
+        for i in range(beats)
+    ]
 
 
 @pytest.mark.parametrize(("bits", "burst", "taking"), [(32, 1, 4), (32, 256, 4), (64, 16, 3), (512, 64, 1)])

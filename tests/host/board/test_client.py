@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ternac.compile.loading import load_requests, program_id
 from ternac.errors import BadFrame, DeviceRefused, NoAnswer
-from ternac.host.client import LinkClient, Patience
-from ternac.loading import load_requests, program_id
-from ternac.protocol import Command, Frame
-from ternac.sampling import Sampling
+from ternac.host.board.client import LinkClient, Patience
+from ternac.link import Command, Frame
+from ternac.run.sampling import Sampling
 from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, small_program
 
 PROGRAM = small_program()

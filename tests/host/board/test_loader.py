@@ -8,15 +8,15 @@ import random
 import numpy as np
 import pytest
 
-from ternac.compile import compile_program
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Mem, preset
+from ternac.compile.loading import load_requests, program_id
 from ternac.errors import NoAnswer
-from ternac.geometry import Mem, preset
-from ternac.host.client import LinkClient
-from ternac.host.loader import JOURNAL_EVERY, load_image
-from ternac.loading import load_requests, program_id
+from ternac.host.board.client import LinkClient
+from ternac.host.board.loader import JOURNAL_EVERY, load_image
+from ternac.link import Frame, SlipDecoder
+from ternac.program.random import random_program
 from ternac.progress import Progress
-from ternac.protocol import Frame, SlipDecoder
-from ternac.random_program import random_program
 from tests.host.boards import FAST, Line, make_board
 
 STREAMED = preset("ulx3s-85f-sdram")

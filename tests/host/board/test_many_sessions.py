@@ -8,14 +8,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from ternac.executor import NumpyExecutor
-from ternac.host.backends.board import BoardBackend
+from ternac.host.board.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.host.session import Session
-from ternac.sampling import Sampling
-from ternac.session import Session as Plain
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling
+from ternac.run.session import Session as Plain
 from tests.host.boards import FAST, Line, image_of, make_board, small_program
-from tests.host.native_here import needs_native
+from tests.host.native.native_here import needs_native
 
 PROGRAM = small_program()
 SAMPLING = Sampling(False, 200, 4, 50)

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from ternac.errors import DeviceRefused
-from ternac.host.backends import guard
-from ternac.host.backends.board import BoardBackend
-from ternac.host.backends.numpy import NumpyBackend
-from ternac.host.client import Gap, LinkClient
-from ternac.host.loader import load_image
-from ternac.sampling import GREEDY, Sampling
+from ternac.host.board import restart_guard as guard
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import Gap, LinkClient
+from ternac.host.board.loader import load_image
+from ternac.host.local import NumpyBackend
+from ternac.run.sampling import GREEDY, Sampling
 from ternac.sim.link_model import LinkModel
 from tests.host.boards import FAST, Line, image_of, make_board, small_program
 

@@ -7,21 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ternac.compile import compile_program
+from ternac.cli.bench import sdram as bench_sdram
+from ternac.cli.bench.sdram import bench_sdram as run_bench
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Mem, preset
+from ternac.compile.loading import load_requests
+from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP
 from ternac.errors import NoAnswer
-from ternac.geometry import Mem, preset
-from ternac.hdl.boards import VARIANTS
-from ternac.host import bench_sdram
-from ternac.host.backends.board import BoardBackend
-from ternac.host.bench_sdram import bench_sdram as run_bench
-from ternac.host.client import SIMULATED, LinkClient
+from ternac.hdl.boards.boards import VARIANTS
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import SIMULATED, LinkClient
+from ternac.host.board.loader import load_image
+from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.host.loader import load_image
-from ternac.host.transport import ProcessTransport
-from ternac.loading import load_requests
-from ternac.random_program import random_program
-from ternac.sampling import GREEDY, Sampling
-from ternac.sdram import NOMINAL_HZ, ULX3S_CHIP
+from ternac.program.random import random_program
+from ternac.run.sampling import GREEDY, Sampling
 from ternac.sim.board import board_command, build_board
 
 pytestmark = pytest.mark.slow

@@ -12,19 +12,19 @@ import time
 import numpy as np
 import pytest
 
+from ternac.compile.geometry import preset
+from ternac.compile.isa import Lane
 from ternac.errors import BuildFailed, NoAnswer, ToolMissing, WrongBitstream
-from ternac.geometry import preset
+from ternac.hdl.engine.schedule import batch_cycles
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
-from ternac.hdl.schedule import batch_cycles
-from ternac.host.backends.numpy import NumpyBackend
-from ternac.host.client import LinkClient, Patience
+from ternac.host.board.client import LinkClient, Patience
+from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.host.transport import ProcessTransport
-from ternac.isa import Lane
-from ternac.protocol import Command, Frame, Identity, SlipDecoder
-from ternac.random_program import random_program
-from ternac.sampling import Sampling, xorshift32
+from ternac.host.local import NumpyBackend
+from ternac.link import Command, Frame, Identity, SlipDecoder
+from ternac.program.random import random_program
+from ternac.run.sampling import Sampling, xorshift32
 from ternac.sim import board as sim_board
 from ternac.sim.link_model import LinkModel
 from ternac.sim.stub_core import StubCore, StubModel

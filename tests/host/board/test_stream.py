@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.errors import NoAnswer, UsageError
-from ternac.host.backends.board import BoardBackend
-from ternac.host.backends.numpy import NumpyBackend
-from ternac.host.client import LinkClient, Patience
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import LinkClient, Patience
+from ternac.host.local import NumpyBackend
 from ternac.host.session import Session
-from ternac.protocol import MAX_PROMPT
-from ternac.sampling import GREEDY, Sampling
+from ternac.link import MAX_PROMPT
+from ternac.run.sampling import GREEDY, Sampling
 from tests.host.boards import Line, image_of, make_board, small_program
 from tests.host.faults import Fault, FaultyLine, faults
 

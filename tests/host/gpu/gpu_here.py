@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ternac.executor import NumpyExecutor
 from ternac.host.gpu.where import why_missing
-from ternac.program import Op, Program
-from ternac.sampling import Sampling, choose
+from ternac.program.program import Op, Program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling, choose
 
 needs_torch = pytest.mark.skipif(bool(why_missing("cpu")), reason=f"gpu:cpu: {why_missing('cpu')}")
 needs_triton = pytest.mark.skipif(
@@ -64,7 +64,7 @@ def assert_same(program: Program, executor: Any, batch: int, tokens: int, seed: 
 
 
 def assert_generates(program: Program, executor: Any, sampling: Sampling, batch: int, count: int) -> None:
-    """Chosen tokens, generators and states are those of `ternac.sampling` on NumPy's logits."""
+    """Chosen tokens, generators and states are those of `ternac.run.sampling` on NumPy's logits."""
     numpy = NumpyExecutor(program)
     ours, theirs = executor.open(batch), numpy.open(batch)
     tokens, rngs = [b % program.vocab for b in range(batch)], [3 + 1000 * b for b in range(batch)]

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac.program import Program
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from ternac.sampling import GREEDY, Sampling
-from tests.host.gpu_here import needs_triton
-from tests.host.native_here import Soup
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.run.sampling import GREEDY, Sampling
+from tests.host.gpu.gpu_here import needs_triton
+from tests.host.native.native_here import Soup
 
 pytestmark = [needs_triton, pytest.mark.filterwarnings("ignore:.*FP_FUSION.*:UserWarning")]
 
@@ -145,9 +145,9 @@ def test_every_kind_of_op(capability: int) -> None:
 
 
 def test_the_training_scan(capability: int) -> None:
-    """`model/scan_triton.py` on float32 tensors."""
+    """`model/net/scan_triton.py` on float32 tensors."""
     torch = importlib.import_module("torch")
-    module = importlib.import_module("ternac.model.scan_triton")
+    module = importlib.import_module("ternac.model.net.scan_triton")
     x = torch.zeros(64)
     forward = module._forward.warmup(x, x, x, 4, 16, block=64, grid=(1,))
     backward = module._backward.warmup(x, x, x, x, x, x, x, 4, 16, block=64, grid=(1,))

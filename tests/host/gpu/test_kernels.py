@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac.executor import NumpyExecutor
-from ternac.program import Program
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from ternac.sampling import GREEDY, Sampling
-from ternac.zoo import open_program
-from tests.host.gpu_here import (
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.program.zoo import open_program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import GREEDY, Sampling
+from tests.host.gpu.gpu_here import (
     PLACES,
     assert_generates,
     assert_same,
@@ -23,7 +23,7 @@ from tests.host.gpu_here import (
     needs_triton,
     product_program,
 )
-from tests.host.native_here import Soup
+from tests.host.native.native_here import Soup
 
 KERNELS = [place for place in PLACES if place.values != ("cpu",)]
 
@@ -96,7 +96,7 @@ def test_products_at_their_limits(mode: str, rows: int, columns: int) -> None:
 @pytest.mark.parametrize("mode", KERNELS)
 @pytest.mark.parametrize(("temperature", "top_k"), [(0.0, 0), (0.7, 0), (1.3, 3)])
 def test_generation(mode: str, temperature: float, top_k: int) -> None:
-    """Tokens are chosen on the device as `ternac.sampling` chooses them."""
+    """Tokens are chosen on the device as `ternac.run.sampling` chooses them."""
     program = random_program(np.random.default_rng(2), d=8, m=8, layers=1, vocab=30)
     sampling = Sampling.from_temperature(temperature, program.logit_scale_bits, top_k)
     assert_generates(program, make(program, mode), sampling, 2, 3)
@@ -110,7 +110,7 @@ def test_sampler(mode: str) -> None:
     engine = executor._engine
     layout = engine.few
     rng = np.random.default_rng(3)
-    draw = importlib.import_module("ternac.sampling").choose
+    draw = importlib.import_module("ternac.run.sampling").choose
     for trial in range(24):
         low, high = [(-32768, 32768), (-2, 3), (32760, 32768), (-300, 300)][trial % 4]
         logits = rng.integers(low, high, (2, 48)).astype(np.int16)
@@ -135,7 +135,7 @@ def test_joint_reduction_is_the_same() -> None:
     """The form of the sums that compiled kernels use, which the interpreter takes element by element."""
     kernels = importlib.import_module("ternac.host.gpu.where").kernels(interpret=True)
     torch = importlib.import_module("torch")
-    tests = importlib.import_module("tests.host.gpu_sums")
+    tests = importlib.import_module("tests.host.gpu.gpu_sums")
     rng = np.random.default_rng(1)
     w = torch.from_numpy(rng.integers(-(1 << 31), 1 << 31, (2, 8)).astype(np.int32))
     x = torch.from_numpy(rng.integers(-(1 << 31), 1 << 31, 8).astype(np.int32))

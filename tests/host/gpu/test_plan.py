@@ -13,23 +13,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.errors import IllegalProgram, UnsupportedOp, UsageError
-from ternac.executor import NumpyExecutor
 from ternac.host.gpu import plan as plans
 from ternac.host.gpu.executor import GpuExecutor
 from ternac.host.gpu.plan import make_plan
 from ternac.host.gpu.weights import Weights, fill_random
-from ternac.program import Program
-from ternac.program_file import load as load_program
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from ternac.sampling import Sampling
-from ternac.zoo import open_program
+from ternac.program.file import load as load_program
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.program.zoo import open_program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling
 from tests.host.bad_input import refuses_bad_input
-from tests.host.gpu_here import assert_generates, assert_same, extremes, needs_torch, product_program
-from tests.host.native_here import Soup
+from tests.host.gpu.gpu_here import assert_generates, assert_same, extremes, needs_torch, product_program
+from tests.host.native.native_here import Soup
 
 pytestmark = needs_torch
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 KINDS = [random_program, random_mmfree, lambda rng: Soup(rng).program]
 
 

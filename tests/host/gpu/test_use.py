@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac.cli import main
+from ternac.cli.main import main
 from ternac.errors import Mismatch, ToolMissing, UsageError
 from ternac.executors import make_executor
 from ternac.host.device import Device
 from ternac.host.gpu import where
-from ternac.mmfree import Shape
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from ternac.sampling import Sampling, seed_state
-from ternac.sim.runners import _Native, runners_of
-from ternac.sim.verify import verify
-from tests.host.gpu_here import needs_gpu, needs_torch
+from ternac.program.mmfree_sizes import Shape
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.run.sampling import Sampling, seed_state
+from ternac.sim.verify.compare_executors import verify
+from ternac.sim.verify.runners import _Native, runners_of
+from tests.host.gpu.gpu_here import needs_gpu, needs_torch
 
 no_cuda = pytest.mark.skipif(not where.why_missing(), reason="there is a GPU here")
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from ternac.host.native.library import isas, why_missing
-from ternac.legality import check
-from ternac.numerics import norm_table
-from ternac.op_rules import RULES, Refused, Value, check_attrs
-from ternac.program import Op, Program
+from ternac.program.legality import check
+from ternac.program.numerics import norm_table
+from ternac.program.ops import RULES, Refused, Value, check_attrs
+from ternac.program.program import Op, Program
 
 MISSING = why_missing()
 if MISSING and os.environ.get("CI") == "true":

@@ -16,20 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import load
-from ternac.program import Op, Program
-from ternac.program import load as load_program
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from ternac.sampling import EXP, Sampling, choose, seed_state
-from ternac.zoo import names, open_program
+from ternac.program.program import Op, Program
+from ternac.program.program import load as load_program
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.program.zoo import names, open_program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import EXP, Sampling, choose, seed_state
 from tests.host.bad_input import refuses_bad_input
-from tests.host.native_here import ISAS, RUNNING, Soup, needs_native
+from tests.host.native.native_here import ISAS, RUNNING, Soup, needs_native
 
 pytestmark = needs_native
-VECTORS = Path(__file__).parents[1] / "vectors"
+VECTORS = Path(__file__).parents[2] / "vectors"
 
 
 def compare(program: Program, steps: int = 4, batch: int = 3, **options: Any) -> None:
@@ -245,7 +245,7 @@ import os, sys, warnings
 import numpy as np
 from ternac.errors import UsageError
 from ternac.host.native.executor import NativeExecutor
-from ternac.random_program import random_program
+from ternac.program.random import random_program
 warnings.simplefilter("ignore")
 executor = NativeExecutor(random_program(np.random.default_rng(1)), threads=2)
 executor.step(executor.open(), [0])

@@ -10,8 +10,8 @@ import pytest
 from ternac.errors import UsageError
 from ternac.host.native.library import best_isa, isa_number, isas, load
 from ternac.host.native.weights import BITS, Weights, pack_all, trits_per_byte
-from ternac.numerics import tmatvec
-from tests.host.native_here import ISAS, needs_native
+from ternac.program.numerics import tmatvec
+from tests.host.native.native_here import ISAS, needs_native
 
 pytestmark = needs_native
 SHAPES = [(1, 1), (3, 17), (64, 16), (65, 33), (81, 250), (129, 130), (200, 192), (5, 16384)]

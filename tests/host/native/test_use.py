@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import doctor
-from ternac.cli import main
+from ternac.cli import doctor
+from ternac.cli.main import main
 from ternac.errors import ToolMissing, UnsupportedOp, UsageError
 from ternac.executors import make_executor, pick
 from ternac.host.device import Device
 from ternac.host.native import library, plan
-from ternac.random_program import random_program
-from ternac.sampling import Sampling, seed_state
-from ternac.sim.runners import _Native, runners_of
-from ternac.sim.verify import verify
-from tests.host.native_here import RUNNING, needs_native
+from ternac.program.random import random_program
+from ternac.run.sampling import Sampling, seed_state
+from ternac.sim.verify.compare_executors import verify
+from ternac.sim.verify.runners import _Native, runners_of
+from tests.host.native.native_here import RUNNING, needs_native
 
 
 @pytest.fixture

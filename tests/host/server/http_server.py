@@ -25,7 +25,7 @@ from ternac.host.server.limits import Limits
 from ternac.host.server.service import Service
 from ternac.host.server.serving import Server, bind
 from ternac.host.server.worker import Source
-from ternac.program import Program
+from ternac.program.program import Program
 
 
 class Running:

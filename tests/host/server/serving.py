@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from ternac.errors import NoAnswer, TernacError
-from ternac.executor import NumpyExecutor
-from ternac.host.backends.numpy import NumpyBackend
+from ternac.host.local import NumpyBackend
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.worker import Source
-from ternac.program import Program
-from ternac.sampling import Sampling, seed_state
-from ternac.session import Session, Snapshot
+from ternac.program.program import Program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling, seed_state
+from ternac.run.session import Session, Snapshot
 
 WARM = Sampling(False, 200, 4, 50)
 
@@ -138,7 +138,7 @@ class Shaky(NumpyBackend):
         return super().get_state(session)
 
     def recall(self, session):  # type: ignore[no-untyped-def]
-        from ternac.host.backends.protocol import Recall
+        from ternac.host.backend import Recall
 
         return Recall(self._states[session][0].copy(), ())
 

@@ -14,15 +14,15 @@ from typing import Any
 
 import pytest
 
-from ternac.executor import NumpyExecutor
-from ternac.host.backends.numpy import NumpyBackend
+from ternac.host.local import NumpyBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
-from ternac.sampling import Sampling
-from ternac.session import Session
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling
+from ternac.run.session import Session
 from tests.host.boards import small_program
-from tests.host.http_server import Running, running
-from tests.host.serving import Shaky, alone, fresh, source
+from tests.host.server.http_server import Running, running
+from tests.host.server.serving import Shaky, alone, fresh, source
 
 PROGRAM = small_program()
 TOKEN = "a-token-of-some-length"
@@ -314,8 +314,9 @@ def test_health_ready_and_metrics_tell_of_a_lost_device() -> None:
         health = json.loads(call(server, "GET", "/health")[2])
         assert (health["status"], health["moves"]) == ("degraded", 1)
         assert [(d["device"], d["up"], d["losses"]) for d in health["devices"]] == [
-            ("shaky", False, 1), ("spare", True, 0),
-        ]  # fmt: skip
+            ("shaky", False, 1),
+            ("spare", True, 0),
+        ]
         metrics = call(server, "GET", "/metrics")[2].decode()
         for line in (
             'ternac_device_up{device="shaky"} 0.0', 'ternac_device_up{device="spare"} 1.0',

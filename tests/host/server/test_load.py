@@ -20,20 +20,20 @@ import numpy as np
 import pytest
 
 from ternac.errors import NoAnswer
-from ternac.executor import NumpyExecutor
-from ternac.host.backends.board import BoardBackend
-from ternac.host.backends.numpy import NumpyBackend
-from ternac.host.client import LinkClient
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import LinkClient
 from ternac.host.device import Device
+from ternac.host.local import NumpyBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
-from ternac.program import Program
-from ternac.random_program import random_program
-from ternac.sampling import Sampling, seed_state
-from ternac.session import Session
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling, seed_state
+from ternac.run.session import Session
 from tests.host.boards import FAST, Line, image_of, make_board, small_program
-from tests.host.http_server import Running, running
-from tests.host.test_server_http import call
+from tests.host.server.http_server import Running, running
+from tests.host.server.test_http import call
 
 
 class Client(threading.Thread):

@@ -11,11 +11,11 @@ pytest.importorskip("openai", reason="openai is not installed: pip install 'tern
 
 import openai
 
-from ternac.program import Program
-from ternac.sampling import Sampling
-from ternac.zoo import open_program
-from tests.host.http_server import Running, running
-from tests.host.serving import alone
+from ternac.program.program import Program
+from ternac.program.zoo import open_program
+from ternac.run.sampling import Sampling
+from tests.host.server.http_server import Running, running
+from tests.host.server.serving import alone
 
 PROGRAM: Program = open_program("shakespeare-small")
 PROMPT = "ROMEO:"
@@ -184,7 +184,7 @@ def test_async_client(server: Running) -> None:
 def test_a_failing_stream_says_so() -> None:
     """The devices are lost in the middle of a stream, and there is no fallback: the client gets the error."""
     from tests.host.boards import small_program
-    from tests.host.serving import Shaky, source
+    from tests.host.server.serving import Shaky, source
 
     program = small_program()
     with running(program, sources=[source(Shaky(program, fail_at=5))], reopen=0) as server:

@@ -15,12 +15,12 @@ from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ternac.host.backends.numpy import NumpyBackend
+from ternac.host.local import NumpyBackend
 from ternac.host.server.worker import Source
-from ternac.sampling import Sampling
+from ternac.run.sampling import Sampling
 from tests.host.boards import small_program
-from tests.host.http_server import Running, running
-from tests.host.serving import Shaky, alone, source
+from tests.host.server.http_server import Running, running
+from tests.host.server.serving import Shaky, alone, source
 
 PROGRAM = small_program()
 TOKEN = "a-token-of-some-length"

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-import tests.host.http_server  # noqa: F401  (skips where the extra is missing)
+import tests.host.server.http_server  # noqa: F401  (skips where the extra is missing)
 from ternac.errors import Overloaded, SessionBusy, ToolMissing, UnknownSession, UsageError
 from ternac.host.server.limits import Limits
 from ternac.host.server.replicas import ActorSessions, Table, deploy
 from ternac.host.server.sessions import Kept
-from ternac.sampling import Sampling
-from ternac.zoo import open_program
-from tests.host.serving import alone
+from ternac.program.zoo import open_program
+from ternac.run.sampling import Sampling
+from tests.host.server.serving import alone
 
 
 class Remote:

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from ternac.errors import Cancelled, NoAnswer, Overloaded, ServerError, Unavailable, UsageError
-from ternac.executor import NumpyExecutor
-from ternac.host.backends.numpy import NumpyBackend
+from ternac.host.local import NumpyBackend
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.worker import Source
-from ternac.sampling import Sampling
-from ternac.session import Session
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling
+from ternac.run.session import Session
 from tests.host.boards import small_program
-from tests.host.serving import WARM, Shaky, Watched, alone, fresh, source
+from tests.host.server.serving import WARM, Shaky, Watched, alone, fresh, source
 
 PROGRAM = small_program()
 PROMPT = [72, 101, 108, 108, 111]

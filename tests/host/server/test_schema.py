@@ -1,7 +1,7 @@
 """Requests made from the server's own schema, right ones and wrong ones: no 5xx, and answers as it says.
 
 A short run, always the same; a longer one, always another:
-`SCHEMA_EXAMPLES=2000 python -m pytest tests/host/test_server_schema.py`.
+`SCHEMA_EXAMPLES=2000 python -m pytest tests/host/server/test_schema.py`.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from schemathesis.specs.openapi.checks import (
 
 from ternac.host.server.limits import Limits
 from tests.host.boards import small_program
-from tests.host.http_server import Running, running
-from tests.host.serving import fresh
-from tests.host.test_server_http import call
+from tests.host.server.http_server import Running, running
+from tests.host.server.serving import fresh
+from tests.host.server.test_http import call
 
 PROGRAM = small_program()
 LONG = os.environ.get("SCHEMA_EXAMPLES")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ternac.errors import UsageError
 from ternac.host.server.texts import Reader, Turn, chat_prompt, encode
-from ternac.tokenizer import ByteTokenizer
+from ternac.text.tokenizer import ByteTokenizer
 
 
 def read(data: bytes, stops: list[str]) -> tuple[str, int, bool]:

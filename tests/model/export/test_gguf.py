@@ -14,20 +14,20 @@ from gguf import GGMLQuantizationType, GGUFWriter, quants
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac import cli
+from ternac.cli import main as cli
+from ternac.cli.export_gguf import compare
 from ternac.errors import BadProgramFile, CheckpointError, Mismatch, TernacError, UsageError
-from ternac.model.gguf_file import open_gguf, read, write
-from ternac.model.gguf_source import open_source
-from ternac.model.gguf_trits import TYPES, pack, padded, unpack
-from ternac.model.gguf_verb import compare
-from ternac.model.import_source import SafetensorsFolder
-from ternac.model.mmfreelm_config import read_config
-from ternac.model.mmfreelm_convert import Converter
-from ternac.model.mmfreelm_reference import FloatModel
-from ternac.program import Program, dumps, load
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from tests.model import mmfreelm_files as files
+from ternac.model.export.gguf_file import open_gguf, read, write
+from ternac.model.export.gguf_trits import TYPES, pack, padded, unpack
+from ternac.model.imports.gguf_source import open_source
+from ternac.model.imports.mmfreelm_config import read_config
+from ternac.model.imports.mmfreelm_convert import Converter
+from ternac.model.imports.mmfreelm_reference import FloatModel
+from ternac.model.imports.source import SafetensorsFolder
+from ternac.program.program import Program, dumps, load
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from tests.model.imports import mmfreelm_files as files
 
 
 def some_trits(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
@@ -214,7 +214,7 @@ def test_export_leaves_nothing_behind_on_a_mismatch(
         program = read(reader, path)
         return dataclasses.replace(program, name="other")
 
-    monkeypatch.setattr("ternac.model.gguf_verb.read", other)
+    monkeypatch.setattr("ternac.cli.export_gguf.read", other)
     words = ["export", "shakespeare-small", "--format", "gguf", "--out", str(tmp_path / "m.gguf"), "--json"]
     assert cli.main(words) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "Mismatch"

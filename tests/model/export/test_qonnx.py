@@ -13,16 +13,16 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from ternac.cli import main
+from ternac.cli.main import main
 from ternac.errors import Mismatch, ProgramError
-from ternac.legality import check
-from ternac.model import qonnx, qonnx_check
-from ternac.program import Op, Program, load
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
-from ternac.zoo import open_program
+from ternac.model.export import qonnx, qonnx_check
+from ternac.program.legality import check
+from ternac.program.program import Op, Program, load
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.program.zoo import open_program
 
-VECTORS = Path(__file__).resolve().parents[1] / "vectors"
+VECTORS = Path(__file__).resolve().parents[2] / "vectors"
 
 
 def _silent(done: int) -> None:
@@ -176,7 +176,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_is_written_on_a_mismatch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ternac.model.qonnx_graph.Lerp.forward", lambda self, h, c, f: h + c)
+    monkeypatch.setattr("ternac.model.export.qonnx_graph.Lerp.forward", lambda self, h, c, f: h + c)
     source, out = str(VECTORS / "lm-small.safetensors"), tmp_path / "x.onnx"
     assert main(["export", source, "--format", "qonnx", "--out", str(out)]) == 2
     assert "first value to differ: 0.h[" in capsys.readouterr().err

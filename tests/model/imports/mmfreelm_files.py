@@ -1,6 +1,6 @@
 """Checkpoints in the layout of MMfreeLM, written by the tests: random, of any size, single or sharded.
 
-python -m tests.model.mmfreelm_files FOLDER --size 370m --outliers 0.01
+python -m tests.model.imports.mmfreelm_files FOLDER --size 370m --outliers 0.01
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from ternac.mmfree import SHAPES, Shape
-from ternac.model.mmfreelm_config import Config, parse_config
+from ternac.model.imports.mmfreelm_config import Config, parse_config
+from ternac.program.mmfree_sizes import SHAPES, Shape
 
 SMALL = {"vocab_size": 43, "hidden_size": 21, "num_hidden_layers": 3, "intermediate_size": 37}
 

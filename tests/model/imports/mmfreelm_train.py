@@ -1,9 +1,9 @@
 """A small MMfreeLM trained for real on bytes, with activations and scales of a trained model.
 
-    python -m tests.model.mmfreelm_train FOLDER [STEPS]
+    python -m tests.model.imports.mmfreelm_train FOLDER [STEPS]
 
 Written from the published formulas in torch with straight-through gradients, apart from the float reference
-of `ternac.model.mmfreelm_reference`; `test_import_mmfreelm` compares the two.
+of `ternac.model.imports.mmfreelm_reference`; `test_import_mmfreelm` compares the two.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.model import mmfreelm_files as files
+from tests.model.imports import mmfreelm_files as files
 
 SIZES = {"vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 176}
 
@@ -128,8 +128,8 @@ def train(text: bytes, steps: int, seed: int = 0, report: int = 0) -> Model:
 
 
 def main() -> None:
-    from ternac.evaluate import read_text, split
-    from ternac.zoo import TEXT
+    from ternac.program.zoo import TEXT
+    from ternac.run.evaluate import read_text, split
 
     steps = int(sys.argv[2]) if len(sys.argv) > 2 else 600
     model = train(split(read_text(TEXT), "train"), steps, report=50)

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 
-from ternac import cli
+from ternac.cli import main as cli
 from ternac.errors import CheckpointError, UsageError
-from ternac.evaluate import evaluate
-from ternac.executor import NumpyExecutor
-from ternac.model.import_source import SafetensorsFolder, check_tensors
-from ternac.model.import_text import Reader, samples
-from ternac.model.mmfreelm_config import Config, parse_config, read_config
-from ternac.model.mmfreelm_convert import Converter, Settings
-from ternac.model.mmfreelm_reference import FloatModel, bfloat16, block_norm
-from ternac.model.mmfreelm_report import CONTEXT, STREAMS, Window, report, run_integer
-from ternac.program import Program, load, save
-from ternac.sequence import SequenceExecutor
-from tests.model import mmfreelm_files as files
-from tests.model import mmfreelm_train as twin
+from ternac.model.imports.mmfreelm_config import Config, parse_config, read_config
+from ternac.model.imports.mmfreelm_convert import Converter, Settings
+from ternac.model.imports.mmfreelm_reference import FloatModel, bfloat16, block_norm
+from ternac.model.imports.mmfreelm_report import CONTEXT, STREAMS, Window, report, run_integer
+from ternac.model.imports.source import SafetensorsFolder, check_tensors
+from ternac.model.imports.text import Reader, samples
+from ternac.program.program import Program, load, save
+from ternac.run.evaluate import evaluate
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sequence import SequenceExecutor
+from tests.model.imports import mmfreelm_files as files
+from tests.model.imports import mmfreelm_train as twin
 
 
 def no_one(name: str, values: Any) -> None:

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from ternac import zoo
 from ternac.errors import CheckpointError, Mismatch, UsageError
-from ternac.evaluate import evaluate, split
-from ternac.executor import NumpyExecutor
-from ternac.model import checkpoint as ckpt
-from ternac.model import ship
-from ternac.model.config import ModelConfig, Scales
-from ternac.model.data import SHAKESPEARE, read_text
-from ternac.model.evaluate import nats_per_token
-from ternac.model.executor import CHECKPOINT, TorchExecutor
-from ternac.model.network import TernaryLM
-from ternac.program import dumps, load
-from ternac.tokenizer import tokenizer_of
+from ternac.model.export import ship
+from ternac.model.net.config import ModelConfig, Scales
+from ternac.model.net.executor import CHECKPOINT, TorchExecutor
+from ternac.model.net.network import TernaryLM
+from ternac.model.training import checkpoint as ckpt
+from ternac.model.training.data import SHAKESPEARE, read_text
+from ternac.model.training.evaluate import nats_per_token
+from ternac.program import zoo
+from ternac.program.program import dumps, load
+from ternac.run.evaluate import evaluate, split
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.text.tokenizer import tokenizer_of
 
 
 def random_model(seed: int, config: ModelConfig) -> TernaryLM:
@@ -92,7 +92,7 @@ def test_loss_printed_in_training_is_that_of_the_integer_program() -> None:
     model = random_model(5, ModelConfig(d=16, m=16, layers=1))
     text = read_text(SHAKESPEARE)[:3000]
     program = TorchExecutor(model).program
-    from ternac import evaluate
+    from ternac.run import evaluate
 
     by_program = evaluate.evaluate(NumpyExecutor(program), text, streams=4, context=32)
     assert by_program.tokens == 2999
@@ -125,7 +125,7 @@ def test_executor_refuses_bad_input_and_a_foreign_program(tmp_path: Path) -> Non
         executor.step(state, [1, 256])
     assert not state.any()
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
-    from ternac.model.config import TrainConfig, to_dict
+    from ternac.model.net.config import TrainConfig, to_dict
 
     ckpt.save(
         tmp_path / CHECKPOINT, ckpt.Checkpoint(tensors, {"config": to_dict(model.config, TrainConfig())})

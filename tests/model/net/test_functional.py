@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ternac import numerics as nu
-from ternac.model import functional as fn
-from ternac.model import tables
+from ternac.model.net import functional as fn
+from ternac.model.net import tables
+from ternac.program import numerics as nu
 
 
 @pytest.mark.parametrize("n", [1, 7, 96, 192, 1024])

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ternac.errors import BuildFailed, ToolMissing
-from ternac.model import native, train
-from ternac.model.config import ModelConfig, Scales
-from ternac.model.network import TernaryLM
+from ternac.model.net import kernels as native
+from ternac.model.net.config import ModelConfig, Scales
+from ternac.model.net.network import TernaryLM
+from ternac.model.training import train
 
 ODD = ModelConfig(vocab=19, d=7, m=5, layers=3, temper=0.9)
 WIDE = ModelConfig(vocab=40, d=130, m=33, layers=1, scales=Scales(residual=10, square=5, mixed=4, hidden=4))

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ternac.errors import UsageError
-from ternac.executor import NumpyExecutor
-from ternac.model.op_executor import TorchOpExecutor
-from ternac.program import Program
-from ternac.random_mmfree import random_mmfree
-from ternac.random_program import random_program
+from ternac.model.net.op_executor import TorchOpExecutor
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.program.random_mmfree import random_mmfree
+from ternac.run.numpy_executor import NumpyExecutor
 
 
 @pytest.mark.parametrize("make", [random_program, random_mmfree])

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from ternac import cli
-from ternac.model import bench_train
-from ternac.model.config import PRESETS, ModelConfig
-from ternac.model.network import TernaryLM
-from ternac.model.plain import PlainLM
+from ternac.cli import main as cli
+from ternac.cli.bench import train as bench_train
+from ternac.model.net.config import PRESETS, ModelConfig
+from ternac.model.net.network import TernaryLM
+from ternac.model.net.plain_brevitas import PlainLM
 
 
 @pytest.mark.parametrize("gain", [1.0, 3.0])

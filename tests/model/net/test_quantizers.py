@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from ternac import numerics as nu
-from ternac.model import functional as fn
-from ternac.model.layers import BitLinear
-from ternac.model.quantizers import TernaryWeightQuant, activation_quantizer, weight_quantizer
+from ternac.model.net import functional as fn
+from ternac.model.net.layers import BitLinear
+from ternac.model.net.quantizers import TernaryWeightQuant, activation_quantizer, weight_quantizer
+from ternac.program import numerics as nu
 
 
 @pytest.mark.parametrize("frac", [0, 3, 5, 8])

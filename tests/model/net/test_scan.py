@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ternac import numerics as nu
-from ternac.model.scan import lerp_scan
+from ternac.model.net.scan import lerp_scan
+from ternac.program import numerics as nu
 
 
 class _FloorStraightThrough(torch.autograd.Function):

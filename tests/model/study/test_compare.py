@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from ternac.cli import main
-from ternac.model import compare
-from ternac.model.config import PRESETS, ModelConfig
-from ternac.model.data import SHAKESPEARE
-from ternac.model.evaluate import nats_per_token
-from ternac.model.transformer import Transformer
-from ternac.model.twins import FloatScan, FloatTwin, TritLinear
+from ternac.cli.main import main
+from ternac.model.net.config import PRESETS, ModelConfig
+from ternac.model.net.transformer import Transformer
+from ternac.model.net.twins import FloatScan, FloatTwin, TritLinear
+from ternac.model.study import compare
+from ternac.model.training.data import SHAKESPEARE
+from ternac.model.training.evaluate import nats_per_token
 
 TINY = ModelConfig(vocab=11, d=32, m=24, layers=2)
 

@@ -12,10 +12,10 @@ import signal
 import sys
 from pathlib import Path
 
-from ternac.model.config import ModelConfig, TrainConfig
-from ternac.model.data import SHAKESPEARE, read_text
-from ternac.model.distributed import open_trainer
-from ternac.model.train import Progress
+from ternac.model.net.config import ModelConfig, TrainConfig
+from ternac.model.training.data import SHAKESPEARE, read_text
+from ternac.model.training.distributed import open_trainer
+from ternac.model.training.train import Progress
 
 MODEL = ModelConfig(d=16, m=24, layers=2)
 SETTINGS = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ternac import evaluate
 from ternac.errors import UsageError
-from ternac.model.data import SHAKESPEARE, Streams, read_text, split
+from ternac.model.training.data import SHAKESPEARE, Streams, read_text, split
+from ternac.run import evaluate
 
 
 def test_file_and_folder(tmp_path: Path) -> None:

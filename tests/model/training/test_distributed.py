@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import torch
 
-from ternac.cli import main
+from ternac.cli.main import main
 from ternac.errors import UsageError
-from ternac.model import checkpoint as ckpt
-from ternac.model import distributed
-from ternac.model.config import ModelConfig, TrainConfig
-from ternac.model.data import SHAKESPEARE, read_text
-from ternac.model.network import TernaryLM
+from ternac.model.net.config import ModelConfig, TrainConfig
+from ternac.model.net.network import TernaryLM
+from ternac.model.training import checkpoint as ckpt
+from ternac.model.training import distributed
+from ternac.model.training.data import SHAKESPEARE, read_text
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 WORKER = Path(__file__).with_name("spread_worker.py")
 EXACT = {"bf16_backward": False}  # float32 gradients, so that only the order of sums differs
 

@@ -9,12 +9,12 @@ from types import ModuleType
 import pytest
 import torch
 
-from ternac.model import functional as fn
-from ternac.model import gpu
-from ternac.model.config import ModelConfig
-from ternac.model.layers import BitLinear
-from ternac.model.network import TernaryLM
-from ternac.model.scan import LerpScan, lerp_scan
+from ternac.model.net import functional as fn
+from ternac.model.net.config import ModelConfig
+from ternac.model.net.layers import BitLinear
+from ternac.model.net.network import TernaryLM
+from ternac.model.net.scan import LerpScan, lerp_scan
+from ternac.model.training import gpu
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and torch built for it")
 
@@ -24,7 +24,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The kernels run by Triton's interpreter on CPU tensors."""
     pytest.importorskip("triton", reason="needs Triton: pip install 'ternac[cuda]'")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    module = importlib.import_module("ternac.model.scan_triton")
+    module = importlib.import_module("ternac.model.net.scan_triton")
     yield importlib.reload(module)  # Triton decides when a kernel is decorated
     monkeypatch.undo()
     importlib.reload(module)

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from ternac.errors import CheckpointError, UsageError
-from ternac.model import checkpoint as ckpt
-from ternac.model.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
-from ternac.model.data import SHAKESPEARE, read_text
-from ternac.model.evaluate import nats_per_token
-from ternac.model.network import TernaryLM
-from ternac.model.train import BEST, FINAL, LATEST, Progress, Trainer, learning_rate
+from ternac.model.net.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
+from ternac.model.net.network import TernaryLM
+from ternac.model.training import checkpoint as ckpt
+from ternac.model.training.data import SHAKESPEARE, read_text
+from ternac.model.training.evaluate import nats_per_token
+from ternac.model.training.train import BEST, FINAL, LATEST, Progress, Trainer, learning_rate
 
 MODEL = ModelConfig(d=16, m=16, layers=2)
 TRAIN = TrainConfig(steps=12, batch=4, window=32, eval_every=6, checkpoint_every=3, warmup=2, dropout=0.2)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ternac.compile.geometry import PRESETS
 from ternac.errors import ToolMissing, UsageError
-from ternac.geometry import PRESETS
-from ternac.program import Program
-from ternac.random_program import random_program
-from ternac.sim import runner
-from ternac.sim.benches import BENCHES, run_bench, run_engine, run_leaf, view_path
-from ternac.sim.gtkwave import ENGINE, VIEW, save_file, signals
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.sim.cocotb import runner
+from ternac.sim.cocotb.benches import BENCHES, run_bench, run_engine, run_leaf, view_path
+from ternac.sim.cocotb.gtkwave import ENGINE, VIEW, save_file, signals
 
 SIMULATORS = ("verilator", "icarus")
 SMALL = replace(
@@ -91,10 +91,10 @@ def test_waves_and_view(simulator: str) -> None:
 
 
 def test_saved_view_fits_the_engine(tmp_path: Path) -> None:
-    """If this fails: python -m ternac.sim.gtkwave."""
+    """If this fails: python -m ternac.sim.cocotb.gtkwave."""
     from amaranth.back import verilog
 
-    from ternac.hdl.engine import EngineCore
+    from ternac.hdl.engine.core import EngineCore
 
     text = str(verilog.convert(EngineCore(PRESETS["tiny"]), name=runner.TOP, emit_src=False))
     assert VIEW.read_text() == save_file(text, ENGINE)

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import cli
-from ternac.geometry import PRESETS
-from ternac.machine import Machine
-from ternac.sim import verify_presets as module
-from ternac.sim.compare import cycle_divergence
+from ternac.cli import main as cli
+from ternac.compile.geometry import PRESETS
+from ternac.compile.machine import Machine
+from ternac.run.compare import cycle_divergence
+from ternac.sim.verify import presets as module
 
 
 def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any]]:

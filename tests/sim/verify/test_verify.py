@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import cli
-from ternac.program import Program, save
-from ternac.random_program import random_program
-from ternac.sim import verify as module
+from ternac.cli import main as cli
+from ternac.program.program import Program, save
+from ternac.program.random import random_program
+from ternac.sim.verify import compare_executors as module
 
 
 def small(tmp_path: Path) -> tuple[Program, Path]:
@@ -44,7 +44,7 @@ def test_a_planted_difference_is_named_and_fails(
 ) -> None:
     """One wrong bit in a bank word: the op that wrote it is named, not the logits where it ends up."""
     _, path = small(tmp_path)
-    from ternac.machine import Machine
+    from ternac.compile.machine import Machine
 
     honest = Machine.execute
 
