@@ -15,7 +15,7 @@ from ternac.hdl.planner import report
 from ternac.hdl.planner import tables as board_table
 from ternac.hdl.planner.estimate import estimate
 from ternac.program import zoo
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 
 MANIFEST = {
