@@ -23,7 +23,8 @@ from ternac.host.executors import BOARDS, DEFAULT_BOARD, ExecutorName, open_exec
 from ternac.host.local import LocalBackend
 from ternac.host.session import Session
 from ternac.link import VERSION, Identity
-from ternac.program.program import Program, load
+from ternac.program.file import load
+from ternac.program.program import Program
 from ternac.program.zoo import resolve
 from ternac.run.generation import Run
 from ternac.run.sampling import Sampling, seed_state

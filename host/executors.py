@@ -13,7 +13,8 @@ from ternac.compile.geometry import Geometry, preset
 from ternac.compile.layout import to_slots
 from ternac.compile.machine import Machine
 from ternac.errors import UnknownExecutor, UsageError
-from ternac.program.program import WIDE_KINDS, Program
+from ternac.program.ops import WIDE_KINDS
+from ternac.program.program import Program
 from ternac.run.executor import Executor, ExecutorBase, Logits, State, Tokens
 from ternac.run.numpy_executor import NumpyExecutor
 

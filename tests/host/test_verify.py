@@ -12,7 +12,8 @@ import pytest
 
 from ternac.cli import main as cli
 from ternac.cli import verify as module
-from ternac.program.program import Program, save
+from ternac.program.file import save
+from ternac.program.program import Program
 from ternac.program.random import random_program
 
 
