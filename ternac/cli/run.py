@@ -12,7 +12,7 @@ from ternac.errors import UsageError
 from ternac.host.device import Device
 from ternac.host.executors import DEFAULT_BOARD, describe
 from ternac.host.session import Session
-from ternac.run.sampling import Sampling, seed_state
+from ternac.run.sampling import Sampling
 from ternac.text.tokenizer import TextStream, tokenizer_of
 
 PROMPT = "ROMEO:"
@@ -111,7 +111,7 @@ def _session(device: Device, args: argparse.Namespace) -> Session:
     if args.resume:
         session.load(args.resume)
         if args.seed is not None:
-            session.rng = seed_state(args.seed)
+            session.reseed(args.seed)
     return session
 
 
