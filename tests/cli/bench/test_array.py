@@ -11,7 +11,6 @@ import pytest
 from amaranth.back import rtlil
 
 from ternac.cli import main as cli
-from ternac.cli.bench import array as array_bench
 from ternac.cli.bench.array import bare, bare_design, peer
 from ternac.errors import BuildFailed, UsageError
 from ternac.hdl.array.bare import BareArray
@@ -105,7 +104,7 @@ def test_refused(arguments: list[str], text: str, capsys: pytest.CaptureFixture[
 def test_verb_prints_one_object(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(array_bench, "build_root", lambda: tmp_path)
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
     words = ["bench", "array", "--device", "gowin", "--columns", "1", "--lanes", "8", "--json"]
     assert cli.main(words) == 0
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
