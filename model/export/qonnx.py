@@ -26,8 +26,8 @@ from onnx import TensorProto, helper, numpy_helper
 from ternac.cli.program_verbs import op_lines
 from ternac.errors import ProgramError
 from ternac.program.legality import infer
-from ternac.program.ops import Value
-from ternac.program.program import ROLE_OF_ATTR, WIDE_KINDS, Op, Program
+from ternac.program.ops import ROLE_OF_ATTR, WIDE_KINDS, Op, Value
+from ternac.program.program import Program
 
 OPSET = 20
 DOMAIN = "qonnx.custom_op.general"

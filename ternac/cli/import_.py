@@ -66,7 +66,7 @@ def _import(args: argparse.Namespace, say: Say) -> Outcome:
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
     from ternac.model.export.gguf_file import HEADER, open_gguf, read, text_field
     from ternac.model.imports.gguf_source import open_source
-    from ternac.program.program import save
+    from ternac.program.file import save
 
     reader = open_gguf(args.path)
     if text_field(reader, HEADER) is None:
@@ -92,7 +92,7 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     from ternac.model.imports.mmfreelm_report import report
     from ternac.model.imports.source import check_tensors
     from ternac.model.imports.text import Reader, samples
-    from ternac.program.program import save
+    from ternac.program.file import save
     from ternac.progress import Progress
 
     began = time.monotonic()

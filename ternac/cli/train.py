@@ -238,7 +238,7 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.model.export import ship
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.training import checkpoint as ckpt
-    from ternac.program.program import save
+    from ternac.program.file import save
     from ternac.text.tokenizer import tokenizer_of
 
     source = find(args.checkpoint)
