@@ -95,6 +95,18 @@ def write_json(path: str | Path, data: Any, indent: int | None = None) -> None:
     write_text(path, json.dumps(data, indent=indent) + "\n")
 
 
+def write_figure(path: str | Path, figure: Any) -> None:
+    """Write a matplotlib figure in the format of the suffix; the same figure gives the same bytes.
+
+    Raises UsageError if it cannot be written.
+    """
+    import matplotlib
+
+    undated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "ternac"}), replacing(path) as scratch:
+        figure.savefig(scratch, dpi=110, metadata=undated.get(scratch.suffix))
+
+
 def sync(path: Path) -> None:
     """Wait until a file's contents, or a folder's names, are on the disk."""
     handle = os.open(path, os.O_RDONLY)
