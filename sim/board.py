@@ -12,7 +12,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -148,13 +149,12 @@ def compile_verilog(
                     f"the simulated board needs {name}", f"install {name} from your distribution"
                 )
         say(f"compiling the simulated board into {scratch.parent}")
-        # Verilator's makefiles take no path with a space: all that they see is relative to one folder.
-        with tempfile.TemporaryDirectory(prefix="ternac-board-") as place:
-            here = Path(place)
+        with make_folder() as here:
             (here / "board.v").write_text(verilog)
             for source in (main, SDRAM_MODEL):
                 shutil.copy(source, here)
             variables = dict(environment)
+            # As a link, a home with a space in its path is no harm either.
             if "VERILATOR_ROOT" in variables:
                 (here / "verilator").symlink_to(variables["VERILATOR_ROOT"])
                 variables["VERILATOR_ROOT"] = "verilator"
@@ -171,6 +171,14 @@ def compile_verilog(
             shutil.move(here / "Vboard", scratch)
 
     return cached("board", key, compile_it, say=say) / "Vboard"
+
+
+@contextmanager
+def make_folder() -> Iterator[Path]:
+    """Give a temporary folder to compile in; its path has no space, which makefiles cannot take."""
+    usual = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="ternac-", dir="/tmp" if " " in usual else usual) as place:
+        yield Path(place)
 
 
 def verilator() -> tuple[Path, dict[str, str]]:

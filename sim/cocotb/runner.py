@@ -21,7 +21,7 @@ from typing import Any
 
 from ternac.cache import cached
 from ternac.errors import BuildFailed, ToolMissing, UsageError
-from ternac.sim.board import verilator
+from ternac.sim.board import make_folder, verilator
 
 __all__ = ["SETTINGS", "SIMULATORS", "TOP", "SimResult", "TestResult", "build", "run"]
 
@@ -152,9 +152,7 @@ def build(
         say(f"compiling for {simulator} into {scratch.parent}")
         from cocotb_tools.runner import get_runner
 
-        # Makefiles take no path with a space, which the cache's may have.
-        with tempfile.TemporaryDirectory(prefix="ternac-bench-") as place:
-            here = Path(place)
+        with make_folder() as here:
             sources = [here / "dut.v"]
             sources[0].write_text(text)
             if waves and simulator == "icarus":

@@ -183,6 +183,7 @@ def test_failed_compilation_names_its_log(monkeypatch, tmp_path):
     assert "nonsense" in log.read_text()
 
 
+@pytest.mark.slow
 def test_a_space_in_every_path_is_no_harm(monkeypatch, tmp_path):
     """Of the cache, of temporary files and of the program around the board: makefiles take none."""
     place = tmp_path / "with a space"
