@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
 from ternac.executors import make_executor
-from ternac.program.ops import WIDE_KINDS
+from ternac.program.ops import IMPORT_KINDS
 from ternac.program.program import Program
 from ternac.program.zoo import open_program, resolve
 from ternac.run.numpy_executor import NumpyExecutor
@@ -170,7 +170,7 @@ def _torch(program: Program, path: Path | None) -> Runner:
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.net.op_executor import TorchOpExecutor
 
-    if any(op.kind in WIDE_KINDS for op in program.ops):  # imported: no model of this kit behind it
+    if any(op.kind in IMPORT_KINDS for op in program.ops):  # imported: no model of this kit behind it
         return _Executor(TorchOpExecutor(program))
     if path is None:
         raise UsageError(f"{program.name} has no checkpoint for torch to run")
