@@ -31,7 +31,7 @@ VERBS = {
     "estimate": "ternac.cli.build",
     "explore": "ternac.cli.build",
     "sim": "ternac.cli.sim",
-    "verify": "ternac.cli.sim",
+    "verify": "ternac.cli.verify",
     "build": "ternac.cli.build",
     "report": "ternac.cli.build",
     "flash": "ternac.cli.build",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
-from ternac.executors import make_executor
+from ternac.host.executors import LOCAL, describe, open_executor
 from ternac.program.legality import shapes
 from ternac.program.program import Program
 from ternac.program.zoo import TEXT, open_program, resolve
@@ -37,8 +37,7 @@ def _eval_arguments(parser: argparse.ArgumentParser) -> None:
         "--executor",
         default="numpy",
         metavar="NAME",
-        help="numpy; native (C kernels; native:ISA:BITS); gpu; auto, native where it is compiled "
-        "(default: numpy)",
+        help=f"{describe(LOCAL)} (default: numpy)",
     )
 
 
@@ -57,7 +56,7 @@ def _eval(args: argparse.Namespace, say: Say) -> Outcome:
         data = whole_characters(data)
     with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
         text = tokenizer.encode(data, bar.update)
-    executor = make_executor(args.executor, program)
+    executor = open_executor(args.executor, program, path=resolve(args.model))
     began = time.monotonic()
     with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
         loss = ev.evaluate(executor, text, args.streams, args.context, bar.update)

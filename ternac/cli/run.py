@@ -9,7 +9,8 @@ from typing import Any
 
 from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
-from ternac.host.device import DEFAULT_BOARD, Device
+from ternac.host.device import Device
+from ternac.host.executors import DEFAULT_BOARD, describe
 from ternac.host.session import Session
 from ternac.run.sampling import Sampling, seed_state
 from ternac.text.tokenizer import TextStream, tokenizer_of
@@ -21,8 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model_argument(parser)
     parser.add_argument(
         "--device", "--executor", default="numpy", metavar="WHERE",
-        help="numpy; native (C kernels; native:ISA:BITS); gpu; auto, native where it is compiled, else "
-        "numpy; sim, serial:PORT or replay:FILE (default: numpy)",
+        help=f"{describe()} (default: numpy)",
     )  # fmt: skip
     parser.add_argument(
         "--board", "--geometry", default=DEFAULT_BOARD, metavar="NAME",
@@ -85,7 +85,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "program_hash": program.hash,
             "device": args.device,
             "executor": device.kind,
-            "board": device.board or None,
+            "board": device.board_name or None,
             "prompt": given,
             "text": text,
             "tokenizer": tokenizer.name,

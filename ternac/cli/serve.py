@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import UsageError
-from ternac.host.device import DEFAULT_BOARD
+from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.limits import Limits
 
 TOKEN_VARIABLE = "TERNAC_SERVE_TOKEN"

@@ -1,9 +1,8 @@
-"""The verbs ``sim`` and ``verify``."""
+"""``ternac sim``: run a testbench on the RTL."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
@@ -74,25 +73,11 @@ def _sim(args: argparse.Namespace, say: Say) -> Outcome:
     )
 
 
-def _verify() -> Verb:
-    verb: Verb = importlib.import_module("ternac.sim.verify.compare_executors").VERB
-    return verb
-
-
-class _Verbs(dict[str, Verb]):
-    """``verify`` is imported when it is asked for."""
-
-    def __missing__(self, name: str) -> Verb:
-        if name != "verify":
-            raise KeyError(name)
-        return _verify()
-
-
-VERBS = _Verbs(
-    sim=Verb(
+VERBS = {
+    "sim": Verb(
         help="Run a testbench on the RTL: the whole engine against NumPy op by op, or one component.",
         example="ternac sim --bench engine --simulator icarus --waves",
         add_arguments=_sim_arguments,
         run=_sim,
     )
-)
+}

@@ -98,7 +98,7 @@ def test_check_finds_a_wrong_bit(capsys, model, board):
         (["--prompt", ""], "UsageError"),
         (["--tokens", "-1"], "UsageError"),
         (["--temperature", "-1"], "UsageError"),
-        (["--device", "abacus"], "UsageError"),
+        (["--device", "abacus"], "UnknownExecutor"),
         (["--device", "/dev/null/nothing"], "NoAnswer"),
         (["--device", "sim", "--board", "atari"], "UsageError"),
         (["--device", "sim", "--board", "tiny", "--bitstream", "22" * 16], "WrongBitstream"),
@@ -109,7 +109,7 @@ def test_errors_are_typed(capsys, model, monkeypatch, arguments, kind):
     line = device_module._line
     board = make_board(image_of(PROGRAM))
     monkeypatch.setattr(
-        device_module, "_line", lambda k, *rest: Line(board) if k == "sim" else line(k, *rest)
+        device_module, "_line", lambda k, *rest: Line(board) if k.kind == "sim" else line(k, *rest)
     )
     status, data, _ = run_json(capsys, model, *arguments)
     assert status == 2

@@ -15,17 +15,17 @@ import numpy as np
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Mem, preset
+from ternac.compile.isa import Opcode, Source
 from ternac.compile.sdram import NOMINAL_HZ
 from ternac.errors import UsageError
 from ternac.hdl.boards.boards import VARIANTS, Board
 from ternac.hdl.planner.estimate import routed_clock
-from ternac.host.board.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.zoo import open_program
+from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
-from ternac.run.sampling import GREEDY
 
 GEOMETRIES = [name for name in VARIANTS if preset(name).streams]
 SHAPE = (1020, 2720, 2, 256)
@@ -51,15 +51,14 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
     rng, wrong = np.random.default_rng(seed), 0
     with Device.open("sim", program, board=target.geometry) as device:
         loading = time.monotonic() - began
-        backend = device.backend
-        assert isinstance(backend, BoardBackend)
+        backend = device.board
         say(f"loaded over the link in {loading:.0f} s of simulation, compiling included")
         session, executor = backend.open(), NumpyExecutor(program)
         state = executor.open()
         for at in range(tokens):
             token = int(rng.integers(program.vocab))
             want = executor.step(state, np.array([token]))[0]
-            chosen, _ = backend.run(session, [token], 1, GREEDY, 1)
+            chosen, _ = backend.run(session, Run([token], 1))
             same = (
                 chosen == [int(np.argmax(want))]
                 and np.array_equal(backend.read_vector(image.logits), want)
@@ -68,7 +67,9 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
             wrong += not same
             say(f"token {at}: {backend.meter.cycles / (at + 1):,.0f} cycles, {'equal' if same else 'WRONG'}")
         cycles = backend.meter.cycles / tokens
-    words = sum(i.count * i.words for i in image.instructions if i.source == 0 and i.op == 1)
+    words = sum(
+        i.count * i.words for i in image.instructions if i.source == Source.DOT and i.op == Opcode.VEC
+    )
     words *= geometry.stream_words
     bound = program.trits / 10
     clock, clock_origin = routed_clock(target)
