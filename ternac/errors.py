@@ -56,6 +56,10 @@ class CheckpointError(TernacError):
     """A training checkpoint is missing, damaged or belongs to another run."""
 
 
+class TrainingDiverged(TernacError):
+    """A loss is not a finite number; the message names the step."""
+
+
 class DeviceError(TernacError):
     """Base of everything that can go wrong between the host and a board."""
 

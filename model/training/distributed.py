@@ -126,6 +126,11 @@ class DistributedTrainer(Trainer):
         dist.all_reduce(total)
         return float(total) / self.group.world
 
+    def _agree(self, flag: bool) -> bool:
+        raised = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return bool(raised)
+
     # ---- whole weights --------------------------------------------------------------------------------
 
     def _whole(self, averaged: bool) -> dict[str, Tensor]:
