@@ -26,7 +26,7 @@ from ternac.cli.program_verbs import op_lines
 from ternac.errors import ProgramError
 from ternac.files import replacing
 from ternac.program.legality import infer
-from ternac.program.ops import ROLE_OF_ATTR, WIDE_KINDS, Op, Value
+from ternac.program.ops import IMPORT_KINDS, KINDS, Op, Value
 from ternac.program.program import Program
 
 OPSET = 20
@@ -74,9 +74,9 @@ def to_onnx(program: Program) -> onnx.ModelProto:
 
     types = infer(program)
     for index, op in enumerate(program.ops):
-        if op.kind in WIDE_KINDS:
+        if op.kind in IMPORT_KINDS:
             raise ProgramError(
-                f"op {index} {op.kind} {op.out!r}: QONNX export has no wide ops, which imported models need",
+                f"op {index} {op.kind} {op.out!r}: QONNX export has no ops of imported models",
                 hint="export it as GGUF: ternac export MODEL --format gguf",
             )
     floats = 4 * sum(array.size for array in program.consts.values())
@@ -193,9 +193,7 @@ class _Names:
         if found:
             op = self.program.ops[int(found[1])]
             if found[2] in ("weight", "table"):
-                return next(
-                    op.text(attr) for kind, attr in ROLE_OF_ATTR if kind == op.kind and attr in op.attrs
-                )
+                return op.text(next(iter(KINDS[op.kind].constants)))
             shared = {"powers": "const/powers_of_4", "thresholds": "const/powers_of_4_above_1"}
             return shared.get(found[2], f"{op.out}/{found[2]}")
         values = numpy_helper.to_array(tensor)
