@@ -4,6 +4,7 @@
 #   make test       lint, types and all tests but the slow ones
 #   make test-all   everything
 #   make lint       ruff and mypy
+#   make docs       the documentation site, in build/site
 #   make clean      removes caches and build products; `make distclean` removes .venv too
 #
 # Settings: PYTHON=python3.12   the interpreter that .venv is made from
@@ -20,7 +21,7 @@ PIP         := $(PY) -m pip --disable-pip-version-check
 # One thread per test process: the tests share the cores among themselves.
 TEST_ENV    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint env env-test clean distclean
+.PHONY: help demo test test-all lint docs env env-test clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -53,6 +54,10 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(PIP) install --editable '.[train,test]'
 	@touch $@ $(VENV)/.base
 
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(PIP) install --editable '.[docs]'
+	@touch $@ $(VENV)/.base
+
 env: $(VENV)/.base
 env-test: $(VENV)/.test
 
@@ -60,6 +65,10 @@ env-test: $(VENV)/.test
 
 demo: $(VENV)/.base
 	@$(PY) -m ternac.cli.demo
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "The site is in build/site: open build/site/index.html, or: $(PY) -m http.server --directory build/site"
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .

@@ -16,7 +16,8 @@ from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.sequencer import STREAM_GAP
 from ternac.hdl.engine.side_lane import SQUARED
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 __all__ = ["CONTEXTS", "Shape", "shapes_of", "sized"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from ternac.host.gpu.constants import Constants
 from ternac.host.gpu.plan import SCALAR, Phase, Plan
 from ternac.host.gpu.weights import Weights
-from ternac.program.ops import Value
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op, Value
+from ternac.program.program import Program
 
 CODES = (
     "FETCH", "FETCH1", "STATE", "MOVE", "GATHER", "GATHER16", "NORM", "RMSNORM", "PEAK", "REQUANT",

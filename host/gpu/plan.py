@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from ternac.errors import UnsupportedOp
 from ternac.host.gpu.places import Places, allocate
 from ternac.program.legality import infer
-from ternac.program.ops import Value
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op, Value
+from ternac.program.program import Program
 
 ELEMENTWISE = (
     "GATHER", "GATHER16", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "SCALE", "QUANT", "RESCALE", "INTERP",

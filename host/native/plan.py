@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from ternac.errors import UnsupportedOp
 from ternac.program.legality import infer
-from ternac.program.ops import Value
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op, Value
+from ternac.program.program import Program
 
 KINDS = (
     "GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE",

@@ -22,8 +22,9 @@ import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
 from ternac.model.export.gguf_trits import TYPES, pack, padded, unpack
+from ternac.program.file import dumps, loads
 from ternac.program.packing import pack5
-from ternac.program.program import Program, dumps, loads
+from ternac.program.program import Program
 
 ARCHITECTURE = "ternac"
 HEADER = "ternac.header"

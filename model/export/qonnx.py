@@ -25,8 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ternac.errors import ProgramError
 from ternac.program.legality import infer
-from ternac.program.ops import Value
-from ternac.program.program import ROLE_OF_ATTR, WIDE_KINDS, Op, Program
+from ternac.program.ops import ROLE_OF_ATTR, WIDE_KINDS, Op, Value
+from ternac.program.program import Program
 from ternac.program.summary import op_lines
 
 OPSET = 20

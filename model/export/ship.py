@@ -21,7 +21,8 @@ from ternac.model.training.data import Tokens
 from ternac.model.training.evaluate import nats_per_token
 from ternac.model.training.train import compiled
 from ternac.program import zoo
-from ternac.program.program import Program, save
+from ternac.program.file import save
+from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.text.tokenizer import Encoded

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from ternac.program.legality import check
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, State
 
 LIMITS = {"i8": (-128, 127), "i16": (-32768, 32767)}

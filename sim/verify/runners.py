@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
 from ternac.executors import make_executor
-from ternac.program.program import WIDE_KINDS, Program
+from ternac.program.ops import WIDE_KINDS
+from ternac.program.program import Program
 from ternac.program.zoo import open_program, resolve
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling

@@ -13,7 +13,8 @@ from ternac.compile.image import Image, Symbol, Words
 from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
 from ternac.compile.layout import embed_blocks, stream_blocks, weight_blocks
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.program.program import Program, shapes
+from ternac.program.legality import shapes
+from ternac.program.program import Program
 
 
 class Assembler:

@@ -12,7 +12,9 @@ from ternac.compile.fuse import Fuser
 from ternac.compile.geometry import Geometry
 from ternac.compile.image import Image, Symbol
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.program.program import WIDE_KINDS, Program, check
+from ternac.program.legality import check
+from ternac.program.ops import WIDE_KINDS
+from ternac.program.program import Program
 
 __all__ = ["Image", "Symbol", "compile_program"]
 

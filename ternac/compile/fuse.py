@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import Addend, Instruction, Lane, MulBy, Source
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.program.program import Op, Program, shapes
+from ternac.program.legality import shapes
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 
 @dataclass

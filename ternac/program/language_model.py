@@ -30,7 +30,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.program.legality import check
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 WEIGHTS = ("Wf", "Wg", "Wc", "Wo", "Wgate", "Wup", "Wdown")
 SHIFTS = ("f.pre", "g.pre", "g", "c.pre", "o", "o.res", "a.pre", "a", "up", "z", "down")

@@ -11,8 +11,18 @@ import numpy as np
 
 from ternac.errors import IllegalProgram
 from ternac.program.numerics import MAX_DIM, MAX_SHIFT
-from ternac.program.ops import MAX_NAME, RULES, Refused, Value, check_attrs, check_name
-from ternac.program.program import RESERVED_KINDS, ROLE_DTYPE, ROLE_OF_ATTR, Program
+from ternac.program.ops import (
+    MAX_NAME,
+    RESERVED_KINDS,
+    ROLE_DTYPE,
+    ROLE_OF_ATTR,
+    RULES,
+    Refused,
+    Value,
+    check_attrs,
+    check_name,
+)
+from ternac.program.program import TOKENIZER_TENSOR, Program
 from ternac.program.strict_json import BadJson, check_data, dump
 from ternac.program.wide import CURVE_POINTS
 
@@ -23,7 +33,6 @@ MAX_STATE_WORDS = 1 << 24
 MAX_TRITS = 1 << 33
 MAX_META = 1 << 18
 TOKENIZERS = ("bytes", "huggingface")
-TOKENIZER_TENSOR = "tokenizer.json"
 MAX_TOKENIZER = 1 << 26
 
 

@@ -1,4 +1,4 @@
-"""One rule per op kind: its attributes, what it accepts, and the type of what it makes.
+"""Ops: what an op is, and one rule per kind: its attributes, what it accepts, the type of what it makes.
 
 Used by :mod:`ternac.program.legality`, which adds where in the program a refusal happened.
 """
@@ -6,11 +6,12 @@ Used by :mod:`ternac.program.legality`, which adds where in the program a refusa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from ternac.program import wide
 from ternac.program.numerics import (
@@ -24,7 +25,55 @@ from ternac.program.numerics import (
     rshift_round,
     sat16,
 )
-from ternac.program.program import Op, Program
+
+NARROW_KINDS = ("GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE")
+WIDE_KINDS = ("GATHER16", "RMSNORM", "SCALE", "PEAK", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND")
+"""For models trained elsewhere; no engine has them."""
+KINDS = NARROW_KINDS + WIDE_KINDS
+RESERVED_KINDS = ("TOPK", "LOOP", "MEM_GATHER", "MEM_READ", "MEM_UPDATE", "SELECT", "REDUCE")
+
+ROLE_OF_ATTR = {  # (op kind, attribute) -> what the named constant is
+    ("GATHER", "embed"): "embed",
+    ("NORM", "table"): "norm",
+    ("TMATVEC", "weights"): "trits",
+    ("TABLE", "table"): "table",
+    ("GATHER16", "embed"): "embed16",
+    ("SCALE", "gain"): "gain",
+    ("INTERP", "curve"): "curve",
+}
+ROLE_DTYPE: dict[str, npt.DTypeLike] = {
+    "embed": np.int8, "norm": np.uint8, "trits": np.int8, "table": np.int16,
+    "embed16": np.int16, "gain": np.int16, "curve": np.int16,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operation.
+
+    ``out`` is the value that it defines (for STORE: the state that it replaces), ``ins`` the values that it
+    reads (for LOAD: the state), ``attrs`` its integers and the names of its constants.
+    """
+
+    kind: str
+    out: str
+    ins: tuple[str, ...] = ()
+    attrs: Mapping[str, int | str] = field(default_factory=dict)
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """Integer attribute ``name``; ``KeyError`` if it is absent without a default, or is text."""
+        value = self.attrs[name] if default is None else self.attrs.get(name, default)
+        if not isinstance(value, int):
+            raise KeyError(name)
+        return value
+
+    def text(self, name: str) -> str:
+        """String attribute ``name``; ``KeyError`` if it is absent or an integer."""
+        value = self.attrs[name]
+        if not isinstance(value, str):
+            raise KeyError(name)
+        return value
+
 
 MAX_NAME = 96
 MAX_MULTIPLIER = (1 << 31) - 1
@@ -40,6 +89,22 @@ class Value:
     length: int
     low: int
     high: int
+
+
+class Scope(Protocol):
+    """What a rule looks at besides the op and the values before it: a program."""
+
+    @property
+    def vocab(self) -> int:
+        """Number of tokens."""
+
+    @property
+    def consts(self) -> Mapping[str, npt.NDArray[Any]]:
+        """Constants by name."""
+
+    @property
+    def states(self) -> Mapping[str, int]:
+        """Length of each state by name."""
 
 
 class Refused(Exception):
@@ -123,7 +188,7 @@ def _inputs(op: Op, values: dict[str, Value], *dtypes: tuple[str, ...]) -> list[
     return found
 
 
-def _const(program: Program, op: Op, attr: str) -> Any:
+def _const(program: Scope, op: Op, attr: str) -> Any:
     array = program.consts.get(op.text(attr))
     if array is None:
         raise Refused(f"constant {op.text(attr)[:MAX_NAME]!r} does not exist")
@@ -134,7 +199,7 @@ def _full(dtype: str, length: int) -> Value:
     return Value(dtype, length, *RANGES[dtype])
 
 
-def _gather(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _gather(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     _inputs(op, values)
     embed = _const(program, op, "embed")
     if embed.shape[0] != program.vocab:
@@ -142,7 +207,7 @@ def _gather(program: Program, op: Op, values: dict[str, Value]) -> Value:
     return _full("i16", embed.shape[1])
 
 
-def _norm(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _norm(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("i16",))
     _const(program, op, "table")
     if op.integer("post") + max_norm_exponent(x.length) > MAX_SHIFT:
@@ -150,7 +215,7 @@ def _norm(program: Program, op: Op, values: dict[str, Value]) -> Value:
     return _full("i8", x.length)
 
 
-def _tmatvec(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _tmatvec(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("i8",))
     weights = _const(program, op, "weights")
     if weights.shape[1] != x.length:
@@ -158,43 +223,43 @@ def _tmatvec(program: Program, op: Op, values: dict[str, Value]) -> Value:
     return Value("acc", weights.shape[0], -128 * x.length, 128 * x.length)
 
 
-def _requant(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _requant(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("acc", "i16"))
     return _full(op.text("dtype"), x.length)
 
 
-def _table(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _table(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("i8",))
     entries = _const(program, op, "table")
     return Value("i16", x.length, int(entries.min()), int(entries.max()))
 
 
-def _mul(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _mul(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     a, b = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
     if b.low < -256 or b.high > 255:
         raise Refused(f"second factor {op.ins[1]} can be {b.low}..{b.high}, needs -256..255")
     return _full(op.text("dtype"), a.length)
 
 
-def _add(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _add(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     a, _ = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
     return _full(op.text("dtype"), a.length)
 
 
-def _lerp(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _lerp(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     h, c, f = _inputs(op, values, ("i16",), ("i16",), ("i16",))
     if f.low < 0 or f.high > 255:
         raise Refused(f"weight {op.ins[2]} can be {f.low}..{f.high}, needs 0..255")
     return Value("i16", h.length, min(h.low, c.low), max(h.high, c.high))
 
 
-def _load(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _load(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     if len(op.ins) != 1 or op.ins[0] not in program.states:
         raise Refused(f"state {str(op.ins)[:MAX_NAME]} does not exist")
     return _full("i16", program.states[op.ins[0]])
 
 
-def _store(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _store(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("i16",))
     if op.out not in program.states:
         raise Refused("there is no such state")
@@ -218,12 +283,12 @@ def _with_scalar(op: Op, values: dict[str, Value], *dtypes: str) -> Value:
     return x
 
 
-def _rmsnorm(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _rmsnorm(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("i16",))
     return _full("i16", x.length)
 
 
-def _scale(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _scale(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("i16",))
     gain = _const(program, op, "gain")
     if gain.shape[0] != x.length:
@@ -233,38 +298,38 @@ def _scale(program: Program, op: Op, values: dict[str, Value]) -> Value:
     return Value("i16", x.length, int(ends.min()), int(ends.max()))
 
 
-def _peak(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _peak(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     _inputs(op, values, ("i16",))
     return Value("i16", 1, 0, I16_MAX)
 
 
-def _quant(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _quant(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     return _full("i8", _with_scalar(op, values, "i16").length)
 
 
-def _rescale(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _rescale(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     return _full(op.text("dtype"), _with_scalar(op, values, "acc", "i16").length)
 
 
-def _interp(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _interp(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     (x,) = _inputs(op, values, ("i16",))
     points = _const(program, op, "curve")
     return Value("i16", x.length, int(points.min()), int(points.max()))
 
 
-def _mul16(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _mul16(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     a, _ = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
     return _full(op.text("dtype"), a.length)
 
 
-def _blend(program: Program, op: Op, values: dict[str, Value]) -> Value:
+def _blend(program: Scope, op: Op, values: dict[str, Value]) -> Value:
     h, c, e = _inputs(op, values, ("i16",), ("i16",), ("i16",))
     if e.low < 0:
         raise Refused(f"weight {op.ins[2]} can be {e.low}..{e.high}, needs 0..32767")
     return Value("i16", h.length, min(h.low, c.low), max(h.high, c.high))
 
 
-RULES: dict[str, Callable[[Program, Op, dict[str, Value]], Value]] = {
+RULES: dict[str, Callable[[Scope, Op, dict[str, Value]], Value]] = {
     "GATHER": _gather, "NORM": _norm, "TMATVEC": _tmatvec, "REQUANT": _requant, "TABLE": _table,
     "MUL": _mul, "ADD": _add, "LERP": _lerp, "LOAD": _load, "STORE": _store,
     "GATHER16": _gather, "RMSNORM": _rmsnorm, "SCALE": _scale, "PEAK": _peak, "QUANT": _quant,

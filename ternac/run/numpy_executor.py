@@ -16,7 +16,8 @@ import numpy.typing as npt
 from ternac.program import numerics as nu
 from ternac.program import wide
 from ternac.program.legality import check
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, State
 
 Values = dict[str, Any]

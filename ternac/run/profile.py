@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ternac.program import numerics as nu
 from ternac.program.legality import shapes
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.real import RealExecutor

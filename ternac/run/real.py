@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from ternac.program import numerics as nu
 from ternac.program.legality import check
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 Real = npt.NDArray[np.float64]
 

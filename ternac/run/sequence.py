@@ -17,7 +17,8 @@ import numpy.typing as npt
 from ternac.errors import IllegalProgram, UsageError
 from ternac.program.legality import check
 from ternac.program.numerics import IntArray, gather
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.run.executor import State
 from ternac.run.numpy_executor import pure
 

@@ -18,7 +18,7 @@ from ternac.cli import main as cli
 from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
 from ternac.errors import TernacError, UsageError
 from ternac.program import zoo
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 from ternac.progress import Progress
 

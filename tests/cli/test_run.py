@@ -13,7 +13,7 @@ from ternac.cli.run import VERBS
 from ternac.errors import UsageError
 from ternac.host import device as device_module
 from ternac.host.device import Device
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT
 from ternac.text.tokenizer import tokenizer_of

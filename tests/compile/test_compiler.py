@@ -14,7 +14,8 @@ from ternac.compile.isa import Source
 from ternac.compile.layout import from_slots, to_slots, weight_blocks
 from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.run.numpy_executor import NumpyExecutor
 

@@ -11,7 +11,8 @@ import pytest
 
 from ternac.program import numerics as nu
 from ternac.program import wide
-from ternac.program.program import KINDS, dumps, load
+from ternac.program.file import dumps, load
+from ternac.program.ops import KINDS
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, choose
 

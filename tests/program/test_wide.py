@@ -15,8 +15,10 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import preset
 from ternac.errors import IllegalProgram
 from ternac.program import wide
-from ternac.program.legality import infer
-from ternac.program.program import WIDE_KINDS, Op, Program, check, dumps, loads
+from ternac.program.file import dumps, loads
+from ternac.program.legality import check, infer
+from ternac.program.ops import WIDE_KINDS, Op
+from ternac.program.program import Program
 from ternac.program.random_mmfree import random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor
 

@@ -12,7 +12,9 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.program import numerics as nu
-from ternac.program.program import Op, Program, load, save
+from ternac.program.file import load, save
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT, open_program
 from ternac.run import evaluate as ev

@@ -19,7 +19,8 @@ import numpy as np
 
 from ternac.program import numerics as nu
 from ternac.program import wide
-from ternac.program.program import Program, save
+from ternac.program.file import save
+from ternac.program.program import Program
 from ternac.program.random import random_program, sigmoid_table, silu_table
 from ternac.program.random_mmfree import curve, random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor

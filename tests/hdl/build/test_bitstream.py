@@ -21,7 +21,7 @@ from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.steps import sha256_of
 from ternac.compile.loading import flash_image
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 from tests.hdl.board_designs import Blank, Identified
 

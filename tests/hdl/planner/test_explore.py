@@ -21,7 +21,8 @@ from ternac.hdl.planner import space as explore_space
 from ternac.hdl.planner.area import area
 from ternac.hdl.planner.explore import GOALS, Point, explore, front, search
 from ternac.hdl.planner.space import Shape, shapes_of, sized
-from ternac.program.program import Program, load, save
+from ternac.program.file import load, save
+from ternac.program.program import Program
 from ternac.program.random import random_program
 
 FEW = {

@@ -15,7 +15,7 @@ from ternac.hdl.planner import report
 from ternac.hdl.planner import tables as board_table
 from ternac.hdl.planner.estimate import estimate
 from ternac.program import zoo
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 
 MANIFEST = {
@@ -76,7 +76,7 @@ def test_cycles_are_summed_over_layers() -> None:
 
 @pytest.mark.usefixtures("shipped")
 def test_board_table_takes_the_largest_model_that_fits(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(zoo, "ZOO", model.parents[2])
+    monkeypatch.setattr(zoo, "ZOO", model.parents[1])
     rows = {target: board_table.row(board(target)) for target in ("ulx3s-85f", "icebreaker")}
     assert rows["ulx3s-85f"][2:8] == ["40,123", "30,456", "171 bram", "0", "50", "62.5"]
     assert rows["ulx3s-85f"][-1] == "cycle-exact simulation x routed clock"

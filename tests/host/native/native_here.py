@@ -14,8 +14,8 @@ import pytest
 from ternac.host.native.library import isas, why_missing
 from ternac.program.legality import check
 from ternac.program.numerics import norm_table
-from ternac.program.ops import RULES, Refused, Value, check_attrs
-from ternac.program.program import Op, Program
+from ternac.program.ops import RULES, Op, Refused, Value, check_attrs
+from ternac.program.program import Program
 
 MISSING = why_missing()
 if MISSING and os.environ.get("CI") == "true":

@@ -24,7 +24,8 @@ from ternac.model.imports.mmfreelm_config import read_config
 from ternac.model.imports.mmfreelm_convert import Converter
 from ternac.model.imports.mmfreelm_reference import FloatModel
 from ternac.model.imports.source import SafetensorsFolder
-from ternac.program.program import Program, dumps, load
+from ternac.program.file import dumps, load
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.random_mmfree import random_mmfree
 from tests.model.imports import mmfreelm_files as files

@@ -16,8 +16,10 @@ from onnx import numpy_helper
 from ternac.cli.main import main
 from ternac.errors import Mismatch, ProgramError
 from ternac.model.export import qonnx, qonnx_check
+from ternac.program.file import load
 from ternac.program.legality import check
-from ternac.program.program import Op, Program, load
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.random_mmfree import random_mmfree
 from ternac.program.zoo import open_program

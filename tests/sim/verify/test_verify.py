@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ternac.cli import main as cli
-from ternac.program.program import Program, save
+from ternac.program.file import save
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.sim.verify import compare_executors as module
 
