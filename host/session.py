@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.host.backend import Backend, State
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling, seed_state, xorshift32
 from ternac.run.session import SavedSession, Snapshot
 from ternac.text.tokenizer import ByteTokenizer, TextStream, tokenizer_of
@@ -100,11 +101,11 @@ class Session(SavedSession):
     def _stream(self, feed: list[int], count: int, sampling: Sampling) -> Iterator[int]:
         if not count:
             if feed[:-1]:
-                self._backend.run(self._open(), feed[:-1], 0, sampling, self.rng)
+                self._backend.run(self._open(), Run(feed[:-1]))
             self.pending, self.fed = feed[-1], self.fed + len(feed) - 1
         while count:
             session = self._settle()
-            live = self._live = self._backend.stream(session, feed, count, sampling, self.rng)
+            live = self._live = self._backend.stream(session, Run(feed, count, sampling, self.rng))
             for token in live:
                 self.pending, self.fed = token, self.fed + len(feed)
                 if not sampling.greedy:

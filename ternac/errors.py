@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class TernacError(Exception):
     """Base of all errors that a user can cause or cure.
@@ -16,6 +18,14 @@ class TernacError(Exception):
 
 class UsageError(TernacError):
     """A wrong argument of a verb or of a public function."""
+
+
+class UnknownExecutor(UsageError):
+    """A name stands for no executor that can be used there; ``choices`` are the forms that can."""
+
+    def __init__(self, name: str, choices: Collection[str]) -> None:
+        super().__init__(f"unknown executor {name!r}", f"choose from: {', '.join(choices)}")
+        self.name, self.choices = name, tuple(choices)
 
 
 class ProgramError(TernacError):

@@ -133,11 +133,11 @@ def loss_svg(curves: Curves) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    grey = dict.fromkeys(
-        ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#7f8893"
-    )  # on both
+    style: dict[Any, Any] = {"svg.hashsalt": "ternac", "svg.fonttype": "none"}
+    for key in ("axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"):
+        style[key] = "#7f8893"  # readable on a light and on a dark page
     out = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "ternac", "svg.fonttype": "none", **grey}):
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(9, 3.2), layout="constrained", facecolor="none")
         FigureCanvasSVG(figure)
         axes = figure.subplots()
@@ -155,7 +155,6 @@ def loss_svg(curves: Curves) -> str:
 def render(model: Model, target: Board) -> str:
     """Return the page for a model on a board. Raises what `estimate` raises."""
     import jinja2
-    from markupsafe import Markup
 
     program = model.program
     data = estimate(program, target)
@@ -190,6 +189,6 @@ def render(model: Model, target: Board) -> str:
         passes=[(row["op"], row["cycles"], row["dot_words"]) for row in data["cycles_by_op"]],
         memories=[_used(name, use["used"], use["depth"]) for name, use in data["memory"].items()],
         build=_build(target, manifest),
-        loss=Markup(loss_svg(curves)) if curves else None,
+        loss=loss_svg(curves) if curves else None,
         origins=origins(model, data, manifest),
     )

@@ -12,17 +12,17 @@ import numpy.typing as npt
 from ternac.compile.compiler import Image, Symbol
 from ternac.compile.loading import program_id
 from ternac.errors import UsageError
-from ternac.host.backend import Meter, Recall, State
+from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together
 from ternac.host.board.banks import Banks
 from ternac.host.board.client import BatchMember, Gap, LinkClient, RunAnswer
 from ternac.host.board.loader import load_image
 from ternac.host.board.pipeline import Chain
 from ternac.host.board.restart_guard import Guard
 from ternac.host.board.slots import Journal, Place, Places
-from ternac.host.memory import check_state
 from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, Identity
+from ternac.manifest import read_manifest
 from ternac.program.program import Program
-from ternac.run.sampling import Sampling
+from ternac.run.generation import Chosen, Run
 
 __all__ = ["JOURNAL", "BoardBackend"]
 
@@ -35,7 +35,8 @@ SMOOTH, LEAST = 0.03, 8
 class BoardBackend:
     """A board that holds ``image``; sessions beyond its slots take turns, the longest unused is moved out.
 
-    Construct with :meth:`load` done by the caller, or call it: nothing is written before.
+    Construct with :meth:`load` done by the caller, or call it: nothing is written before. ``board`` names the
+    board; ``measured`` says that time on the line is a board's own, not a simulation's or a recording's.
 
     Of every session the host keeps a state that it had and the tokens fed since, at most ``journal`` and
     those of one request: 2 bytes a state word and a token. A session that is in no slot has no tokens, unless
@@ -51,11 +52,15 @@ class BoardBackend:
         image: Image,
         chunk: int,
         journal: int = JOURNAL,
+        *,
+        board: str = "",
+        measured: bool = False,
     ) -> None:
         self.name = client.transport.name
         self.program, self.image, self.client, self.identity = program, image, client, identity
         self.chunk = max(1, min(chunk, MAX_WORDS))
         self.journal = journal
+        self._board, self._measured = board, measured
         self.meter = Meter()
         self._guard = Guard(client, image, lambda: self.places.forget())
         self.places = Places(self._guard.sessions, program.state_words)
@@ -76,25 +81,21 @@ class BoardBackend:
         """A new session; it takes a slot when it first runs."""
         return self.places.open()
 
-    def run(
-        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> tuple[list[int], int]:
-        """As few RUN requests as their size allows."""
+    def run(self, session: int, run: Run) -> Chosen:
+        """Send as few RUN requests as their size allows."""
         with self._changing([session]) as (draft,):
-            chain = Chain(self.client, tokens, count, sampling, rng)
+            chain = Chain(self.client, run)
             chosen: list[int] = []
             while not chain.done:
                 fed, answer = self._take(session, draft, chain, MAX_WORDS)
                 draft.tokens.extend(fed + answer.tokens[:-1])
                 chosen += answer.tokens
-            return chosen, chain.rng
+            return Chosen(chosen, chain.rng)
 
-    def stream(
-        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> Generator[int]:
-        """While tokens are handed out the engine works on the next ones."""
+    def stream(self, session: int, run: Run) -> Generator[int]:
+        """While tokens are yielded the engine works on the next ones."""
         self.places.end_stream(session)
-        place, chain = self.places[session], Chain(self.client, tokens, count, sampling, rng)
+        place, chain = self.places[session], Chain(self.client, run)
         journal, whole = place.journal.draft(), False
         place.stream = chain
         try:
@@ -161,35 +162,21 @@ class BoardBackend:
         """Sessions that the engine can run at the same time."""
         return min(len(self.image.entries), len(self.places.slots))
 
-    def run_together(
-        self,
-        sessions: Sequence[int],
-        tokens: Sequence[int],
-        count: int,
-        sampling: Sampling,
-        rngs: Sequence[int],
-    ) -> list[tuple[list[int], int]]:
-        """Feed one token to each of up to `together` sessions and choose ``count`` in each, all at the same
-        time.
-
-        Returns what `run` would for each. UsageError for too many sessions, or one twice.
-        """
-        if not 1 <= len(sessions) <= self.together or len(set(sessions)) != len(sessions):
-            raise UsageError(
-                f"{len(sessions)} sessions at a time: this engine runs 1 to {self.together} different ones"
-            )
+    def run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
+        check_together(sessions, runs, self.together, "this engine")
         if self.together == 1:  # an engine with one context knows no BATCH
-            return [self.run(sessions[0], [tokens[0]], count, sampling, rngs[0])]
+            return [self.run(sessions[0], runs[0])]
+        count, sampling = runs[0].count, runs[0].sampling
         step = self.image.entries[1]
-        found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
-        last = list(tokens)
+        found = [Chosen([], run.rng) for run in runs]
+        last = [run.tokens[0] for run in runs]
         with self._changing(sessions) as drafts:
             self._guard.look()
             bases = [self._settle(session, draft) for session, draft in zip(sessions, drafts, strict=True)]
-            while len(found[0][0]) < count:
-                number = min(count - len(found[0][0]), MAX_BATCH_TOKENS)
+            while len(found[0].tokens) < count:
+                number = min(count - len(found[0].tokens), MAX_BATCH_TOKENS)
                 members = [
-                    BatchMember(f[1], base, token) for f, base, token in zip(found, bases, last, strict=True)
+                    BatchMember(f.rng, base, token) for f, base, token in zip(found, bases, last, strict=True)
                 ]
                 began = time.perf_counter()
                 answers, cycles = self.client.batch(members, step, number, sampling)
@@ -201,14 +188,16 @@ class BoardBackend:
                     draft.tokens.extend([token, *chosen[:-1]])
                     if len(draft.tokens) >= self.journal:
                         draft.known(self._read_state(base))
-                found = [(f[0] + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)]
-                last = [f[0][-1] for f in found]
+                found = [
+                    Chosen(f.tokens + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)
+                ]
+                last = [f.tokens[-1] for f in found]
         return found
 
     def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
         """Run one token, then read the logits from the banks."""
         with self._changing([session]) as (draft,):
-            self._take(session, draft, Chain(self.client, [token], 0, Sampling(), 1), 0)
+            self._take(session, draft, Chain(self.client, Run([token])), 0)
             draft.tokens.append(token)
             return self.read_vector(self.image.logits)
 
@@ -233,13 +222,30 @@ class BoardBackend:
         self.places.lost(session)
         place.stream, place.journal = None, Journal(state.copy())
 
-    def recall(self, session: int) -> Recall:
+    def recall(self, session: int) -> ReplayPoint:
         """A state that the session had, and the tokens fed since."""
         return self.places[session].journal.recall()
 
     def release(self, session: int) -> None:
         """Free its slot."""
         self.places.remove(session)
+
+    def speed(self) -> Speed:
+        meter, clock = self.meter, self.identity.clock_hz
+        wall = meter.tokens_per_second
+        cycles = meter.cycles / meter.steps if meter.steps else 0.0
+        data = meter.data | {"cycles_per_token": round(cycles, 2)}
+        if self._measured:
+            data |= {"clock_mhz": clock / 1e6, "engine_tokens_per_second": clock / cycles if cycles else None}
+            text = f"measured on board, link included ({cycles:,.0f} cycles/token at {clock / 1e6:g} MHz)"
+            return Speed(wall, text, data)
+        clock_mhz = routed_clock_mhz(self._board, self.image.geometry.name)
+        data |= {"clock_mhz": clock_mhz, "simulation_tokens_per_second": wall}
+        text = f"cycle-exact simulation: {cycles:,.0f} cycles/token"
+        ran = "" if wall is None else f"; the simulation itself ran {wall:.3g} tokens/s"
+        if clock_mhz is None or not cycles:
+            return Speed(None, f"{text}, no routed clock for {self._board}{ran}", data)
+        return Speed(clock_mhz * 1e6 / cycles, f"{text} x routed clock {clock_mhz:g} MHz{ran}", data)
 
     def close(self) -> None:
         """Close the line; the board keeps program and states."""
@@ -275,7 +281,7 @@ class BoardBackend:
                 self._move_out(other, base)
             self._banks.write_state(base, journal.state)
             for at in range(0, len(journal.tokens), MAX_PROMPT):
-                self.client.run(base, journal.tokens[at : at + MAX_PROMPT], 0, Sampling(), 1)
+                self.client.run(base, Run(journal.tokens[at : at + MAX_PROMPT]))
             self._guard.sure()
             self.places.settle(session, slot)
         assert place.slot is not None
@@ -296,3 +302,11 @@ class BoardBackend:
         else:
             place.later = state
         self.places.vacate(session)
+
+
+def routed_clock_mhz(board: str, geometry: str) -> float | None:
+    """Clock that a board's (or a variant's) shipped bitstream was routed for; None where there is none."""
+    from ternac.hdl.boards.boards import VARIANTS
+
+    manifest = read_manifest(VARIANTS[board].name if board in VARIANTS else board, geometry)
+    return None if manifest is None else float(manifest["clock_mhz"])

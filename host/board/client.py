@@ -16,6 +16,7 @@ from ternac.compile.loading import write_payload
 from ternac.errors import BadFrame
 from ternac.host.board.requests import SERIAL, SIMULATED, Gap, Patience, Requests, Sent
 from ternac.link import FOLLOWS, GREEDY, HASH_BYTES, RUN_COUNT, WINDOW, Command, Identity
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 
 __all__ = ["SERIAL", "SIMULATED", "BatchMember", "Gap", "LinkClient", "Patience", "RunAnswer", "Sent"]
@@ -64,31 +65,17 @@ class LinkClient(Requests):
             raise BadFrame(f"{self.transport.name}: READ of {count} words answers {len(answer)} bytes")
         return np.frombuffer(answer, "<u2").astype(np.uint32)
 
-    def run(
-        self, session_base: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> RunAnswer:
-        """Feed up to MAX_PROMPT tokens, then generate ``count`` of at most MAX_WORDS.
+    def run(self, session_base: int, run: Run) -> RunAnswer:
+        """Feed up to MAX_PROMPT tokens, then generate up to MAX_WORDS."""
+        answer = self.request(Command.RUN, _run_payload(session_base, run, follows=False), steps=run.steps)
+        return self._ran(answer, run.count)
 
-        The last generated token is not fed; with ``count`` 0 all of ``tokens`` are fed and nothing is chosen.
-        """
-        payload = _run_payload(session_base, tokens, count, sampling, rng, follows=False)
-        answer = self.request(Command.RUN, payload, steps=len(tokens) + max(count - 1, 0))
-        return self._ran(answer, count)
-
-    def post_run(
-        self,
-        session_base: int,
-        tokens: Sequence[int],
-        count: int,
-        sampling: Sampling,
-        rng: int,
-        *,
-        follows: bool,
-    ) -> Sent:
-        """`run` without waiting. With ``follows`` it is executed only directly after the request sent before;
-        then ``tokens`` may be empty, and the first fed is what that one chooses last; ``rng`` is not used."""
-        payload = _run_payload(session_base, tokens, count, sampling, rng, follows=follows)
-        return self.post(Command.RUN, payload, len(tokens) + count)
+    def post_run(self, session_base: int, run: Run, *, follows: bool) -> Sent:
+        """Send a run without waiting. With ``follows`` it is executed only directly after the request sent
+        before; then ``run.tokens`` may be empty, and the first token fed is the one chosen last by that
+        request; ``run.rng`` is not used."""
+        payload = _run_payload(session_base, run, follows=follows)
+        return self.post(Command.RUN, payload, len(run.tokens) + run.count)
 
     def collect_run(self, sent: Sent) -> RunAnswer:
         """The answer to `post_run`."""
@@ -128,9 +115,8 @@ class LinkClient(Requests):
         self.request(Command.COMMIT, program_hash)
 
 
-def _run_payload(
-    session_base: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int, *, follows: bool
-) -> bytes:
+def _run_payload(session_base: int, run: Run, *, follows: bool) -> bytes:
+    sampling = run.sampling
     flags = sampling.s | sampling.greedy * GREEDY | follows * FOLLOWS
-    head = struct.pack("<IHBBBH", rng, sampling.top_k, sampling.m, count, flags, session_base)
-    return head + struct.pack(f"<{len(tokens)}H", *tokens)
+    head = struct.pack("<IHBBBH", run.rng, sampling.top_k, sampling.m, run.count, flags, session_base)
+    return head + struct.pack(f"<{len(run.tokens)}H", *run.tokens)

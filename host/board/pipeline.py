@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ternac.host.board.client import LinkClient, RunAnswer, Sent
 from ternac.link import MAX_PROMPT
-from ternac.run.sampling import Sampling
+from ternac.run.generation import Run
 
 __all__ = ["Chain"]
 
@@ -34,11 +34,9 @@ class Chain:
     these, so a chain can begin anew from them wherever the session is brought to this point again.
     """
 
-    def __init__(
-        self, client: LinkClient, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> None:
-        self._client, self._sampling, self._chooses = client, sampling, count > 0
-        self.feed, self.left, self.rng = list(tokens), count, rng
+    def __init__(self, client: LinkClient, run: Run) -> None:
+        self._client, self._sampling, self._chooses = client, run.sampling, run.count > 0
+        self.feed, self.left, self.rng = list(run.tokens), run.count, run.rng
         self._unsent = self.feed
         self._links: deque[_Link] = deque()
         self.taken = 0.0
@@ -73,7 +71,8 @@ class Chain:
                 return
             tokens, unsent = self._unsent[:MAX_PROMPT], self._unsent[MAX_PROMPT:]
             count = 0 if unsent else min(chunk, wanted)
-            sent = client.post_run(base, tokens, count, self._sampling, self.rng, follows=bool(self._links))
+            run = Run(tokens, count, self._sampling, self.rng)
+            sent = client.post_run(base, run, follows=bool(self._links))
             self._links.append(_Link(sent, len(tokens) or 1, count))
             self._unsent = unsent
 

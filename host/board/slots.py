@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ternac.errors import UsageError
-from ternac.host.backend import Recall, State
+from ternac.host.backend import ReplayPoint, State
 
 __all__ = ["Journal", "Place", "Places"]
 
@@ -31,9 +31,9 @@ class Journal:
         """A copy to work on; the states are never changed in place."""
         return Journal(self.state, self.tokens)
 
-    def recall(self) -> Recall:
+    def recall(self) -> ReplayPoint:
         """For another back end."""
-        return Recall(self.state.copy(), tuple(self.tokens))
+        return ReplayPoint(self.state.copy(), tuple(self.tokens))
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ternac.host.device import DEFAULT_BOARD
+from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.devices import Devices
 from ternac.host.server.limits import Limits
 from ternac.host.server.metrics import Metrics

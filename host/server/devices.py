@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ternac.errors import UsageError
-from ternac.host.device import DEFAULT_BOARD, Device
+from ternac.host.backend import Backend
+from ternac.host.device import Device
+from ternac.host.executors import DEFAULT_BOARD, parse_executor
 from ternac.host.server.worker import Source
 from ternac.program.program import Program
 
@@ -35,19 +37,22 @@ class Devices:
         self._opened: dict[str, Device] = {}
         self._energy: dict[str, Energy] = {}
         seen: Counter[str] = Counter()
+        kinds: set[str] = set()
         self.sources: list[Source] = []
         for name in names:
-            if name.startswith("replay:"):
+            kind = parse_executor(name).kind
+            if kind == "replay":
                 raise UsageError(f"{name}: a recording answers only what was recorded", "serve a device")
+            kinds.add(kind)
             seen[name] += 1
             self._add(name, name if seen[name] == 1 else f"{name}#{seen[name]}")
         if not names:
             raise UsageError("no device is named", "give --device, for example --device native")
-        if fallback and not any(name.split(":")[0] in ("numpy", "native", "auto") for name in names):
+        if fallback and not kinds & {"numpy", "native", "auto"}:
             self._add("auto", "fallback", fallback=True)
 
     def _add(self, name: str, label: str, *, fallback: bool = False) -> None:
-        def open_it() -> Any:
+        def open_it() -> Backend:
             device = Device.open(name, self.program, board=self.board)
             self._opened[label] = device
             self._energy.setdefault(label, _energy(device))
@@ -70,7 +75,7 @@ class Devices:
         energy = self.energy(label)
         return {
             "executor": self.executor(label),
-            "board": device.board if device else "",
+            "board": device.board_name if device else "",
             "speed": str(device.speed()) if device else "",
             "joules_per_token": energy.joules_per_token,
             "joules_origin": energy.origin,
@@ -79,16 +84,16 @@ class Devices:
 
 def _energy(device: Device) -> Energy:
     """What `ternac estimate` says of the board that a device is, or simulates."""
-    image = getattr(device.backend, "image", None)
-    if image is None:
+    if device.identity is None:
         return Energy()
+    image = device.board.image
     from ternac.hdl.boards.boards import BOARDS, VARIANTS
     from ternac.hdl.engine.schedule import schedule
     from ternac.hdl.planner.estimate import energy, routed_clock
 
-    target = (BOARDS | VARIANTS).get(device.board)
+    target = (BOARDS | VARIANTS).get(device.board_name)
     if target is None:
-        return Energy(None, f"not estimated: {device.board} is an engine's geometry, not a board")
+        return Energy(None, f"not estimated: {device.board_name} is an engine's geometry, not a board")
     speed = routed_clock(target)[0] * 1e6 / schedule(image).cycles
     found = energy(target, speed, exact=not image.geometry.streams)
     return Energy(found["joules_per_token"], found["origin"])

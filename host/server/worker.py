@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ternac.errors import Cancelled, DeviceError, ServerError, TernacError, Unavailable
 from ternac.host.server.job import Job
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class Worker:
         assert job.session is not None
         if job.todo and (job.keep or not job.reason):
             size = max(backend.chunk, min(FEED, int(self.rate.value * SLICE_SECONDS)))
-            backend.run(job.session, job.todo[:size], 0, Sampling(), 1)
+            backend.run(job.session, Run(job.todo[:size]))
             del job.todo[:size]
             return False
         if job.reason:
@@ -203,11 +204,11 @@ class Worker:
             for job, session in zip(group, sessions, strict=True)
         ]
         last = [job.last for job in group]
+        runs = [Run([job.last], count, group[0].sampling, job.rng) for job in group]
         if len(group) == 1:
-            found = [backend.run(sessions[0], last, count, group[0].sampling, group[0].rng)]
+            found = [backend.run(sessions[0], runs[0])]
         else:
-            rngs = [job.rng for job in group]
-            found = backend.run_together(sessions, last, count, group[0].sampling, rngs)
+            found = backend.run_together(sessions, runs)
         for job, session, point, fed, (chosen, rng) in zip(group, sessions, points, last, found, strict=True):
             taken = job.accept(list(chosen), rng)
             if taken < count and point is not None:

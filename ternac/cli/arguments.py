@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
 DEFAULT_BOARD = "ulx3s-85f"
 BOARDS = (DEFAULT_BOARD, "icebreaker")
-"""Names of `ternac.hdl.boards.boards.BOARDS`, which imports Amaranth: slow for ``--help``. A test compares."""
+"""Names of `ternac.hdl.boards.boards.BOARDS`, which imports Amaranth: slow for a help. A test compares."""
 PORT_BITS = (32, 64, 128, 256, 512)
 """Widths of `ternac.hdl.stream.axi.PORT_BITS`, likewise."""
-EXECUTORS = "numpy; native (C kernels; native:ISA:BITS); gpu; auto (native where it is compiled, else numpy)"
 
 
 def number(
-    parser: Any,
+    parser: argparse.ArgumentParser,
     flag: str,
     text: str,
     *,
@@ -44,15 +43,17 @@ def number(
 ) -> None:
     """Add an option that takes a number of ``least`` to ``most``; its help names the default."""
 
+    hint = f"see: {parser.prog} --help"
+
     def parse(given: str) -> float:
         try:
             value = kind(given)
         except ValueError:
             what = "a whole number" if kind is int else "a number"
-            raise UsageError(f"{flag} is {given!r}, needs {what}") from None
+            raise UsageError(f"{flag} is {given!r}, needs {what}", hint) from None
         if not least <= value <= most:
             span = f"at least {least:.15g}" if most == math.inf else f"{least:.15g} to {most:.15g}"
-            raise UsageError(f"{flag} is {value:.15g}, needs {span}")
+            raise UsageError(f"{flag} is {value:.15g}, needs {span}", hint)
         return value
 
     shown = text if default is None else f"{text} (default: {default:.15g})"
@@ -70,7 +71,7 @@ def add_model(parser: argparse.ArgumentParser, default: str = "the largest shipp
 
 
 def open_model(name: str | None, geometry: Geometry | None, say: Say) -> Model:
-    """Open MODEL, or the default: the largest shipped model that fits ``geometry``, else a fixed random program.
+    """Open MODEL, or by default the largest shipped model that fits ``geometry``, else a random program.
 
     Without a geometry the default is that of the default board's engine.
     """
@@ -116,20 +117,26 @@ def engine_of(args: argparse.Namespace) -> Geometry:
     return preset(args.geometry or board(args.board).geometry)
 
 
-def add_device(parser: argparse.ArgumentParser, default: str, **more: Any) -> None:
-    """Add ``--device``; ``more`` goes to `add_argument`."""
-    text = f"{EXECUTORS}; sim, serial:PORT or replay:FILE, a board (default: {default})"
-    parser.add_argument("--device", metavar="WHERE", help=text, **more)
+def add_device(parser: argparse.ArgumentParser, shown: str, **more: Any) -> None:
+    """Add ``--device``; ``shown`` is the default in words, ``more`` goes to `add_argument`."""
+    from ternac.host.executors import describe
+
+    parser.add_argument("--device", metavar="WHERE", help=f"{describe()} (default: {shown})", **more)
 
 
 def is_board(device: str) -> bool:
-    """True if ``--device`` names a board, simulated or recorded ones included."""
-    return device.startswith("/dev/") or device.partition(":")[0] in ("sim", "serial", "replay")
+    """Return True if ``--device`` names a board, simulated or not. Raises UnknownExecutor."""
+    from ternac.host.executors import parse_executor
+
+    return not parse_executor(device).local
 
 
 def add_executor(parser: argparse.ArgumentParser) -> None:
     """Add ``--executor``."""
-    parser.add_argument("--executor", default="numpy", metavar="NAME", help=f"{EXECUTORS} (default: numpy)")
+    from ternac.host.executors import LOCAL, describe
+
+    text = f"{describe(LOCAL)} (default: numpy)"
+    parser.add_argument("--executor", default="numpy", metavar="NAME", help=text)
 
 
 def add_out(

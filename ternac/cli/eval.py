@@ -26,8 +26,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.executors import make_executor
-    from ternac.program.zoo import TEXT, open_program
+    from ternac.host.executors import open_executor
+    from ternac.program.zoo import TEXT, open_program, resolve
     from ternac.progress import Progress
     from ternac.run import evaluate as ev
     from ternac.text.tokenizer import tokenizer_of, whole_characters
@@ -42,7 +42,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         data = whole_characters(data)
     with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
         text = tokenizer.encode(data, bar.update)
-    executor = make_executor(args.executor, program)
+    executor = open_executor(args.executor, program, path=resolve(args.model))
     began = time.monotonic()
     with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
         loss = ev.evaluate(executor, text, args.streams, args.context, bar.update)

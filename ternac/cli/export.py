@@ -1,4 +1,4 @@
-"""``ternac export``: a checkpoint as an integer program, a program as QONNX or GGUF; each is compared first."""
+"""``ternac export``: a checkpoint as an integer program, a program as QONNX or GGUF; all compared first."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "program_hash": program.hash,
             "device": args.device,
             "executor": device.kind,
-            "board": device.board or None,
+            "board": device.board_name or None,
             "prompt": given,
             "text": text,
             "tokenizer": tokenizer.name,

@@ -68,7 +68,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_tokens(path: str | None) -> list[str]:
-    """Read the tokens of the file, else of the environment. Raises UsageError if there is none, or a short one."""
+    """Read the tokens of the file, else of the environment. Raises UsageError if one is missing or short."""
     if path is not None:
         try:
             tokens = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]

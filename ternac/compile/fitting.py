@@ -39,7 +39,7 @@ def largest_model(geometry: Geometry) -> str | None:
 
 
 def default_model(geometry: Geometry) -> Model:
-    """Return the largest shipped model that fits ``geometry``, else a fixed random program that reads bytes."""
+    """Return the largest shipped model that fits ``geometry``, else a fixed random program of bytes."""
     name = largest_model(geometry)
     if name is not None:
         return Model(open_program(name), resolve(name))

@@ -28,6 +28,7 @@ class NumpyExecutor(ExecutorBase):
     """Runs one program for any number of sessions at a time; IllegalProgram if it breaks a rule."""
 
     name = "numpy"
+    origin = "NumPy on this host, measured"
 
     def __init__(self, program: Program) -> None:
         check(program)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,13 +12,26 @@ from ternac.compile.compiler import Image, compile_program
 from ternac.compile.geometry import Geometry, Mem, preset
 from ternac.errors import NoAnswer
 from ternac.host.board.client import Patience
+from ternac.host.local import LocalBackend
 from ternac.link import WINDOW, Identity
 from ternac.program.program import Program
 from ternac.program.random import random_program
+from ternac.run.generation import Run
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling
 from ternac.sim.link_model import LinkModel, MachineEngine
 
 FAST = Patience(base=0.05, step=0.0, retries=8)
 BITSTREAM = bytes(range(16))
+
+
+def numpy_backend(program: Program) -> LocalBackend:
+    return LocalBackend(NumpyExecutor(program))
+
+
+def runs(tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]) -> list[Run]:
+    """One run for each session of `Backend.run_together`."""
+    return [Run([token], count, sampling, rng) for token, rng in zip(tokens, rngs, strict=True)]
 
 
 def small_program(seed: int = 1) -> Program:

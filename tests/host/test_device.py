@@ -15,10 +15,11 @@ from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.device import Device, geometry_of
 from ternac.link import Command, Frame, Status
+from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
 from ternac.run.session import Session as NumpySession
-from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, small_program, tiny
+from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, runs, small_program, tiny
 
 PROGRAM = small_program()
 IMAGE = image_of(PROGRAM)
@@ -210,7 +211,7 @@ def test_wrong_version():
 
 @pytest.mark.parametrize("name", ["cuda", "sim:x", "serial:", "serial", "numpy:1", "replay:"])
 def test_unknown_devices(name):
-    with pytest.raises(UsageError, match="unknown device"):
+    with pytest.raises(UsageError, match="unknown executor"):
         Device.open(name, PROGRAM)
 
 
@@ -287,17 +288,18 @@ def test_sessions_together(sampling):
         backend = device.backend
         sessions = [backend.open() for _ in range(backend.together)]
         assert len(sessions) == 3
-        got = backend.run_together(sessions, [5, 6, 7], 90, sampling, [1, 2, 3])
+        got = backend.run_together(sessions, runs([5, 6, 7], 90, sampling, [1, 2, 3]))
         alone = [backend.open() for _ in sessions]
         want = [
-            backend.run(s, [t], 90, sampling, r) for s, t, r in zip(alone, (5, 6, 7), (1, 2, 3), strict=True)
+            backend.run(s, Run([t], 90, sampling, r))
+            for s, t, r in zip(alone, (5, 6, 7), (1, 2, 3), strict=True)
         ]
         assert got == want
         for one, other in zip(sessions, alone, strict=True):
             assert np.array_equal(backend.get_state(one), backend.get_state(other))
         for wrong in ([], [sessions[0]] * 2, [backend.open() for _ in range(4)]):
             with pytest.raises(UsageError, match="1 to 3 different ones"):
-                backend.run_together(wrong, [1] * len(wrong), 1, sampling, [1] * len(wrong))
+                backend.run_together(wrong, runs([1] * len(wrong), 1, sampling, [1] * len(wrong)))
 
 
 def test_batch_frames_that_are_refused():
@@ -330,5 +332,7 @@ def test_one_session_together_on_an_engine_with_one_context():
     backend.load(progress=False)
     assert backend.together == 1
     one, other = backend.open(), backend.open()
-    assert backend.run_together([one], [5], 9, SAMPLING, [1]) == [backend.run(other, [5], 9, SAMPLING, 1)]
+    assert backend.run_together([one], runs([5], 9, SAMPLING, [1])) == [
+        backend.run(other, Run([5], 9, SAMPLING, 1))
+    ]
     assert np.array_equal(backend.get_state(one), backend.get_state(other))

@@ -27,10 +27,9 @@ def bench_hdl(
     from ternac.compile.compiler import compile_program
     from ternac.hdl.engine.schedule import batch_cycles, schedule
     from ternac.hdl.planner.estimate import routed_clock
-    from ternac.host.board.backend import BoardBackend
     from ternac.host.device import Device
     from ternac.link import MAX_BATCH_TOKENS
-    from ternac.run.sampling import GREEDY
+    from ternac.run.generation import Run
 
     name = geometry or target.geometry
     if preset(name).streams:
@@ -42,8 +41,7 @@ def bench_hdl(
         )
     together = min(sessions, len(image.entries))
     with Device.open("sim", program, board=target.name if name == target.geometry else name) as device:
-        backend = device.backend
-        assert isinstance(backend, BoardBackend)
+        backend = device.board
         opened = [backend.open() for _ in range(sessions)]
         last = [PROMPT[-1]] * sessions
         cycles = steps = expected = 0
@@ -52,12 +50,12 @@ def bench_hdl(
             group = slice(at, at + together)
             if len(opened[group]) == 1:
                 for _ in range(tokens):
-                    chosen, _ = backend.run(opened[at], [last[at]], 1, GREEDY, 1)
+                    chosen, _ = backend.run(opened[at], Run([last[at]], 1))
                     last[at] = chosen[0]
                 expected += tokens * schedule(image).cycles
             else:
                 count = len(opened[group])
-                backend.run_together(opened[group], last[group], tokens, GREEDY, [1] * count)
+                backend.run_together(opened[group], [Run([token], tokens) for token in last[group]])
                 expected += sum(
                     batch_cycles(image, count, min(MAX_BATCH_TOKENS, tokens - done))
                     for done in range(0, tokens, MAX_BATCH_TOKENS)

@@ -42,10 +42,9 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
     from ternac.compile.isa import Opcode, Source
     from ternac.compile.sdram import NOMINAL_HZ
     from ternac.hdl.planner.estimate import routed_clock
-    from ternac.host.board.backend import BoardBackend
     from ternac.host.device import Device
+    from ternac.run.generation import Run
     from ternac.run.numpy_executor import NumpyExecutor
-    from ternac.run.sampling import GREEDY
 
     geometry = preset(target.geometry)
     clock_hz = target.clock_hz
@@ -58,15 +57,14 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
     rng, wrong = np.random.default_rng(seed), 0
     with Device.open("sim", program, board=target.geometry) as device:
         loading = time.monotonic() - began
-        backend = device.backend
-        assert isinstance(backend, BoardBackend)
+        backend = device.board
         say(f"loaded over the link in {loading:.0f} s of simulation, compiling included")
         session, executor = backend.open(), NumpyExecutor(program)
         state = executor.open()
         for at in range(tokens):
             token = int(rng.integers(program.vocab))
             want = executor.step(state, np.array([token]))[0]
-            chosen, _ = backend.run(session, [token], 1, GREEDY, 1)
+            chosen, _ = backend.run(session, Run([token], 1))
             same = (
                 chosen == [int(np.argmax(want))]
                 and np.array_equal(backend.read_vector(image.logits), want)

@@ -16,10 +16,10 @@ from ternac.host.board import restart_guard as guard
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import Gap, LinkClient
 from ternac.host.board.loader import load_image
-from ternac.host.local import NumpyBackend
+from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
 from ternac.sim.link_model import LinkModel
-from tests.host.boards import FAST, Line, image_of, make_board, small_program
+from tests.host.boards import FAST, Line, image_of, make_board, numpy_backend, runs, small_program
 
 PROGRAM = small_program()
 IMAGE = image_of(PROGRAM)
@@ -71,11 +71,11 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_between_two_requests() -> None:
-    line, numpy = Restarting(set()), NumpyBackend(PROGRAM)
+    line, numpy = Restarting(set()), numpy_backend(PROGRAM)
     board = opened(line)
     ours, theirs = board.open(), numpy.open()
     for _ in range(3):
-        assert board.run(ours, [1, 2], 5, DRAW, 7) == numpy.run(theirs, [1, 2], 5, DRAW, 7)
+        assert board.run(ours, Run([1, 2], 5, DRAW, 7)) == numpy.run(theirs, Run([1, 2], 5, DRAW, 7))
         line.board = baked()
         assert np.array_equal(board.get_state(ours), numpy.get_state(theirs))
         line.board = baked()
@@ -84,11 +84,11 @@ def test_between_two_requests() -> None:
 def test_unnoticed_without_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests here see is what the guard is for."""
     monkeypatch.setattr(Restarting, "restarts", False)
-    line, numpy = Restarting(set()), NumpyBackend(PROGRAM)
+    line, numpy = Restarting(set()), numpy_backend(PROGRAM)
     board = opened(line)
     ours, theirs = board.open(), numpy.open()
-    board.run(ours, [1, 2], 5, DRAW, 7)
-    numpy.run(theirs, [1, 2], 5, DRAW, 7)
+    board.run(ours, Run([1, 2], 5, DRAW, 7))
+    numpy.run(theirs, Run([1, 2], 5, DRAW, 7))
     line.board = baked()
     assert not np.array_equal(board.get_state(ours), numpy.get_state(theirs))
 
@@ -98,7 +98,7 @@ def test_under_any_request(seed: int) -> None:
     """Restarts at random writes; sessions alone, together and as streams; a call that fails is repeated."""
     rng = random.Random(seed)
     line = Restarting({rng.randrange(2, 160) for _ in range(8)})
-    board, numpy = opened(line), NumpyBackend(PROGRAM)
+    board, numpy = opened(line), numpy_backend(PROGRAM)
     ours, theirs = ([backend.open() for _ in range(5)] for backend in (board, numpy))
     failed = 0
 
@@ -115,15 +115,17 @@ def test_under_any_request(seed: int) -> None:
         some = rng.sample(range(5), rng.randrange(1, 4))
         first, sampling = some[0], rng.choice((GREEDY, DRAW))
         tokens, count, state = [rng.randrange(256) for _ in some], rng.randrange(1, 9), rng.randrange(1, 99)
-        want = [numpy.run(theirs[k], [t], count, sampling, state) for k, t in zip(some, tokens, strict=True)]
+        want = [
+            numpy.run(theirs[k], Run([t], count, sampling, state)) for k, t in zip(some, tokens, strict=True)
+        ]
         if len(some) > 1:
-            args = [ours[k] for k in some], tokens, count, sampling, [state] * len(some)
+            args = [ours[k] for k in some], runs(tokens, count, sampling, [state] * len(some))
             assert insist(lambda args=args: board.run_together(*args)) == want
         elif rng.randrange(2):
-            got = list(board.stream(ours[first], tokens, count, sampling, state))
+            got = list(board.stream(ours[first], Run(tokens, count, sampling, state)))
             assert got == want[0][0]
         else:
-            alone = ours[first], tokens, count, sampling, state
+            alone = ours[first], Run(tokens, count, sampling, state)
             assert insist(lambda alone=alone: board.run(*alone)) == want[0]
     for one, other in zip(ours, theirs, strict=True):
         assert np.array_equal(insist(lambda one=one: board.get_state(one)), numpy.get_state(other))
@@ -132,13 +134,13 @@ def test_under_any_request(seed: int) -> None:
 
 def test_another_program_in_the_bitstream() -> None:
     line = Restarting(set())
-    board, numpy = opened(line), NumpyBackend(PROGRAM)
+    board, numpy = opened(line), numpy_backend(PROGRAM)
     ours, theirs = board.open(), numpy.open()
-    board.run(ours, [1], 3, GREEDY, 1)
-    numpy.run(theirs, [1], 3, GREEDY, 1)
+    board.run(ours, Run([1], 3, GREEDY, 1))
+    numpy.run(theirs, Run([1], 3, GREEDY, 1))
     line.board = make_board(IMAGE, bytes(range(16)))
     with pytest.raises(DeviceRefused, match="configured anew and does not hold"):
-        board.run(ours, [5], 3, GREEDY, 1)
+        board.run(ours, Run([5], 3, GREEDY, 1))
     recalled = board.recall(ours)
     again = numpy.open()
     numpy.set_state(again, recalled.state)
@@ -152,10 +154,10 @@ def test_a_line_in_use_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None
     line = Restarting(set())
     board = opened(line)
     session = board.open()
-    board.run(session, [1], 3, GREEDY, 1)
+    board.run(session, Run([1], 3, GREEDY, 1))
     before = line.writes
     for _ in range(5):
-        board.run(session, [1], 3, GREEDY, 1)
+        board.run(session, Run([1], 3, GREEDY, 1))
     assert line.writes == before + 5
 
 

@@ -21,14 +21,14 @@ from ternac.hdl.link.top import LinkedEngine
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.host.local import NumpyBackend
 from ternac.link import Command, Frame, Identity, SlipDecoder
 from ternac.program.random import random_program
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling, xorshift32
 from ternac.sim import board as sim_board
 from ternac.sim.link_model import LinkModel
 from ternac.sim.stub_core import StubCore, StubModel
-from tests.host.boards import small_program
+from tests.host.boards import numpy_backend, runs, small_program
 
 WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
 IDENTITY = Identity(bytes(range(16)), b"geometry", 0, bytes(16))
@@ -105,7 +105,7 @@ def test_rtl_equals_model(executable):
 def test_requests(client):
     assert client.hello() == IDENTITY
     client.commit(b"programme-hash!!")
-    answer = client.run(3, [1, 2], 5, Sampling(), 9)
+    answer = client.run(3, Run([1, 2], 5, Sampling(), 9))
     model = StubEngine()
     model.step(1, 3, False, None, 9)
     token, _, _ = model.step(2, 3, True, None, 9)
@@ -206,24 +206,24 @@ def test_whole_system():
         got += session.tokens((), 40, sampling)
         assert got == want
         assert device.speed().data["cycles_per_token"] > 100
-        together(device.backend, NumpyBackend(program), 3)
+        together(device.backend, numpy_backend(program), 3)
     # vectors of 16 slots: norms follow each other in the side lane, and the gate stays in it
     program = random_program(np.random.default_rng(3), 64, 40, 1, 60)
     with Device.open("sim", program, **options) as device:
         assert any(inst.lane == Lane.SIDE for inst in device.backend.image.instructions)
-        together(device.backend, NumpyBackend(program), 2)
+        together(device.backend, numpy_backend(program), 2)
 
 
 def test_chains_of_requests_on_the_whole_system():
     """A prompt of three requests and its text, two under way in the RTL; killed, it goes on on NumPy."""
     program, prompt = small_program(), [i * 31 % 256 for i in range(320)]
     sampling = Sampling(False, 200, 4, 50)
-    numpy = NumpyBackend(program)
-    want, _ = numpy.run(numpy.open(), prompt, 60, sampling, 5)
+    numpy = numpy_backend(program)
+    want, _ = numpy.run(numpy.open(), Run(prompt, 60, sampling, 5))
     with Device.open("sim", program, board="tiny", progress=False) as device:
         backend = device.backend
         session = backend.open()
-        stream = backend.stream(session, prompt, 60, sampling, 5)
+        stream = backend.stream(session, Run(prompt, 60, sampling, 5))
         got = [next(stream) for _ in range(30)]
         assert (backend.client.window, backend.client.gaps, backend.client.resent) == (2, 0, 0)
         backend.client.transport.process.kill()
@@ -233,11 +233,11 @@ def test_chains_of_requests_on_the_whole_system():
         found = backend.recall(session)
     other = numpy.open()
     numpy.set_state(other, found.state)
-    numpy.run(other, found.tokens, 0, sampling, 5)
+    numpy.run(other, Run(found.tokens, 0, sampling, 5))
     rng = 5
     for _ in got:
         rng = xorshift32(rng)
-    assert got + numpy.run(other, got[-1:], 60 - len(got), sampling, rng)[0] == want
+    assert got + numpy.run(other, Run(got[-1:], 60 - len(got), sampling, rng))[0] == want
 
 
 def together(board, numpy, count):
@@ -247,8 +247,10 @@ def together(board, numpy, count):
     tokens, rngs = range(1, count + 1), range(7, count + 7)
     for sampling in (Sampling(True, 128, 0, 0), Sampling(False, 200, 4, 50)):
         before = board.meter.cycles
-        got = board.run_together(sessions, tokens, 4, sampling, rngs)
-        want = [numpy.run(one, [t], 4, sampling, r) for one, t, r in zip(expected, tokens, rngs, strict=True)]
+        got = board.run_together(sessions, runs(tokens, 4, sampling, rngs))
+        want = [
+            numpy.run(one, Run([t], 4, sampling, r)) for one, t, r in zip(expected, tokens, rngs, strict=True)
+        ]
         assert got == want
         for one, other in zip(sessions, expected, strict=True):
             assert np.array_equal(board.get_state(one), numpy.get_state(other))

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from ternac.host.local import NumpyBackend
+from ternac.host.local import LocalBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
 from ternac.run.session import Session
-from tests.host.boards import small_program
+from tests.host.boards import numpy_backend, small_program
 from tests.host.server.http_server import Running, running
 from tests.host.server.serving import Shaky, alone, fresh, source
 
@@ -222,7 +222,7 @@ def test_bodies_prompts_and_tokens_are_bounded() -> None:
 def test_time_and_queue_are_bounded() -> None:
     gate = threading.Event()
 
-    class Slow(NumpyBackend):
+    class Slow(LocalBackend):
         def run(self, *words: Any) -> Any:
             gate.wait(0.3)
             return super().run(*words)
@@ -304,7 +304,7 @@ def test_other_sites_names_are_refused(server: Running) -> None:
 
 
 def test_health_ready_and_metrics_tell_of_a_lost_device() -> None:
-    spare = Source("spare", lambda: NumpyBackend(PROGRAM), fallback=True)
+    spare = Source("spare", lambda: numpy_backend(PROGRAM), fallback=True)
     with running(PROGRAM, sources=[source(Shaky(PROGRAM, fail_at=4)), spare], reopen=0) as server:
         assert json.loads(call(server, "GET", "/health")[2])["status"] == "ok"
         assert call(server, "GET", "/ready")[0] == 200

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from ternac.errors import Cancelled, NoAnswer, Overloaded, ServerError, Unavailable, UsageError
-from ternac.host.local import NumpyBackend
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.worker import Source
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
 from ternac.run.session import Session
-from tests.host.boards import small_program
+from tests.host.boards import numpy_backend, small_program
 from tests.host.server.serving import WARM, Shaky, Watched, alone, fresh, source
 
 PROGRAM = small_program()
@@ -37,7 +36,7 @@ def make():
 
 
 def numpy_source(label="numpy", fallback=False):
-    return Source(label, lambda: NumpyBackend(PROGRAM), fallback)
+    return Source(label, lambda: numpy_backend(PROGRAM), fallback)
 
 
 @pytest.mark.parametrize("chunk, together", [(1, 1), (4, 1), (4, 3), (32, 16)])
