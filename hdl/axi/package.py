@@ -10,6 +10,7 @@ from amaranth.back import verilog
 
 from ternac.compile.geometry import preset
 from ternac.compile.stream_layout import Encoding
+from ternac.files import write_text
 from ternac.hdl.axi.export import c_header, svd, to_json
 from ternac.hdl.axi.registers import MAP_VERSION, MAP_WORDS
 from ternac.hdl.axi.top import AxiTop
@@ -121,5 +122,5 @@ def write_files(top: AxiTop, folder: Path) -> dict[str, str]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, text) in files.items():
-        (folder / name).write_text(text)
+        write_text(folder / name, text)
     return {name: what for name, (what, _) in files.items()}

@@ -11,14 +11,11 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ternac.errors import Overloaded, TernacError, Unavailable, UsageError
+from ternac.host.backend import Backend
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.worker import DeviceStats, Source, Worker
-
-if TYPE_CHECKING:
-    from ternac.host.backend import Backend
 
 MAX_REOPEN = 60.0
 """Seconds between attempts to open a lost device, at most; they double from the first."""
@@ -153,7 +150,7 @@ class Scheduler:
                 return [worker.ring[-1]]
             return []
 
-    def homeless(self, jobs: list[Job], moved: int) -> None:
+    def requeue(self, jobs: list[Job], moved: int) -> None:
         """Jobs that a device had, for any to take, before those that came later; ``moved`` had begun."""
         with self._changed:
             self._waiting.extendleft(reversed(jobs))
@@ -168,7 +165,7 @@ class Scheduler:
             self._retry[worker] = self.reopen if worker.alive else min(2 * self._retry[worker], MAX_REOPEN)
             worker.alive = False
             if self._any_alive():
-                self.homeless(jobs, moved)
+                self.requeue(jobs, moved)
             else:
                 failed = [*jobs, *self._waiting]
                 self._waiting.clear()

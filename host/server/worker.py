@@ -9,16 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ternac.errors import Cancelled, DeviceError, ServerError, TernacError, Unavailable
-from ternac.host.server.job import Job
+from ternac.host.backend import Backend
+from ternac.host.server.job import Finished, Job
 from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
-
-if TYPE_CHECKING:
-    from ternac.host.backend import Backend
-    from ternac.host.server.scheduler import Scheduler
 
 SLICE_SECONDS = 0.05
 """How long a slice of a prompt may take; a slice of generated tokens is the back end's chunk."""
@@ -70,13 +67,38 @@ class Rate:
         return self._tokens / self._seconds if self._seconds else 0.0
 
 
+class JobQueue(Protocol):
+    """What a worker asks of the scheduler (`ternac.host.server.scheduler.Scheduler`)."""
+
+    def wait(self, worker: Worker) -> bool:
+        """Wait until the worker has something to do; False when it should end."""
+
+    def admit(self, worker: Worker, count: int) -> None:
+        """Append up to ``count`` waiting jobs to the worker's ring."""
+
+    def surplus(self, worker: Worker, together: int) -> list[Job]:
+        """Return the jobs that the worker should give to other devices."""
+
+    def requeue(self, jobs: list[Job], moved: int) -> None:
+        """Put jobs that a device had in front of the queue; ``moved`` of them had begun."""
+
+    def lost(self, worker: Worker, jobs: list[Job], moved: int) -> None:
+        """Mark the worker's device as lost and requeue its jobs."""
+
+    def back(self, worker: Worker, backend: Backend) -> None:
+        """Mark the worker's device as open."""
+
+    def end(self, job: Job, result: Finished | TernacError) -> None:
+        """Report the end of a job, once."""
+
+
 class Worker:
     """Runs jobs on one device: slices in turn, jobs with equal sampling together.
 
     The thread owns the back end and `ring`; what others read is changed under the scheduler's lock.
     """
 
-    def __init__(self, scheduler: Scheduler, source: Source, backend: Backend | None) -> None:
+    def __init__(self, queue: JobQueue, source: Source, backend: Backend | None) -> None:
         self.source, self.label = source, source.label
         self.backend = backend
         self.alive = True
@@ -86,7 +108,7 @@ class Worker:
         self.losses = 0
         self.rate = Rate()
         self.ring: deque[Job] = deque()
-        self._scheduler = scheduler
+        self._queue = queue
         self.thread = threading.Thread(target=self._main, name=f"ternac {self.label}", daemon=True)
 
     def stats(self) -> DeviceStats:
@@ -97,7 +119,7 @@ class Worker:
         )
 
     def _main(self) -> None:
-        while self._scheduler.wait(self):
+        while self._queue.wait(self):
             try:
                 if self.backend is None:
                     self._reopen()
@@ -117,11 +139,11 @@ class Worker:
         except Exception as error:
             log.exception("%s cannot be opened", self.label)
             raise DeviceError(f"{self.label} cannot be opened: {error}") from error
-        self._scheduler.back(self, backend)
+        self._queue.back(self, backend)
 
     def _turn(self, backend: Backend) -> None:
         """New jobs in, dead ones out, one slice, and what others should do handed over."""
-        self._scheduler.admit(self, backend.together)
+        self._queue.admit(self, backend.together)
         now = time.monotonic()
         for job in [job for job in self.ring if job.cancelled or (now > job.deadline and not job.reason)]:
             if job.cancelled or not job.chosen:
@@ -154,7 +176,7 @@ class Worker:
             self.rate.add(steps, time.perf_counter() - began)
         if not done:
             self.ring.extend(group)
-            for job in self._scheduler.surplus(self, backend.together):
+            for job in self._queue.surplus(self, backend.together):
                 self._give(backend, job)
 
     def _group(self, together: int) -> list[Job]:
@@ -190,7 +212,7 @@ class Worker:
         if job.reason:
             state = backend.get_state(job.session) if job.keep else None
             backend.release(job.session)
-            self._scheduler.end(job, job.finished(state))
+            self._queue.end(job, job.finished(state))
             return True
         self._generate(backend, group)
         return False
@@ -219,7 +241,7 @@ class Worker:
         if job.session is not None:
             with contextlib.suppress(TernacError):
                 backend.release(job.session)
-        self._scheduler.end(job, error)
+        self._queue.end(job, error)
 
     def _give(self, backend: Backend, job: Job) -> None:
         """Hand a job over to whichever device takes it."""
@@ -229,7 +251,7 @@ class Worker:
             job.session = None
             job.moves += 1
         self.ring.remove(job)
-        self._scheduler.homeless([job], 1)
+        self._queue.requeue([job], 1)
 
     def _lose(self, error: DeviceError) -> None:
         """The device is gone: its sessions become homeless with all that the host knows of them."""
@@ -246,7 +268,7 @@ class Worker:
                 moved += 1
         if backend is not None:
             _close(backend)
-        self._scheduler.lost(self, jobs, moved)
+        self._queue.lost(self, jobs, moved)
 
 
 def _key(sampling: Sampling) -> Sampling:

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import Any
 
-from ternac.cli.arguments import add_board, add_geometry, add_model, number
+from ternac.cli.arguments import add_board, add_geometry, add_model, add_out, number
 from ternac.cli.verb import Outcome, Say, Verb
 
 
@@ -15,15 +15,22 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_board(parser)
     add_geometry(parser, "another engine that the board has bitstreams for (default: its usual one)")
     number(parser, "--clock", "design clock (default: the board's)", kind=float, metavar="MHZ")
+    add_out(parser, "copy the bitstream here, out of the cache")
     parser.add_argument("--force", action="store_true", help="run every step again, even if nothing changed")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.hdl.build.bitstream import produce
+    from ternac.hdl.build.bitstream import bitstream_for
 
     started = time.monotonic()
-    data = produce(
-        args.board, say, model=args.model, clock_mhz=args.clock, engine=args.geometry, force=args.force
+    data = bitstream_for(
+        args.board,
+        say,
+        model=args.model,
+        clock_mhz=args.clock,
+        engine=args.geometry,
+        force=args.force,
+        out=args.out,
     )
     data["elapsed_seconds"] = round(time.monotonic() - started, 1)
     _show(data, say)

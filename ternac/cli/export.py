@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -200,6 +199,7 @@ def compare_trits(program: Program, again: Program) -> int:
 
 def _gguf(args: argparse.Namespace, say: Say) -> Outcome:
     """Write, read back with the `gguf` package, compare; ``--out`` appears only if all is equal."""
+    from ternac.files import replacing
     from ternac.model.export import gguf_file
     from ternac.model.export.gguf_trits import BLOCK
     from ternac.program.zoo import open_program, resolve
@@ -211,14 +211,10 @@ def _gguf(args: argparse.Namespace, say: Say) -> Outcome:
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder", "name a file, such as model.gguf")
     kind = (args.gguf_type or GGUF_TYPES[0]).upper()
-    fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
+    with replacing(out) as fresh:
         with Progress(len(program.consts), "write", "tensors") as bar:
             gguf_file.write(program, fresh, kind, bar.update)
         compared = compare_trits(program, gguf_file.read(gguf_file.open_gguf(fresh), fresh))
-        os.replace(fresh, out)
-    finally:
-        fresh.unlink(missing_ok=True)
     matrices = [program.consts[name] for name, role in program.roles().items() if role == "trits"]
     padded = sum(matrix.shape[1] % BLOCK != 0 for matrix in matrices)
     say(f"{program.name}: {compared:,} trits in {kind} blocks, read back and equal; hash {program.hash[:16]}")

@@ -22,7 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.boards.boards import board
-    from ternac.hdl.build.bitstream import produce
+    from ternac.hdl.build.bitstream import bitstream_for
     from ternac.hdl.build.flash import flash
 
     target = board(args.board)
@@ -31,7 +31,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.file is not None and not args.file.is_file():
         raise UsageError(f"there is no file {args.file}", "ternac build makes bitstreams")
     if args.file is None:
-        data = produce(args.board, say, model=args.model, engine=args.geometry)
+        data = bitstream_for(args.board, say, model=args.model, engine=args.geometry)
     else:
         data = {"bitstream": str(args.file)}
     command = flash(target, Path(data["bitstream"]), permanent=args.permanent)

@@ -16,15 +16,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.compile.geometry import preset
-    from ternac.files import write_bytes
+    from ternac.files import write_text
     from ternac.hdl.boards.boards import board
     from ternac.hdl.planner.report import render
     from ternac.manifest import folder
 
     target = board(args.board)
     model = open_model(args.model, preset(target.geometry), say)
-    page = render(model, target).encode()
-    write_bytes(args.out, page)
+    page = render(model, target)
+    write_text(args.out, page)
     say(f"wrote {args.out}, {len(page):,} bytes, nothing external in it")
     shipped = folder(target.name, target.geometry).exists()
     return Outcome(

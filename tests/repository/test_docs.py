@@ -47,6 +47,22 @@ def test_pages_outside_the_folder_exist() -> None:
     assert [path for path in HOOKS["OUTSIDE"] if not (ROOT / path).exists()] == []
 
 
+def test_figures_are_those_of_the_script() -> None:
+    """After a change of the script, or of a number that it draws: ``python docs/figures/draw.py``."""
+    drawn = runpy.run_path(str(DOCS / "figures" / "draw.py"))["all_figures"]()
+    assert {path.name for path in (DOCS / "figures").glob("*.svg")} == set(drawn)
+    for name, svg in drawn.items():
+        assert (DOCS / "figures" / name).read_text() == svg, name
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("*.md")), ids=lambda page: page.stem)
+def test_a_page_begins_with_a_figure(page: Path) -> None:
+    """Right below the title."""
+    lines = page.read_text().split("\n")
+    assert lines[0].startswith("# ")
+    assert re.match(r"!\[.{10,}\]\(\S+\.(svg|png)\)$", lines[2]), f"{page.name}: {lines[2]}"
+
+
 def test_nothing_is_loaded_from_other_servers() -> None:
     """Neither fonts, which the theme would take from Google, nor scripts."""
     assert CONFIG["theme"]["font"] is False

@@ -13,7 +13,7 @@ import pytest
 from ternac.cli.main import main
 from ternac.program import numerics as nu
 from ternac.program.file import load, save
-from ternac.program.ops import Op
+from ternac.program.ops import RANGES, Op
 from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT, open_program
@@ -88,7 +88,7 @@ def test_counts_are_those_of_the_trace() -> None:
         every = {name: np.concatenate([trace[name] for trace in traces]) for name in op.ins if name in found}
         if op.kind == "REQUANT":
             wide = nu.rshift_round(every[op.ins[0]], op.integer("shift"))
-            low, high = pf.LIMITS[op.text("dtype")]
+            low, high = RANGES[op.text("dtype")]
             assert found[op.out].saturated == pytest.approx(((wide < low) | (wide > high)).mean())
         elif op.kind in ("TMATVEC", "TABLE", "GATHER", "LERP", "LOAD"):
             assert found.get(op.out, found["r.e"]).saturated == 0

@@ -36,7 +36,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.compile.geometry import preset
     from ternac.hdl.build.array_bench import bare, bare_design, peer, wrapped
-    from ternac.hdl.build.bitstream import build_root
     from ternac.hdl.build.devices import device
     from ternac.hdl.cells.tech import Technology
 
@@ -53,14 +52,13 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         name: getattr(target.shape, name) if getattr(args, name) is None else getattr(args, name)
         for name in ("chain", "fold", "radix")
     }
-    root = build_root()
     array = bare_design(target, args.columns, args.lanes, **shape, direct=args.direct)
-    found = {"bare": bare(array, target, root, say, placed=not (args.no_place or target.estimate))}
+    found = {"bare": bare(array, target, say, placed=not (args.no_place or target.estimate))}
     if not target.estimate:
         geometry = preset(args.geometry) if args.geometry else None
-        found["wrapped"] = wrapped(root, say, placed=args.place, geometry=geometry)
+        found["wrapped"] = wrapped(say, placed=args.place, geometry=geometry)
     if args.peer is not None:
-        found["peer"] = peer(args.peer, args.top, args.macs, target, found, root, say)
+        found["peer"] = peer(args.peer, args.top, args.macs, target, found, say)
     _show(found, say)
     return Outcome({"device": target.name, "comb": target.unit, **found, "origin": "each part names its own"})
 

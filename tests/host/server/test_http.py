@@ -228,7 +228,9 @@ def test_time_and_queue_are_bounded() -> None:
             return super().run(*words)
 
     limits = Limits(seconds=0.7, queue=2, tokens=10**6)
-    with running(PROGRAM, sources=[Source("slow", lambda: Slow(PROGRAM))], limits=limits) as server:
+    with running(
+        PROGRAM, sources=[Source("slow", lambda: Slow(NumpyExecutor(PROGRAM)))], limits=limits
+    ) as server:
         found: list[dict[str, Any]] = []
 
         def ask() -> None:
