@@ -48,6 +48,8 @@ def number(
     def parse(given: str) -> float:
         try:
             value = kind(given)
+            if math.isnan(value):
+                raise ValueError
         except ValueError:
             what = "a whole number" if kind is int else "a number"
             raise UsageError(f"{flag} is {given!r}, needs {what}", hint) from None
