@@ -92,6 +92,10 @@ class BuildFailed(TernacError):
     """A step of a build failed; the message names the step and the log."""
 
 
+class UnsafeCache(TernacError):
+    """Another user could have put programs into the cache; the message names the folder and the reason."""
+
+
 class Mismatch(TernacError):
     """Two executors differ; the message names token, op, element and both values."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ternac.cli.program_verbs import summary
 from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
-from ternac.errors import UsageError
+from ternac.files import write_text
 from ternac.hdl.boards.boards import BOARDS, Board, board
 from ternac.hdl.planner import report_html as html
 from ternac.hdl.planner.estimate import estimate
@@ -235,10 +235,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     target = board(args.board)
     page = render(args.model, target)
     path = Path(args.output)
-    try:
-        path.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}", "choose another --output") from None
+    write_text(path, page)
     say(f"wrote {path}, {len(page):,} bytes, nothing external in it")
     shipped = folder(target.name, target.geometry)
     return Outcome(

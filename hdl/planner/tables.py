@@ -14,6 +14,7 @@ from typing import Any
 
 from ternac.compile.fitting import largest_model
 from ternac.compile.geometry import preset
+from ternac.files import write_text
 from ternac.hdl.boards.boards import BOARDS, Board
 from ternac.hdl.planner.estimate import estimate
 from ternac.hdl.planner.report import loss_curve
@@ -98,7 +99,7 @@ def replaced(readme: str) -> str:
 def main(arguments: list[str]) -> int:
     """Print the tables, or write them into the README."""
     if "--write" in arguments:
-        README.write_text(replaced(README.read_text()))
+        write_text(README, replaced(README.read_text()))
     else:
         sys.stdout.write("\n".join(tables().values()))
     return 0

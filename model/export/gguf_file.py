@@ -12,7 +12,6 @@ program file byte for byte, content hash included.  Metadata, all under ``ternac
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
+from ternac.files import replacing
 from ternac.model.export.gguf_trits import BLOCK_BYTES, TYPES, pack, padded, unpack
 from ternac.program.file import dumps, loads
 from ternac.program.packing import pack5
@@ -130,32 +130,27 @@ def write(
     text, entries, shapes = _header(data)
     body = memoryview(data)[8 + len(text) :]
     names = sorted(shapes)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    writer = GGUFWriter(part, ARCHITECTURE)
-    writer.add_string("general.name", program.name)
-    writer.add_string(HEADER, text)
-    if names:
-        writer.add_array("ternac.matrices", names)
-        writer.add_array("ternac.matrices.columns", [shapes[name][1] for name in names])
-        writer.add_array("ternac.matrices.worth", [worth_of(program, name) for name in names])
-    for done, (name, entry) in enumerate(entries.items()):
-        if name in shapes:
-            packed = pack(program.consts[name], worth_of(program, name), kind)
-            writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType[kind])
-        else:
-            start, stop = entry["data_offsets"]
-            stored = np.frombuffer(body[start:stop], _STORED[entry["dtype"]])
-            writer.add_tensor(name, stored.reshape(entry["shape"]))
-        progress(done + 1)
-    try:
+    with replacing(path) as part:
+        writer = GGUFWriter(part, ARCHITECTURE)
+        writer.add_string("general.name", program.name)
+        writer.add_string(HEADER, text)
+        if names:
+            writer.add_array("ternac.matrices", names)
+            writer.add_array("ternac.matrices.columns", [shapes[name][1] for name in names])
+            writer.add_array("ternac.matrices.worth", [worth_of(program, name) for name in names])
+        for done, (name, entry) in enumerate(entries.items()):
+            if name in shapes:
+                packed = pack(program.consts[name], worth_of(program, name), kind)
+                writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType[kind])
+            else:
+                start, stop = entry["data_offsets"]
+                stored = np.frombuffer(body[start:stop], _STORED[entry["dtype"]])
+                writer.add_tensor(name, stored.reshape(entry["shape"]))
+            progress(done + 1)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
 def read(reader: Any, path: Path) -> Program:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ternac.cli.program_verbs import op_lines
 from ternac.errors import ProgramError
+from ternac.files import replacing
 from ternac.program.legality import infer
 from ternac.program.ops import IMPORT_KINDS, KINDS, Op, Value
 from ternac.program.program import Program
@@ -117,11 +117,10 @@ def to_onnx(program: Program) -> onnx.ModelProto:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write atomically."""
+    """Write the file, its folder too if need be, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    onnx.save(model, str(scratch))
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        onnx.save(model, str(scratch))
 
 
 def _token(program: Program) -> str:

@@ -8,7 +8,6 @@ or logits tempered, the finished run leaves ``final.safetensors``: what it ended
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import signal
 import threading
@@ -24,6 +23,7 @@ from typing import Any
 import torch
 
 from ternac.errors import BuildFailed, CheckpointError, ToolMissing, TrainingDiverged
+from ternac.files import write_json
 from ternac.model.net.config import ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.net.kernels import kernels
 from ternac.model.net.layers import BitLinear
@@ -267,7 +267,7 @@ class Trainer:
         if self.leads:
             self.out.mkdir(parents=True, exist_ok=True)
             recipe = {"settings": self.settings, "text_sha256": self.digest}
-            (self.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+            write_json(self.out / "recipe.json", recipe, indent=2)
         c, before, began, first = self.config, self.seconds, time.monotonic(), self.step
         last = min(c.steps, until or c.steps)
         saved = self.step

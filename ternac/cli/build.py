@@ -10,7 +10,7 @@ from ternac.cli import explore as explore_verb
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 from ternac.hdl.boards.boards import BOARDS, VARIANTS, board
-from ternac.hdl.build.bitstream import produce
+from ternac.hdl.build.bitstream import bitstream_for
 from ternac.hdl.build.flash import flash
 from ternac.hdl.planner import estimate, report
 
@@ -21,12 +21,19 @@ def _build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="bake this program in: a file or the name of a shipped model")
     parser.add_argument("--clock", type=float, metavar="MHZ", help="design clock (default: the board's)")
     parser.add_argument("--force", action="store_true", help="run every step again, even if nothing changed")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="copy the bitstream here, out of the cache")
 
 
 def _build(args: argparse.Namespace, say: Say) -> Outcome:
     started = time.monotonic()
-    data = produce(
-        args.board, say, model=args.model, clock_mhz=args.clock, engine=args.geometry, force=args.force
+    data = bitstream_for(
+        args.board,
+        say,
+        model=args.model,
+        clock_mhz=args.clock,
+        engine=args.geometry,
+        force=args.force,
+        out=args.out,
     )
     data["elapsed_seconds"] = round(time.monotonic() - started, 1)
     say(f"{data['bitstream']}")
@@ -54,7 +61,7 @@ def _flash(args: argparse.Namespace, say: Say) -> Outcome:
     data = (
         {"bitstream": str(args.file)}
         if args.file
-        else produce(args.board, say, model=args.model, engine=args.geometry)
+        else bitstream_for(args.board, say, model=args.model, engine=args.geometry)
     )
     command = flash(target, Path(data["bitstream"]), permanent=args.permanent)
     say(f"{target.title}: written")

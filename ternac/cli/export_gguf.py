@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
 
 from ternac.cli.verb import Outcome, Say
 from ternac.errors import Mismatch, UsageError
+from ternac.files import replacing
 from ternac.model.export.gguf_file import open_gguf, read, write
 from ternac.model.export.gguf_trits import BLOCK
 from ternac.program.program import Program
@@ -39,14 +39,10 @@ def export(args: argparse.Namespace, say: Say) -> Outcome:
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder", "name a file, such as model.gguf")
     kind = (args.gguf_type or "tq2_0").upper()
-    fresh = out.with_name(f".{out.name}.{os.getpid()}.new")
-    try:
+    with replacing(out) as fresh:
         with Progress(len(program.consts), "write", "tensors") as bar:
             write(program, fresh, kind, bar.update)
         compared = compare(program, read(open_gguf(fresh), fresh))
-        os.replace(fresh, out)
-    finally:
-        fresh.unlink(missing_ok=True)
     matrices = [program.consts[name] for name, role in program.roles().items() if role == "trits"]
     padded = sum(matrix.shape[1] % BLOCK != 0 for matrix in matrices)
     say(f"{program.name}: {compared:,} trits in {kind} blocks, read back and equal; hash {program.hash[:16]}")

@@ -13,6 +13,7 @@ from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import PRESETS, preset
 from ternac.compile.stream_layout import Encoding
 from ternac.errors import UsageError
+from ternac.files import write_text
 from ternac.hdl.axi.export import c_header, svd, to_json
 from ternac.hdl.axi.package import fusesoc_core, vivado_script
 from ternac.hdl.axi.registers import MAP_VERSION
@@ -51,7 +52,7 @@ def write_files(top: AxiTop, folder: Path) -> dict[str, str]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, text) in files.items():
-        (folder / name).write_text(text)
+        write_text(folder / name, text)
     return {name: what for name, (what, _) in files.items()}
 
 

@@ -20,7 +20,6 @@ from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.errors import UsageError
 from ternac.hdl.array.bare import BareArray
 from ternac.hdl.boards.boards import board
-from ternac.hdl.build.bitstream import build_root
 from ternac.hdl.build.devices import DEVICES, Device, device
 from ternac.hdl.build.trial import Design, Say, mapped_netlist, place, placed_netlist, synthesize
 from ternac.hdl.cells.tech import Technology
@@ -60,7 +59,7 @@ def bare_design(
         raise UsageError(str(error), "choose --lanes, --chain and --fold so that they divide") from None
 
 
-def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool) -> dict[str, Any]:
+def bare(array: BareArray, target: Device, say: Say, *, placed: bool) -> dict[str, Any]:
     """Figures of the bare array, placed and routed or only synthesized."""
     unit = array.units[0]
     shape = {
@@ -70,14 +69,14 @@ def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool
     text = rtlil.convert(array, name="top", emit_src=False)
     name = "-".join(["bare", target.name, *map(str, shape.values())])
     design = Design(name, "design.il", text)
-    synthesis = synthesize(design, target, array.macs, root, say)
-    figures = place(design, target, array.macs, root, say) if placed else synthesis
+    synthesis = synthesize(design, target, array.macs, say)
+    figures = place(design, target, array.macs, say) if placed else synthesis
     counted = COUNTED + ("" if array.direct else HELD) + (FED if array.fed else PORTS)
     result = {**figures, **shape, "counted": counted}
     return {**result, "synthesis": synthesis} if placed else result
 
 
-def wrapped(root: Path, say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict[str, Any]:
+def wrapped(say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict[str, Any]:
     """Figures of the column array of ``geometry`` (the ULX3S preset) with everything around it, divided by
     its lanes; under ``engine`` those of the whole engine.
 
@@ -87,16 +86,16 @@ def wrapped(root: Path, say: Say, *, placed: bool, geometry: Geometry | None = N
     core = EngineCore(geometry, tech=target.tech)
     text = rtlil.convert(core, name="top", emit_src=False)
     design = Design(f"wrapped-{geometry.name}", "design.il", text)
-    whole = synthesize(design, target, geometry.macs, root, say)
-    synthesis = _array_of(whole, parts_of(mapped_netlist(design, target, root)), CORE)
+    whole = synthesize(design, target, geometry.macs, say)
+    synthesis = _array_of(whole, parts_of(mapped_netlist(design, target)), CORE)
     what = {
         "geometry": geometry.name, "columns": geometry.columns, "lanes": geometry.lanes,
         "weight_code": geometry.weight_code, "weight_capacity": geometry.weight_capacity, "counted": WRAPPED,
     }  # fmt: skip
     manifest = read_manifest(BOARD, geometry.name)
     if placed:
-        whole = place(design, target, geometry.macs, root, say)
-        parts = parts_of(placed_netlist(design, target, root))
+        whole = place(design, target, geometry.macs, say)
+        parts = parts_of(placed_netlist(design, target))
         return {**_array_of(whole, parts, CORE), **what, "synthesis": synthesis}
     current = manifest is not None and manifest.get("geometry_hash") == geometry.hash.hex()
     if manifest is not None and current and "parts" in manifest:
@@ -123,14 +122,14 @@ def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: 
 
 
 def peer(
-    file: Path, top: str, macs: int, target: Device, ours: dict[str, dict[str, Any]], root: Path, say: Say
+    file: Path, top: str, macs: int, target: Device, ours: dict[str, dict[str, Any]], say: Say
 ) -> dict[str, Any]:
     """A foreign Verilog file, synthesized alike, and its figures over the synthesized ones of ``ours``."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}", "--peer takes one Verilog file") from None
-    figures = synthesize(Design(f"peer-{target.name}-{top}", "design.v", text, top), target, macs, root, say)
+    figures = synthesize(Design(f"peer-{target.name}-{top}", "design.v", text, top), target, macs, say)
     ratios = {}
     for name, own in ours.items():
         base = own.get("synthesis", own)
@@ -178,14 +177,13 @@ def _run(args: argparse.Namespace, say: Speak) -> Outcome:
         name: getattr(target.shape, name) if getattr(args, name) is None else getattr(args, name)
         for name in ("chain", "fold", "radix")
     }
-    root = build_root()
     array = bare_design(target, args.columns, args.lanes, **shape, direct=args.direct)
-    found = {"bare": bare(array, target, root, say, placed=not (args.no_place or target.estimate))}
+    found = {"bare": bare(array, target, say, placed=not (args.no_place or target.estimate))}
     if not target.estimate:
         geometry = preset(args.geometry) if args.geometry else None
-        found["wrapped"] = wrapped(root, say, placed=args.place, geometry=geometry)
+        found["wrapped"] = wrapped(say, placed=args.place, geometry=geometry)
     if args.peer is not None:
-        found["peer"] = peer(args.peer, args.top, args.macs, target, found, root, say)
+        found["peer"] = peer(args.peer, args.top, args.macs, target, found, say)
     for name, figures in found.items():
         clock = f", {figures['fmax_mhz']} MHz" if figures["fmax_mhz"] else ""
         say(f"{name}: {figures['comb_per_mac']:.2f} COMB and {figures['ff_per_mac']:.2f} FF per MAC{clock}")
