@@ -5,7 +5,7 @@
 #   make test-all   everything
 #   make lint       ruff and mypy
 #   make docs       the documentation site, in build/site
-#   make clean      removes caches and build products; `make distclean` removes .venv too
+#   make clean      removes build products of this folder; `make distclean` removes .venv too
 #
 # Settings: PYTHON=python3.12   the interpreter that .venv is made from
 #           JOBS=4              test processes (default: all cores, at most 4)
@@ -83,6 +83,8 @@ test-all: lint
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@[ ! -x $(PY) ] || $(PY) -c 'from ternac.cache import root; \
+	  print(f"compiled boards, kernels and bitstreams stay in {root()}: delete it to have them made again")'
 
 distclean: clean
 	rm -rf $(VENV)

@@ -13,7 +13,7 @@ from ternac.compile.geometry import Geometry, preset
 from ternac.compile.layout import to_slots
 from ternac.compile.machine import Machine
 from ternac.errors import UnknownExecutor, UsageError
-from ternac.program.ops import WIDE_KINDS
+from ternac.program.ops import IMPORT_KINDS
 from ternac.program.program import Program
 from ternac.run.executor import Executor, ExecutorBase, Logits, State, Tokens
 from ternac.run.numpy_executor import NumpyExecutor
@@ -128,13 +128,12 @@ def open_executor(
 
 
 def _torch(program: Program, path: Path | None) -> Executor:
-    from ternac.model.net.executor import TorchExecutor
-    from ternac.model.net.op_executor import TorchOpExecutor
-
-    if any(op.kind in WIDE_KINDS for op in program.ops):  # imported: no model of this kit behind it
-        return TorchOpExecutor(program)
+    if any(op.kind in IMPORT_KINDS for op in program.ops):  # imported: no model of this kit behind it
+        return open_executor("gpu:cpu", program)
     if path is None:
         raise UsageError(f"{program.name} has no checkpoint for torch to run", "name the model by its file")
+    from ternac.model.net.executor import TorchExecutor
+
     return TorchExecutor.for_program(program, path)
 
 

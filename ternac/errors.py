@@ -56,6 +56,10 @@ class CheckpointError(TernacError):
     """A training checkpoint is missing, damaged or belongs to another run."""
 
 
+class TrainingDiverged(TernacError):
+    """A loss is not a finite number; the message names the step."""
+
+
 class DeviceError(TernacError):
     """Base of everything that can go wrong between the host and a board."""
 
@@ -86,6 +90,10 @@ class ToolMissing(TernacError):
 
 class BuildFailed(TernacError):
     """A step of a build failed; the message names the step and the log."""
+
+
+class UnsafeCache(TernacError):
+    """Another user could have put programs into the cache; the message names the folder and the reason."""
 
 
 class Mismatch(TernacError):

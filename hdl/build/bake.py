@@ -13,10 +13,10 @@ from pathlib import Path
 
 from ternac.compile.compiler import Image
 from ternac.errors import BuildFailed
+from ternac.files import write_bytes
 from ternac.hdl.netlist import bram_patch
 from ternac.hdl.netlist import memory_map
 from ternac.hdl.boards.boards import Board
-from ternac.hdl.build.steps import write_atomically
 from ternac.hdl.build.toolchain import run_tool
 from ternac.compile.loading import flash_image, program_id
 
@@ -32,7 +32,7 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
             raise BuildFailed(
                 f"the bitstream is longer than {board.flash_offset} bytes", "move the flash offset"
             )
-        write_atomically(out, base.ljust(board.flash_offset, b"\xff") + flash_image(image))
+        write_bytes(out, base.ljust(board.flash_offset, b"\xff") + flash_image(image))
         return
     if memories is None or not memories.exists():
         raise BuildFailed(
@@ -58,6 +58,6 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
         (scratch / "model.config").write_text(bram_patch.patch(config, contents))
         run_tool("ecppack", ["--compress", "--input", "model.config", "--bit", "model.bit"],
                  cwd=scratch, log=log, step="bake")  # fmt: skip
-        write_atomically(out, (scratch / "model.bit").read_bytes())
+        write_bytes(out, (scratch / "model.bit").read_bytes())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ternac.files import write_text
 from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.planner.area import area, builds, coefficients
 
@@ -72,7 +73,7 @@ def replaced(page: str) -> str:
 def main(arguments: list[str]) -> int:
     """Print the tables, or write them into the page."""
     if "--write" in arguments:
-        PAGE.write_text(replaced(PAGE.read_text()))
+        write_text(PAGE, replaced(PAGE.read_text()))
     else:
         sys.stdout.write("\n".join(tables().values()))
     return 0

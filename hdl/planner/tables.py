@@ -14,6 +14,7 @@ from typing import Any
 
 from ternac.compile.fitting import largest_model
 from ternac.compile.geometry import preset
+from ternac.files import write_text
 from ternac.hdl.boards.boards import BOARDS, Board
 from ternac.hdl.planner.estimate import estimate
 from ternac.hdl.planner.report import loss_curve
@@ -33,7 +34,10 @@ MODEL_COLUMNS = ("model", "ternary weights", "words of state", "loss, validation
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
     """Name, ternary weights and figures of the largest shipped model that fits; None when none does."""
     name = largest_model(preset(target.geometry))
-    return None if name is None else (name, open_program(name).trits, estimate(name, target))
+    if name is None:
+        return None
+    program = open_program(name)
+    return name, program.trits, estimate(program, target)
 
 
 def row(target: Board) -> list[str]:
@@ -62,8 +66,7 @@ def model_row(name: str) -> list[str]:
     """
     program = open_program(name)
     recipe = json.loads(resolve(name).with_name("recipe.json").read_text())
-    curve = {series.name: series.points for series in loss_curve(resolve(name))}
-    lowest = min((y for _, y in curve.get("validation", [])), default=math.nan)
+    lowest = min((y for _, y in loss_curve(resolve(name)).get("validation", [])), default=math.nan)
     loss = f"{recipe.get('loss', {}).get('nats_per_char', lowest):.4f} nats per character"
     if program.tokenizer:
         loss = f"{recipe['loss']['bits_per_byte']:.4f} bits per byte"
@@ -98,7 +101,7 @@ def replaced(readme: str) -> str:
 def main(arguments: list[str]) -> int:
     """Print the tables, or write them into the README."""
     if "--write" in arguments:
-        README.write_text(replaced(README.read_text()))
+        write_text(README, replaced(README.read_text()))
     else:
         sys.stdout.write("\n".join(tables().values()))
     return 0

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ternac.cache import cached
 from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
 from ternac.program.file import save
 from ternac.program.program import Program
-from ternac.sim.board import cache_root
 from ternac.sim.cocotb.gtkwave import ENGINE, PORTS, Groups, save_file
 from ternac.sim.cocotb.runner import SimResult, run
 
@@ -154,12 +154,11 @@ def view_path(result: SimResult) -> Path | None:
 
 
 def _saved(program: Program) -> Path:
-    """The program as a file for the process that the simulator runs Python in."""
-    path = cache_root().resolve() / "sim" / "programs" / f"{program.hash}.safetensors"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(program, path)
-    return path
+    """Return the program's file, for the process that the simulator runs Python in."""
+    entry = cached(
+        "programs", [program.hash], lambda scratch, log: save(program, scratch / "program.safetensors")
+    )
+    return entry / "program.safetensors"
 
 
 def _write_view(result: SimResult, groups: Groups) -> None:

@@ -13,7 +13,7 @@ from ternac.compile.geometry import Geometry
 from ternac.compile.image import Image, Symbol
 from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.program.legality import check
-from ternac.program.ops import WIDE_KINDS
+from ternac.program.ops import IMPORT_KINDS
 from ternac.program.program import Program
 
 __all__ = ["Image", "Symbol", "compile_program"]
@@ -49,10 +49,10 @@ def compile_program(
 
 
 def refuse_wide(program: Program) -> None:
-    """IllegalProgram if an op is for executors in software only (docs/numerics.md, wide ops)."""
+    """IllegalProgram if an op is for executors in software only (docs/numerics.md)."""
     for index, op in enumerate(program.ops):
-        if op.kind in WIDE_KINDS:
+        if op.kind in IMPORT_KINDS:
             raise IllegalProgram(
-                f"op {index} {op.kind} {op.out!r}: no engine has the wide ops of imported models",
+                f"op {index} {op.kind} {op.out!r}: no engine has the ops of imported models",
                 "run it on an executor in software: numpy, torch or native",
             )

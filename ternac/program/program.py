@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ternac.errors import IllegalProgram
 from ternac.program import strict_json as sj
-from ternac.program.ops import ROLE_OF_ATTR, Op
+from ternac.program.ops import Op, roles_of
 from ternac.program.packing import pack5
 
 FORMAT = "ternac.program"
@@ -77,13 +77,8 @@ class Program:
         return slices
 
     def roles(self) -> dict[str, str]:
-        """Constant name to its role (a key of ``ROLE_DTYPE``), from the first op that uses it."""
-        found: dict[str, str] = {}
-        for op in self.ops:
-            for (kind, attr), role in ROLE_OF_ATTR.items():
-                if op.kind == kind and attr in op.attrs:
-                    found.setdefault(op.text(attr), role)
-        return found
+        """Constant name to the name of its role, from the first op that uses it."""
+        return {name: role.name for name, role in roles_of(self.ops).items()}
 
     @property
     def trits(self) -> int:

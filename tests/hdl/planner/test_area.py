@@ -166,11 +166,12 @@ def test_table_of_the_page_is_todays() -> None:
 
 
 @pytest.mark.slow
-def test_a_sample_is_still_what_was_measured(tmp_path: Path) -> None:
+def test_a_sample_is_still_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Synthesis and packing of the smallest; if it fails: python -m ternac.hdl.planner.measure --write"""
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
     sample = next(s for s in SAMPLES if s.geometry.name == "2x4-share-1")
     row = next(b for b in builds() if b["geometry"] == sample.geometry)
-    found = measure(sample, tmp_path, lambda text: None)
+    found = measure(sample, lambda text: None)
     assert (found["bram"], found["spram"]) == (row["bram"], row["spram"])
     assert found["comb"] == pytest.approx(row["comb"], rel=0.03)
     assert found["ff"] == pytest.approx(row["ff"], rel=0.03)

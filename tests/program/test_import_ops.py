@@ -1,4 +1,4 @@
-"""The wide ops against plain Python integers written from docs/numerics.md; their legality; their refusal."""
+"""The ops of imports against plain Python integers written from docs/numerics.md; legality; refusal."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import preset
 from ternac.errors import IllegalProgram
-from ternac.program import wide
+from ternac.program import import_ops
 from ternac.program.file import dumps, loads
 from ternac.program.legality import check, infer
-from ternac.program.ops import WIDE_KINDS, Op
+from ternac.program.ops import IMPORT_KINDS, Op
 from ternac.program.program import Program
 from ternac.program.random_mmfree import random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor
@@ -114,9 +114,9 @@ def test_programs_equal_plain_integers(seed: int) -> None:
             assert {n: part[b].tolist() for n, part in executor.state_dict(state).items()} == plain[b]
 
 
-def test_random_programs_use_every_wide_op() -> None:
+def test_random_programs_use_every_op_of_imports() -> None:
     seen = {op.kind for seed in range(12) for op in random_mmfree(np.random.default_rng(seed)).ops}
-    assert seen >= set(WIDE_KINDS)
+    assert seen >= set(IMPORT_KINDS)
 
 
 def test_file_round_trip() -> None:
@@ -124,28 +124,28 @@ def test_file_round_trip() -> None:
     assert loads(dumps(program)).hash == program.hash
 
 
-@given(st.lists(I16, min_size=1, max_size=9), st.integers(0, wide.MAX_EPS))
+@given(st.lists(I16, min_size=1, max_size=9), st.integers(0, import_ops.MAX_EPS))
 def test_inverse_root_bound(x: list[int], eps: int) -> None:
-    assert max(map(abs, x)) * wide.inverse_root(sum(v * v for v in x) + eps) <= 2**39
+    assert max(map(abs, x)) * import_ops.inverse_root(sum(v * v for v in x) + eps) <= 2**39
 
 
 @pytest.mark.parametrize("x", [-32768, 32767])
 def test_longest_vector_has_no_overflow(x: int) -> None:
     n = 65535
-    got = wide.rmsnorm(np.full((1, n), x), wide.MAX_EPS, 20)
-    root = math.isqrt((n * x * x + wide.MAX_EPS) << 16)
+    got = import_ops.rmsnorm(np.full((1, n), x), import_ops.MAX_EPS, 20)
+    root = math.isqrt((n * x * x + import_ops.MAX_EPS) << 16)
     assert set(got[0].tolist()) == {shift_round(x * (2**47 // root), 20)}
 
 
 @given(st.lists(I16, min_size=1, max_size=9))
 def test_quantization_of_the_peak_is_127(x: list[int]) -> None:
-    q = wide.quant(np.array(x), wide.peak(np.array(x)))
+    q = import_ops.quant(np.array(x), import_ops.peak(np.array(x)))
     assert max(abs(q)) == (127 if any(x) else 0)
 
 
 @given(I16, I16, st.integers(0, 32767))
 def test_blend_lies_between(h: int, c: int, e: int) -> None:
-    assert min(h, c) <= int(wide.blend([h], [c], [e])[0]) <= max(h, c)
+    assert min(h, c) <= int(import_ops.blend([h], [c], [e])[0]) <= max(h, c)
 
 
 BASE = random_mmfree(np.random.default_rng(5), d=6, m=10, layers=1, vocab=7, per_token=True)
@@ -195,6 +195,6 @@ def test_legality(program: Program, reason: str) -> None:
 
 
 def test_engines_refuse_with_the_reason() -> None:
-    with pytest.raises(IllegalProgram, match="op 0 GATHER16 'r.e': no engine has the wide ops") as caught:
+    with pytest.raises(IllegalProgram, match="op 0 GATHER16 'r.e': no engine has the ops") as caught:
         compile_program(BASE, preset("ulx3s-85f"))
     assert "software" in caught.value.hint
