@@ -16,6 +16,7 @@ from ternac.program.zoo import TEXT, open_program
 from ternac.progress import Progress
 from ternac.run import evaluate as ev
 from ternac.run import profile as pf
+from ternac.table import columns
 
 LIMIT, CONTEXT = 8192, 128
 PICTURES = (".png", ".svg", ".pdf")
@@ -73,12 +74,8 @@ def _share(share: float | None) -> str:
 
 
 def _table(say: Say, heads: str, rows: list[list[str]]) -> None:
-    """Columns as wide as they must be; the first is set to the left."""
-    lines = [heads.split("|"), *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
-        say("  ".join([line[0].ljust(widths[0]), *cells[1:]]).rstrip())
+    for line in columns(heads.split("|"), rows):
+        say(line)
     say()
 
 
