@@ -41,7 +41,10 @@ CHECK_COLUMNS = (
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
     """Return name, ternary weights and figures of the largest shipped model that fits; None if none does."""
     name = largest_model(preset(target.geometry))
-    return None if name is None else (name, open_program(name).trits, estimate(name, target))
+    if name is None:
+        return None
+    program = open_program(name)
+    return name, program.trits, estimate(program, target)
 
 
 def row(target: Board) -> list[str]:
@@ -70,8 +73,7 @@ def model_row(name: str) -> list[str]:
     """
     program = open_program(name)
     recipe = json.loads(resolve(name).with_name("recipe.json").read_text())
-    curve = {series.name: series.points for series in loss_curve(resolve(name))}
-    lowest = min((y for _, y in curve.get("validation", [])), default=math.nan)
+    lowest = min((y for _, y in loss_curve(resolve(name)).get("validation", [])), default=math.nan)
     loss = f"{recipe.get('loss', {}).get('nats_per_char', lowest):.4f} nats per character"
     if program.tokenizer:
         loss = f"{recipe['loss']['bits_per_byte']:.4f} bits per byte"

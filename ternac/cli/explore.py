@@ -1,56 +1,53 @@
-"""The verb ``explore``: search, table and picture."""
+"""``ternac explore``: search engine geometries; table and picture."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
+from ternac.cli.arguments import add_board, add_model, add_out, number, open_model
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.hdl.boards.boards import BOARDS, board
-from ternac.hdl.planner.explore import GOALS, explore
-from ternac.hdl.planner.picture import FORMATS, write_picture
-from ternac.progress import Progress
 from ternac.table import columns
-
-__all__ = ["VERB"]
 
 _ROWS = 24
 """Rows of the table."""
+GOALS = ("throughput", "latency", "area")
+PICTURES = (".png", ".svg")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_argument(parser)
-    parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
-    parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same as MODEL")
+    add_model(parser)
+    add_board(parser)
     parser.add_argument("--goal", choices=GOALS, default="throughput", help="default: throughput")
-    parser.add_argument(
-        "--sessions", type=int, metavar="N", help="sessions at a time (default: whatever is best)"
-    )
-    parser.add_argument(
-        "--clock", type=float, metavar="MHZ", help="clock assumed (default: the shipped build's)"
-    )
-    parser.add_argument("--out", type=Path, metavar="PICTURE", help="draw the front (.png or .svg)")
+    number(parser, "--sessions", "sessions at a time (default: as many as are best)")
+    number(parser, "--clock", "clock assumed (default: the shipped build's)", kind=float, metavar="MHZ")
+    add_out(parser, "draw the front: .png or .svg")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    if args.out is not None and args.out.suffix not in FORMATS:
-        raise UsageError(f"{args.out} is no picture", f"choose a name that ends in {' or '.join(FORMATS)}")
+    from ternac.compile.geometry import preset
+    from ternac.hdl.boards.boards import board
+    from ternac.hdl.planner.explore import explore
+    from ternac.hdl.planner.picture import write_picture
+    from ternac.progress import Progress
+
+    if args.out is not None and args.out.suffix not in PICTURES:
+        raise UsageError(f"--out {args.out}: the name must end in {' or '.join(PICTURES)}")
     if args.out is not None and not args.out.parent.is_dir():
-        raise UsageError(f"there is no folder {args.out.parent}")
+        raise UsageError(f"--out {args.out}: there is no folder {args.out.parent}", "make it first")
     target = board(args.board)
+    program = open_model(args.model, preset(target.geometry), say).program
     with Progress(1, f"{target.name}: geometries", "shapes") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done)
 
-        data, best, points = explore(
-            args.model_option or args.model, target, args.goal,
-            sessions=args.sessions, clock=args.clock, progress=progress,
-        )  # fmt: skip
-    _table(data, say)
+        data, _, points = explore(
+            program, target, args.goal, sessions=args.sessions, clock=args.clock, progress=progress
+        )
+    _show(data, say)
     if args.out is not None:
         write_picture(args.out, data, points)
         data["picture"] = str(args.out)
@@ -58,7 +55,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(data)
 
 
-def _table(data: dict[str, Any], say: Say) -> None:
+def _show(data: dict[str, Any], say: Say) -> None:
     say(f"{data['model']} on {data['board']} for {data['goal']}, {data['clock_mhz']:g} MHz:")
     say(f"  {data['fitting']} of {data['looked_at']} geometries fit, {len(data['front'])} are on the front")
     today = data["today"]
@@ -81,7 +78,8 @@ def _table(data: dict[str, Any], say: Say) -> None:
 
 VERB = Verb(
     help="Search engine geometries for a board and a model: the Pareto front of speed, latency and area.",
-    example="ternac explore --board icebreaker --model shakespeare-small --goal throughput",
+    example="ternac explore shakespeare-small --board icebreaker --goal throughput",
     add_arguments=_arguments,
     run=_run,
+    renamed={"--model": "MODEL, without an option"},
 )

@@ -13,6 +13,7 @@ from ternac.compile.image import Image, Symbol, Words
 from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
 from ternac.compile.layout import embed_blocks, stream_blocks, weight_blocks
 from ternac.errors import DoesNotFit, IllegalProgram
+from ternac.program.allocate import Lifetimes, first_fit
 from ternac.program.legality import shapes
 from ternac.program.program import Program
 
@@ -107,11 +108,7 @@ class Assembler:
             for old in [v for v in held if v != keep and not any(u > now for u in uses[v])]:
                 del held[old]
             while True:
-                at = 0
-                for taken in sorted(held.values(), key=lambda r: r.start):
-                    if at + words(value) <= taken.start:
-                        break
-                    at = max(at, taken.stop)
+                at = first_fit(((taken.start, len(taken)) for taken in held.values()), words(value))
                 if at + words(value) <= limit:
                     held[value] = range(at, at + words(value))
                     return at
@@ -182,22 +179,15 @@ class Assembler:
         """First-fit allocation by lifetime; only values that survive the token become symbols."""
         last = {v: i for i, p in enumerate(self.passes) for v in (*p.reads.values(), p.x_in, p.result) if v}
         last[self.p.logits] = len(self.passes)
-        live: list[tuple[int, int, str]] = []
         where: dict[str, Symbol] = {}
-        top = 0
+        places = Lifetimes()
         for i, one in enumerate(self.passes):
             if not one.result or one.result in self.stored:
                 continue
-            # a value may take the place of an operand only after the whole pass, hence >=
-            live = sorted(e for e in live if last[e[2]] >= i)
-            size, address = self.g.slots(self.shape[one.result][1]), 0
-            for start, stop, _ in live:
-                if address + size <= start:
-                    break
-                address = max(address, stop)
-            live.append((address, address + size, one.result))
-            where[one.result] = Symbol(address, self.shape[one.result][1], self.shape[one.result][0])
-            top = max(top, address + size)
+            # a value may take the place of an operand only after the whole pass
+            dtype, length = self.shape[one.result]
+            address = places.place(self.g.slots(length), i, last[one.result])
+            where[one.result] = Symbol(address, length, dtype)
         self.symbols = {}
         taken: set[int] = set()
         for value in reversed(temps):
@@ -205,7 +195,7 @@ class Assembler:
             if taken.isdisjoint(span):
                 self.symbols[value] = where[value]
             taken.update(span)
-        return where, top
+        return where, places.top
 
     def set_barriers(self) -> None:
         """A pass waits for what it reads; a bank pass always starts when its context's passes are written.

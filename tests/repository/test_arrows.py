@@ -59,7 +59,6 @@ def imported(source: str) -> set[str]:
     return found
 
 
-@pytest.mark.xfail(strict=True, reason="four arrows still point up")
 def test_imports_point_down() -> None:
     known = modules()
     wrong = []

@@ -35,7 +35,7 @@ def shown_commands() -> list[str]:
 def test_command_is_accepted(command: str) -> None:
     """Placeholders in capitals (FILE) pass as values; an unknown verb or option does not."""
     words = shlex.split(command)
-    _, parser = cli._verb(words[1])
+    _, parser = cli.verb_and_parser(words[1])
     parser.parse_args(words[2:])
 
 
@@ -46,7 +46,7 @@ def test_help_shows_a_working_example(name: str, capsys: pytest.CaptureFixture[s
     example = capsys.readouterr().out.split("example:\n")[1].strip()
     words = shlex.split(example.splitlines()[0])
     assert words[:2] == ["ternac", name]
-    verb, parser = cli._verb(name)
+    verb, parser = cli.verb_and_parser(name)
     parser.parse_args(words[2:])
     assert verb.example == example
 
