@@ -90,8 +90,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(data, ok=gap is None or gap == 0.0)
 
 
-<<<<<<< HEAD
-def _say(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
+def _show(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
     cells = [
         [
             row["kind"],
@@ -104,16 +103,6 @@ def _say(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
     ]
     for line in columns(("kind", "parameters", "nats/token", "bits/byte", "over float"), cells):
         say(line)
-=======
-def _show(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
-    say(f"{'kind':<14}{'parameters':>12}{'nats/token':>12}{'bits/byte':>11}{'over float':>12}")
-    for row in rows:
-        over = "" if row["over_float"] is None else f"{row['over_float']:+.4f}"
-        say(
-            f"{row['kind']:<14}{row['parameters']:>12,}{row['nats_per_token']:>12.4f}"
-            f"{row['bits_per_byte']:>11.4f}{over:>12}"
-        )
->>>>>>> main
     if gap is not None:
         verdict = "exactly zero" if gap == 0.0 else "NOT ZERO: the program is not what was trained"
         say(f"integer program minus trained integer model: {gap:g} nats, {verdict}")
