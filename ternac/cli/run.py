@@ -113,13 +113,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _session(device: Device, args: argparse.Namespace) -> Session:
     """Open a new session, or that of --resume; --seed resets its generator."""
-    from ternac.run.sampling import seed_state
 
     session = device.session(1 if args.seed is None else args.seed)
     if args.resume:
         session.load(args.resume)
         if args.seed is not None:
-            session.rng = seed_state(args.seed)
+            session.reseed(args.seed)
     return session
 
 

@@ -18,7 +18,7 @@ from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
-from ternac.run.sampling import Sampling
+from ternac.run.sampling import Sampling, choose, seed_state
 from ternac.sim.link_model import LinkModel, MachineEngine
 
 FAST = Patience(base=0.05, step=0.0, retries=8)
@@ -27,6 +27,21 @@ BITSTREAM = bytes(range(16))
 
 def numpy_backend(program: Program) -> LocalBackend:
     return LocalBackend(NumpyExecutor(program))
+
+
+def numpy_tokens(
+    program: Program, prompt: Sequence[int], count: int, sampling: Sampling, seed: int
+) -> list[int]:
+    """What a session gives, by the executor's ``step`` and ``choose`` alone."""
+    executor, rng, chosen = NumpyExecutor(program), seed_state(seed), list[int]()
+    state = executor.open()
+    for token in prompt:
+        logits = executor.step(state, [token])[0]
+    while len(chosen) < count:
+        token, rng = choose(logits, sampling, rng)
+        chosen.append(token)
+        logits = executor.step(state, [token])[0]
+    return chosen
 
 
 def runs(tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]) -> list[Run]:

@@ -18,8 +18,17 @@ from ternac.link import Command, Frame, Status
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session as NumpySession
-from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, runs, small_program, tiny
+from tests.host.boards import (
+    BITSTREAM,
+    FAST,
+    Line,
+    image_of,
+    make_board,
+    numpy_tokens,
+    runs,
+    small_program,
+    tiny,
+)
 
 PROGRAM = small_program()
 IMAGE = image_of(PROGRAM)
@@ -35,8 +44,7 @@ def open_board(line=None, **options):
 
 
 def reference(count, prompt=PROMPT, sampling=SAMPLING, seed=5):
-    with NumpySession.open(NumpyExecutor(PROGRAM), sampling, seed) as session:
-        return list(session.generate(prompt, count))
+    return numpy_tokens(PROGRAM, prompt, count, sampling, seed)
 
 
 @pytest.fixture(params=["numpy", "board"])
@@ -318,7 +326,7 @@ def test_generate_together(device):
     for k, prompt in enumerate(prompts):
         with device.session(seed=3 + k) as session:
             assert b"".join(session.generate(prompt, 12, temperature=0.8, top_k=40)) == got[k]
-    with pytest.raises(UsageError, match="a prompt is empty"):
+    with pytest.raises(UsageError, match="the prompt of a new session is empty"):
         device.generate_together([b"a", b""])
 
 

@@ -102,7 +102,7 @@ def streams_take_turns(data: st.DataObject) -> None:
             case "look":
                 assert len(sessions[at].state) == PROGRAM.state_words
             case "drop":
-                sessions[at]._settle()
+                sessions[at].tokens([at])  # ends the stream, although it is never advanced
     for at, session in enumerate(sessions):
         assert gots[at] == wants[at][: len(gots[at])]
         fed = [at, 9, *gots[at][:-1]] if gots[at] else []
