@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ternac.compile.compiler import Image
 from ternac.compile.geometry import Mem
+from ternac.compile.image import Image
 from ternac.compile.loading import program_id
 from ternac.errors import DeviceRefused
 from ternac.host.board.client import Gap, LinkClient
