@@ -95,6 +95,13 @@ class BadFrame(DeviceError):
     """The board answered with frames that fail their check, retries included."""
 
 
+class LostAnswer(DeviceError):
+    """An answer was lost while others were in flight, or the board restarted.
+
+    What the device has executed of the requests in flight is not known, and cannot be asked for.
+    """
+
+
 class DeviceRefused(DeviceError):
     """The board understood the request and refused it; the message gives its status."""
 

@@ -19,7 +19,9 @@ PICTURES = (".png", ".svg")
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
-    parser.add_argument("--goal", choices=GOALS, default="throughput", help="default: throughput")
+    parser.add_argument(
+        "--goal", choices=GOALS, default="throughput", help="what comes first (default: throughput)"
+    )
     number(parser, "--sessions", "sessions at a time (default: as many as are best)")
     number(parser, "--clock", "clock assumed (default: the shipped build's)", kind=float, metavar="MHZ")
     add_out(parser, "draw the front: .png or .svg")
