@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ternac.compile.compiler import Image
+from ternac.compile.image import Image
 from ternac.errors import BuildFailed
 from ternac.files import write_bytes
 from ternac.hdl.netlist import bram_patch

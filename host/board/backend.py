@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.compiler import Image, Symbol
+from ternac.compile.image import Image, Symbol
 from ternac.compile.loading import program_id
 from ternac.errors import LostAnswer, UsageError
 from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.compiler import Image, Symbol
 from ternac.compile.geometry import Mem
+from ternac.compile.image import Image, Symbol
 from ternac.compile.layout import from_slots, to_slots
 from ternac.host.backend import State
 from ternac.host.board.client import LinkClient

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, Mem, preset
+from ternac.compile.image import Image
 from ternac.errors import NoAnswer
 from ternac.host.backend import Backend
 from ternac.host.board.backend import BoardBackend
