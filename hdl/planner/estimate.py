@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, Mem, preset
+from ternac.compile.image import Image
 from ternac.errors import DoesNotFit
 from ternac.hdl.boards.boards import VARIANTS, Board, with_geometry
 from ternac.hdl.engine.schedule import Schedule, batch_cycles, schedule

@@ -7,13 +7,13 @@ no other one beats in all three (the Pareto front).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
+from ternac.compile.image import Image
 from ternac.errors import DoesNotFit, UsageError
 from ternac.hdl.boards.boards import Board
 from ternac.hdl.engine.schedule import batch_cycles, schedule
@@ -85,7 +85,7 @@ def search(
     none.
     """
     points, looked_at = [], 0
-    closest: tuple[float, str] = (float("inf"), "")
+    misses: list[tuple[float, str]] = []  # needed over available, and what is too small
     shapes = [s for s in shapes_of(target.tech) if sessions is None or s.contexts == _contexts_for(sessions)]
     for number, shape in enumerate(shapes):
         progress(number, len(shapes))
@@ -95,26 +95,20 @@ def search(
                 found = area(geometry, target)
                 if short := found.excess(target.resources):
                     over = found.overfull(target.resources)
-                    closest = min(closest, (over, f"{geometry.name} would take {', '.join(short)}"))
+                    misses.append((over, f"{geometry.name} would take {', '.join(short)}"))
                 else:
                     points.append(weigh(image, sessions or shape.contexts, found))
         except DoesNotFit as error:
-            closest = min(closest, (_shortage(str(error)), str(error)))
+            known = error.needed > error.limit > 0
+            misses.append((error.needed / error.limit if known else float("inf"), str(error)))
     progress(len(shapes), len(shapes))
     if not points:
         raise DoesNotFit(
             f"no engine on {target.name} holds {program.name!r}, of {looked_at} geometries that do; "
-            f"the closest: {closest[1]}",
+            f"the closest: {min(misses)[1]}",
             "a smaller model, or a larger board",
         )
     return points, looked_at
-
-
-def _shortage(reason: str) -> float:
-    """Return the ratio needed / available; large where the message does not say."""
-    found = re.search(r"needs? (\d+) .*, \S+ has (\d+)", reason)
-    over = int(found[1]) / int(found[2]) if found else 0.0
-    return over if over > 1 else 1e9
 
 
 def _contexts_for(sessions: int) -> int:

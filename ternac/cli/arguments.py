@@ -109,7 +109,7 @@ def add_board(parser: argparse.ArgumentParser, text: str = "board") -> None:
 
 def add_geometry(parser: argparse.ArgumentParser, text: str = "engine (default: the board's)") -> None:
     """Add ``--geometry``, None unless it is given."""
-    parser.add_argument("--geometry", choices=PRESETS, help=text)
+    parser.add_argument("--geometry", choices=PRESETS, metavar="NAME", help=f"{text}: {', '.join(PRESETS)}")
 
 
 def engine_of(args: argparse.Namespace) -> Geometry:

@@ -11,6 +11,7 @@ from ternac.cli.arguments import add_out, names_of, number
 from ternac.cli.train import add_preset, add_settings, add_tokenizer, add_torch, corpus_of, settings
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
+from ternac.table import columns
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -90,13 +91,18 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _show(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
-    say(f"{'kind':<14}{'parameters':>12}{'nats/token':>12}{'bits/byte':>11}{'over float':>12}")
-    for row in rows:
-        over = "" if row["over_float"] is None else f"{row['over_float']:+.4f}"
-        say(
-            f"{row['kind']:<14}{row['parameters']:>12,}{row['nats_per_token']:>12.4f}"
-            f"{row['bits_per_byte']:>11.4f}{over:>12}"
-        )
+    cells = [
+        [
+            row["kind"],
+            f"{row['parameters']:,}",
+            f"{row['nats_per_token']:.4f}",
+            f"{row['bits_per_byte']:.4f}",
+            "" if row["over_float"] is None else f"{row['over_float']:+.4f}",
+        ]
+        for row in rows
+    ]
+    for line in columns(("kind", "parameters", "nats/token", "bits/byte", "over float"), cells):
+        say(line)
     if gap is not None:
         verdict = "exactly zero" if gap == 0.0 else "NOT ZERO: the program is not what was trained"
         say(f"integer program minus trained integer model: {gap:g} nats, {verdict}")

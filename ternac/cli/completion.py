@@ -23,13 +23,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     import shtab
 
-    from ternac.cli.main import VERBS, find_verb
-
     root = Parser(prog="ternac")
     root.add_argument("--version", action="store_true", help="show the version")
     verbs = root.add_subparsers(metavar="VERB")
-    for name in VERBS:
-        verb = find_verb(name)
+    for name, verb in args.every_verb().items():
         parser = verbs.add_parser(name, help=verb.help)
         parser.equip(verb)
         _complete_paths(parser, shtab.FILE)

@@ -8,6 +8,7 @@ from typing import Any
 from ternac.cli.arguments import add_board, add_model, add_out, number, open_model
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
+from ternac.table import columns
 
 _ROWS = 24
 """Rows of the table."""
@@ -18,7 +19,9 @@ PICTURES = (".png", ".svg")
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
-    parser.add_argument("--goal", choices=GOALS, default="throughput", help="default: throughput")
+    parser.add_argument(
+        "--goal", choices=GOALS, default="throughput", help="what comes first (default: throughput)"
+    )
     number(parser, "--sessions", "sessions at a time (default: as many as are best)")
     number(parser, "--clock", "clock assumed (default: the shipped build's)", kind=float, metavar="MHZ")
     add_out(parser, "draw the front: .png or .svg")
@@ -57,14 +60,18 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 def _show(data: dict[str, Any], say: Say) -> None:
     say(f"{data['model']} on {data['board']} for {data['goal']}, {data['clock_mhz']:g} MHz:")
     say(f"  {data['fitting']} of {data['looked_at']} geometries fit, {len(data['front'])} are on the front")
-    heads = ("geometry", "tokens/s", "sessions", "cycles", "us", "COMB", "FF", "RAM")
-    say("  {:27} {:>9} {:>8} {:>7} {:>7} {:>7} {:>7} {:>4}".format(*heads))
     today = data["today"]
-    for row in data["front"][:_ROWS] + ([today] if today else []):
-        speed = f"{row['tokens_per_second']:9,.0f} {row['sessions']:8} {row['cycles_per_token']:7,}"
-        cells = f"{row['comb']:7,} {row['ff']:7,} {row['bram']:4}"
-        mark = "  today's engine" if row is today else ""
-        say(f"  {row['name']:27} {speed} {row['latency_us']:7,.1f} {cells}{mark}")
+    rows = [
+        [
+            row["name"], f"{row['tokens_per_second']:,.0f}", str(row["sessions"]),
+            f"{row['cycles_per_token']:,}", f"{row['latency_us']:,.1f}", f"{row['comb']:,}", f"{row['ff']:,}",
+            str(row["bram"]), "today's engine" if row is today else "",
+        ]
+        for row in data["front"][:_ROWS] + ([today] if today else [])
+    ]  # fmt: skip
+    header = ("geometry", "tokens/s", "sessions", "cycles", "us", "COMB", "FF", "RAM", "")
+    for line in columns(header, rows):
+        say(f"  {line}")
     if len(data["front"]) > _ROWS:
         say(f"  {len(data['front']) - _ROWS} more of the front: --json")
     say(f"  cycles and us: one token alone. clock: {data['clock_origin']}")

@@ -13,6 +13,13 @@ from ternac.errors import CheckpointError, Mismatch, UsageError
 if TYPE_CHECKING:
     from ternac.program.program import Program
 
+TOKENS = 256
+ONLY_FOR = {
+    **dict.fromkeys(("text", "measure", "name", "remarks", "about"), ("program",)),
+    "check": ("program", "qonnx"),
+    "gguf_type": ("gguf",),
+}
+"""Options that some formats have no use for."""
 QONNX_TOKENS = 2
 """Most tokens that the qonnx package checks: it opens a session per node, and takes seconds a token."""
 GGUF_TYPES = ("tq2_0", "tq1_0")
@@ -41,13 +48,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--measure",
         choices=("numpy", "torch"),
-        default="numpy",
         help="what measures the loss of a shipped folder: the program on the NumPy executor, or, for long "
         "texts, the torch model, whose logits are the program's (default: numpy)",
     )
     parser.add_argument("--name", help="name of the program (default: that of the folder)")
-    number(parser, "--check", "tokens to compare", default=256, least=0)
-    parser.add_argument("--remarks", default="", help="a paragraph for the card")
+    number(parser, "--check", f"tokens to compare (default: {TOKENS})", least=0)
+    parser.add_argument("--remarks", help="a paragraph for the card")
     parser.add_argument("--gguf-type", choices=GGUF_TYPES, help="blocks of a GGUF file (default: tq2_0)")
     parser.add_argument(
         "--about",
@@ -58,6 +64,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    for name, formats in ONLY_FOR.items():
+        if getattr(args, name) is not None and args.format not in formats:
+            raise UsageError(f"--{name.replace('_', '-')} is not for --format {args.format}", "leave it out")
+    if args.check is None:
+        args.check = TOKENS
     return FORMATS[args.format](args, say)
 
 
@@ -93,7 +104,7 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
     name = args.name or (folder or source.parent).resolve().name
-    about = ship.About.read(args.about) if args.about else ship.shakespeare(name, args.remarks)
+    about = ship.About.read(args.about) if args.about else ship.shakespeare(name, args.remarks or "")
     executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
     program = executor.program
     data = read_bytes(args.text) if args.text else split(read_bytes(zoo.TEXT), "val")
@@ -115,8 +126,9 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
     else:
         if text is None:
             raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
-        loss = ship.loss_of(executor, text, args.measure)
-        ship.write_folder(folder, program, source, saved, loss, about, args.measure)
+        measure = args.measure or "numpy"
+        loss = ship.loss_of(executor, text, measure)
+        ship.write_folder(folder, program, source, saved, loss, about, measure)
         say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
         found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
     say(f"written: {found['program']}")

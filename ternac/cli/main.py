@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(_version())
             return 0
         verb, parser = verb_and_parser(words[0])
-        args = parser.parse_args(words[1:])
+        args = parser.parse_args(words[1:], Namespace(every_verb=every_verb))
         outcome = verb.run(args, say)
     except TernacError as error:
         return _fail(type(error).__name__, str(error), error.hint, as_json)
@@ -95,9 +96,14 @@ def verb_and_parser(name: str) -> tuple[Verb, Parser]:
     return verb, parser
 
 
+def every_verb() -> dict[str, Verb]:
+    """Import every verb, in the order of the overview. Verbs get this as ``args.every_verb``."""
+    return {name: find_verb(name) for name in VERBS}
+
+
 def _overview() -> str:
     lines = ["usage: ternac VERB [arguments] [--json]", "", "verbs:"]
-    lines += [f"  {name:<10} {find_verb(name).help}" for name in VERBS]
+    lines += [f"  {name:<10} {verb.help}" for name, verb in every_verb().items()]
     return "\n".join([*lines, "", "ternac VERB --help shows the arguments and an example."])
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ternac.cli.arguments import add_model, add_out, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
+from ternac.table import columns
 
 if TYPE_CHECKING:
     from ternac.run.profile import ValueStats
@@ -40,12 +41,8 @@ def _share(share: float | None) -> str:
 
 
 def _table(say: Say, heads: str, rows: list[list[str]]) -> None:
-    """Print columns as wide as they must be; the first is flush left."""
-    lines = [heads.split("|"), *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
-        say("  ".join([line[0].ljust(widths[0]), *cells[1:]]).rstrip())
+    for line in columns(heads.split("|"), rows):
+        say(line)
     say()
 
 

@@ -42,7 +42,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         kind=float,
         metavar="S",
     )
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
+    )
     number(parser, "--port", "port; 0: any free one", default=8000, least=0, most=65535)
     parser.add_argument(
         "--token-file",

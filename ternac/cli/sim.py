@@ -22,7 +22,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         default="engine",
         help="engine: the whole engine against NumPy, op by op; else one component (default: engine)",
     )
-    parser.add_argument("--simulator", choices=SIMULATORS, default="verilator", help="default: verilator")
+    parser.add_argument(
+        "--simulator", choices=SIMULATORS, default="verilator", help="simulator (default: verilator)"
+    )
     add_geometry(parser, "engine of the engine's bench (default: tiny)")
     number(parser, "--tokens", "tokens of the engine's bench", default=4, least=1)
     add_seed(parser, "seed of program and stimulus")

@@ -90,7 +90,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
             names = _NAMES.get(name, ("--" + name.replace("_", "-"),))
-            parser.add_argument(*names, dest=name, type=kinds[name], metavar=name.upper(), help=text)
+            parser.add_argument(
+                *names, dest=name, type=kinds[name], metavar="N" if kinds[name] is int else "X", help=text
+            )
 
 
 def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:

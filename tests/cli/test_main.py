@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import json
 import sys
 import types
@@ -21,7 +20,6 @@ from ternac.errors import TernacError, UsageError
 from ternac.program import zoo
 from ternac.program.file import save
 from ternac.program.random import random_program
-from ternac.progress import Progress
 
 
 @pytest.fixture(scope="module")
@@ -165,19 +163,3 @@ def test_zoo(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert zoo.resolve() == zoo.resolve("shakespeare") == tmp_path / "shakespeare" / zoo.PROGRAM
     assert zoo.resolve(model) == zoo.resolve(model.parent) == model
     assert zoo.open_program(model).vocab == 256
-
-
-class _Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress() -> None:
-    quiet, loud = io.StringIO(), _Terminal()
-    for stream in (quiet, loud):
-        with Progress(10, "work", "steps", stream) as bar:
-            for done in range(1, 11):
-                bar.update(done, "note")
-    assert quiet.getvalue() == ""
-    assert "100%" in loud.getvalue()
-    assert loud.getvalue().endswith("note\n")

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, Mem, preset
+from ternac.compile.image import Image
 from ternac.errors import NoAnswer
+from ternac.host.backend import Backend
+from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import Patience
 from ternac.host.local import LocalBackend
 from ternac.link import WINDOW, Identity
@@ -42,6 +45,13 @@ def numpy_tokens(
         chosen.append(token)
         logits = executor.step(state, [token])[0]
     return chosen
+
+
+def keep_slots(backend: Backend, count: int) -> None:
+    """Let a board have ``count`` slots."""
+    assert isinstance(backend, BoardBackend)
+    backend.slots.users.clear()
+    backend.slots.users.update(dict.fromkeys(range(count)))
 
 
 def runs(tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]) -> list[Run]:

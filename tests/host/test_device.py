@@ -23,6 +23,7 @@ from tests.host.boards import (
     FAST,
     Line,
     image_of,
+    keep_slots,
     make_board,
     numpy_tokens,
     runs,
@@ -115,8 +116,7 @@ def test_more_sessions_than_slots():
     line = Line(make_board(IMAGE))
     with open_board(line) as device:
         n = min(IMAGE.sessions, 40) + 2
-        device.backend.places.slots.clear()
-        device.backend.places.slots.update(dict.fromkeys(range(n - 2)))
+        keep_slots(device.backend, n - 2)
         sessions = [device.session(seed=i) for i in range(n)]
         got = [[] for _ in sessions]
         order = np.random.default_rng(1).permutation(np.repeat(np.arange(n), 3))
@@ -126,7 +126,7 @@ def test_more_sessions_than_slots():
             assert tokens == reference(12, [i], seed=i)
         for session in sessions:
             session.close()
-        assert set(device.backend.places.slots.values()) == {None}
+        assert set(device.backend.slots.users.values()) == {None}
 
 
 @pytest.mark.parametrize("seed", range(3))

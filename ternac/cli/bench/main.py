@@ -10,20 +10,23 @@ from ternac.cli.verb import Outcome, Parser, Say, Verb
 BENCHES = ("array", "hdl", "gpu", "host", "link", "sdram", "stream", "train")
 
 
-def _bench(name: str) -> Verb:
+def find_bench(name: str) -> Verb:
+    """Import a bench."""
     verb: Verb = importlib.import_module(f"ternac.cli.bench.{name}").VERB
     return verb
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    choices = parser.add_subparsers(dest="what", required=True, metavar="WHAT", parser_class=Parser)
+    choices = parser.add_subparsers(
+        dest="what", required=True, metavar="WHAT", help="what to measure", parser_class=Parser
+    )
     for name in BENCHES:
-        bench = _bench(name)
+        bench = find_bench(name)
         choices.add_parser(name, help=bench.help).equip(bench, default=argparse.SUPPRESS)
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    return _bench(args.what).run(args, say)
+    return find_bench(args.what).run(args, say)
 
 
 VERB = Verb(

@@ -110,7 +110,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("--size", choices=SHAPES, default="370m", help="published size (default: 370m)")
     encodings = [encoding.value for encoding in Encoding]
-    parser.add_argument("--encoding", choices=encodings, default="1.6bit", help="default: 1.6bit")
+    parser.add_argument(
+        "--encoding", choices=encodings, default="1.6bit", help="code of the trits (default: 1.6bit)"
+    )
     parser.add_argument(
         "--port-bits", type=int, choices=PORT_BITS, default=128, help="width of the AXI4 port (default: 128)"
     )

@@ -123,9 +123,9 @@ def test_board_table_takes_the_largest_model_that_fits(model: Path, monkeypatch:
 def test_readme_table_is_up_to_date() -> None:
     """``python -m ternac.hdl.planner.tables --write`` would change nothing."""
     text = board_table.README.read_text()
-    assert board_table.replaced(text) == text
+    assert board_table.replaced(board_table.README, text) == text
 
 
 def test_readme_without_markers_is_an_error() -> None:
     with pytest.raises(ValueError, match="exactly once"):
-        board_table.replaced("no table here")
+        board_table.replaced(board_table.README, "no table here")

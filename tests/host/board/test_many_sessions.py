@@ -12,7 +12,7 @@ from ternac.host.board.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.host.session import Session
 from ternac.run.sampling import Sampling
-from tests.host.boards import FAST, Line, image_of, make_board, numpy_tokens, small_program
+from tests.host.boards import FAST, Line, image_of, keep_slots, make_board, numpy_tokens, small_program
 from tests.host.native.native_here import needs_native
 
 PROGRAM = small_program()
@@ -39,8 +39,7 @@ def measure(kind: str, count: int) -> tuple[float, float]:
     registers, up to 15 KB, is in them too and needs ``count`` to be some hundreds."""
     with open_device(kind) as device:
         if isinstance(device.backend, BoardBackend):
-            device.backend.places.slots.clear()
-            device.backend.places.slots.update(dict.fromkeys(range(4)))
+            keep_slots(device.backend, 4)
         sessions: list[Session] = []
         with device.session() as first:
             list(first.tokens([1], 2))
