@@ -58,7 +58,7 @@ GOALS: dict[str, Callable[[Point], tuple[float, ...]]] = {
 
 
 def weigh(image: Image, sessions: int, found: Area) -> Point:
-    """The figures of an image's geometry with that many sessions at a time."""
+    """Measure an image's geometry with ``sessions`` at a time."""
     alone = schedule(image).cycles
     together = float(alone)
     if sessions > 1:
@@ -139,7 +139,7 @@ def described(point: Point, clock: float, target: Board) -> dict[str, Any]:
 
 
 def today(program: Program, target: Board, sessions: int | None) -> Point | None:
-    """The engine that the board's bitstream has, weighed alike; None when it does not hold the model."""
+    """Measure the engine of the board's bitstream in the same way; None if it does not hold the model."""
     geometry = preset(target.geometry)
     count = min(sessions or geometry.contexts, geometry.contexts)
     try:
@@ -216,9 +216,15 @@ def write_picture(path: Path, data: dict[str, Any], points: Sequence[Point]) -> 
     for axes, key in ((left, "tokens_per_second"), (right, "latency_us")):
         rows = data["front"]
         marks = axes.scatter(
-            [row["comb"] for row in rows], [row[key] for row in rows], c=[row["sessions"] for row in rows],
-            cmap="viridis", vmin=1, vmax=4, s=16, label="front",
-        )  # fmt: skip
+            [row["comb"] for row in rows],
+            [row[key] for row in rows],
+            c=[row["sessions"] for row in rows],
+            cmap="viridis",
+            vmin=1,
+            vmax=4,
+            s=16,
+            label="front",
+        )
         if data["today"]:
             axes.plot(data["today"]["comb"], data["today"][key], "r*", markersize=11, label="today's engine")
         axes.set(xlabel="logic cells (COMB)")
