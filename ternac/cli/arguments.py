@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_BOARD = "ulx3s-85f"
 BOARDS = (DEFAULT_BOARD, "icebreaker")
 """Names of `ternac.hdl.boards.boards.BOARDS`, which imports Amaranth: slow for a help. A test compares."""
+PICTURES = (".png", ".svg", ".pdf")
 PORT_BITS = (32, 64, 128, 256, 512)
 """Widths of `ternac.hdl.stream.axi.PORT_BITS`, likewise."""
 
@@ -153,6 +154,27 @@ def add_out(
     shown = text if default is None else f"{text} (default: {default})"
     path = None if default is None else Path(default)
     parser.add_argument("--out", type=Path, default=path, metavar=metavar, help=shown, **more)
+
+
+def add_picture(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out`` for a picture."""
+
+    def picture(given: str) -> Path:
+        if Path(given).suffix not in PICTURES:
+            raise UsageError(f"--out {given}: the name must end in {', '.join(PICTURES)}")
+        return Path(given)
+
+    text = f"also draw a picture: {', '.join(PICTURES)}"
+    parser.add_argument("--out", type=picture, metavar="FILE", help=text)
+
+
+def make_folder(out: Path | None) -> None:
+    """Make the folder of ``--out``, before the work. Raises UsageError if it cannot be made."""
+    try:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot make the folder: {error.strerror}") from None
 
 
 def add_seed(parser: argparse.ArgumentParser, text: str, default: int | None = 1) -> None:
