@@ -44,7 +44,7 @@ _SPRAM = ((16, 16384, "spram"),)
 
 @dataclass(frozen=True)
 class Shape:
-    """What is chosen freely; the depths of all memories follow from the model."""
+    """The free choices of a geometry; the depths of all memories follow from the model."""
 
     columns: int
     lanes: int
@@ -54,7 +54,7 @@ class Shape:
 
 
 def shapes_of(tech: Technology) -> list[Shape]:
-    """All shapes tried on a family, the cheaper ones first."""
+    """Return all shapes tried on a family, the cheaper ones first."""
     ice = tech is Technology.ICE40
     columns = (1, 2, 4) if ice else (2, 4, 6, 8, 12, 16, 24)
     lanes = (2, 4, 6, 8, 10, 12, 16, 24) if ice else (16, 24, 32, 48, 64, 96, 128, 144, 192, 256, 288, 384)
