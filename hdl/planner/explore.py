@@ -32,8 +32,9 @@ _TOKENS = 12
 
 @dataclass(frozen=True)
 class Point:
-    """One geometry with its figures: ``sessions`` that run at a time, ``cycles`` of a token alone, ``together``
-    cycles a token when all sessions run.
+    """One geometry with its figures.
+
+    ``sessions`` run at a time; ``cycles`` of a token alone; ``together`` cycles a token when all of them run.
     """
 
     geometry: Geometry
