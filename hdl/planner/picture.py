@@ -14,7 +14,7 @@ FORMATS = (".png", ".svg")
 
 
 class _Point(Protocol):
-    """What is drawn of a geometry beside the front."""
+    """The figures of a geometry that are drawn."""
 
     @property
     def together(self) -> float: ...
