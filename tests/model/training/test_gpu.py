@@ -22,7 +22,7 @@ no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA 
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The kernels run by Triton's interpreter on CPU tensors."""
-    pytest.importorskip("triton", reason="needs Triton: pip install 'ternac[cuda]'")
+    pytest.importorskip("triton", reason="Triton is not installed: pip install 'ternac[cuda]'")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     module = importlib.import_module("ternac.model.net.scan_triton")
     yield importlib.reload(module)  # Triton decides when a kernel is decorated
