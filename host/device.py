@@ -26,7 +26,7 @@ from ternac.link import VERSION, Identity
 from ternac.program.file import load
 from ternac.program.program import Program
 from ternac.program.zoo import resolve
-from ternac.run.generation import Run
+from ternac.run.generation import Generation, Run
 from ternac.run.sampling import Sampling, seed_state
 from ternac.text.tokenizer import ByteTokenizer, tokenizer_of
 
@@ -125,11 +125,10 @@ class Device:
         """
         if not isinstance(tokenizer_of(self.program, assume_bytes=True), ByteTokenizer):
             raise UsageError(f"the tokens of {self.program.name} are not bytes", "use session().generate()")
-        if max_tokens < 1 or not all(prompts):
-            raise UsageError("nothing to go on from: a prompt is empty, or no tokens are asked for")
-        bad = [byte for prompt in prompts for byte in prompt if byte >= self.program.vocab]
-        if bad:
-            raise UsageError(f"token {bad[0]} is outside 0..{self.program.vocab - 1}")
+        for prompt in prompts:
+            Generation(self.program.vocab, 1).feed(prompt, max_tokens)
+        if max_tokens < 1:
+            raise UsageError(f"max_tokens is {max_tokens}, needs at least 1")
         sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits, top_k)
         backend, texts = self.backend, []
         for at in range(0, len(prompts), backend.together):

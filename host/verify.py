@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.fitting import largest_model
+from ternac.compile.fitting import Model, default_model
 from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
@@ -25,8 +24,6 @@ from ternac.host.executors import open_executor, parse_executor
 from ternac.link import MAX_BATCH_TOKENS
 from ternac.program.packing import pack2, pack5, unpack2, unpack5
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.zoo import open_program, resolve
 from ternac.run.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
 from ternac.run.evaluate import encode
 from ternac.run.executor import State
@@ -38,8 +35,6 @@ from ternac.sim.verify import ExecutorRunner, Runner, TokenResult, verify
 __all__ = [
     "SESSIONS",
     "BoardRunner",
-    "Subject",
-    "default_subject",
     "open_runners",
     "several",
     "verify_presets",
@@ -47,29 +42,6 @@ __all__ = [
 
 SESSIONS = 5
 """Sessions of the row with several: more than the most contexts, so that some wait for the others."""
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A program to run, and its file where it has one."""
-
-    program: Program
-    path: Path | None
-
-    @classmethod
-    def of(cls, model: str) -> Subject:
-        """The model of a name or path."""
-        path = resolve(model)
-        return cls(open_program(path), path)
-
-
-def default_subject(geometry: Geometry) -> Subject:
-    """The largest shipped model that fits, else a random program."""
-    name = largest_model(geometry)
-    if name is not None:
-        return Subject.of(name)
-    program = random_program(np.random.default_rng(1), 24, 20, 2, 256)
-    return Subject(replace(program, meta={"tokenizer": "bytes"}), None)
 
 
 class BoardRunner:
@@ -107,7 +79,7 @@ class BoardRunner:
         self.device.close()
 
 
-def open_runners(names: Sequence[str], subject: Subject, geometry: Geometry) -> list[Runner]:
+def open_runners(names: Sequence[str], subject: Model, geometry: Geometry) -> list[Runner]:
     """Open a runner per name. Raises UsageError for fewer than two names, or one twice; `Device.open`'s."""
     if len(set(names)) != len(names) or len(names) < 2:
         raise UsageError(
@@ -142,7 +114,7 @@ def verify_presets(
     for name in presets:
         for code in preset(name).codes:
             geometry = replace(preset(name), weight_code=code)
-            subject = _recoded(default_subject(geometry), code)
+            subject = _recoded(default_model(geometry), code)
             ids = np.resize(encode(subject.program, text), tokens).tolist()
             able = [e for e in executors if e != "torch" or subject.path is not None]
             runners = open_runners(able, subject, geometry)
@@ -156,7 +128,7 @@ def verify_presets(
                     runner.close()
 
 
-def _recoded(subject: Subject, code: str) -> Subject:
+def _recoded(subject: Model, code: str) -> Model:
     """The program with its trits packed and unpacked in the host's form of the same density."""
     roles, consts = subject.program.roles(), dict(subject.program.consts)
     pack, unpack = (pack2, unpack2) if code == "two_bit" else (pack5, unpack5)
@@ -167,7 +139,7 @@ def _recoded(subject: Subject, code: str) -> Subject:
 
 
 def _row(
-    geometry: Geometry, subject: Subject, sessions: int, runners: Sequence[Runner], ids: list[int]
+    geometry: Geometry, subject: Model, sessions: int, runners: Sequence[Runner], ids: list[int]
 ) -> dict[str, Any]:
     program = subject.program
     began = time.monotonic()

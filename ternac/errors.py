@@ -41,7 +41,22 @@ class IllegalProgram(ProgramError):
 
 
 class DoesNotFit(ProgramError):
-    """A legal program exceeds the geometry of an engine; the message names the resource and both sizes."""
+    """A legal program exceeds an engine: ``needed`` of ``resource``, of which there are ``limit``.
+
+    The message names them too. ``limit`` is 0 if it is not a matter of size.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, resource: str = "", needed: int = 0, limit: int = 0
+    ) -> None:
+        super().__init__(message, hint)
+        self.resource, self.needed, self.limit = resource, needed, limit
+
+
+def require(resource: str, needed: int, limit: int, message: str) -> None:
+    """Raise DoesNotFit if ``needed`` of ``resource`` are more than ``limit``."""
+    if needed > limit:
+        raise DoesNotFit(message, resource=resource, needed=needed, limit=limit)
 
 
 class UnsupportedOp(ProgramError):
@@ -78,6 +93,13 @@ class NoAnswer(DeviceError):
 
 class BadFrame(DeviceError):
     """The board answered with frames that fail their check, retries included."""
+
+
+class LostAnswer(DeviceError):
+    """An answer was lost while others were in flight, or the board restarted.
+
+    What the device has executed of the requests in flight is not known, and cannot be asked for.
+    """
 
 
 class DeviceRefused(DeviceError):

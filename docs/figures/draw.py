@@ -355,6 +355,19 @@ def flows() -> dict[str, Figure]:
     f.flow(30, steps, gap=36)
     f.promise("every step compares with the one before")
 
+    f = add("troubleshooting", "From an error to its cure", 110)
+    f.flow(
+        24,
+        [
+            ("command fails", "exit status 1 or 2"),
+            ("error", "type, message", ".law"),
+            ("hint", "what to do next", ".law"),
+            ("ternac doctor", "what is missing"),
+            ("this page", "by error"),
+        ],
+        gap=36,
+    )
+
     f = add("training-at-scale", "Processes under torchrun", 290)
     f.box(30, 98, 150, ("text", "parallel streams"))
     ranks = [f.box(270, 24 + 74 * k, 300, (f"process {k}", "its share of the streams")) for k in range(2)]
@@ -418,7 +431,7 @@ def flows() -> dict[str, Figure]:
     )
     model = f.box(30, 130, 200, ("program", "compiled to an image", ".law"))
     patch = f.box(row[4].x, 130, row[4].w, ("patched bitstream", "seconds", ".hw"))
-    f.link(model, patch, "build --model: contents replaced, no place and route")
+    f.link(model, patch, "build MODEL: contents replaced, no place and route")
     f.link(row[4], patch)
     f.text(
         490, 226, "named by the hash of everything that goes in: same inputs, same file on every machine", "s"

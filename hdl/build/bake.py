@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ternac.compile.compiler import Image
+from ternac.compile.image import Image
 from ternac.errors import BuildFailed
 from ternac.files import write_bytes
 from ternac.hdl.netlist import bram_patch
@@ -26,6 +26,7 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
 
     Raises BuildFailed when the two do not belong together.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
     if board.flash_offset is not None:
         base = bitstream.read_bytes()
         if len(base) > board.flash_offset:
@@ -39,7 +40,6 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
             f"no memory map beside {bitstream.name}", f"ternac build --board {board.name} --force"
         )
     cells = memory_map.loads(memories.read_text())
-    out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     log = out.with_suffix(".log")
     log.unlink(missing_ok=True)

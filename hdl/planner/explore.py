@@ -1,4 +1,4 @@
-"""``ternac explore``: which engine for a board, a model and a goal, by closed form alone.
+"""Which engine for a board, a model and a goal, by closed form alone.
 
 Every shape of `hdl/planner/space.py` that holds the model and fits the chip is weighed by three figures:
 tokens a second of all its sessions together, cycles of one token alone, and logic cells. Shown are those that
@@ -7,13 +7,13 @@ no other one beats in all three (the Pareto front).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
+from ternac.compile.image import Image
 from ternac.errors import DoesNotFit, UsageError
 from ternac.hdl.boards.boards import Board
 from ternac.hdl.engine.schedule import batch_cycles, schedule
@@ -21,7 +21,6 @@ from ternac.hdl.planner.area import Area, area, model_error
 from ternac.hdl.planner.estimate import routed_clock, shipped
 from ternac.hdl.planner.space import CONTEXTS, shapes_of, sized
 from ternac.program.program import Program
-from ternac.program.zoo import open_program
 
 __all__ = ["GOALS", "Point", "explore", "front", "search"]
 
@@ -66,7 +65,7 @@ def weigh(image: Image, sessions: int, found: Area) -> Point:
 
 
 def front(points: Iterable[Point], goal: str) -> list[Point]:
-    """The points that no other beats, best first; of equals the first."""
+    """Return the Pareto front, best first; ties keep the first."""
     kept: list[Point] = []
     for point in sorted(points, key=GOALS[goal]):
         same = (point.together, point.cycles, point.area.comb)
@@ -86,7 +85,7 @@ def search(
     none.
     """
     points, looked_at = [], 0
-    closest: tuple[float, str] = (float("inf"), "")
+    misses: list[tuple[float, str]] = []  # needed over available, and what is too small
     shapes = [s for s in shapes_of(target.tech) if sessions is None or s.contexts == _contexts_for(sessions)]
     for number, shape in enumerate(shapes):
         progress(number, len(shapes))
@@ -96,26 +95,20 @@ def search(
                 found = area(geometry, target)
                 if short := found.excess(target.resources):
                     over = found.overfull(target.resources)
-                    closest = min(closest, (over, f"{geometry.name} would take {', '.join(short)}"))
+                    misses.append((over, f"{geometry.name} would take {', '.join(short)}"))
                 else:
                     points.append(weigh(image, sessions or shape.contexts, found))
         except DoesNotFit as error:
-            closest = min(closest, (_shortage(str(error)), str(error)))
+            known = error.needed > error.limit > 0
+            misses.append((error.needed / error.limit if known else float("inf"), str(error)))
     progress(len(shapes), len(shapes))
     if not points:
         raise DoesNotFit(
             f"no engine on {target.name} holds {program.name!r}, of {looked_at} geometries that do; "
-            f"the closest: {closest[1]}",
+            f"the closest: {min(misses)[1]}",
             "a smaller model, or a larger board",
         )
     return points, looked_at
-
-
-def _shortage(reason: str) -> float:
-    """How much more than there is the compiler's message asks for; large where it does not say."""
-    found = re.search(r"needs? (\d+) .*, \S+ has (\d+)", reason)
-    over = int(found[1]) / int(found[2]) if found else 0.0
-    return over if over > 1 else 1e9
 
 
 def _contexts_for(sessions: int) -> int:
@@ -123,7 +116,7 @@ def _contexts_for(sessions: int) -> int:
 
 
 def described(point: Point, clock: float, target: Board) -> dict[str, Any]:
-    """A point as ``--json`` prints it; ``clock`` in MHz."""
+    """Return a point as plain data; ``clock`` in MHz."""
     found = point.area
     return {
         "name": point.geometry.name,
@@ -155,7 +148,7 @@ def today(program: Program, target: Board, sessions: int | None) -> Point | None
 
 
 def explore(
-    model: str,
+    program: Program,
     target: Board,
     goal: str,
     *,
@@ -163,10 +156,10 @@ def explore(
     clock: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], list[Point], list[Point]]:
-    """What ``--json`` prints, the front, and all points.
+    """Return the table as plain data, the points of the front, and all points.
 
-    Raises UsageError for a goal, clock or number of sessions that makes no sense, DoesNotFit for a model that
-    no geometry holds.
+    Raises UsageError if goal, clock or number of sessions makes no sense, DoesNotFit if no geometry holds the
+    program.
     """
     if goal not in GOALS:
         raise UsageError(f"no goal is called {goal!r}", f"choose one of: {', '.join(GOALS)}")
@@ -174,7 +167,6 @@ def explore(
         raise UsageError(f"--sessions is {sessions}, an engine takes 1 to {CONTEXTS[-1]} at a time")
     if clock is not None and not clock > 0:
         raise UsageError(f"a clock of {clock:g} MHz makes no sense", "take a positive number of MHz")
-    program = open_program(model)
     routed, clock_origin = routed_clock(target)
     mhz, clock_origin = (clock, "given") if clock else (routed, clock_origin)
     points, looked_at = search(program, target, sessions, progress)

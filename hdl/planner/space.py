@@ -113,7 +113,7 @@ def _at_shallowest_bank(program: Program, roomy: Geometry, tech: Technology) -> 
                 program, replace(roomy, bank_depth=depth), contexts=roomy.contexts, fill=False
             )
         except DoesNotFit as error:
-            if "bank words" not in str(error) or depth * roomy.share >= max_depth(tech):
+            if error.resource != "bank words" or depth * roomy.share >= max_depth(tech):
                 raise
             depth *= 2
 

@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from ternac.host.server import api, problems, session_routes, status_routes
-from ternac.host.server.guard import LOOPBACK, Guard
+from ternac.host.server.guard import Guard
+from ternac.host.server.limits import LOOPBACK
 from ternac.host.server.service import Service
 
 

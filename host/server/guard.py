@@ -13,10 +13,10 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ternac.host.server.limits import LOOPBACK
 from ternac.host.server.metrics import Metrics
 from ternac.host.server.problems import body
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OPEN_PATHS = frozenset({"/", "/page.js", "/style.css", "/health", "/ready", "/openapi.json"})
 """Need no token: the page, which asks for it, and what load balancers look at."""
 BODY_SECONDS = 30.0

@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 
 from ternac.errors import UsageError
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names under which a server is reached from its own machine alone."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -22,7 +22,7 @@ from ternac.host.server.sessions import Kept, Sessions
 from ternac.host.server.texts import Reader
 from ternac.program.program import Program
 from ternac.run.sampling import Sampling, seed_state
-from ternac.run.session import Snapshot
+from ternac.run.snapshot import Snapshot
 from ternac.text.tokenizer import Tokenizer, tokenizer_of
 
 GRACE = 60.0

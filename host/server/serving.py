@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 from ternac.errors import UsageError
 from ternac.host.server.app import create_app
-from ternac.host.server.guard import LOOPBACK
+from ternac.host.server.limits import LOOPBACK
 from ternac.host.server.service import Service
 
 SHUTDOWN_SECONDS = 10

@@ -10,7 +10,7 @@ from ternac.host.server import schema
 from ternac.host.server.problems import RESPONSES
 from ternac.host.server.service import Service
 from ternac.host.server.sessions import Kept
-from ternac.run.session import Snapshot
+from ternac.run.snapshot import Snapshot
 
 OPEN_TURN = "Ternac-Open-Turn"
 """Header beside a snapshot: "1" where its text ends inside a turn of a chat, else "0"."""

@@ -225,17 +225,16 @@ class Worker:
             backend.recall(session) if job.keep and count > 1 else None
             for job, session in zip(group, sessions, strict=True)
         ]
-        last = [job.last for job in group]
-        runs = [Run([job.last], count, group[0].sampling, job.rng) for job in group]
+        runs = [Run([job.last], count, group[0].sampling, job.text.rng) for job in group]
         if len(group) == 1:
             found = [backend.run(sessions[0], runs[0])]
         else:
             found = backend.run_together(sessions, runs)
-        for job, session, point, fed, (chosen, rng) in zip(group, sessions, points, last, found, strict=True):
-            taken = job.accept(list(chosen), rng)
+        for job, session, point, run, (chosen, _) in zip(group, sessions, points, runs, found, strict=True):
+            taken = job.accept(chosen)
             if taken < count and point is not None:
                 backend.set_state(session, point.state)
-                job.todo = [*point.tokens, fed, *chosen[: taken - 1]]
+                job.todo = [*point.tokens, *run.tokens, *chosen[: taken - 1]]
 
     def _end(self, backend: Backend, job: Job, error: TernacError) -> None:
         if job.session is not None:

@@ -22,12 +22,12 @@ import onnxoptimizer  # noqa: F401 - what Brevitas' exporter needs, so that its 
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from ternac.cli.program_verbs import op_lines
 from ternac.errors import ProgramError
 from ternac.files import replacing
 from ternac.program.legality import infer
 from ternac.program.ops import IMPORT_KINDS, KINDS, Op, Value
 from ternac.program.program import Program
+from ternac.program.summary import op_lines
 
 OPSET = 20
 DOMAIN = "qonnx.custom_op.general"

@@ -235,11 +235,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(data, ok=bool(data["ok"]))
 
 
-VERBS = {
-    "doctor": Verb(
-        "what is installed, in which version, what is missing and how to get it",
-        "ternac doctor --for build",
-        _arguments,
-        _run,
-    )
-}
+VERB = Verb(
+    help="Tell what is installed, in which version, what is missing and how to get it.",
+    example="ternac doctor --for build",
+    add_arguments=_arguments,
+    run=_run,
+)

@@ -5,60 +5,56 @@ from __future__ import annotations
 import argparse
 import time
 
-import numpy as np
-
-from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
+from ternac.cli.arguments import DEFAULT_BOARD, add_geometry, add_model, names_of, number, open_model
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import PRESETS, preset
 from ternac.errors import UsageError
-from ternac.host.executors import BOARDS, DEFAULT_BOARD, LOCAL
-from ternac.host.verify import Subject, default_subject, open_runners, verify_presets
-from ternac.program.zoo import TEXT
-from ternac.progress import Progress
-from ternac.run.evaluate import encode, read_text, split
-from ternac.sim.verify import verify
 
 EXECUTORS = "numpy,rtl"
-PRESET_EXECUTORS = "torch,numpy,isa,rtl"
+ALL_EXECUTORS = "torch,numpy,isa,rtl"
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_argument(parser, fitting=True)
+    from ternac.host.executors import BOARDS, LOCAL
+
+    add_model(parser)
     parser.add_argument(
         "--executors",
         metavar="A,B,..",
         help=f"of {', '.join((*LOCAL, *BOARDS))}; the first one is the reference "
-        f"(default: {EXECUTORS}; with presets: {PRESET_EXECUTORS})",
+        f"(default: {EXECUTORS}; with --geometries: {ALL_EXECUTORS})",
     )
+    add_geometry(parser, f"engine of isa, rtl and netlist (default: {DEFAULT_BOARD})")
     parser.add_argument(
-        "--presets",
+        "--geometries",
         metavar="A,B,..",
-        help="compare on these engine presets instead, each with every weight code, with one session and "
-        "with several, on the largest shipped model that fits (or a random program)",
+        help="compare on these engines instead, each with every weight code, with one session and with "
+        "several, on the largest shipped model that fits (or a random program)",
     )
-    parser.add_argument("--all-presets", action="store_true", help="--presets with every preset")
-    parser.add_argument("--tokens", type=int, default=200, metavar="N", help="default: 200")
+    parser.add_argument("--all-geometries", action="store_true", help="--geometries with every engine")
+    number(parser, "--tokens", "tokens to run", default=200, least=1)
     parser.add_argument(
         "--text", metavar="FILE", help="text that the tokens are taken from (default: the validation text)"
     )
-    parser.add_argument(
-        "--geometry", choices=PRESETS, default=DEFAULT_BOARD, help="engine of isa, rtl and netlist "
-        f"(default: {DEFAULT_BOARD})",
-    )  # fmt: skip
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    if args.tokens < 1:
-        raise UsageError(f"--tokens is {args.tokens}, needs at least 1")
+    import numpy as np
+
+    from ternac.host.verify import open_runners
+    from ternac.program.zoo import TEXT
+    from ternac.progress import Progress
+    from ternac.run.evaluate import encode, read_text, split
+    from ternac.sim.verify import verify
+
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
-    if args.presets or args.all_presets:
-        return _run_presets(args, data, say)
-    names = [name.strip() for name in (args.executors or EXECUTORS).split(",")]
-    geometry = preset(args.geometry)
-    subject = Subject.of(args.model) if args.model else default_subject(geometry)
-    program = subject.program
-    if subject.path is None:
-        say(f"no shipped model fits {geometry.name}: a random program of {program.trits:,} ternary weights")
-    runners = open_runners(names, subject, geometry)
+    if args.geometries or args.all_geometries:
+        return _run_geometries(args, data, say)
+    names = (args.executors or EXECUTORS).split(",")
+    geometry = preset(args.geometry or DEFAULT_BOARD)
+    model = open_model(args.model, geometry, say)
+    program = model.program
+    runners = open_runners(names, model, geometry)
     began = time.monotonic()
     try:
         if args.text is None and "tokenizer" not in program.meta:
@@ -81,7 +77,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "tokens": args.tokens,
             "mismatches": len(found),
             "executors": names,
-            "geometry": args.geometry,
+            "geometry": geometry.name,
             "model": program.name,
             "program_hash": program.hash,
             "divergences": [d.to_json() for d in found],
@@ -93,11 +89,13 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     )
 
 
-def _run_presets(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
-    if args.model:
-        raise UsageError(f"MODEL is {args.model!r}, but --presets choose their own", "leave one of both out")
-    presets = list(PRESETS) if args.all_presets else [name.strip() for name in args.presets.split(",")]
-    executors = [name.strip() for name in (args.executors or PRESET_EXECUTORS).split(",")]
+def _run_geometries(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
+    from ternac.host.verify import verify_presets
+
+    if args.model or args.geometry:
+        raise UsageError("--geometries choose engine and model", "leave MODEL and --geometry out")
+    presets = list(PRESETS) if args.all_geometries else names_of("--geometries", args.geometries)
+    executors = (args.executors or ALL_EXECUTORS).split(",")
     began = time.monotonic()
     rows = []
     for row in verify_presets(presets, executors, args.tokens, data):
@@ -122,11 +120,10 @@ def _run_presets(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
     )
 
 
-VERBS = {
-    "verify": Verb(
-        help="Run the same tokens on several executors and compare logits and state bit for bit.",
-        example="ternac verify shakespeare --executors torch,numpy,rtl --tokens 2000",
-        add_arguments=_arguments,
-        run=_run,
-    )
-}
+VERB = Verb(
+    help="Run the same tokens on several executors and compare logits and state bit for bit.",
+    example="ternac verify shakespeare --executors torch,numpy,rtl --tokens 2000",
+    add_arguments=_arguments,
+    run=_run,
+    renamed={"--presets": "--geometries", "--all-presets": "--all-geometries"},
+)

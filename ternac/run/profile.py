@@ -195,3 +195,30 @@ def _mean(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
     count = len(differences)
     error = float(differences.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     return float(differences.mean()), error
+
+
+def by_layer(program: Program, values: list[ValueStats], trits: dict[str, float]) -> list[dict[str, Any]]:
+    """Return one row per layer, in order of appearance; ``trits``: share of zeros per matrix."""
+    rows: dict[str, dict[str, Any]] = {}
+    for value in values:
+        row = rows.setdefault(
+            layer_of(value.name),
+            {"layer": layer_of(value.name), "values": 0, "trits": 0, "trit_zeros": 0.0, "elements": 0,
+             "zeros": 0.0, "most_saturated": "", "saturated": 0.0},
+        )  # fmt: skip
+        row["values"] += 1
+        if value.dtype == "i8":
+            row["zeros"] += value.zeros * value.length
+            row["elements"] += value.length
+        if value.saturated > row["saturated"]:
+            row["most_saturated"], row["saturated"] = value.name, value.saturated
+    for op in program.ops:
+        if op.kind == "TMATVEC":
+            row, name = rows[layer_of(op.out)], op.text("weights")
+            row["trits"] += program.consts[name].size
+            row["trit_zeros"] += trits[name] * program.consts[name].size
+    for row in rows.values():
+        row["trit_zeros"] = row["trit_zeros"] / row["trits"] if row["trits"] else None
+        elements = row.pop("elements")
+        row["i8_zeros"] = row.pop("zeros") / elements if elements else None
+    return list(rows.values())

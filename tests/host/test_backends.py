@@ -14,7 +14,7 @@ from ternac.host.local import LocalBackend
 from ternac.link import MAX_PROMPT, MAX_WORDS
 from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
-from tests.host.boards import FAST, Line, image_of, make_board, numpy_backend, runs, small_program
+from tests.host.boards import FAST, Line, image_of, keep_slots, make_board, numpy_backend, runs, small_program
 from tests.host.native.native_here import needs_native
 
 PROGRAM = small_program()
@@ -140,8 +140,7 @@ def test_a_lost_board_loses_no_session() -> None:
     """More sessions than slots, then the line is cut: all go on elsewhere from what is recalled."""
     line = Line(make_board(IMAGE))
     backend, want = board_backend(line), numpy_backend(PROGRAM)
-    backend.places.slots.clear()
-    backend.places.slots.update(dict.fromkeys(range(3)))
+    keep_slots(backend, 3)
     pairs = [(backend.open(), want.open()) for _ in range(7)]
     for turn in range(3):
         for i, (one, other) in enumerate(pairs):

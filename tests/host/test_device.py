@@ -18,8 +18,18 @@ from ternac.link import Command, Frame, Status
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session as NumpySession
-from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, runs, small_program, tiny
+from tests.host.boards import (
+    BITSTREAM,
+    FAST,
+    Line,
+    image_of,
+    keep_slots,
+    make_board,
+    numpy_tokens,
+    runs,
+    small_program,
+    tiny,
+)
 
 PROGRAM = small_program()
 IMAGE = image_of(PROGRAM)
@@ -35,8 +45,7 @@ def open_board(line=None, **options):
 
 
 def reference(count, prompt=PROMPT, sampling=SAMPLING, seed=5):
-    with NumpySession.open(NumpyExecutor(PROGRAM), sampling, seed) as session:
-        return list(session.generate(prompt, count))
+    return numpy_tokens(PROGRAM, prompt, count, sampling, seed)
 
 
 @pytest.fixture(params=["numpy", "board"])
@@ -107,8 +116,7 @@ def test_more_sessions_than_slots():
     line = Line(make_board(IMAGE))
     with open_board(line) as device:
         n = min(IMAGE.sessions, 40) + 2
-        device.backend.places.slots.clear()
-        device.backend.places.slots.update(dict.fromkeys(range(n - 2)))
+        keep_slots(device.backend, n - 2)
         sessions = [device.session(seed=i) for i in range(n)]
         got = [[] for _ in sessions]
         order = np.random.default_rng(1).permutation(np.repeat(np.arange(n), 3))
@@ -118,7 +126,7 @@ def test_more_sessions_than_slots():
             assert tokens == reference(12, [i], seed=i)
         for session in sessions:
             session.close()
-        assert set(device.backend.places.slots.values()) == {None}
+        assert set(device.backend.slots.users.values()) == {None}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -318,7 +326,7 @@ def test_generate_together(device):
     for k, prompt in enumerate(prompts):
         with device.session(seed=3 + k) as session:
             assert b"".join(session.generate(prompt, 12, temperature=0.8, top_k=40)) == got[k]
-    with pytest.raises(UsageError, match="a prompt is empty"):
+    with pytest.raises(UsageError, match="the prompt of a new session is empty"):
         device.generate_together([b"a", b""])
 
 

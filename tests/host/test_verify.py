@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from ternac.cli import main as cli
-from ternac.cli import verify as module
 from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import random_program
@@ -98,7 +97,7 @@ def test_every_executor_is_closed_when_one_fails(tmp_path: Path, monkeypatch: py
             closed.append(self.name)
 
     program, path = small(tmp_path)
-    monkeypatch.setattr(module, "open_runners", lambda *a: [Failing(), Failing()])
+    monkeypatch.setattr("ternac.host.verify.open_runners", lambda *a: [Failing(), Failing()])
     with pytest.raises(RuntimeError, match="broken"):
         cli.main(["verify", str(path), "--tokens", "3"])
     assert closed == ["failing", "failing"]

@@ -22,7 +22,7 @@ def run(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[
 
 def test_both_codes_of_the_compiled_image(capsys: pytest.CaptureFixture[str]) -> None:
     """Every preset's memories and microcode, without the RTL."""
-    status, data = run(["--all-presets", "--executors", "numpy,isa", "--tokens", "3"], capsys)
+    status, data = run(["--all-geometries", "--executors", "numpy,isa", "--tokens", "3"], capsys)
     assert (status, data["mismatches"]) == (0, 0)
     got = [(row["geometry"], row["weight_code"], row["sessions"]) for row in data["rows"]]
     assert got == [(name, code, 1) for name, geometry in PRESETS.items() for code in geometry.codes]
@@ -44,7 +44,7 @@ def test_a_wrong_trit_of_one_code_fails(
             self.trits = np.where(self.trits > 0, -1, self.trits).astype(np.int8)
 
     monkeypatch.setattr(Machine, "__init__", planted)
-    status, data = run(["--presets", "tiny", "--executors", "numpy,isa", "--tokens", "3"], capsys)
+    status, data = run(["--geometries", "tiny", "--executors", "numpy,isa", "--tokens", "3"], capsys)
     assert status == 1
     assert [row["mismatches"] for row in data["rows"]] == [0, 1]
 
@@ -59,14 +59,14 @@ def test_cycles_of_a_closed_form_and_of_a_lower_bound() -> None:
 
 
 def test_unknown_preset(capsys: pytest.CaptureFixture[str]) -> None:
-    status, data = run(["--presets", "huge", "--tokens", "3"], capsys)
+    status, data = run(["--geometries", "huge", "--tokens", "3"], capsys)
     assert status == 2
     assert "no geometry is called 'huge'" in data["error"]["message"]
 
 
 def test_tiny_with_its_rtl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Both codes, one session, and five on three contexts; a draw that goes wrong in one session is found."""
-    args = ["--presets", "tiny", "--tokens", "6"]
+    args = ["--geometries", "tiny", "--tokens", "6"]
     status, data = run(args, capsys)
     assert (status, data["mismatches"]) == (0, 0)
     assert [(row["weight_code"], row["sessions"]) for row in data["rows"]] == [
@@ -88,7 +88,7 @@ def test_tiny_with_its_rtl(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
 
 @pytest.mark.slow
 def test_all_presets_with_their_rtl(capsys: pytest.CaptureFixture[str]) -> None:
-    status, data = run(["--all-presets", "--tokens", "4"], capsys)
+    status, data = run(["--all-geometries", "--tokens", "4"], capsys)
     assert (status, data["mismatches"]) == (0, 0)
     assert len(data["rows"]) == 2 * sum(len(geometry.codes) for geometry in PRESETS.values())
     assert {"torch", "numpy", "isa", "rtl"} == {e for row in data["rows"] for e in row["executors"]}

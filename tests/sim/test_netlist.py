@@ -39,7 +39,7 @@ def test_a_cell_without_a_model_is_refused() -> None:
 @pytest.mark.slow
 def test_netlist_of_tiny_is_the_rtl(capsys: pytest.CaptureFixture[str]) -> None:
     """ECP5 form, both weight codes, one session and several: the same tokens, states and cycles."""
-    args = ["verify", "--presets", "tiny", "--executors", "numpy,rtl,netlist", "--tokens", "8", "--json"]
+    args = ["verify", "--geometries", "tiny", "--executors", "numpy,rtl,netlist", "--tokens", "8", "--json"]
     status = cli.main(args)
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert (status, [row["mismatches"] for row in rows]) == (0, [0] * 6)

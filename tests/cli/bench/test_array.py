@@ -11,10 +11,10 @@ import pytest
 from amaranth.back import rtlil
 
 from ternac.cli import main as cli
-from ternac.cli.bench.array import bare, bare_design, peer
 from ternac.errors import BuildFailed, UsageError
 from ternac.hdl.array.bare import BareArray
 from ternac.hdl.build import trial as array_builds
+from ternac.hdl.build.array_bench import bare, bare_design, peer
 from ternac.hdl.build.devices import DEVICES, device
 
 PEER = """
@@ -97,7 +97,7 @@ def test_area_counts_whole_names() -> None:
         (["--lanes", "12", "--fold", "2"], "fold must divide the 3 chains, not 2"),
         (["--peer", "x.v", "--top", "x"], "--peer, --top and --macs belong together"),
         (["--peer", "x.v", "--top", "x", "--macs", "0"], "--macs is 0, needs at least 1"),
-        (["--device", "gowin", "--place"], "--place needs --device ecp5"),
+        (["--family", "gowin", "--place"], "--place needs --family ecp5"),
     ],
 )
 def test_refused(arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +107,7 @@ def test_refused(arguments: list[str], text: str, capsys: pytest.CaptureFixture[
 
 
 def test_verb_prints_one_object(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["bench", "array", "--device", "gowin", "--columns", "1", "--lanes", "8", "--json"]
+    words = ["bench", "array", "--family", "gowin", "--columns", "1", "--lanes", "8", "--json"]
     assert cli.main(words) == 0
     data: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert data["device"] == "gowin" and data["bare"]["lanes"] == 8 and "wrapped" not in data

@@ -108,7 +108,7 @@ def test_model_goes_behind_the_bitstream(
     base = run(capsys)
     # another version of a tool is no reason to place and route again
     monkeypatch.setattr(plan, "versions", lambda _: {"yosys": "other"})
-    data = run(capsys, "--model", str(model))
+    data = run(capsys, str(model))
     assert data["program_hash"] == program.hash
     assert data["base_sha256"] == base["sha256"] != data["sha256"]
     assert data["steps_run"] == []

@@ -17,7 +17,7 @@ from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.netlist.parts import PARTS, parts_of
 from ternac.hdl.planner import area as area_model
-from ternac.hdl.planner import area_table
+from ternac.hdl.planner import tables
 from ternac.hdl.planner.area import area, builds
 from ternac.hdl.planner.area_dot import accumulator_bits, dot_units, dot_widths
 from ternac.hdl.planner.area_rams import block_rams
@@ -157,12 +157,12 @@ def test_cells_go_to_the_part_that_their_name_begins_with() -> None:
     }
 
 
-def test_table_of_the_page_is_todays() -> None:
-    """``python -m ternac.hdl.planner.area_table --write`` would change nothing."""
-    text = area_table.PAGE.read_text()
-    assert area_table.replaced(text) == text
+def test_tables_of_the_page_are_todays() -> None:
+    """``python -m ternac.hdl.planner.tables --write`` would change nothing."""
+    text = tables.PLANNER.read_text()
+    assert tables.replaced(tables.PLANNER, text) == text
     with pytest.raises(ValueError, match="markers"):
-        area_table.replaced("no table here")
+        tables.replaced(tables.PLANNER, "no table here")
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac.errors import DeviceRefused
-from ternac.host.board import restart_guard as guard
+from ternac.errors import DeviceRefused, LostAnswer
+from ternac.host.board import client as client_module
 from ternac.host.board.backend import BoardBackend
-from ternac.host.board.client import Gap, LinkClient
+from ternac.host.board.client import LinkClient, RestartDetector
 from ternac.host.board.loader import load_image
 from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
@@ -67,7 +67,7 @@ def opened(line: Line) -> BoardBackend:
 @pytest.fixture(autouse=True)
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python answers at once: as if time had passed between any two requests."""
-    monkeypatch.setattr(guard, "QUICK", 0.0)
+    monkeypatch.setattr(client_module, "CONFIGURE_SECONDS", 0.0)
 
 
 def test_between_two_requests() -> None:
@@ -107,7 +107,7 @@ def test_under_any_request(seed: int) -> None:
         for _ in range(20):
             try:
                 return call()
-            except Gap:
+            except LostAnswer:
                 failed += 1
         raise AssertionError("no end of it")
 
@@ -139,7 +139,7 @@ def test_another_program_in_the_bitstream() -> None:
     board.run(ours, Run([1], 3, GREEDY, 1))
     numpy.run(theirs, Run([1], 3, GREEDY, 1))
     line.board = make_board(IMAGE, bytes(range(16)))
-    with pytest.raises(DeviceRefused, match="configured anew and does not hold"):
+    with pytest.raises(DeviceRefused, match="restarted and does not hold"):
         board.run(ours, Run([5], 3, GREEDY, 1))
     recalled = board.recall(ours)
     again = numpy.open()
@@ -150,7 +150,7 @@ def test_another_program_in_the_bitstream() -> None:
 
 
 def test_a_line_in_use_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "QUICK", 60.0)
+    monkeypatch.setattr(client_module, "CONFIGURE_SECONDS", 60.0)
     line = Restarting(set())
     board = opened(line)
     session = board.open()
@@ -167,7 +167,7 @@ def test_the_word_behind_the_sessions() -> None:
     for free in range(IMAGE.state_slots + 1):
         end = IMAGE.state_base + 3 * IMAGE.state_slots + free
         image = replace(IMAGE, geometry=replace(IMAGE.geometry, bank_depth=end), sessions=3)
-        watch = guard.Guard(LinkClient(line, FAST), image, lambda: None)
+        watch = RestartDetector(LinkClient(line, FAST), image, lambda: None)
         assert watch.sessions == (3 if free else 2)
         client = LinkClient(line, FAST)
         assert BoardBackend(client, client.hello(), PROGRAM, image, chunk=4).together == watch.sessions

@@ -245,7 +245,7 @@ def test_chains_of_requests_on_the_whole_system():
         session = backend.open()
         stream = backend.stream(session, Run(prompt, 60, sampling, 5))
         got = [next(stream) for _ in range(30)]
-        assert (backend.client.window, backend.client.gaps, backend.client.resent) == (2, 0, 0)
+        assert (backend.client.window, backend.client.lost, backend.client.resent) == (2, 0, 0)
         backend.client.transport.process.kill()
         with pytest.raises(NoAnswer):
             got.extend(stream)

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from ternac.errors import NoAnswer, UsageError
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient, Patience
+from ternac.host.board.requests import SERIAL_ANSWERS
 from ternac.host.session import Session
 from ternac.link import MAX_PROMPT
 from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
-from tests.host.boards import Line, image_of, make_board, numpy_backend, small_program
+from tests.host.boards import Line, image_of, keep_slots, make_board, numpy_backend, small_program
 from tests.host.faults import Fault, FaultyLine, faults
 
 PROGRAM = small_program()
@@ -35,10 +36,9 @@ def load(requests: dict[int, Fault] | None = None, answers: dict[int, Fault] | N
     backend.load(progress=False)
     line.counts, line.most = [0, 0], 0
     line.faults = (requests or {}), (answers or {})
-    client.CALM = 2  # else there is hardly ever a second gap
-    backend.places.slots.clear()
-    backend.places.slots.update(dict.fromkeys(range(slots)))
-    backend._chunk = lambda: chunk  # type: ignore[method-assign]  # else all is one answer
+    client.serial_answers = 2  # else there is hardly ever a second gap
+    keep_slots(backend, slots)
+    backend.tokens_per_answer = lambda: chunk  # type: ignore[method-assign]  # else all is one answer
     return backend
 
 
@@ -102,7 +102,7 @@ def streams_take_turns(data: st.DataObject) -> None:
             case "look":
                 assert len(sessions[at].state) == PROGRAM.state_words
             case "drop":
-                sessions[at]._settle()
+                sessions[at].tokens([at])  # ends the stream, although it is never advanced
     for at, session in enumerate(sessions):
         assert gots[at] == wants[at][: len(gots[at])]
         fed = [at, 9, *gots[at][:-1]] if gots[at] else []
@@ -122,7 +122,7 @@ def test_two_requests_are_under_way() -> None:
     asked = (backend.open(), Run(prompt(3 * MAX_PROMPT + 5), 40, SAMPLING, 7))
     assert list(backend.stream(*asked)) == numpy_run(prompt(3 * MAX_PROMPT + 5), 40)[0]
     assert line.most == 2
-    assert (backend.client.gaps, backend.client.resent) == (0, 0)
+    assert (backend.client.lost, backend.client.resent) == (0, 0)
     runs = line.counts[0]
     assert backend.run(*asked)[0]
     assert line.counts[0] - runs < 10
@@ -140,10 +140,10 @@ def test_a_device_with_one_buffer_gets_one_request_at_a_time() -> None:
 
 def test_after_a_gap_one_request_at_a_time_for_a_while() -> None:
     backend = load(answers={16: ("lost", 0)}, journal=10_000)
-    del backend.client.CALM
+    backend.client.serial_answers = SERIAL_ANSWERS
     session = backend.open()
     assert list(backend.stream(session, Run([1, 2], 400, SAMPLING, 7))) == numpy_run([1, 2], 400)[0]
-    assert backend.client.gaps == 1
+    assert backend.client.lost == 1
     assert backend.client.window == 2
 
 
@@ -158,7 +158,7 @@ def test_an_engine_that_was_reset_gets_the_session_anew() -> None:
     got += stream
     want = numpy_run([1, 2], 60)[0]
     assert got == want
-    assert backend.client.gaps == 1
+    assert backend.client.lost == 1
 
 
 def test_tokens_are_right_when_the_line_is_cut() -> None:
@@ -167,7 +167,7 @@ def test_tokens_are_right_when_the_line_is_cut() -> None:
     client = LinkClient(line, PATIENCE)
     backend = BoardBackend(client, client.hello(), PROGRAM, IMAGE, 4)
     backend.load(progress=False)
-    backend._chunk = lambda: 4  # type: ignore[method-assign]
+    backend.tokens_per_answer = lambda: 4  # type: ignore[method-assign]
     session, got = backend.open(), []
     line.cut_after = line.writes + 20
     with pytest.raises(NoAnswer, match="cut"):
@@ -203,12 +203,12 @@ def test_a_session_used_elsewhere_ends_its_stream() -> None:
 def test_tokens_in_an_answer_follow_the_engine() -> None:
     """30 ms of work, at least 8 tokens, at most 255."""
     backend = load(chunk=5)
-    del backend._chunk  # type: ignore[method-assign]
-    assert backend._chunk() == 5  # nothing is known yet
+    del backend.tokens_per_answer  # type: ignore[method-assign]
+    assert backend.tokens_per_answer() == 5  # nothing is known yet
     clock = backend.identity.clock_hz
     for cycles, want in ((clock // 1000, 30), (clock, 8), (100, 255)):
         backend.meter.cycles, backend.meter.steps = cycles, 1
-        assert backend._chunk() == want
+        assert backend.tokens_per_answer() == want
 
 
 def test_greedy_and_no_tokens() -> None:

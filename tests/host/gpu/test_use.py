@@ -36,7 +36,7 @@ def test_without_a_gpu_the_reason_is_named(capsys: pytest.CaptureFixture[str]) -
             ask()
         assert "gpu:cpu" in caught.value.hint
     for words in (
-        ["run", "--executor", "gpu", "--tokens", "1"],
+        ["run", "--device", "gpu", "--tokens", "1"],
         ["eval", "--executor", "gpu"],
         ["verify", "--executors", "numpy,gpu"],
         ["bench", "gpu"],
@@ -190,6 +190,6 @@ def test_the_benchmark_refuses_other_bits(monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_gpu
 def test_the_benchmark_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "gpu", "--geometry", "370m", "--rounds", "3", "--json"]) == 0
+    assert main(["bench", "gpu", "--size", "370m", "--rounds", "3", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert all(row["origin"].startswith("measured on") for row in data["rows"])

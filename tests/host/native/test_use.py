@@ -13,7 +13,8 @@ from ternac.cli.main import main
 from ternac.errors import ToolMissing, UnsupportedOp, UsageError
 from ternac.host.device import Device
 from ternac.host.executors import open_executor, pick_auto
-from ternac.host.native import library, plan
+from ternac.host.native import build, library
+from ternac.program.ops import KINDS
 from ternac.program.random import random_program
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
@@ -21,6 +22,7 @@ from ternac.run.sampling import Sampling, seed_state
 from ternac.sim.verify import ExecutorRunner, verify
 from tests.host.boards import runs
 from tests.host.native.native_here import RUNNING, needs_native
+from tests.program.toy import LEAK, leaky_program
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def test_without_the_c_part_nothing_is_silent(capsys: pytest.CaptureFixture[str]
     assert pick_auto()[0] == "numpy"
     with Device.open("auto") as device:
         assert device.kind == device.backend.name == "numpy"
-    assert main(["run", "--executor", "native", "--tokens", "1", "--json"]) == 2
+    assert main(["run", "--device", "native", "--tokens", "1", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "ToolMissing"
-    assert main(["run", "--executor", "auto", "--tokens", "1", "--json"]) == 0
+    assert main(["run", "--device", "auto", "--tokens", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["executor"] == "numpy"
     for words in (
         ["eval", "--executor", "native"],
@@ -83,10 +85,22 @@ def test_names() -> None:
         Device.open("nativ", program)
 
 
-def test_an_unknown_op_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "KINDS", tuple(kind for kind in plan.KINDS if kind != "LERP"))
-    with pytest.raises(UnsupportedOp, match=r"op \d+ \(LERP 0\.h\): the native executor does not know LERP"):
-        plan.make_plan(random_program(np.random.default_rng(1)), 64, 4)
+@needs_native
+def test_a_kind_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "LEAK", LEAK)
+    with pytest.raises(UnsupportedOp, match=r"op 2 \(LEAK kept\): the native executor has no kernel"):
+        open_executor("native", leaky_program())
+
+
+@needs_native
+def test_every_kind_has_a_kernel() -> None:
+    assert {name: kernel.attrs for name, kernel in library.kernels().items()} == {
+        name: tuple(kind.integers) for name, kind in KINDS.items()
+    }
+
+
+def test_the_c_side_knows_the_kinds_as_they_are_declared() -> None:
+    assert (build.HERE / "kinds.h").read_text() == build.kinds_header()
 
 
 @needs_native

@@ -20,8 +20,7 @@ pytest.importorskip(
 from ternac.host.server.app import create_app
 from ternac.host.server.build import build_service
 from ternac.host.server.devices import Devices
-from ternac.host.server.guard import LOOPBACK
-from ternac.host.server.limits import Limits
+from ternac.host.server.limits import LOOPBACK, Limits
 from ternac.host.server.service import Service
 from ternac.host.server.serving import Server, bind
 from ternac.host.server.worker import Source

@@ -16,7 +16,8 @@ from ternac.program.program import Program
 from ternac.run.generation import Chosen, Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, seed_state
-from ternac.run.session import Session, Snapshot
+from ternac.run.snapshot import Snapshot
+from tests.host.boards import numpy_tokens
 
 WARM = Sampling(False, 200, 4, 50)
 
@@ -30,8 +31,7 @@ def alone(
     program: Program, prompt: Sequence[int], count: int, sampling: Sampling = WARM, seed: int = 1
 ) -> list[int]:
     """What NumPy alone generates."""
-    with Session.open(NumpyExecutor(program), sampling, seed) as session:
-        return list(session.generate(prompt, count))
+    return numpy_tokens(program, prompt, count, sampling, seed)
 
 
 class Watched:

@@ -17,9 +17,9 @@ import pytest
 from ternac.host.local import LocalBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
+from ternac.host.session import Session
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session
 from tests.host.boards import numpy_backend, small_program
 from tests.host.server.http_server import Running, running
 from tests.host.server.serving import Shaky, alone, fresh, source
@@ -89,9 +89,12 @@ def test_a_session_goes_on_without_feeding_again(server: Running) -> None:
     status, headers, data = call(server, "GET", "/v1/sessions/a")
     assert (status, headers["content-type"]) == (200, "application/octet-stream")
     assert len(data) == 62 + 2 * PROGRAM.state_words
-    with Session.open(NumpyExecutor(PROGRAM), sampling(0)) as session:
+    with Session(numpy_backend(PROGRAM)) as session:
         session.restore(data)
-        assert list(session.generate([], 5)) == alone(PROGRAM, list(b"hello"), 35, sampling(0), 1)[30:]
+        assert (
+            list(session.tokens([], 5, sampling(0)))
+            == alone(PROGRAM, list(b"hello"), 35, sampling(0), 1)[30:]
+        )
 
 
 def test_a_snapshot_moves_between_servers(server: Running) -> None:
@@ -113,8 +116,7 @@ def test_a_chat_in_a_session_is_the_chat_fed_whole(server: Running) -> None:
     fed: list[int] = []
     for n, said in enumerate(("one", "two", "three")):
         turn = ("\n\n" if n else "") + f"User:\n{said}\n\nAssistant:\n"
-        with Session.open(NumpyExecutor(PROGRAM), sampling(0)) as session:
-            want = list(session.generate([*fed, *turn.encode()], 8))
+        want = alone(PROGRAM, [*fed, *turn.encode()], 8, sampling(0))
         fed += [*turn.encode(), *want]
         message = {"role": "user", "content": said}
         body = {"messages": [message], "session": "a", "max_tokens": 8, "temperature": 0}

@@ -26,11 +26,10 @@ from ternac.host.device import Device
 from ternac.host.local import LocalBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
+from ternac.host.session import Session
 from ternac.program.program import Program
 from ternac.program.random import random_program
-from ternac.run.numpy_executor import NumpyExecutor
-from ternac.run.sampling import Sampling, seed_state
-from ternac.run.session import Session
+from ternac.run.sampling import Sampling
 from tests.host.boards import FAST, Line, image_of, make_board, numpy_backend, small_program
 from tests.host.server.http_server import Running, running
 from tests.host.server.test_http import call
@@ -57,7 +56,7 @@ class Client(threading.Thread):
         temperature = self.rng.choice([0.0, 1.0])
         sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits)
         assert call(self.server, "PUT", f"/v1/sessions/{self.session}")[0] == 201
-        with Session.open(NumpyExecutor(self.program), sampling, 5) as alone:
+        with Session(numpy_backend(self.program), 5) as alone:
             for turn in range(self.turns):
                 prompt = "".join(self.rng.choices("abcdef \n", k=self.rng.randrange(1, 30)))
                 count = self.rng.randrange(1, self.tokens)
@@ -78,8 +77,8 @@ class Client(threading.Thread):
                 # A request that was abandoned was executed whole, before that was noticed, or not at all.
                 for _ in range(1 + abandoned):
                     if not turn:
-                        alone.rng = seed_state(5)
-                    want = bytes(alone.generate(list(prompt.encode()), count)).decode(errors="replace")
+                        alone.reseed(5)
+                    want = bytes(alone.tokens(prompt.encode(), count, sampling)).decode(errors="replace")
                     if alone.snapshot() == kept:
                         break
                 assert text == want, f"{self.session}, turn {turn}"

@@ -11,9 +11,8 @@ import pytest
 from ternac.errors import Cancelled, NoAnswer, Overloaded, ServerError, Unavailable, UsageError
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.worker import Source
-from ternac.run.numpy_executor import NumpyExecutor
+from ternac.host.session import Session
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session
 from tests.host.boards import numpy_backend, small_program
 from tests.host.server.serving import WARM, Shaky, Watched, alone, fresh, source
 
@@ -103,9 +102,9 @@ def test_a_lost_device_loses_no_token(make, fail_at, after):
         assert job.tokens == alone(PROGRAM, PROMPT, 20, WARM, seed)
         assert result.device == "spare"
         assert result.snapshot is not None
-        with Session.open(NumpyExecutor(PROGRAM), WARM) as session:  # what goes on is right, too
+        with Session(numpy_backend(PROGRAM)) as session:  # what goes on is right, too
             session.restore(result.snapshot.to_bytes(PROGRAM))
-            assert list(session.generate([], 5)) == alone(PROGRAM, PROMPT, 25, WARM, seed)[20:]
+            assert list(session.tokens([], 5, WARM)) == alone(PROGRAM, PROMPT, 25, WARM, seed)[20:]
     stats = scheduler.stats()
     assert [(d.label, d.up, d.losses) for d in stats.devices] == [("shaky", False, 1), ("spare", True, 0)]
     assert stats.moves == sum(job.job.moves for job in jobs) > 0

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ternac.cli import main as cli
-from ternac.cli.export_gguf import compare
+from ternac.cli.export import compare_trits
 from ternac.errors import BadProgramFile, CheckpointError, Mismatch, TernacError, UsageError
 from ternac.model.export.gguf_file import open_gguf, read, text_field, write
 from ternac.model.export.gguf_trits import TYPES, pack, padded, unpack
@@ -94,9 +94,9 @@ def test_the_comparison_finds_one_wrong_trit() -> None:
     trits[0, 0] = -1 if trits[0, 0] != -1 else 1
     other = dataclasses.replace(program, consts={**program.consts, "0.i.w": trits})
     with pytest.raises(Mismatch, match=r"matrix 0\.i\.w: trit \[0, 0\]"):
-        compare(program, other)
+        compare_trits(program, other)
     with pytest.raises(Mismatch, match="has hash"):
-        compare(program, dataclasses.replace(program, name="other"))
+        compare_trits(program, dataclasses.replace(program, name="other"))
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_export_leaves_nothing_behind_on_a_mismatch(
         program = read(reader, path)
         return dataclasses.replace(program, name="other")
 
-    monkeypatch.setattr("ternac.cli.export_gguf.read", other)
+    monkeypatch.setattr("ternac.model.export.gguf_file.read", other)
     words = ["export", "shakespeare-small", "--format", "gguf", "--out", str(tmp_path / "m.gguf"), "--json"]
     assert cli.main(words) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "Mismatch"

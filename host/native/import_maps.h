@@ -1,4 +1,4 @@
-/* Wide ops, for models trained elsewhere (docs/numerics.md, ternac/program/wide.py). Included by maps.h. */
+/* Ops of imported models (docs/numerics.md, ternac/program/import_ops.py), a template. Included by maps.h. */
 
 MAP(gather16) { /* in[0]: as for gather, in elements */
   const int16_t *restrict from = (const int16_t *)op->data + op->in[0];
@@ -6,21 +6,21 @@ MAP(gather16) { /* in[0]: as for gather, in elements */
   EACH out[i] = from[i];
 }
 
-MAP(rmsnorm) { /* the sum takes the whole vector; wide: eps */
+MAP(rmsnorm) { /* the sum takes the whole vector */
   IN(int16_t, 0) OUT(int16_t)
   const size_t n = (size_t)op->length;
-  uint64_t sum = (uint64_t)op->wide;
+  uint64_t sum = (uint64_t)op->attr[TN_RMSNORM_EPS];
   for (size_t i = 0; i < n; i++) sum += (uint64_t)(uint32_t)((int32_t)in0[i] * in0[i]);
   const uint64_t root = square_root(sum << 16);
-  const int64_t inverse = root ? (int64_t)((UINT64_C(1) << 47) / root) : 0, half = (INT64_C(1) << op->shift) >> 1;
-  const int shift = op->shift;
+  const int shift = (int)op->attr[TN_RMSNORM_SHIFT];
+  const int64_t inverse = root ? (int64_t)((UINT64_C(1) << 47) / root) : 0, half = (INT64_C(1) << shift) >> 1;
   EACH out[i] = (int16_t)sat16((in0[i] * inverse + half) >> shift);
 }
 
 MAP(scale) {
   IN(int16_t, 0) OUT(int16_t)
   const int16_t *restrict gain = op->data;
-  const int shift = op->shift;
+  const int shift = (int)op->attr[TN_SCALE_SHIFT];
   if (shift < 31) {
     const int32_t half = (1 << shift) >> 1;
     EACH out[i] = (int16_t)sat16(((int32_t)in0[i] * gain[i] + half) >> shift);
@@ -33,7 +33,7 @@ MAP(scale) {
 #define MUL16(name, a, b, to, sat) \
   MAP(name) { \
     IN(a, 0) IN(b, 1) OUT(to) \
-    const int shift = op->shift; \
+    const int shift = (int)op->attr[TN_MUL16_SHIFT]; \
     if (shift < 31) { \
       const int32_t half = (1 << shift) >> 1; \
       EACH out[i] = (to)sat(((int32_t)in0[i] * in1[i] + half) >> shift); \
@@ -48,9 +48,9 @@ EVERY16(mul16_i8, int8_t, sat8)
 EVERY16(mul16_i16, int16_t, sat16)
 BY_FORM(mul16)
 
-MAP(peak) { /* of `columns` elements */
+MAP(peak) {
   IN(int16_t, 0) OUT(int16_t)
-  const size_t n = (size_t)op->columns;
+  const size_t n = (size_t)op->width;
   int32_t most = 0;
   for (size_t i = 0; i < n; i++) {
     const int32_t size = in0[i] < 0 ? -(int32_t)in0[i] : in0[i];
@@ -68,8 +68,8 @@ MAP(quant) {
 #define RESCALE(name, from, to, sat) \
   MAP(name) { \
     IN(from, 0) IN(int16_t, 1) OUT(to) \
-    const int shift = op->shift; \
-    const int64_t factor = in1[0] * op->wide, half = (INT64_C(1) << shift) >> 1; \
+    const int shift = (int)op->attr[TN_RESCALE_SHIFT]; \
+    const int64_t factor = in1[0] * op->attr[TN_RESCALE_MULTIPLIER], half = (INT64_C(1) << shift) >> 1; \
     EACH out[i] = (to)sat((in0[i] * factor + half) >> shift); \
   }
 RESCALE(rescale_i8_i16, int16_t, int8_t, sat8)

@@ -1,4 +1,4 @@
-"""``ternac bench host``: the native executor beside NumPy, ggml and the limits of this machine."""
+"""``ternac bench host``: the native executor against NumPy, ggml and the limits of this machine."""
 
 from __future__ import annotations
 
@@ -8,31 +8,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ternac.cli.bench.products import product_rows
-from ternac.cli.bench.tokens import bench_geometry, bench_shipped
-from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
-from ternac.errors import UsageError
-from ternac.host.native.library import best_isa, isas, load
-from ternac.host.native.peers import find_ggml
-from ternac.host.native.weights import BITS
+from ternac.cli.arguments import add_model, number, open_model
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.program.mmfree_sizes import SHAPES
-from ternac.program.zoo import open_program
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_argument(parser)
-    parser.add_argument(
-        "--geometry", choices=SHAPES, help="also a model of this published size, random trits"
-    )
-    parser.add_argument("--bits", choices=BITS, help="of its weights (default: both)")
-    parser.add_argument(
-        "--threads", type=int, default=1, metavar="N",
-        help="for --geometry; with more than one the wall clock counts (default: 1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--sessions", type=int, default=16, metavar="N", help="for --geometry, at a time (default: 16)"
-    )
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="of all candidates (default: 15)")
+    from ternac.host.native.weights import BITS
+
+    add_model(parser, "shakespeare")
+    parser.add_argument("--size", choices=SHAPES, help="also a model of this published size, random trits")
+    parser.add_argument("--bits", choices=BITS, help="bits of its weights (default: both)")
+    number(parser, "--threads", "for --size; with more than one the wall clock counts", default=1, least=1)
+    number(parser, "--sessions", "for --size, sessions at a time", default=16, least=1)
+    number(parser, "--rounds", "rounds of all candidates", default=15, least=1)
     parser.add_argument(
         "--ggml", metavar="FILE", help="ggml's libggml-cpu.so (default: of an installed package that has it)"
     )
@@ -40,9 +29,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    for name, least in (("threads", 1), ("sessions", 1), ("rounds", 1)):
-        if getattr(args, name) < least:
-            raise UsageError(f"--{name} is {getattr(args, name)}, needs at least {least}")
+    from ternac.host.native.bench import bench_geometry, bench_shipped, product_rows
+    from ternac.host.native.library import best_isa, isas, load
+    from ternac.host.native.peers import find_ggml
+    from ternac.host.native.weights import BITS
+
     load()
     ggml, where = find_ggml(args.ggml)
     began = time.monotonic()
@@ -50,7 +41,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     for row in rows:
         ratios = ", ".join(f"{v:g} x {k}" for k, v in row["ratio_to"].items() if v is not None)
         say(f"  {row['kernel']:26} {row['shape']} {row['where']:5} {row['gmacs']:7.1f} GMAC/s   {ratios}")
-    program = open_program(args.model)
+    program = open_model(args.model, None, say).program
     say(f"whole tokens, {program.name}")
     token = bench_shipped(program, args.rounds)
     say(
@@ -58,8 +49,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         f"({token['shipped_numpy_tokens_per_second']:,.0f})"
     )
     sizes = []
-    for bits in [args.bits] if args.bits else list(BITS) if args.geometry else []:
-        shape = SHAPES[args.geometry]
+    for bits in [args.bits] if args.bits else list(BITS) if args.size else []:
+        shape = SHAPES[args.size]
         found = bench_geometry(shape, bits, args.threads, args.sessions, args.rounds, say)
         sizes.append(found)
         say(_words(found))
@@ -97,8 +88,9 @@ def _processor() -> str:
 
 
 VERB = Verb(
-    help="The native executor beside NumPy, ggml and the memory's limit: products and whole tokens.",
-    example="ternac bench host --geometry 370m --json",
+    help="Measure the native executor against NumPy, ggml and the memory's limit.",
+    example="ternac bench host --size 370m --json",
     add_arguments=_arguments,
     run=_run,
+    renamed={"--geometry": "--size"},
 )
