@@ -16,8 +16,7 @@ import numpy.typing as npt
 import torch
 
 from ternac.errors import UsageError
-from ternac.host.gpu.engine import CHOSEN, Engine
-from ternac.host.gpu.graph import Graphs
+from ternac.host.gpu.engine import CHOSEN, Engine, Graphs
 from ternac.host.gpu.weights import Weights, pack_all
 from ternac.host.gpu.where import need
 from ternac.program.legality import check
@@ -212,9 +211,9 @@ def _numpy(tensor: torch.Tensor) -> Logits:
 def _maker(mode: str, device: torch.device, overlap: bool, blocks: Any) -> Any:
     """How an engine gets its runner."""
     if mode == "cpu":
-        from ternac.host.gpu.plain import Plain
+        from ternac.host.gpu.torch_ops import TorchOps
 
-        return Plain
+        return TorchOps
     from ternac.host.gpu.launch import Kernels, blocks_for
 
     chosen = blocks or blocks_for(device, interpret=mode == "interpret")

@@ -1,4 +1,4 @@
-"""A service from a program and the names of its devices."""
+"""Build a service from a program and the names of its devices."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def build_service(
     reopen: float = 5.0,
     devices: Devices | None = None,
 ) -> Service:
-    """Open the devices (or take ``devices``) and put a scheduler and a table of sessions beside them.
+    """Open the devices (or take ``devices``), and make their scheduler and table of sessions.
 
-    Errors are those of `Device.open`.
+    Raises what `Device.open` raises.
     """
     devices = devices or Devices(program, names, board, fallback=fallback)
     scheduler = Scheduler(devices.sources, limits.queue, reopen)

@@ -1,4 +1,4 @@
-"""The devices of a server: how each is opened, and what is known of its speed and energy."""
+"""The devices of a server: how to open each, its speed and its energy."""
 
 from __future__ import annotations
 
@@ -19,15 +19,17 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules per token, None where nobody knows, and where the number comes from."""
+    """Joules per token (None: unknown), and where the number comes from."""
 
     joules_per_token: float | None = None
     origin: str = NOT_MEASURED
 
 
 class Devices:
-    """``names`` as `Device.open` takes them, all with ``program``; ``fallback`` adds native, or NumPy, as the
-    last one unless one of these is there anyway. UsageError for none, or a recording.
+    """Devices by the ``names`` that `Device.open` takes, all with ``program``.
+
+    ``fallback`` adds native, or NumPy, as the last one unless one of these is named. Raises UsageError if no
+    device is named, or a recording.
     """
 
     def __init__(
@@ -61,16 +63,16 @@ class Devices:
         self.sources.append(Source(label, open_it, fallback))
 
     def executor(self, label: str) -> str:
-        """What runs under this label: numpy, native, sim, serial; "" before it is opened."""
+        """Return the kind of executor under a label; "" before it is opened."""
         device = self._opened.get(label)
         return device.kind if device else ""
 
     def energy(self, label: str) -> Energy:
-        """Of a token on this device."""
+        """Return the energy of a token on a device."""
         return self._energy.get(label, Energy())
 
     def about(self, label: str) -> dict[str, Any]:
-        """For reports: executor, board, what the speed of the device means, energy."""
+        """Return executor, board, speed with its origin, and energy, for reports."""
         device = self._opened.get(label)
         energy = self.energy(label)
         return {
@@ -83,7 +85,7 @@ class Devices:
 
 
 def _energy(device: Device) -> Energy:
-    """What `ternac estimate` says of the board that a device is, or simulates."""
+    """Return the estimate of `ternac estimate` for the board that a device is, or simulates."""
     if device.identity is None:
         return Energy()
     image = device.board.image

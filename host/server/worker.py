@@ -18,17 +18,17 @@ from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 
 SLICE_SECONDS = 0.05
-"""How long a slice of a prompt may take; a slice of generated tokens is the back end's chunk."""
-FEED = 512
+"""Time of one slice of a prompt; a slice of generated tokens is the back end's chunk."""
+FEED_TOKENS = 512
 """Most tokens of a prompt in one slice."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a device comes from: ``open`` gives a back end that holds the program, again after a loss.
+    """A device of the server: ``open`` opens a back end that holds the program, and again after a loss.
 
-    A ``fallback`` is opened and used only while no other device is there.
+    A ``fallback`` is opened and used only while no other device is up.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Source:
 @dataclass(frozen=True)
 class DeviceStats:
     """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
-    ``tokens`` run on it since the start; its speed in the last slices; how often it was lost."""
+    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``."""
 
     label: str
     fallback: bool
@@ -51,15 +51,17 @@ class DeviceStats:
 
 
 class Rate:
-    """Tokens per second of the last slices, older ones counting less."""
+    """Tokens per second of the last slices, weighted so that each slice counts `DECAY` of the next one."""
+
+    DECAY = 0.95
 
     def __init__(self) -> None:
         self._tokens = self._seconds = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
-        """One slice."""
-        self._tokens = 0.95 * self._tokens + tokens
-        self._seconds = 0.95 * self._seconds + seconds
+        """Add a slice."""
+        self._tokens = self.DECAY * self._tokens + tokens
+        self._seconds = self.DECAY * self._seconds + seconds
 
     @property
     def value(self) -> float:
@@ -93,9 +95,9 @@ class JobQueue(Protocol):
 
 
 class Worker:
-    """Runs jobs on one device: slices in turn, jobs with equal sampling together.
+    """Runs jobs on one device, in slices: the jobs take turns, those with equal sampling run together.
 
-    The thread owns the back end and `ring`; what others read is changed under the scheduler's lock.
+    The thread owns the back end and `ring`; fields that other threads read change under the scheduler's lock.
     """
 
     def __init__(self, queue: JobQueue, source: Source, backend: Backend | None) -> None:
@@ -112,7 +114,7 @@ class Worker:
         self.thread = threading.Thread(target=self._main, name=f"ternac {self.label}", daemon=True)
 
     def stats(self) -> DeviceStats:
-        """At this moment, for whoever holds the scheduler's lock."""
+        """The device at this moment. The caller holds the scheduler's lock."""
         sessions = len(self.ring) + self.running
         return DeviceStats(
             self.label, self.source.fallback, self.alive, sessions, self.tokens, self.rate.value, self.losses
@@ -142,7 +144,7 @@ class Worker:
         self._queue.back(self, backend)
 
     def _turn(self, backend: Backend) -> None:
-        """New jobs in, dead ones out, one slice, and what others should do handed over."""
+        """Admit jobs, end those that are over, run one slice, and give surplus jobs to other devices."""
         self._queue.admit(self, backend.together)
         now = time.monotonic()
         for job in [job for job in self.ring if job.cancelled or (now > job.deadline and not job.reason)]:
@@ -180,7 +182,7 @@ class Worker:
                 self._give(backend, job)
 
     def _group(self, together: int) -> list[Job]:
-        """The next job, and those that can run at the same time; they leave the ring."""
+        """Take the next job off the ring, and those that can run at the same time."""
         first = self.ring[0]
         group = [first]
         if first.generating and together > 1:
@@ -195,7 +197,7 @@ class Worker:
         return group
 
     def _slice(self, backend: Backend, group: list[Job]) -> bool:
-        """Run one slice; True when the (only) job of the group came to its end."""
+        """Run one slice; returns True when the (only) job of the group is over."""
         for job in group:
             if job.session is None:
                 job.session = backend.open()
@@ -205,7 +207,7 @@ class Worker:
         job = group[0]
         assert job.session is not None
         if job.todo and (job.keep or not job.reason):
-            size = max(backend.chunk, min(FEED, int(self.rate.value * SLICE_SECONDS)))
+            size = max(backend.chunk, min(FEED_TOKENS, int(self.rate.value * SLICE_SECONDS)))
             backend.run(job.session, Run(job.todo[:size]))
             del job.todo[:size]
             return False
@@ -220,7 +222,7 @@ class Worker:
     def _generate(self, backend: Backend, group: list[Job]) -> None:
         count = min(backend.chunk, min(job.left for job in group))
         sessions = [job.session for job in group if job.session is not None]
-        # Where a text ends inside the slice, a session that is kept goes back to that token.
+        # Where a text ends inside the slice, a session that is kept is set back to that token.
         points = [
             backend.recall(session) if job.keep and count > 1 else None
             for job, session in zip(group, sessions, strict=True)
@@ -243,7 +245,7 @@ class Worker:
         self._queue.end(job, error)
 
     def _give(self, backend: Backend, job: Job) -> None:
-        """Hand a job over to whichever device takes it."""
+        """Put a job back into the queue, for another device."""
         if job.session is not None:
             job.state = backend.get_state(job.session)
             backend.release(job.session)
@@ -253,7 +255,7 @@ class Worker:
         self._queue.requeue([job], 1)
 
     def _lose(self, error: DeviceError) -> None:
-        """The device is gone: its sessions become homeless with all that the host knows of them."""
+        """Requeue the sessions of a lost device with all that the host knows of them."""
         log.warning("%s is lost: %s", self.label, error)
         backend, self.backend = self.backend, None
         jobs, moved = list(self.ring), 0
@@ -271,14 +273,14 @@ class Worker:
 
 
 def _key(sampling: Sampling) -> Sampling:
-    """Equal for samplings that choose alike."""
+    """Return equal values for samplings that choose the same tokens."""
     return Sampling() if sampling.greedy else sampling
 
 
 def _why(job: Job) -> TernacError:
     if job.cancelled:
         return Cancelled("the request was cancelled")
-    return Unavailable("the time of the request was over before its first token", "try again later")
+    return Unavailable("the request's time limit passed before its first token", "try again later")
 
 
 def _close(backend: Backend) -> None:

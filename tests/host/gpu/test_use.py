@@ -157,7 +157,7 @@ def test_rows_of_the_benchmark() -> None:
 @needs_torch
 def test_counts_are_those_of_the_geometry() -> None:
     """2.7B: trits, bytes at 2 bits, what filling and values add, what a prompt leaves out."""
-    counts, plan = (importlib.import_module(f"ternac.host.gpu.{name}") for name in ("counts", "plan"))
+    bench, plan = (importlib.import_module(f"ternac.host.gpu.{name}") for name in ("bench", "plan"))
     weights = importlib.import_module("ternac.host.gpu.weights")
     geometry = importlib.import_module("ternac.host.native.geometry")
     shape = Shape("2.7b", 2560, 2, 6912)
@@ -166,7 +166,7 @@ def test_counts_are_those_of_the_geometry() -> None:
     for name, role in program.roles().items():
         if role == "trits":
             places.places[name] = weights.Place(*program.consts[name].shape, 0)
-    found = counts.count(program, plan.make_plan(program), places)
+    found = bench.count_plan(program, plan.make_plan(program), places)
     assert found.macs == shape.trits
     assert found.weights == found.packed == shape.trits // 4  # no filling: all sides are multiples of 16
     assert shape.trits - found.prompt_macs == shape.vocab * 2560 + 3 * 6912 * 2560 + 2560 * 2560

@@ -39,7 +39,7 @@ class Running:
         return self.service.scheduler.stats()
 
     def settle(self, seconds: float = 10.0) -> None:
-        """Until no request is under way."""
+        """Wait until no request is running."""
         until = time.monotonic() + seconds
         while self.stats.jobs:
             assert time.monotonic() < until, f"{self.stats.jobs} requests are still there"

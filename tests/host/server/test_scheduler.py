@@ -233,7 +233,7 @@ def test_the_queue_has_an_end(make):
     jobs = [Watched(PROGRAM, PROMPT, 4, on_tokens=lambda tokens: gate.wait(10)) for _ in range(3)]
     scheduler.submit(jobs[0].job)
     scheduler.submit(jobs[1].job)
-    with pytest.raises(Overloaded, match="2 requests are under way"):
+    with pytest.raises(Overloaded, match="2 requests are running or waiting"):
         scheduler.submit(jobs[2].job)
     gate.set()
     jobs[0].wait()

@@ -1,4 +1,4 @@
-"""What stands before every request: whom it is for, whether it may, how large it is; counts the answers."""
+"""Checks before every request: its host, its token, its size. Counts the responses."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from ternac.host.server.metrics import Metrics
 from ternac.host.server.problems import body
 
 OPEN_PATHS = frozenset({"/", "/page.js", "/style.css", "/health", "/ready", "/openapi.json"})
-"""Need no token: the page, which asks for it, and what load balancers look at."""
+"""Paths that need no token: the page, which asks for it, and those that load balancers read."""
 BODY_SECONDS = 30.0
 LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 20
-"""What of a refused request is still read: a client that is cut off while it sends may not see the answer."""
+"""How much of a refused request is still read: a client cut off while it sends may not see the response."""
 
 
-class Guard:
-    """Answers 421 for a Host that is not one of ``hosts`` (None: any), 401 without one of ``tokens`` where
-    there are some, 413 for more than ``limit`` bytes, 408 for a body that takes too long. Bodies are read
-    whole.
+class AccessMiddleware:
+    """Responds 421 to a Host that is not one of ``hosts`` (None: any), 401 to a request without one of
+    ``tokens`` if there are any, 413 to more than ``limit`` bytes, 408 to a body that takes too long. Bodies
+    are read whole before the application is called.
 
-    The check of the Host keeps web pages of other sites from a server on the loopback interface, to which
-    their names may resolve.
+    The check of the Host keeps web pages of other sites, whose names may resolve to the loopback interface,
+    from a server there.
     """
 
     def __init__(
@@ -48,7 +48,6 @@ class Guard:
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or what else the server says to an application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -77,7 +76,7 @@ class Guard:
     def _refuse(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         if self._hosts is not None and _host(headers.get("host", "")) not in self._hosts:
-            return _refusal(421, "this server does not answer for that Host", "wrong_host")
+            return _refusal(421, "this server does not serve that Host", "wrong_host")
         if self._tokens and scope["path"] not in OPEN_PATHS:
             kind, _, given = headers.get("authorization", "").partition(" ")
             secret = given.strip().encode()
@@ -107,7 +106,7 @@ class Guard:
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            text = f"the body did not come within {self._body_seconds:g} seconds"
+            text = f"the body was not received within {self._body_seconds:g} seconds"
             return b"", _refusal(408, text, "slow_body")
         return b"".join(parts), None
 
@@ -117,7 +116,7 @@ def _refusal(status: int, text: str, code: str) -> JSONResponse:
 
 
 async def _linger(receive: Receive) -> None:
-    """Read and drop what the client is still sending, for a while."""
+    """Read and drop what the client is still sending, up to LINGER_SECONDS and LINGER_BYTES."""
     dropped, more = 0, True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(LINGER_SECONDS):
@@ -128,14 +127,14 @@ async def _linger(receive: Receive) -> None:
 
 
 def _host(value: str) -> str:
-    """The name in a Host header, without its port."""
+    """Return the name in a Host header, without its port."""
     if value.startswith("["):
         return value[1:].partition("]")[0].lower()
     return value.partition(":")[0].lower()
 
 
 def _replay(data: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body once, then what really comes."""
+    """Return a `receive` that gives the body once, then what the client sends."""
     first: list[dict[str, Any]] = [{"type": "http.request", "body": data, "more_body": False}]
 
     async def again() -> Message:
