@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ternac.model.net import functional as fn
+from ternac.model.net import gpu
 from ternac.model.net.config import ModelConfig
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.network import TernaryLM
 from ternac.model.net.scan import LerpScan, lerp_scan
-from ternac.model.training import gpu
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and torch built for it")
 
