@@ -20,7 +20,7 @@ from ternac.model.imports.mmfreelm_scales import TOP, Peaks, Scales, factor, gai
 from ternac.model.imports.source import Floats
 from ternac.program.mmfree import I16, Factor, Gain, Layer, Linear, Norms, Rms, build_mmfree
 from ternac.program.program import Program
-from ternac.program.random_mmfree import curve
+from ternac.program.random import curve
 
 PER_TOKEN, FIXED = "token", "fixed"
 GATE_BITS = (11, 13)  # sigmoid is 0 or 1 beyond +-16
