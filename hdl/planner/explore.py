@@ -7,14 +7,16 @@ no other one beats in all three (the Pareto front).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
 from ternac.compile.image import Image
 from ternac.errors import DoesNotFit, UsageError
+from ternac.files import write_figure
 from ternac.hdl.boards.boards import Board
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.hdl.planner.area import Area, area, model_error
@@ -22,7 +24,7 @@ from ternac.hdl.planner.estimate import routed_clock, shipped
 from ternac.hdl.planner.space import CONTEXTS, shapes_of, sized
 from ternac.program.program import Program
 
-__all__ = ["GOALS", "Point", "explore", "front", "search"]
+__all__ = ["GOALS", "Point", "explore", "front", "search", "write_picture"]
 
 _TOKENS = 12
 """Tokens of each session in the interleaved schedule: beyond its start and end, short enough for a search."""
@@ -56,7 +58,7 @@ GOALS: dict[str, Callable[[Point], tuple[float, ...]]] = {
 
 
 def weigh(image: Image, sessions: int, found: Area) -> Point:
-    """The figures of an image's geometry with that many sessions at a time."""
+    """Measure an image's geometry with ``sessions`` at a time."""
     alone = schedule(image).cycles
     together = float(alone)
     if sessions > 1:
@@ -137,7 +139,7 @@ def described(point: Point, clock: float, target: Board) -> dict[str, Any]:
 
 
 def today(program: Program, target: Board, sessions: int | None) -> Point | None:
-    """The engine that the board's bitstream has, weighed alike; None when it does not hold the model."""
+    """Measure the engine of the board's bitstream in the same way; None if it does not hold the model."""
     geometry = preset(target.geometry)
     count = min(sessions or geometry.contexts, geometry.contexts)
     try:
@@ -196,3 +198,40 @@ def explore(
         "it was checked on; block RAM counted",
     }
     return data, best, points
+
+
+def write_picture(path: Path, data: dict[str, Any], points: Sequence[Point]) -> None:
+    """Draw speed and latency over logic cells: all fitting geometries in grey, the front, today's engine."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    clock = data["clock_mhz"] * 1e6
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    grey = {"color": "0.8", "s": 6, "linewidths": 0, "label": "fits"}
+    comb = [point.area.comb for point in points]
+    left.scatter(comb, [clock / point.together for point in points], **grey)
+    right.scatter(comb, [point.cycles / data["clock_mhz"] for point in points], **grey)
+    for axes, key in ((left, "tokens_per_second"), (right, "latency_us")):
+        rows = data["front"]
+        marks = axes.scatter(
+            [row["comb"] for row in rows],
+            [row[key] for row in rows],
+            c=[row["sessions"] for row in rows],
+            cmap="viridis",
+            vmin=1,
+            vmax=4,
+            s=16,
+            label="front",
+        )
+        if data["today"]:
+            axes.plot(data["today"]["comb"], data["today"][key], "r*", markersize=11, label="today's engine")
+        axes.set(xlabel="logic cells (COMB)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    left.set(ylabel="tokens/s, all sessions")
+    right.set(ylabel="one token alone, us", yscale="log")
+    figure.colorbar(marks, ax=right, label="sessions at a time", ticks=[1, 2, 3, 4])
+    figure.suptitle(f"{data['model']} on {data['board']} at {data['clock_mhz']:g} MHz (estimates)")
+    write_figure(path, figure)

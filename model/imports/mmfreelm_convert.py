@@ -32,7 +32,7 @@ from ternac.program.import_ops import (
 )
 from ternac.program.mmfree import I16, Factor, Gain, Layer, Linear, Norms, Rms, build_mmfree
 from ternac.program.program import Program
-from ternac.program.random_mmfree import curve
+from ternac.program.random import curve
 
 PER_TOKEN, FIXED = "token", "fixed"
 TOP = 32767

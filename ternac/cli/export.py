@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ternac.cli.arguments import add_out, number
+from ternac.cli.arguments import add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import CheckpointError, Mismatch, UsageError
 
@@ -69,6 +69,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             raise UsageError(f"--{name.replace('_', '-')} is not for --format {args.format}", "leave it out")
     if args.check is None:
         args.check = TOKENS
+    make_folder(args.out)
     return FORMATS[args.format](args, say)
 
 
@@ -121,7 +122,6 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
         "checked_tokens": checked,
     }
     if folder is None:
-        out.parent.mkdir(parents=True, exist_ok=True)
         save(program, out)
     else:
         if text is None:

@@ -162,7 +162,7 @@ def test_a_program_without_tables_or_layers(tmp_path: Path, capsys: pytest.Captu
     ("words", "message"),
     [
         ("--limit 1", "--limit is 1"),
-        ("--out p.gif", "must end in one of .png"),
+        ("--out p.gif", "must end in .png"),
         ("--text nowhere", "cannot read"),
     ],
 )

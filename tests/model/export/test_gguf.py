@@ -25,8 +25,7 @@ from ternac.model.imports.mmfreelm_reference import FloatModel
 from ternac.model.imports.source import SafetensorsFolder
 from ternac.program.file import dumps, load
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from tests.model.imports import mmfreelm_files as files
 
 
