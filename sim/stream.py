@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ternac.compile.stream_layout import Descriptor, Encoding, pack_matrix
 from ternac.errors import BuildFailed
-from ternac.program.mmfree_sizes import Phase
+from ternac.program.mmfree import Phase
 from ternac.sim.board import compile_verilog
 
 __all__ = ["IDEAL", "MAIN", "USUAL", "Job", "build_stream", "make_job", "place_activations", "run_job"]
