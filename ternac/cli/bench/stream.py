@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ternac.cli.arguments import PORT_BITS, add_seed, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.program.mmfree_sizes import SHAPES, Shape, share
+from ternac.program.mmfree import SHAPES, Shape, share
 
 if TYPE_CHECKING:
     from ternac.compile.stream_layout import Encoding
