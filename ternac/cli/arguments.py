@@ -91,7 +91,7 @@ def open_model(name: str | None, geometry: Geometry | None, say: Say) -> Model:
 
 
 def _board(given: str) -> str:
-    """A name of BOARDS. Raises UsageError if it is that of an engine."""
+    """Parse the name of a board. Raises UsageError if it is that of an engine."""
     if given in PRESETS and given not in BOARDS:
         raise UsageError(f"--board {given}: this is an engine, not a board", f"write --geometry {given}")
     return given
@@ -183,7 +183,7 @@ def add_seed(parser: argparse.ArgumentParser, text: str, default: int | None = 1
 
 
 def names_of(flag: str, given: str) -> list[str]:
-    """The parts of a comma-separated list. Raises UsageError if it names none, or one twice."""
+    """Split a comma-separated list. Raises UsageError if it names none, or one twice."""
     names = [name.strip() for name in given.split(",") if name.strip()]
     if not names or len(set(names)) != len(names):
         raise UsageError(f"{flag} {given}: name at least one, and none twice")
