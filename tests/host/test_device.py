@@ -14,7 +14,7 @@ from ternac.errors import NoAnswer, SnapshotError, UsageError, WrongBitstream, W
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.device import Device, geometry_of
-from ternac.link import Command, Frame, Status
+from ternac.link import Command, Frame, SlipDecoder, Status
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
@@ -313,11 +313,18 @@ def test_sessions_together(sampling):
 def test_batch_frames_that_are_refused():
     board = make_board(IMAGE)
     head, member = struct.pack("<HBBBH", 0, 128, 5, 0x80, 0), struct.pack("<IHH", 1, 0, 1)
-    assert board._execute(Frame(Command.BATCH, 0, head + member), None) == (Status.NOT_LOADED, b"")
+
+    def answer(payload: bytes) -> bytes:
+        (raw,) = SlipDecoder().feed(board.feed(Frame(Command.BATCH, 0, payload).wire()))
+        frame = Frame.decode(raw)
+        assert frame is not None
+        return frame.payload
+
+    assert answer(head + member) == bytes((Status.NOT_LOADED,))
     board.identity = replace(board.identity, program_hash=bytes(15) + b"x")
     too_many = head[:3] + b"\x4c" + head[4:] + member
     for bad in (head, head + member[:-1], head + 4 * member, bytes(7) + member, too_many):
-        assert board._execute(Frame(Command.BATCH, 0, bad), None) == (Status.BAD_LENGTH, b"")
+        assert answer(bad) == bytes((Status.BAD_LENGTH,))
 
 
 def test_generate_together(device):
