@@ -1,4 +1,4 @@
-"""What a model costs on a board, by schedule and area model, without synthesis."""
+"""Cost of a model on a board, by schedule and area model, without synthesis."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, choose
 
 SHAPES = {"cache": (2048, 2048), "dram": (5632, 2048)}
-"""Rows and columns; in cache one matrix again and again, in DRAM so many that no cache holds them."""
+"""Rows and columns: one matrix that stays in the cache, or more of them than any cache holds."""
 DRAM_BYTES = 96 << 20
 NUMPY_BYTES = 256 << 20
 TOKENS = 32

@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
-    from ternac.model.export.gguf_file import HEADER, open_gguf, read, text_field
+    from ternac.model.export.gguf import HEADER, open_gguf, read, text_field
     from ternac.model.imports.gguf_source import open_source
     from ternac.program.file import save
 

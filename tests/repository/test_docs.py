@@ -82,7 +82,9 @@ def test_the_command_reference_has_every_verb() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs pip install 'ternac[docs]'")
+@pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed: pip install 'ternac[docs]'"
+)
 def test_the_site_builds(tmp_path: Path) -> None:
     """Strictly: a link or a module that is not there fails; no page asks another server for anything."""
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]

@@ -11,9 +11,9 @@ import torch
 
 from ternac.cli.main import main
 from ternac.model.net.config import PRESETS, ModelConfig
-from ternac.model.net.transformer import Transformer
-from ternac.model.net.twins import FloatScan, FloatTwin, TritLinear
+from ternac.model.net.scan import FloatScan
 from ternac.model.study import compare
+from ternac.model.study.float_models import FloatTwin, Transformer, TritLinear
 from ternac.model.training.data import SHAKESPEARE
 from ternac.model.training.evaluate import nats_per_token
 
