@@ -1,7 +1,7 @@
 """Tokens per second of the training step and of plain Brevitas, in one run.
 
 Every round does one whole step (forward, backward, clipping, AdamW) of each contender on the same window from
-the same weights, one after the other, so that a busy machine slows all alike. Losses must be equal.
+the same weights, one after the other, so that a busy machine slows all of them. Losses must be equal.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def _bitstreams() -> Iterator[Finding]:
         name = f"bitstream {manifest.parent.parent.name}/{manifest.parent.name}"
         try:
             entry = json.loads(manifest.read_text())
-            # The manifest may give a path from the repository's root; the file lies beside it either way.
+            # The manifest may give a path from the repository's root; the file is next to it either way.
             file = manifest.parent / Path(entry["bitstream"]).name
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             if digest != entry["sha256"]:

@@ -146,7 +146,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     )
     first = trainer.step
     if first:
-        say(f"going on from step {first} of {train.steps} in {out}")
+        say(f"resuming at step {first} of {train.steps} in {out}")
     say(
         f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
         f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
@@ -163,7 +163,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     done = trainer.step >= train.steps
     say(f"best validation loss {best:.4f} nats per token" if best < 1e9 else "no evaluation yet")
     kept = out / (FINAL if done and (out / FINAL).is_file() else BEST)
-    say(f"next: ternac export {kept}" if done else "stopped early; repeat the command to go on")
+    say(f"next: ternac export {kept}" if done else "stopped early; repeat the command to resume")
     return Outcome(
         {
             "out": str(out),

@@ -60,7 +60,7 @@ def test_train_says_what_it_did_and_goes_on(run: Path, capsys: pytest.CaptureFix
     flags = f"{SMALL} --steps 6 --batch 4 --window 32 --eval-every 3"
     assert main(["train", text, "--out", str(run), *flags.split()]) == 0
     spoken = capsys.readouterr().out
-    assert "going on from step 6 of 6" in spoken
+    assert "resuming at step 6 of 6" in spoken
     assert "next: ternac export" in spoken
 
 
