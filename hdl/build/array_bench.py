@@ -138,7 +138,7 @@ def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: 
 def peer(
     file: Path, top: str, macs: int, target: Device, ours: dict[str, dict[str, Any]], say: Say
 ) -> dict[str, Any]:
-    """Synthesize a foreign Verilog file with the same command; its ratios are figures over those of ``ours``."""
+    """Synthesize a foreign Verilog file in the same way; its ratios are to the figures of ``ours``."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
