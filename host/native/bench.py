@@ -66,7 +66,7 @@ def native_product(
 
 
 def numpy_product(matrix: npt.NDArray[np.int8], copies: int, x: Vector) -> Callable[[], object]:
-    """What the NumPy executor does: float32, exact."""
+    """The product as the NumPy executor computes it: float32, exact."""
     wide, vector = [matrix.astype(np.float32) for _ in range(copies)], x.astype(np.float32)
 
     def run() -> None:
@@ -274,8 +274,9 @@ class Ggml:
 
 
 def find_ggml(path: str | None) -> tuple[Ggml | None, str]:
-    """(the library, where it is), or (None, why not). UsageError if ``path`` is given and is not such a
-    library.
+    """Return (the library, where it is), or (None, why not).
+
+    Raises UsageError if ``path`` is given and is not such a library.
     """
     found = [Path(path)] if path else []
     for package in () if path else PACKAGES:

@@ -42,7 +42,7 @@ class Rounds:
         return median(self.seconds[name])
 
     def ratio(self, name: str, other: str) -> float:
-        """How many times faster ``name`` is than ``other``: median over the rounds."""
+        """Speed of ``name`` over that of ``other``: median over the rounds."""
         return median(b / a for a, b in zip(self.seconds[name], self.seconds[other], strict=True))
 
 
