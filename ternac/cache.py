@@ -81,7 +81,7 @@ def _fill(entry: Path, make: Make) -> None:
     for left in entry.parent.glob(f".{entry.name}.*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
-    log = entry.with_suffix(".log")
+    log = entry.with_name(f"{entry.name}.log")
     log.unlink(missing_ok=True)
     try:
         make(scratch, log)
@@ -112,7 +112,7 @@ DESIGN = ("hdl", "compile", "program", "run", "link.py")
 @contextmanager
 def locked(path: Path, say: Say = lambda text: None) -> Iterator[None]:
     """Hold ``path`` against other processes; say so before waiting for one that holds it."""
-    with path.with_suffix(".lock").open("w") as lock:
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

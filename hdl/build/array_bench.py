@@ -1,7 +1,7 @@
 """What one multiply-accumulate costs in lookup tables, registers and clock.
 
 Bare is the dot units and their trees (`hdl/array/bare.py`); wrapped is the column array, with memories,
-pipelines, norm and sequencer, divided by its lanes, and beside it the whole engine. Any Verilog file can
+pipelines, norm and sequencer, divided by its lanes, and the whole engine. Any Verilog file can
 stand next to them, synthesized with the same command.
 """
 
@@ -119,7 +119,7 @@ def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: 
 def peer(
     file: Path, top: str, macs: int, target: Device, ours: dict[str, dict[str, Any]], say: Say
 ) -> dict[str, Any]:
-    """A foreign Verilog file, synthesized alike, and its figures over the synthesized ones of ``ours``."""
+    """Synthesize a foreign Verilog file with the same command; ratios are its figures over those of ``ours``."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -24,7 +24,7 @@ from ternac.compile.loading import flash_image, program_id
 def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out: Path) -> None:
     """Write to ``out`` the bitstream with ``image`` in it; ``memories`` is the memory map (ECP5).
 
-    Raises BuildFailed when the two do not belong together.
+    Raises BuildFailed if the two do not belong together.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if board.flash_offset is not None:
@@ -37,7 +37,7 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
         return
     if memories is None or not memories.exists():
         raise BuildFailed(
-            f"no memory map beside {bitstream.name}", f"ternac build --board {board.name} --force"
+            f"there is no memory map with {bitstream.name}", f"ternac build --board {board.name} --force"
         )
     cells = memory_map.loads(memories.read_text())
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))

@@ -35,11 +35,11 @@ SHIPPED_KEYS = (
     "parts", "seconds", "steps", "board", "geometry", "bitstream_id", "geometry_hash", "plan", "source",
     "tools", "report", "memories", "command",
 )  # fmt: skip
-"""What a shipped manifest says, in this order; file names are relative to the manifest."""
+"""Keys of a shipped manifest, in order; file names are relative to the manifest."""
 
 
 def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
-    """The plan of a board's engine bitstream; BuildFailed when the design does not report its ID."""
+    """Return the plan of an engine bitstream. Raises BuildFailed if the design does not report its ID."""
     plan = make_plan(
         target, clock_hz, geometry.hash, lambda identity: EngineDesign(target, geometry, clock_hz, identity)
     )
@@ -49,7 +49,7 @@ def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
 
 
 def parse_clock(target: Board, mhz: float | None) -> int:
-    """Clock in Hz; UsageError when the board cannot make it."""
+    """Return the clock in Hz. Raises UsageError if the board cannot make it."""
     if mhz is None:
         return target.clock_hz
     clock_hz = round(mhz * 1e6)
@@ -60,7 +60,7 @@ def parse_clock(target: Board, mhz: float | None) -> int:
 
 
 def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | None:
-    """The shipped build's manifest with absolute file names; None when there is none or a file is damaged."""
+    """Return the shipped manifest with absolute file names, None if there is none or a file is damaged."""
     manifest = read_manifest(target.name, geometry.name)
     if manifest is None:
         return None
@@ -74,9 +74,7 @@ def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | None:
 
 
 def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: str) -> None:
-    """Copy a build with its manifest into bitstreams/; a manifest of the same plan and file is left
-    untouched.
-    """
+    """Copy a build and its manifest into bitstreams/, unless plan and file are those that are there."""
     where = folder(target.name, geometry.name)
     old = read_manifest(target.name, geometry.name)
     if old is not None and all(old.get(key) == figures[key] for key in ("plan", "sha256")):

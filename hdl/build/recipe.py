@@ -101,7 +101,7 @@ def _pack_ice40(run: Run, scratch: Path) -> None:
 
 
 def steps(plan: Plan) -> tuple[Step, ...]:
-    """The steps of a build, in order."""
+    """Return the steps of a build, in order."""
     synth = Step("synth", ("netlist.json", "cells.json"), _synthesize)
     if plan.board.family == "ecp5":
         return (
@@ -118,14 +118,14 @@ def steps(plan: Plan) -> tuple[Step, ...]:
 
 
 def directory_of(plan: Plan, root: Path) -> Path:
-    """Where a plan is built: ``root``/<board>/<first 16 digits of its hash>."""
+    """Return the folder of a plan's build: ``root``/<board>/<first 16 digits of its hash>."""
     return root / plan.board.name / plan.hash[:16]
 
 
 def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str, Any]:
-    """Build ``plan`` under ``root`` (steps done before are not repeated unless ``force``); its figures.
+    """Build ``plan`` under ``root`` and return its figures; finished steps run again only with ``force``.
 
-    Raises BuildFailed when a step fails, the clock is not met, or a cell multiplies.
+    Raises BuildFailed if a step fails, the clock is not met, or a cell multiplies.
     """
     directory = directory_of(plan, root)
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -146,13 +146,13 @@ def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str,
 
 
 def multiplier_cells(directory: Path) -> Counter[str]:
-    """Multiplying cells of a synthesized design, as written and as mapped, by type."""
+    """Count the multiplying cells of a synthesized design, as written and as mapped, by type."""
     found = json.loads((directory / "cells.json").read_text())["multipliers"]
     return Counter(found["design"]) + Counter(found["mapped"])
 
 
 def refuse_multipliers(directory: Path) -> None:
-    """Raise BuildFailed when a synthesized design multiplies."""
+    """Raise BuildFailed if a synthesized design multiplies."""
     found = multiplier_cells(directory)
     if found:
         raise BuildFailed(
@@ -162,7 +162,7 @@ def refuse_multipliers(directory: Path) -> None:
 
 
 def figures(plan: Plan, directory: Path) -> dict[str, Any]:
-    """The figures of a finished build. Raises BuildFailed when the clock is not met."""
+    """Return the figures of a finished build. Raises BuildFailed if the clock is not met."""
     cells = json.loads((directory / "cells.json").read_text())
     report = json.loads((directory / REPORT).read_text())
     used = Counter({name: int(entry["used"]) for name, entry in report["utilization"].items()})
@@ -210,7 +210,7 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
 
 
 def critical_path(report: dict[str, Any]) -> str:
-    """The longest register-to-register path of nextpnr's report: its first and last cell."""
+    """Return first and last cell and the delay of the longest register-to-register path in a report."""
     best = ("unknown", 0.0)
     for path in report.get("critical_paths", []):
         hops = path["path"]

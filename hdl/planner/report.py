@@ -122,7 +122,7 @@ def origins(
         where = f"bitstreams/{data['board']}/{data['geometry']}/manifest.json"
         fmax = f"{manifest['fmax_mhz']:.2f} MHz"
         rows.append(("resources, fmax", fmax, f"nextpnr's report of the routed design, {where}"))
-    rows.append(("loss curve", "", "curve.csv beside the program, written by ternac train"))
+    rows.append(("loss curve", "", "curve.csv next to the program, written by ternac train"))
     rows.append(("energy", "not given", data["energy"]["origin"]))
     return rows
 

@@ -19,9 +19,8 @@ from ternac.errors import Mismatch
 from ternac.host.gpu.executor import GpuExecutor
 from ternac.host.gpu.plan import MOVE, Plan
 from ternac.host.gpu.weights import Weights, fill_random
-from ternac.host.native.geometry import shape_program
-from ternac.host.native.measure import Rounds, rounds
-from ternac.program.mmfree_sizes import Shape
+from ternac.host.native.measure import Rounds, rounds, shape_program
+from ternac.program.mmfree import Shape
 from ternac.program.ops import BYTES, KINDS
 from ternac.program.program import Program
 from ternac.run.sampling import GREEDY

@@ -36,8 +36,8 @@ class GpuExecutor(ExecutorBase):
     taken from the program. ``rows``: tokens that run at a time. ``overlap``: kernels ask for their weights
     while the one before them ends; needs compute capability 9. ``blocks``: `ternac.host.gpu.launch.Blocks`.
 
-    ToolMissing with the reason where it cannot run, UnsupportedOp, IllegalProgram, UsageError. Calls from
-    several threads take turns.
+    Raises ToolMissing with the reason where it cannot run, UnsupportedOp if it has no kernel for an op,
+    IllegalProgram, UsageError. Calls from several threads take turns.
     """
 
     chunk = 32
@@ -190,12 +190,12 @@ class GpuExecutor(ExecutorBase):
             out[mine[wanted]] = logits[wanted]
 
     def _bring(self, state: State) -> None:
-        """States into the first slots."""
+        """Copy states into the first slots."""
         words = torch.from_numpy(np.ascontiguousarray(state))
         self._engine.rows.states[: len(state), : self.program.state_words] = words.to(self.device)
 
     def _take(self, count: int) -> State:
-        """What the first slots hold."""
+        """Return the states of the first slots."""
         return self._engine.rows.states[:count, : self.program.state_words].cpu().numpy()
 
     def _fill(self, ids: npt.NDArray[np.int32], slots: Sequence[int] | range) -> None:
@@ -209,7 +209,7 @@ def _numpy(tensor: torch.Tensor) -> Logits:
 
 
 def _maker(mode: str, device: torch.device, overlap: bool, blocks: Any) -> Any:
-    """How an engine gets its runner."""
+    """Return a function that makes an engine's runner."""
     if mode == "cpu":
         from ternac.host.gpu.torch_ops import TorchOps
 

@@ -18,7 +18,7 @@ from ternac.program.ops import BYTES, KINDS, Constant, Integer, Op
 from ternac.program.program import Program
 
 CODES = ("FETCH", "FETCH1", "STATE", MOVE, "REQUANTM", *KINDS)
-"""What a micro-op does, by its number: FETCH a value from memory, FETCH1 its first element, STATE a LOAD,
+"""Micro-ops by number: FETCH a value from memory, FETCH1 its first element, STATE a LOAD,
 REQUANTM a REQUANT with a multiplier, else an op kind."""
 CODE = {name: number for number, name in enumerate(CODES)}
 STATE_AREA = 0
@@ -61,7 +61,7 @@ class Store(NamedTuple):
 
 
 class Offsets(NamedTuple):
-    """Where each section of ``params`` begins."""
+    """Start of each section of ``params``."""
 
     whole: int
     products: int
@@ -91,7 +91,7 @@ class Code:
 
     @property
     def at(self) -> Offsets:
-        """Where each section of ``params`` begins."""
+        """Start of each section of ``params``."""
         sizes = (
             PARAMS * len(self.whole),
             2 * len(self.products),

@@ -32,7 +32,7 @@ KINDS = (*(kind for kind in DECLARED if kind in globals()), "TMATVEC", "LOAD", "
 
 @triton.jit
 def half_of(shift: T) -> T:
-    """What rshift_round adds, int64; ``shift`` int64."""
+    """The half that rshift_round adds, int64; ``shift`` int64."""
     return (tl.full((), 1, tl.int64) << shift) >> 1
 
 
@@ -81,7 +81,7 @@ def norm_apply(x: T, live: T, pre: T, post: T, table: T) -> T:
 
 @triton.jit
 def rms_apply(x: T, live: T, eps: T, shift: T) -> T:
-    """RMSNORM of a flat tile: the root is taken in float64 and put right in integers."""
+    """RMSNORM of a flat tile: the root is taken in float64 and corrected in integers."""
     wide = tl.where(live, x, 0).to(tl.int64)
     ss = tl.reduce(wide * wide, 0, SUM) + eps
     square = ss << 16

@@ -1,7 +1,7 @@
 """Run phases in torch's integer operations, without Triton: same plan, same packed weights, same memory.
 
-Slow, and exact on any device torch has; what the Triton kernels are compared with besides NumPy. Written from
-docs/numerics.md. A value is int64 [rows, elements].
+Slow, and exact on any device torch has; the second reference, after NumPy, for the Triton kernels. Written
+from docs/numerics.md. A value is int64 [rows, elements].
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ typedef struct {
   int32_t length;         /* elements of the result (STORE: of the state) */
   int32_t width;          /* elements of the first input */
   int32_t sync;           /* threads wait for each other before it */
-  int32_t segment;        /* > 0: the first of so many ops that run row by row, because they pass a state along */
+  int32_t segment;        /* > 0: first of a run of this many ops that go row by row, as they pass on a state */
   int32_t tail;           /* needed by logits only */
   int64_t out;            /* byte offset in the row's memory; STORE: offset in words of the state */
   int64_t in[TN_INPUTS];  /* byte offsets; LOAD: in[0] is the offset in words of the state */
@@ -63,7 +63,7 @@ int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slo
             int16_t *states, int32_t *out);
 /* Memory of row 0, for a trace. */
 const uint8_t *tn_row(tn_model *model, int row);
-/* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs go on from there. */
+/* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs hold the last ones then. */
 int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int count,
                 int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen);
 /* Only the products of a token, in order, on whatever the row holds: what a token cannot be faster than. */

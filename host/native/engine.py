@@ -1,6 +1,6 @@
 """One planned program on the C side: its ops, the memory of its rows, its threads.
 
-Arrays go in as they are; whoever calls has checked them. Calls take turns.
+Arrays are passed on as they are: the caller has checked them. Calls take turns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int32]
 class Engine:
     """Runs ``plan``, which was made for ``program`` and the layout of ``weights``.
 
-    Up to ``rows`` tokens at a time, on ``threads`` threads. UsageError if the system refuses memory or
+    Up to ``rows`` tokens at a time, on ``threads`` threads. Raises UsageError if the system refuses memory or
     threads, after :meth:`close`, and in a forked child.
     """
 

@@ -43,7 +43,8 @@ class NativeExecutor(ExecutorBase):
     ``isa``: instruction set by name (default: the best of this processor). ``bits``: "2" or "1.6" per weight
     (default: 1.6 where the weights exceed the cache and decoding is cheap). ``threads``: default one for
     small programs, else all processors. ``weights``: matrices packed before, if they are not to be taken
-    from the program. ToolMissing if the C part was not compiled, UnsupportedOp, IllegalProgram, UsageError.
+    from the program. Raises ToolMissing if the C part was not compiled, UnsupportedOp if
+    it has no kernel for an op, IllegalProgram, UsageError.
 
     States are plain int16 arrays, as NumPy's. Calls from several Python threads take turns.
     """

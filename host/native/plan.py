@@ -98,7 +98,7 @@ def _form(op: Op, ins: list[Value], result: Value) -> int:
 
 
 def _meetings(ops: tuple[Op, ...]) -> tuple[list[bool], list[int]]:
-    """Whether threads meet before each op, and how often they have met when it runs."""
+    """For each op: True if threads meet before it, and how often they have met when it runs."""
     sync: list[bool] = []
     epochs: list[int] = []
     fresh: set[str] = set()  # written since the last meeting
@@ -156,7 +156,7 @@ def _segments(ops: tuple[Op, ...]) -> dict[int, int]:
 
 
 def _tail(ops: tuple[Op, ...]) -> list[bool]:
-    """Whether no state of a later token depends on the op."""
+    """For each op: True if no state of a later token depends on it."""
     needed: set[str] = set()
     tail = [False] * len(ops)
     for index in range(len(ops) - 1, -1, -1):

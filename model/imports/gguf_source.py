@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import CheckpointError
-from ternac.model.export.gguf_file import text_field
-from ternac.model.export.gguf_trits import TYPES, padded, unpack
+from ternac.model.export.gguf import TYPES, padded, text_field, unpack
 from ternac.model.imports.mmfreelm_config import Config
 from ternac.model.imports.source import Floats, check_finite, quantize
 

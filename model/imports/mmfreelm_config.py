@@ -38,8 +38,9 @@ class Config:
 
     @property
     def trits(self) -> int:
-        """Ternary weights."""
-        return self.layers * (4 * self.d * self.d + 3 * self.d * self.m) + self.vocab * self.d
+        """Number of ternary weights."""
+        shapes = self.tensors()
+        return sum(math.prod(shapes[name]) for name in self.matrices())
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Name to shape of every tensor of the checkpoint."""

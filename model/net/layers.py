@@ -1,7 +1,7 @@
 """BitLinear, MLGRU and GLU: the blocks of a MatMul-free LM, computing in integers.
 
 Tensors are float32 [T, B, width] that hold integer codes; their scales are those of
- :class:`~ternac.model.net.config.Scales`.
+:class:`~ternac.model.net.config.Scales`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,18 @@ from ternac.model.net.scan import lerp_scan
 
 Tap = Callable[[str, Tensor], Tensor]
 """Called with (value name, tensor) for named intermediates; returns the tensor to go on with."""
+
+
+def dropout_mask(batch: int, width: int, dropout: float, share: tuple[int, int] = (0, 1)) -> Tensor:
+    """Draw a mask [batch, width] of 0 and 1 / (1 - dropout): one for all steps of a window, on the CPU.
+
+    ``share``: (number, count) of the part of a batch that this process trains on. The whole batch's mask is
+    drawn, so that it does not depend on how many processes share it.
+    """
+    number, count = share
+    kept = 1.0 - dropout
+    whole = torch.empty(batch * count, width).bernoulli_(kept).div_(kept)
+    return whole[number * batch : (number + 1) * batch]
 
 
 class BitLinear(nn.Module):

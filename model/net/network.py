@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, embedding
 from ternac.model.net import functional as fn
 from ternac.model.net import fused
 from ternac.model.net.config import ModelConfig
-from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
+from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm, dropout_mask
 from ternac.model.net.quantizers import activation_quantizer
 
 
@@ -102,11 +102,7 @@ class TernaryLM(nn.Module):
         return [torch.zeros(shape, device=device) for _ in range(self.config.layers)]
 
     def _keep(self, batch: int) -> Tensor:
-        """Dropout mask [batch, d]: drawn for the whole batch, on the CPU, however many processes share it."""
-        number, count = self.share
-        kept = 1.0 - self.dropout
-        whole = torch.empty(batch * count, self.config.d).bernoulli_(kept).div_(kept)
-        return whole[number * batch : (number + 1) * batch].to(self.embed.device)
+        return dropout_mask(batch, self.config.d, self.dropout, self.share).to(self.embed.device)
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         s = self.config.scales

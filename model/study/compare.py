@@ -23,8 +23,7 @@ from torch import nn
 from ternac.errors import UsageError
 from ternac.model.net.config import ModelConfig, TrainConfig
 from ternac.model.net.executor import TorchExecutor
-from ternac.model.net.transformer import Transformer
-from ternac.model.net.twins import FloatTwin
+from ternac.model.study.float_models import FloatTwin, Transformer
 from ternac.model.training.data import Corpus
 from ternac.model.training.evaluate import nats_per_token
 from ternac.model.training.train import Progress, Trainer

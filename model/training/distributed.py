@@ -239,7 +239,7 @@ def open_trainer(
     """The trainer for this process: one of several under torchrun, otherwise the plain one."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
-            "--device cuda: torch finds no GPU here", hint="install a CUDA build, or leave it out"
+            "--device gpu: torch finds no GPU here", hint="install a CUDA build, or leave it out"
         )
     if under_torchrun():
         return DistributedTrainer(model, train, text, out, Group.join(kind, device), tokenizer)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_BOARD = "ulx3s-85f"
 BOARDS = (DEFAULT_BOARD, "icebreaker")
 """Names of `ternac.hdl.boards.boards.BOARDS`, which imports Amaranth: slow for a help. A test compares."""
+PICTURES = (".png", ".svg", ".pdf")
 PORT_BITS = (32, 64, 128, 256, 512)
 """Widths of `ternac.hdl.stream.axi.PORT_BITS`, likewise."""
 
@@ -90,7 +91,7 @@ def open_model(name: str | None, geometry: Geometry | None, say: Say) -> Model:
 
 
 def _board(given: str) -> str:
-    """A name of BOARDS. Raises UsageError if it is that of an engine."""
+    """Parse the name of a board. Raises UsageError if it is that of an engine."""
     if given in PRESETS and given not in BOARDS:
         raise UsageError(f"--board {given}: this is an engine, not a board", f"write --geometry {given}")
     return given
@@ -155,13 +156,34 @@ def add_out(
     parser.add_argument("--out", type=Path, default=path, metavar=metavar, help=shown, **more)
 
 
+def add_picture(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out`` for a picture."""
+
+    def picture(given: str) -> Path:
+        if Path(given).suffix not in PICTURES:
+            raise UsageError(f"--out {given}: the name must end in {', '.join(PICTURES)}")
+        return Path(given)
+
+    text = f"also draw a picture: {', '.join(PICTURES)}"
+    parser.add_argument("--out", type=picture, metavar="FILE", help=text)
+
+
+def make_folder(out: Path | None) -> None:
+    """Make the folder of ``--out``, before the work. Raises UsageError if it cannot be made."""
+    try:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot make the folder: {error.strerror}") from None
+
+
 def add_seed(parser: argparse.ArgumentParser, text: str, default: int | None = 1) -> None:
     """Add ``--seed``."""
     number(parser, "--seed", text, default=default, least=0)
 
 
 def names_of(flag: str, given: str) -> list[str]:
-    """The parts of a comma-separated list. Raises UsageError if it names none, or one twice."""
+    """Split a comma-separated list. Raises UsageError if it names none, or one twice."""
     names = [name.strip() for name in given.split(",") if name.strip()]
     if not names or len(set(names)) != len(names):
         raise UsageError(f"{flag} {given}: name at least one, and none twice")

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import Any
 
-from ternac.cli.arguments import add_board, add_geometry, add_model, add_out, number
+from ternac.cli.arguments import add_board, add_geometry, add_model, add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 
 
@@ -22,6 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.build.bitstream import bitstream_for
 
+    make_folder(args.out)
     started = time.monotonic()
     data = bitstream_for(
         args.board,

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ternac.cli.arguments import add_board, add_model, add_out, number, open_model
+from ternac.cli.arguments import add_board, add_model, add_picture, make_folder, number, open_model
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.errors import UsageError
 from ternac.table import columns
 
 _ROWS = 24
 """Rows of the table."""
 GOALS = ("throughput", "latency", "area")
-PICTURES = (".png", ".svg")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,20 +22,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     number(parser, "--sessions", "sessions at a time (default: as many as are best)")
     number(parser, "--clock", "clock assumed (default: the shipped build's)", kind=float, metavar="MHZ")
-    add_out(parser, "draw the front: .png or .svg")
+    add_picture(parser)
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.compile.geometry import preset
     from ternac.hdl.boards.boards import board
-    from ternac.hdl.planner.explore import explore
-    from ternac.hdl.planner.picture import write_picture
+    from ternac.hdl.planner.explore import explore, write_picture
     from ternac.progress import Progress
 
-    if args.out is not None and args.out.suffix not in PICTURES:
-        raise UsageError(f"--out {args.out}: the name must end in {' or '.join(PICTURES)}")
-    if args.out is not None and not args.out.parent.is_dir():
-        raise UsageError(f"--out {args.out}: there is no folder {args.out.parent}", "make it first")
+    make_folder(args.out)
     target = board(args.board)
     program = open_model(args.model, preset(target.geometry), say).program
     with Progress(1, f"{target.name}: geometries", "shapes") as bar:
@@ -63,12 +57,18 @@ def _show(data: dict[str, Any], say: Say) -> None:
     today = data["today"]
     rows = [
         [
-            row["name"], f"{row['tokens_per_second']:,.0f}", str(row["sessions"]),
-            f"{row['cycles_per_token']:,}", f"{row['latency_us']:,.1f}", f"{row['comb']:,}", f"{row['ff']:,}",
-            str(row["bram"]), "today's engine" if row is today else "",
+            row["name"],
+            f"{row['tokens_per_second']:,.0f}",
+            str(row["sessions"]),
+            f"{row['cycles_per_token']:,}",
+            f"{row['latency_us']:,.1f}",
+            f"{row['comb']:,}",
+            f"{row['ff']:,}",
+            str(row["bram"]),
+            "today's engine" if row is today else "",
         ]
         for row in data["front"][:_ROWS] + ([today] if today else [])
-    ]  # fmt: skip
+    ]
     header = ("geometry", "tokens/s", "sessions", "cycles", "us", "COMB", "FF", "RAM", "")
     for line in columns(header, rows):
         say(f"  {line}")

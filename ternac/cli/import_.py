@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_out, number
+from ternac.cli.arguments import add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
@@ -58,13 +58,14 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError(f"--calibration and --tokens need at least {LEAST} (--tokens 0: no report)")
     if args.out.is_dir():
         raise UsageError(f"--out {args.out} is a folder", "name a file, such as model.safetensors")
+    make_folder(args.out)
     stem = re.sub(r"[^A-Za-z0-9_.\-]+", "-", args.path.resolve().stem)[:96].lstrip(".-")
     name = args.name or stem or "model"
     return (_mmfreelm if args.format == "mmfreelm" else _gguf)(args, name, say)
 
 
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
-    from ternac.model.export.gguf_file import HEADER, open_gguf, read, text_field
+    from ternac.model.export.gguf import HEADER, open_gguf, read, text_field
     from ternac.model.imports.gguf_source import open_source
     from ternac.program.file import save
 
@@ -115,12 +116,21 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     converted = time.monotonic()
     save(program, args.out)
     found: dict[str, Any] = {
-        "program": str(args.out), "hash": program.hash, "ternary_weights": program.trits,
-        "file_bytes": args.out.stat().st_size, "vocab": config.vocab, "width": config.d,
-        "layers": config.layers, "inner": config.m, "activations": args.activations,
-        "headroom": args.headroom, "origin": data.origin, "tokenizer": reader.name,
-        "calibration_tokens": int(data.calibration.size), "report": None,
-    }  # fmt: skip
+        "program": str(args.out),
+        "hash": program.hash,
+        "ternary_weights": program.trits,
+        "file_bytes": args.out.stat().st_size,
+        "vocab": config.vocab,
+        "width": config.d,
+        "layers": config.layers,
+        "inner": config.m,
+        "activations": args.activations,
+        "headroom": args.headroom,
+        "origin": data.origin,
+        "tokenizer": reader.name,
+        "calibration_tokens": int(data.calibration.size),
+        "report": None,
+    }
     if args.tokens:
         with Progress(3 * config.layers, "compare", "layers") as bar:
             found["report"] = report(model, program, data.report, bar.update)

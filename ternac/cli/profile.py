@@ -6,16 +6,14 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_model, add_out, number
+from ternac.cli.arguments import add_model, add_picture, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.errors import UsageError
 from ternac.table import columns
 
 if TYPE_CHECKING:
     from ternac.run.profile import ValueStats
 
 LIMIT, CONTEXT = 8192, 128
-PICTURES = (".png", ".svg", ".pdf")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--values", action="store_true", help="print every value, not only those that saturate most"
     )
-    add_out(parser, "also draw it: .png, .svg or .pdf")
+    add_picture(parser)
 
 
 def _share(share: float | None) -> str:
@@ -99,8 +97,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.run import profile as pf
     from ternac.run.picture import write_picture
 
-    if args.out is not None and args.out.suffix not in PICTURES:
-        raise UsageError(f"--out {args.out}: the name must end in one of {', '.join(PICTURES)}")
+    make_folder(args.out)
     data = ev.read_text(args.text) if args.text else ev.split(ev.read_text(TEXT), "val")
     program = open_program(args.model)
     tokens = ev.encode(program, data[: args.limit])
@@ -140,7 +137,6 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         whole, coarser = _price(asdict(total))
         say(f"costs are nats per token (two standard errors); all together {whole}, one bit less {coarser}")
     if args.out is not None:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         title = f"{program.name}: {loss} on {len(base)} tokens"
         write_picture(args.out, title, values, tables, costs)
         found["picture"] = str(args.out)

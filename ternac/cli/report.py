@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ternac.cli.arguments import add_board, add_model, add_out, open_model
+from ternac.cli.arguments import add_board, add_model, add_out, make_folder, open_model
 from ternac.cli.verb import Outcome, Say, Verb
 
 
@@ -21,6 +21,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.planner.report import render
     from ternac.manifest import folder
 
+    make_folder(args.out)
     target = board(args.board)
     model = open_model(args.model, preset(target.geometry), say)
     page = render(model, target)

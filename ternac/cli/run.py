@@ -68,10 +68,13 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             raise UsageError(f"--{name} needs a board, not {args.device}", "choose one with --device")
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
-    model = open_model(args.model, engine_of(args) if on_board or args.geometry else None, say)
-    program = model.program
-    options: dict[str, Any] = {name: getattr(args, name) for name in BOARD_ONLY} | {"path": model.path}
-    with Device.open(args.device, program, board=args.geometry or args.board, **options) as device:
+    model = args.model
+    if model is None:
+        default = open_model(None, engine_of(args) if on_board or args.geometry else None, say)
+        model = default.path or default.program  # torch finds the checkpoint by the path
+    options = {name: getattr(args, name) for name in BOARD_ONLY}
+    with Device.open(args.device, model, board=args.geometry or args.board, **options) as device:
+        program = device.program
         sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
         tokenizer = tokenizer_of(program, assume_bytes=True)
         prompt = tokenizer.encode(given.encode()).ids.tolist()

@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_out, number
+from ternac.cli.arguments import add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import PRESETS, Geometry
 from ternac.errors import UsageError
@@ -46,6 +46,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.action == "train":
         if args.tokenizer:
             raise UsageError("--tokenizer goes with show, not with train")
+        make_folder(args.out)
         json = train_bpe(data, VOCAB if args.vocab is None else args.vocab)
         out = args.out or Path("tokenizer.json")
         write_bytes(out, json)

@@ -43,7 +43,7 @@ class Verb:
     help: str
     """One line in the imperative: the overview, the head of ``--help`` and the completion show it."""
     example: str
-    """A command that works as it is written."""
+    """One command that works as it is written."""
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Say], Outcome]
     """Gets the parsed arguments; raises TernacError for whatever the user can cause or cure."""
@@ -69,6 +69,17 @@ class Parser(argparse.ArgumentParser):
             "--json", action="store_true", help="print one JSON object and nothing else", **json
         )
         verb.add_arguments(self)
+
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """Every argument, in order; argparse has no public list of them."""
+        return self._actions
+
+    @property
+    def benches(self) -> dict[str, Parser]:
+        """The parsers of a verb that has further verbs, by name."""
+        choices = (action.choices for action in self.arguments if isinstance(action.choices, dict))
+        return {name: each for some in choices for name, each in some.items() if isinstance(each, Parser)}
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         for word in args or ():

@@ -1,4 +1,4 @@
-"""Which model an engine runs when none is named."""
+"""The model that an engine runs when none is named."""
 
 from __future__ import annotations
 

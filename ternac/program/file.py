@@ -44,12 +44,18 @@ _NO_HASH = "0" * 64
 
 
 def save(program: Program, path: str | Path) -> None:
-    """Check the program and write it, atomically; IllegalProgram, or UsageError on an unwritable path."""
+    """Check the program and write it, atomically.
+
+    Raises IllegalProgram if it breaks a rule, UsageError if the path cannot be written.
+    """
     write_bytes(path, dumps(program))
 
 
 def load(path: str | Path) -> Program:
-    """Read and check the program in a file; BadProgramFile or IllegalProgram with the file's name."""
+    """Read and check the program in a file.
+
+    Raises BadProgramFile or IllegalProgram, with the file's name, if it is damaged or breaks a rule.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:

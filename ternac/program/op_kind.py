@@ -1,4 +1,4 @@
-"""What the declaration of an op kind consists of, and the checks that follow from it alone.
+"""Parts of an op kind's declaration, and the checks that follow from it alone.
 
 :mod:`ternac.program.ops` declares the kinds that training makes, :mod:`ternac.program.import_ops` those of
 imported models. The names that others need are exported by :mod:`ternac.program.ops`.
@@ -68,7 +68,7 @@ class Value:
 
 
 class Scope(Protocol):
-    """What a rule may look at besides the op and its inputs: the program."""
+    """The part of a program that a rule may look at, apart from the op and its inputs."""
 
     @property
     def vocab(self) -> int:
@@ -98,10 +98,10 @@ def check_name(name: object) -> None:
 
 @dataclass(frozen=True)
 class Role:
-    """What a constant is: its dtype, its shape (None: a side of 1..65535) and the range of its elements.
+    """A use of constants: their dtype, shape (None: a side of 1..65535) and the range of their elements.
 
-    ``what`` says it in messages, ``widened`` is the dtype in which the NumPy meaning wants it (None: as it
-    is stored, for constants too large to copy).
+    ``what`` says it in messages, ``widened`` is the dtype in which the NumPy meaning gets them (None: as they
+    are stored, for constants too large to copy).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The NumPy executor: the living definition of what a program computes, batched over sessions.
+"""The NumPy executor: the definition of what a program computes, batched over sessions.
 
 The arithmetic is that of :mod:`ternac.program.ops`; this module adds evaluation order and two exact
 optimisations. A ternary product is taken as a float32 matrix product: every partial sum is an integer of at
@@ -24,7 +24,7 @@ _Step = Callable[[Values, State, npt.NDArray[np.intp]], None]
 
 
 class NumpyExecutor(ExecutorBase):
-    """Runs one program for any number of sessions at a time; IllegalProgram if it breaks a rule."""
+    """Runs one program for any number of sessions at a time. Raises IllegalProgram if it breaks a rule."""
 
     name = "numpy"
     origin = "NumPy on this host, measured"

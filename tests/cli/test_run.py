@@ -54,6 +54,13 @@ def test_numpy(capsys, model):
     assert "abc" in err
 
 
+def test_torch_finds_the_checkpoint_of_the_default_and_of_a_named_model(capsys):
+    pytest.importorskip("torch")
+    for named in ([], ["shakespeare-small"]):
+        status, data, _ = run_json(capsys, *named, "--device", "torch", "--tokens", "2", "--check")
+        assert (status, data["executor"], data["check"]["equal"]) == (0, "torch", True)
+
+
 def test_text_on_standard_output(capsys, model):
     assert main(["run", model, "--prompt", "abc", "--tokens", "3"]) == 0
     out = capsys.readouterr().out

@@ -9,9 +9,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from argparse import ArgumentParser
+from argparse import Action
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,12 +28,11 @@ COMMANDS = [*VERBS, *(f"bench {name}" for name in BENCHES)]
 FIXED = ["MODEL", "--board", "--geometry", "--executor", "--device", "--out", "--seed"]
 
 
-def actions(command: str) -> list[Any]:
+def actions(command: str) -> list[Action]:
     """The arguments of a verb or a bench."""
     verb, *bench = command.split()
     _, parser = verb_and_parser(verb)
-    found: ArgumentParser = parser._actions[-1].choices[bench[0]] if bench else parser  # type: ignore[index]
-    return found._actions
+    return parser.benches[bench[0]].arguments if bench else parser.arguments
 
 
 def failure(capsys: pytest.CaptureFixture[str], command: str) -> dict[str, str]:

@@ -90,6 +90,14 @@ def test_no_import_cycle() -> None:
             visit(module, ())
 
 
+def test_only_the_command_line_parses_arguments() -> None:
+    parsing = {
+        m for m, p in modules().items() if re.search(r"^\s*(import|from) argparse", p.read_text(), re.M)
+    }
+    assert "ternac.cli.run" in parsing
+    assert [module for module in sorted(parsing) if layer_of(module) != "cli"] == []
+
+
 def test_the_checker_sees_an_arrow_that_points_up() -> None:
     assert imported("from ternac.host.device import Device") >= {"ternac.host.device"}
     assert imported("importlib.import_module('ternac.host.device')") == {"ternac.host.device"}

@@ -12,8 +12,7 @@ import pytest
 from ternac.errors import IllegalProgram, UsageError
 from ternac.program.ops import Op
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sequence import SequenceExecutor
 

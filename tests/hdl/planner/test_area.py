@@ -18,11 +18,15 @@ from ternac.hdl.cells.tech import Technology
 from ternac.hdl.netlist.parts import PARTS, parts_of
 from ternac.hdl.planner import area as area_model
 from ternac.hdl.planner import tables
-from ternac.hdl.planner.area import area, builds
-from ternac.hdl.planner.area_dot import accumulator_bits, dot_units, dot_widths
-from ternac.hdl.planner.area_rams import block_rams
-from ternac.hdl.planner.measure import measure
-from ternac.hdl.planner.samples import SAMPLES
+from ternac.hdl.planner.area import (
+    accumulator_bits,
+    area,
+    block_rams,
+    builds,
+    dot_units,
+    dot_widths,
+)
+from ternac.hdl.planner.measure import SAMPLES, measure
 
 BUILDS = [pytest.param(b, id=f"{b['board']}-{b['geometry'].name}") for b in builds()]
 

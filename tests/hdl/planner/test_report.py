@@ -93,7 +93,7 @@ def test_page_is_balanced_and_names_are_escaped(model: Path) -> None:
 def test_report_without_build_and_curve_says_so(model: Path) -> None:
     (model.parent / "curve.csv").unlink()
     page = report.render(opened(model), board("icebreaker"))
-    assert "No curve.csv lies beside this program" in page
+    assert "There is no curve.csv next to this program" in page
 
 
 def test_report_of_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:
