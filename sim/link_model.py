@@ -70,6 +70,10 @@ class LinkModel:
         """Return the answers to the frames that ``data`` completes."""
         return b"".join(self._frame(raw) for raw in self._decoder.feed(data))
 
+    def restart(self) -> None:
+        """Forget what ran, as a reset does; the memories are the engine's."""
+        self._last = self._ran = None
+
     def _frame(self, raw: bytes) -> bytes:
         frame = Frame.decode(raw)
         if frame is None:
@@ -179,21 +183,22 @@ class MachineEngine:
     """Cycles that every step reports: the machine has no time."""
 
     def __init__(self, image: Image) -> None:
-        self._image = replace(image, memories={mem: np.zeros_like(w) for mem, w in image.memories.items()})
-        self._bank = Machine(image).bank * 0
+        self.memories = {mem: np.zeros_like(words) for mem, words in image.memories.items()}
+        self.bank = Machine(image).bank * 0
+        self._image = replace(image, memories=self.memories)
         self._machine: Machine | None = None
 
     def write(self, mem: int, block: int, addr: int, data: int) -> None:
-        """Write one loader word; the machine is rebuilt when anything but a bank changes."""
+        """Write one loader word; anything but a bank is read again before the next token."""
         if mem == Mem.BANK:
-            self._bank[block, addr] = (data + 0x8000 & 0xFFFF) - 0x8000
+            self.bank[block, addr] = (data + 0x8000 & 0xFFFF) - 0x8000
         else:
-            self._image.memories[Mem(mem)][block, addr] = data
+            self.memories[Mem(mem)][block, addr] = data
             self._machine = None
 
     def read(self, block: int, addr: int) -> int:
         """Read one bank word."""
-        return int(self._bank[block, addr]) & 0xFFFF
+        return int(self.bank[block, addr]) & 0xFFFF
 
     def step(
         self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int, entry: int = 0
@@ -201,6 +206,6 @@ class MachineEngine:
         """Run one token through the microcode, then the sampler."""
         if self._machine is None:
             self._machine = Machine(self._image)
-            self._machine.bank = self._bank
+            self._machine.bank = self.bank
         logits = self._machine.step(token, session_base, entry)
         return (*choose(logits, sampling, rng), self.CYCLES) if emit else (0, rng, self.CYCLES)
