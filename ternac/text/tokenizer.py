@@ -192,8 +192,11 @@ def whole_characters(data: bytes) -> bytes:
         if tail[0] >= 0xC0:
             try:
                 tail.decode()
-            except UnicodeDecodeError as error:
-                return data[:-short] if error.reason == "unexpected end of data" else data
+            except (
+                UnicodeDecodeError
+            ) as error:  # of bytes that are right so far it names all, else the wrong one
+                cut = 0xC2 <= tail[0] <= 0xF4 and error.end == short
+                return data[:-short] if cut else data
             return data
     return data
 
