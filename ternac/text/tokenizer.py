@@ -192,10 +192,9 @@ def whole_characters(data: bytes) -> bytes:
         if tail[0] >= 0xC0:
             try:
                 tail.decode()
-            except (
-                UnicodeDecodeError
-            ) as error:  # of bytes that are right so far it names all, else the wrong one
-                cut = 0xC2 <= tail[0] <= 0xF4 and error.end == short
+            except UnicodeDecodeError as error:
+                # The error spans the whole of an incomplete character, but only one byte of a wrong one.
+                cut = 0xC2 <= tail[0] <= 0xF4 and (error.start, error.end) == (0, short)
                 return data[:-short] if cut else data
             return data
     return data
