@@ -116,9 +116,12 @@ def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX
     if not geometry.streams:
         return [str(executable)]
     numbers = (
-        1e12 / NOMINAL_HZ, *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
-        1e3 * chip.wr, 1e3 * chip.refresh, 1e3 * chip.power_up,
-    )  # fmt: skip
+        1e12 / NOMINAL_HZ,
+        *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
+        1e3 * chip.wr,
+        1e3 * chip.refresh,
+        1e3 * chip.power_up,
+    )
     return [str(executable), "--sdram", ",".join(str(round(n)) for n in numbers)]
 
 

@@ -132,10 +132,17 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
             for d in phase
         ]
     given = {
-        "word_bytes": size, "address_bits": unit.reader.address_bits, "beats_bits": BEATS_BITS,
-        "rows_bits": ROWS_BITS, "words_bits": WORDS_BITS, "x_bits": (unit.x_depth - 1).bit_length(),
-        "sum_bits": unit.lanes.sum_bits, "limit": 1 << 40, **USUAL, **options,
-    }  # fmt: skip
+        "word_bytes": size,
+        "address_bits": unit.reader.address_bits,
+        "beats_bits": BEATS_BITS,
+        "rows_bits": ROWS_BITS,
+        "words_bits": WORDS_BITS,
+        "x_bits": (unit.x_depth - 1).bit_length(),
+        "sum_bits": unit.lanes.sum_bits,
+        "limit": 1 << 40,
+        **USUAL,
+        **options,
+    }
     with tempfile.TemporaryDirectory(prefix="ternac-stream-") as scratch:
         folder = Path(scratch)
         files: dict[str, npt.NDArray[Any]] = {
@@ -148,8 +155,11 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
         (folder / "job").write_text("\n".join(lines) + "\n")
         done = subprocess.run(
             [str(program.resolve()), "job", *files, *(f"{name}={value}" for name, value in given.items())],
-            cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if not done.stdout.startswith("{"):
         raise BuildFailed(f"the simulation gave no result (status {done.returncode}): {done.stderr.strip()}")
     found: dict[str, Any] = json.loads(done.stdout)

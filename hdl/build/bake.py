@@ -12,13 +12,12 @@ import tempfile
 from pathlib import Path
 
 from ternac.compile.image import Image
+from ternac.compile.loading import flash_image, program_id
 from ternac.errors import BuildFailed
 from ternac.files import write_bytes
-from ternac.hdl.netlist import bram_patch
-from ternac.hdl.netlist import memory_map
 from ternac.hdl.boards.boards import Board
 from ternac.hdl.build.toolchain import run_tool
-from ternac.compile.loading import flash_image, program_id
+from ternac.hdl.netlist import bram_patch, memory_map
 
 
 def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out: Path) -> None:
@@ -56,8 +55,13 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
         contents = memory_map.baked(cells, image.memories)
         contents |= memory_map.with_program_hash(cells, bram_patch.read_config(config), program_id(image))
         (scratch / "model.config").write_text(bram_patch.patch(config, contents))
-        run_tool("ecppack", ["--compress", "--input", "model.config", "--bit", "model.bit"],
-                 cwd=scratch, log=log, step="bake")  # fmt: skip
+        run_tool(
+            "ecppack",
+            ["--compress", "--input", "model.config", "--bit", "model.bit"],
+            cwd=scratch,
+            log=log,
+            step="bake",
+        )
         write_bytes(out, (scratch / "model.bit").read_bytes())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

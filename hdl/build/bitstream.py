@@ -8,23 +8,22 @@ plan's hash>/``; in a checkout, a build at the board's usual clock replaces the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ternac.compile.compiler import compile_program
 from ternac import cache
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Geometry, preset
 from ternac.errors import BuildFailed, UsageError
 from ternac.files import write_bytes, write_json
-from ternac.compile.geometry import Geometry, preset
-from ternac.hdl.build.bake import bake
 from ternac.hdl.boards.boards import Board, board, with_geometry
-from ternac.hdl.build.recipe import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.boards.design import EngineDesign
-from ternac.hdl.netlist.memory_map import loads, refuse_incomplete
+from ternac.hdl.build.bake import bake
 from ternac.hdl.build.plan import Plan, id_literal, make_plan
+from ternac.hdl.build.recipe import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.build.steps import sha256_of
+from ternac.hdl.netlist.memory_map import loads, refuse_incomplete
 from ternac.manifest import folder, in_checkout, read_manifest
 from ternac.program.zoo import open_program
 
@@ -103,7 +102,7 @@ def bitstream_for(
     force: bool = False,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of a board's bitstream, built if need be; with ``model``, of the one that carries it.
+    """Return the figures of a board's bitstream, with ``model`` of the one that carries it; build if need be.
 
     ``engine``: another geometry of the board. ``force`` runs every step again. ``out``: copy it there too.
     Raises UsageError, BuildFailed or ToolMissing; DoesNotFit or IllegalProgram if the model is not for this

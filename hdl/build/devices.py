@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ternac.errors import UsageError
-from ternac.hdl.netlist.cells import multipliers
 from ternac.hdl.cells.tech import Technology
+from ternac.hdl.netlist.cells import multipliers
 
 __all__ = ["DEVICES", "Device", "Shape", "device"]
 

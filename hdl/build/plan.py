@@ -17,8 +17,8 @@ from typing import Any
 
 from ternac.errors import BuildFailed
 from ternac.hdl.boards.boards import Board, BoardShell, Payload
-from ternac.hdl.netlist.passes import PASSES
 from ternac.hdl.build.toolchain import versions
+from ternac.hdl.netlist.passes import PASSES
 
 ID_BYTES = 16
 PLACEHOLDER = hashlib.sha256(b"ternac bitstream id").digest()[:ID_BYTES]
@@ -98,8 +98,8 @@ def synthesis_script(board: Board) -> str:
 def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: MakePayload) -> Plan:
     """Elaborate the board's shell around a payload and fix the bitstream ID.
 
-    The plan of a payload without the ID (a test design) has one that nothing reports. Raises BuildFailed if the
-    ID occurs more than once, ToolMissing if a tool is not installed.
+    The plan of a payload without the ID (a test design) has one that nothing reports. Raises BuildFailed if
+    the ID occurs more than once, ToolMissing if a tool is not installed.
     """
     target = f"{board.target_hz / 1e6:g}"
     platform = board.make_platform()

@@ -16,13 +16,12 @@ from typing import Any
 from ternac.cache import locked
 from ternac.errors import BuildFailed
 from ternac.files import write_text
-from ternac.hdl.netlist import bram_patch
-from ternac.hdl.netlist import memory_map
+from ternac.hdl.build.plan import Plan
+from ternac.hdl.build.steps import Step, run_step, seconds_of, sha256_of
+from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.hdl.netlist import cells as netlist
 from ternac.hdl.netlist.parts import parts_of
 from ternac.hdl.netlist.passes import prepare
-from ternac.hdl.build.plan import Plan
-from ternac.hdl.build.steps import Step, run_step, seconds_of, sha256_of
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -30,6 +29,8 @@ Say = Callable[[str], None]
 REPORT = "report.json"
 MEMORIES = "memories.json"
 PARTS = "parts.json"
+QUIET = ("--quiet", "--log", "progress.log")
+"""Options of nextpnr: messages go to its own log."""
 
 
 def _synthesize(run: Run, scratch: Path) -> None:
@@ -61,12 +62,10 @@ def _mark(run: Run, scratch: Path) -> None:
 
 
 def _place_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
+    files = f"--json ../marked.json --lpf ../design.lpf --textcfg routed.config --report {REPORT}"
+
     def work(run: Run, scratch: Path) -> None:
-        run(
-            "nextpnr-ecp5", "--quiet", "--log", "progress.log", *plan.place_and_route,
-            "--json", "../marked.json", "--lpf", "../design.lpf", "--textcfg", "routed.config",
-            "--report", REPORT,
-        )  # fmt: skip
+        run("nextpnr-ecp5", *QUIET, *plan.place_and_route, *files.split())
 
     return work
 
@@ -86,11 +85,10 @@ def _pack_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
 
 
 def _place_ice40(plan: Plan) -> Callable[[Run, Path], None]:
+    files = f"--json ../netlist.json --pcf ../design.pcf --asc routed.asc --report {REPORT}"
+
     def work(run: Run, scratch: Path) -> None:
-        run(
-            "nextpnr-ice40", "--quiet", "--log", "progress.log", *plan.place_and_route,
-            "--json", "../netlist.json", "--pcf", "../design.pcf", "--asc", "routed.asc", "--report", REPORT,
-        )  # fmt: skip
+        run("nextpnr-ice40", *QUIET, *plan.place_and_route, *files.split())
 
     return work
 
@@ -169,12 +167,21 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
     mapped = Counter(cells["mapped"])
     bitstream = directory / f"top{plan.board.bitstream_suffix}"
     if plan.board.family == "ecp5":
-        area = {"comb": used["TRELLIS_COMB"], "ff": used["TRELLIS_FF"], "bram": used["DP16KD"],
-                "dsp": used["MULT18X18D"] + used["ALU54B"]}  # fmt: skip
+        area = {
+            "comb": used["TRELLIS_COMB"],
+            "ff": used["TRELLIS_FF"],
+            "bram": used["DP16KD"],
+            "dsp": used["MULT18X18D"] + used["ALU54B"],
+        }
     else:
         ff = sum(n for kind, n in mapped.items() if kind.startswith("SB_DFF"))
-        area = {"comb": used["ICESTORM_LC"], "ff": ff, "bram": used["ICESTORM_RAM"],
-                "dsp": used["ICESTORM_DSP"], "spram": used["ICESTORM_SPRAM"]}  # fmt: skip
+        area = {
+            "comb": used["ICESTORM_LC"],
+            "ff": ff,
+            "bram": used["ICESTORM_RAM"],
+            "dsp": used["ICESTORM_DSP"],
+            "spram": used["ICESTORM_SPRAM"],
+        }
     fmax = min((float(entry["achieved"]) for entry in report["fmax"].values()), default=0.0)
     clock = plan.clock_hz / 1e6
     result = {

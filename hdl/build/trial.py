@@ -21,11 +21,11 @@ from typing import Any
 from ternac.cache import folder, locked
 from ternac.errors import ToolMissing
 from ternac.files import write_text
-from ternac.hdl.netlist import cells as netlist
 from ternac.hdl.build.devices import Device
 from ternac.hdl.build.recipe import critical_path
-from ternac.hdl.netlist.passes import PASSES, prepare
 from ternac.hdl.build.steps import Step, run_step, seconds_of
+from ternac.hdl.netlist import cells as netlist
+from ternac.hdl.netlist.passes import PASSES, prepare
 
 __all__ = ["NEXTPNR", "Design", "Run", "Say", "mapped_netlist", "place", "placed_netlist", "synthesize"]
 

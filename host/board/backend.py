@@ -14,11 +14,11 @@ from ternac.compile.loading import program_id
 from ternac.errors import LostAnswer, UsageError
 from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together
 from ternac.host.board.banks import Banks
-from ternac.host.board.client import BatchMember, LinkClient
+from ternac.host.board.client import LinkClient
 from ternac.host.board.loader import load_image
 from ternac.host.board.pipeline import Journal, RunPipeline
 from ternac.host.board.slots import SessionEntry, SlotTable
-from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, Identity
+from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, BatchMember, Identity
 from ternac.manifest import read_manifest
 from ternac.program.program import Program
 from ternac.run.generation import Chosen, Run
@@ -172,16 +172,18 @@ class BoardBackend:
                 ]
                 began = time.perf_counter()
                 with self.client.verified():
-                    answers, cycles = self.client.batch(members, step, number, sampling)
+                    answer = self.client.batch(members, step, number, sampling)
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
-                self.meter.cycles += cycles
-                for journal, base, token, (chosen, _) in zip(journals, bases, last, answers, strict=True):
-                    journal.tokens.extend([token, *chosen[:-1]])
+                self.meter.cycles += answer.cycles
+                chosen = answer.chosen
+                for journal, base, token, (tokens, _) in zip(journals, bases, last, chosen, strict=True):
+                    journal.tokens.extend([token, *tokens[:-1]])
                     if len(journal.tokens) >= self.journal:
                         journal.rebase(self._banks.read_state(base))
                 found = [
-                    Chosen(f.tokens + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)
+                    Chosen(f.tokens + chosen, rng)
+                    for f, (chosen, rng) in zip(found, answer.chosen, strict=True)
                 ]
                 last = [f.tokens[-1] for f in found]
         return found

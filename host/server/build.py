@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ternac.compile.fitting import Model
 from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.devices import Devices
 from ternac.host.server.limits import Limits
@@ -15,7 +16,7 @@ from ternac.program.program import Program
 
 
 def build_service(
-    program: Program,
+    model: Program | Model,
     names: Sequence[str],
     limits: Limits,
     *,
@@ -28,7 +29,7 @@ def build_service(
 
     Raises what `Device.open` raises.
     """
-    devices = devices or Devices(program, names, board, fallback=fallback)
+    devices = devices or Devices(model, names, board, fallback=fallback)
     scheduler = Scheduler(devices.sources, limits.queue, reopen)
     sessions = LocalSessions(limits)
     metrics = Metrics(scheduler.stats, sessions.held)

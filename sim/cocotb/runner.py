@@ -70,7 +70,7 @@ class SimResult:
 
     @property
     def ok(self) -> bool:
-        """At least one test ran and all passed."""
+        """Return True if at least one test ran and all passed."""
         return bool(self.tests) and all(test.passed for test in self.tests)
 
     def failures(self) -> str:
@@ -131,8 +131,8 @@ def run(
                 test_args=arguments,
                 extra_env={SETTINGS: json.dumps(settings or {}), "COCOTB_ANSI_OUTPUT": "0"},
             )
-    return SimResult(bench, simulator, seed, _results(results), folder, log, dump if waves else None,
-                     design.folder / "dut.v")  # fmt: skip
+    seen = dump if waves else None
+    return SimResult(bench, simulator, seed, _results(results), folder, log, seen, design.folder / "dut.v")
 
 
 def build(
@@ -242,10 +242,6 @@ def _results(path: Path) -> tuple[TestResult, ...]:
         bad = [item for item in case if item.tag in ("failure", "error")]
         message = "; ".join((item.get("error_msg") or item.get("message") or item.tag) for item in bad)
         facts = {item.get("name"): item.get("value", 0) for item in case.iter("property")}
-        found.append(
-            TestResult(
-                case.get("name", "?"), not bad, message,
-                float(facts.get("sim_time_duration", 0)), float(case.get("time", 0)),
-            )
-        )  # fmt: skip
+        sim_ns, seconds = float(facts.get("sim_time_duration", 0)), float(case.get("time", 0))
+        found.append(TestResult(case.get("name", "?"), not bad, message, sim_ns, seconds))
     return tuple(found)

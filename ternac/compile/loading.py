@@ -8,7 +8,7 @@ import numpy as np
 
 from ternac.compile.geometry import Mem
 from ternac.compile.image import Image
-from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, WRITE_HEAD, Command, Frame
+from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, Command, Frame, WriteRequest
 
 
 def program_id(image: Image) -> bytes:
@@ -19,7 +19,7 @@ def program_id(image: Image) -> bytes:
 def write_payload(mem: int, block: int, address: int, words: np.ndarray, bytes_per_word: int) -> bytes:
     """Return the payload of one WRITE of unsigned words."""
     data = np.asarray(words).astype("<u4").reshape(-1, 1).view(np.uint8)[:, :bytes_per_word]
-    return bytes((mem, block)) + address.to_bytes(WRITE_HEAD - 2, "little") + data.tobytes()
+    return WriteRequest(mem, block, address, data.tobytes()).encode()
 
 
 def load_requests(image: Image, limit: int = MAX_WRITE_BYTES) -> Iterator[tuple[Command, bytes]]:

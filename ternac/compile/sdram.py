@@ -74,11 +74,18 @@ class SdramChip:
             return int(-(-round(ns * clock_hz / 1e6) // 1000))
 
         return Cycles(
-            rcd=whole(self.rcd), rp=whole(self.rp), ras=whole(self.ras), rc=whole(self.rc),
-            rfc=whole(self.rfc), rrd=whole(self.rrd), wr=max(2, whole(self.wr)), mrd=self.mrd_cycles,
-            cas=2 if clock_hz <= self.cas2_mhz * 1e6 else 3, refresh=int(self.refresh * clock_hz / 1e9),
+            rcd=whole(self.rcd),
+            rp=whole(self.rp),
+            ras=whole(self.ras),
+            rc=whole(self.rc),
+            rfc=whole(self.rfc),
+            rrd=whole(self.rrd),
+            wr=max(2, whole(self.wr)),
+            mrd=self.mrd_cycles,
+            cas=2 if clock_hz <= self.cas2_mhz * 1e6 else 3,
+            refresh=int(self.refresh * clock_hz / 1e9),
             power_up=whole(self.power_up),
-        )  # fmt: skip
+        )
 
     def place(self, word: int) -> tuple[int, int, int]:
         """Return (bank, row, column) of a word."""

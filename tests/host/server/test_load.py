@@ -196,7 +196,7 @@ def test_memory_does_not_grow() -> None:
         assert held[2] - held[1] < 100_000, held
         (worker,) = server.service.scheduler.workers
         assert not worker.ring
-        assert not server.service.scheduler._jobs
+        assert server.service.scheduler.stats().jobs == 0
         assert isinstance(worker.backend, LocalBackend)
         assert not worker.backend._states
         assert not server.service._background
