@@ -57,7 +57,7 @@ class Scheduler:
         opened: list[tuple[Source, Backend | None]] = []
         try:
             for source in sources:
-                opened.append((source, None if source.fallback else source.open()))
+                opened.append((source, None if source.fallback else source.open()))  # noqa: PERF401
         except BaseException:
             for _, backend in opened:
                 if backend is not None:
@@ -142,7 +142,8 @@ class Scheduler:
 
     def surplus(self, worker: Worker, together: int) -> list[Job]:
         """Return the jobs that the worker should give away: all jobs of a fallback that is no longer needed;
-        one job if another device is idle and the worker has more than it can run at the same time."""
+        one job if another device is idle and the worker has more than it can run at the same time.
+        """
         with self._changed:
             if not self._may_take(worker):
                 return list(worker.ring)

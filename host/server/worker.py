@@ -39,7 +39,8 @@ class Source:
 @dataclass(frozen=True)
 class DeviceStats:
     """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
-    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``."""
+    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``.
+    """
 
     label: str
     fallback: bool
