@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ternac.host.gpu.lower import CODES, PARAMS, STATE_AREA, Code, Micro
+from ternac.host.gpu.lower import CODES, NONE, PARAMS, STATE_AREA, Code, Micro
 from ternac.host.gpu.memory import Constants, Rows, Values, piece_of
 from ternac.host.gpu.plan import MOVE
 from ternac.host.gpu.weights import Weights
@@ -162,7 +162,7 @@ class TorchOps:
         kind = KINDS[name]
         declared = {attr: it for attr, it in kind.attrs.items() if not isinstance(it, Dtype)}
         attrs: dict[str, int | Tensor] = {}
-        ins = [found[number] for number in (micro.a, micro.b, micro.c)[: len(kind.inputs)]]
+        ins = [found[number] for number in (micro.a, micro.b, micro.c) if number != NONE]
         for (attr, it), number in zip(declared.items(), p, strict=False):
             if not isinstance(it, Constant):
                 attrs[attr] = number

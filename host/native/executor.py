@@ -20,7 +20,6 @@ from ternac.host.native.engine import Engine
 from ternac.host.native.library import best_isa, isa_number, kernels, load
 from ternac.host.native.plan import make_plan
 from ternac.host.native.weights import Weights, pack_all, trits_per_byte
-from ternac.program.ops import refuse_unknown
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.run.sampling import Sampling
@@ -66,8 +65,7 @@ class NativeExecutor(ExecutorBase):
         lanes = load()[1].tn_isa_lanes(self._isa)
         sizes = [(m.shape[0], m.shape[1]) for m in matrices.values()]
         trits = weights.trits if weights else trits_per_byte(bits, self.isa, sizes)
-        plan = self.plan = make_plan(program, lanes * trits)
-        refuse_unknown(program.ops, kernels(), "the native executor")
+        plan = self.plan = make_plan(program, lanes * trits, kernels())
         if weights is None:
             weights = pack_all(matrices, lanes, trits)
         elif weights.lanes != lanes or {n: m.shape for n, m in matrices.items()} != weights.shapes:
@@ -148,7 +146,7 @@ class NativeExecutor(ExecutorBase):
     def _traced(self, state: State, ids: npt.NDArray[np.int32], trace: MutableMapping[str, Logits]) -> Logits:
         """One session after the other, by a plan that keeps every value."""
         if self._tracer is None:
-            plan = make_plan(self.program, self.weights.lanes * self.weights.trits, keep=True)
+            plan = make_plan(self.program, self.weights.lanes * self.weights.trits, kernels(), keep=True)
             self._tracer = Engine(self._isa, self.program, plan, self.weights, 1, 1)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         zero, one = np.zeros(1, np.int32), np.ones(1, np.uint8)

@@ -12,12 +12,12 @@ Three things are decided here and nowhere else:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ternac.program.allocate import Lifetimes
 from ternac.program.legality import infer
-from ternac.program.ops import BYTES, KINDS, Op, Value, state_read, state_written
+from ternac.program.ops import BYTES, KINDS, Op, Value, refuse_unknown, state_read, state_written
 from ternac.program.program import Program
 
 _LINE = 64
@@ -54,13 +54,14 @@ class Plan:
     places: Mapping[str, tuple[int, str, int]]
 
 
-def make_plan(program: Program, grain: int, *, keep: bool = False) -> Plan:
-    """Plan a program for blocks of ``grain`` rows.
+def make_plan(program: Program, grain: int, known: Iterable[str], *, keep: bool = False) -> Plan:
+    """Plan a program for blocks of ``grain`` rows, of ops whose kinds are ``known``.
 
     ``keep``: every value keeps its place to the end of the token, for a trace. Raises IllegalProgram if the
-    program breaks a rule.
+    program breaks a rule, UnsupportedOp if a kind is not known.
     """
     values = infer(program)
+    refuse_unknown(program.ops, known, "the native executor")
     sync, epochs = _meetings(program.ops)
     places, row_bytes = _places(program, values, epochs, grain, keep)
     segments, tail = _segments(program.ops), _tail(program.ops)

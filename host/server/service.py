@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ternac.compile.fitting import Model
 from ternac.errors import SessionBusy, TernacError
 from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.devices import Devices
@@ -60,7 +61,7 @@ class Service:
 
 
 def build_service(
-    program: Program,
+    model: Program | Model,
     names: Sequence[str],
     limits: Limits,
     *,
@@ -73,7 +74,7 @@ def build_service(
 
     Raises what `Device.open` raises.
     """
-    devices = devices or Devices(program, names, board, fallback=fallback)
+    devices = devices or Devices(model, names, board, fallback=fallback)
     scheduler = Scheduler(devices.sources, limits.queue, reopen)
     sessions = LocalSessions(limits)
     metrics = Metrics(scheduler.stats, sessions.held)

@@ -50,12 +50,12 @@ def _quants(kind: str) -> Any:
 
 
 def padded(columns: int) -> int:
-    """Row length in a file: the next multiple of 256."""
+    """Return the row length in a file: the next multiple of 256."""
     return -(-columns // BLOCK) * BLOCK
 
 
 def pack(trits: Trits, worth: float, kind: str) -> npt.NDArray[np.uint8]:
-    """Rows of blocks uint8[m, bytes] of a matrix int8[m, K]; UsageError if float16 cannot hold ``worth``."""
+    """Pack int8[m, K] into blocks uint8[m, bytes]. Raises UsageError if float16 cannot hold ``worth``."""
     from gguf import quants
 
     limits = np.finfo(np.float16)
@@ -70,7 +70,7 @@ def pack(trits: Trits, worth: float, kind: str) -> npt.NDArray[np.uint8]:
 
 
 def unpack(data: npt.NDArray[np.uint8], columns: int, kind: str, name: str) -> tuple[Trits, float]:
-    """The matrix int8[m, columns] and what a trit is worth, from rows of blocks.
+    """Return the matrix int8[m, columns] of rows of blocks, and what a trit is worth.
 
     Raises BadProgramFile if a code is no trit, the blocks have several scales, or a row is filled up with
     something else than zeros.
@@ -134,7 +134,7 @@ def open_gguf(path: Path) -> Any:
 
 
 def _native_order(tensor: Any) -> npt.NDArray[Any]:
-    """The data of a tensor from a file of the other byte order, in this machine's order.
+    """Return the data of a tensor from a file of the other byte order, in this machine's order.
 
     The package swaps numbers, but hands out every other type as the bytes of the file.
     Raises BadProgramFile if the type's blocks hold more than one 16-bit scale at their end.
@@ -166,7 +166,7 @@ def text_field(reader: Any, name: str) -> str | None:
 
 
 def _header(data: bytes) -> tuple[str, dict[str, Any], dict[str, list[int]]]:
-    """Text and entries of a program file's header, and the shapes of its ternary matrices."""
+    """Return text and entries of a program file's header, and the shapes of its ternary matrices."""
     text = data[8 : 8 + int.from_bytes(data[:8], "little")].decode("ascii")
     entries = json.loads(text)
     about = json.loads(entries.pop("__metadata__")["program"])
@@ -174,7 +174,7 @@ def _header(data: bytes) -> tuple[str, dict[str, Any], dict[str, list[int]]]:
 
 
 def worth_of(program: Program, matrix: str) -> float:
-    """What a trit of ``matrix`` is worth: imported models say so, in others scales are part of the ops."""
+    """Return what a trit of ``matrix`` is worth: imported models say so; others have scales in their ops."""
     worths = program.meta.get("worth", {})
     name = matrix.removesuffix(".w")
     value = worths.get(name.replace(".up", ".gate"), 1.0) if isinstance(worths, dict) else 1.0
@@ -217,7 +217,7 @@ def write(
 
 
 def read(reader: Any, path: Path) -> Program:
-    """The program of a file that `write` made; BadProgramFile or IllegalProgram."""
+    """Return the program of a file that `write` made. Raises BadProgramFile or IllegalProgram."""
     try:
         data = _program_file(reader)
     except BadProgramFile as error:
@@ -228,7 +228,7 @@ def read(reader: Any, path: Path) -> Program:
 
 
 def _program_file(reader: Any) -> bytes:
-    """The program file's bytes, put together from header and tensors; nothing in them is believed yet."""
+    """Rebuild the program file's bytes from header and tensors; `loads` checks them later."""
     text = text_field(reader, HEADER) or ""
     head = text.encode("ascii")
     head = len(head).to_bytes(8, "little") + head
@@ -250,7 +250,7 @@ def _program_file(reader: Any) -> bytes:
 
 
 def _bytes_of(tensor: Any, shape: list[int] | None) -> bytes:
-    """A tensor as the program file stores it."""
+    """Return a tensor's bytes as the program file stores them."""
     values: npt.NDArray[Any] = tensor.data
     if shape is None:
         return values.tobytes()

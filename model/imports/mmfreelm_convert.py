@@ -43,12 +43,12 @@ GATE_BITS = (11, 13)  # sigmoid is 0 or 1 beyond +-16
 
 @dataclass
 class Peaks:
-    """Highest magnitude of every value that was seen."""
+    """Highest magnitude of every value in calibration."""
 
     highest: dict[str, float] = field(default_factory=dict)
 
     def see(self, name: str, values: Floats) -> None:
-        """Take note of ``values``; CheckpointError if one is not finite: the model itself overflows."""
+        """Note the peak of ``values``. Raises CheckpointError if the model itself overflows."""
         top = float(np.abs(values).max())
         if not math.isfinite(top):
             raise CheckpointError(f"the float model gives {top} for {name}", "the checkpoint is unusable")
@@ -63,17 +63,17 @@ class Scales:
     headroom: float
 
     def bits(self, name: str, low: int = -8, high: int = MAX_BITS) -> int:
-        """The finest unit, as a power of two in ``low..high``, in which value ``name`` fits."""
+        """Return the exponent in ``low..high`` of the finest power-of-two unit in which ``name`` fits."""
         peak = self.peaks[name] * self.headroom
         return max(low, min(high, math.floor(math.log2(TOP / peak)))) if peak > 0 else high
 
     def fit(self, name: str) -> float:
-        """The finest unit, any number, in which value ``name`` fits."""
+        """Return the finest unit, any number, in which value ``name`` fits."""
         peak = self.peaks[name] * self.headroom
         return TOP / peak if peak > 0 else 1.0
 
     def rms(self, name: str, n: int, eps: float, unit: float) -> tuple[Rms, float]:
-        """An RMSNORM over ``n`` values of ``unit``, with the unit of its result, which is called ``name``."""
+        """Return an RMSNORM over ``n`` values of ``unit`` whose result is ``name``, and the result's unit."""
         peak = self.peaks[name] * self.headroom / math.sqrt(n)  # of x / sqrt(sum of squares): at most 1
         k = max(14, math.floor(math.log2(TOP / peak))) if peak > 0 else 14
         k = min(k, _RMS_BITS)
@@ -81,7 +81,7 @@ class Scales:
         return Rms(code, min(_RMS_BITS - k, MAX_RMS_SHIFT)), 2.0**k / math.sqrt(n)
 
     def gain(self, name: str, weights: Floats, unit: float) -> tuple[Gain, float]:
-        """A SCALE by ``weights`` of values of ``unit``; its result gets the finest unit that fits."""
+        """Return a SCALE by ``weights`` of values of ``unit``, and the finest unit that fits its result."""
         top = float(np.abs(weights.astype(np.float64)).max())
         fine = min(self.fit(name), TOP * unit / top if top > 0 else 1.0)  # the second: a constant is an i16
         return gain(weights.astype(np.float64) * fine / unit), fine
@@ -112,7 +112,7 @@ class Converter:
         progress: Callable[[int], None] = lambda layers: None,
         tokenizer: bytes = b"",
     ) -> Program:
-        """The program, calibrated on ``tokens`` [B, T]; ``progress`` gets the layers that are done.
+        """Return the program, calibrated on ``tokens`` [B, T]; ``progress`` gets the number of layers done.
 
         ``tokenizer`` is a ``tokenizer.json`` to go into the program, with ``meta["tokenizer"]`` saying so.
         """
@@ -198,7 +198,7 @@ class Converter:
         return Norms(first, by, second), unit
 
     def _linear(self, s: Scales, name: str, p: Projection, unit: float, outs: tuple[float, ...]) -> Linear:
-        """A projection of values of ``unit``, its rows dealt to as many outputs as there are units."""
+        """Return a projection of values of ``unit``, its rows split evenly among the outputs."""
         by, u_y = s.gain(f"{name}.y", p.gamma, unit)
         self.worths[name] = p.worth
         fixed: Factor | None = None
@@ -212,7 +212,7 @@ class Converter:
         return Linear(by, fixed, tuple(zip(parts, factors, strict=True)))
 
     def _head(self) -> tuple[Norms, Linear, int]:
-        """Final norm, head and the scale of the logits."""
+        """Return final norm, head and the fraction bits of the logits."""
         weights, head = self.model.head()
         peaks = Peaks()
         normed = block_norm(self._residual, weights, self.model.config.eps, "n", peaks.see)
@@ -227,20 +227,20 @@ class Converter:
 
 
 def _product(a: float, b: float, most: float) -> tuple[int, float]:
-    """Shift of a MUL16 of values of units ``a`` and ``b`` for a result of unit ``most`` or less; its unit."""
+    """Return the shift of a MUL16 of units ``a`` and ``b`` to a unit of at most ``most``, and that unit."""
     shift = max(0, min(31, math.ceil(math.log2(a * b / most))))
     return shift, a * b / 2.0**shift
 
 
 def gain(factors: np.ndarray) -> Gain:
-    """Constant and shift of a SCALE that multiplies by ``factors``, each at most 32767."""
+    """Return constant and shift of a SCALE by ``factors``, each at most 32767."""
     top = float(np.abs(factors).max())
     shift = min(31, math.floor(math.log2(TOP / top))) if top > 0 else 0
     return Gain(np.clip(np.rint(factors * 2.0**shift), -TOP, TOP).astype(np.int16), shift)
 
 
 def factor(value: float, limit: int = MAX_RESCALE, most: int = MAX_RESCALE_SHIFT) -> Factor:
-    """``multiplier / 2**shift`` nearest to ``value`` > 0 with as many bits as ``limit`` allows."""
+    """Return ``multiplier / 2**shift`` nearest to ``value`` > 0 with as many bits as ``limit`` allows."""
     shift = min(most, math.floor(math.log2(limit / value)))
     if shift < 0:
         raise CheckpointError(f"a scale of {value:g} is too large for a 16-bit result")

@@ -1,4 +1,4 @@
-"""Float models beside the integer one: twins of its shape, and a transformer of its parameter count.
+"""Float models to compare the integer one with: twins of its shape, and a transformer of its parameter count.
 
 A twin has float or ternary weights and float activations: what it loses less than the integer model is the
 price of integers and of trits. The transformer is pre-norm with rotary positions, causal attention in one
@@ -27,7 +27,7 @@ HEAD = 32
 
 
 class FloatLinear(nn.Module):
-    """Float matrix [out, in] that begins like that of :class:`~ternac.model.net.layers.BitLinear`."""
+    """Float matrix [out, in] that is initialised as :class:`~ternac.model.net.layers.BitLinear` is."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class FloatTwin(nn.Module):
         self.head = kind(config.d, config.vocab)
 
     def initial_state(self, batch: int) -> list[Tensor]:
-        """All-zero state."""
+        """Return the zero state of ``batch`` streams."""
         return [torch.zeros(batch, self.config.d) for _ in range(self.config.layers)]
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -113,7 +113,7 @@ class FloatTwin(nn.Module):
         self.config = replace(self.config, temper=gain)
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross entropy in nats of targets [T, B], and the new state."""
+        """Return the mean cross entropy in nats of targets [T, B], and the new state."""
         return mean_nats(self, tokens, targets, state)
 
 
@@ -153,7 +153,7 @@ class Layer(nn.Module):
 
 
 def shape_of(config: ModelConfig) -> tuple[int, int, int]:
-    """(width, inner width, layers) with the parameter count of the model of ``config``, embedding included.
+    """Return (width, inner width, layers) of a transformer with the parameters of ``config``'s model.
 
     Twice the layers of the recurrent model, two thirds of its width in whole heads, at least one; the inner
     width takes what is left.
@@ -204,7 +204,7 @@ class Transformer(nn.Module):
         self.config = replace(self.config, temper=gain)
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross entropy in nats of targets [T, B], and the new state."""
+        """Return the mean cross entropy in nats of targets [T, B], and the new state."""
         return mean_nats(self, tokens, targets, state)
 
 

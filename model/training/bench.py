@@ -125,7 +125,7 @@ def bench_train(
 
 
 def _utilization(model: ModelConfig, rates: dict[str, float]) -> dict[str, Any]:
-    """Model FLOP/s as a share of the GPU's dense bfloat16 peak, where that is known."""
+    """Return model FLOP/s as a share of the GPU's dense bfloat16 peak, or None if that is unknown."""
     name = torch.cuda.get_device_name()
     peak = gpu.peak_tflops(name)
     flops = gpu.flops_per_token(model.ternary_weights)

@@ -70,7 +70,7 @@ class SimResult:
 
     @property
     def ok(self) -> bool:
-        """At least one test ran and all passed."""
+        """Return True if at least one test ran and all passed."""
         return bool(self.tests) and all(test.passed for test in self.tests)
 
     def failures(self) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +132,14 @@ def is_board(device: str) -> bool:
     from ternac.host.executors import parse_executor
 
     return not parse_executor(device).local
+
+
+def default_engine(args: argparse.Namespace, devices: Sequence[str]) -> Geometry | None:
+    """Return the engine that the default model must fit; None if none is named and no device has one."""
+    from ternac.host.executors import parse_executor
+
+    asked = args.geometry is not None or any(parse_executor(device).has_engine for device in devices)
+    return engine_of(args) if asked else None
 
 
 def add_executor(parser: argparse.ArgumentParser) -> None:

@@ -102,7 +102,7 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     began = time.monotonic()
     check_tensors(source, config.tensors())
     folder = args.path if args.path.is_dir() else args.path.parent
-    reader = Reader.beside(folder, config.vocab)
+    reader = Reader.in_folder(folder, config.vocab)
     data = samples(args.text, reader, config.vocab, args.calibration, args.tokens)
     say(f"{name}: {config.layers} layers of {config.d} and {config.m}, {config.trits:,} ternary weights")
     say(f"calibration and report: {data.origin}")

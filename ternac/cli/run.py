@@ -13,7 +13,7 @@ from ternac.cli.arguments import (
     add_geometry,
     add_model,
     add_seed,
-    engine_of,
+    default_engine,
     is_board,
     number,
     open_model,
@@ -62,16 +62,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     given = args.prompt if args.prompt is not None else "" if args.resume else PROMPT
     if not given and not args.resume:
         raise UsageError("the prompt is empty", "give at least one character")
-    on_board = is_board(args.device)
-    for name in () if on_board else BOARD_ONLY:
+    for name in () if is_board(args.device) else BOARD_ONLY:
         if getattr(args, name) is not None:
             raise UsageError(f"--{name} needs a board, not {args.device}", "choose one with --device")
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
-    model = args.model
-    if model is None:
-        default = open_model(None, engine_of(args) if on_board or args.geometry else None, say)
-        model = default.path or default.program  # torch finds the checkpoint by the path
+    model = open_model(args.model, default_engine(args, [args.device]), say)
     options = {name: getattr(args, name) for name in BOARD_ONLY}
     with Device.open(args.device, model, board=args.geometry or args.board, **options) as device:
         program = device.program

@@ -11,8 +11,7 @@ from ternac.cli.arguments import (
     add_device,
     add_geometry,
     add_model,
-    engine_of,
-    is_board,
+    default_engine,
     number,
     open_model,
 )
@@ -113,11 +112,11 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.server.serving import allowed_hosts, bind, serve
 
     devices = args.device or ["auto"]
-    on_board = any(map(is_board, devices)) or args.geometry
-    program = open_model(args.model, engine_of(args) if on_board else None, say).program
+    model = open_model(args.model, default_engine(args, devices), say)
+    program = model.program
     with bind(args.host, args.port) as listening:
         service = build_service(
-            program,
+            model,
             devices,
             limits,
             board=args.geometry or args.board,

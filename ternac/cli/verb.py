@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,7 +83,7 @@ class Parser(argparse.ArgumentParser):
         return {name: each for some in choices for name, each in some.items() if isinstance(each, Parser)}
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        for word in args or ():
+        for word in itertools.takewhile("--".__ne__, args or ()):
             option = word.partition("=")[0]
             if option in self.renamed:
                 raise UsageError(f"{option} is now {self.renamed[option]}", f"see: {self.prog} --help")

@@ -53,10 +53,6 @@ class Image:
         Raises DoesNotFit if the banks hold fewer sessions.
         """
         if not 0 <= index < self.sessions:
-            raise DoesNotFit(
-                f"session slot {index}: this image has {self.sessions} slots",
-                resource="session slots",
-                needed=index + 1,
-                limit=self.sessions,
-            )
+            message = f"session slot {index}: this image has {self.sessions} slots"
+            raise DoesNotFit(message, resource="session slots", needed=index + 1, limit=self.sessions)
         return index * self.state_slots

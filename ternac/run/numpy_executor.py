@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.program.legality import check
-from ternac.program.ops import KINDS, Op, op_function, state_read, state_written
+from ternac.program.ops import KINDS, Op, op_function
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 
@@ -83,15 +83,20 @@ def _product(source: str, outs: list[str], weights: list[npt.NDArray[Any]]) -> _
 def _bind(op: Op, program: Program) -> _Step:
     """The op as a function of (values, state, token ids) that stores its result under ``op.out``."""
     out, slices = op.out, program.state_slices()
-    loaded, stored = state_read(op), state_written(op)
-    if loaded is not None:
-        part = slices[loaded]
+    kind = KINDS[op.kind]
+    if kind.state == "in":
+        part = slices[op.ins[0]]
         return lambda v, s, ids: v.__setitem__(out, s[:, part].astype(np.int32))
-    if stored is not None:
-        (value,), part = op.ins, slices[stored]
+    if kind.state == "out":
+        (value,), part = op.ins, slices[op.out]
         return lambda v, s, ids: s.__setitem__((slice(None), part), v[value])
     function, names = op_function(op, program.consts), op.ins
-    if KINDS[op.kind].reads_token:
+    if kind.states:
+        parts = {attr: slices[op.text(attr)] for attr in kind.states}
+        return lambda v, s, ids: v.__setitem__(
+            out, function(*(v[name] for name in names), **{attr: s[:, part] for attr, part in parts.items()})
+        )
+    if kind.reads_token:
         return lambda v, s, ids: v.__setitem__(out, function(ids))
     if len(names) == 1:
         (x,) = names

@@ -68,7 +68,7 @@ class Observer:
         self._unsaturated = {
             op.out: op_function(op, program.consts, saturated=False)
             for op in self._ops
-            if KINDS[op.kind].saturates
+            if KINDS[op.kind].saturates and not KINDS[op.kind].states
         }
         self._sums: dict[str, npt.NDArray[np.float64]] = {}  # count, zeros, saturated, squares
         self._ends: dict[str, tuple[int, int]] = {}

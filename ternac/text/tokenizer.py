@@ -193,7 +193,9 @@ def whole_characters(data: bytes) -> bytes:
             try:
                 tail.decode()
             except UnicodeDecodeError as error:
-                return data[:-short] if error.reason == "unexpected end of data" else data
+                # The error spans the whole of an incomplete character, but only one byte of a wrong one.
+                cut = 0xC2 <= tail[0] <= 0xF4 and (error.start, error.end) == (0, short)
+                return data[:-short] if cut else data
             return data
     return data
 

@@ -185,6 +185,9 @@ def test_the_default_model_fits_and_says_where_it_is_random(
         ("estimate --geometry tiny", "random-24x20x2-256"),
         ("verify --executors numpy,isa --geometry tiny --tokens 20", "random-24x20x2-256"),
         ("verify --executors numpy,isa --geometry icebreaker --tokens 2", "shakespeare-small"),
+        ("run --device isa --board icebreaker --tokens 2 --check", "shakespeare-small"),
+        ("run --device isa --geometry tiny --tokens 2 --check", "random-24x20x2-256"),
+        ("run --geometry icebreaker --tokens 2", "shakespeare-small"),
     ],
 )
 def test_defaults_work_on_every_engine(

@@ -351,3 +351,11 @@ def test_one_session_together_on_an_engine_with_one_context():
         backend.run(other, Run([5], 9, SAMPLING, 1))
     ]
     assert np.array_equal(backend.get_state(one), backend.get_state(other))
+
+
+def test_the_default_model_fits_the_engine() -> None:
+    for board, name in (("icebreaker", "shakespeare-small"), ("tiny", "random-24x20x2-256")):
+        with Device.open("isa", board=board) as device:
+            assert device.program.name == name
+    with Device.open("numpy") as device:
+        assert device.program.name == "shakespeare"
