@@ -145,5 +145,5 @@ def _refuse_foreign(part: Path) -> None:
         return
     raise UnsafeCache(
         f"the cache {root()} is not used, as compiled code in it is run: {part} {reason}",
-        f"delete it, or set {VARIABLE} to a folder that only you can write",
+        f"set {VARIABLE} to a new folder, at a place that only you can write",
     )

@@ -83,6 +83,14 @@ def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
     return str(reason).removeprefix("Skipped: ")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what compiles and simulates first, so that no test process is left alone with it at the end."""
+    heavy = ("tests/sim/", "tests/hdl/", "tests/host/")
+    items.sort(
+        key=lambda item: next((i for i, at in enumerate(heavy) if item.nodeid.startswith(at)), len(heavy))
+    )
+
+
 def pytest_deselected(items: list[pytest.Item]) -> None:
     """Count the tests that ``-m`` or ``-k`` deselects, by file."""
     _left_out.update(item.nodeid.split("::")[0] for item in items)
