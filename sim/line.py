@@ -27,7 +27,7 @@ ARGMAX = Choice(True, 0, 0, 0)
 
 @dataclass(frozen=True)
 class LineRun:
-    """What came over the line: ``tokens``, in order; ``cycles`` of the engine's clock from the first answer
+    """The outcome of `run_line`: ``tokens``, in order; ``cycles`` of the engine's clock from the first answer
     to the last, and the number of tokens ``between`` them; ``engine_cycles`` of one token.
     """
 

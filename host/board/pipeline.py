@@ -16,7 +16,7 @@ __all__ = ["Journal", "RunPipeline"]
 
 
 class Journal:
-    """Where a session stands, as the host knows it: a state that it had, and the tokens fed since (u16)."""
+    """The host's knowledge of a session: a state that it had, and the tokens fed since (u16)."""
 
     __slots__ = ("state", "tokens")
 

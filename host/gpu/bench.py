@@ -206,9 +206,15 @@ def _origin(mode: str, count: int) -> str:
 
 
 def _row(
-    name: str, amount: dict[str, int], found: Rounds, counts: Counts, bandwidth: float, origin: str,
-    prompt: int, sessions: int,
-) -> dict[str, Any]:  # fmt: skip
+    name: str,
+    amount: dict[str, int],
+    found: Rounds,
+    counts: Counts,
+    bandwidth: float,
+    origin: str,
+    prompt: int,
+    sessions: int,
+) -> dict[str, Any]:
     """A row: what a candidate did per second, and against what it is held."""
     seconds = found.typical(name) / amount[name]
     theirs = name.startswith("bf16")

@@ -84,17 +84,7 @@ class GpuExecutor(ExecutorBase):
         """Device memory by purpose: ``weights``, ``other`` constants, ``rows`` (values), ``states``."""
         return self._engine.bytes_held
 
-    def step(
-        self,
-        state: State,
-        tokens: Tokens,
-        trace: MutableMapping[str, Logits] | None = None,
-    ) -> Logits:
-        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
-
-        ``tokens`` are B integers. With ``trace``, every value of the program is put there by name, int32
-        [B, length]. A bad token or state raises UsageError before anything is changed.
-        """
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
         ids = self.check_tokens(tokens).astype(np.int32)
         self.check_state(state, len(ids))
         out = np.empty((len(ids), self.program.vocab), np.int32)
@@ -117,11 +107,7 @@ class GpuExecutor(ExecutorBase):
         return out
 
     def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
-        """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
-
-        Tokens of one session run many at a time. Returns int32 logits [wanted, vocab] of the tokens i with
-        ``want[i]`` (None: all). UsageError before any change.
-        """
+        """Tokens of one session run many at a time."""
         ids, at, flags = self.check_feed(state, tokens, slots, want)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         with self._lock:
@@ -136,11 +122,6 @@ class GpuExecutor(ExecutorBase):
     def generate(
         self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
-        """In every session, ``count`` times: feed the last token, choose the next, all on the device.
-
-        Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
-        Returns (chosen int32 [B, count], generator states).
-        """
         ids = self.check_generate(state, tokens, count, rngs)
         chosen, following = np.empty((len(ids), count), np.int32), list(rngs)
         with self._lock:

@@ -8,11 +8,11 @@ const char *tn_isa_name(int isa);
 const char *tn_isa_missing(int isa); /* empty: this processor runs it; else what it lacks */
 int tn_isa_lanes(int isa);           /* rows side by side in a register: 16 or 8; decides the layout of weights */
 
-/* ---- memory for weights (memory.c): zeroed, on huge pages where the system gives them ---- */
+/* ---- memory for weights (weights.c): zeroed, on huge pages where the system gives them ---- */
 void *tn_alloc(size_t bytes);
 void tn_free(void *memory, size_t bytes);
 
-/* ---- packed weights (pack.c): `trits` 4 (2 bits each) or 5 (1.6 bits) to a byte ---- */
+/* ---- packed weights (weights.c): `trits` 4 (2 bits each) or 5 (1.6 bits) to a byte ---- */
 size_t tn_packed_size(int lanes, int trits, size_t rows, size_t columns);
 void tn_pack(int lanes, int trits, const int8_t *matrix, size_t rows, size_t columns, uint8_t *packed);
 
@@ -24,7 +24,7 @@ void tn_product(int isa, int trits, const uint8_t *packed, size_t rows, size_t c
 /* Sum of `bytes` bytes read with the widest loads of the instruction set: the limit of reading memory. */
 uint64_t tn_read(int isa, const uint8_t *memory, size_t bytes);
 
-/* ---- peers (peers.c): a kernel with the signature of ggml's vec_dot, for each row ---- */
+/* ---- peers (product.c): a kernel with the signature of ggml's vec_dot, for each row ---- */
 void tn_peer_rows(void *function, int columns, const uint8_t *weights, size_t row_bytes, size_t rows,
                   const void *activations, float *out);
 

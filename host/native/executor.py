@@ -100,17 +100,7 @@ class NativeExecutor(ExecutorBase):
         other = sum(int(self.program.consts[n].nbytes) for n, role in roles.items() if role != "trits")
         return {"weights": self.weights.nbytes, "rows": self.plan.row_bytes * self.rows, "other": other}
 
-    def step(
-        self,
-        state: State,
-        tokens: Tokens,
-        trace: MutableMapping[str, Logits] | None = None,
-    ) -> Logits:
-        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
-
-        ``tokens`` are B integers. With ``trace``, every value of the program is put there by name, int32
-        [B, length]. A bad token or state raises UsageError before anything is changed.
-        """
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
         ids = self._ids(tokens)
         self.check_state(state, len(ids))
         if trace is not None:
@@ -118,12 +108,7 @@ class NativeExecutor(ExecutorBase):
         return self.feed(state, ids, np.arange(len(ids)))
 
     def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
-        """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
-
-        Products run for up to ``rows`` tokens at a time, whether of one session (a prompt) or of many.
-        Returns int32 logits [wanted, vocab] of the tokens i with ``want[i]`` (None: all). UsageError before
-        any change.
-        """
+        """Products run for up to ``rows`` tokens at a time, of one session (a prompt) or of many."""
         ids, at, wanted = self.check_feed(state, tokens, slots, want)
         flags = wanted.astype(np.uint8)
         out = np.empty((int(flags.sum()), self.program.vocab), np.int32)
@@ -137,11 +122,6 @@ class NativeExecutor(ExecutorBase):
     def generate(
         self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
-        """In every session, ``count`` times: feed the last token, choose the next.
-
-        Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
-        Returns (chosen int32 [B, count], generator states).
-        """
         ids = self.check_generate(state, tokens, count, rngs)
         slots, generators = np.arange(len(ids), dtype=np.int32), np.array(rngs, np.uint32)
         out = np.empty((len(ids), count), np.int32)

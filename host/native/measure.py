@@ -100,11 +100,14 @@ def shape_program(shape: Shape, seed: int = 1) -> Program:
     consts |= {name: table for name, role in small.roles().items() if role == "norm"}
     columns = {op.out: sizes[op.text("weights")][1] for op in small.ops if op.kind == "TMATVEC"}
     program = Program(
-        name=f"random-{shape.name}", vocab=shape.vocab,
+        name=f"random-{shape.name}",
+        vocab=shape.vocab,
         ops=tuple(_op(op, columns, pre, post) for op in small.ops),
-        consts=consts, states=dict.fromkeys(small.states, shape.d), logits=small.logits,
+        consts=consts,
+        states=dict.fromkeys(small.states, shape.d),
+        logits=small.logits,
         logit_scale_bits=small.logit_scale_bits,
-    )  # fmt: skip
+    )
     whole = dict(program.consts) | {name: np.broadcast_to(np.int8(0), size) for name, size in sizes.items()}
     object.__setattr__(program, "consts", whole)  # past the copy that the constructor makes of every constant
     return program

@@ -27,7 +27,7 @@ class Strict(BaseModel):
 
 
 class StreamOptions(Strict):
-    """What a stream contains in addition to text."""
+    """Options of a stream."""
 
     include_usage: bool = False
 

@@ -108,7 +108,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         args.max_sessions,
         args.session_seconds,
     )
-    from ternac.host.server.build import build_service
+    from ternac.host.server.service import build_service
     from ternac.host.server.serving import allowed_hosts, bind, serve
 
     devices = args.device or ["auto"]

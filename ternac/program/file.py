@@ -181,11 +181,16 @@ def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Prog
         states[pair[0]] = pair[1]
     ops = [_rebuild_op(entry, index) for index, entry in enumerate(sj.items(text["ops"], "ops", MAX_OPS))]
     return Program(
-        name=text["name"], vocab=text["vocab"], ops=tuple(ops),
+        name=text["name"],
+        vocab=text["vocab"],
+        ops=tuple(ops),
         consts={name: array.astype(array.dtype.newbyteorder("=")) for name, array in consts.items()},
-        states=states, logits=text["logits"], logit_scale_bits=text["logit_scale_bits"],
-        meta=meta, tokenizer=b"" if tokenizer is None else tokenizer.tobytes(),
-    )  # fmt: skip
+        states=states,
+        logits=text["logits"],
+        logit_scale_bits=text["logit_scale_bits"],
+        meta=meta,
+        tokenizer=b"" if tokenizer is None else tokenizer.tobytes(),
+    )
 
 
 def _rebuild_op(entry: Any, index: int) -> Op:

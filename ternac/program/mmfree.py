@@ -224,9 +224,16 @@ def build_mmfree(
         r = emit_layer(b, str(index), layer, r)
     (logits,) = b.linear("logits", b.norms("n", r, norm), head)
     program = Program(
-        name=name, vocab=vocab, ops=tuple(b.ops), consts=b.consts, states=states, logits=logits,
-        logit_scale_bits=int(logit_scale_bits), meta=dict(meta or {}), tokenizer=tokenizer,
-    )  # fmt: skip
+        name=name,
+        vocab=vocab,
+        ops=tuple(b.ops),
+        consts=b.consts,
+        states=states,
+        logits=logits,
+        logit_scale_bits=int(logit_scale_bits),
+        meta=dict(meta or {}),
+        tokenizer=tokenizer,
+    )
     check(program)
     return program
 

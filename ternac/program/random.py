@@ -162,16 +162,28 @@ def random_mmfree(
     def layer() -> Layer:
         closed = rng.uniform(0.02, 1.0, d) * UNIT
         return Layer(
-            norm1=norms(), i=linear(d, d), f=linear(d, d), g=linear(d, d),
+            norm1=norms(),
+            i=linear(d, d),
+            f=linear(d, d),
+            g=linear(d, d),
             candidate=curve("silu", int(rng.integers(10, 14)), STATE_SCALE_BITS),
             forget=curve("closed", int(rng.integers(11, 14)), 15),
             open=Gain(np.clip(closed, 0, 32767).astype(np.int16), 15) if rng.random() < 0.7 else None,
-            gate_norm=rms(d), gate_gain=gain(d), swish=curve("silu", STATE_SCALE_BITS, 12),
-            mix_shift=int(rng.integers(8, 14)), o_norm=rms(d), o=linear(d, d),
-            shift1=int(rng.integers(0, 2)), norm2=norms(), gate=linear(d, m, m),
-            act=curve("silu", int(rng.integers(10, 14)), 12), z_shift=int(rng.integers(8, 14)),
-            down_norm=rms(m), down=linear(m, d), shift2=int(rng.integers(0, 2)),
-        )  # fmt: skip
+            gate_norm=rms(d),
+            gate_gain=gain(d),
+            swish=curve("silu", STATE_SCALE_BITS, 12),
+            mix_shift=int(rng.integers(8, 14)),
+            o_norm=rms(d),
+            o=linear(d, d),
+            shift1=int(rng.integers(0, 2)),
+            norm2=norms(),
+            gate=linear(d, m, m),
+            act=curve("silu", int(rng.integers(10, 14)), 12),
+            z_shift=int(rng.integers(8, 14)),
+            down_norm=rms(m),
+            down=linear(m, d),
+            shift2=int(rng.integers(0, 2)),
+        )
 
     return build_mmfree(
         f"random-mmfree-{d}x{m}x{layers}-{vocab}",

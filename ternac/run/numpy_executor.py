@@ -7,17 +7,16 @@ most 65535 * 128 < 2**24, where float32 is exact. And matrices that read the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.program.legality import check
-from ternac.program.numerics import IntArray
 from ternac.program.ops import KINDS, Op, op_function
 from ternac.program.program import Program
-from ternac.run.executor import ExecutorBase, State
+from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 
 Values = dict[str, Any]
 _Step = Callable[[Values, State, npt.NDArray[np.intp]], None]
@@ -35,17 +34,7 @@ class NumpyExecutor(ExecutorBase):
         self._plan = [_bind(op, program) for op in program.ops]
         self._stack_products()
 
-    def step(
-        self,
-        state: State,
-        tokens: Iterable[int] | npt.NDArray[Any],
-        trace: MutableMapping[str, IntArray] | None = None,
-    ) -> IntArray:
-        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
-
-        ``tokens`` are B integers.  With ``trace``, every value of the program is put there by name, int32
-        [B, length].  A bad token or state raises UsageError before anything is changed.
-        """
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
         ids = self.check_tokens(tokens).astype(np.intp)
         self.check_state(state, len(ids))
         values: Values = {}

@@ -98,9 +98,17 @@ class Observer:
             product = KINDS[op.kind].is_product
             room = 128 * self.types[op.ins[0]][1] if product else -RANGES[dtype][0]
             stats = ValueStats(
-                op.out, op.kind, dtype, length, low, high, math.sqrt(squares / count),
-                zeros / count, clipped / count, max(-low, high) / room,
-            )  # fmt: skip
+                op.out,
+                op.kind,
+                dtype,
+                length,
+                low,
+                high,
+                math.sqrt(squares / count),
+                zeros / count,
+                clipped / count,
+                max(-low, high) / room,
+            )
             found.append(stats)
         return found
 
@@ -203,9 +211,17 @@ def by_layer(program: Program, values: list[ValueStats], trits: dict[str, float]
     for value in values:
         row = rows.setdefault(
             layer_of(value.name),
-            {"layer": layer_of(value.name), "values": 0, "trits": 0, "trit_zeros": 0.0, "elements": 0,
-             "zeros": 0.0, "most_saturated": "", "saturated": 0.0},
-        )  # fmt: skip
+            {
+                "layer": layer_of(value.name),
+                "values": 0,
+                "trits": 0,
+                "trit_zeros": 0.0,
+                "elements": 0,
+                "zeros": 0.0,
+                "most_saturated": "",
+                "saturated": 0.0,
+            },
+        )
         row["values"] += 1
         if value.dtype == "i8":
             row["zeros"] += value.zeros * value.length

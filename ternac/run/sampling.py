@@ -49,7 +49,7 @@ EXP.setflags(write=False)
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: argmax (``greedy``), or drawn by ``EXP[((M - logit) * m) >> s]``.
+    """Rule that chooses the next token: argmax (``greedy``), or a draw by ``EXP[((M - logit) * m) >> s]``.
 
     ``m`` 1..255 and ``s`` 0..31 set the temperature (see :meth:`from_temperature`); ``top_k`` keeps the k
     largest logits, 0 keeps all.  A ``top_k`` above the vocabulary keeps all.
