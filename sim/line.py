@@ -28,7 +28,8 @@ ARGMAX = Choice(True, 0, 0, 0)
 @dataclass(frozen=True)
 class LineRun:
     """The outcome of `run_line`: ``tokens``, in order; ``cycles`` of the engine's clock from the first answer
-    to the last, and the number of tokens ``between`` them; ``engine_cycles`` of one token."""
+    to the last, and the number of tokens ``between`` them; ``engine_cycles`` of one token.
+    """
 
     tokens: list[int]
     cycles: int

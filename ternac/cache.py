@@ -39,7 +39,7 @@ def root() -> Path:
 
 def size() -> int:
     """Return the bytes that the cache takes on disk."""
-    found = (os.lstat(os.path.join(at, name)) for at, _, names in os.walk(root()) for name in names)
+    found = ((Path(at) / name).lstat() for at, _, names in os.walk(root()) for name in names)
     return sum(512 * one.st_blocks for one in found)
 
 
@@ -89,7 +89,7 @@ def _fill(entry: Path, make: Make) -> None:
             if not path.is_symlink():
                 path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o022)  # whatever the umask is
                 sync(path)
-        os.rename(scratch, entry)
+        scratch.rename(entry)
         sync(entry.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

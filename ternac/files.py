@@ -68,7 +68,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield scratch
         scratch.chmod(mode)  # a library may have created it again
         sync(scratch)
-        os.replace(scratch, target)
+        scratch.replace(target)
         sync(target.parent)
     except OSError as error:
         raise UsageError(

@@ -121,7 +121,8 @@ def wrapped(say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict
 
 def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: str) -> dict[str, Any]:
     """The figures of ``whole`` for the column array alone: what `COLUMN_ARRAY` names, and every cell that
-    belongs to no part."""
+    belongs to no part.
+    """
     outside = [own for name, own in parts.items() if name not in COLUMN_ARRAY]
     array = {key: whole[key] - sum(own[key] for own in outside) for key in ("comb", "ff")}
     share = {f"{key}_per_mac": round(cells / whole["macs"], 3) for key, cells in array.items()}

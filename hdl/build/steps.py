@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -70,7 +69,7 @@ def run_step(directory: Path, step: Step, say: Callable[[str], None]) -> bool:
         say(f"{step.name}: running, log in {log}")
         step.work(run, scratch)
         for name in step.artefacts:
-            os.replace(scratch / name, directory / name)
+            (scratch / name).replace(directory / name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     seconds = round(time.monotonic() - started, 1)

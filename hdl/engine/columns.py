@@ -245,7 +245,8 @@ class ColumnArray(wiring.Component):
         enable: Value | None = None,
     ) -> BlockRam | DeepRam:  # fmt: skip
         """One block of a memory that all columns read at the same address; ``enable`` stands for the address
-        of the block in ``wr``."""
+        of the block in ``wr``.
+        """
         wr = self.wr if wr is None else wr
         if enable is None:
             enable = wr.en & (wr.mem == mem) & (wr.block == block)
@@ -311,7 +312,8 @@ class ColumnArray(wiring.Component):
 
     def weight_word(self, m: Module, blocks: range, address: Value) -> Value:
         """The word at ``address``, which passes a register, of the weight ``blocks``, of one or two in a
-        block RAM."""
+        block RAM.
+        """
         g, wr = self.geometry, self.wr
         word: list[Value] = []
         if g.weight_ram != "paired":

@@ -375,7 +375,8 @@ class Sequencer(wiring.Component):
 
     def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Value) -> Value:
         """Whether passes of the ``current`` context are still on their way, in the pipelines or the side
-        lane."""
+        lane.
+        """
         assert callable(field)
         g = self.geometry
         owned = [on_way[i] & (self.passes[i].context == current) for i in range(self.slots)]

@@ -111,7 +111,8 @@ class BoardBackend:
 
     def _receive(self, session: int, pipeline: RunPipeline, chunk: int) -> None:
         """Wait for the next answer of a pipeline, and send more behind it. After a lost answer the session is
-        written again from the pipeline's journal."""
+        written again from the pipeline's journal.
+        """
         entry, journal = self.slots[session], pipeline.journal
         while True:
             began = pipeline.received if pipeline.in_flight else time.perf_counter()
@@ -244,7 +245,8 @@ class BoardBackend:
     @contextmanager
     def _changing(self, sessions: Sequence[int]) -> Iterator[list[Journal]]:
         """Lend copies of the sessions' journals, and keep them at the end. After an exception the sessions
-        are what they were, and their slots do not count."""
+        are what they were, and their slots do not count.
+        """
         entries = [self.slots[session] for session in sessions]
         for session in sessions:
             self.slots.end_stream(session)

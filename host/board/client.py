@@ -130,7 +130,8 @@ class LinkClient(Requests):
 
     def watch(self, image: Image, on_restart: Callable[[], None]) -> int:
         """Let `verified` notice restarts of the board, which holds ``image``; returns the slots left for
-        sessions. ``on_restart`` is called when the board holds no session any more."""
+        sessions. ``on_restart`` is called when the board holds no session any more.
+        """
         self._detector = RestartDetector(self, image, on_restart)
         return self._detector.sessions
 
@@ -164,7 +165,8 @@ class LinkClient(Requests):
     def post_run(self, session_base: int, run: Run, *, follows: bool) -> Sent:
         """Send a run without waiting. With ``follows`` it is executed only directly after the request sent
         before; then ``run.tokens`` may be empty, and the first token fed is the one chosen last by that
-        request; ``run.rng`` is not used."""
+        request; ``run.rng`` is not used.
+        """
         request = _run_request(session_base, run, follows=follows)
         return self.post(Command.RUN, request.encode(), len(run.tokens) + run.count)
 

@@ -85,7 +85,8 @@ class Requests:
 
     def request(self, command: Command, payload: bytes = b"", steps: int = 0) -> bytes:
         """Send a request and return the payload of its answer, waiting for ``steps`` tokens of work. Requests
-        in flight are answered first."""
+        in flight are answered first.
+        """
         while self._in_flight:
             self._advance()
         return self.collect(self.post(command, payload, steps))

@@ -161,7 +161,8 @@ class GpuExecutor(ExecutorBase):
         self, ids: npt.NDArray[np.int32], mine: npt.NDArray[Any], flags: npt.NDArray[np.bool_], out: Logits
     ) -> None:
         """Tokens ``ids[mine]``, at most ``rows``, to the session in slot 0; logits of flagged ones to
-        ``out``."""
+        ``out``.
+        """
         wanted = flags[mine]
         run = self._graphs.prompt(len(mine), tail=bool(wanted.any()))
         self._fill(ids[mine], [0] * len(mine))

@@ -49,7 +49,7 @@ class Constants:
         self.bytes, self.words = self.bytes.to(device), self.words.to(device)
 
     def piece(self, name: str) -> Tensor:
-        """ "bytes" or "words"."""
+        """Return the array of ``name``, which is bytes or words."""
         return self.bytes if name == "bytes" else self.words
 
     @property

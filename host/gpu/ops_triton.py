@@ -152,7 +152,7 @@ def micro(
     code: tl.constexpr = op.code
     sat: tl.constexpr = op.bits
     words = memory[8]
-    if code == FETCH or code == FETCH1 or code == STATE or code == GATHER or code == GATHER16:
+    if code == FETCH or code == FETCH1 or code == STATE or code == GATHER or code == GATHER16:  # noqa: SIM109
         return source(op, p, memory, row, cols, live)
     elif code == MOVE:
         return values[op.a]

@@ -254,10 +254,11 @@ def _loops(phases: list[Phase], split: bool) -> list[tuple[int, int]]:
     for index, phase in enumerate(phases):
         for state in {*phase.loads, *phase.stores}:
             touched.setdefault(state, []).append(index)
-    ranges = []
-    for indices in touched.values():
-        if not (split and len(indices) == 1 and phases[indices[0]].alone):
-            ranges.append((indices[0], indices[-1]))
+    ranges = [
+        (indices[0], indices[-1])
+        for indices in touched.values()
+        if not (split and len(indices) == 1 and phases[indices[0]].alone)
+    ]
     merged: list[tuple[int, int]] = []
     for first_phase, last_phase in sorted(ranges):
         if merged and first_phase <= merged[-1][1]:

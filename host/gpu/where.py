@@ -63,7 +63,8 @@ def kernels(interpret: bool) -> ModuleType:
 
 def _made(name: str, interpret: bool) -> ModuleType:
     """A module of kernels. Triton decides what a kernel is when it is decorated, so each exists twice, with
-    the functions that it imports; each is loaded once."""
+    the functions that it imports; each is loaded once.
+    """
     if (name, interpret) not in _MODULES:
         with suppress(
             ImportError

@@ -94,7 +94,8 @@ class NativeExecutor(ExecutorBase):
     @property
     def bytes_held(self) -> dict[str, int]:
         """Memory by purpose: packed ``weights``; ``rows``, the values of as many tokens as run at a time;
-        ``other`` constants, which are the program's own arrays and not copied."""
+        ``other`` constants, which are the program's own arrays and not copied.
+        """
         roles = self.program.roles()
         other = sum(int(self.program.consts[n].nbytes) for n, role in roles.items() if role != "trits")
         return {"weights": self.weights.nbytes, "rows": self.plan.row_bytes * self.rows, "other": other}

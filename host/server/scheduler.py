@@ -57,7 +57,7 @@ class Scheduler:
         opened: list[tuple[Source, Backend | None]] = []
         try:
             for source in sources:
-                opened.append((source, None if source.fallback else source.open()))
+                opened.append((source, None if source.fallback else source.open()))  # noqa: PERF401
         except BaseException:
             for _, backend in opened:
                 if backend is not None:

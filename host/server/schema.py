@@ -125,7 +125,8 @@ class Usage(BaseModel):
 
 class Ran(BaseModel):
     """Extension: where the text came from. Speed is this request's, from its first token to its last, by this
-    machine's clock."""
+    machine's clock.
+    """
 
     device: str
     executor: str

@@ -39,7 +39,8 @@ class Source:
 @dataclass(frozen=True)
 class DeviceStats:
     """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
-    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``."""
+    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``.
+    """
 
     label: str
     fallback: bool
@@ -80,7 +81,8 @@ class JobQueue(Protocol):
 
     def surplus(self, worker: Worker, together: int) -> list[Job]:
         """Return the jobs that the worker should give away: all jobs of a fallback that is no longer needed;
-        one job if another device is idle and the worker has more than it can run at the same time."""
+        one job if another device is idle and the worker has more than it can run at the same time.
+        """
 
     def requeue(self, jobs: list[Job], moved: int) -> None:
         """Put jobs that a device had in front of the queue; ``moved`` of them had begun."""

@@ -117,7 +117,8 @@ def compare(torch_side: TorchExecutor, program: Program, tokens: Tokens) -> int:
 
 def loss_of(executor: TorchExecutor, text: Encoded, measure: str) -> ev.Loss:
     """Loss of the model's program on a text: by the program itself ("numpy"), or by the model ("torch"),
-    whose logits are the same, many tokens at a time."""
+    whose logits are the same, many tokens at a time.
+    """
     if measure == "numpy":
         return ev.evaluate(NumpyExecutor(executor.program), text)
     executor.model.fused = compiled()

@@ -61,7 +61,7 @@ class SafetensorsFolder:
         names = sorted(set(index.values())) if index else [SINGLE]
         for file in names:
             handle = self._open(file)
-            for name in handle.keys():
+            for name in handle.keys():  # noqa: SIM118
                 if name in self._home:
                     raise CheckpointError(f"tensor {name} is in {self._home[name]} and in {file}")
                 part = handle.get_slice(name)

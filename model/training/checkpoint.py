@@ -53,7 +53,7 @@ def load(path: Path) -> Checkpoint:
     try:
         with safe_open(str(path), framework="pt") as file:
             info = json.loads((file.metadata() or {}).get("ternac", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:

@@ -75,7 +75,7 @@ class Group:
             dist.init_process_group(backend, store=attempt, rank=rank, world_size=world)
         rank, world = dist.get_rank(), dist.get_world_size()
         if rank:
-            sys.stdout = open(os.devnull, "w")
+            sys.stdout = Path(os.devnull).open("w")
         return cls(rank, world, kind, device, init_device_mesh(device.split(":")[0], (world,)))
 
 

@@ -123,7 +123,8 @@ def run_leaf(
     name: str, *, say: Say = lambda text: None, settings: dict[str, Any] | None = None, **options: Any
 ) -> SimResult:
     """Run a component's bench; ``settings`` replace its defaults, ``options`` go to
-    `ternac.sim.cocotb.runner.run`."""
+    `ternac.sim.cocotb.runner.run`.
+    """
     bench = BENCHES[name]
     merged = bench.settings | (settings or {})
     result = run(lambda: bench.build(merged), bench.module, settings=merged, say=say, **options)

@@ -64,7 +64,8 @@ class EngineDriver:
         self, token: int, slot: int, *, emit: bool, sampling: Sampling, rng: int, context: int = 0
     ) -> Step:
         """One token in session slot ``slot``, run by ``context``; AssertionError if the engine does not
-        finish."""
+        finish.
+        """
         dut = self.dut
         dut.start_context.value, dut.entry.value = context, self.image.entries[context]
         dut.token.value, dut.session_base.value = token, self.image.session_base(slot)

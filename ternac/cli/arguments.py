@@ -43,7 +43,6 @@ def number(
     metavar: str = "N",
 ) -> None:
     """Add an option that takes a number of ``least`` to ``most``; its help names the default."""
-
     hint = f"see: {parser.prog} --help"
 
     def parse(given: str) -> float:

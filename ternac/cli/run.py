@@ -113,7 +113,6 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _session(device: Device, args: argparse.Namespace) -> Session:
     """Open a new session, or that of --resume; --seed resets its generator."""
-
     session = device.session(1 if args.seed is None else args.seed)
     if args.resume:
         session.load(args.resume)

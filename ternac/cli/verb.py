@@ -61,7 +61,8 @@ class Parser(argparse.ArgumentParser):
 
     def equip(self, verb: Verb, **json: Any) -> None:
         """Add the help, the arguments and the former spellings of ``verb``; ``json`` are options of
-        ``--json``."""
+        ``--json``.
+        """
         self.description = verb.help
         self.epilog = f"example:\n  {verb.example}"
         self.formatter_class = argparse.RawDescriptionHelpFormatter

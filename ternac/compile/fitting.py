@@ -27,7 +27,8 @@ class Model:
 
 def largest_model(geometry: Geometry) -> str | None:
     """Return the name of the shipped model with the most ternary weights that fits ``geometry``, None if none
-    does. Of several of that size the default model comes first."""
+    does. Of several of that size the default model comes first.
+    """
     sizes = {name: open_program(name).trits for name in names()}
     for name in sorted(sizes, key=lambda name: (-sizes[name], name != DEFAULT)):
         try:

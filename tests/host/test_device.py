@@ -291,7 +291,8 @@ def test_speed_says_where_it_comes_from(device):
 @pytest.mark.parametrize("sampling", [SAMPLING, Sampling(True, 128, 0, 0)])
 def test_sessions_together(sampling):
     """Several sessions in one request choose what each would choose alone, also beyond one request's
-    tokens."""
+    tokens.
+    """
     with open_board() as device:
         backend = device.backend
         sessions = [backend.open() for _ in range(backend.together)]

@@ -39,7 +39,7 @@ def test_links_are_relative_and_name_the_packages() -> None:
     for name, folder in CONFIG["tool"]["setuptools"]["package-dir"].items():
         link = ROOT / name.replace(".", "/")
         assert link.is_symlink()
-        assert os.readlink(link) == f"../{folder}"
+        assert str(link.readlink()) == f"../{folder}"
 
 
 def test_every_dependency_has_a_reason() -> None:
@@ -89,7 +89,8 @@ def test_ci_runs_make_test() -> None:
 
 def test_every_import_is_declared() -> None:
     """What ``model/`` and its verbs import may come from the training extras, what ``host/gpu`` imports from
-    ``cuda``, the server's from its own; all else from the base install."""
+    ``cuda``, the server's from its own; all else from the base install.
+    """
     names = {"pyserial": "serial", "amaranth-boards": "amaranth_boards", "cocotb": "cocotb_tools"}
     names |= {"cocotbext-axi": "cocotbext"}
     project = CONFIG["project"]

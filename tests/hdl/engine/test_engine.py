@@ -248,7 +248,8 @@ def test_a_start_that_comes_later(contexts: int, turnaround: int) -> None:
 @pytest.mark.parametrize("stagger", [3, 7, 16, 25])
 def test_a_bank_pass_beside_another_context(stagger: int) -> None:
     """Vectors too short for the side lane's product: a pass reads the port on which another context's pass,
-    begun a little earlier, would still read its operand B."""
+    begun a little earlier, would still read its operand B.
+    """
     program = random_program(np.random.default_rng(2), 5, 9, 1, 8)
     image = compile_program(program, MANY, contexts=2)
     assert any(inst.source == Source.BANK for inst in image.instructions)
