@@ -55,7 +55,7 @@ class XBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g = self.geometry
-        enable = Signal(self.chunks * g.share)
+        enable = Signal(self.chunks * g.share, name="enable")
         index = Cat(self.wr_turn, self.wr_chunk)
         m.d.sync += [enable[i].eq(self.wr_en & (index == i)) for i in range(len(enable))]
         places = math.gcd(g.chains, self.PLACES) if self.tech is Technology.ECP5 else 1

@@ -135,7 +135,7 @@ class BlockRam(wiring.Component):
         m.d.sync += self.rd_data.eq(read.data)
 
     def _spram(self, m: Module) -> None:
-        address = Signal(14)
+        address = Signal(14, name="address")
         m.d.comb += address.eq(Mux(self.wr_en, self.wr_addr, self.rd_addr))
         for first in range(0, self.width, _SPRAM_BITS):
             bits = min(_SPRAM_BITS, self.width - first)

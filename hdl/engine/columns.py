@@ -108,8 +108,8 @@ class ColumnArray(wiring.Component):
         ]
 
         # bank port 0 serves the host, operand A and operand B; port 1 operand C
-        first_addr = Signal(self.bank_bits)
-        first_turn = Signal(len(self.elem.turn))
+        first_addr = Signal(self.bank_bits, name="first_addr")
+        first_turn = Signal(len(self.elem.turn), name="first_turn")
         m.d.sync += [first_addr.eq(control.first_addr), first_turn.eq(control.first_turn)]
         with m.If(self.rd_en):
             m.d.sync += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
@@ -372,7 +372,10 @@ class ColumnArray(wiring.Component):
     def place_chunk(self, m: Module, control: PassControl) -> None:
         """Word and chunk of the x buffer for the slot being written."""
         chunks = self.xbuffer.chunks
-        word, chunk = Signal.like(self.xbuffer.wr_word), Signal.like(self.xbuffer.wr_chunk)
+        word, chunk = (
+            Signal.like(self.xbuffer.wr_word, name="word"),
+            Signal.like(self.xbuffer.wr_chunk, name="chunk"),
+        )
         restart = control.slot == 0
         m.d.comb += [
             self.xbuffer.wr_word.eq(Mux(restart, control.lane.x_dst, word)),

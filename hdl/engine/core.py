@@ -74,7 +74,7 @@ class EngineCore(wiring.Component):
         m.submodules.sequencer = seq = Sequencer(g, dot_delay=columns.dot_delay, tech=self.tech)
         m.submodules.sampler = sampler = Sampler(columns=g.columns, slots=g.logit_slots, pace=g.sampler_pace)
 
-        write = Signal(write_layout())
+        write = Signal(write_layout(), name="write")
         m.d.comb += [
             write.en.eq(self.wr_en & ~self.busy),
             write.mem.eq(self.wr_mem),
@@ -119,9 +119,12 @@ class EngineCore(wiring.Component):
             m.d.comb += into.eq(delayed(m, logit, g.row_register, name="logit", reset_less=True))
         self.control(m, seq, row_context, sampler)
 
-        reading = Signal(ColumnArray.READ_LATENCY)
+        reading = Signal(ColumnArray.READ_LATENCY, name="reading")
         m.d.sync += reading.eq(Cat(self.rd_en & ~self.busy, reading[:-1]))
-        block, address = Signal.like(self.rd_block), Signal.like(columns.rd_addr)
+        block, address = (
+            Signal.like(self.rd_block, name="block"),
+            Signal.like(columns.rd_addr, name="address"),
+        )
         with m.If(self.rd_en):
             m.d.sync += [block.eq(self.rd_block), address.eq(self.rd_addr)]
         m.d.comb += [columns.rd_en.eq(~self.busy), columns.rd_block.eq(block), columns.rd_addr.eq(address)]
@@ -165,11 +168,11 @@ class EngineCore(wiring.Component):
         """Contexts from start to done: when the microcode has ended and, with ``emit``, a token is chosen."""
         count = self.geometry.contexts
         context = self.start_context[: len(seq.start_context)]
-        opened, ends = Signal(count), Signal(count)
-        begins, last = Signal(), Signal()
+        opened, ends = Signal(count, name="opened"), Signal(count, name="ends")
+        begins, last = Signal(name="begins"), Signal(name="last")
         # where the link takes its time, no start comes in the cycle of the done before it
         closed = ~opened if turnaround(self.geometry) else ~(opened & ~ends)
-        emits = Signal(count)
+        emits = Signal(count, name="emits")
         rngs = Array([Signal(32, name=f"rng_{k}") for k in range(count)])
         tokens = Array([Signal(16, name=f"chosen_{k}") for k in range(count)])
         m.d.comb += [
@@ -190,8 +193,8 @@ class EngineCore(wiring.Component):
                 m.d.sync += rngs[context].eq(self.rng_in)
 
         # the sampler begins after the last row of logits; it holds one context's logits at a time
-        sampling = Signal(len(context))
-        rows = Signal()
+        sampling = Signal(len(context), name="sampling")
+        rows = Signal(name="rows")
         m.d.sync += rows.eq(sampler.row_valid & (sampler.row_slot == seq.logits_last))
         with m.If(sampler.row_valid):
             m.d.sync += sampling.eq(row_context)
@@ -207,18 +210,18 @@ class EngineCore(wiring.Component):
         with m.If(sampler.done):
             m.d.sync += [tokens[sampling].eq(sampler.next_token), rngs[sampling].eq(sampler.rng_out)]
         # an argmax is known long before another context's rows can come
-        issued = Signal(ISSUE_AHEAD)
+        issued = Signal(ISSUE_AHEAD, name="issued")
         m.d.sync += issued.eq(Cat(seq.logits_issued, issued[:-1]))
-        hold = Signal()
+        hold = Signal(name="hold")
         with m.If(seq.logits_start):
             m.d.sync += hold.eq(1)
         with m.Elif(Mux(self.greedy, issued[-1], sampler.done | (rows & ~emits.bit_select(sampling, 1)))):
             m.d.sync += hold.eq(0)
         m.d.comb += seq.logits_hold.eq(hold)
 
-        halted, sampled = Signal(count), Signal(count)
-        complete = Signal(count)
-        pause = Signal(range(DONE_GAP))
+        halted, sampled = Signal(count, name="halted"), Signal(count, name="sampled")
+        complete = Signal(count, name="complete")
+        pause = Signal(range(DONE_GAP), name="pause")
         m.d.comb += complete.eq(halted & (sampled | ~emits))
         with m.If(pause.any()):
             m.d.sync += pause.eq(pause - 1)

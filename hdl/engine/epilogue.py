@@ -125,8 +125,8 @@ class Epilogue(wiring.Component):
         ]
 
         # Cycle 4: the second factor, which the multiplier wants a cycle before the first.
-        w = Signal(signed(9))
-        v1 = Signal(signed(16))
+        w = Signal(signed(9), name="w")
+        v1 = Signal(signed(16), name="v1")
         with m.Switch(s.mul):
             with m.Case(MulSelect.CONST):
                 m.d.sync += w.eq(s.const)
@@ -138,9 +138,9 @@ class Epilogue(wiring.Component):
         m.d.sync += v1.eq(requant1.y)
 
         # Cycle 5: v2, complemented for a subtraction, the first factor, the addend.
-        v2 = Signal(signed(16))
-        u = Signal(signed(17))
-        addend = Signal(signed(16))
+        v2 = Signal(signed(16), name="v2")
+        u = Signal(signed(17), name="u")
+        addend = Signal(signed(16), name="addend")
         m.d.comb += v2.eq(Mux(s.table_en, table.rd_data, v1) ^ s.sub.replicate(16))
         m.d.sync += u.eq(add(m, self.tech, "u_add", 17, v2, self.b, Gate.KEEP, c=s.sub, carry_in=s.sub))
         with m.Switch(s.addend):

@@ -64,11 +64,11 @@ class Fetch(wiring.Component):
             with m.If(~ports.again):
                 m.d.sync += bases[chosen].eq(ports.session_base)
         latency = BlockRam.LATENCY
-        step = Signal(range(PAIRS + latency + 1))
+        step = Signal(range(PAIRS + latency + 1), name="step")
         # a bit per pair of words: it leaves the memory; the first word says what the base is added to
-        arrives = Signal(PAIRS)
+        arrives = Signal(PAIRS, name="arrives")
         m.d.sync += arrives.eq(Cat(step == latency - 1, arrives))
-        token = Signal(len(own["a"]))
+        token = Signal(len(own["a"]), name="token")
         addresses: list[Value] = []
         for half, ram in enumerate(self.rams):
             relative: Value = Const(0, 1)

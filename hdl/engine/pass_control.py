@@ -157,7 +157,10 @@ class PassControl(wiring.Component):
             self.square_turn.eq(square.turn),
         ]
 
-        b_addr, b_next = Signal.like(self.first_addr), Signal.like(self.first_addr)
+        b_addr, b_next = (
+            Signal.like(self.first_addr, name="b_addr"),
+            Signal.like(self.first_addr, name="b_next"),
+        )
         m.d.comb += b_next.eq(b_addr)
         m.d.sync += b_addr.eq(b_next)
         for address, name, cycle, domain in (

@@ -147,15 +147,20 @@ class Sampler(wiring.Component):
 
         # A pass over rows (search) or elements: `slot` and `column` go out while `issue`, every cycle or, for
         # elements, every `pace` cycles; `valid` and `last` travel with what they address.
-        begin, begun, issue, by_row = Signal(), Signal(), Signal(), Signal()
-        first_phase, last_phase = Signal(), Signal()
-        slot, column = Signal(range(slots)), Signal(range(max(2, columns)))
-        row_end, pass_end = Signal(), Signal()
-        valid, last = Signal(_WEIGH), Signal(_WEIGH)
+        begin, begun, issue, by_row = (
+            Signal(name="begin"),
+            Signal(name="begun"),
+            Signal(name="issue"),
+            Signal(name="by_row"),
+        )
+        first_phase, last_phase = Signal(name="first_phase"), Signal(name="last_phase")
+        slot, column = Signal(range(slots), name="slot"), Signal(range(max(2, columns)), name="column")
+        row_end, pass_end = Signal(name="row_end"), Signal(name="pass_end")
+        valid, last = Signal(_WEIGH, name="valid"), Signal(_WEIGH, name="last")
         if self.pace == 1:
             m.d.comb += [first_phase.eq(1), last_phase.eq(1)]
         else:
-            phase = Signal(range(self.pace))
+            phase = Signal(range(self.pace), name="phase")
             m.d.sync += phase.eq(Mux(issue, phase + 1, 0))
             m.d.comb += first_phase.eq(by_row | (phase == 0))
             m.d.comb += last_phase.eq(by_row | (phase == self.pace - 1))
@@ -175,26 +180,47 @@ class Sampler(wiring.Component):
         m.d.sync += last.eq(Cat(issue & first_phase & pass_end, last))
 
         # Stage 1: memory output. 2: its register. 3: comparison of every lane with the candidate threshold.
-        read_data, row, row_end_2 = Signal(_KEY_BITS * columns), Signal(_KEY_BITS * columns), Signal()
+        read_data, row, row_end_2 = (
+            Signal(_KEY_BITS * columns, name="read_data"),
+            Signal(_KEY_BITS * columns, name="row"),
+            Signal(name="row_end_2"),
+        )
         lanes = [row.word_select(c, _KEY_BITS) for c in range(columns)]
-        column_1, column_2, row_end_1 = Signal.like(column), Signal.like(column), Signal()
+        column_1, column_2, row_end_1 = (
+            Signal.like(column, name="column_1"),
+            Signal.like(column, name="column_2"),
+            Signal(name="row_end_1"),
+        )
         with m.If(~self.row_valid):  # with this, synthesis knows that the block RAM's ports never collide
             m.d.sync += read_data.eq(read.data)
         m.d.sync += [row.eq(read_data), column_1.eq(column), column_2.eq(column_1)]
         m.d.sync += [row_end_1.eq(row_end), row_end_2.eq(row_end_1)]
-        candidate, bit, reaches = Signal(_KEY_BITS), Signal(_KEY_BITS), Signal(columns)
+        candidate, bit, reaches = (
+            Signal(_KEY_BITS, name="candidate"),
+            Signal(_KEY_BITS, name="bit"),
+            Signal(columns, name="reaches"),
+        )
         m.d.comb += reaches.eq(Cat(lane >= candidate for lane in lanes))
 
         # Search: 4: how many lanes of the row reach the candidate. 5: added up.
-        counted, reaching = Signal(columns), Signal(range(columns + 1))
-        count, above = Signal(range(columns * slots + 1)), Signal(range(columns * slots + 1))
+        counted, reaching = Signal(columns, name="counted"), Signal(range(columns + 1), name="reaching")
+        count, above = (
+            Signal(range(columns * slots + 1), name="count"),
+            Signal(range(columns * slots + 1), name="above"),
+        )
         exists = Cat(~row_end_2 | (self.tail > c) for c in range(columns))
         m.d.sync += counted.eq(reaches & exists & (valid[1] & by_row).replicate(columns))
         m.d.sync += reaching.eq(_population(list(counted)))
 
         # Weights: 3: the element. 4: its distance from the largest. Then the exponential.
-        element, distance = Signal(_KEY_BITS), Signal(_KEY_BITS)
-        over, over_4, equal, weighing, tie = Signal(), Signal(), Signal(), Signal(), Signal()
+        element, distance = Signal(_KEY_BITS, name="element"), Signal(_KEY_BITS, name="distance")
+        over, over_4, equal, weighing, tie = (
+            Signal(name="over"),
+            Signal(name="over_4"),
+            Signal(name="equal"),
+            Signal(name="weighing"),
+            Signal(name="tie"),
+        )
         m.submodules.exponential = exponential = Exponential(pace=self.pace)
         m.d.sync += [
             element.eq(Array(lanes)[column_2]),
@@ -230,7 +256,7 @@ class Sampler(wiring.Component):
 
         # The search finds the k-th largest key bit by bit: `candidate` is what is known so far and the bit on
         # trial; `above` counts the keys over it, so that top_k - above of those equal to it may stay.
-        timer, enough = Signal(5), Signal()
+        timer, enough = Signal(5, name="timer"), Signal(name="enough")
         m.d.comb += enough.eq(count >= self.top_k)
         m.d.sync += [self.done.eq(0), begun.eq(begin)]
         with m.If(begin):

@@ -191,16 +191,20 @@ class Sequencer(wiring.Component):
             for name in LAYOUT
             if name not in (*PASS_FIELDS, *BASES, "x_dst", "tail")
         }
-        index = Signal(ceil_log2(self.slots))
+        index = Signal(ceil_log2(self.slots), name="index")
         place = self.passes[index]
 
         def field(name: str) -> Value:
             return Value.cast(own[name] if name in own else getattr(place, name))
 
-        have = Signal()  # it is complete
-        begin, accept, leave = Signal(), Signal(), Signal()  # its rows begin / it is under way / it was HALT
-        on_way = Signal(self.slots)  # elements of a pass are in the pipelines, by index
-        turn_next = Signal(self.context)  # whose turn it will be
+        have = Signal(name="have")  # it is complete
+        begin, accept, leave = (
+            Signal(name="begin"),
+            Signal(name="accept"),
+            Signal(name="leave"),
+        )  # its rows begin / it is under way / it was HALT
+        on_way = Signal(self.slots, name="on_way")  # elements of a pass are in the pipelines, by index
+        turn_next = Signal(self.context, name="turn_next")  # whose turn it will be
         current, fetching = spread(m, turn_next, 2, self.tech, "current")
         m.d.comb += turn_next.eq(current)
         fetch = Fetch(g, tech=self.tech)
@@ -217,11 +221,15 @@ class Sequencer(wiring.Component):
         to_logits = delayed(m, field("to_logits"))
 
         # dot side: one word of one row per cycle
-        running, is_logits = Signal(), Signal()
-        rows_left = Signal(widths["count"])
-        words_left, words = Signal(widths["words"]), Signal(widths["words"])
-        weight, word, start_word = Signal(widths["weight"]), Signal(widths["x_src"]), Signal(widths["x_src"])
-        first_word = Signal()
+        running, is_logits = Signal(name="running"), Signal(name="is_logits")
+        rows_left = Signal(widths["count"], name="rows_left")
+        words_left, words = Signal(widths["words"], name="words_left"), Signal(widths["words"], name="words")
+        weight, word, start_word = (
+            Signal(widths["weight"], name="weight"),
+            Signal(widths["x_src"], name="word"),
+            Signal(widths["x_src"], name="start_word"),
+        )
+        first_word = Signal(name="first_word")
         # without a word of streamed weights, the row waits
         goes = running & self.dot_ready if g.streams else running
         m.d.comb += [
@@ -242,18 +250,23 @@ class Sequencer(wiring.Component):
                 with m.If(rows_left == 1):
                     m.d.sync += running.eq(0)
                     m.d.comb += self.logits_issued.eq(is_logits)
-        rows = Signal(self.dot_delay)
+        rows = Signal(self.dot_delay, name="rows")
         m.d.sync += rows.eq(Cat(self.dot.valid & self.dot.last, rows[:-1]))
 
         # element side: the pass whose slots enter the pipelines, and a matrix pass whose slots are next
-        active, from_dot, paced, first = Signal(), Signal(), Signal(), Signal()
-        stat, norm, slots = Signal(), Signal(), Signal(widths["count"])
-        queued, take = Signal(), Signal()
+        active, from_dot, paced, first = (
+            Signal(name="active"),
+            Signal(name="from_dot"),
+            Signal(name="paced"),
+            Signal(name="first"),
+        )
+        stat, norm, slots = Signal(name="stat"), Signal(name="norm"), Signal(widths["count"], name="slots")
+        queued, take = Signal(name="queued"), Signal(name="take")
         own_pass = data.StructLayout(
             {"index": len(index), "norm": 1, "count": widths["count"], "a": widths["a"], "logits": 1,
              "tail": widths["tail"]}
         )  # fmt: skip
-        entry, waiting = Signal(own_pass), Signal(own_pass)
+        entry, waiting = Signal(own_pass, name="entry"), Signal(own_pass, name="waiting")
         m.d.comb += [
             entry.index.eq(index),
             entry.norm.eq(field("to_x") & (field("lane") == Lane.NORM)),
@@ -262,14 +275,14 @@ class Sequencer(wiring.Component):
             entry.logits.eq(to_logits),
             entry.tail.eq(field("tail")),
         ]
-        phase = Signal(range(PACE))
-        address = Signal(widths["a"])
-        left = Signal(widths["count"])
+        phase = Signal(range(PACE), name="phase")
+        address = Signal(widths["a"], name="address")
+        left = Signal(widths["count"], name="left")
         # rows must not overtake a bank pass that is still issuing: so many of its slots may be left
         near_slots = (self.dot_delay - 2) // g.share
-        near, is_last = Signal(init=1), Signal()
-        turn = Signal(max(1, ceil_log2(g.share)))
-        go, last_turn, finishing = Signal(), Signal(), Signal()
+        near, is_last = Signal(init=1, name="near"), Signal(name="is_last")
+        turn = Signal(max(1, ceil_log2(g.share)), name="turn")
+        go, last_turn, finishing = Signal(name="go"), Signal(name="last_turn"), Signal(name="finishing")
         m.d.comb += [
             last_turn.eq(turn == g.share - 1),
             go.eq(active & Mux(from_dot, rows[-1] | (turn != 0), ~paced | (phase == PACE - 1))),
@@ -291,7 +304,11 @@ class Sequencer(wiring.Component):
                     near.eq(left <= near_slots + 1),
                 ]
 
-        norm_wait, norm_run, unsettled = Signal(), Signal(), Signal()
+        norm_wait, norm_run, unsettled = (
+            Signal(name="norm_wait"),
+            Signal(name="norm_run"),
+            Signal(name="unsettled"),
+        )
         with m.If(finishing):
             m.d.sync += [active.eq(0), norm_wait.eq(stat)]
         m.d.comb += [
@@ -400,9 +417,9 @@ class Sequencer(wiring.Component):
         if not self.geometry.lane_depth:
             return Cat(1)
         busy_for = Signal(
-            range(STREAM_GAP + (1 << len(slots)))
+            range(STREAM_GAP + (1 << len(slots))), name="busy_for"
         )  # cycles until the last stream has entered the lane
-        least = Signal(len(slots))
+        least = Signal(len(slots), name="least")
         is_norm = field("lane") == Lane.NORM
         with m.If(busy_for.any()):
             m.d.sync += busy_for.eq(busy_for - 1)

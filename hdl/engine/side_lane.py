@@ -95,7 +95,11 @@ class SideColumn(wiring.Component):
         # cycles 0 and 1: the factor goes to the multiplier a cycle before the value
         m.submodules.multiply = multiply = ShiftAddMultiplier(16, 9, tech=self.tech)
         m.submodules.requant = requant = Requant(25, wide=False)
-        value, later, factor = Signal(signed(16)), Signal(signed(16)), Signal(signed(9))
+        value, later, factor = (
+            Signal(signed(16), name="value"),
+            Signal(signed(16), name="later"),
+            Signal(signed(9), name="factor"),
+        )
         alone = Mux(self.side, side_read.data.as_signed(), Const(1, signed(8)))
         m.d.sync += [
             value.eq(Mux(self.stream, read.data, self.y)),
@@ -111,7 +115,7 @@ class SideColumn(wiring.Component):
         # squares: cycle 4 the rounded value, cycle 8 its square
         m.submodules.scale = scale = Requant(16, wide=False)
         m.submodules.square = square = ShiftAddMultiplier(8, 9, tech=self.tech)
-        small = Signal(signed(8))
+        small = Signal(signed(8), name="small")
         m.d.comb += [
             scale.x.eq(self.y), scale.coarse.eq(self.pre_coarse), scale.fine.eq(self.pre_fine),
             square.b.eq(scale.y), square.a.eq(small),
@@ -177,7 +181,7 @@ class SideLane(wiring.Component):
         m = Module()
         g, s = self.geometry, self.settings
         m.submodules.norm = norm = NormUnit(columns=g.columns, tables=g.norm_tables)
-        is_norm = Signal()
+        is_norm = Signal(name="is_norm")
         m.d.comb += [
             is_norm.eq(self.valid & (s.lane == Lane.NORM)),
             norm.wr_en.eq(self.norm_wr_en),
@@ -193,10 +197,17 @@ class SideLane(wiring.Component):
         )
         waiting = Array([Signal(layout, name=f"waiting_{i}") for i in range(WAITING)])
         pointer = ceil_log2(WAITING)
-        entered, begun, gone = Signal(pointer), Signal(pointer), Signal(pointer)
-        wr_addr, rd_next = Signal(ceil_log2(g.lane_depth)), Signal(ceil_log2(g.lane_depth))
+        entered, begun, gone = (
+            Signal(pointer, name="entered"),
+            Signal(pointer, name="begun"),
+            Signal(pointer, name="gone"),
+        )
+        wr_addr, rd_next = (
+            Signal(ceil_log2(g.lane_depth), name="wr_addr"),
+            Signal(ceil_log2(g.lane_depth), name="rd_next"),
+        )
         rd_addr = spread(m, rd_next, g.columns // NEIGHBOURS, self.tech, "rd_addr")
-        slots = Signal(bits_for(g.lane_depth))
+        slots = Signal(bits_for(g.lane_depth), name="slots")
         with m.If(is_norm):
             m.d.sync += [wr_addr.eq(wr_addr + 1), slots.eq(Mux(s.first, 1, slots + 1))]
             with m.If(s.last):
@@ -206,12 +217,12 @@ class SideLane(wiring.Component):
                 m.d.sync += waiting[entered]["slots"].eq(Mux(s.first, 1, slots + 1))
 
         # squares follow their element by 8 cycles
-        track = Signal(3)
+        track = Signal(3, name="track")
         m.d.comb += track.eq(Cat(is_norm, s.first, s.last))
         squares = delayed(m, track, SQUARED - 1)
-        fine = Signal(3)
+        fine = Signal(3, name="fine")
         m.d.sync += fine.eq(s.pre[:3])
-        start = Signal()
+        start = Signal(name="start")
         m.d.sync += start.eq(squares[0] & squares[2])
         m.d.comb += [
             norm.start.eq(start),
@@ -222,15 +233,19 @@ class SideLane(wiring.Component):
             m.d.sync += begun.eq(begun + 1)
 
         # the stream: from the cycle after the one in which the norm is done
-        left = Signal(bits_for(g.lane_depth))
-        stream, stream_first, stream_last = Signal(), Signal(), Signal()
+        left = Signal(bits_for(g.lane_depth), name="left")
+        stream, stream_first, stream_last = (
+            Signal(name="stream"),
+            Signal(name="stream_first"),
+            Signal(name="stream_last"),
+        )
         out = waiting[gone]
         # a vector may end in the cycle in which the next one's norm is done
         next_out = waiting[Mux(stream & stream_last, gone + 1, gone)[:pointer]]
         # the norm unit is faster with fewer columns; what comes out of it waits
         ready = delayed(m, norm.done, STREAM_GAP - self.gap - 1)
         result = delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
-        mantissa, shift = Signal(8), Signal(5)
+        mantissa, shift = Signal(8, name="mantissa"), Signal(5, name="shift")
         m.d.comb += Cat(mantissa, shift).eq(result)
         m.d.sync += stream_first.eq(ready)
         with m.If(ready):
@@ -241,12 +256,12 @@ class SideLane(wiring.Component):
         with m.If(stream):
             with m.If(stream_last):
                 m.d.sync += gone.eq(gone + 1)
-        free = Signal(range(g.lane_depth + 1), init=g.lane_depth)
+        free = Signal(range(g.lane_depth + 1), init=g.lane_depth, name="free")
         m.d.sync += free.eq(free - Mux(self.claim, self.claim_slots, 0) + stream)
         m.d.comb += self.room.eq(free)
 
         # what goes down the lane
-        passing = Signal()
+        passing = Signal(name="passing")
         m.d.comb += passing.eq(self.valid & ~is_norm)
         layout = data.StructLayout(
             {
@@ -258,7 +273,7 @@ class SideLane(wiring.Component):
                 "context": s.context.shape(),
             }
         )
-        entry = Signal(layout)
+        entry = Signal(layout, name="entry")
         m.d.comb += [
             entry.valid.eq(stream | passing),
             entry.first.eq(Mux(stream, stream_first, s.first)),

@@ -59,9 +59,9 @@ def batch_states(m: Module, wires: BatchWires, contexts: int) -> None:
     many = range(contexts)
     places = Array([Signal(10, name=f"place_{k}") for k in many])
     left = Array([Signal(8, name=f"left_{k}") for k in many])
-    who, entry = Signal(2), Signal(16)
-    chosen = Signal(2)
-    running = Signal(4)
+    who, entry = Signal(2, name="who"), Signal(16, name="entry")
+    chosen = Signal(2, name="chosen")
+    running = Signal(4, name="running")
     m.d.comb += [engine.entry.eq(entry), engine.start_context.eq(Mux(wires.again, engine.done_context, who))]
     with m.State("MEMBER"):
         m.d.comb += wires.goto(wires.pointer + 1)

@@ -117,13 +117,22 @@ class LinkController(wiring.Component):
 
         # Pointers into the RAM. `byte` is RAM[pointer] once that has been read, two cycles after the pointer
         # moved; until then the machine stands still.
-        received, result, following = Signal(10), Signal(10), Signal(10)
-        pointer = Signal(10, init=PROGRAM_HASH)
-        past, at_end, at_result, full = Signal(10), Signal(), Signal(), Signal()
-        matches, some = Signal(), Signal()
-        byte, reading = Signal(8), Signal(BYTE_CYCLES - 1, init=-1)
-        moves, still = Signal(), Signal(init=1)
-        quiet = Signal()
+        received, result, following = (
+            Signal(10, name="received"),
+            Signal(10, name="result"),
+            Signal(10, name="following"),
+        )
+        pointer = Signal(10, init=PROGRAM_HASH, name="pointer")
+        past, at_end, at_result, full = (
+            Signal(10, name="past"),
+            Signal(name="at_end"),
+            Signal(name="at_result"),
+            Signal(name="full"),
+        )
+        matches, some = Signal(name="matches"), Signal(name="some")
+        byte, reading = Signal(8, name="byte"), Signal(BYTE_CYCLES - 1, init=-1, name="reading")
+        moves, still = Signal(name="moves"), Signal(init=1, name="still")
+        quiet = Signal(name="quiet")
         m.d.comb += self.idle.eq(quiet & ~leaving.o.valid)
         m.d.sync += [
             byte.eq(read.data),
@@ -144,24 +153,29 @@ class LinkController(wiring.Component):
             matches.eq(crc.match & (received >= HEAD_BYTES + CRC_BYTES)),
         ]
 
-        kind, status, count = Signal(3), Signal(3), Signal(4)
-        same, last_crc = Signal(), Signal(8 * CRC_BYTES)
+        kind, status, count = Signal(3, name="kind"), Signal(3, name="status"), Signal(4, name="count")
+        same, last_crc = Signal(name="same"), Signal(8 * CRC_BYTES, name="last_crc")
         # A RUN that FOLLOWS needs the one before: that it was executed and whether it chose tokens.
-        ran, chose, due = Signal(), Signal(), Signal(8)
-        in_order, goes_on, bare = Signal(), Signal(), Signal()
+        ran, chose, due = Signal(name="ran"), Signal(name="chose"), Signal(8, name="due")
+        in_order, goes_on, bare = Signal(name="in_order"), Signal(name="goes_on"), Signal(name="bare")
 
         # The heads of WRITE, READ and RUN go through one shift register; the short ones use its last four
         # bytes.
-        head = Signal(8 * RUN_HEAD)
+        head = Signal(8 * RUN_HEAD, name="head")
         rng, top_k, inv_m = head[0:32], head[32:48], head[48:56]
         number, block, address = head[56:64], head[64:72], head[72:88]
         follows = block[FOLLOWS.bit_length() - 1]
-        word = Signal(18)
-        take, shift, load, store = Signal(), Signal(), Signal(), Signal()
-        emit, put, step = Signal(), Signal(8), Signal()
+        word = Signal(18, name="word")
+        take, shift, load, store = (
+            Signal(name="take"),
+            Signal(name="shift"),
+            Signal(name="load"),
+            Signal(name="store"),
+        )
+        emit, put, step = Signal(name="emit"), Signal(8, name="put"), Signal(name="step")
         # A BATCH's sessions, one after the other: generator, session base, token.
-        member = Signal(8 * BATCH_MEMBER)
-        batch, again = Signal(), Signal()
+        member = Signal(8 * BATCH_MEMBER, name="member")
+        batch, again = Signal(name="batch"), Signal(name="again")
         m.d.comb += [
             batch.eq(kind == Command.BATCH if self.contexts > 1 else 0),
             step.eq(engine.wr_en),
@@ -206,7 +220,7 @@ class LinkController(wiring.Component):
         with m.If(take):
             m.d.sync += received.eq(received + 1)
 
-        word_last = Signal(2)
+        word_last = Signal(2, name="word_last")
         with m.Switch(number[:3]):
             for memory, size in enumerate(self.word_bytes):
                 with m.Case(memory):

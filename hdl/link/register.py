@@ -22,7 +22,7 @@ class StreamRegister(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        full = Signal()
+        full = Signal(name="full")
         m.d.comb += [self.o.valid.eq(full), self.i.ready.eq(~full | (0 if self.cut else self.o.ready))]
         with m.If(self.o.ready):
             m.d.sync += full.eq(0)
