@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.compile.geometry import Geometry
+from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.cells.spread import spread
 from ternac.hdl.cells.tech import Technology
 
@@ -68,7 +69,7 @@ class XBuffer(wiring.Component):
                 chains = range(place * g.chains // places, (place + 1) * g.chains // places)
                 memory = Memory(shape=8 * len(chains), depth=1 << len(self.rd_word), init=[], attrs=attrs)
                 m.submodules[f"stage_{stage}_{place}"] = memory
-                write, read = memory.write_port(granularity=8), memory.read_port()
+                write, read = write_port(memory, granularity=8), read_port(memory)
                 m.d.comb += [read.addr.eq(address), write.addr.eq(words[place])]
                 for i, q in enumerate(chains):
                     chunk, column = divmod(q * g.chain + stage, g.columns)

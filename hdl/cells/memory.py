@@ -7,18 +7,35 @@ from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from ternac.hdl.cells.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
 from ternac.hdl.cells.tech import Technology
 
-__all__ = ["STORAGES", "BlockRam", "BramSlice", "DeepRam", "PairedRam"]
+__all__ = ["STORAGES", "BlockRam", "BramSlice", "DeepRam", "PairedRam", "read_port", "write_port"]
 
 STORAGES = ("block", "distributed", "spram")
 
 _SPRAM_DEPTH = 1 << 14
 _SPRAM_BITS = 16
+
+
+def read_port(memory: Memory, *, domain: str = "sync", name: str = "read") -> ReadPort:
+    """Request a read port whose signals are named here: Amaranth takes the names from the caller's bytecode,
+    which differs from one version of Python to the next.
+    """
+    signature = ReadPort.Signature(addr_width=ceil_log2(memory.depth), shape=memory.shape)
+    return ReadPort(signature, memory=memory, domain=domain, path=(name,))
+
+
+def write_port(memory: Memory, *, granularity: int | None = None, name: str = "write") -> WritePort:
+    """Request a write port whose signals are named here, as in `read_port`."""
+    signature = WritePort.Signature(
+        addr_width=ceil_log2(memory.depth), shape=memory.shape, granularity=granularity
+    )
+    return WritePort(signature, memory=memory, domain="sync", path=(name,))
 
 
 def _ports(width: int, depth: int) -> dict[str, wiring.Member]:
@@ -124,7 +141,7 @@ class BlockRam(wiring.Component):
     def _portable(self, m: Module) -> None:
         style = {"ram_style": "distributed"} if self.tech is Technology.ECP5 else {}
         m.submodules.array = array = Memory(shape=self.width, depth=self.depth, init=self.init, attrs=style)
-        write, read = array.write_port(), array.read_port()
+        write, read = write_port(array), read_port(array)
         m.d.comb += [
             write.en.eq(self.wr_en),
             write.addr.eq(self.wr_addr),
@@ -253,12 +270,12 @@ class PairedRam(wiring.Component):
             return m
         for half in range(2):
             m.submodules[f"array_{half}"] = array = Memory(shape=self.width, depth=self.depth, init=[])
-            write_port, read_port = array.write_port(), array.read_port()
+            write, read = write_port(array), read_port(array)
             m.d.comb += [
-                write_port.en.eq(self.wr_en & (self.wr_half == half)),
-                write_port.addr.eq(self.addr),
-                write_port.data.eq(self.wr_data),
-                read_port.addr.eq(self.addr),
+                write.en.eq(self.wr_en & (self.wr_half == half)),
+                write.addr.eq(self.addr),
+                write.data.eq(self.wr_data),
+                read.addr.eq(self.addr),
             ]
-            m.d.sync += self.rd_data[half].eq(read_port.data)
+            m.d.sync += self.rd_data[half].eq(read.data)
         return m

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from ternac.hdl.cells.memory import read_port
 from ternac.run.sampling import EXP
 
 __all__ = ["Exponential"]
@@ -67,7 +68,7 @@ class Exponential(wiring.Component):
         m.d.sync += keep.eq(Cat(self.keep, keep))
 
         m.submodules.rom = rom = Memory(shape=16, depth=256, init=[int(value) for value in EXP])
-        read = rom.read_port()
+        read = read_port(rom)
         m.d.comb += [read.en.eq(1), read.addr.eq(code)]
         m.d.sync += self.weight.eq(Mux(keep[-1], read.data, 0))
         return m

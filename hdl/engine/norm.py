@@ -11,6 +11,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ternac.hdl.cells.memory import read_port, write_port
+
 __all__ = ["NormUnit", "norm_latency"]
 
 _ENTRIES = 256
@@ -141,7 +143,7 @@ class NormUnit(wiring.Component):
         m.d.sync += [index.eq(shifted), exponent.eq(~Cat(empty2, empty4, taken8)), exponent_read.eq(exponent)]
 
         m.submodules.table = memory = Memory(shape=8, depth=self.tables * _ENTRIES, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
+        write, read = write_port(memory), read_port(memory, domain="comb")
         address_bits = len(self.wr_addr)
         m.d.comb += [
             write.en.eq(self.wr_en),

@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
+from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.engine.argmax import Argmax
 from ternac.hdl.engine.draw import Draw
 from ternac.hdl.engine.exponential import Exponential
@@ -132,7 +133,7 @@ class Sampler(wiring.Component):
         # Way in. Keys are logits with the sign bit inverted: unsigned order is the logits' order.
         m.submodules.argmax = argmax = Argmax(columns=columns, slots=slots)
         m.submodules.logits = memory = Memory(shape=_KEY_BITS * columns, depth=slots, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
+        write, read = write_port(memory), read_port(memory, domain="comb")
         keys = [Cat(logit[:-1], ~logit[-1]) for logit in self.row]
         m.d.comb += [
             argmax.row_valid.eq(self.row_valid),

@@ -14,6 +14,7 @@ from ternac.compile.geometry import Geometry
 from ternac.compile.isa import Lane
 from ternac.hdl.cells.carry import Gate, add
 from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.cells.multiply import ShiftAddMultiplier
 from ternac.hdl.cells.requant import Requant
 from ternac.hdl.cells.spread import spread
@@ -83,8 +84,9 @@ class SideColumn(wiring.Component):
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         m.submodules.buffer = buffer = Memory(shape=16, depth=g.lane_depth, init=[], attrs=attrs)
         m.submodules.side = side = Memory(shape=8, depth=g.side_depth, init=[], attrs=attrs)
-        write, read = buffer.write_port(), buffer.read_port(domain="comb")
-        side_write, side_read = side.write_port(), side.read_port(domain="comb")
+        write, read = write_port(buffer), read_port(buffer, domain="comb")
+        side_write = write_port(side, name="side_write")
+        side_read = read_port(side, domain="comb", name="side_read")
         m.d.comb += [
             write.en.eq(self.buffer_en), write.addr.eq(self.wr_addr), write.data.eq(self.y),
             read.addr.eq(self.rd_addr),

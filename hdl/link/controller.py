@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.compile.geometry import Mem
+from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.link.batch import BYTE_CYCLES, BatchWires, batch_states
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
@@ -105,7 +106,7 @@ class LinkController(wiring.Component):
         m.submodules.encoder = encoder = SlipEncoder()
         m.submodules.crc = crc = Crc32()
         m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init)
-        write, read = ram.write_port(), ram.read_port()
+        write, read = write_port(ram), read_port(ram)
         m.submodules.arriving = arriving = StreamRegister(FrameByte)
         m.submodules.leaving = leaving = StreamRegister(OpenByte, cut=True)
         connect(m, flipped(self.rx), decoder.i)
