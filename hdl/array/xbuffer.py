@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 
 from ternac.compile.geometry import Geometry
 from ternac.hdl.cells.memory import read_port, write_port
-from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.registers import duplicate_register
 from ternac.hdl.cells.tech import Technology
 
 
@@ -60,9 +60,9 @@ class XBuffer(wiring.Component):
         index = Cat(self.wr_turn, self.wr_chunk)
         m.d.sync += [enable[i].eq(self.wr_en & (index == i)) for i in range(len(enable))]
         places = math.gcd(g.chains, self.PLACES) if self.tech is Technology.ECP5 else 1
-        words = spread(m, self.wr_word, places, self.tech, "word")
-        written = spread(m, self.wr_data, -(-places // 2), self.tech, "written")
-        addresses = spread(m, self.rd_word, places, self.tech, "address_0")
+        words = duplicate_register(m, self.wr_word, places, self.tech, "word")
+        written = duplicate_register(m, self.wr_data, -(-places // 2), self.tech, "written")
+        addresses = duplicate_register(m, self.rd_word, places, self.tech, "address_0")
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         for stage in range(g.chain):
             for place, address in enumerate(addresses):
@@ -80,7 +80,7 @@ class XBuffer(wiring.Component):
                     ]
                     m.d.sync += self.x[stage][q].eq(read.data[8 * i : 8 * i + 8])
             addresses = [
-                spread(m, one, 1, self.tech, f"address_{stage + 1}_{place}")[0]
+                duplicate_register(m, one, 1, self.tech, f"address_{stage + 1}_{place}")[0]
                 for place, one in enumerate(addresses)
             ]
         return m

@@ -13,9 +13,9 @@ from ternac.compile.stream_layout import Encoding
 from ternac.hdl.array.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.array.xbuffer import XBuffer
 from ternac.hdl.cells.bram_cells import max_depth
-from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.memory import BlockRam, DeepRam, PairedRam
-from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.registers import duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.epilogue import Epilogue
 from ternac.hdl.engine.pass_control import A_OFFSET, A_READ, C_READ, RESULT_OFFSET, PassControl
@@ -273,8 +273,8 @@ class ColumnArray(wiring.Component):
         bytes_: list[Value] = []
         blocks = self.geometry.memory(Mem.EMBED).blocks
         places = -(-blocks // 3)
-        addresses = spread(m, self.elem.a, places, self.tech, "embed_address")
-        writes = spread(m, self.wr, places, self.tech, "embed_write")
+        addresses = duplicate_register(m, self.elem.a, places, self.tech, "embed_address")
+        writes = duplicate_register(m, self.wr, places, self.tech, "embed_write")
         for i in range(blocks):
             place = i * places // blocks
             enable = _late(m, self.wr.en & (self.wr.mem == Mem.EMBED) & (self.wr.block == i))
@@ -290,7 +290,7 @@ class ColumnArray(wiring.Component):
         m.submodules.dot_control = self.dot_control = DotControl(g.lanes, g.chain, g.fold, g.radix)
         word: Value = self.dot.word
         flags: Value = Cat(self.dot.valid, self.dot.first, self.dot.last)
-        flags = delayed(m, flags, A_READ + BlockRam.LATENCY)
+        flags = delay(m, flags, A_READ + BlockRam.LATENCY)
         registered = g.weight_register
         if registered:  # weights pass one more register, see array_latency
             word, flags = _late(m, word), _late(m, flags)
@@ -324,7 +324,7 @@ class ColumnArray(wiring.Component):
         # neighbours share the words on their way in, and the address of a read or a write
         pairs = blocks[::2]
         places = max(1, len(pairs) // NEIGHBOURS)
-        for place, copy in enumerate(spread(m, wr, places, self.tech, f"weight_write_{blocks[0]}")):
+        for place, copy in enumerate(duplicate_register(m, wr, places, self.tech, f"weight_write_{blocks[0]}")):
             near = data.View(write_layout(), copy)
             where = _late(m, Mux(near.en, near.addr[: len(address)], address))
             half, written = _late(m, near.en & near.block[0]), _late(m, near.data)
@@ -396,4 +396,4 @@ def _choose(values: list[Value], index: Value) -> Value:
 
 
 def _late(m: Module, value: Value) -> Value:
-    return delayed(m, value, reset_less=True)
+    return delay(m, value, reset_less=True)

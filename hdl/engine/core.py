@@ -10,7 +10,7 @@ from ternac.compile.compiler import Image
 from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.machine import Machine
 from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP
-from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.columns import ColumnArray, write_layout
 from ternac.hdl.engine.norm import NormUnit
@@ -83,7 +83,7 @@ class EngineCore(wiring.Component):
             write.data.eq(self.wr_data),
         ]
         if g.wide:
-            write = data.View(write_layout(), delayed(m, write.as_value(), 2, name="write"))
+            write = data.View(write_layout(), delay(m, write.as_value(), 2, name="write"))
         m.d.comb += [
             columns.wr.eq(write),
             seq.wr_en.eq(write.en & (write.mem == Mem.PROGRAM)),
@@ -111,12 +111,12 @@ class EngineCore(wiring.Component):
             self.norm(m, seq, columns, write)
         if g.streams:
             self.stream(m, seq, columns, write)
-        row_context = delayed(m, columns.row_context, g.row_register)
+        row_context = delay(m, columns.row_context, g.row_register)
         for name in ("row_valid", "row_slot"):
-            late = delayed(m, getattr(columns, name), g.row_register, name=name)
+            late = delay(m, getattr(columns, name), g.row_register, name=name)
             m.d.comb += getattr(sampler, name).eq(late)
         for into, logit in zip(sampler.row, columns.row, strict=True):
-            m.d.comb += into.eq(delayed(m, logit, g.row_register, name="logit", reset_less=True))
+            m.d.comb += into.eq(delay(m, logit, g.row_register, name="logit", reset_less=True))
         self.control(m, seq, row_context, sampler)
 
         reading = Signal(ColumnArray.READ_LATENCY, name="reading")
@@ -201,7 +201,7 @@ class EngineCore(wiring.Component):
         m.d.sync += sampler.start.eq(rows & emits.bit_select(sampling, 1))
         m.d.comb += [
             # which context's is known since its first row
-            sampler.rng_in.eq(delayed(m, rngs[sampling], int(count > 1))),
+            sampler.rng_in.eq(delay(m, rngs[sampling], int(count > 1))),
             *(
                 getattr(sampler, name).eq(getattr(self, name))
                 for name in ("greedy", "inv_m", "inv_s", "top_k")

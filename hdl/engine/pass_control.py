@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import PIPELINE, Addend, MulBy, Source
 from ternac.hdl.cells.memory import BlockRam
-from ternac.hdl.engine.epilogue_stages import (
+from ternac.hdl.engine.epilogue import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,

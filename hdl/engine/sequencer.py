@@ -9,8 +9,8 @@ from amaranth.utils import bits_for, ceil_log2
 
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import LAYOUT, Lane, Opcode, Source
-from ternac.hdl.cells.delay import delayed
-from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.registers import delay
+from ternac.hdl.cells.registers import duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.fetch import Fetch
 
@@ -205,7 +205,7 @@ class Sequencer(wiring.Component):
         )  # its rows begin / it is under way / it was HALT
         on_way = Signal(self.slots, name="on_way")  # elements of a pass are in the pipelines, by index
         turn_next = Signal(self.context, name="turn_next")  # whose turn it will be
-        current, fetching = spread(m, turn_next, 2, self.tech, "current")
+        current, fetching = duplicate_register(m, turn_next, 2, self.tech, "current")
         m.d.comb += turn_next.eq(current)
         fetch = Fetch(g, tech=self.tech)
         m.submodules.fetch = fetch
@@ -217,8 +217,8 @@ class Sequencer(wiring.Component):
         ]
         fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), fetching)
         # all but the last words of an instruction are there some cycles before it is complete
-        is_dot = delayed(m, field("source") == Source.DOT)
-        to_logits = delayed(m, field("to_logits"))
+        is_dot = delay(m, field("source") == Source.DOT)
+        to_logits = delay(m, field("to_logits"))
 
         # dot side: one word of one row per cycle
         running, is_logits = Signal(name="running"), Signal(name="is_logits")
@@ -329,8 +329,8 @@ class Sequencer(wiring.Component):
         # start of the fetched instruction; HALT ends one cycle after the last result is written
         m.d.sync += self.done.eq(0)
         is_vec = field("op") == Opcode.VEC
-        waits = delayed(m, (field("barrier") & pending) | ~lane_free)
-        quiet = delayed(m, ~pending)
+        waits = delay(m, (field("barrier") & pending) | ~lane_free)
+        quiet = delay(m, ~pending)
         with m.If(have):
             ready = ~running & ~queued & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
             m.d.comb += begin.eq(is_vec & is_dot & ready & ~(to_logits & self.logits_hold))
@@ -400,7 +400,7 @@ class Sequencer(wiring.Component):
             return Cat(owned).any()
         counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(g.contexts)])
         for k, count in enumerate(counts):
-            enter = delayed(m, accept & field("to_x") & (current == k))
+            enter = delay(m, accept & field("to_x") & (current == k))
             exit_ = self.lane_retire & (self.lane_context == k)
             with m.If(enter & ~exit_):
                 m.d.sync += count.eq(count + 1)
@@ -431,7 +431,7 @@ class Sequencer(wiring.Component):
             m.d.sync += least.eq(field("count"))
         idle = ~norm_open & ~busy_for.any()
         follows = (field("count") >= least) & (field("count") >= BACK_TO_BACK)
-        norm_free = (field("count") <= delayed(m, self.room)) & (idle | follows)
+        norm_free = (field("count") <= delay(m, self.room)) & (idle | follows)
         in_time = ~norm_open & (busy_for <= Mux(is_dot, self.dot_delay, 0))
         return ~field("to_x") | Mux(is_norm, norm_free, in_time)
 

@@ -13,11 +13,11 @@ from amaranth.utils import bits_for, ceil_log2
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import Lane
 from ternac.hdl.cells.carry import Gate, add
-from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.cells.multiply import ShiftAddMultiplier
 from ternac.hdl.cells.requant import Requant
-from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.registers import duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.norm import NormUnit, norm_latency
 from ternac.hdl.engine.pass_control import lane_layout
@@ -208,7 +208,7 @@ class SideLane(wiring.Component):
             Signal(ceil_log2(g.lane_depth), name="wr_addr"),
             Signal(ceil_log2(g.lane_depth), name="rd_next"),
         )
-        rd_addr = spread(m, rd_next, g.columns // NEIGHBOURS, self.tech, "rd_addr")
+        rd_addr = duplicate_register(m, rd_next, g.columns // NEIGHBOURS, self.tech, "rd_addr")
         slots = Signal(bits_for(g.lane_depth), name="slots")
         with m.If(is_norm):
             m.d.sync += [wr_addr.eq(wr_addr + 1), slots.eq(Mux(s.first, 1, slots + 1))]
@@ -221,7 +221,7 @@ class SideLane(wiring.Component):
         # squares follow their element by 8 cycles
         track = Signal(3, name="track")
         m.d.comb += track.eq(Cat(is_norm, s.first, s.last))
-        squares = delayed(m, track, SQUARED - 1)
+        squares = delay(m, track, SQUARED - 1)
         fine = Signal(3, name="fine")
         m.d.sync += fine.eq(s.pre[:3])
         start = Signal(name="start")
@@ -245,8 +245,8 @@ class SideLane(wiring.Component):
         # a vector may end in the cycle in which the next one's norm is done
         next_out = waiting[Mux(stream & stream_last, gone + 1, gone)[:pointer]]
         # the norm unit is faster with fewer columns; what comes out of it waits
-        ready = delayed(m, norm.done, STREAM_GAP - self.gap - 1)
-        result = delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
+        ready = delay(m, norm.done, STREAM_GAP - self.gap - 1)
+        result = delay(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
         mantissa, shift = Signal(8, name="mantissa"), Signal(5, name="shift")
         m.d.comb += Cat(mantissa, shift).eq(result)
         m.d.sync += stream_first.eq(ready)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ternac.hdl.cells.carry import trim_carries
-from ternac.hdl.netlist.carries import join_carries
-from ternac.hdl.netlist.constants import fold_zeros
+from ternac.hdl.netlist.carries import chain_carries
+from ternac.hdl.netlist.constants import fold_constant_pins
 from ternac.hdl.netlist.floorplan import place_bare_array, place_block_rams
 from ternac.hdl.sdram.floorplan import place_sdram_engine
 
@@ -20,8 +20,8 @@ The last one is all floor plans."""
 def prepare(design: dict[str, Any], top: str = "top") -> None:
     """Apply all passes to ``design``, a flat yosys JSON netlist, in place. No output bit of it changes."""
     trim_carries(design)
-    fold_zeros(design, top)
-    join_carries(design, top)
+    fold_constant_pins(design, top)
+    chain_carries(design, top)
     place_block_rams(design, top)
     place_sdram_engine(design, top)
     place_bare_array(design, top)

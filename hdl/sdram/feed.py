@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Module, Value
 
 from ternac.compile.geometry import Geometry
 from ternac.compile.stream_layout import Encoding
-from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.stream.negatives import NegativeCount
@@ -25,14 +25,14 @@ def stage_trits(m: Module, geometry: Geometry, word: Value, latency: int, tech: 
     stages: list[Value] = []
     for j in range(g.chain):
         codes: Value = word[j * size : (j + 1) * size]
-        codes = delayed(m, codes, latency + j - 1, name=f"codes_{j}", reset_less=True)
+        codes = delay(m, codes, latency + j - 1, name=f"codes_{j}", reset_less=True)
         bits: list[Value] = []
         for i in range(0, size, 8):
             m.submodules[f"decode_{j}_{i // 8}"] = decode = TritDecoder(Encoding.FIVE, tech=tech)
             m.d.comb += decode.code.eq(codes[i : i + 8])
             for k in range(Encoding.FIVE.rows):
                 bits += [decode.nz[k], decode.neg[k]]
-        stages.append(delayed(m, Cat(*bits), name=f"trits_{j}", reset_less=True))
+        stages.append(delay(m, Cat(*bits), name=f"trits_{j}", reset_less=True))
     return stages
 
 
