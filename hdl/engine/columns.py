@@ -13,24 +13,25 @@ from ternac.compile.stream_layout import Encoding
 from ternac.hdl.array.dot import DotControl, DotUnit, array_latency
 from ternac.hdl.array.xbuffer import XBuffer
 from ternac.hdl.cells.bram_cells import max_depth
-from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.memory import BlockRam, DeepRam, PairedRam
-from ternac.hdl.cells.registers import duplicate_register
+from ternac.hdl.cells.registers import delay, duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.epilogue import Epilogue
 from ternac.hdl.engine.pass_control import A_OFFSET, A_READ, C_READ, RESULT_OFFSET, PassControl
-from ternac.hdl.engine.sequencer import context_bits, dot_layout, element_layout, pass_layout, pass_slots
+from ternac.hdl.engine.ports import (
+    context_bits,
+    dot_layout,
+    element_layout,
+    pass_layout,
+    pass_slots,
+    write_layout,
+)
 from ternac.hdl.engine.side_lane import SideLane
 from ternac.hdl.sdram.feed import count_negatives, stage_trits
 from ternac.hdl.stream.decode import TritDecoder
 
 NEIGHBOURS = 8
 """Block RAMs of one stage of the weight memory that share an address register."""
-
-
-def write_layout() -> data.StructLayout:
-    """One loader write: memory, block, word address, word."""
-    return data.StructLayout({"en": 1, "mem": 3, "block": 8, "addr": 16, "data": 18})
 
 
 class ColumnArray(wiring.Component):
@@ -324,7 +325,9 @@ class ColumnArray(wiring.Component):
         # neighbours share the words on their way in, and the address of a read or a write
         pairs = blocks[::2]
         places = max(1, len(pairs) // NEIGHBOURS)
-        for place, copy in enumerate(duplicate_register(m, wr, places, self.tech, f"weight_write_{blocks[0]}")):
+        for place, copy in enumerate(
+            duplicate_register(m, wr, places, self.tech, f"weight_write_{blocks[0]}")
+        ):
             near = data.View(write_layout(), copy)
             where = _late(m, Mux(near.en, near.addr[: len(address)], address))
             half, written = _late(m, near.en & near.block[0]), _late(m, near.data)

@@ -12,8 +12,9 @@ from ternac.compile.machine import Machine
 from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.engine.columns import ColumnArray, write_layout
+from ternac.hdl.engine.columns import ColumnArray
 from ternac.hdl.engine.norm import NormUnit
+from ternac.hdl.engine.ports import write_layout
 from ternac.hdl.engine.sampler import Sampler
 from ternac.hdl.engine.sequencer import Sequencer
 from ternac.hdl.link.ports import EngineSignature, turnaround

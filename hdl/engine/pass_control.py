@@ -19,7 +19,7 @@ from ternac.hdl.engine.epilogue import (
     EpilogueStages,
     MulSelect,
 )
-from ternac.hdl.engine.sequencer import element_layout, pass_layout, pass_slots
+from ternac.hdl.engine.ports import element_layout, lane_layout, pass_layout, pass_slots
 
 A_READ = 1
 """Cycles from an element to the read of its operand A, whose address passes a register on its way to all the
@@ -34,13 +34,6 @@ C_READ = V0_OFFSET + C_OFFSET - BlockRam.LATENCY
 """Cycles from an element to the read of its operand C."""
 RESULT_OFFSET = V0_OFFSET + Y_OFFSET
 """Cycles from an element to the cycle that writes its result."""
-
-
-def lane_layout(geometry: Geometry) -> data.StructLayout:
-    """What a result's pass wants of the x buffer and the side lane; ``first`` and ``last`` of the pass."""
-    fields = pass_layout(geometry)
-    names = ("lane", "pre", "post", "norm_table", "tail", "x_dst", "context")
-    return data.StructLayout({"first": 1, "last": 1} | {name: fields[name].shape for name in names})
 
 
 class PassControl(wiring.Component):

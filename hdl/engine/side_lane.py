@@ -13,15 +13,13 @@ from amaranth.utils import bits_for, ceil_log2
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import Lane
 from ternac.hdl.cells.carry import Gate, add
-from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.cells.multiply import ShiftAddMultiplier
+from ternac.hdl.cells.registers import delay, duplicate_register
 from ternac.hdl.cells.requant import Requant
-from ternac.hdl.cells.registers import duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.norm import NormUnit, norm_latency
-from ternac.hdl.engine.pass_control import lane_layout
-from ternac.hdl.engine.sequencer import STREAM_GAP
+from ternac.hdl.engine.ports import STREAM_GAP, lane_layout
 
 LATENCY = 9
 """Cycles from a result at the lane's entrance to the cycle that writes it to the x buffer."""

@@ -12,10 +12,10 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.compile.geometry import Mem
 from ternac.hdl.cells.memory import read_port, write_port
+from ternac.hdl.cells.registers import StreamRegister
 from ternac.hdl.link.batch import BYTE_CYCLES, BatchWires, batch_states
 from ternac.hdl.link.crc import Crc32
 from ternac.hdl.link.ports import ByteStream, EngineSignature
-from ternac.hdl.cells.registers import StreamRegister
 from ternac.hdl.link.slip import FrameByte, OpenByte, SlipDecoder, SlipEncoder
 from ternac.link import (
     ANSWER,

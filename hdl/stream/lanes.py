@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from ternac.compile.stream_layout import Encoding
 from ternac.hdl.array.dot import DotControl, DotUnit, dot_latency
-from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.stream.negatives import NegativeCount

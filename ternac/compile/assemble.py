@@ -264,15 +264,13 @@ class Assembler:
                 weight += inst.count * inst.words
             final.append(inst)
         final.append(Instruction(op=Opcode.HALT, barrier=1))
-        # a norm's two passes stay together: the norm unit holds one mantissa. So do a bank pass and the one
-        # before it, whose end it waits for: operands A and B have one port, and another context's pass
-        # between the two would still be reading its B
+        # A norm's two passes stay together: the norm unit holds one mantissa. A bank pass follows its own
+        # context's pass because that is faster: it waits for whatever is in the pipelines, and another
+        # context's matrix pass would be in its way longer than its own.
         final = [
             replace(inst, switch=int(after.barrier and not inst.stat and after.source != Source.BANK))
             for inst, after in zip(final, [*final[1:], Instruction()], strict=True)
         ]
-        if self.contexts > 1 and final[0].source == Source.BANK:
-            raise DoesNotFit("the program begins with a bank pass: other contexts cannot run beside it")
         for used, limit, what in (
             (weight, self.g.weight_depth, "weight words"),
             (bias, self.g.bias_depth, "row corrections per column"),
