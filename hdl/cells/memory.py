@@ -12,9 +12,10 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.hdl.cells.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 
-__all__ = ["STORAGES", "BlockRam", "BramSlice", "DeepRam", "PairedRam", "read_port", "write_port"]
+__all__ = ["STORAGES", "BlockRam", "BramSlice", "MemoryBank", "PairedRam", "read_port", "write_port"]
 
 STORAGES = ("block", "distributed", "spram")
 
@@ -173,24 +174,24 @@ class BlockRam(wiring.Component):
             m.d.sync += self.rd_data[first : first + bits].eq(data[:bits])
 
 
-class DeepRam(wiring.Component):
-    """``depth`` words of ``width`` bits in as many block RAMs one after the other as it takes; ports and
-    timing of `BlockRam`.
+class MemoryBank(wiring.Component):
+    """A memory of any depth: one `BlockRam`, or as many one after the other as the device's block RAMs ask for.
 
-    The cells of a memory that takes more than one are not in any memory map: its contents are loaded, never
-    patched into a bitstream.
+    Ports and timing of `BlockRam`. The cells of a memory that takes more than one are not in any memory map:
+    its contents are loaded, never patched into a bitstream.
     """
 
     LATENCY = BlockRam.LATENCY
 
     def __init__(
-        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, memory: str = "ram",
-        block: int = 0,
+        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, storage: str = "block",
+        memory: str = "ram", block: int = 0,
     ) -> None:  # fmt: skip
         self.width, self.depth = width, depth
-        bank = depth if tech is Technology.PORTABLE else max_depth(tech)
+        whole = tech is Technology.PORTABLE or storage != "block"
+        bank = depth if whole else max_depth(tech)
         self.banks = [
-            BlockRam(width, min(bank, depth - first), tech=tech, memory=memory, block=block)
+            BlockRam(width, min(bank, depth - first), tech=tech, storage=storage, memory=memory, block=block)
             for first in range(0, depth, bank)
         ]
         super().__init__(_ports(width, depth))
@@ -198,11 +199,7 @@ class DeepRam(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         low = len(self.banks[0].rd_addr)
-        chosen: Value = self.rd_addr[low:]
-        for _ in range(self.LATENCY):
-            later = Signal.like(Value.cast(chosen), name="chosen", reset_less=True)
-            m.d.sync += later.eq(chosen)
-            chosen = later
+        chosen = delay(m, self.rd_addr[low:], self.LATENCY, name="chosen", reset_less=True)
         data: Value = self.banks[0].rd_data
         for i, bank in enumerate(self.banks):
             m.submodules[f"bank_{i}"] = bank
