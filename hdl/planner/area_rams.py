@@ -10,7 +10,7 @@ from ternac.compile.geometry import Geometry, Mem
 from ternac.errors import DoesNotFit
 from ternac.hdl.cells.bram_cells import BramSlice, max_depth, slices_of
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.link.controller import RAM_DEPTH
+from ternac.hdl.link.frames import RAM_DEPTH
 
 __all__ = ["block_rams", "sampler_in_block_ram", "single_port_rams"]
 

@@ -17,7 +17,7 @@ from ternac.hdl.build.bake import bake
 from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.recipe import MEMORIES, build, directory_of
 from ternac.hdl.build.toolchain import run_tool
-from ternac.hdl.link.controller import PROGRAM_HASH
+from ternac.hdl.link.frames import PROGRAM_HASH
 from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.program.random import random_program
 from tests.hdl.board_designs import SHAPES, Memories, random_contents
