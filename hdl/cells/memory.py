@@ -175,7 +175,7 @@ class BlockRam(wiring.Component):
 
 
 class MemoryBank(wiring.Component):
-    """A memory of any depth: one `BlockRam`, or as many one after the other as the device's block RAMs ask for.
+    """A memory of any depth: one `BlockRam`, or several one after the other where the device's are shallower.
 
     Ports and timing of `BlockRam`. The cells of a memory that takes more than one are not in any memory map:
     its contents are loaded, never patched into a bitstream.

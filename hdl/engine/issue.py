@@ -1,4 +1,4 @@
-"""The issuing units of the sequencer: words of a matrix pass, elements of any pass, turns in the side lane."""
+"""What the sequencer issues: words of a matrix pass, elements of any pass; and whose the side lane is."""
 
 from __future__ import annotations
 

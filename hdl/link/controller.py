@@ -53,8 +53,8 @@ assert RESULT + LONGEST_BATCH <= RAM_DEPTH
 class LinkController(wiring.Component):
     """Receives frames (docs/link.md), checks them, drives the engine, answers.
 
-    A `FrameReceiver` fills the RAM and checks the frame; the controller reads its type and its head, and starts
-    the request's component; an `AnswerSender` sends what that has put into the RAM. One of them works at a
+    A `FrameReceiver` fills the RAM and checks the frame; a `Dispatcher` reads its type and head, and starts
+    the component of the request; an `AnswerSender` sends what that has put into the RAM. One of them works at a
     time. An answer is always a piece of the RAM, and a frame with the CRC of the last one executed (the
     sequence number is in it) is answered again from there without being executed.
 

@@ -22,7 +22,8 @@ _BLOCK_RAM_COST = 128
 
 
 def _cells(tech: Technology, width: int, depth: int, used: int | None = None) -> int:
-    """Cells of ``depth`` words of ``width`` bits, of which the lowest ``used`` are read; as `MemoryBank` splits them."""
+    """Count the cells of ``depth`` words of ``width`` bits, split as in `MemoryBank`, of which the lowest ``used``
+    bits are read."""
     most = max_depth(tech)
     banks = [min(most, depth - first) for first in range(0, depth, most)]
     wanted = width if used is None else used

@@ -124,7 +124,13 @@ def test_every_memory_of_a_geometry_must_be_there() -> None:
 
 
 def test_cells_are_found_by_name() -> None:
-    names = ("a.bram_WEIGHT_3_0", "p.bram_table_7_0", "core.norm.table$59.0.0", "link.ram.0.0", "rom.0.0")
+    names = (
+        "a.bram_WEIGHT_3_0",
+        "p.bram_table_7_0",
+        "core.norm.table$59.0.0",
+        "link.frame.ram.0.0",
+        "rom.0.0",
+    )
     found = {name: {"parameters": {"DATA_WIDTH_A": "1001"}} for name in names}
     numbers = {name: number for number, name in enumerate(names)}
     cells = memory_map.locate({"modules": {"top": {"cells": found}}}, numbers)
