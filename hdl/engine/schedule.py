@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ternac.compile.compiler import Image
 from ternac.compile.isa import Instruction, Lane, Opcode, Source
 from ternac.hdl.array.dot import array_latency
-from ternac.hdl.engine.core import DONE_GAP, ISSUE_AHEAD
+from ternac.hdl.engine.contexts import DONE_GAP, ISSUE_AHEAD
 from ternac.hdl.engine.fetch import FETCH
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.pass_control import RESULT_OFFSET

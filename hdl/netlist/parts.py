@@ -14,13 +14,13 @@ from typing import Any
 __all__ = ["COLUMN_ARRAY", "PARTS", "parts_of"]
 
 _RULES = (
-    ("array", r"columns\.(dot|xbuffer|weight)\w*"),
+    ("array", r"columns\.(dot|xbuffer|weights|negatives)\w*"),
     ("pipelines", r"columns\.pipe_\d+"),
-    ("memories", r"columns\.(bank|bias|embed)_\d+"),
+    ("memories", r"columns\.(bank|bias)_\d+|columns\.embedding"),
     ("side_columns", r"columns\.side_lane\.column_\d+"),
-    ("norm", r"(columns\.side_lane\.)?norm"),
+    ("norm", r"(columns\.side_lane\.queue\.)?norm"),
     ("side_lane", r"columns\.(side_)?lane\w*"),
-    ("control", r"columns\.(control|track_\d+)"),
+    ("control", r"columns\.control"),
     ("columns", r"columns"),
     ("sampler", r"sampler"),
     ("sequencer", r"sequencer"),
@@ -34,7 +34,7 @@ link and its shell."""
 
 _SHELL = r"payload\.engine\.engine\."
 _END = r"(\.|$|\[)"
-_RULE = [(name, re.compile(rf"({_SHELL}core\.)?{pattern}{_END}")) for name, pattern in _RULES]
+_RULE = [(name, re.compile(rf"({_SHELL}core\.)?({pattern}){_END}")) for name, pattern in _RULES]
 _RULE += [(name, re.compile(rf"{_SHELL}{name}{_END}")) for name in ("core", "link")]
 _COST = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1}
 """Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""

@@ -96,11 +96,10 @@ class SdramController(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pins, chip, t = self.pins, self.chip, self.cycles
-        pause = Signal(
-            range(t.power_up + 1), init=t.power_up, name="pause"
-        )  # until the next command of this state
         row_open = max(t.ras, t.rc - t.rp)
-        hold = Signal(range(row_open + t.wr), name="hold")  # until the open banks may be closed
+        # cycles until the next command of this state, and until the open banks may be closed
+        pause = Signal(range(t.power_up + 1), init=t.power_up, name="pause")
+        hold = Signal(range(row_open + t.wr), name="hold")
         m.d.comb += [pins.cs.eq(1), pins.cke.eq(1)]
         m.d.sync += [
             pins.ras.eq(0), pins.cas.eq(0), pins.we.eq(0), pins.dq_oe.eq(0),
@@ -133,10 +132,8 @@ class SdramController(wiring.Component):
         beat = Signal(range(BURST), name="beat")
         missing = Signal(name="missing")  # the row of `word` is not
         ahead = Signal(name="ahead")  # the next bank's row is open
-        ended, behind = (
-            Signal(name="ended"),
-            Signal(name="behind"),
-        )  # the last burst was its row's last; that row is still open
+        # the last burst was its row's last; that row is still open
+        ended, behind = Signal(name="ended"), Signal(name="behind")
         old = Signal.like(bank, name="old")
         more = Signal(name="more")  # another burst may follow now
         m.d.comb += more.eq(reading & self.room & ~due & ~self.stale & ~self.restart)
