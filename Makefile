@@ -4,7 +4,8 @@
 #   make test       lint, types and all tests but the slow ones
 #   make test-all   everything
 #   make lint       ruff and mypy
-#   make clean      removes caches and build products; `make distclean` removes .venv too
+#   make docs       the documentation site, in build/site
+#   make clean      removes build products of this folder; `make distclean` removes .venv too
 #
 # Settings: PYTHON=python3.12   the interpreter that .venv is made from
 #           JOBS=4              test processes (default: all cores, at most 4)
@@ -20,7 +21,7 @@ PIP         := $(PY) -m pip --disable-pip-version-check
 # One thread per test process: the tests share the cores among themselves.
 TEST_ENV    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
 
-.PHONY: help demo test test-all lint env env-test clean distclean
+.PHONY: help demo test test-all lint docs env env-test clean distclean
 .DEFAULT_GOAL := help
 
 help:
@@ -53,6 +54,10 @@ $(VENV)/.test: $(VENV)/.torch pyproject.toml
 	$(PIP) install --editable '.[train,test]'
 	@touch $@ $(VENV)/.base
 
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	$(PIP) install --editable '.[docs]'
+	@touch $@ $(VENV)/.base
+
 env: $(VENV)/.base
 env-test: $(VENV)/.test
 
@@ -60,6 +65,10 @@ env-test: $(VENV)/.test
 
 demo: $(VENV)/.base
 	@$(PY) -m ternac.cli.demo
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
+	@echo "The site is in build/site: open build/site/index.html, or: $(PY) -m http.server --directory build/site"
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
@@ -74,6 +83,8 @@ test-all: lint
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@[ ! -x $(PY) ] || $(PY) -c 'from ternac.cache import root; \
+	  print(f"compiled boards, kernels and bitstreams stay in {root()}: delete it to have them made again")'
 
 distclean: clean
 	rm -rf $(VENV)

@@ -1,8 +1,9 @@
-"""A running text on any back end: the same tokens, snapshots and rules as ternac.run.session on NumPy."""
+"""A running text on any back end, with the same tokens, snapshots and rules everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import overload
 
@@ -10,36 +11,67 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
+from ternac.files import write_bytes
 from ternac.host.backend import Backend, State
-from ternac.run.sampling import Sampling, seed_state, xorshift32
-from ternac.run.session import SavedSession, Snapshot
+from ternac.run.generation import Generation, Run
+from ternac.run.sampling import Sampling, seed_state
+from ternac.run.snapshot import Snapshot
 from ternac.text.tokenizer import ByteTokenizer, TextStream, tokenizer_of
 
 
-class Session(SavedSession):
-    """Open with ``Device.session()``; usable as a context manager. UsageError from every method after close.
+class Session:
+    """Open with ``Device.session()``; usable as a context manager. After `close` methods raise UsageError.
 
-    A back end may be ahead with its work, but what the session *is* (``pending``, ``rng``, snapshot, what
-    comes next) always corresponds to the tokens handed out, also when a stream is left half-way or fails.
+    A back end may work ahead, but the session (``pending``, ``rng``, ``fed``, snapshot, what comes next)
+    always stands where the tokens yielded so far lead, also when a stream is abandoned or fails.
     """
 
-    def __init__(self, backend: Backend, seed: int, on_close: Callable[[], None]) -> None:
+    def __init__(self, backend: Backend, seed: int = 1, on_close: Callable[[], None] = lambda: None) -> None:
         self.program = backend.program
-        self.rng = seed_state(seed)
-        self.pending: int | None = None
-        self.fed = 0
+        self._text = Generation(self.program.vocab, seed_state(seed))
         self._backend = backend
         self._on_close = on_close
         self._session: int | None = backend.open()
         self._live: Generator[int] | None = None
 
-    @overload
-    def generate(self, prompt: str = ..., max_tokens: int = ..., temperature: float = ..., top_k: int = ...,
-                 seed: int | None = ...) -> Iterator[str]: ...  # fmt: skip
+    @property
+    def rng(self) -> int:
+        """State of the generator."""
+        return self._text.rng
+
+    @property
+    def pending(self) -> int | None:
+        """The token chosen last, fed first when generation continues; None in a new session."""
+        return self._text.pending
+
+    @property
+    def fed(self) -> int:
+        """Tokens that the state has seen."""
+        return self._text.fed
+
+    def reseed(self, seed: int) -> None:
+        """Start the generator from ``seed``."""
+        self._text.rng = seed_state(seed)
 
     @overload
-    def generate(self, prompt: bytes, max_tokens: int = ..., temperature: float = ..., top_k: int = ...,
-                 seed: int | None = ...) -> Iterator[bytes]: ...  # fmt: skip
+    def generate(
+        self,
+        prompt: str = ...,
+        max_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        seed: int | None = ...,
+    ) -> Iterator[str]: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: bytes,
+        max_tokens: int = ...,
+        temperature: float = ...,
+        top_k: int = ...,
+        seed: int | None = ...,
+    ) -> Iterator[bytes]: ...
 
     def generate(
         self,
@@ -49,12 +81,12 @@ class Session(SavedSession):
         top_k: int = 0,
         seed: int | None = None,
     ) -> Iterator[str] | Iterator[bytes]:
-        """Feed ``prompt``, then stream ``max_tokens`` tokens as they come: text for text, bytes for bytes.
+        """Feed ``prompt``, then stream ``max_tokens`` tokens as they come: text for str, bytes for bytes.
 
-        Temperature 0 takes the most likely token; otherwise tokens are drawn, among the ``top_k`` most
-        likely if that is not 0, from a generator set by ``seed`` (None: go on with the session's). Without
-        a prompt the text goes on; a new session needs one. Bytes for bytes are there only where tokens are
-        bytes; :meth:`tokens` works for any program.
+        Temperature 0 takes the most likely token; otherwise tokens are drawn, among the ``top_k`` most likely
+        if that is not 0, from a generator set by ``seed`` (None: as it stands). Without a prompt the text is
+        continued; a new session needs one. A prompt of bytes needs a program whose tokens are bytes;
+        `tokens` works for any program.
         """
         tokenizer = tokenizer_of(self.program, assume_bytes=True)
         data = prompt.encode() if isinstance(prompt, str) else bytes(prompt)
@@ -78,72 +110,77 @@ class Session(SavedSession):
     ) -> Iterator[int]:
         """Feed the pending token and ``prompt``, then yield ``count`` tokens, each when it is known.
 
-        The last token yielded stays pending (with ``count`` 0: the last of the prompt). Defaults: argmax,
-        generator as it is. UsageError at once for a token outside the vocabulary or an empty prompt in a
-        new session.
+        The last token yielded stays pending (with ``count`` 0: the last of the prompt). By default tokens are
+        chosen by argmax, and the generator stays as it is. Raises UsageError at once if a token is outside
+        the vocabulary or the prompt of a new session is empty.
         """
-        self._settle()
-        feed = [int(token) for token in prompt]
-        if self.pending is not None:
-            feed.insert(0, self.pending)
-        if not feed:
-            raise UsageError("nothing to go on from: the prompt of a new session is empty")
-        if count < 0:
-            raise UsageError(f"number of tokens is {count}, needs at least 0")
-        bad = [token for token in feed if not 0 <= token < self.program.vocab]
-        if bad:
-            raise UsageError(f"token {bad[0]} is outside 0..{self.program.vocab - 1}")
+        self._end_stream()
+        feed = self._text.feed(prompt, count)
         if seed is not None:
-            self.rng = seed_state(seed)
+            self.reseed(seed)
         return self._stream(feed, count, sampling or Sampling())
 
     def _stream(self, feed: list[int], count: int, sampling: Sampling) -> Iterator[int]:
+        text = self._text
         if not count:
             if feed[:-1]:
-                self._backend.run(self._open(), feed[:-1], 0, sampling, self.rng)
-            self.pending, self.fed = feed[-1], self.fed + len(feed) - 1
+                self._backend.run(self._open(), Run(feed[:-1]))
+            text.advance(feed, (), sampling)
         while count:
-            session = self._settle()
-            live = self._live = self._backend.stream(session, feed, count, sampling, self.rng)
+            session = self._end_stream()
+            live = self._live = self._backend.stream(session, Run(feed, count, sampling, text.rng))
             for token in live:
-                self.pending, self.fed = token, self.fed + len(feed)
-                if not sampling.greedy:
-                    self.rng = xorshift32(self.rng)
+                text.advance(feed, (token,), sampling)
                 feed, count = [token], count - 1
                 yield token
-                if self._live is not live:  # the session was looked at, and stands at what was handed out
+                if self._live is not live:  # the session was used meanwhile: continue from where it stands
                     break
-            if count and self.pending is None:
+            if count and text.pending is None:
                 raise UsageError("the session was stepped elsewhere while it was generating")
-            feed = [] if self.pending is None else [self.pending]
+            feed = [] if text.pending is None else [text.pending]
 
     def step(self, token: int) -> npt.NDArray[np.int32]:
-        """Feed one token: logits int32 [vocab]. Forgets a pending token."""
-        session = self._settle()
-        if not 0 <= token < self.program.vocab:
-            raise UsageError(f"token {token} is outside 0..{self.program.vocab - 1}")
+        """Feed one token; returns logits int32 [vocab]. A pending token is dropped."""
+        session = self._end_stream()
+        self._text.check([token])
         logits = self._backend.step(session, token)
-        self.pending = None
-        self.fed += 1
+        self._text.stepped()
         return logits
 
     @property
     def state(self) -> State:
         """Copy of the state, int16 [program.state_words]."""
-        return self._backend.get_state(self._settle())
+        return self._backend.get_state(self._end_stream())
 
     def snapshot(self) -> bytes:
-        """The whole session as bytes, good for any executor of the same program."""
-        return Snapshot(self.state, self.rng, self.pending, self.fed).to_bytes(self.program)
+        """Return the whole session as bytes, good for any executor of the same program."""
+        return self._text.snapshot(self.state).to_bytes(self.program)
 
     def restore(self, data: bytes) -> None:
-        """Become the session of ``data``; SnapshotError and no change if damaged or of another program."""
-        found = Snapshot.from_bytes(data, self.program)
-        self._backend.set_state(self._settle(), found.state)
-        self.rng, self.pending, self.fed = found.rng, found.pending, found.fed
+        """Become the session of ``data``.
+
+        Raises SnapshotError, and changes nothing, if the bytes are damaged or of another program.
+        """
+        self._become(Snapshot.from_bytes(data, self.program))
+
+    def save(self, path: str | Path) -> None:
+        """Write the snapshot to a file, whole or not at all. Raises UsageError if it cannot be written."""
+        write_bytes(path, self.snapshot())
+
+    def load(self, path: str | Path) -> None:
+        """Become the session that `save` wrote, on whatever executor.
+
+        Raises SnapshotError naming the file if it is damaged or of another program, UsageError if it cannot
+        be read; then nothing has changed.
+        """
+        self._become(Snapshot.read(path, self.program))
+
+    def _become(self, found: Snapshot) -> None:
+        self._backend.set_state(self._end_stream(), found.state)
+        self._text.restore(found)
 
     def close(self) -> None:
-        """Free the session's place; closing twice is allowed."""
+        """Release the session in the back end. Closing twice is allowed."""
         if self._session is not None:
             self._backend.release(self._session)
             self._session, live = None, self._live
@@ -156,8 +193,9 @@ class Session(SavedSession):
             raise UsageError("the session is closed")
         return self._session
 
-    def _settle(self) -> int:
-        """End what is under way, so that the back end stands where the session does: the session's number."""
+    def _end_stream(self) -> int:
+        """Close a stream in progress, so that the back end stands where the session does; returns its
+        number there."""
         session, live, self._live = self._open(), self._live, None
         if live is not None:
             live.close()
@@ -173,7 +211,7 @@ class Session(SavedSession):
 
 
 def _decode(tokens: Iterator[int], stream: TextStream) -> Iterator[str]:
-    """Text as soon as a character is whole; what is no text becomes U+FFFD."""
+    """Yield text as soon as a character is whole; bytes that are no text become U+FFFD."""
     for token in tokens:
         if text := stream.feed(token):
             yield text

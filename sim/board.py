@@ -1,8 +1,7 @@
 """The simulated board: the complete engine behind its byte link, compiled by Verilator.
 
 The program speaks raw bytes on standard input and output, the same bytes that a board speaks on its UART,
-so the driver cannot tell them apart. Builds are kept under ``build/sim/<hash of Verilog>/<hash of
-options>``, where ``$TERNAC_CACHE`` may replace ``build``.
+so the driver cannot tell them apart. Builds are kept in the cache (`ternac.cache`).
 """
 
 from __future__ import annotations
@@ -13,12 +12,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ternac.cache import DESIGN, cached, sources
 from ternac.compile.geometry import Geometry
 from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP, SdramChip
 from ternac.errors import BuildFailed, ToolMissing
@@ -40,11 +41,6 @@ SDRAM_OPTIONS = ("-CFLAGS", "-DTERNAC_SDRAM")
 TRACES = {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}
 MAIN = Path(__file__).with_name("board_main.cpp")
 SDRAM_MODEL = Path(__file__).with_name("sdram_model.h")
-
-
-def cache_root() -> Path:
-    """Where builds are kept: $TERNAC_CACHE, or ``build`` in the current folder."""
-    return Path(os.environ.get("TERNAC_CACHE") or "build")
 
 
 def bitstream_id(geometry: Geometry) -> bytes:
@@ -95,21 +91,22 @@ def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
 
 
 def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: None) -> Path:
-    """The executable for ``geometry``, built unless it is there already.
+    """Return the executable for ``geometry``, built unless the cache has it.
 
-    ``trace``: "" or the format of waves it can write, "vcd" or "fst". ToolMissing names a tool that is not
-    installed; BuildFailed names the log of a failed compilation.
+    ``trace``: "" or the format of waves it can write, "vcd" or "fst". Raises ToolMissing if a tool is not
+    installed, BuildFailed, which names the log, if the compilation fails.
     """
     if trace not in TRACES:
         raise ValueError(f"trace is '', 'vcd' or 'fst', not {trace!r}")
-    root = cache_root() / "sim"
-    remembered = root / "sources" / _source_digest(geometry)
-    source = root / remembered.read_text() / "board.v" if remembered.exists() else remembered
-    if source == remembered or not source.exists():
+
+    def emit_source(scratch: Path, log: Path) -> None:
         say(f"emitting Verilog of the {geometry.name} engine")
-        source = keep_verilog(emit_verilog(geometry))
-        _write_whole(remembered, source.parent.name)
-    return compile_verilog(source, trace=trace, sdram=geometry.streams, say=say)
+        (scratch / "board.v").write_text(emit_verilog(geometry))
+
+    # Verilog takes seconds to emit: it is not emitted again while everything that it is made from stays.
+    key = (repr(geometry), _version("amaranth"), sources(*DESIGN, "sim/board.py"))
+    source = cached("verilog", key, emit_source, say=say) / "board.v"
+    return compile_verilog(source.read_text(), trace=trace, sdram=geometry.streams, say=say)
 
 
 def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
@@ -123,48 +120,65 @@ def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX
     return [str(executable), "--sdram", ",".join(str(round(n)) for n in numbers)]
 
 
-def keep_verilog(verilog: str) -> Path:
-    """Put Verilog into the cache, in a folder of its own named by its content; returns the file."""
-    source = cache_root() / "sim" / hashlib.sha256(verilog.encode()).hexdigest()[:32] / "board.v"
-    _write_whole(source, verilog)
-    return source
-
-
 def compile_verilog(
-    source: Path, *, trace: str = "", main: Path = MAIN, sdram: bool = False,
+    verilog: str,
+    *,
+    trace: str = "",
+    main: Path = MAIN,
+    sdram: bool = False,
     say: Say = lambda text: None,
-) -> Path:  # fmt: skip
-    """Compile a Verilog file with module ``board`` beside it; returns the executable, built if need be.
+) -> Path:
+    """Return the executable of Verilog with a module ``board``, compiled unless the cache has it.
 
     ``main`` is the C++ program around it; ``sdram``: with the memory model that `board_command` sets up.
     """
     tool, environment = verilator()
     options = (*OPTIONS, *TRACES[trace], *(SDRAM_OPTIONS if sdram else ()))
-    parts = (*options, main.read_text(), _version("verilator"), SDRAM_MODEL.read_text() if sdram else "")
-    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    target = source.parent / key
-    executable = target / "Vboard"
-    if executable.exists():
-        return executable
-    for name in ("make", "g++", "perl"):
-        if shutil.which(name) is None:
-            raise ToolMissing(f"the simulated board needs {name}", f"install {name} from your distribution")
-    say(f"compiling the simulated board into {target}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=key + "-", dir=target.parent) as scratch:
-        log = source.parent / f"{key}.log"
-        command = [str(tool), *options, "-j", str(min(4, os.cpu_count() or 1)), "--Mdir",
-        str(Path(scratch).resolve()),
-                   str(source.resolve()), str(main.resolve())]  # fmt: skip
-        with log.open("w") as out:
-            done = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment, check=False)
-        if done.returncode:
-            raise BuildFailed(
-                f"compiling the simulated board failed: see {log}", "is a C++ compiler installed?"
-            )
-        target.mkdir(exist_ok=True)
-        os.replace(Path(scratch) / "Vboard", executable)
-    return executable
+    key = (
+        verilog,
+        *options,
+        main.read_text(),
+        _version("verilator"),
+        SDRAM_MODEL.read_text() if sdram else "",
+    )
+
+    def compile_it(scratch: Path, log: Path) -> None:
+        for name in ("make", "g++", "perl"):
+            if shutil.which(name) is None:
+                raise ToolMissing(
+                    f"the simulated board needs {name}", f"install {name} from your distribution"
+                )
+        say(f"compiling the simulated board into {scratch.parent}")
+        with make_folder() as here:
+            (here / "board.v").write_text(verilog)
+            for source in (main, SDRAM_MODEL):
+                shutil.copy(source, here)
+            variables = dict(environment)
+            # As a link, a home with a space in its path is no harm either.
+            if "VERILATOR_ROOT" in variables:
+                (here / "verilator").symlink_to(variables["VERILATOR_ROOT"])
+                variables["VERILATOR_ROOT"] = "verilator"
+            jobs = str(min(4, os.cpu_count() or 1))
+            command = [str(tool), *options, "-j", jobs, "--Mdir", ".", "board.v", main.name]
+            with log.open("w") as out:
+                done = subprocess.run(
+                    command, cwd=here, stdout=out, stderr=subprocess.STDOUT, env=variables, check=False
+                )
+            if done.returncode:
+                raise BuildFailed(
+                    f"compiling the simulated board failed: see {log}", "is a C++ compiler installed?"
+                )
+            shutil.move(here / "Vboard", scratch)
+
+    return cached("board", key, compile_it, say=say) / "Vboard"
+
+
+@contextmanager
+def make_folder() -> Iterator[Path]:
+    """Give a temporary folder to compile in; its path has no space, which makefiles cannot take."""
+    usual = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="ternac-", dir="/tmp" if " " in usual else usual) as place:
+        yield Path(place)
 
 
 def verilator() -> tuple[Path, dict[str, str]]:
@@ -185,23 +199,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "unknown"
-
-
-def _source_digest(geometry: Geometry) -> str:
-    """Digest of all that the Verilog is made from, so that it need not be made to know that it is there."""
-    package = Path(__file__).resolve().parent.parent
-    digest = hashlib.sha256(geometry.hash + geometry.name.encode() + _version("amaranth").encode())
-    for folder in ("hdl", "hdl/link", "hdl/sdram", "hdl/stream", "ternac"):
-        for path in sorted((package / folder).glob("*.py")):
-            digest.update(f"\0{folder}/{path.name}\0".encode() + path.read_bytes())
-    return digest.hexdigest()[:32]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write in one step, so that a killed process or a second one leaves no half file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.read_text() == text:
-        return
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as scratch:
-        scratch.write(text)
-    os.replace(scratch.name, path)

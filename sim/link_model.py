@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from ternac.compile.compiler import Image
 from ternac.compile.geometry import Mem
+from ternac.compile.image import Image
 from ternac.compile.machine import Machine
 from ternac.link import (
     ANSWER,

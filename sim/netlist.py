@@ -2,27 +2,28 @@
 
 The same design as `sim/board.py`, in the vendor's form (ECP5, or iCE40 where weights lie in its single-port
 RAM), through the synthesis and the netlist passes of a bitstream, and then compiled by Verilator behind the
-same byte link: whoever drives the simulated board can drive its netlist. Kept under ``build/sim/netlist``.
+same byte link: what drives the simulated board can drive its netlist. Netlists are kept in the cache.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from ternac.cache import cached
 from ternac.compile.geometry import Geometry
 from ternac.errors import BuildFailed, ToolMissing
 from ternac.hdl.build.toolchain import run_tool, versions
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.netlist.cells import netlist_cells
 from ternac.hdl.netlist.passes import PASSES, prepare
-from ternac.sim.board import Say, board_ports, cache_root, compile_verilog, keep_verilog, linked_engine
+from ternac.sim.board import Say, board_ports, compile_verilog, linked_engine
 
 __all__ = ["build_netlist_board", "family", "models_of", "netlist", "netlist_verilog"]
 
@@ -51,19 +52,19 @@ def netlist(geometry: Geometry, *, say: Say = lambda text: None) -> dict[str, An
     tech = family(geometry)
     top = linked_engine(geometry, tech)
     text = str(rtlil.convert(top, name=TOP, ports=board_ports(top), emit_src=False))
-    key = json.dumps([text, _SYNTH[tech], versions(tech.value), PASSES])
-    folder = cache_root().resolve() / "sim" / "netlist" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    found = folder / "netlist.json"
-    if not found.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        say(f"synthesizing the {geometry.name} engine for {tech.value} in {folder}")
+
+    def synthesize(scratch: Path, log: Path) -> None:
+        say(f"synthesizing the {geometry.name} engine for {tech.value}; log: {log}")
         script = f"read_rtlil design.il\n{_SYNTH[tech]} -top {TOP}\nwrite_json netlist.json\n"
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            here = Path(scratch)
+        with tempfile.TemporaryDirectory() as place:
+            here = Path(place)
             (here / "design.il").write_text(text)
             (here / "synth.ys").write_text(script)
-            run_tool("yosys", ["-q", "synth.ys"], cwd=here, log=folder / "synth.log", step="synth")
-            (here / "netlist.json").rename(found)
+            run_tool("yosys", ["-q", "synth.ys"], cwd=here, log=log, step="synth")
+            shutil.move(here / "netlist.json", scratch)
+
+    key = (text, _SYNTH[tech], repr(versions(tech.value)), *PASSES)
+    found = cached("netlist", key, synthesize, say=say) / "netlist.json"
     design: dict[str, Any] = json.loads(found.read_text())
     if tech is Technology.ECP5:
         prepare(design, TOP)
@@ -102,7 +103,7 @@ def build_netlist_board(
     design = netlist(geometry, say=say)
     if edit is not None:
         edit(design)
-    return compile_verilog(keep_verilog(netlist_verilog(design, family(geometry))), say=say)
+    return compile_verilog(netlist_verilog(design, family(geometry)), say=say)
 
 
 def models_of(cells: Iterable[str], tech: Technology) -> str:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ternac.compile.stream_layout import Descriptor, Encoding, pack_matrix
 from ternac.errors import BuildFailed
 from ternac.program.mmfree_sizes import Phase
-from ternac.sim.board import compile_verilog, keep_verilog
+from ternac.sim.board import compile_verilog
 
 __all__ = ["IDEAL", "MAIN", "USUAL", "Job", "build_stream", "make_job", "place_activations", "run_job"]
 
@@ -110,7 +110,7 @@ def build_stream(unit: Any, *, say: Say = lambda text: None) -> Path:
     members = unit.signature.flatten(unit)
     ports = {"_".join(path): (Value.cast(value), None) for path, _, value in members}
     text = verilog.convert(unit, name="board", ports=ports, emit_src=False)
-    return compile_verilog(keep_verilog(str(text)), main=MAIN, say=say)
+    return compile_verilog(str(text), main=MAIN, say=say)
 
 
 def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any]:

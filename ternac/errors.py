@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 class TernacError(Exception):
     """Base of all errors that a user can cause or cure.
@@ -18,6 +20,14 @@ class UsageError(TernacError):
     """A wrong argument of a verb or of a public function."""
 
 
+class UnknownExecutor(UsageError):
+    """A name stands for no executor that can be used there; ``choices`` are the forms that can."""
+
+    def __init__(self, name: str, choices: Collection[str]) -> None:
+        super().__init__(f"unknown executor {name!r}", f"choose from: {', '.join(choices)}")
+        self.name, self.choices = name, tuple(choices)
+
+
 class ProgramError(TernacError):
     """A program file cannot be used."""
 
@@ -31,7 +41,22 @@ class IllegalProgram(ProgramError):
 
 
 class DoesNotFit(ProgramError):
-    """A legal program exceeds the geometry of an engine; the message names the resource and both sizes."""
+    """A legal program exceeds an engine: ``needed`` of ``resource``, of which there are ``limit``.
+
+    The message names them too. ``limit`` is 0 if it is not a matter of size.
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, resource: str = "", needed: int = 0, limit: int = 0
+    ) -> None:
+        super().__init__(message, hint)
+        self.resource, self.needed, self.limit = resource, needed, limit
+
+
+def require(resource: str, needed: int, limit: int, message: str) -> None:
+    """Raise DoesNotFit if ``needed`` of ``resource`` are more than ``limit``."""
+    if needed > limit:
+        raise DoesNotFit(message, resource=resource, needed=needed, limit=limit)
 
 
 class UnsupportedOp(ProgramError):
@@ -44,6 +69,10 @@ class SnapshotError(TernacError):
 
 class CheckpointError(TernacError):
     """A training checkpoint is missing, damaged or belongs to another run."""
+
+
+class TrainingDiverged(TernacError):
+    """A loss is not a finite number; the message names the step."""
 
 
 class DeviceError(TernacError):
@@ -66,6 +95,13 @@ class BadFrame(DeviceError):
     """The board answered with frames that fail their check, retries included."""
 
 
+class LostAnswer(DeviceError):
+    """An answer was lost while others were in flight, or the board restarted.
+
+    What the device has executed of the requests in flight is not known, and cannot be asked for.
+    """
+
+
 class DeviceRefused(DeviceError):
     """The board understood the request and refused it; the message gives its status."""
 
@@ -76,6 +112,10 @@ class ToolMissing(TernacError):
 
 class BuildFailed(TernacError):
     """A step of a build failed; the message names the step and the log."""
+
+
+class UnsafeCache(TernacError):
+    """Another user could have put programs into the cache; the message names the folder and the reason."""
 
 
 class Mismatch(TernacError):

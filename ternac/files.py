@@ -1,11 +1,17 @@
-"""Files: texts, plain or ``.xz``, never more of them than a limit; and writing one whole or not at all."""
+"""Read texts, plain or ``.xz``, of at most a limit; write files whole or not at all."""
 
 from __future__ import annotations
 
+import errno
+import json
 import lzma
 import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ternac.errors import UsageError
 
@@ -14,9 +20,10 @@ MAX_TEXT = 1 << 30
 
 
 def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
-    """The bytes of a file, unpacked if its name ends in ``.xz``; with ``limit`` only the first of them.
+    """Return the bytes of a file, unpacked if its name ends in ``.xz``; with ``limit`` only the first ones.
 
-    UsageError if the file cannot be read, is no .xz file, is empty, or holds more than `MAX_TEXT` bytes.
+    Raises UsageError if the file cannot be read, is no .xz file, is empty, or holds more than `MAX_TEXT`
+    bytes.
     """
     path = Path(path)
     most = MAX_TEXT if limit is None else min(limit, MAX_TEXT)
@@ -39,16 +46,74 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     return data
 
 
-def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write a file whole or not at all; UsageError."""
-    path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give a scratch file beside ``path``, with its suffix, that replaces it when the block ends.
+
+    The file and its folder are synced: a killed process or a power loss leaves the old contents or the new.
+    A file that is there keeps its mode, a symbolic link its name; an error in the block leaves the old file.
+
+    Raises UsageError if the file cannot be written.
+    """
+    path, target = Path(path), Path(os.path.realpath(path))
+    scratch = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
     try:
-        part.write_bytes(data)
-        os.replace(part, path)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+            yield path
+            return
+        os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        mode = stat.S_IMODE((target if target.exists() else scratch).stat().st_mode)
+        yield scratch
+        scratch.chmod(mode)  # a library may have made the file anew
+        sync(scratch)
+        os.replace(scratch, target)
+        sync(target.parent)
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+        raise UsageError(
+            f"cannot write {path}: {error.strerror or error}", "name a file in a folder that you may write"
+        ) from error
+    finally:
+        with suppress(OSError):
+            scratch.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises UsageError if it cannot be written."""
+    with replacing(path) as scratch:
+        scratch.write_bytes(data)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a file in UTF-8, whole or not at all. Raises UsageError if it cannot be written."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, data: Any, indent: int | None = None) -> None:
+    """Write plain data as JSON, whole or not at all. Raises UsageError if it cannot be written."""
+    write_text(path, json.dumps(data, indent=indent) + "\n")
+
+
+def write_figure(path: str | Path, figure: Any) -> None:
+    """Write a matplotlib figure in the format of the suffix; the same figure gives the same bytes.
+
+    Raises UsageError if it cannot be written.
+    """
+    import matplotlib
+
+    undated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with matplotlib.rc_context({"svg.hashsalt": "ternac"}), replacing(path) as scratch:
+        figure.savefig(scratch, dpi=110, metadata=undated.get(scratch.suffix))
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's contents, or a folder's names, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -1,4 +1,4 @@
-"""Shipped bitstreams and their manifests, bitstreams/<board>/<geometry>/manifest.json."""
+"""Shipped bitstreams and their manifests, ``bitstreams/<board>/<geometry>/manifest.json``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ BITSTREAMS = Path(__file__).parent / "bitstreams"
 
 
 def folder(board: str, geometry: str) -> Path:
-    """Folder of the shipped bitstream for a board and geometry, whether or not it exists."""
+    """Return the folder of the shipped bitstream for a board and geometry, whether or not it exists."""
     return BITSTREAMS / board / geometry
 
 
-def read_manifest(board: str, geometry: str) -> dict[str, Any] | None:
-    """The manifest of a shipped bitstream, or None when none is shipped.
+def in_checkout() -> bool:
+    """Return whether the package is a checkout, whose shipped files a build may replace."""
+    return (Path(__file__).resolve().parents[1] / "pyproject.toml").is_file()
 
-    Raises:
-        UsageError: if the manifest is there but cannot be read.
+
+def read_manifest(board: str, geometry: str) -> dict[str, Any] | None:
+    """Return the manifest of a shipped bitstream, or None if none is shipped.
+
+    Raises UsageError if the manifest is there but cannot be read.
     """
     path = folder(board, geometry) / "manifest.json"
     if not path.exists():

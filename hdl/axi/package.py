@@ -1,12 +1,37 @@
-"""What other tools' projects take: a FuseSoC core file and a Vivado script that packages the top as IP."""
+"""The engine as a block for other tools: Verilog, register map, FuseSoC core, Vivado script."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
-from ternac.hdl.axi.registers import MAP_WORDS
+from amaranth.back import verilog
 
-__all__ = ["fusesoc_core", "vivado_script"]
+from ternac.compile.geometry import preset
+from ternac.compile.stream_layout import Encoding
+from ternac.files import write_text
+from ternac.hdl.axi.export import c_header, svd, to_json
+from ternac.hdl.axi.registers import MAP_VERSION, MAP_WORDS
+from ternac.hdl.axi.top import AxiTop
+from ternac.hdl.engine.core import EngineCore
+from ternac.hdl.link.controller import LinkController
+from ternac.hdl.link.top import LinkedEngine, word_bytes
+from ternac.hdl.stream.matvec import StreamMatVec
+
+__all__ = ["NAME", "axi_design", "fusesoc_core", "vivado_script", "write_files"]
+
+NAME = "ternac_axi"
+VERSION = f"{MAP_VERSION}.0"
+
+
+def axi_design(geometry: str, port_bits: int, clock_hz: int) -> AxiTop:
+    """Build the top level with an engine of a preset, and a streaming unit unless ``port_bits`` is 0."""
+    shape = preset(geometry)
+    identity = hashlib.sha256(f"{NAME} {MAP_VERSION} {port_bits} ".encode() + shape.hash).digest()[:16]
+    link = LinkController(clock_hz, identity, shape.hash, word_bytes=word_bytes(shape))
+    unit = StreamMatVec(port_bits=port_bits, encoding=Encoding.FIVE) if port_bits else None
+    return AxiTop(LinkedEngine(EngineCore(shape), link, registered=shape.wide), unit)
 
 
 def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) -> str:
@@ -81,3 +106,21 @@ def vivado_script(name: str, version: str, files: list[str], *, stream: bool) ->
         "close_project",
     ]
     return "\n".join(lines) + "\n"
+
+
+def write_files(top: AxiTop, folder: Path) -> dict[str, str]:
+    """Write everything that another tool needs into ``folder``. Returns what each file is."""
+    stream = top.stream is not None
+    source, header = f"{NAME}.v", "ternac_regs.h"
+    files = {
+        source: ("Verilog of the top level", str(verilog.convert(top, name=NAME, emit_src=False))),
+        "registers.json": ("register map", to_json(stream)),
+        "registers.svd": ("register map, CMSIS-SVD", svd(stream)),
+        header: ("register map, C header", c_header(stream)),
+        f"{NAME}.core": ("FuseSoC core", fusesoc_core(NAME, VERSION, [source], [header])),
+        "package_ip.tcl": ("Vivado: packages the IP", vivado_script(NAME, VERSION, [source], stream=stream)),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (_, text) in files.items():
+        write_text(folder / name, text)
+    return {name: what for name, (what, _) in files.items()}

@@ -11,12 +11,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ternac.compile.compiler import Image
+from ternac.compile.image import Image
 from ternac.errors import BuildFailed
+from ternac.files import write_bytes
 from ternac.hdl.netlist import bram_patch
 from ternac.hdl.netlist import memory_map
 from ternac.hdl.boards.boards import Board
-from ternac.hdl.build.steps import write_atomically
 from ternac.hdl.build.toolchain import run_tool
 from ternac.compile.loading import flash_image, program_id
 
@@ -26,20 +26,20 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
 
     Raises BuildFailed when the two do not belong together.
     """
+    out.parent.mkdir(parents=True, exist_ok=True)
     if board.flash_offset is not None:
         base = bitstream.read_bytes()
         if len(base) > board.flash_offset:
             raise BuildFailed(
                 f"the bitstream is longer than {board.flash_offset} bytes", "move the flash offset"
             )
-        write_atomically(out, base.ljust(board.flash_offset, b"\xff") + flash_image(image))
+        write_bytes(out, base.ljust(board.flash_offset, b"\xff") + flash_image(image))
         return
     if memories is None or not memories.exists():
         raise BuildFailed(
             f"no memory map beside {bitstream.name}", f"ternac build --board {board.name} --force"
         )
     cells = memory_map.loads(memories.read_text())
-    out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     log = out.with_suffix(".log")
     log.unlink(missing_ok=True)
@@ -58,6 +58,6 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
         (scratch / "model.config").write_text(bram_patch.patch(config, contents))
         run_tool("ecppack", ["--compress", "--input", "model.config", "--bit", "model.bit"],
                  cwd=scratch, log=log, step="bake")  # fmt: skip
-        write_atomically(out, (scratch / "model.bit").read_bytes())
+        write_bytes(out, (scratch / "model.bit").read_bytes())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

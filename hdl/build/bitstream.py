@@ -1,9 +1,9 @@
-"""``ternac build``: from a board's name to a bitstream, built, taken from the cache or shipped, with a
-model or without.
+"""``ternac build``: the bitstream of a board, with a model or without: shipped, from the cache, or built now.
 
-The shipped bitstream (bitstreams/<board>/<geometry>/) is used as it is whenever its plan is the one that
-would be built now. Baking a model asks less: the same design and constraints are enough, so that another
-version of a tool does not cost a place-and-route run.
+The shipped bitstream (bitstreams/<board>/<geometry>/) is used as it is if its plan is the one that would be
+built now. Baking a model asks less: the same design and constraints are enough, so another version of a tool
+does not cost a place-and-route run. What is built here lies in the cache, ``bitstreams/<board>/<start of the
+plan's hash>/``; in a checkout, a build at the board's usual clock replaces the shipped one too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ternac.compile.compiler import compile_program
+from ternac import cache
 from ternac.errors import BuildFailed, UsageError
+from ternac.files import write_bytes, write_json
 from ternac.compile.geometry import Geometry, preset
 from ternac.hdl.build.bake import bake
 from ternac.hdl.boards.boards import Board, board, with_geometry
@@ -22,8 +24,8 @@ from ternac.hdl.build.recipe import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.boards.design import EngineDesign
 from ternac.hdl.netlist.memory_map import loads, refuse_incomplete
 from ternac.hdl.build.plan import Plan, id_literal, make_plan
-from ternac.hdl.build.steps import sha256_of, write_atomically
-from ternac.manifest import folder, read_manifest
+from ternac.hdl.build.steps import sha256_of
+from ternac.manifest import folder, in_checkout, read_manifest
 from ternac.program.zoo import open_program
 
 Say = Callable[[str], None]
@@ -34,12 +36,6 @@ SHIPPED_KEYS = (
     "tools", "report", "memories", "command",
 )  # fmt: skip
 """What a shipped manifest says, in this order; file names are relative to the manifest."""
-
-
-def build_root() -> Path:
-    """``build/`` beside the packages in a checkout, else in the current directory."""
-    checkout = Path(__file__).resolve().parents[2]
-    return (checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()) / "build"
 
 
 def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
@@ -85,6 +81,7 @@ def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: st
     old = read_manifest(target.name, geometry.name)
     if old is not None and all(old.get(key) == figures[key] for key in ("plan", "sha256")):
         return
+    where.mkdir(parents=True, exist_ok=True)
     manifest = {**figures, "geometry": geometry.name, "command": command}
     for key, name in (
         ("bitstream", f"{target.name}{target.bitstream_suffix}"),
@@ -92,13 +89,13 @@ def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: st
         ("memories", MEMORIES),
     ):
         if figures.get(key):
-            write_atomically(where / name, Path(figures[key]).read_bytes())
+            write_bytes(where / name, Path(figures[key]).read_bytes())
             manifest[key] = name
-    text = json.dumps({key: manifest[key] for key in SHIPPED_KEYS if key in manifest}, indent=2) + "\n"
-    write_atomically(where / "manifest.json", text.encode())
+    ordered = {key: manifest[key] for key in SHIPPED_KEYS if key in manifest}
+    write_json(where / "manifest.json", ordered, indent=2)
 
 
-def produce(
+def bitstream_for(
     board_name: str,
     say: Say,
     *,
@@ -106,12 +103,24 @@ def produce(
     clock_mhz: float | None = None,
     engine: str | None = None,
     force: bool = False,
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """The figures of a board's bitstream, built if need be; with ``model``, of the one that carries it.
+    """Return the figures of a board's bitstream, built if need be; with ``model``, of the one that carries it.
 
-    ``engine``: another geometry of the board. ``force`` runs every step again. Raises UsageError,
-    BuildFailed, ToolMissing; DoesNotFit or IllegalProgram when the model is not for this board's engine.
+    ``engine``: another geometry of the board. ``force`` runs every step again. ``out``: copy it there too.
+    Raises UsageError, BuildFailed or ToolMissing; DoesNotFit or IllegalProgram if the model is not for this
+    board's engine.
     """
+    figures = _bitstream_for(board_name, say, model, clock_mhz, engine, force)
+    if out is not None:
+        write_bytes(out, Path(figures["bitstream"]).read_bytes())
+        figures["bitstream"] = str(out)
+    return figures
+
+
+def _bitstream_for(
+    board_name: str, say: Say, model: str | None, clock_mhz: float | None, engine: str | None, force: bool
+) -> dict[str, Any]:
     target = with_geometry(board(board_name), engine)
     clock_hz = parse_clock(target, clock_mhz)
     geometry = preset(target.geometry)
@@ -121,6 +130,7 @@ def produce(
             "load the model over the link: ternac run --device serial:PORT",
         )
     image = compile_program(open_program(model), geometry) if model is not None else None
+    root = cache.folder("bitstreams")
     say(f"{target.name}: elaborating geometry {geometry.name} at {clock_hz / 1e6:g} MHz")
     plan = engine_plan(target, geometry, clock_hz)
     default = clock_hz == target.clock_hz
@@ -130,19 +140,19 @@ def produce(
     if shipped is not None and shipped.get(same) == current[same]:
         figures = {**shipped, "steps_run": [], "origin": "shipped bitstream, made from the same plan"}
     else:
-        figures = build(plan, build_root(), say, force=force)
+        figures = build(plan, root, say, force=force)
         ran = ", ".join(figures["steps_run"])
         figures["origin"] = f"built here: {ran}" if ran else "built here before"
         if target.flash_offset is None and not geometry.streams:
             refuse_incomplete(loads(Path(figures["memories"]).read_text()), geometry)
-        if default:
+        if default and in_checkout():
             which = ["--board", target.name, *(["--geometry", engine] if engine else [])]
             command = ["ternac build", *which, "--force"]
             ship(target, geometry, figures, " ".join(command))
     figures["geometry"] = geometry.name
     if image is None:
         return figures
-    out = directory_of(plan, build_root()) / f"model-{image.program_hash[:16]}{target.bitstream_suffix}"
+    out = directory_of(plan, root) / f"model-{image.program_hash[:16]}{target.bitstream_suffix}"
     memories = figures.get("memories")
     say(f"baking {model} into {Path(figures['bitstream']).name}, without place and route")
     bake(target, Path(figures["bitstream"]), Path(memories) if memories else None, image, out)

@@ -1,4 +1,4 @@
-"""Content-addressed builds: plan -> build/<board>/<hash>/ -> bitstream, in named, resumable steps.
+"""Content-addressed builds: plan -> <root>/<board>/<hash>/ -> bitstream, in named, resumable steps.
 
 Figures come from nextpnr's JSON report and yosys' JSON netlist, never from a log. A build whose clock is
 faster than what place and route achieved, or whose netlist multiplies, fails.
@@ -13,14 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ternac.cache import locked
 from ternac.errors import BuildFailed
+from ternac.files import write_text
 from ternac.hdl.netlist import bram_patch
 from ternac.hdl.netlist import memory_map
 from ternac.hdl.netlist import cells as netlist
 from ternac.hdl.netlist.parts import parts_of
 from ternac.hdl.netlist.passes import prepare
 from ternac.hdl.build.plan import Plan
-from ternac.hdl.build.steps import Step, exclusive, run_step, seconds_of, sha256_of, write_atomically
+from ternac.hdl.build.steps import Step, run_step, seconds_of, sha256_of
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -126,27 +128,21 @@ def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str,
     Raises BuildFailed when a step fails, the clock is not met, or a cell multiplies.
     """
     directory = directory_of(plan, root)
-    with exclusive(directory, say):
-        return _build(plan, directory, say, force)
-
-
-def _build(plan: Plan, directory: Path, say: Say, force: bool) -> dict[str, Any]:
-    if force:
-        shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("design.il", plan.design),
-        (plan.constraint_file, plan.constraints),
-        ("synth.ys", plan.script),
-    ):
-        write_atomically(directory / name, text.encode())
-    ran = []
-    for step in steps(plan):
-        if run_step(directory, step, say):
-            ran.append(step.name)
-        if step.name == "synth":
-            refuse_multipliers(directory)
-    return {**figures(plan, directory), "steps_run": ran}
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with locked(directory, say):
+        if force:
+            shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(exist_ok=True)
+        write_text(directory / "design.il", plan.design)
+        write_text(directory / plan.constraint_file, plan.constraints)
+        write_text(directory / "synth.ys", plan.script)
+        ran = []
+        for step in steps(plan):
+            if run_step(directory, step, say):
+                ran.append(step.name)
+            if step.name == "synth":
+                refuse_multipliers(directory)
+        return {**figures(plan, directory), "steps_run": ran}
 
 
 def multiplier_cells(directory: Path) -> Counter[str]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ternac.files import write_json
 from ternac.hdl.build.toolchain import run_tool
 
 
@@ -31,33 +30,6 @@ class Step:
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old contents or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as sink:
-            sink.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def exclusive(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold the build directory: a second process with the same plan waits, and then finds the work done."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with directory.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"another process is building {directory.name}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def is_done(directory: Path, step: Step) -> bool:
@@ -106,6 +78,6 @@ def run_step(directory: Path, step: Step, say: Callable[[str], None]) -> bool:
         "seconds": seconds,
         "artefacts": {name: sha256_of(directory / name) for name in step.artefacts},
     }
-    write_atomically(receipt, json.dumps(record, indent=1).encode())
+    write_json(receipt, record, indent=1)
     say(f"{step.name}: {seconds} s")
     return True

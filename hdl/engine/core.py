@@ -6,8 +6,8 @@ from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
-from ternac.compile.compiler import Image
 from ternac.compile.geometry import Geometry, Mem
+from ternac.compile.image import Image
 from ternac.compile.machine import Machine
 from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP
 from ternac.hdl.cells.registers import delay

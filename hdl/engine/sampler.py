@@ -278,7 +278,7 @@ class Sampler(wiring.Component):
             scan.tail.eq(self.tail),
         ]
 
-        # A pass over rows (search) or elements. Cycle 2: the row. 3: its lanes are compared with the candidate.
+        # A pass over rows (search) or elements. Cycle 2: the row. 3: its lanes against the candidate.
         begin, begun, by_row = scan.begin, Signal(name="begun"), scan.by_row
         valid, last = scan.valid, scan.last
         lanes = [scan.row.word_select(c, _KEY_BITS) for c in range(columns)]

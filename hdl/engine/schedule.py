@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from ternac.compile.compiler import Image
+from ternac.compile.image import Image
 from ternac.compile.isa import Instruction, Lane, Opcode, Source
 from ternac.hdl.array.dot import array_latency
 from ternac.hdl.engine.contexts import DONE_GAP, ISSUE_AHEAD

@@ -54,8 +54,8 @@ class LinkController(wiring.Component):
     """Receives frames (docs/link.md), checks them, drives the engine, answers.
 
     A `FrameReceiver` fills the RAM and checks the frame; a `Dispatcher` reads its type and head, and starts
-    the component of the request; an `AnswerSender` sends what that has put into the RAM. One of them works at a
-    time. An answer is always a piece of the RAM, and a frame with the CRC of the last one executed (the
+    the component of the request; an `AnswerSender` sends what that has put into the RAM. One of them works
+    at a time. An answer is always a piece of the RAM, and a frame with the CRC of the last one executed (the
     sequence number is in it) is answered again from there without being executed.
 
     Parameters

@@ -38,8 +38,8 @@ class FrameRam(wiring.Component):
     """One RAM of `RAM_DEPTH` bytes: the received frame from 0, the identity from `IDENTITY`, the payload of
     the last answer from `RESULT`; and the three addresses in it.
 
-    A byte is read at the pointer. After that has moved, ``step`` is low for two cycles: whoever moves it waits
-    until ``byte`` is the one at its new place.
+    A byte is read at the pointer. After that has moved, ``step`` is low for two cycles: whoever moves it
+    waits until ``byte`` is the one at its new place.
 
     Members
     -------

@@ -1,14 +1,16 @@
-"""Logic cells and registers of an engine on a board, from its geometry alone.
+"""Area of an engine on a board, from its geometry alone: logic cells, registers and block RAM.
 
-An engine's area is the sum of a few groups of parts. Each group is a closed form where the structure gives
-one (dot units, LUT RAM) and a sum of counts (pipelines, columns, contexts, ...) times coefficients. The
-coefficients are least squares over the builds in ``area_data.json``, which `hdl/planner/measure.py` makes;
-so a change of the RTL asks for that command and for no edit here.
+Block RAM is counted: it is exactly what synthesis instantiates or infers. Logic cells and registers are the
+sum of a few groups of parts. Each group is a closed form where the structure gives one (dot units, LUT RAM)
+and a sum of counts (pipelines, columns, contexts, ...) times coefficients. The coefficients are least squares
+over the builds in ``area_data.json``, which `hdl/planner/measure.py` makes; so a change of the RTL asks for
+that command and for no edit here.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -18,14 +20,20 @@ from typing import Any
 import numpy as np
 from amaranth.utils import ceil_log2
 
-from ternac.compile.geometry import Geometry
-from ternac.errors import UsageError
+from ternac.compile.geometry import Geometry, Mem
+from ternac.errors import DoesNotFit, UsageError, require
+from ternac.hdl.array.dot import array_latency
+from ternac.hdl.array.xbuffer import XBuffer
 from ternac.hdl.boards.boards import Board, board
+from ternac.hdl.cells.bram_cells import BramSlice, max_depth, slices_of
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.planner.area_dot import accumulator_bits, dot_units
-from ternac.hdl.planner.area_rams import block_rams, sampler_in_block_ram, single_port_rams
+from ternac.hdl.engine.columns import NEIGHBOURS
+from ternac.hdl.link.frames import RAM_DEPTH
 
-__all__ = ["DATA", "GROUPS", "Area", "area", "builds", "coefficients", "model_error"]
+__all__ = [
+    "DATA", "GROUPS", "Area", "accumulator_bits", "area", "block_rams", "builds", "coefficients", "dot_units",
+    "dot_widths", "model_error", "single_port_rams",
+]  # fmt: skip
 
 DATA = Path(__file__).with_name("area_data.json")
 
@@ -43,7 +51,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Area:
-    """What an engine takes of a board's chip; ``comb`` and ``ff`` by group, block RAM by memory."""
+    """An engine's share of a board's chip; ``comb`` and ``ff`` by group, block RAM by memory."""
 
     comb: int
     ff: int
@@ -55,11 +63,11 @@ class Area:
 
     @property
     def used(self) -> dict[str, int]:
-        """Under the keys of a board's resources."""
+        """The figures under the keys of a board's resources."""
         return {"comb": self.comb, "ff": self.ff, "bram": self.bram, "spram": self.spram or 0}
 
     def excess(self, resources: dict[str, int]) -> list[str]:
-        """The resources that are not enough, in words; empty when the engine fits."""
+        """Return the resources that are not enough, in words; none if the engine fits."""
         return [
             f"{self.used[key]:,} {key} of {limit:,}"
             for key, limit in resources.items()
@@ -67,15 +75,185 @@ class Area:
         ]
 
     def overfull(self, resources: dict[str, int]) -> float:
-        """The scarcest resource's use over what there is."""
+        """Return use over what there is, of the scarcest resource."""
         return max(self.used[key] / limit for key, limit in resources.items())
 
+
+# ---- dot units ------------------------------------------------------------------------------------------
+
+_BYTE = 8
+DECODER = 15
+"""Tables that decode a byte of five trits."""
+
+
+def _bits(terms: int) -> int:
+    """Return the width of a sum of ``terms`` activations."""
+    return _BYTE + (terms - 1).bit_length()
+
+
+def accumulator_bits(geometry: Geometry) -> int:
+    """Return the width of a row's sum."""
+    return _bits(geometry.x_depth * geometry.lanes)
+
+
+def dot_widths(geometry: Geometry) -> tuple[list[int], list[int], int]:
+    """Return, of one unit, the widths of the adders with a gate in front, of those without, and registers.
+
+    The accumulator's adder, whose gate keeps or drops the sum so far, is not among them.
+    """
+    g = geometry
+    groups, gated, plain, registers = g.chains // g.fold, [], [], 0
+    for stage in range(g.chain):
+        lanes = range(stage * g.fold, (stage + 1) * g.fold)
+        gated += [_bits(lane + 1) for lane in lanes if lane]
+        registers += _bits(lanes[-1] + 1)
+    gated, registers = gated * groups, registers * groups
+    sums, terms = groups, g.chain * g.fold
+    while sums > 1:
+        above = -(-sums // g.radix)
+        for i in range(above):
+            count = min(g.radix, sums - i * g.radix)
+            widths = [min(_bits(n * terms), _bits(g.lanes)) for n in range(1, count + 1)]
+            plain += widths[1:]
+            registers += widths[-1]
+        sums, terms = above, terms * g.radix
+    return gated, plain, registers + accumulator_bits(g)
+
+
+def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
+    """Return COMB (logic cells on iCE40) and FF of all dot units, which add one carry cell after the other.
+
+    With the x buffer and the registers of weights, flags and addresses.
+    """
+    g = geometry
+    gated, plain, registers = dot_widths(g)
+    acc, gates = accumulator_bits(g), _BYTE * (g.chains // g.fold)
+    x_banks = -(-g.x_depth // 16)
+    if tech is Technology.ECP5:
+        # a carry cell holds two bits; each chain begins with half of one
+        adders = sum(2 * (-(-(width + 1) // 2)) for width in (*gated, *plain, acc))
+        x_rams = g.chain * -(-_BYTE * g.chains // 4) * x_banks
+        comb = g.columns * (adders + gates) + 6 * x_rams + _BYTE * g.lanes * (x_banks - 1)
+        held = 2 * _BYTE * g.lanes
+    else:
+        # a gate is a table of its own
+        adders = sum(gated) + _BYTE * len(gated) + sum(plain) + 2 * acc
+        comb = g.columns * (adders + gates)
+        held = _BYTE * g.lanes + g.chain * g.stage_bits
+    if g.weight_register:
+        held += 2 * g.columns * g.lanes
+    if g.weight_code == "five":
+        comb += DECODER * g.chain * g.stage_bits // 8
+    held += _control(g, tech)
+    if tech is Technology.ICE40:  # what no table feeds takes a logic cell of its own
+        comb += held
+    return comb, g.columns * registers + held
+
+
+def _control(g: Geometry, tech: Technology) -> int:
+    """Count the registers of flags and addresses on their way to the stages, and of x buffer writes."""
+    flags = 3 * (array_latency(g) + 3)
+    weight_places = max(1, g.weight_blocks_per_stage // 2 // NEIGHBOURS) if g.weight_ram == "paired" else 1
+    x_places = math.gcd(g.chains, XBuffer.PLACES) if tech is Technology.ECP5 else 1
+    weights = ceil_log2(g.weight_depth) * g.chain * (1 + weight_places)
+    reads = ceil_log2(g.x_depth) * g.chain * x_places
+    return flags + weights + reads + _BYTE * g.pipelines + g.lanes // g.pipelines
+
+
+# ---- block RAM ------------------------------------------------------------------------------------------
+
+_C_BITS = 9
+"""Bits of operand C, all that is read of the second copy of a bank."""
+_LUT_RAM_COST, _BLOCK_RAM_COST = 4, 128
+"""What yosys weighs a DPR16X4 and a DP16KD with when it chooses the form of a memory."""
+
+
+def _cells(tech: Technology, width: int, depth: int, used: int | None = None) -> int:
+    """Count the cells of ``depth`` words of ``width`` bits, of which the lowest ``used`` are read.
+
+    Components cut memories into cells by the same rule (`hdl/cells/bram_cells.py`).
+    """
+    most = max_depth(tech)
+    banks = [min(most, depth - first) for first in range(0, depth, most)]
+    wanted = width if used is None else used
+    slices: list[BramSlice] = [s for bank in banks for s in slices_of(tech, "ram", 0, width, bank)]
+    return sum(1 for cell in slices if cell.first_bit < wanted)
+
+
+def sampler_in_block_ram(geometry: Geometry, tech: Technology) -> bool:
+    """Return whether yosys puts the sampler's logits in block RAM: on ECP5 only if that costs no more."""
+    if tech is Technology.ICE40:
+        return True
+    bits, slots = 16 * geometry.columns, geometry.logit_slots
+    lut_rams = -(-bits // 4) * -(-slots // 16)
+    return _LUT_RAM_COST * lut_rams >= _BLOCK_RAM_COST * -(-bits // 36) * -(-slots // 512)
+
+
+def block_rams(geometry: Geometry, tech: Technology) -> dict[str, int]:
+    """Count block RAM cells by memory, board and link included.
+
+    Raises DoesNotFit if the device has no cells for the form or depth of a memory.
+    """
+    g, ice = geometry, tech is Technology.ICE40
+    _check(g, tech)
+    weights, embed = g.memory(Mem.WEIGHT), g.memory(Mem.EMBED)
+    found = {
+        "program": 2 * _cells(tech, 16, g.program_depth // 2),
+        "bias": g.pipelines * _cells(tech, g.bias_bits, g.bias_depth * g.share),
+        "bank": g.pipelines * _cells(tech, 16, g.bank_depth * g.share),
+        "bank_c": g.pipelines * _cells(tech, 16, g.bank_depth * g.share, used=_C_BITS),
+        "table": g.pipelines * _cells(tech, 16, g.tables * 256),
+        "norm": -(-g.norm_tables * 256 // (512 if ice else 2048)),
+        "exponential": 1,
+        "link": RAM_DEPTH // 512 if ice else 1,
+        "line": 0 if ice else 2,  # UartEngine's buffers, where the board's window is more than one
+    }
+    if g.weight_ram == "paired":
+        found["weight"] = g.weight_blocks // 2
+    elif g.weight_ram == "block":
+        found["weight"] = weights.blocks * _cells(tech, weights.bits, weights.depth)
+    if g.weight_ram != "spram":
+        found["embed"] = embed.blocks * _cells(tech, embed.bits, embed.depth)
+    if ice:
+        found["x"] = g.chain * -(-8 * g.chains // 16)
+        found["logits"] = -(-16 * g.columns // 16) * -(-g.logit_slots // 256)
+    elif sampler_in_block_ram(g, tech):
+        found["logits"] = -(-16 * g.columns // 36) * -(-g.logit_slots // 512)
+    return found
+
+
+def single_port_rams(geometry: Geometry) -> int:
+    """Count the iCE40's single-port RAM cells."""
+    if geometry.weight_ram != "spram":
+        return 0
+    return sum(shape.blocks * -(-shape.bits // 16) for shape in map(geometry.memory, (Mem.WEIGHT, Mem.EMBED)))
+
+
+def _check(g: Geometry, tech: Technology) -> None:
+    if g.weight_ram == "spram" and tech is not Technology.ICE40:
+        raise DoesNotFit(f"{g.name}: weights in single-port RAM, which {tech.value} does not have")
+    if g.weight_ram == "paired" and tech is not Technology.ECP5:
+        raise DoesNotFit(f"{g.name}: paired weight blocks, which {tech.value} has no form for")
+    most = max_depth(tech)
+    wide = most if g.weight_ram != "spram" else 1 << 14
+    for what, depth, limit in (
+        ("weight_depth", g.weight_depth, wide),
+        ("embed_depth", g.embed_depth, wide),
+        ("bank_depth * share", g.bank_depth * g.share, most),
+        ("tables * 256", g.tables * 256, most),
+        ("program_depth / 2", g.program_depth // 2, most),
+    ):
+        message = f"{g.name}: {what} is {depth}, a memory of {tech.value} holds {limit} words"
+        require(what, depth, limit, message)
+
+
+# ---- the model ------------------------------------------------------------------------------------------
 
 Terms = dict[str, tuple[tuple[int, int], dict[str, float]]]
 
 
 def _terms(g: Geometry, tech: Technology) -> Terms:
-    """Per group: COMB and FF in closed form, and the counts that have coefficients."""
+    """Return, for each group, COMB and FF in closed form and the counts that have coefficients."""
     side, alone = int(g.lane_depth > 0), int(g.lane_depth == 0)
     columns, pipes = g.columns, g.pipelines
     none = (0, 0)
@@ -110,7 +288,7 @@ def _terms(g: Geometry, tech: Technology) -> Terms:
 
 
 def _array(g: Geometry, tech: Technology) -> dict[str, float]:
-    """What surrounds the dot units: memories' ports, the sums' way into the pipelines, loader, flags."""
+    """Count what surrounds the dot units: memories' ports, sums on their way to pipelines, loader, flags."""
     counts: dict[str, float] = {
         "1": 1,
         "pipelines": g.pipelines,
@@ -123,14 +301,16 @@ def _array(g: Geometry, tech: Technology) -> dict[str, float]:
 
 
 def _side_rams(g: Geometry) -> int:
-    """COMB of one side column's LUT RAM: 16 bits a slot in banks of 16, half a table a bit and bank to choose
-    one; and the multiplicands."""
+    """Count the COMB of one side column's LUT RAM and multiplicands.
+
+    16 bits a slot in banks of 16; half a table for each bit and bank chooses one.
+    """
     banks = -(-g.lane_depth // 16)
     return 6 * (4 * banks + 2) + 8 * banks if banks else 0
 
 
 def _logits(g: Geometry, tech: Technology) -> int:
-    """COMB of the sampler's memory where it is LUT RAM."""
+    """Count the COMB of the sampler's memory if it is LUT RAM."""
     if sampler_in_block_ram(g, tech):
         return 0
     banks = -(-g.logit_slots // 16)
@@ -139,15 +319,17 @@ def _logits(g: Geometry, tech: Technology) -> int:
 
 @cache
 def builds() -> tuple[dict[str, Any], ...]:
-    """The measured builds: ``board``, ``fitted``, ``geometry`` (a Geometry), ``comb``, ``ff``, ``bram``,
-    ``parts``."""
+    """Return the measured builds: board, fitted, geometry, comb, ff, bram (spram) and parts of each."""
     rows = json.loads(DATA.read_text())["samples"]
     return tuple({**row, "geometry": Geometry(**row["geometry"])} for row in rows)
 
 
 @cache
 def coefficients(family: str) -> dict[str, dict[str, tuple[float, float]]]:
-    """By group and count: COMB and FF that one of it takes. UsageError for a family without builds."""
+    """Return the COMB and FF that one more of a count takes, by group and count.
+
+    Raises UsageError if no build of the family is measured.
+    """
     rows = [row for row in builds() if row["fitted"] and board(row["board"]).family == family]
     if not rows:
         raise UsageError(f"no build of {family} is measured", "python -m ternac.hdl.planner.measure --write")
@@ -170,7 +352,7 @@ def _sum(parts: dict[str, dict[str, int]], names: Iterable[str]) -> tuple[int, i
 
 @cache
 def model_error(family: str) -> float:
-    """The largest relative error of ``comb`` and ``ff`` over all measured builds of a family."""
+    """Return the largest relative error of ``comb`` and ``ff`` over all measured builds of a family."""
     errors = [
         abs(getattr(area(row["geometry"], target), key) / row[key] - 1)
         for row in builds()
@@ -181,9 +363,9 @@ def model_error(family: str) -> float:
 
 
 def area(geometry: Geometry, target: Board) -> Area:
-    """The area of the board's bitstream with an engine of this geometry.
+    """Return the area of the board's bitstream with an engine of this geometry.
 
-    Raises DoesNotFit where a memory is of a form or depth that the device has no cells for.
+    Raises DoesNotFit if the device has no cells for the form or depth of a memory.
     """
     rams = block_rams(geometry, target.tech)
     fitted = coefficients(target.family)

@@ -1,21 +1,19 @@
-"""``ternac estimate``: what a model costs on a board, by schedule and area model, without synthesis."""
+"""What a model costs on a board, by schedule and area model, without synthesis."""
 
 from __future__ import annotations
 
-import argparse
 from typing import Any
 
-from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
-from ternac.compile.compiler import Image, compile_program
-from ternac.compile.fitting import largest_model
-from ternac.compile.geometry import PRESETS, Geometry, Mem, preset
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Geometry, Mem, preset
+from ternac.compile.image import Image
 from ternac.errors import DoesNotFit
-from ternac.hdl.boards.boards import BOARDS, VARIANTS, Board, board, with_geometry
+from ternac.hdl.boards.boards import VARIANTS, Board, with_geometry
 from ternac.hdl.engine.schedule import Schedule, batch_cycles, schedule
 from ternac.hdl.planner.area import area, model_error
 from ternac.link import MAX_BATCH_TOKENS
 from ternac.manifest import read_manifest
-from ternac.program.zoo import DEFAULT, open_program
+from ternac.program.program import Program
 
 
 def routed_clock(target: Board) -> tuple[float, str]:
@@ -117,13 +115,11 @@ def together(image: Image, plan: Schedule, clock: float) -> dict[str, Any]:
     }
 
 
-def estimate(model: str, target: Board, geometry: Geometry | None = None) -> dict[str, Any]:
-    """The figures of ``ternac estimate``, for the board's geometry unless another is given.
+def estimate(program: Program, target: Board, geometry: Geometry | None = None) -> dict[str, Any]:
+    """Return the figures of ``program`` on a board, with the board's engine unless another is given.
 
-    Raises DoesNotFit or IllegalProgram as the compiler does, DoesNotFit for memories that the chip cannot
-    form.
+    Raises DoesNotFit or IllegalProgram if the compiler does, DoesNotFit if the chip cannot form a memory.
     """
-    program = open_program(model)
     geometry = geometry or preset(target.geometry)
     image = compile_program(program, geometry)
     plan = schedule(image)
@@ -156,54 +152,3 @@ def estimate(model: str, target: Board, geometry: Geometry | None = None) -> dic
         "cycles_by_op": cycles_by_op(plan),
         "origin": f"{exact} x {clock_origin}; resources name their own",
     }
-
-
-def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_argument(parser, fitting=True)
-    parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
-    parser.add_argument("--model", dest="model_option", metavar="MODEL", help="the same as MODEL")
-    parser.add_argument("--geometry", choices=PRESETS, help="this engine (default: the board's)")
-    parser.add_argument("--ops", action="store_true", help="show cycles by op")
-
-
-def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    geometry = preset(args.geometry) if args.geometry else None
-    target = board(args.board)
-    fitting = largest_model(geometry or preset(target.geometry))
-    data = estimate(args.model_option or args.model or fitting or DEFAULT, target, geometry)
-    least = " or more" if data["cycles_are"] != "exact" else ""
-    say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token{least}")
-    say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")
-    say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
-    both = data["together"]
-    say(
-        f"  {both['sessions']} sessions at a time: {both['cycles_per_token']:,.0f} cycles per token, "
-        f"{both['tokens_per_second']:,.0f} tokens/s in all, dot units busy {both['dot_unit_busy']:.1%}"
-    )
-    about = data["resources"]
-    rams = "".join(f", {data[key]} {key}" for key in ("bram", "spram") if key in data)
-    say(f"  {data['comb']:,} COMB, {data['ff']:,} FF{rams}")
-    for text in about["too_small"]:
-        say(f"  does not fit the chip: {text}")
-    if data["shipped"]:
-        say(f"  shipped build: {data['shipped']['comb']:,} COMB, {data['shipped']['ff']:,} FF")
-    say(f"  {about['origin']}")
-    joules = data["energy"]["joules_per_token"]
-    amount = "" if joules is None else f"{joules * 1e6:,.1f} uJ per token, "
-    say(f"  energy: {amount}{data['energy']['origin']}")
-    for name, use in data["memory"].items():
-        say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
-    say(f"  {data['sessions']} sessions on chip")
-    if args.ops:
-        for row in data["cycles_by_op"]:
-            say(f"  {row['op']:16} {row['cycles']:6} cycles {row['dot_words']:6} dot words")
-    say(f"  origin: {data['origin']}")
-    return Outcome(data)
-
-
-VERB = Verb(
-    help="Cycles, speed, resources and memory use of a model on a board, without synthesis.",
-    example="ternac estimate --board ulx3s-85f --model shakespeare",
-    add_arguments=_arguments,
-    run=_run,
-)

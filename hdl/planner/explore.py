@@ -1,4 +1,4 @@
-"""``ternac explore``: which engine for a board, a model and a goal, by closed form alone.
+"""Which engine for a board, a model and a goal, by closed form alone.
 
 Every shape of `hdl/planner/space.py` that holds the model and fits the chip is weighed by three figures:
 tokens a second of all its sessions together, cycles of one token alone, and logic cells. Shown are those that
@@ -7,23 +7,24 @@ no other one beats in all three (the Pareto front).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
+from ternac.compile.image import Image
 from ternac.errors import DoesNotFit, UsageError
+from ternac.files import write_figure
 from ternac.hdl.boards.boards import Board
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.hdl.planner.area import Area, area, model_error
 from ternac.hdl.planner.estimate import routed_clock, shipped
 from ternac.hdl.planner.space import CONTEXTS, shapes_of, sized
 from ternac.program.program import Program
-from ternac.program.zoo import open_program
 
-__all__ = ["GOALS", "Point", "explore", "front", "search"]
+__all__ = ["GOALS", "Point", "explore", "front", "search", "write_picture"]
 
 _TOKENS = 12
 """Tokens of each session in the interleaved schedule: beyond its start and end, short enough for a search."""
@@ -66,7 +67,7 @@ def weigh(image: Image, sessions: int, found: Area) -> Point:
 
 
 def front(points: Iterable[Point], goal: str) -> list[Point]:
-    """The points that no other beats, best first; of equals the first."""
+    """Return the Pareto front, best first; ties keep the first."""
     kept: list[Point] = []
     for point in sorted(points, key=GOALS[goal]):
         same = (point.together, point.cycles, point.area.comb)
@@ -86,7 +87,7 @@ def search(
     none.
     """
     points, looked_at = [], 0
-    closest: tuple[float, str] = (float("inf"), "")
+    misses: list[tuple[float, str]] = []  # needed over available, and what is too small
     shapes = [s for s in shapes_of(target.tech) if sessions is None or s.contexts == _contexts_for(sessions)]
     for number, shape in enumerate(shapes):
         progress(number, len(shapes))
@@ -96,26 +97,20 @@ def search(
                 found = area(geometry, target)
                 if short := found.excess(target.resources):
                     over = found.overfull(target.resources)
-                    closest = min(closest, (over, f"{geometry.name} would take {', '.join(short)}"))
+                    misses.append((over, f"{geometry.name} would take {', '.join(short)}"))
                 else:
                     points.append(weigh(image, sessions or shape.contexts, found))
         except DoesNotFit as error:
-            closest = min(closest, (_shortage(str(error)), str(error)))
+            known = error.needed > error.limit > 0
+            misses.append((error.needed / error.limit if known else float("inf"), str(error)))
     progress(len(shapes), len(shapes))
     if not points:
         raise DoesNotFit(
             f"no engine on {target.name} holds {program.name!r}, of {looked_at} geometries that do; "
-            f"the closest: {closest[1]}",
+            f"the closest: {min(misses)[1]}",
             "a smaller model, or a larger board",
         )
     return points, looked_at
-
-
-def _shortage(reason: str) -> float:
-    """How much more than there is the compiler's message asks for; large where it does not say."""
-    found = re.search(r"needs? (\d+) .*, \S+ has (\d+)", reason)
-    over = int(found[1]) / int(found[2]) if found else 0.0
-    return over if over > 1 else 1e9
 
 
 def _contexts_for(sessions: int) -> int:
@@ -123,7 +118,7 @@ def _contexts_for(sessions: int) -> int:
 
 
 def described(point: Point, clock: float, target: Board) -> dict[str, Any]:
-    """A point as ``--json`` prints it; ``clock`` in MHz."""
+    """Return a point as plain data; ``clock`` in MHz."""
     found = point.area
     return {
         "name": point.geometry.name,
@@ -155,7 +150,7 @@ def today(program: Program, target: Board, sessions: int | None) -> Point | None
 
 
 def explore(
-    model: str,
+    program: Program,
     target: Board,
     goal: str,
     *,
@@ -163,10 +158,10 @@ def explore(
     clock: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[dict[str, Any], list[Point], list[Point]]:
-    """What ``--json`` prints, the front, and all points.
+    """Return the table as plain data, the points of the front, and all points.
 
-    Raises UsageError for a goal, clock or number of sessions that makes no sense, DoesNotFit for a model that
-    no geometry holds.
+    Raises UsageError if goal, clock or number of sessions makes no sense, DoesNotFit if no geometry holds the
+    program.
     """
     if goal not in GOALS:
         raise UsageError(f"no goal is called {goal!r}", f"choose one of: {', '.join(GOALS)}")
@@ -174,7 +169,6 @@ def explore(
         raise UsageError(f"--sessions is {sessions}, an engine takes 1 to {CONTEXTS[-1]} at a time")
     if clock is not None and not clock > 0:
         raise UsageError(f"a clock of {clock:g} MHz makes no sense", "take a positive number of MHz")
-    program = open_program(model)
     routed, clock_origin = routed_clock(target)
     mhz, clock_origin = (clock, "given") if clock else (routed, clock_origin)
     points, looked_at = search(program, target, sessions, progress)
@@ -204,3 +198,34 @@ def explore(
         "it was checked on; block RAM counted",
     }
     return data, best, points
+
+
+def write_picture(path: Path, data: dict[str, Any], points: Sequence[Point]) -> None:
+    """Draw speed and latency over logic cells: all fitting geometries in grey, the front, today's engine."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    clock = data["clock_mhz"] * 1e6
+    figure = Figure(figsize=(10, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    grey = {"color": "0.8", "s": 6, "linewidths": 0, "label": "fits"}
+    comb = [point.area.comb for point in points]
+    left.scatter(comb, [clock / point.together for point in points], **grey)
+    right.scatter(comb, [point.cycles / data["clock_mhz"] for point in points], **grey)
+    for axes, key in ((left, "tokens_per_second"), (right, "latency_us")):
+        rows = data["front"]
+        marks = axes.scatter(
+            [row["comb"] for row in rows], [row[key] for row in rows], c=[row["sessions"] for row in rows],
+            cmap="viridis", vmin=1, vmax=4, s=16, label="front",
+        )  # fmt: skip
+        if data["today"]:
+            axes.plot(data["today"]["comb"], data["today"][key], "r*", markersize=11, label="today's engine")
+        axes.set(xlabel="logic cells (COMB)")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    left.set(ylabel="tokens/s, all sessions")
+    right.set(ylabel="one token alone, us", yscale="log")
+    figure.colorbar(marks, ax=right, label="sessions at a time", ticks=[1, 2, 3, 4])
+    figure.suptitle(f"{data['model']} on {data['board']} at {data['clock_mhz']:g} MHz (estimates)")
+    write_figure(path, figure)

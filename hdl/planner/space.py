@@ -16,7 +16,8 @@ from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.ports import STREAM_GAP
 from ternac.hdl.engine.side_lane import SQUARED
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 __all__ = ["CONTEXTS", "Shape", "shapes_of", "sized"]
 
@@ -112,7 +113,7 @@ def _at_shallowest_bank(program: Program, roomy: Geometry, tech: Technology) -> 
                 program, replace(roomy, bank_depth=depth), contexts=roomy.contexts, fill=False
             )
         except DoesNotFit as error:
-            if "bank words" not in str(error) or depth * roomy.share >= max_depth(tech):
+            if error.resource != "bank words" or depth * roomy.share >= max_depth(tech):
                 raise
             depth *= 2
 

@@ -1,7 +1,7 @@
-"""The README's tables of boards and models, made from what is committed and the closed-form schedule.
+"""Tables of the pages: boards and models in the README, the area model and its checks in docs/planner.md.
 
-``python -m ternac.hdl.planner.tables`` prints them; with ``--write`` it replaces those in README.md. A test
-compares, so the README cannot drift from what is committed.
+``python -m ternac.hdl.planner.tables`` prints them; with ``--write`` it replaces those in the pages. Tests
+compare, so the pages cannot drift from what is committed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from typing import Any
 
 from ternac.compile.fitting import largest_model
 from ternac.compile.geometry import preset
-from ternac.hdl.boards.boards import BOARDS, Board
+from ternac.files import write_text
+from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac.hdl.planner.area import area, builds, coefficients
 from ternac.hdl.planner.estimate import estimate
 from ternac.hdl.planner.report import loss_curve
 from ternac.manifest import read_manifest
 from ternac.program.zoo import names, open_program, resolve
+from ternac.table import markdown
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+README, PLANNER = ROOT / "README.md", ROOT / "docs" / "planner.md"
 BEGIN = "<!-- {} table: made by `python -m ternac.hdl.planner.tables --write`, checked by the tests -->\n"
 END = "<!-- {} table ends -->\n"
 COLUMNS = (
@@ -28,16 +32,23 @@ COLUMNS = (
     "model (ternary weights)", "cycles/token", "tokens/s", "origin of the speed",
 )  # fmt: skip
 MODEL_COLUMNS = ("model", "ternary weights", "words of state", "loss, validation", "")
+CHECK_COLUMNS = (
+    "board", "geometry", "lanes", "COMB model", "build", "error", "FF model", "build", "error", "RAM model",
+    "build", "kind",
+)  # fmt: skip
 
 
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
-    """Name, ternary weights and figures of the largest shipped model that fits; None when none does."""
+    """Return name, ternary weights and figures of the largest shipped model that fits; None if none does."""
     name = largest_model(preset(target.geometry))
-    return None if name is None else (name, open_program(name).trits, estimate(name, target))
+    if name is None:
+        return None
+    program = open_program(name)
+    return name, program.trits, estimate(program, target)
 
 
 def row(target: Board) -> list[str]:
-    """The cells of one board, as in COLUMNS; a dash where nothing is committed."""
+    """Return the cells of one board, as in COLUMNS; a dash where nothing is committed."""
     g = preset(target.geometry)
     manifest = read_manifest(target.name, target.geometry) or {}
     rams = " + ".join(f"{manifest[key]} {key}" for key in ("bram", "spram") if manifest.get(key))
@@ -55,15 +66,14 @@ def row(target: Board) -> list[str]:
 
 
 def model_row(name: str) -> list[str]:
-    """The cells of one shipped model, as in MODEL_COLUMNS.
+    """Return the cells of one shipped model, as in MODEL_COLUMNS.
 
     The loss is the one in its recipe, per byte where it has a tokenizer; without one, the lowest of its
     curve.
     """
     program = open_program(name)
     recipe = json.loads(resolve(name).with_name("recipe.json").read_text())
-    curve = {series.name: series.points for series in loss_curve(resolve(name))}
-    lowest = min((y for _, y in curve.get("validation", [])), default=math.nan)
+    lowest = min((y for _, y in loss_curve(resolve(name)).get("validation", [])), default=math.nan)
     loss = f"{recipe.get('loss', {}).get('nats_per_char', lowest):.4f} nats per character"
     if program.tokenizer:
         loss = f"{recipe['loss']['bits_per_byte']:.4f} bits per byte"
@@ -71,36 +81,63 @@ def model_row(name: str) -> list[str]:
     return [*cells, loss, f"[card](model/zoo/{name}/card.md)"]
 
 
-def tables() -> dict[str, str]:
-    """The tables as Markdown: "board" and "model"."""
+def check_row(build: dict[str, Any]) -> list[str]:
+    """Return the cells of one measured build and what the area model says of it, as in CHECK_COLUMNS."""
+    geometry, target = build["geometry"], board(build["board"])
+    found = area(geometry, target)
+    cells = [target.name, f"`{geometry.name}`", f"{geometry.columns} x {geometry.lanes}"]
+    for mine, its in ((found.comb, build["comb"]), (found.ff, build["ff"])):
+        cells += [f"{mine:,}", f"{its:,}", f"{mine / its - 1:+.1%}"]
+    cells += [str(found.bram), str(build["bram"])]
+    if found.spram is not None:
+        cells[-2:] = [f"{found.bram} + {found.spram}", f"{build['bram']} + {build['spram']}"]
+    return [*cells, "fitted" if build["fitted"] else "**held out**"]
 
-    def markdown(header: tuple[str, ...], rows: list[list[str]]) -> str:
-        return "".join(f"| {' | '.join(cells)} |\n" for cells in [header, ["---"] * len(header), *rows])
 
+def coefficient_rows() -> list[list[str]]:
+    """Return the cells of every coefficient of the area model that is not 0."""
+    return [
+        [family, group, name, f"{comb:.1f}", f"{ff:.1f}"]
+        for family in dict.fromkeys(target.family for target in BOARDS.values())
+        for group, own in coefficients(family).items()
+        for name, (comb, ff) in own.items()
+        if max(abs(comb), abs(ff)) >= 0.05
+    ]
+
+
+def tables(page: Path) -> dict[str, str]:
+    """Return the tables of a page by name, in Markdown."""
+    if page == README:
+        return {
+            "board": markdown(COLUMNS, [row(target) for target in BOARDS.values()]),
+            "model": markdown(MODEL_COLUMNS, [model_row(name) for name in names()]),
+        }
+    ordered = sorted(builds(), key=lambda build: (build["board"] != "ulx3s-85f", build["fitted"]))
     return {
-        "board": markdown(COLUMNS, [row(target) for target in BOARDS.values()]),
-        "model": markdown(MODEL_COLUMNS, [model_row(name) for name in names()]),
+        "checks": markdown(CHECK_COLUMNS, [check_row(build) for build in ordered]),
+        "coefficients": markdown(("family", "group", "one more of", "COMB", "FF"), coefficient_rows()),
     }
 
 
-def replaced(readme: str) -> str:
-    """``readme`` with the tables between their markers made anew."""
-    for name, table in tables().items():
+def replaced(page: Path, text: str) -> str:
+    """Return ``text`` with the tables of ``page`` between their markers made again."""
+    for name, table in tables(page).items():
         begin, end = BEGIN.format(name), END.format(name)
-        before, found, rest = readme.partition(begin)
+        before, found, rest = text.partition(begin)
         _, ended, after = rest.partition(end)
         if not found or not ended or begin in after:
-            raise ValueError(f"README.md must hold the markers of the {name} table exactly once")
-        readme = f"{before}{begin}\n{table}\n{end}{after}"
-    return readme
+            raise ValueError(f"{page.name} must hold the markers of the {name} table exactly once")
+        text = f"{before}{begin}\n{table}\n{end}{after}"
+    return text
 
 
 def main(arguments: list[str]) -> int:
-    """Print the tables, or write them into the README."""
-    if "--write" in arguments:
-        README.write_text(replaced(README.read_text()))
-    else:
-        sys.stdout.write("\n".join(tables().values()))
+    """Print the tables, or write them into the pages."""
+    for page in (README, PLANNER):
+        if "--write" in arguments:
+            write_text(page, replaced(page, page.read_text()))
+        else:
+            sys.stdout.write("\n".join(tables(page).values()) + "\n")
     return 0
 
 

@@ -9,38 +9,38 @@ from contextlib import contextmanager
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.compiler import Image, Symbol
+from ternac.compile.image import Image, Symbol
 from ternac.compile.loading import program_id
-from ternac.errors import UsageError
-from ternac.host.backend import Meter, Recall, State
+from ternac.errors import LostAnswer, UsageError
+from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together
 from ternac.host.board.banks import Banks
-from ternac.host.board.client import BatchMember, Gap, LinkClient, RunAnswer
+from ternac.host.board.client import BatchMember, LinkClient
 from ternac.host.board.loader import load_image
-from ternac.host.board.pipeline import Chain
-from ternac.host.board.restart_guard import Guard
-from ternac.host.board.slots import Journal, Place, Places
-from ternac.host.memory import check_state
+from ternac.host.board.pipeline import Journal, RunPipeline
+from ternac.host.board.slots import SessionEntry, SlotTable
 from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, Identity
+from ternac.manifest import read_manifest
 from ternac.program.program import Program
-from ternac.run.sampling import Sampling
+from ternac.run.generation import Chosen, Run
 
 __all__ = ["JOURNAL", "BoardBackend"]
 
 JOURNAL = 16_384
-"""Tokens after which a session's state is read from the board, so that no more are ever fed again."""
-SMOOTH, LEAST = 0.03, 8
-"""Seconds of work in one answer of a stream, and tokens, whichever is more."""
+"""Most tokens to replay: then a session's state is read from the board."""
+ANSWER_SECONDS, ANSWER_TOKENS = 0.03, 8
+"""Work in one answer of a stream: so many seconds, but at least so many tokens."""
 
 
 class BoardBackend:
-    """A board that holds ``image``; sessions beyond its slots take turns, the longest unused is moved out.
+    """A board that holds ``image``; sessions beyond its slots take turns, the least recently used is evicted.
 
-    Construct with :meth:`load` done by the caller, or call it: nothing is written before.
+    Nothing is written before `load`. ``journal``: most tokens to replay; ``board``: its name; ``measured``:
+    time on the line is a board's own, not a simulation's or a recording's.
 
     Of every session the host keeps a state that it had and the tokens fed since, at most ``journal`` and
-    those of one request: 2 bytes a state word and a token. A session that is in no slot has no tokens, unless
-    it was interrupted. When a request fails, nobody knows whether it was executed; the session's slot then
-    counts no more, and the session is written and fed again when it next runs.
+    those of one request: 2 bytes a state word and a token. A session in no slot has no tokens, unless it was
+    interrupted. When a request fails, nobody knows whether it was executed; then the session's slot does not
+    count, and the session is written and its tokens are fed again when it next runs.
     """
 
     def __init__(
@@ -51,21 +51,25 @@ class BoardBackend:
         image: Image,
         chunk: int,
         journal: int = JOURNAL,
+        *,
+        board: str = "",
+        measured: bool = False,
     ) -> None:
         self.name = client.transport.name
         self.program, self.image, self.client, self.identity = program, image, client, identity
         self.chunk = max(1, min(chunk, MAX_WORDS))
         self.journal = journal
+        self._board, self._measured = board, measured
         self.meter = Meter()
-        self._guard = Guard(client, image, lambda: self.places.forget())
-        self.places = Places(self._guard.sessions, program.state_words)
+        slots = client.watch(image, lambda: self.slots.drop_all())
+        self.slots = SlotTable(slots, program.state_words)
         self._banks = Banks(client, program, image)
 
     def load(self, *, force: bool = False, progress: bool = True) -> bool:
-        """Write the image unless the board says that it holds it; True when it was written.
+        """Write the image unless the board says that it holds it; returns True when it was written.
 
-        A load that fails half-way leaves the board empty, never with a mixture; call again to begin anew, or
-        to go on where weights stream (`ternac.host.board.loader`).
+        A load that fails half-way leaves the board empty, never with a mixture. Call again to repeat it;
+        where weights stream it resumes (`ternac.host.board.loader`).
         """
         if not force and self.identity.program_hash == program_id(self.image):
             return False
@@ -73,173 +77,163 @@ class BoardBackend:
         return True
 
     def open(self) -> int:
-        """A new session; it takes a slot when it first runs."""
-        return self.places.open()
+        """Open a session; it takes a slot when it first runs."""
+        return self.slots.open()
 
-    def run(
-        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> tuple[list[int], int]:
-        """As few RUN requests as their size allows."""
-        with self._changing([session]) as (draft,):
-            chain = Chain(self.client, tokens, count, sampling, rng)
+    def run(self, session: int, run: Run) -> Chosen:
+        """Send as few RUN requests as their size allows."""
+        with self._changing([session]) as (journal,):
+            pipeline = RunPipeline(self.client, run, journal)
             chosen: list[int] = []
-            while not chain.done:
-                fed, answer = self._take(session, draft, chain, MAX_WORDS)
-                draft.tokens.extend(fed + answer.tokens[:-1])
-                chosen += answer.tokens
-            return chosen, chain.rng
+            while not pipeline.done:
+                self._receive(session, pipeline, MAX_WORDS)
+                while pipeline.ready:
+                    chosen.append(pipeline.pop())
+            return Chosen(chosen, pipeline.rng)
 
-    def stream(
-        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> Generator[int]:
-        """While tokens are handed out the engine works on the next ones."""
-        self.places.end_stream(session)
-        place, chain = self.places[session], Chain(self.client, tokens, count, sampling, rng)
-        journal, whole = place.journal.draft(), False
-        place.stream = chain
+    def stream(self, session: int, run: Run) -> Generator[int]:
+        """While tokens are yielded the engine works on the next ones."""
+        self.slots.end_stream(session)
+        pipeline = RunPipeline(self.client, run, self.slots[session].journal.copy())
+        entry = self.slots.begin_stream(session, pipeline)
         try:
-            while not chain.done:
-                fed, answer = self._take(session, journal, chain, self._chunk())
-                if not answer.tokens:
-                    journal.tokens.extend(fed)
-                for at, token in enumerate(answer.tokens):
-                    journal.tokens.extend(fed)
-                    place.journal, fed = journal, [token]
-                    whole = chain.done and at + 1 == len(answer.tokens)
+            while not pipeline.done:
+                self._receive(session, pipeline, self.tokens_per_answer())
+                while pipeline.ready:
+                    token = pipeline.pop()
+                    entry.journal = pipeline.journal
                     yield token
-                    if place.stream is not chain:
+                    if entry.stream is not pipeline:
                         raise UsageError("the session was used elsewhere while its tokens were streamed")
-            place.journal, whole = journal, True
+            entry.journal = pipeline.journal
         finally:
-            if place.stream is chain:
-                if whole and place.later is not None:
-                    journal.known(place.later)
-                if not whole:
-                    self.places.vacate(session)
-                place.stream = place.later = None
+            self.slots.finish_stream(session, pipeline)
 
-    def _take(self, session: int, journal: Journal, chain: Chain, chunk: int) -> tuple[list[int], RunAnswer]:
-        """The next answer of a chain, with more sent behind it. ``journal`` says where the session stands
-        without what is under way; what the line loses is begun again from there."""
-        place = self.places[session]
+    def _receive(self, session: int, pipeline: RunPipeline, chunk: int) -> None:
+        """Wait for the next answer of a pipeline, and send more behind it. After a lost answer the session is
+        written again from the pipeline's journal."""
+        entry, journal = self.slots[session], pipeline.journal
         while True:
-            began = chain.taken if chain.under_way else time.perf_counter()
+            began = pipeline.received if pipeline.in_flight else time.perf_counter()
             try:
-                if not chain.under_way:
-                    self._guard.look()
-                    base = self._settle(session, journal)
-                    if len(journal.tokens) >= self.journal:
-                        journal.known(self._read_state(base))
-                self._send(place, chain, chunk, len(journal.tokens))
-                fed, answer = chain.take(self._guard.sure)
-            except Gap:
-                self.places.lost(session)
-                chain.restart()
+                with self.client.verified(before=not pipeline.in_flight):
+                    if not pipeline.in_flight:
+                        base = self._ensure_in_slot(session, journal)
+                        if len(journal.tokens) >= self.journal:
+                            journal.rebase(self._banks.read_state(base))
+                    self._send(entry, pipeline, chunk)
+                    answer = pipeline.collect()
+            except LostAnswer:
+                self.slots.invalidate(session)
+                pipeline.restart()
                 continue
             finally:
-                chain.taken = time.perf_counter()
-                self.meter.seconds += chain.taken - began
-            self.meter.steps += len(fed) + max(len(answer.tokens) - 1, 0)
+                pipeline.received = time.perf_counter()
+                self.meter.seconds += pipeline.received - began
+            self.meter.steps += pipeline.accept(answer)
             self.meter.cycles += answer.cycles
-            self._send(place, chain, chunk, len(journal.tokens) + len(fed) + len(answer.tokens))
-            return fed, answer
+            self._send(entry, pipeline, chunk)
+            return
 
-    def _send(self, place: Place, chain: Chain, chunk: int, fed: int) -> None:
+    def _send(self, entry: SessionEntry, pipeline: RunPipeline, chunk: int) -> None:
         """Keep the line busy, if the session still has its slot, until the journal would be full."""
-        if place.slot is not None:
-            chain.send(self.image.session_base(place.slot), chunk, self.journal - fed)
+        if entry.slot is not None:
+            pipeline.send(self.image.session_base(entry.slot), chunk, self.journal)
 
-    def _chunk(self) -> int:
-        """Tokens worth an answer: as many as take SMOOTH seconds by the engine's own count of cycles."""
+    def tokens_per_answer(self) -> int:
+        """Tokens that take ANSWER_SECONDS by the engine's own count of cycles."""
         if not (self.identity.clock_hz and self.meter.cycles):
             return self.chunk
         a_second = self.identity.clock_hz * self.meter.steps / self.meter.cycles
-        return max(LEAST, min(int(SMOOTH * a_second), MAX_WORDS))
+        return max(ANSWER_TOKENS, min(int(ANSWER_SECONDS * a_second), MAX_WORDS))
 
     @property
     def together(self) -> int:
         """Sessions that the engine can run at the same time."""
-        return min(len(self.image.entries), len(self.places.slots))
+        return min(len(self.image.entries), len(self.slots.users))
 
-    def run_together(
-        self,
-        sessions: Sequence[int],
-        tokens: Sequence[int],
-        count: int,
-        sampling: Sampling,
-        rngs: Sequence[int],
-    ) -> list[tuple[list[int], int]]:
-        """Feed one token to each of up to `together` sessions and choose ``count`` in each, all at the same
-        time.
-
-        Returns what `run` would for each. UsageError for too many sessions, or one twice.
-        """
-        if not 1 <= len(sessions) <= self.together or len(set(sessions)) != len(sessions):
-            raise UsageError(
-                f"{len(sessions)} sessions at a time: this engine runs 1 to {self.together} different ones"
-            )
+    def run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
+        check_together(sessions, runs, self.together, "this engine")
         if self.together == 1:  # an engine with one context knows no BATCH
-            return [self.run(sessions[0], [tokens[0]], count, sampling, rngs[0])]
+            return [self.run(sessions[0], runs[0])]
+        count, sampling = runs[0].count, runs[0].sampling
         step = self.image.entries[1]
-        found: list[tuple[list[int], int]] = [([], rng) for rng in rngs]
-        last = list(tokens)
-        with self._changing(sessions) as drafts:
-            self._guard.look()
-            bases = [self._settle(session, draft) for session, draft in zip(sessions, drafts, strict=True)]
-            while len(found[0][0]) < count:
-                number = min(count - len(found[0][0]), MAX_BATCH_TOKENS)
+        found = [Chosen([], run.rng) for run in runs]
+        last = [run.tokens[0] for run in runs]
+        with self._changing(sessions) as journals, self.client.verified():
+            bases = [
+                self._ensure_in_slot(session, journal)
+                for session, journal in zip(sessions, journals, strict=True)
+            ]
+            while len(found[0].tokens) < count:
+                number = min(count - len(found[0].tokens), MAX_BATCH_TOKENS)
                 members = [
-                    BatchMember(f[1], base, token) for f, base, token in zip(found, bases, last, strict=True)
+                    BatchMember(f.rng, base, token) for f, base, token in zip(found, bases, last, strict=True)
                 ]
                 began = time.perf_counter()
-                answers, cycles = self.client.batch(members, step, number, sampling)
-                self._guard.sure()
+                with self.client.verified():
+                    answers, cycles = self.client.batch(members, step, number, sampling)
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
                 self.meter.cycles += cycles
-                for draft, base, token, (chosen, _) in zip(drafts, bases, last, answers, strict=True):
-                    draft.tokens.extend([token, *chosen[:-1]])
-                    if len(draft.tokens) >= self.journal:
-                        draft.known(self._read_state(base))
-                found = [(f[0] + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)]
-                last = [f[0][-1] for f in found]
+                for journal, base, token, (chosen, _) in zip(journals, bases, last, answers, strict=True):
+                    journal.tokens.extend([token, *chosen[:-1]])
+                    if len(journal.tokens) >= self.journal:
+                        journal.rebase(self._banks.read_state(base))
+                found = [
+                    Chosen(f.tokens + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)
+                ]
+                last = [f.tokens[-1] for f in found]
         return found
 
     def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
         """Run one token, then read the logits from the banks."""
-        with self._changing([session]) as (draft,):
-            self._take(session, draft, Chain(self.client, [token], 0, Sampling(), 1), 0)
-            draft.tokens.append(token)
-            return self.read_vector(self.image.logits)
+        with self._changing([session]) as (journal,):
+            self._receive(session, RunPipeline(self.client, Run([token]), journal), 0)
+            return self._banks.read_vector(self.image.logits)
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
-        """The int32 elements of a symbol of the image (``base``: the session's, for a state)."""
-        vector = self._banks.read_vector(symbol, base)
-        self._guard.sure()
-        return vector
+        """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""
+        return self._banks.read_vector(symbol, base)
 
     def get_state(self, session: int) -> State:
-        """From the board, or from here where the board does not hold the session."""
-        with self._changing([session]) as (draft,):
-            if draft.tokens:
-                self._guard.look()
-                draft.known(self._read_state(self._settle(session, draft)))
-            return draft.state.copy()
+        """Read the state from the board, unless the host has it."""
+        with self._changing([session]) as (journal,):
+            if journal.tokens:
+                with self.client.verified():
+                    journal.rebase(self._banks.read_state(self._ensure_in_slot(session, journal)))
+            return journal.state.copy()
 
     def set_state(self, session: int, state: State) -> None:
-        """Kept here until the session runs. UsageError for another type or length."""
+        """Keep the state here until the session runs."""
         check_state(state, self.program)
-        place = self.places[session]
-        self.places.lost(session)
-        place.stream, place.journal = None, Journal(state.copy())
+        entry = self.slots[session]
+        self.slots.end_stream(session)
+        self.slots.invalidate(session)
+        entry.journal = Journal(state.copy())
 
-    def recall(self, session: int) -> Recall:
-        """A state that the session had, and the tokens fed since."""
-        return self.places[session].journal.recall()
+    def recall(self, session: int) -> ReplayPoint:
+        return self.slots[session].journal.replay_point()
 
     def release(self, session: int) -> None:
-        """Free its slot."""
-        self.places.remove(session)
+        self.slots.remove(session)
+
+    def speed(self) -> Speed:
+        meter, clock = self.meter, self.identity.clock_hz
+        wall = meter.tokens_per_second
+        cycles = meter.cycles / meter.steps if meter.steps else 0.0
+        data = meter.data | {"cycles_per_token": round(cycles, 2)}
+        if self._measured:
+            data |= {"clock_mhz": clock / 1e6, "engine_tokens_per_second": clock / cycles if cycles else None}
+            text = f"measured on board, link included ({cycles:,.0f} cycles/token at {clock / 1e6:g} MHz)"
+            return Speed(wall, text, data)
+        clock_mhz = routed_clock_mhz(self._board, self.image.geometry.name)
+        data |= {"clock_mhz": clock_mhz, "simulation_tokens_per_second": wall}
+        text = f"cycle-exact simulation: {cycles:,.0f} cycles/token"
+        ran = "" if wall is None else f"; the simulation itself ran {wall:.3g} tokens/s"
+        if clock_mhz is None or not cycles:
+            return Speed(None, f"{text}, no routed clock for {self._board}{ran}", data)
+        return Speed(clock_mhz * 1e6 / cycles, f"{text} x routed clock {clock_mhz:g} MHz{ran}", data)
 
     def close(self) -> None:
         """Close the line; the board keeps program and states."""
@@ -247,52 +241,55 @@ class BoardBackend:
 
     @contextmanager
     def _changing(self, sessions: Sequence[int]) -> Iterator[list[Journal]]:
-        """Drafts of the sessions' journals, which count when all went well. After an exception the sessions
-        are what they were, and what their slots hold counts no more."""
-        places = [self.places[session] for session in sessions]
+        """Lend copies of the sessions' journals, and keep them at the end. After an exception the sessions
+        are what they were, and their slots do not count."""
+        entries = [self.slots[session] for session in sessions]
         for session in sessions:
-            self.places.end_stream(session)
-        drafts = [place.journal.draft() for place in places]
+            self.slots.end_stream(session)
+        journals = [entry.journal.copy() for entry in entries]
         try:
-            yield drafts
+            yield journals
         except BaseException:
             for session in sessions:
-                self.places.lost(session)
+                self.slots.invalidate(session)
             raise
-        for place, draft in zip(places, drafts, strict=True):
-            place.journal = draft
+        for entry, journal in zip(entries, journals, strict=True):
+            entry.journal = journal
 
-    def _settle(self, session: int, journal: Journal) -> int:
-        """Bring a session to where ``journal`` leads, in a slot, unless it is in one: its session base."""
-        place = self.places[session]
-        if place.slot is None:
-            if place.later is not None:
-                journal.known(place.later)
-                place.later = None
-            slot, other = self.places.next_slot()
-            base = self.image.session_base(slot)
-            if other is not None:
-                self._move_out(other, base)
-            self._banks.write_state(base, journal.state)
-            for at in range(0, len(journal.tokens), MAX_PROMPT):
-                self.client.run(base, journal.tokens[at : at + MAX_PROMPT], 0, Sampling(), 1)
-            self._guard.sure()
-            self.places.settle(session, slot)
-        assert place.slot is not None
-        self.places.used(place.slot)
-        return self.image.session_base(place.slot)
+    def _ensure_in_slot(self, session: int, journal: Journal) -> int:
+        """Bring a session to where ``journal`` leads, in a slot, unless it is in one; returns its base."""
+        entry = self.slots[session]
+        if entry.slot is None:
+            with self.client.verified():
+                if entry.evicted_state is not None:
+                    journal.rebase(entry.evicted_state)
+                    entry.evicted_state = None
+                slot, other = self.slots.next_slot()
+                base = self.image.session_base(slot)
+                if other is not None:
+                    self._evict(other, base)
+                self._banks.write_state(base, journal.state)
+                for at in range(0, len(journal.tokens), MAX_PROMPT):
+                    self.client.run(base, Run(journal.tokens[at : at + MAX_PROMPT]))
+            self.slots.assign(session, slot)
+        assert entry.slot is not None
+        self.slots.touch(entry.slot)
+        return self.image.session_base(entry.slot)
 
-    def _read_state(self, base: int) -> State:
+    def _evict(self, session: int, base: int) -> None:
+        """Read a session's state from its slot, and free that."""
+        entry = self.slots[session]
         state = self._banks.read_state(base)
-        self._guard.sure()
-        return state
-
-    def _move_out(self, session: int, base: int) -> None:
-        """Take a session's state from its slot."""
-        place = self.places[session]
-        state = self._read_state(base)
-        if place.stream is None:
-            place.journal.known(state)
+        if entry.stream is None:
+            entry.journal.rebase(state)
         else:
-            place.later = state
-        self.places.vacate(session)
+            entry.evicted_state = state
+        self.slots.vacate(session)
+
+
+def routed_clock_mhz(board: str, geometry: str) -> float | None:
+    """Clock that a board's (or a variant's) shipped bitstream was routed for; None where there is none."""
+    from ternac.hdl.boards.boards import VARIANTS
+
+    manifest = read_manifest(VARIANTS[board].name if board in VARIANTS else board, geometry)
+    return None if manifest is None else float(manifest["clock_mhz"])

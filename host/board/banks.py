@@ -1,12 +1,12 @@
-"""What a board's banks hold: vectors of the image and states of sessions, over the link."""
+"""Read and write a board's banks over the link: vectors of the image, and states of sessions."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.compiler import Image, Symbol
 from ternac.compile.geometry import Mem
+from ternac.compile.image import Image, Symbol
 from ternac.compile.layout import from_slots, to_slots
 from ternac.host.backend import State
 from ternac.host.board.client import LinkClient
@@ -23,25 +23,26 @@ class Banks:
         self.client, self.program, self.image = client, program, image
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
-        """The int32 elements of a symbol of the image (``base``: the session's, for a state)."""
+        """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""
         geometry = self.image.geometry
         slots = geometry.slots(symbol.length)
         words = np.zeros((geometry.columns, slots), np.uint32)
-        for column in range(geometry.columns):
-            for at in range(0, slots, MAX_WORDS):
-                n = min(MAX_WORDS, slots - at)
-                words[column, at : at + n] = self.client.read(column, symbol.address + base + at, n)
+        with self.client.verified(before=False):
+            for column in range(geometry.columns):
+                for at in range(0, slots, MAX_WORDS):
+                    n = min(MAX_WORDS, slots - at)
+                    words[column, at : at + n] = self.client.read(column, symbol.address + base + at, n)
         return from_slots(words, symbol.length)
 
     def read_state(self, base: int) -> State:
-        """A session's state."""
+        """Return a session's state."""
         state = np.zeros(self.program.state_words, np.int16)
         for name, part in self.program.state_slices().items():
             state[part] = self.read_vector(self.image.states[name], base)
         return state
 
     def write_state(self, base: int, state: State) -> None:
-        """Make ``state`` the session's."""
+        """Replace a session's state."""
         image, geometry = self.image, self.image.geometry
         words = np.zeros((geometry.columns, image.state_slots), np.uint32)
         for name, part in self.program.state_slices().items():

@@ -1,10 +1,15 @@
-"""What a board is asked for: identity, memories, tokens. How it gets there is
-`ternac.host.board.requests`."""
+"""A board's requests with their types (identity, memories, tokens), and the check that it did not restart.
+
+How requests get there and back is `ternac.host.board.requests`.
+"""
 
 from __future__ import annotations
 
+import secrets
 import struct
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,18 +17,30 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.compile.geometry import Mem
-from ternac.compile.loading import write_payload
-from ternac.errors import BadFrame
-from ternac.host.board.requests import SERIAL, SIMULATED, Gap, Patience, Requests, Sent
+from ternac.compile.image import Image
+from ternac.compile.loading import program_id, write_payload
+from ternac.errors import BadFrame, DeviceRefused, LostAnswer
+from ternac.host.board.requests import SERIAL, SIMULATED, Patience, Requests, Sent
 from ternac.link import FOLLOWS, GREEDY, HASH_BYTES, RUN_COUNT, WINDOW, Command, Identity
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 
-__all__ = ["SERIAL", "SIMULATED", "BatchMember", "Gap", "LinkClient", "Patience", "RunAnswer", "Sent"]
+__all__ = [
+    "CONFIGURE_SECONDS",
+    "SERIAL",
+    "SIMULATED",
+    "BatchMember",
+    "LinkClient",
+    "Patience",
+    "RestartDetector",
+    "RunAnswer",
+    "Sent",
+]
 
 
 @dataclass(frozen=True)
 class RunAnswer:
-    """What RUN answers: the generated tokens, the generator after them, engine cycles of all steps."""
+    """The answer to RUN: the generated tokens, the generator after them, engine cycles of all steps."""
 
     tokens: list[int]
     rng: int
@@ -31,18 +48,105 @@ class RunAnswer:
 
 
 class BatchMember(NamedTuple):
-    """One session of a BATCH: its generator, where its state is, the token to feed first."""
+    """One session of a BATCH: its generator, the address of its state, the token to feed first."""
 
     rng: int
     session_base: int
     token: int
 
 
+CONFIGURE_SECONDS = 0.02
+"""Configuring an FPGA takes longer: no board has restarted between two answers that are closer than this."""
+
+
+class RestartDetector:
+    """Notices that a board was configured again, by its button or a dip of its supply, between two requests.
+
+    With a program in its bitstream such a board answers as before, but its sessions' states are zero. A RUN
+    that follows another is refused by the board itself; before any other request the host reads its number
+    again, unless the board answered less than `CONFIGURE_SECONDS` ago, and after one that had to be resent.
+
+    Where the line ends with its board (a pipe) none of this is needed. ``sessions``: slots of the image that
+    are left; the number takes the word behind them, or else the last of them. An image with one slot and no
+    word behind it is not watched.
+    """
+
+    def __init__(self, client: LinkClient, image: Image, on_restart: Callable[[], None]) -> None:
+        """``on_restart`` is called when the board holds no session any more."""
+        self._client, self._image, self._on_restart = client, image, on_restart
+        self._number = self._resent = self._depth = 0
+        self._address: int | None = None
+        self.sessions = image.sessions
+        if not client.transport.restarts:
+            return
+        end = image.geometry.bank_depth - 1
+        fit = (end - image.state_base) // image.state_slots if image.state_slots else image.sessions
+        self.sessions = max(1, min(image.sessions, fit))
+        free = image.state_base + self.sessions * image.state_slots
+        if free <= end:
+            self._address = free
+
+    @contextmanager
+    def verified(self, *, before: bool = True) -> Iterator[None]:
+        """Guard requests that rely on what the board holds.
+
+        Before them (unless ``before`` is False, or this is inside another guard) ``on_restart`` is called if
+        the board restarted. After them LostAnswer is raised if it restarted under one that had to be resent:
+        then no answer counts. Raises DeviceRefused if the board does not hold the program either.
+        """
+        if before and not self._depth:
+            self._check_before()
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+        if self._resent != self._client.resent and not self._check():
+            raise LostAnswer(
+                f"{self._client.transport.name}: the board restarted", "call again: its sessions are kept"
+            )
+
+    def _check_before(self) -> None:
+        idle = time.monotonic() - self._client.answered >= CONFIGURE_SECONDS
+        if not self._number or idle or self._resent != self._client.resent:
+            self._check()
+
+    def _check(self) -> bool:
+        """Return whether the number is where it was; if not, write a new one there."""
+        if self._address is None:
+            return True
+        client = self._client
+        held = self._number and int(client.read(0, self._address, 1)[0]) == self._number
+        if not held:
+            self._on_restart()
+            if client.hello().program_hash != program_id(self._image):
+                raise DeviceRefused(
+                    f"{client.transport.name} restarted and does not hold the program",
+                    "open the device again, which loads it; its sessions are kept: Backend.recall",
+                )
+            self._number = 1 + secrets.randbelow(0xFFFF)
+            client.write(Mem.BANK, 0, self._address, np.array([self._number], np.uint32), 2)
+        self._resent = client.resent
+        return bool(held)
+
+
 class LinkClient(Requests):
     """One board's requests, typed."""
 
+    _detector: RestartDetector | None = None
+
+    def watch(self, image: Image, on_restart: Callable[[], None]) -> int:
+        """Let `verified` notice restarts of the board, which holds ``image``; returns the slots left for
+        sessions. ``on_restart`` is called when the board holds no session any more."""
+        self._detector = RestartDetector(self, image, on_restart)
+        return self._detector.sessions
+
+    def verified(self, *, before: bool = True) -> AbstractContextManager[None]:
+        """Guard requests that rely on what the board holds, as `RestartDetector.verified`."""
+        return self._detector.verified(before=before) if self._detector else nullcontext()
+
     def hello(self) -> Identity:
-        """Who the board is; BadFrame when the answer is no identity."""
+        """Ask who the board is. Raises BadFrame if the answer is no identity."""
         answer = self.request(Command.HELLO)
         try:
             identity = Identity.decode(answer)
@@ -64,34 +168,20 @@ class LinkClient(Requests):
             raise BadFrame(f"{self.transport.name}: READ of {count} words answers {len(answer)} bytes")
         return np.frombuffer(answer, "<u2").astype(np.uint32)
 
-    def run(
-        self, session_base: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> RunAnswer:
-        """Feed up to MAX_PROMPT tokens, then generate ``count`` of at most MAX_WORDS.
+    def run(self, session_base: int, run: Run) -> RunAnswer:
+        """Feed up to MAX_PROMPT tokens, then generate up to MAX_WORDS."""
+        answer = self.request(Command.RUN, _run_payload(session_base, run, follows=False), steps=run.steps)
+        return self._ran(answer, run.count)
 
-        The last generated token is not fed; with ``count`` 0 all of ``tokens`` are fed and nothing is chosen.
-        """
-        payload = _run_payload(session_base, tokens, count, sampling, rng, follows=False)
-        answer = self.request(Command.RUN, payload, steps=len(tokens) + max(count - 1, 0))
-        return self._ran(answer, count)
-
-    def post_run(
-        self,
-        session_base: int,
-        tokens: Sequence[int],
-        count: int,
-        sampling: Sampling,
-        rng: int,
-        *,
-        follows: bool,
-    ) -> Sent:
-        """`run` without waiting. With ``follows`` it is executed only directly after the request sent before;
-        then ``tokens`` may be empty, and the first fed is what that one chooses last; ``rng`` is not used."""
-        payload = _run_payload(session_base, tokens, count, sampling, rng, follows=follows)
-        return self.post(Command.RUN, payload, len(tokens) + count)
+    def post_run(self, session_base: int, run: Run, *, follows: bool) -> Sent:
+        """Send a run without waiting. With ``follows`` it is executed only directly after the request sent
+        before; then ``run.tokens`` may be empty, and the first token fed is the one chosen last by that
+        request; ``run.rng`` is not used."""
+        payload = _run_payload(session_base, run, follows=follows)
+        return self.post(Command.RUN, payload, len(run.tokens) + run.count)
 
     def collect_run(self, sent: Sent) -> RunAnswer:
-        """The answer to `post_run`."""
+        """Wait for the answer to `post_run`."""
         return self._ran(self.collect(sent), sent.frame.payload[RUN_COUNT])
 
     def _ran(self, answer: bytes, count: int) -> RunAnswer:
@@ -128,9 +218,8 @@ class LinkClient(Requests):
         self.request(Command.COMMIT, program_hash)
 
 
-def _run_payload(
-    session_base: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int, *, follows: bool
-) -> bytes:
+def _run_payload(session_base: int, run: Run, *, follows: bool) -> bytes:
+    sampling = run.sampling
     flags = sampling.s | sampling.greedy * GREEDY | follows * FOLLOWS
-    head = struct.pack("<IHBBBH", rng, sampling.top_k, sampling.m, count, flags, session_base)
-    return head + struct.pack(f"<{len(tokens)}H", *tokens)
+    head = struct.pack("<IHBBBH", run.rng, sampling.top_k, sampling.m, run.count, flags, session_base)
+    return head + struct.pack(f"<{len(run.tokens)}H", *run.tokens)

@@ -1,4 +1,4 @@
-"""Requests on a byte line: numbers, checks, time-outs, retries, one or two under way (docs/link.md)."""
+"""Requests on a byte line: numbers, checks, time-outs, retries, one or two in flight (docs/link.md)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections import deque
 from dataclasses import dataclass
 
-from ternac.errors import BadFrame, DeviceError, DeviceRefused, NoAnswer
+from ternac.errors import BadFrame, DeviceError, DeviceRefused, LostAnswer, NoAnswer
 from ternac.host.board.transport import Transport
 from ternac.link import ANSWER, Command, Frame, SlipDecoder, Status
 
-__all__ = ["SERIAL", "SIMULATED", "Gap", "Patience", "Requests", "Sent"]
+__all__ = ["SERIAL", "SIMULATED", "Patience", "Requests", "Sent"]
 
 REASONS = {
     Status.UNKNOWN_COMMAND: "it does not know this request",
@@ -22,7 +22,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait: ``base`` seconds for an answer, ``step`` more per token run; ``retries`` resends."""
+    """Time-outs: ``base`` seconds for an answer, ``step`` more for each token; up to ``retries`` resends."""
 
     base: float = 0.5
     step: float = 0.02
@@ -33,14 +33,15 @@ SERIAL = Patience()
 SIMULATED = Patience(base=30.0, step=20.0, retries=1)
 
 
-class Gap(DeviceError):
-    """An answer was lost between others, or a RUN that follows found nothing to follow: what the device has
-    executed of the requests that were under way is not known, and cannot be asked for."""
+BYTES_ON_THE_LINE = 1500
+"""The longest request and its answer, stuffed, and what is sent before them: each wait allows for that."""
+SERIAL_ANSWERS = 32
+"""Good answers after a lost one during which one request at a time is sent."""
 
 
 @dataclass(eq=False)
 class Sent:
-    """A request that is under way, or was: ``answer`` its payload, or ``error`` why there will be none."""
+    """A request that was sent: later ``answer`` holds its payload, or ``error`` why there will be none."""
 
     frame: Frame
     wire: bytes
@@ -50,56 +51,59 @@ class Sent:
 
 
 class Requests:
-    """Requests over ``transport``; a request that is alone is sent again until a right answer comes.
+    """Requests over ``transport``; a request alone in flight is resent until a right answer comes.
 
-    A repeated request carries the same bytes, and a board executes the same bytes in a row only once. When
-    all retries are used up: BadFrame if something came that failed its check, else NoAnswer. DeviceRefused
-    when the board answers with an error status. A cut line is NoAnswer at once.
+    A resent request carries the same bytes, and a board executes the same bytes in a row only once. When all
+    retries are used up, BadFrame is raised if something came that failed its check, else NoAnswer;
+    DeviceRefused if the board answers with an error status. A cut line is NoAnswer at once.
 
-    Where `identity` says ``window`` 2, a RUN that follows may be sent while one is under way. Then nothing is
-    sent again, since the device knows only the last request; what is lost ends in `Gap`, and for the next
-    CALM good answers the window is 1.
+    Where `Identity.window` is 2, a RUN that follows may be sent while one is in flight. Then nothing is
+    resent, since the device knows only its last request; what is lost ends in LostAnswer, and the window is 1
+    for the next ``serial_answers`` good answers.
     """
 
-    CALM = 32
-
-    def __init__(self, transport: Transport, patience: Patience = SERIAL) -> None:
-        self.transport, self.patience = transport, patience
-        self.resent = self.gaps = 0
+    def __init__(
+        self, transport: Transport, patience: Patience = SERIAL, serial_answers: int = SERIAL_ANSWERS
+    ) -> None:
+        self.transport, self.patience, self.serial_answers = transport, patience, serial_answers
+        self.resent = self.lost = 0
         self.answered = 0.0
-        """When the last good answer came (time.monotonic)."""
+        """Time of the last good answer (time.monotonic)."""
         self.tail: Sent | None = None
         """The request sent last."""
-        self._window, self._calm = 1, 0
+        self._window = 1
+        self._serial_for = 0  # good answers until two may be in flight again
         self._seq = 0
-        self._under_way: deque[Sent] = deque()
+        self._in_flight: deque[Sent] = deque()
         self._decoder = SlipDecoder()
         self._came: deque[bytes] = deque()
 
     @property
     def window(self) -> int:
-        """Requests that may be under way now."""
-        return 1 if self._calm else self._window
+        """Requests that may be in flight now."""
+        return 1 if self._serial_for else self._window
 
     def request(self, command: Command, payload: bytes = b"", steps: int = 0) -> bytes:
-        """Send a request, return the payload of its answer; ``steps`` tokens of work are waited for. What is
-        under way is answered before."""
-        while self._under_way:
+        """Send a request and return the payload of its answer, waiting for ``steps`` tokens of work. Requests
+        in flight are answered first."""
+        while self._in_flight:
             self._advance()
         return self.collect(self.post(command, payload, steps))
 
     def post(self, command: Command, payload: bytes, steps: int) -> Sent:
-        """Send a request without waiting. While others are under way it must be a RUN that follows."""
+        """Send a request without waiting. While others are in flight it must be a RUN that follows."""
         frame = Frame(command, self._seq, payload)
         self._seq = (self._seq + 1) & 0xFF
-        timeout = self.patience.base + steps * self.patience.step + 1500 * self.transport.byte_seconds
+        timeout = (
+            self.patience.base + steps * self.patience.step + BYTES_ON_THE_LINE * self.transport.byte_seconds
+        )
         self.tail = sent = Sent(frame, frame.wire(), timeout)
         self.transport.write(sent.wire)
-        self._under_way.append(sent)
+        self._in_flight.append(sent)
         return sent
 
     def collect(self, sent: Sent) -> bytes:
-        """The payload of the answer to what was posted."""
+        """Wait for the answer to a posted request; returns its payload."""
         while sent.answer is None:
             if sent.error is not None:
                 raise sent.error
@@ -107,35 +111,35 @@ class Requests:
         return sent.answer
 
     def _advance(self) -> None:
-        """Wait until the first of those under way is answered, or all have failed."""
-        head = self._under_way[0]
+        """Wait until the first request in flight is answered, or all have failed."""
+        head = self._in_flight[0]
         try:
             answer = self._answer(head)
             if answer[0] == Status.OUT_OF_ORDER:
-                raise Gap(f"{self.transport.name}: a RUN found nothing to follow")
+                raise LostAnswer(f"{self.transport.name}: a RUN found nothing to follow")
         except DeviceError as error:
-            if isinstance(error, Gap):
-                self.gaps += 1
-                self._calm = self.CALM
-            self._give_up(error)
+            if isinstance(error, LostAnswer):
+                self.lost += 1
+                self._serial_for = self.serial_answers
+            self._fail_all(error)
             return
         except BaseException:
-            self._give_up(Gap(f"{self.transport.name}: waiting for the answer was interrupted"))
+            self._fail_all(LostAnswer(f"{self.transport.name}: waiting for the answer was interrupted"))
             raise
-        self._under_way.popleft()
+        self._in_flight.popleft()
         if answer[0] == Status.OK:
             head.answer = answer[1:]
         else:
             head.error = self._refused(Command(head.frame.kind), answer[0])
 
-    def _give_up(self, error: DeviceError) -> None:
-        """None of those under way will be answered; what still comes of them is passed over."""
-        while self._under_way:
-            self._under_way.popleft().error = error
+    def _fail_all(self, error: DeviceError) -> None:
+        """Fail all requests in flight; answers to them that still come are ignored."""
+        while self._in_flight:
+            self._in_flight.popleft().error = error
 
     def _answer(self, head: Sent) -> bytes:
-        """Status and payload for the first request under way, sent again where it is the only one."""
-        damaged, attempts = 0, self.patience.retries + 1 if len(self._under_way) == 1 else 1
+        """Return status and payload for the first request in flight, resent if it is the only one."""
+        damaged, attempts = 0, self.patience.retries + 1 if len(self._in_flight) == 1 else 1
         for attempt in range(attempts):
             if attempt:
                 self.resent += 1
@@ -144,11 +148,11 @@ class Requests:
             damaged += bad
             if answer is not None:
                 self.answered = time.monotonic()
-                self._calm = max(self._calm - (attempt == 0), 0)
+                self._serial_for = max(self._serial_for - (attempt == 0), 0)
                 return answer
         where = f"{Command(head.frame.kind).name} to {self.transport.name}, {attempts} attempts"
-        if attempts == 1 and len(self._under_way) > 1:
-            raise Gap(f"{where}: no answer within {head.timeout:.1f} s")
+        if attempts == 1 and len(self._in_flight) > 1:
+            raise LostAnswer(f"{where}: no answer within {head.timeout:.1f} s")
         if damaged:
             raise BadFrame(f"{where}: answers fail their check", "check cable and baud rate")
         raise NoAnswer(
@@ -156,10 +160,12 @@ class Requests:
         )
 
     def _await(self, head: Sent) -> tuple[bytes | None, int]:
-        """Wait for the first of both: (status and payload, 0), or (None, 1) when a frame fails its check;
-        among several requests wait on for what comes after it. Gap when a later one is answered."""
+        """Wait for the answer: (status and payload, 0), or (None, 1) as soon as a frame fails its check.
+
+        With several requests in flight a bad frame is skipped. Raises LostAnswer if a later one is answered.
+        """
         deadline = time.monotonic() + head.timeout
-        alone = len(self._under_way) == 1
+        alone = len(self._in_flight) == 1
         spoiled = self._decoder.spoiled
         while True:
             while self._came:
@@ -168,8 +174,8 @@ class Requests:
                     spoiled -= 1
                 elif frame.payload and _answers(frame, head):
                     return frame.payload, 0
-                elif any(_answers(frame, other) for other in self._under_way):
-                    raise Gap(f"{self.transport.name}: the answer before this one is missing")
+                elif any(_answers(frame, other) for other in self._in_flight):
+                    raise LostAnswer(f"{self.transport.name}: the answer before this one is missing")
             if self._decoder.spoiled != spoiled and alone:
                 return None, 1
             left = deadline - time.monotonic()

@@ -23,7 +23,7 @@ class Transport(Protocol):
     byte_seconds: float
     """Time that a byte takes on the line, 0 for a pipe."""
     restarts: bool
-    """Whether the board may start anew without the line being cut, see `ternac.host.board.restart_guard`."""
+    """The board may restart without the line being cut, see `ternac.host.board.client.RestartDetector`."""
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``."""

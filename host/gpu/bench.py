@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from ternac.errors import Mismatch
-from ternac.host.gpu.counts import Counts, count
 from ternac.host.gpu.executor import GpuExecutor
+from ternac.host.gpu.plan import MOVE, Plan
 from ternac.host.gpu.weights import Weights, fill_random
 from ternac.host.native.geometry import shape_program
 from ternac.host.native.measure import Rounds, rounds
 from ternac.program.mmfree_sizes import Shape
+from ternac.program.ops import BYTES, KINDS
 from ternac.program.program import Program
 from ternac.run.sampling import GREEDY
 
@@ -30,6 +32,48 @@ COPY_BYTES = {"cuda": 1 << 30, "cpu": 1 << 20, "interpret": 1 << 20}
 Call = Callable[[], object]
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Of one token of one session. ``weights``: bytes at 2 bits a trit, without filling; ``packed``: as they
+    lie in memory; ``values``: of everything else that is read or written, each once for each phase.
+    ``macs``: multiply-accumulates of all products; ``prompt_macs``: without what only the logits need.
+    """
+
+    weights: int
+    packed: int
+    values: int
+    macs: int
+    prompt_macs: int
+
+    @property
+    def bytes_moved(self) -> int:
+        """Packed weights and values."""
+        return self.packed + self.values
+
+
+def count_plan(program: Program, plan: Plan, weights: Weights) -> Counts:
+    """Count what a token of ``plan`` moves and multiplies: what measured times are held against."""
+    trits = packed = values = macs = prompt = 0
+    for phase in plan.phases:
+        for op in phase.products:
+            place = weights.places[op.text("weights")]
+            product = place.rows * place.columns
+            trits += product
+            packed += place.nbytes
+            macs += product
+            prompt += 0 if phase.tail else product
+        read = [plan.values[name] for name in phase.reads() if name in plan.values]
+        made = [plan.values[name] for name in phase.outs]
+        values += sum(value.length * BYTES[value.dtype] for value in (*read, *made))
+        states = [program.states[name] for name in (*phase.loads, *phase.stores)]
+        values += 2 * sum(states)
+        for op in phase.ops():
+            if op.kind != MOVE and KINDS[op.kind].reads_token:
+                row = program.consts[op.text(next(iter(KINDS[op.kind].constants)))][0]
+                values += row.nbytes
+    return Counts(-(-trits // 4), packed, values, macs, prompt)
+
+
 def measure(
     shape: Shape, mode: str, sessions: int, prompt: int, count_rounds: int, say: Callable[[str], object]
 ) -> dict[str, Any]:
@@ -37,7 +81,7 @@ def measure(
     program = shape_program(shape)
     executors = _executors(program, mode, max(sessions, prompt))
     plain = executors["decode"]
-    counts = count(program, plain._engine.few.plan, plain.weights)
+    counts = count_plan(program, plain._engine.few.plan, plain.weights)
     say(f"random weights of {shape.name}: {counts.macs:,} trits, {plain.weights.nbytes:,} bytes")
     _check(executors, shape)
     one, many = plain.open(), plain.open(sessions)

@@ -5,6 +5,7 @@ Calls come from one thread at a time; `ternac.host.gpu.executor` sees to it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ternac.errors import UsageError
-from ternac.host.gpu.constants import Constants
 from ternac.host.gpu.lower import Code, lower
-from ternac.host.gpu.memory import Rows, Values
+from ternac.host.gpu.memory import Constants, Rows, Values
 from ternac.host.gpu.plan import Plan, make_plan
 from ternac.host.gpu.weights import Weights
+from ternac.program.ops import refuse_unknown
 from ternac.program.program import Program
 from ternac.run.sampling import Sampling
 
@@ -27,7 +28,11 @@ CHOSEN = 1024
 
 
 class Runner(Protocol):
-    """What runs lowered phases: `ternac.host.gpu.plain.Plain` or `ternac.host.gpu.launch.Kernels`."""
+    """Runs lowered phases: `ternac.host.gpu.torch_ops.TorchOps` or `ternac.host.gpu.launch.Kernels`."""
+
+    @property
+    def kinds(self) -> Collection[str]:
+        """Op kinds that it has kernels for."""
 
     def prepare(self, code: Code) -> None:
         """Make ready what a launch needs."""
@@ -70,6 +75,7 @@ class Engine:
         self.constants = Constants(program, device)
         self.rows = Rows(rows, slots, program.state_words, CHOSEN, device)
         self.runner: Runner = make(weights, self.constants, self.rows)
+        refuse_unknown(program.ops, self.runner.kinds, "the GPU executor")
         self.few = Layout(self, make_plan(program), min(rows, FEW))
 
     @cached_property
@@ -143,3 +149,72 @@ class Engine:
         phase = layout.plan.phases[index]
         if tail or not phase.tail:
             self.runner.many(layout.codes[index], layout.values, first, steps, batch, phase.alone)
+
+
+Run = Callable[[], object]
+
+
+class Graphs:
+    """Tokens and prompts that are run again and again; on CUDA each kind through a graph of its own.
+
+    A graph is every launch of one token or prompt, replayed by one call. It holds addresses, so it works on
+    the static buffers of `Rows`: token, slot and generator of each row go in there, and the chosen token
+    becomes the row's next one without the host. ``spare``: a slot whose state may change while a graph is
+    made.
+    """
+
+    def __init__(self, engine: Engine, spare: int, enabled: bool) -> None:
+        self.engine, self.spare, self.enabled = engine, spare, enabled
+        self._made: dict[tuple[object, ...], Run] = {}
+
+    def clear(self) -> None:
+        """Forget all graphs."""
+        self._made.clear()
+
+    def token(self, count: int, sampling: Sampling) -> Run:
+        """Return a function that feeds the tokens of the first ``count`` rows and chooses the next.
+
+        Making it overwrites the rows' buffers: fill them afterwards.
+        """
+
+        def run() -> None:
+            self.engine.step(count)
+            self.engine.choose(count, sampling)
+
+        vocab = self.engine.program.vocab
+        some = not sampling.greedy and 0 < sampling.top_k < vocab
+        return self._ready(("token", count, sampling.greedy, some), run)
+
+    def prompt(self, steps: int, tail: bool) -> Run:
+        """Return a function that feeds ``steps`` tokens of one session.
+
+        Only as many tokens as there are rows are a graph. Making it overwrites the rows' buffers.
+        """
+
+        def run() -> None:
+            self.engine.prompt(steps, 1, tail)
+
+        return self._ready(("prompt", tail), run) if steps == self.engine.rows.count else run
+
+    def _ready(self, key: tuple[object, ...], run: Run) -> Run:
+        if not self.enabled:
+            return run
+        if key not in self._made:
+            self._made[key] = self._capture(run)
+        return self._made[key]
+
+    def _capture(self, run: Run) -> Run:
+        rows = self.engine.rows
+        rows.slots.fill_(self.spare)
+        rows.rngs.fill_(1)
+        rows.tokens.zero_()
+        rows.at.zero_()
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # compiles every kernel before anything is recorded
+            run()
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            run()
+        return graph.replay

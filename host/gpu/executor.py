@@ -8,7 +8,7 @@ which travel with every call, 2 bytes a word each way, so that a session is what
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,14 @@ import numpy.typing as npt
 import torch
 
 from ternac.errors import UsageError
-from ternac.host.gpu.engine import CHOSEN, Engine
-from ternac.host.gpu.graph import Graphs
+from ternac.host.gpu.engine import CHOSEN, Engine, Graphs
 from ternac.host.gpu.weights import Weights, pack_all
 from ternac.host.gpu.where import need
 from ternac.program.legality import check
 from ternac.program.program import Program
-from ternac.run.executor import ExecutorBase, State
+from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.run.sampling import Sampling
 
-Logits = npt.NDArray[np.int32]
 ROWS = {"cuda": 512, "cpu": 64, "interpret": 16}
 """Tokens at a time, by place."""
 
@@ -41,6 +39,8 @@ class GpuExecutor(ExecutorBase):
     ToolMissing with the reason where it cannot run, UnsupportedOp, IllegalProgram, UsageError. Calls from
     several threads take turns.
     """
+
+    chunk = 32
 
     def __init__(
         self,
@@ -73,6 +73,13 @@ class GpuExecutor(ExecutorBase):
         self._graphs = Graphs(self._engine, self.rows, enabled=mode == "cuda")
 
     @property
+    def origin(self) -> str:
+        if self.mode == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)}, 2 bits a weight, measured"
+        how = {"cpu": "in plain torch", "interpret": "in Triton's interpreter"}[self.mode]
+        return f"the GPU executor's plan {how} on this host's CPU, measured; no GPU ran"
+
+    @property
     def bytes_held(self) -> dict[str, int]:
         """Device memory by purpose: ``weights``, ``other`` constants, ``rows`` (values), ``states``."""
         return self._engine.bytes_held
@@ -80,7 +87,7 @@ class GpuExecutor(ExecutorBase):
     def step(
         self,
         state: State,
-        tokens: Iterable[int] | npt.NDArray[Any],
+        tokens: Tokens,
         trace: MutableMapping[str, Logits] | None = None,
     ) -> Logits:
         """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
@@ -109,21 +116,13 @@ class GpuExecutor(ExecutorBase):
             trace.update({name: np.concatenate([values[name] for values in found]) for name in found[0]})
         return out
 
-    def feed(
-        self, state: State, tokens: Iterable[int] | npt.NDArray[Any], slots: Any, want: Any = None
-    ) -> Logits:
+    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
         """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
 
         Tokens of one session run many at a time. Returns int32 logits [wanted, vocab] of the tokens i with
         ``want[i]`` (None: all). UsageError before any change.
         """
-        ids, at = self.check_tokens(tokens).astype(np.int32), np.asarray(slots)
-        self.check_state(state)
-        flags = np.ones(len(ids), bool) if want is None else np.array(want, bool)
-        if at.shape != ids.shape or flags.shape != ids.shape:
-            raise UsageError("tokens, slots and want must have one length")
-        if at.min() < 0 or at.max() >= len(state):
-            raise UsageError(f"a slot is outside 0..{len(state) - 1}")
+        ids, at, flags = self.check_feed(state, tokens, slots, want)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         with self._lock:
             for slot in np.unique(at):
@@ -142,10 +141,7 @@ class GpuExecutor(ExecutorBase):
         Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
         Returns (chosen int32 [B, count], generator states).
         """
-        ids = self.check_tokens(tokens).astype(np.int32)
-        self.check_state(state, len(ids))
-        if count < 1 or len(rngs) != len(ids) or not all(1 <= rng < 1 << 32 for rng in rngs):
-            raise UsageError("generate needs a count of at least 1 and a generator state for each session")
+        ids = self.check_generate(state, tokens, count, rngs)
         chosen, following = np.empty((len(ids), count), np.int32), list(rngs)
         with self._lock:
             for at in range(0, len(ids), self.rows):
@@ -156,7 +152,7 @@ class GpuExecutor(ExecutorBase):
         return chosen, following
 
     def close(self) -> None:
-        """Forget the graphs. Twice is allowed."""
+        """Drop the captured graphs."""
         with self._lock:
             self._graphs.clear()
 
@@ -215,9 +211,9 @@ def _numpy(tensor: torch.Tensor) -> Logits:
 def _maker(mode: str, device: torch.device, overlap: bool, blocks: Any) -> Any:
     """How an engine gets its runner."""
     if mode == "cpu":
-        from ternac.host.gpu.plain import Plain
+        from ternac.host.gpu.torch_ops import TorchOps
 
-        return Plain
+        return TorchOps
     from ternac.host.gpu.launch import Kernels, blocks_for
 
     chosen = blocks or blocks_for(device, interpret=mode == "interpret")

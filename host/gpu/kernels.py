@@ -1,4 +1,4 @@
-"""The Triton kernels: a phase for one row, a product on tensor cores for many, a scan over tokens.
+"""The Triton kernels: a phase for one row, a product on tensor cores for many, a scan over tokens, a choice.
 
 All sums are integers and each is taken by one block, so results do not depend on the order of blocks. ``asm``
 says whether PTX may be used (``dp4a``, bytes masked four at a time); without it, as in the interpreter, plain
@@ -14,9 +14,11 @@ import triton
 import triton.language as tl
 from triton.language import tensor as T
 
-from ternac.host.gpu.ops_triton import SUM, fetch, micro
+from ternac.host.gpu import lower
+from ternac.host.gpu.ops_triton import FETCH1, HIGHEST, STATE, SUM, fetch, micro
+from ternac.host.gpu.ops_triton import KINDS as KINDS
 
-PARAMS = tl.constexpr(4)
+PARAMS, STATE_AREA = tl.constexpr(lower.PARAMS), tl.constexpr(lower.STATE_AREA)
 
 
 @triton.jit
@@ -95,12 +97,12 @@ def put(
     cols: T,
     live: T,
 ) -> T:
-    """Write a tile to a state (area 0) or to one of the areas of values."""
+    """Write a tile to a state (STATE_AREA) or to one of the areas of values."""
     small, middle, large, sizes, states, slots, tokens, embed, words = memory
     value = value + cols * 0
-    if area != 0:
+    if area != STATE_AREA:
         place = tl.multiple_of(place, 16)
-    if area == 0:
+    if area == STATE_AREA:
         slot = tl.load(slots + row).to(tl.int64)
         tl.store(states + slot * sizes[3] + place + cols, value.to(tl.int16), mask=live)
     elif area == 8:
@@ -116,8 +118,8 @@ def phase(
     small: T, small_words: T, middle: T, large: T, states: T, slots: T, tokens: T,
     embed: T, words: T, weights: T, numbers: T, first_row: T,
     whole: tl.constexpr, products: tl.constexpr, own: tl.constexpr, whole_stores: tl.constexpr,
-    own_stores: tl.constexpr, counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr,
-    asm: tl.constexpr, overlap: tl.constexpr, sizes: tl.constexpr,
+    own_stores: tl.constexpr, counts: tl.constexpr, at: tl.constexpr, rows: tl.constexpr,
+    groups: tl.constexpr, asm: tl.constexpr, overlap: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip
     """A phase for one row a program; program_id(1) takes ``groups`` groups of its matrices' rows.
 
@@ -130,47 +132,45 @@ def phase(
     group = tl.program_id(1) * groups + tl.arange(0, groups)
     fetched = ()
     for i in tl.static_range(counts[1]):
-        lane = tl.arange(0, products[i][2])
-        start = tl.multiple_of(tl.load(numbers + PARAMS * counts[0] + 2 * i), 4)
-        at = weights + start + group.to(tl.int64)[:, None] * products[i][1] + lane[None, :]
-        there = (group < height)[:, None] & (lane < products[i][1])[None, :]
-        fetched = fetched + (tl.load(at, mask=there, other=0),)  # noqa: RUF005 - Triton has no unpacking
+        lane = tl.arange(0, products[i].block)
+        start = tl.multiple_of(tl.load(numbers + at.products + 2 * i), 4)
+        from_group = weights + start + group.to(tl.int64)[:, None] * products[i].words + lane[None, :]
+        there = (group < height)[:, None] & (lane < products[i].words)[None, :]
+        fetched = fetched + (tl.load(from_group, mask=there, other=0),)  # noqa: RUF005 - Triton has no unpacking
     if overlap:
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
 
     values = ()
     for i in tl.static_range(counts[0]):
-        cols = tl.arange(0, whole[i][2])
-        result = micro(whole[i], values, numbers + PARAMS * i, memory, row, cols, cols < whole[i][1], True)
+        cols, p = tl.arange(0, whole[i].block), numbers + at.whole + PARAMS * i
+        result = micro(whole[i], values, p, memory, row, cols, cols < whole[i].length, True)
         values = values + (result,)  # noqa: RUF005
     for i in tl.static_range(counts[1]):
-        lane = tl.arange(0, products[i][2])
-        if products[i][0] >= 0:
-            packed = words_of(values[products[i][0]], products[i][2])
-            x = tl.where(lane < products[i][1], packed, 0)
+        lane = tl.arange(0, products[i].block)
+        if products[i].x >= 0:
+            packed = words_of(values[products[i].x], products[i].block)
+            x = tl.where(lane < products[i].words, packed, 0)
         else:
-            place = tl.load(numbers + PARAMS * counts[0] + 2 * i + 1)
+            place = tl.load(numbers + at.products + 2 * i + 1)
             quads = tl.multiple_of(place // 4, 16)
-            x = fetch(small_words, row, sizes[0] // 4, quads, lane, lane < products[i][1])
+            x = fetch(small_words, row, sizes[0] // 4, quads, lane, lane < products[i].words)
         values = values + (row_sums(fetched[i], x[None, :], groups, asm, asm),)  # noqa: RUF005
     number = tl.arange(0, 4 * groups)
     mine = (number % 4) * height + tl.program_id(1) * groups + number // 4
     live = (tl.program_id(1) * groups + number // 4 < height) & (mine < rows)
-    base = numbers + PARAMS * counts[0] + 2 * counts[1]
     for i in tl.static_range(counts[2]):
-        result = micro(own[i], values, base + PARAMS * i, memory, row, mine, live, True)
+        result = micro(own[i], values, numbers + at.own + PARAMS * i, memory, row, mine, live, True)
         values = values + (result,)  # noqa: RUF005
 
     tl.debug_barrier()  # what a block reads of a state, it has read before it writes
-    base += PARAMS * counts[2]
     for i in tl.static_range(counts[3]):
-        cols = tl.arange(0, whole_stores[i][3])
-        alone = cols < tl.where(tl.program_id(1) == 0, whole_stores[i][2], 0)
-        put(values[whole_stores[i][0]], whole_stores[i][1], tl.load(base + i), memory, row, cols, alone)
-    base += counts[3]
+        cols, place = tl.arange(0, whole_stores[i].block), tl.load(numbers + at.whole_stores + i)
+        alone = cols < tl.where(tl.program_id(1) == 0, whole_stores[i].length, 0)
+        put(values[whole_stores[i].value], whole_stores[i].area, place, memory, row, cols, alone)
     for i in tl.static_range(counts[4]):
-        put(values[own_stores[i][0]], own_stores[i][1], tl.load(base + i), memory, row, mine, live)
+        place = tl.load(numbers + at.own_stores + i)
+        put(values[own_stores[i].value], own_stores[i].area, place, memory, row, mine, live)
 
 
 @triton.jit(do_not_specialize=["first_row", "row_count"])
@@ -178,8 +178,8 @@ def product(
     small: T, middle: T, large: T, states: T, slots: T, tokens: T, embed: T,
     words: T, weights: T, numbers: T, first_row: T, row_count: T,
     group_words: tl.constexpr, own: tl.constexpr, stores: tl.constexpr,
-    counts: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr, batch: tl.constexpr, depth: tl.constexpr,
-    asm: tl.constexpr, sizes: tl.constexpr,
+    counts: tl.constexpr, at: tl.constexpr, rows: tl.constexpr, groups: tl.constexpr, batch: tl.constexpr,
+    depth: tl.constexpr, asm: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip
     """One matrix times ``row_count`` rows of activations on int8 tensor cores, and the ops on the result.
 
@@ -191,8 +191,8 @@ def product(
     group = tl.program_id(1) * groups + tl.arange(0, groups)
     local = tl.program_id(0) * batch + tl.arange(0, batch)
     row = (first_row + tl.minimum(local, row_count - 1))[None, :]
-    start = tl.multiple_of(tl.load(numbers) * 4, 16)
-    place = tl.multiple_of(tl.load(numbers + 1), 16)
+    start = tl.multiple_of(tl.load(numbers + at.products) * 4, 16)
+    place = tl.multiple_of(tl.load(numbers + at.products + 1), 16)
     inner = tl.arange(0, depth)
     w_at = weights + start + group.to(tl.int64)[:, None] * (4 * group_words) + inner[None, :]
     x_at = small + row.to(tl.int64) * sizes[0] + place + inner[:, None]
@@ -214,20 +214,19 @@ def product(
         mine = (j * height + group)[:, None]
         live = inside & (mine < rows) & (local < row_count)[None, :]
         values = (sums[j],)
-        base = numbers + 2
         for i in tl.static_range(counts[0]):
-            result = micro(own[i], values, base + PARAMS * i, memory, row, mine, live, False)
-            values = values + (result,)  # noqa: RUF005
-        base += PARAMS * counts[0]
+            p = numbers + at.own + PARAMS * i
+            values = values + (micro(own[i], values, p, memory, row, mine, live, False),)  # noqa: RUF005
         for i in tl.static_range(counts[1]):
-            put(values[stores[i][0]], stores[i][1], tl.load(base + i), memory, row, mine, live)
+            place_of = tl.load(numbers + at.own_stores + i)
+            put(values[stores[i].value], stores[i].area, place_of, memory, row, mine, live)
 
 
 @triton.jit(do_not_specialize=["first_row", "steps", "batch"])
 def scan(
     small: T, middle: T, large: T, states: T, slots: T, tokens: T, embed: T,
     words: T, numbers: T, first_row: T, steps: T, batch: T,
-    own: tl.constexpr, stores: tl.constexpr, state_of: tl.constexpr, counts: tl.constexpr,
+    own: tl.constexpr, stores: tl.constexpr, state_of: tl.constexpr, counts: tl.constexpr, at: tl.constexpr,
     rows: tl.constexpr, block: tl.constexpr, ahead: tl.constexpr, sizes: tl.constexpr,
 ) -> None:  # fmt: skip
     """Ops around one state for ``steps`` tokens of ``batch`` sessions; row t * batch + b is token t of b.
@@ -240,16 +239,15 @@ def scan(
     live = mine < rows
     begin = first_row + tl.program_id(0)
     slot = tl.load(slots + begin).to(tl.int64)
-    at = states + slot * sizes[3] + tl.load(numbers + state_of[1]) + mine
-    carry = tl.load(at, mask=live, other=0).to(tl.int32)
-    base = numbers + PARAMS * counts[0]
+    home = states + slot * sizes[3] + tl.load(numbers + state_of[1]) + mine
+    carry = tl.load(home, mask=live, other=0).to(tl.int32)
     for first in range(0, steps, ahead):
         fetched = ()
         for u in tl.static_range(ahead):
             row = begin + tl.minimum(first + u, steps - 1) * batch
             for i in tl.static_range(counts[0]):
-                if own[i][0] <= 1:  # FETCH, FETCH1
-                    result = micro(own[i], (), numbers + PARAMS * i, memory, row, mine, live, True)
+                if own[i].code <= FETCH1:  # FETCH, FETCH1
+                    result = micro(own[i], (), numbers + at.own + PARAMS * i, memory, row, mine, live, True)
                     fetched = fetched + (result,)  # noqa: RUF005
                 else:
                     fetched = fetched + (carry,)  # noqa: RUF005
@@ -257,18 +255,79 @@ def scan(
             row = begin + tl.minimum(first + u, steps - 1) * batch
             values = ()
             for i in tl.static_range(counts[0]):
-                if own[i][0] <= 1:
+                if own[i].code <= FETCH1:
                     values = values + (fetched[u * counts[0] + i],)  # noqa: RUF005
-                elif own[i][0] == 2:  # STATE
+                elif own[i].code == STATE:
                     values = values + (carry,)  # noqa: RUF005
                 else:
-                    result = micro(own[i], values, numbers + PARAMS * i, memory, row, mine, live, True)
+                    p = numbers + at.own + PARAMS * i
+                    result = micro(own[i], values, p, memory, row, mine, live, True)
                     values = values + (result,)  # noqa: RUF005
             for i in tl.static_range(counts[1]):
-                if stores[i][1] == 0:
-                    carry = tl.where(first + u < steps, values[stores[i][0]] + carry * 0, carry)
+                if stores[i].area == STATE_AREA:
+                    carry = tl.where(first + u < steps, values[stores[i].value] + carry * 0, carry)
                 else:
                     there = mine < tl.where(first + u < steps, rows, 0)
-                    put(values[stores[i][0]], stores[i][1], tl.load(base + i), memory, row, mine, there)
+                    place = tl.load(numbers + at.own_stores + i)
+                    put(values[stores[i].value], stores[i].area, place, memory, row, mine, there)
     if state_of[0]:
-        tl.store(at, carry.to(tl.int16), mask=live)
+        tl.store(home, carry.to(tl.int16), mask=live)
+
+
+@triton.jit
+def kept_mask(z: T, live: T, top_k: T) -> T:
+    """The ``top_k`` largest of ``z``; among equals at the threshold, the lowest places.
+
+    The threshold is found bit by bit: the largest value that at least ``top_k`` elements reach.
+    """
+    level = tl.full((), -32768, tl.int32)
+    for back in range(16):
+        higher = level + (tl.full((), 1, tl.int32) << (15 - back))
+        reached = tl.reduce((live & (z >= higher)).to(tl.int32), 0, SUM)
+        level = tl.where(reached >= top_k, higher, level)
+    above = live & (z > level)
+    equal = (live & (z == level)).to(tl.int32)
+    room = top_k - tl.reduce(above.to(tl.int32), 0, SUM)
+    return above | ((equal > 0) & (tl.associative_scan(equal, 0, SUM) <= room))
+
+
+@triton.jit
+def choose(
+    middle: T, place: T, exponentials: T, settings: T, tokens: T, rngs: T, at: T, chosen: T,
+    stride: tl.constexpr, room: tl.constexpr, vocab: tl.constexpr, block: tl.constexpr, greedy: tl.constexpr,
+    some: tl.constexpr, overlap: tl.constexpr,
+) -> None:  # fmt: skip
+    """Choose for row program_id(0) and make it the row's next token. ``some``: top_k keeps fewer than all.
+
+    ``settings``: m, s, top_k. ``chosen`` [rows, room] gets the token at ``at[row]``, which goes on by one.
+    """
+    if overlap:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    row = tl.program_id(0)
+    number = tl.arange(0, block)
+    live = number < vocab
+    z = tl.load(middle + row.to(tl.int64) * stride + place + number, mask=live, other=-32768).to(tl.int32)
+    highest = tl.reduce(tl.where(live, z, -32768), 0, HIGHEST)
+    if greedy:
+        token = -tl.reduce(tl.where(live & (z == highest), -number, -block), 0, HIGHEST)
+    else:
+        m, s = tl.load(settings), tl.load(settings + 1)
+        code = tl.minimum(((highest - z).to(tl.int64) * m) >> s, 255)
+        keep = live
+        if some:
+            keep = kept_mask(z, live, tl.load(settings + 2).to(tl.int32))
+        w = tl.load(exponentials + code, mask=keep, other=0).to(tl.int64)
+        x = tl.load(rngs + row)
+        x ^= (x << 13) & 0xFFFFFFFF
+        x ^= x >> 17
+        x ^= (x << 5) & 0xFFFFFFFF
+        tl.store(rngs + row, x)
+        total = tl.reduce(w, 0, SUM)
+        r = (x.to(tl.uint64) * total.to(tl.uint64) >> 32).to(tl.int64)
+        before = live & (tl.associative_scan(w, 0, SUM) <= r)
+        token = tl.reduce(before.to(tl.int32), 0, SUM)
+    tl.store(tokens + row, token)
+    done = tl.load(at + row)
+    tl.store(chosen + row.to(tl.int64) * room + done, token)
+    tl.store(at + row, done + 1)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ternac.host.gpu.constants import Constants
-from ternac.host.gpu.lower import PARAMS, STATE_AREA, Code, block_of
-from ternac.host.gpu.memory import Rows, Values
-from ternac.host.gpu.places import AREAS
+from ternac.host.gpu.lower import CODE, PARAMS, STATE_AREA, Code, block_of
+from ternac.host.gpu.memory import Constants, Rows, Values
 from ternac.host.gpu.weights import ROWS, Weights
-from ternac.host.gpu.where import kernels, samplers
+from ternac.host.gpu.where import kernels
+from ternac.program.ops import BYTES
 from ternac.run.sampling import EXP
 
 __all__ = ["Blocks", "Kernels"]
@@ -58,7 +58,8 @@ class Kernels:
         self, weights: Weights, constants: Constants, rows: Rows, *,
         interpret: bool, blocks: Blocks, overlap: bool = False,
     ) -> None:  # fmt: skip
-        self._k, self._choose = kernels(interpret), samplers(interpret)
+        self._k = kernels(interpret)
+        self.kinds: Collection[str] = self._k.KINDS
         self.weights, self.constants, self.rows = weights, constants, rows
         self.blocks, self.overlap, self._asm = blocks, overlap, not interpret
         self._exponentials = torch.from_numpy(EXP.astype("int32")).to(rows.device)
@@ -75,16 +76,17 @@ class Kernels:
         """A phase for ``count`` rows of different sessions, each on its own."""
         self.prepare(code)
         height = -(-code.rows // ROWS) if code.products or code.own else 1
-        words = max((block for _, _, block in code.products), default=1)
+        words = max((product.block for product in code.products), default=1)
         groups = self.blocks.groups(height, words)
-        held = max([groups * words, ROWS * groups, *(micro[2] for micro in code.whole)])
+        held = max([groups * words, ROWS * groups, *(micro.block for micro in code.whole)])
         counts = tuple(map(len, (code.whole, code.products, code.own, code.whole_stores, code.own_stores)))
         self._k.phase[count, -(-height // groups)](
             values.small, values.small.view(torch.int32), values.middle, values.large, *self._memory(),
             self.weights.memory, self._params[id(code)][1], first,
             whole=code.whole, products=code.products, own=code.own, whole_stores=code.whole_stores,
-            own_stores=code.own_stores, counts=counts, rows=code.rows, groups=groups, asm=self._asm,
-            overlap=self.overlap, sizes=self._sizes(values), num_warps=self.blocks.warps(held), **self._more,
+            own_stores=code.own_stores, counts=counts, at=code.at, rows=code.rows, groups=groups,
+            asm=self._asm, overlap=self.overlap, sizes=self._sizes(values),
+            num_warps=self.blocks.warps(held), **self._more,
         )  # fmt: skip
 
     def many(self, code: Code, values: Values, first: int, steps: int, batch: int, scan: bool) -> None:
@@ -106,27 +108,27 @@ class Kernels:
             values.small, values.middle, values.large, *self._memory(),
             self.weights.memory.view(torch.uint8), self._params[id(code)][1], first, count,
             group_words=place.words, own=code.own, stores=code.own_stores,
-            counts=(len(code.own), len(code.own_stores)), rows=code.rows, groups=groups, batch=batch,
-            depth=depth, asm=self._asm, sizes=self._sizes(values),
+            counts=(len(code.own), len(code.own_stores)), at=code.at, rows=code.rows, groups=groups,
+            batch=batch, depth=depth, asm=self._asm, sizes=self._sizes(values),
             num_warps=8 if groups * batch > 4096 else 4,
         )  # fmt: skip
 
     def _scan(self, code: Code, values: Values, first: int, steps: int, batch: int) -> None:
         block = min(self.blocks.scan, block_of(code.rows))
-        stored = [i for i, store in enumerate(code.own_stores) if store[1] == STATE_AREA]
-        read = [i for i, micro in enumerate(code.own) if micro[0] == 2]
-        where = PARAMS * read[0] if read else PARAMS * len(code.own) + stored[0]
+        stored = [i for i, store in enumerate(code.own_stores) if store.area == STATE_AREA]
+        read = [i for i, micro in enumerate(code.own) if micro.code == CODE["STATE"]]
+        where = code.at.own + PARAMS * read[0] if read else code.at.own_stores + stored[0]
         self._k.scan[batch, -(-code.rows // block)](
             values.small, values.middle, values.large, *self._memory(), self._params[id(code)][1], first,
             steps, batch, own=code.own, stores=code.own_stores, state_of=(bool(stored), where),
-            counts=(len(code.own), len(code.own_stores)), rows=code.rows, block=block,
+            counts=(len(code.own), len(code.own_stores)), at=code.at, rows=code.rows, block=block,
             ahead=self.blocks.ahead, sizes=self._sizes(values), num_warps=max(1, block // 32),
         )  # fmt: skip
 
     def choose(self, values: Values, place: int, vocab: int, count: int, greedy: bool, some: bool) -> None:
         """The next token of ``count`` rows from their logits, which lie at ``place``."""
         block = block_of(vocab)
-        self._choose.choose[(count,)](
+        self._k.choose[(count,)](
             values.middle, place, self._exponentials, self.rows.settings, self.rows.tokens, self.rows.rngs,
             self.rows.at, self.rows.chosen, stride=values.middle.shape[1], room=self.rows.chosen.shape[1],
             vocab=vocab, block=block, greedy=greedy, some=some, overlap=self.overlap,
@@ -138,7 +140,7 @@ class Kernels:
         return rows.states, rows.slots, rows.tokens, constants.bytes, constants.words
 
     def _sizes(self, values: Values) -> tuple[int, ...]:
-        return (*(values.area(name).shape[1] for name in AREAS), self.rows.states.shape[1])
+        return (*(values.area(name).shape[1] for name in BYTES), self.rows.states.shape[1])
 
 
 def blocks_for(device: torch.device, interpret: bool) -> Blocks:

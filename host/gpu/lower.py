@@ -1,33 +1,104 @@
-"""A phase as the tuples and numbers that a kernel reads: structure apart from parameters.
+"""Lower a phase to what a kernel reads: structure in tuples, parameters in numbers.
 
 The tuples are compile-time constants of a kernel, so layers of one shape share one compiled kernel; shifts,
-multipliers and addresses are numbers in memory. ``host/gpu/kernels.py`` and ``host/gpu/plain.py`` read both.
+multipliers and addresses are numbers in memory. ``host/gpu/kernels.py`` and ``host/gpu/torch_ops.py`` read
+both.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
-from ternac.host.gpu.constants import Constants
-from ternac.host.gpu.plan import SCALAR, Phase, Plan
+from ternac.host.gpu.memory import Constants
+from ternac.host.gpu.plan import MOVE, Phase, Plan, scalar_input
 from ternac.host.gpu.weights import Weights
-from ternac.program.ops import Value
-from ternac.program.program import Op, Program
+from ternac.program.ops import BYTES, KINDS, Constant, Integer, Op
+from ternac.program.program import Program
 
-CODES = (
-    "FETCH", "FETCH1", "STATE", "MOVE", "GATHER", "GATHER16", "NORM", "RMSNORM", "PEAK", "REQUANT",
-    "REQUANTM", "TABLE", "MUL", "ADD", "LERP", "SCALE", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND",
-)  # fmt: skip
-"""What a micro-op does, by its number. FETCH: a value from memory, FETCH1: its first element."""
+CODES = ("FETCH", "FETCH1", "STATE", MOVE, "REQUANTM", *KINDS)
+"""What a micro-op does, by its number: FETCH a value from memory, FETCH1 its first element, STATE a LOAD,
+REQUANTM a REQUANT with a multiplier, else an op kind."""
 CODE = {name: number for number, name in enumerate(CODES)}
 STATE_AREA = 0
-AREA = {"i8": 8, "i16": 16, "acc": 32}
 PARAMS = 4
-"""Numbers of a micro-op."""
+"""Numbers of a micro-op: the attributes of its kind as declared, constants by their offset."""
 LEAST = 16
 
-Micro = tuple[int, int, int, int, int, int, int]
-"""code, length, block, three inputs by index, bits of the result: saturated to (8, 16) or fetched from."""
+
+class Micro(NamedTuple):
+    """One micro-op. Inputs are values of the phase by number.
+
+    ``length``: elements that it works on, held in ``block``. ``bits``: of a result that saturates, or of the
+    area fetched from.
+    """
+
+    code: int
+    length: int
+    block: int
+    a: int
+    b: int
+    c: int
+    bits: int
+
+
+class Product(NamedTuple):
+    """One ternary product: the number of x, or -1 if it is in memory; words of a group, words held."""
+
+    x: int
+    words: int
+    block: int
+
+
+class Store(NamedTuple):
+    """A value that goes to memory: to a state (`STATE_AREA`) or to the area of as many bits."""
+
+    value: int
+    area: int
+    length: int
+    block: int
+
+
+class Offsets(NamedTuple):
+    """Where each section of ``params`` begins."""
+
+    whole: int
+    products: int
+    own: int
+    whole_stores: int
+    own_stores: int
+
+
+@dataclass(frozen=True)
+class Code:
+    """One phase. Values are numbered: ``whole``, products, ``own``.
+
+    ``params``: PARAMS numbers for each of ``whole`` and ``own``, two for each product (place of its weights,
+    place of x), one for each store (its place).
+    """
+
+    whole: tuple[Micro, ...]
+    products: tuple[Product, ...]
+    own: tuple[Micro, ...]
+    whole_stores: tuple[Store, ...]
+    own_stores: tuple[Store, ...]
+    params: tuple[int, ...]
+    rows: int
+    weights: tuple[str, ...]
+    names: dict[str, int]
+    """Values that the phase makes, by number."""
+
+    @property
+    def at(self) -> Offsets:
+        """Where each section of ``params`` begins."""
+        sizes = (
+            PARAMS * len(self.whole),
+            2 * len(self.products),
+            PARAMS * len(self.own),
+            len(self.whole_stores),
+        )
+        return Offsets(*accumulate(sizes, initial=0))
 
 
 def block_of(length: int) -> int:
@@ -35,151 +106,135 @@ def block_of(length: int) -> int:
     return max(LEAST, 1 << (length - 1).bit_length())
 
 
-@dataclass(frozen=True)
-class Code:
-    """One phase. Values are numbered: ``whole``, products, ``own``.
+def bits_of(dtype: str) -> int:
+    """Width of an element in memory."""
+    return 8 * BYTES[dtype]
 
-    ``products``: (index of x or -1 if it is in memory, words of a group, words held). Stores: (value, area,
-    length, block). ``params``: PARAMS numbers for each of ``whole`` and ``own``, two for each product (place
-    of its weights, place of x), one for each store; in the order whole, products, own, stores of whole, of
-    own.
-    """
 
-    whole: tuple[Micro, ...]
-    products: tuple[tuple[int, int, int], ...]
-    own: tuple[Micro, ...]
-    whole_stores: tuple[tuple[int, int, int, int], ...]
-    own_stores: tuple[tuple[int, int, int, int], ...]
-    params: tuple[int, ...]
-    rows: int
-    weights: tuple[str, ...]
-    names: dict[str, int]
-    """Values that the phase makes, by number."""
+class _Part:
+    """The micro-ops of ``whole`` or ``own``, and their parameters; its values begin at number ``first``."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.micros: list[Micro] = []
+        self.params: list[int] = []
+        self.number: dict[str, int] = {}
+        self.scalars: dict[str, int] = {}
+        self.stores: list[Store] = []
+        self.places: list[int] = []
+
+    @property
+    def end(self) -> int:
+        """Number of the value after its last."""
+        return self.first + len(self.micros)
+
+    def emit(self, micro: Micro, params: list[int]) -> int:
+        """Append a micro-op; returns the number of its result."""
+        self.micros.append(micro)
+        self.params += [*params, *[0] * (PARAMS - len(params))]
+        return self.end - 1
 
 
 class _Lowering:
     def __init__(self, phase: Phase, plan: Plan, program: Program, constants: Constants) -> None:
-        self.phase, self.plan, self.program, self.constants = phase, plan, program, constants
+        self.phase, self.plan, self.constants = phase, plan, constants
         self.states = {name: part.start for name, part in program.state_slices().items()}
-        self.number: dict[tuple[str, str], int] = {}  # (part or "scalar", name) -> value
-        self.whole: list[Micro] = []
-        self.own: list[Micro] = []
-        self.params: dict[str, list[int]] = {"whole": [], "own": []}
-        self.products = 0
 
-    def length(self, name: str) -> int:
-        return self.plan.values[name].length
-
-    def emit(self, part: str, micro: Micro, params: tuple[int, ...]) -> int:
-        into = self.whole if part == "whole" else self.own
-        into.append(micro)
-        self.params[part] += [*params, *[0] * (PARAMS - len(params))]
-        return len(self.whole) - 1 if part == "whole" else len(self.whole) + self.products + len(self.own) - 1
-
-    def source(self, part: str, name: str) -> int:
+    def source(self, part: _Part, name: str) -> int:
         """The number of a vector in a part, fetched from memory if the phase does not make it."""
-        found = self.phase.part.get(name)
-        assert found in (None, part), (name, found, part)
-        if (part, name) not in self.number:
-            value: Value = self.plan.values[name]
-            micro = (CODE["FETCH"], value.length, block_of(value.length), 0, 0, 0, AREA[value.dtype])
-            self.number[part, name] = self.emit(part, micro, (self.plan.places.offset[name],))
-        return self.number[part, name]
+        if name not in part.number:
+            value = self.plan.values[name]
+            micro = Micro(CODE["FETCH"], value.length, block_of(value.length), 0, 0, 0, bits_of(value.dtype))
+            part.number[name] = part.emit(micro, [self.plan.places.offset[name]])
+        return part.number[name]
 
-    def scalar(self, part: str, name: str) -> int:
+    def scalar(self, part: _Part, whole: _Part, name: str) -> int:
         """The number of a value of one element, made by ``whole`` or in memory."""
         if self.phase.part.get(name) == "whole":
-            return self.number["whole", name]
-        if (f"{part} scalar", name) not in self.number:
-            area = AREA[self.plan.values[name].dtype]
-            micro = (CODE["FETCH1"], 1, LEAST, 0, 0, 0, area)
-            self.number[f"{part} scalar", name] = self.emit(part, micro, (self.plan.places.offset[name],))
-        return self.number[f"{part} scalar", name]
+            return whole.number[name]
+        if name not in part.scalars:
+            micro = Micro(CODE["FETCH1"], 1, LEAST, 0, 0, 0, bits_of(self.plan.values[name].dtype))
+            part.scalars[name] = part.emit(micro, [self.plan.places.offset[name]])
+        return part.scalars[name]
 
-    def op(self, part: str, op: Op) -> None:
+    def op(self, part: _Part, whole: _Part, op: Op) -> None:
         """Emit an op of ``whole`` or ``own``."""
-        length = self.length(op.out)
-        if op.kind == "LOAD":
-            micro = (CODE["STATE"], length, block_of(length), 0, 0, 0, 16)
-            self.number[part, op.out] = self.emit(part, micro, (self.states[op.ins[0]],))
+        length = self.plan.values[op.out].length
+        if op.kind != MOVE and KINDS[op.kind].state:
+            micro = Micro(CODE["STATE"], length, block_of(length), 0, 0, 0, 16)
+            part.number[op.out] = part.emit(micro, [self.states[op.ins[0]]])
             return
+        scalar = scalar_input(op)
         ins = [
-            self.scalar(part, name) if i == SCALAR.get(op.kind) else self.source(part, name)
-            for i, name in enumerate(op.ins)
+            self.scalar(part, whole, name) if index == scalar else self.source(part, name)
+            for index, name in enumerate(op.ins)
         ]
         a, b, c = (*ins, 0, 0, 0)[:3]
-        kind, params = self.parameters(op)
-        size = self.length(op.ins[0]) if op.kind == "PEAK" else length
-        sat = {"i8": 8, "i16": 16}.get(str(op.attrs.get("dtype")), 0)
-        self.number[part, op.out] = self.emit(part, (CODE[kind], size, block_of(size), a, b, c, sat), params)
+        if op.kind == MOVE:
+            micro = Micro(CODE[MOVE], length, block_of(length), a, b, c, 0)
+            part.number[op.out] = part.emit(micro, [])
+            return
+        kind = KINDS[op.kind]
+        size = length if kind.elementwise else self.plan.values[op.ins[0]].length
+        bits = bits_of(kind.dtype_of(op)) if kind.saturates else 0
+        code = "REQUANTM" if op.kind == "REQUANT" and op.integer("multiplier", 1) != 1 else op.kind
+        micro = Micro(CODE[code], size, block_of(size), a, b, c, bits)
+        part.number[op.out] = part.emit(micro, self.parameters(op))
 
-    def parameters(self, op: Op) -> tuple[str, tuple[int, ...]]:
-        """Code and numbers of an op."""
-        at = self.constants.offset
-        match op.kind:
-            case "GATHER":
-                embed = op.text("embed")
-                return op.kind, (at[embed], self.length(op.out), 8 - op.integer("shift"))
-            case "GATHER16":
-                return op.kind, (at[op.text("embed")], self.length(op.out))
-            case "NORM":
-                return op.kind, (op.integer("pre"), op.integer("post"), at[op.text("table")])
-            case "RMSNORM":
-                return op.kind, (op.integer("eps"), op.integer("shift"))
-            case "REQUANT":
-                multiplier = op.integer("multiplier", 1)
-                return ("REQUANT" if multiplier == 1 else "REQUANTM"), (op.integer("shift"), multiplier)
-            case "TABLE":
-                return op.kind, (at[op.text("table")],)
-            case "INTERP":
-                return op.kind, (at[op.text("curve")],)
-            case "SCALE":
-                return op.kind, (at[op.text("gain")], op.integer("shift"))
-            case "RESCALE":
-                return op.kind, (op.integer("multiplier"), op.integer("shift"))
-            case "MUL" | "MUL16":
-                return op.kind, (op.integer("shift"),)
-        return op.kind, ()
+    def parameters(self, op: Op) -> list[int]:
+        """The attributes of an op as numbers."""
+        found = []
+        for name, attr in KINDS[op.kind].attrs.items():
+            if isinstance(attr, Constant):
+                found.append(self.constants.offset[op.text(name)])
+            elif isinstance(attr, Integer):
+                found.append(op.integer(name, attr.default))
+        return found
+
+    def store(self, part: _Part, name: str, area: int, place: int) -> None:
+        """Emit the store of a value that ``part`` has."""
+        length = self.plan.values[name].length
+        part.stores.append(Store(part.number[name], area, length, block_of(length)))
+        part.places.append(place)
 
 
 def lower(phase: Phase, plan: Plan, program: Program, weights: Weights, constants: Constants) -> Code:
-    """The phase for the kernels."""
-    low = _Lowering(phase, plan, program, constants)
-    low.products = len(phase.products)
+    """Lower the phase for the kernels."""
+    low, offset = _Lowering(phase, plan, program, constants), plan.places.offset
+    whole = _Part(0)
+    stored = {part: [(s, v) for s, (v, p) in phase.stores.items() if p == part] for part in ("whole", "own")}
     for op in phase.whole:
-        low.op("whole", op)
-    whole_stored = [(s, v) for s, (v, part) in phase.stores.items() if part == "whole"]
-    for _, name in whole_stored:
-        low.source("whole", name)
-    products, product_params = [], []
-    for op in phase.products:
-        place = weights.places[op.text("weights")]
-        x = low.number.get(("whole", op.ins[0]), -1) if phase.part.get(op.ins[0]) else -1
-        products.append((x, place.words, block_of(place.columns) // 4))
-        product_params += [place.start, plan.places.offset[op.ins[0]] if x < 0 else 0]
-    for index, op in enumerate(phase.products):
-        low.number["own", op.out] = len(low.whole) + index
-    for op in phase.own:
-        low.op("own", op)
-    own_stored = [(s, v) for s, (v, part) in phase.stores.items() if part == "own"]
-    for _, name in own_stored:
-        low.source("own", name)
+        low.op(whole, whole, op)
+    for _, name in stored["whole"]:
+        low.source(whole, name)
 
-    stores: dict[str, list[tuple[int, int, int, int]]] = {"whole": [], "own": []}
-    places: dict[str, list[int]] = {"whole": [], "own": []}
-    for part, stored in (("whole", whole_stored), ("own", own_stored)):
-        for state, name in stored:
-            length = program.states[state]
-            stores[part].append((low.number[part, name], STATE_AREA, length, block_of(length)))
-            places[part].append(low.states[state])
+    own = _Part(whole.end + len(phase.products))
+    products, product_params = [], []
+    for index, op in enumerate(phase.products):
+        place, (x,) = weights.places[op.text("weights")], op.ins
+        made = phase.part.get(x) == "whole"
+        products.append(Product(whole.number[x] if made else -1, place.words, block_of(place.columns) // 4))
+        product_params += [place.start, 0 if made else offset[x]]
+        own.number[op.out] = whole.end + index
+    for op in phase.own:
+        low.op(own, whole, op)
+    for _, name in stored["own"]:
+        low.source(own, name)
+
+    parts = {"whole": whole, "own": own}
+    for which, part in parts.items():
+        for state, name in stored[which]:
+            low.store(part, name, STATE_AREA, low.states[state])
     for name in phase.outs:
-        part, value = phase.part[name], plan.values[name]
-        length = value.length
-        stores[part].append((low.number[part, name], AREA[value.dtype], length, block_of(length)))
-        places[part].append(plan.places.offset[name])
-    params = [*low.params["whole"], *product_params, *low.params["own"], *places["whole"], *places["own"]]
+        low.store(parts[phase.part[name]], name, bits_of(plan.values[name].dtype), offset[name])
     return Code(
-        tuple(low.whole), tuple(products), tuple(low.own), tuple(stores["whole"]), tuple(stores["own"]),
-        tuple(params), phase.rows, tuple(op.text("weights") for op in phase.products),
-        {name: number for (part, name), number in low.number.items() if name in phase.part},
-    )  # fmt: skip
+        whole=tuple(whole.micros),
+        products=tuple(products),
+        own=tuple(own.micros),
+        whole_stores=tuple(whole.stores),
+        own_stores=tuple(own.stores),
+        params=(*whole.params, *product_params, *own.params, *whole.places, *own.places),
+        rows=phase.rows,
+        weights=tuple(op.text("weights") for op in phase.products),
+        names={name: parts[part].number[name] for name, part in phase.part.items()},
+    )

@@ -1,13 +1,61 @@
-"""Device memory of the executor: states of sessions, tokens and values of the rows that run at a time."""
+"""Device memory of the executor: constants, states of sessions, tokens and values of the rows in flight."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ternac.host.gpu.places import Places
+from ternac.host.gpu.plan import Places
+from ternac.program.ops import Role, roles_of
+from ternac.program.program import Program
 
-__all__ = ["Rows", "Values"]
+__all__ = ["Constants", "Rows", "Values", "piece_of"]
+
+
+def piece_of(role: Role) -> str:
+    """Which piece of `Constants` holds constants of ``role``."""
+    return "bytes" if role.dtype is np.int8 else "words"
+
+
+class Constants:
+    """The constants of a program except its trits, in two pieces of device memory.
+
+    ``bytes`` int8: embeddings; ``words`` int16: tables, norm tables, gains, curves, wide embeddings.
+
+    ``offset``: where each constant begins, in elements of its piece.
+    """
+
+    def __init__(self, program: Program, device: torch.device | str) -> None:
+        self.offset: dict[str, int] = {}
+        parts: dict[str, list[np.ndarray]] = {"bytes": [], "words": []}
+        sizes = {"bytes": 0, "words": 0}
+        for name, role in roles_of(program.ops).items():
+            if role.name == "trits":
+                continue
+            piece = piece_of(role)
+            array = program.consts[name].reshape(-1)
+            self.offset[name] = sizes[piece]
+            padded = np.zeros(-(-len(array) // 64) * 64, np.int8 if piece == "bytes" else np.int16)
+            padded[: len(array)] = array
+            parts[piece].append(padded)
+            sizes[piece] += len(padded)
+        self.bytes = torch.from_numpy(np.concatenate([np.zeros(64, np.int8), *parts["bytes"]])[64:])
+        self.words = torch.from_numpy(np.concatenate([np.zeros(64, np.int16), *parts["words"]])[64:])
+        if not len(self.bytes):
+            self.bytes = torch.zeros(64, dtype=torch.int8)
+        if not len(self.words):
+            self.words = torch.zeros(64, dtype=torch.int16)
+        self.bytes, self.words = self.bytes.to(device), self.words.to(device)
+
+    def piece(self, name: str) -> Tensor:
+        """ "bytes" or "words"."""
+        return self.bytes if name == "bytes" else self.words
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return self.bytes.numel() + 2 * self.words.numel()
 
 
 class Values:
@@ -24,6 +72,10 @@ class Values:
     def area(self, dtype: str) -> Tensor:
         """The area of a dtype: i8, i16 or acc."""
         return {"i8": self.small, "i16": self.middle, "acc": self.large}[dtype]
+
+    def of_bits(self, bits: int) -> Tensor:
+        """The area whose elements have ``bits`` bits."""
+        return {8: self.small, 16: self.middle, 32: self.large}[bits]
 
     @property
     def nbytes(self) -> int:

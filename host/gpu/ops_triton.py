@@ -1,4 +1,4 @@
-"""One micro-op as Triton code, chosen when a kernel is compiled; shared by all kernels of the executor.
+"""The kernel of each op kind in Triton, chosen when a kernel of phases is compiled.
 
 Written from docs/numerics.md. A value is an int32 tile. ``flat``: tiles are [elements] of one row, and a
 value of one element is a tile that repeats it or begins with it; otherwise tiles are [elements, rows], and it
@@ -13,6 +13,7 @@ import triton.language as tl
 from triton.language import tensor as T
 
 from ternac.host.gpu.lower import CODE
+from ternac.program.ops import KINDS as DECLARED
 
 SUM, HIGHEST = tl.standard._sum_combine, tl.standard._elementwise_max
 """Named, so that a reduction is a primitive: Triton's own `sum` is a kernel, which the interpreter cannot
@@ -25,6 +26,8 @@ REQUANT, REQUANTM, TABLE = (tl.constexpr(CODE[name]) for name in ("REQUANT", "RE
 MUL, MUL16, ADD, SCALE = (tl.constexpr(CODE[name]) for name in ("MUL", "MUL16", "ADD", "SCALE"))
 LERP, BLEND, INTERP = (tl.constexpr(CODE[name]) for name in ("LERP", "BLEND", "INTERP"))
 QUANT, RESCALE = tl.constexpr(CODE["QUANT"]), tl.constexpr(CODE["RESCALE"])
+KINDS = (*(kind for kind in DECLARED if kind in globals()), "TMATVEC", "LOAD", "STORE")
+"""Op kinds with a kernel: those that have a code here, and those that a kernel of phases runs itself."""
 
 
 @triton.jit
@@ -100,8 +103,7 @@ def fetch(memory: T, row: T, stride: T, place: T, cols: T, live: T) -> T:
 
 @triton.jit
 def source(
-    code: tl.constexpr,
-    sat: tl.constexpr,
+    op: tl.constexpr,
     p: T,
     memory: T,
     row: T,
@@ -109,6 +111,8 @@ def source(
     live: T,
 ) -> T:
     """FETCH, FETCH1, STATE, GATHER, GATHER16. ``memory``: as `put` in kernels."""
+    code: tl.constexpr = op.code
+    bits: tl.constexpr = op.bits
     small, middle, large, sizes, states, slots, tokens, embed, words = memory
     if code == FETCH1:
         at, there = cols * 0, live | (cols >= 0)
@@ -119,15 +123,15 @@ def source(
         return tl.load(states + slot * sizes[3] + tl.load(p) + at, mask=there, other=0).to(tl.int32)
     elif code == GATHER:
         token = tl.load(tokens + row).to(tl.int64)
-        from_row = embed + tl.load(p) + token * tl.load(p + 1)
-        return tl.load(from_row + at, mask=there, other=0).to(tl.int32) << tl.load(p + 2).to(tl.int32)
+        from_row = embed + tl.load(p) + token * op.length
+        return tl.load(from_row + at, mask=there, other=0).to(tl.int32) << (8 - tl.load(p + 1)).to(tl.int32)
     elif code == GATHER16:
         token = tl.load(tokens + row).to(tl.int64)
-        from_row = words + tl.load(p) + token * tl.load(p + 1)
+        from_row = words + tl.load(p) + token * op.length
         return tl.load(from_row + at, mask=there, other=0).to(tl.int32)
-    elif sat == 8:
+    elif bits == 8:
         return fetch(small, row, sizes[0], tl.load(p), at, there)
-    elif sat == 16:
+    elif bits == 16:
         return fetch(middle, row, sizes[1], tl.load(p), at, there)
     else:
         return fetch(large, row, sizes[2], tl.load(p), at, there)
@@ -145,51 +149,51 @@ def micro(
     flat: tl.constexpr,
 ) -> T:
     """The result of a micro-op; ``p`` points to its numbers."""
-    code: tl.constexpr = op[0]
-    sat: tl.constexpr = op[6]
+    code: tl.constexpr = op.code
+    sat: tl.constexpr = op.bits
     words = memory[8]
     if code == FETCH or code == FETCH1 or code == STATE or code == GATHER or code == GATHER16:
-        return source(code, sat, p, memory, row, cols, live)
+        return source(op, p, memory, row, cols, live)
     elif code == MOVE:
-        return values[op[3]]
+        return values[op.a]
     elif code == NORM:
-        return norm_apply(values[op[3]], live, tl.load(p), tl.load(p + 1), words + tl.load(p + 2))
+        return norm_apply(values[op.a], live, tl.load(p), tl.load(p + 1), words + tl.load(p + 2))
     elif code == RMSNORM:
-        return rms_apply(values[op[3]], live, tl.load(p), tl.load(p + 1))
+        return rms_apply(values[op.a], live, tl.load(p), tl.load(p + 1))
     elif code == PEAK:
-        highest = tl.reduce(tl.where(live, tl.abs(values[op[3]]), 0), 0, HIGHEST)
+        highest = tl.reduce(tl.where(live, tl.abs(values[op.a]), 0), 0, HIGHEST)
         return tl.minimum(highest, 32767) + tl.arange(0, 16) * 0
     elif code == REQUANT:
-        return saturated(narrow_round(values[op[3]], tl.load(p)), sat)
+        return saturated(narrow_round(values[op.a], tl.load(p)), sat)
     elif code == REQUANTM:
-        return saturated(wide_round(values[op[3]].to(tl.int64) * tl.load(p + 1), tl.load(p)), sat)
+        return saturated(wide_round(values[op.a].to(tl.int64) * tl.load(p + 1), tl.load(p)), sat)
     elif code == TABLE:
-        return tl.load(words + tl.load(p) + values[op[3]] + 128, mask=live, other=0).to(tl.int32)
+        return tl.load(words + tl.load(p) + values[op.a] + 128, mask=live, other=0).to(tl.int32)
     elif code == INTERP:
-        place = values[op[3]] + 32768
+        place = values[op.a] + 32768
         low = tl.load(words + tl.load(p) + (place >> 6), mask=live, other=0).to(tl.int32)
         high = tl.load(words + tl.load(p) + (place >> 6) + 1, mask=live, other=0).to(tl.int32)
         return low + (((high - low) * (place & 63) + 32) >> 6)
     elif code == MUL:
-        return saturated(narrow_round(values[op[3]] * values[op[4]], tl.load(p)), sat)
+        return saturated(narrow_round(values[op.a] * values[op.b], tl.load(p)), sat)
     elif code == MUL16:
-        return saturated(wide_round(values[op[3]].to(tl.int64) * values[op[4]], tl.load(p)), sat)
+        return saturated(wide_round(values[op.a].to(tl.int64) * values[op.b], tl.load(p)), sat)
     elif code == ADD:
-        return saturated(values[op[3]] + values[op[4]], sat)
+        return saturated(values[op.a] + values[op.b], sat)
     elif code == SCALE:
         gain = tl.load(words + tl.load(p) + cols, mask=live, other=0).to(tl.int64)
-        return saturated(wide_round(values[op[3]] * gain, tl.load(p + 1)), 16)
+        return saturated(wide_round(values[op.a] * gain, tl.load(p + 1)), 16)
     elif code == LERP:
-        h, c, f = values[op[3]], values[op[4]], values[op[5]]
+        h, c, f = values[op.a], values[op.b], values[op.c]
         return c + ((f * (h - c) + 128) >> 8)
     elif code == BLEND:
-        h, c, e = values[op[3]], values[op[4]], values[op[5]]
+        h, c, e = values[op.a], values[op.b], values[op.c]
         return h + ((e.to(tl.int64) * (c - h) + (1 << 14)) >> 15).to(tl.int32)
     elif code == QUANT:
-        m = one_of(values[op[4]], flat)
+        m = one_of(values[op.b], flat)
         inverse = tl.where(m > 0, (127 << 24) // tl.maximum(m, 1), 0)
-        return saturated((values[op[3]] * inverse + (1 << 23)) >> 24, 8)
+        return saturated((values[op.a] * inverse + (1 << 23)) >> 24, 8)
     else:
         tl.static_assert(code == RESCALE)
-        m = one_of(values[op[4]], flat) * tl.load(p)
-        return saturated(wide_round(values[op[3]] * m, tl.load(p + 1)), sat)
+        m = one_of(values[op.b], flat) * tl.load(p)
+        return saturated(wide_round(values[op.a] * m, tl.load(p + 1)), sat)

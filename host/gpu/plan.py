@@ -1,4 +1,4 @@
-"""A program as phases, one kernel launch each: what every thread block works out for itself, what it shares.
+"""Plan a program as phases, one kernel launch each: what each thread block computes, what blocks share.
 
 A phase has three parts. ``whole``: ops on whole vectors, done again by every block that needs them (the norm
 of a residual is cheaper computed than waited for). ``products``: ternary matrices of one height, each block
@@ -15,20 +15,35 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ternac.errors import UnsupportedOp
-from ternac.host.gpu.places import Places, allocate
+from ternac.program.allocate import Lifetimes
 from ternac.program.legality import infer
-from ternac.program.ops import Value
-from ternac.program.program import Op, Program
+from ternac.program.ops import BYTES, KINDS, Op, Value, state_read, state_written
+from ternac.program.program import Program
 
-ELEMENTWISE = (
-    "GATHER", "GATHER16", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "SCALE", "QUANT", "RESCALE", "INTERP",
-    "MUL16", "BLEND", "MOVE",
-)  # fmt: skip
-"""MOVE: a LOAD of a state that the phase itself has stored."""
-REDUCING = ("NORM", "RMSNORM", "PEAK")
-SCALAR = {"QUANT": 1, "RESCALE": 1}
-"""Which input is one number for the whole vector."""
+MOVE = "MOVE"
+"""Kind of an op that only plans have: a LOAD of a state that the phase itself has stored."""
+LINE = 64
+"""Bytes; a place begins and ends at a multiple."""
+
+
+def scalar_input(op: Op) -> int | None:
+    """Index of the input that is one number for the whole vector."""
+    return None if op.kind == MOVE else KINDS[op.kind].scalar
+
+
+@dataclass
+class Places:
+    """Places of values that outlive their phase, in one area of memory per row for each dtype.
+
+    ``offset``: of each value in its area, in elements. ``sizes``: elements of a row, by area.
+    """
+
+    offset: dict[str, int]
+    sizes: dict[str, int]
+
+    def row_bytes(self) -> int:
+        """Memory of one row."""
+        return sum(size * BYTES[area] for area, size in self.sizes.items())
 
 
 @dataclass
@@ -86,19 +101,13 @@ class Plan:
 def make_plan(program: Program, *, split: bool = False, keep: bool = False) -> Plan:
     """Plan a legal program; ``keep``: every value has a place to the end, for a trace.
 
-    IllegalProgram as `ternac.program.legality.check`, UnsupportedOp for an op that no kernel knows.
+    Raises IllegalProgram if the program breaks a rule.
     """
     values = infer(program)
-    for index, op in enumerate(program.ops):
-        if op.kind not in (*ELEMENTWISE, *REDUCING, "TMATVEC", "LOAD", "STORE"):
-            raise UnsupportedOp(
-                f"op {index} ({op.kind} {op.out}): the GPU executor does not know {op.kind}",
-                "run this program on the NumPy executor",
-            )
     phases = _Partition(program, values, split).phases
     _outs(phases, program, keep)
     _tails(phases, program)
-    return Plan(phases, values, allocate(phases, program, values, keep), _loops(phases, split))
+    return Plan(phases, values, _places(phases, program, values, keep), _loops(phases, split))
 
 
 class _Partition:
@@ -119,14 +128,15 @@ class _Partition:
 
     def _take(self, op: Op) -> bool:
         """Put the op into the open phase; False, and nothing done, if it does not go there."""
-        if op.kind == "TMATVEC":
+        kind, loaded = KINDS[op.kind], state_read(op)
+        if kind.is_product:
             return self._product(op)
-        if op.kind == "STORE":
+        if state_written(op) is not None:
             return self._store(op)
-        if op.kind == "LOAD":
-            stored = self.open.stores.get(op.ins[0])
-            return self._load(op) if stored is None else self._map(Op("MOVE", op.out, stored[:1]))
-        if op.kind in REDUCING:
+        if loaded is not None:
+            stored = self.open.stores.get(loaded)
+            return self._load(op) if stored is None else self._map(Op(MOVE, op.out, stored[:1]))
+        if not kind.elementwise:
             return self._whole(op) if self.open.part.get(op.ins[0]) != "own" else False
         return self._map(op)
 
@@ -142,10 +152,10 @@ class _Partition:
 
     def _map(self, op: Op) -> bool:
         phase, length = self.open, self.values[op.out].length
-        scalar = op.ins[SCALAR[op.kind]] if op.kind in SCALAR else None
-        if scalar is not None and phase.part.get(scalar) == "own":
+        scalar = scalar_input(op)
+        if scalar is not None and phase.part.get(op.ins[scalar]) == "own":
             return False
-        vectors = {phase.part.get(name) for i, name in enumerate(op.ins) if i != SCALAR.get(op.kind)}
+        vectors = {phase.part.get(name) for i, name in enumerate(op.ins) if i != scalar}
         if "own" in vectors:
             return "whole" not in vectors and self._own(op)
         if "whole" not in vectors and phase.rows == length:
@@ -169,7 +179,8 @@ class _Partition:
     def _pending(self) -> bool:
         """Whether a state that the open phase has touched is touched again later."""
         touched = {*self.open.loads, *self.open.stores}
-        return any(_state(op) in touched for op in self.program.ops[self.index + 1 :])
+        later = self.program.ops[self.index + 1 :]
+        return any(state in touched for op in later for state in (state_read(op), state_written(op)))
 
     def _load(self, op: Op) -> bool:
         phase, (state,) = self.open, op.ins
@@ -206,15 +217,26 @@ class _Partition:
         return phase.scan and phase.rows == length
 
 
-def _state(op: Op) -> str | None:
-    return op.ins[0] if op.kind == "LOAD" else op.out if op.kind == "STORE" else None
-
-
 def _outs(phases: list[Phase], program: Program, keep: bool) -> None:
     """Which values a phase must leave in memory."""
     read = {name for phase in phases for name in phase.reads()}
     for phase in phases:
         phase.outs = [op.out for op in phase.ops() if keep or op.out == program.logits or op.out in read]
+
+
+def _places(phases: list[Phase], program: Program, values: dict[str, Value], keep: bool) -> Places:
+    """Places by first fit; one is free again in the phase after the last that reads it."""
+    last = {name: index for index, phase in enumerate(phases) for name in (*phase.reads(), *phase.outs)}
+    last[program.logits] = len(phases)
+    areas = {dtype: Lifetimes(LINE // size) for dtype, size in BYTES.items()}
+    offset: dict[str, int] = {}
+    for index, phase in enumerate(phases):
+        for name in phase.outs:
+            value = values[name]
+            line = LINE // BYTES[value.dtype]
+            size, end = -(-value.length // line) * line, len(phases) if keep else last[name]
+            offset[name] = areas[value.dtype].place(size, index, end)
+    return Places(offset, {dtype: area.top for dtype, area in areas.items()})
 
 
 def _tails(phases: list[Phase], program: Program) -> None:

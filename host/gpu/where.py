@@ -54,13 +54,8 @@ _MODULES: dict[tuple[str, bool], ModuleType] = {}
 
 
 def kernels(interpret: bool) -> ModuleType:
-    """The module of the phases' kernels, made for a GPU or for the interpreter."""
+    """The module of the kernels, made for a GPU or for the interpreter."""
     return _made("kernels", interpret)
-
-
-def samplers(interpret: bool) -> ModuleType:
-    """The module of the sampling kernel."""
-    return _made("sample_triton", interpret)
 
 
 def _made(name: str, interpret: bool) -> ModuleType:

@@ -29,21 +29,26 @@ void tn_peer_rows(void *function, int columns, const uint8_t *weights, size_t ro
                   const void *activations, float *out);
 
 /* ---- programs (model.c) ---- */
+enum { TN_ATTRS = 4, TN_INPUTS = 3 };
 typedef struct {
-  int32_t kind;     /* tn_kind of ops.h */
-  int32_t form;     /* dtypes: bit 0 first input, bit 1 second, bit 2 result: 0 i8, 1 i16 (REQUANT's input: 1 acc) */
-  int32_t length;   /* elements of the result (STORE: of the state) */
-  int32_t columns;  /* TMATVEC: columns; NORM: pre; PEAK: elements of its input */
-  int32_t shift;    /* as the op says; NORM: post; GATHER: 8 - shift */
-  int32_t factor;   /* REQUANT: multiplier; TMATVEC: trits per byte */
-  int32_t sync;     /* threads wait for each other before it */
-  int32_t segment;  /* > 0: the first of so many ops that run row by row, because they pass a state along */
-  int32_t tail;     /* needed by logits only */
-  int64_t out;      /* byte offset in the row's memory; STORE: offset in words of the state */
-  int64_t in[3];    /* byte offsets; LOAD: in[0] is the offset in words of the state */
-  int64_t wide;     /* RMSNORM: eps; RESCALE: multiplier */
-  const void *data; /* constant */
+  int32_t kind;           /* tn_kind of kinds.h */
+  int32_t form;           /* bits 0, 1: the input has the wider of its kind's dtypes; bit 2: the result is not i8 */
+  int32_t length;         /* elements of the result (STORE: of the state) */
+  int32_t width;          /* elements of the first input */
+  int32_t sync;           /* threads wait for each other before it */
+  int32_t segment;        /* > 0: the first of so many ops that run row by row, because they pass a state along */
+  int32_t tail;           /* needed by logits only */
+  int64_t out;            /* byte offset in the row's memory; STORE: offset in words of the state */
+  int64_t in[TN_INPUTS];  /* byte offsets; LOAD: in[0] is the offset in words of the state */
+  int64_t attr[TN_ATTRS]; /* integer attributes, by their numbers in kinds.h */
+  const void *data;       /* constant */
 } tn_op;
+
+/* Kinds by number: names, names of the integer attributes with spaces between, whether there is a kernel. */
+int tn_kind_count(void);
+const char *tn_kind_name(int kind);
+const char *tn_kind_attrs(int kind);
+int tn_has_kernel(int kind);
 
 typedef struct tn_model tn_model;
 /* `row_bytes`: memory of one row, a multiple of 64; at most `max_rows` rows at a time; `grain`: rows of a block.

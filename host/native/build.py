@@ -1,13 +1,14 @@
-"""How the C part is compiled: cffi in API mode, as an optional extension of the package.
+"""Compile the C part: cffi in API mode, an optional extension of the package.
 
-``setup.py`` takes :func:`extension` from here; ``python -m ternac.host.native.build`` compiles it into this
-folder by itself, for a checkout that is not installed. Flags are those of any processor: every instruction
-set beyond the baseline is a function attribute, chosen at run time.
+``setup.py`` takes :func:`extension` from here; ``python -m ternac.host.native.build`` writes ``kinds.h`` and
+compiles into this folder, for a checkout that is not installed. Flags are those of any processor: every
+instruction set beyond the baseline is a function attribute, chosen at run time.
 """
 
 from __future__ import annotations
 
 import shutil
+import textwrap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,7 @@ SOURCES = (
     "isa.c", "memory.c", "pack.c", "product.c", "pool.c", "model.c", "sample.c", "peers.c",
     "isa_portable.c", "isa_avx2.c", "isa_avxvnni.c", "isa_avxvnni_evex.c", "isa_avx512vnni.c",
 )  # fmt: skip
-HEADERS = ("api.h", "native.h", "ops.h", "maps.h", "wide.h", "product_vnni.h", "vnni256.h")
+HEADERS = ("api.h", "kinds.h", "native.h", "ops.h", "maps.h", "import_maps.h", "product_vnni.h", "vnni256.h")
 NAME = "ternac.host.native._native"
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-pthread", "-Wno-unknown-pragmas"]
 
@@ -43,8 +44,36 @@ def extension(folder: str = "host/native") -> Any:
     return made
 
 
+def kinds_header() -> str:
+    """Return the text of ``kinds.h``: numbers and names of op kinds and of their integer attributes."""
+    from ternac.program.ops import KINDS
+
+    names = ", ".join(f"TN_{name}" for name in KINDS)
+    numbers = ", ".join(
+        f"TN_{name}_{attr.upper()} = {number}"
+        for name, kind in KINDS.items()
+        for number, attr in enumerate(kind.integers)
+    )
+    texts = ", ".join(f'"{name}"' for name in KINDS)
+    attrs = ", ".join(f'"{" ".join(kind.integers)}"' for kind in KINDS.values())
+    lines = [
+        f"typedef enum {{ {names}, TN_KINDS }} tn_kind;",
+        f"enum {{ {numbers} }};",
+        f"#define TN_KIND_NAMES {{ {texts} }}",
+        f"#define TN_KIND_ATTRS {{ {attrs} }}",
+    ]
+    notice = "/* Op kinds, written from ternac/program/ops.py by `python -m ternac.host.native.build`. */"
+    return "\n".join([notice, *(_wrapped(line) for line in lines)]) + "\n"
+
+
+def _wrapped(line: str) -> str:
+    """Break a line of C behind commas; every break is continued, which a macro needs and an enum allows."""
+    return " \\\n".join(textwrap.wrap(line, 116, subsequent_indent="  ", break_long_words=False))
+
+
 def main() -> None:
-    """Compile into this folder; raises what the compiler raises."""
+    """Write ``kinds.h`` and compile into this folder; raises what the compiler raises."""
+    (HERE / "kinds.h").write_text(kinds_header())
     with TemporaryDirectory() as scratch:
         built = Path(_builder(str(HERE)).compile(tmpdir=scratch))
         shutil.copy(built, HERE / f".{built.name}")

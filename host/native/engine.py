@@ -6,15 +6,14 @@ Arrays go in as they are; whoever calls has checked them. Calls take turns.
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.host.native.library import load
-from ternac.host.native.plan import Plan
+from ternac.host.native.library import Kernel, kernels, load
+from ternac.host.native.plan import Plan, Planned
 from ternac.host.native.weights import Weights
 from ternac.program.program import Program
 from ternac.run.sampling import EXP, Sampling
@@ -39,13 +38,7 @@ class Engine:
         self._lock = threading.Lock()
         ops = self._ffi.new("tn_op[]", len(plan.ops))
         for op, planned in zip(ops, plan.ops, strict=True):
-            for field, value in asdict(planned).items():
-                if field not in ("ins", "constant"):
-                    setattr(op, field, value)
-            for index, offset in enumerate(planned.ins):
-                getattr(op, "in")[index] = offset
-            if planned.constant:
-                op.data = self._constant(planned.constant)
+            self._fill(op, planned, kernels()[planned.kind])
         self._model = self._lib.tn_open(
             isa, ops, len(plan.ops), plan.row_bytes, rows, threads, weights.lanes * weights.trits,
             plan.places[program.logits][0], program.vocab, program.state_words,
@@ -53,6 +46,18 @@ class Engine:
         )  # fmt: skip
         if self._model == self._ffi.NULL:
             raise UsageError(f"the system refuses memory for {rows} rows or {threads} threads")
+
+    def _fill(self, op: Any, planned: Planned, kernel: Kernel) -> None:
+        """Write one op of the plan into a tn_op."""
+        op.kind = kernel.number
+        for name in ("form", "length", "width", "out", "sync", "segment", "tail"):
+            setattr(op, name, getattr(planned, name))
+        for index, offset in enumerate(planned.ins):
+            getattr(op, "in")[index] = offset
+        for index, name in enumerate(kernel.attrs):
+            op.attr[index] = planned.attrs[name]
+        if planned.constant:
+            op.data = self._constant(planned.constant)
 
     def _constant(self, name: str) -> Any:
         if name in self._weights.shapes:

@@ -8,7 +8,7 @@ several, and :meth:`NativeExecutor.generate` chooses and feeds tokens without co
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,17 +17,19 @@ import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.host.native.engine import Engine
-from ternac.host.native.library import best_isa, isa_number, load
+from ternac.host.native.library import best_isa, isa_number, kernels, load
 from ternac.host.native.plan import make_plan
 from ternac.host.native.weights import Weights, pack_all, trits_per_byte
+from ternac.program.ops import refuse_unknown
 from ternac.program.program import Program
-from ternac.run.executor import ExecutorBase, State
+from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.run.sampling import Sampling
 
-Logits = npt.NDArray[np.int32]
 MOST_ROWS = 64
 THREADS_FROM = 8 << 20
 """Bytes of packed weights from which several threads pay."""
+SMALL_CHUNK = 32
+"""Tokens chosen in one call where a token takes less time than the call."""
 
 
 def processors() -> int:
@@ -63,7 +65,8 @@ class NativeExecutor(ExecutorBase):
         lanes = load()[1].tn_isa_lanes(self._isa)
         sizes = [(m.shape[0], m.shape[1]) for m in matrices.values()]
         trits = weights.trits if weights else trits_per_byte(bits, self.isa, sizes)
-        plan = self.plan = make_plan(program, lanes * trits, trits)
+        plan = self.plan = make_plan(program, lanes * trits)
+        refuse_unknown(program.ops, kernels(), "the native executor")
         if weights is None:
             weights = pack_all(matrices, lanes, trits)
         elif weights.lanes != lanes or {n: m.shape for n, m in matrices.items()} != weights.shapes:
@@ -74,8 +77,15 @@ class NativeExecutor(ExecutorBase):
         self.threads = many if threads is None else threads
         if not 1 <= self.threads <= 1024:
             raise UsageError(f"{threads} threads, needs 1 to 1024")
+        self.chunk = 1 if weights.nbytes >= THREADS_FROM else SMALL_CHUNK
         self._engine = Engine(self._isa, program, plan, weights, self.rows, self.threads)
         self._tracer: Engine | None = None
+
+    @property
+    def origin(self) -> str:
+        return (
+            f"native on this host ({self.isa}, {self.bits} bits a weight, {self.threads} thread(s)), measured"
+        )
 
     @property
     def bits(self) -> str:
@@ -93,7 +103,7 @@ class NativeExecutor(ExecutorBase):
     def step(
         self,
         state: State,
-        tokens: Iterable[int] | npt.NDArray[Any],
+        tokens: Tokens,
         trace: MutableMapping[str, Logits] | None = None,
     ) -> Logits:
         """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
@@ -107,23 +117,15 @@ class NativeExecutor(ExecutorBase):
             return self._traced(state, ids, trace)
         return self.feed(state, ids, np.arange(len(ids)))
 
-    def feed(
-        self, state: State, tokens: Iterable[int] | npt.NDArray[Any], slots: Any, want: Any = None
-    ) -> Logits:
+    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
         """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
 
         Products run for up to ``rows`` tokens at a time, whether of one session (a prompt) or of many.
         Returns int32 logits [wanted, vocab] of the tokens i with ``want[i]`` (None: all). UsageError before
         any change.
         """
-        ids, at = self._ids(tokens), np.asarray(slots)
-        self.check_state(state)
-        flags = np.ones(len(ids), np.uint8) if want is None else np.array(want, bool).astype(np.uint8)
-        if at.shape != ids.shape or flags.shape != ids.shape:
-            raise UsageError("tokens, slots and want must have one length")
-        if at.min() < 0 or at.max() >= len(state):
-            raise UsageError(f"a slot is outside 0..{len(state) - 1}")
-        at = np.ascontiguousarray(at, np.int32)
+        ids, at, wanted = self.check_feed(state, tokens, slots, want)
+        flags = wanted.astype(np.uint8)
         out = np.empty((int(flags.sum()), self.program.vocab), np.int32)
         done = 0
         with _contiguous(state) as words:
@@ -140,10 +142,7 @@ class NativeExecutor(ExecutorBase):
         Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
         Returns (chosen int32 [B, count], generator states).
         """
-        ids = self._ids(tokens).copy()
-        self.check_state(state, len(ids))
-        if count < 1 or len(rngs) != len(ids) or not all(1 <= rng < 1 << 32 for rng in rngs):
-            raise UsageError("generate needs a count of at least 1 and a generator state for each session")
+        ids = self.check_generate(state, tokens, count, rngs)
         slots, generators = np.arange(len(ids), dtype=np.int32), np.array(rngs, np.uint32)
         out = np.empty((len(ids), count), np.int32)
         with _contiguous(state) as words:
@@ -160,7 +159,7 @@ class NativeExecutor(ExecutorBase):
         self._engine.products_only(rows)
 
     def close(self) -> None:
-        """End the threads and free the rows; the executor cannot be used any more. Twice is allowed."""
+        """End the threads and free the rows."""
         for engine in (self._engine, self._tracer):
             if engine is not None:
                 engine.close()
@@ -168,8 +167,7 @@ class NativeExecutor(ExecutorBase):
     def _traced(self, state: State, ids: npt.NDArray[np.int32], trace: MutableMapping[str, Logits]) -> Logits:
         """One session after the other, by a plan that keeps every value."""
         if self._tracer is None:
-            layout = self.weights.lanes * self.weights.trits, self.weights.trits
-            plan = make_plan(self.program, *layout, keep=True)
+            plan = make_plan(self.program, self.weights.lanes * self.weights.trits, keep=True)
             self._tracer = Engine(self._isa, self.program, plan, self.weights, 1, 1)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         zero, one = np.zeros(1, np.int32), np.ones(1, np.uint8)
@@ -185,7 +183,7 @@ class NativeExecutor(ExecutorBase):
     def _parts(self, count: int) -> Iterator[slice]:
         return (slice(first, first + self.rows) for first in range(0, count, self.rows))
 
-    def _ids(self, tokens: Iterable[int] | npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    def _ids(self, tokens: Tokens) -> npt.NDArray[np.int32]:
         return np.ascontiguousarray(self.check_tokens(tokens), np.int32)
 
 

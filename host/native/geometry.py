@@ -12,7 +12,8 @@ from ternac.host.native.library import isa_number, load
 from ternac.host.native.weights import BITS, Weights
 from ternac.program.mmfree_sizes import Shape
 from ternac.program.numerics import norm_constants
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import GAIN, random_program
 
 _SMALL = 8

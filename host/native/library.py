@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -30,6 +31,8 @@ def why_missing() -> str:
         if getattr(error, "name", None) in ("ternac.host.native._native", "ternac.host.native"):
             return "its C part was not compiled when ternac was installed (no C compiler?)"
         return f"its C part does not load: {error}"
+    if not hasattr(_module().lib, "tn_has_kernel"):
+        return "its C part was compiled from older sources"
     return ""
 
 
@@ -40,6 +43,26 @@ def load() -> tuple[Any, Any]:
         raise ToolMissing(f"the native executor is not here: {reason}", HINT)
     module = _module()
     return module.ffi, module.lib
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The C side's kernel for an op kind: its number there, and its integer attributes in order."""
+
+    number: int
+    attrs: tuple[str, ...]
+
+
+@cache
+def kernels() -> dict[str, Kernel]:
+    """Op kinds for which the C side has a kernel, by name. Raises ToolMissing as `load` does."""
+    ffi, lib = load()
+    found = {}
+    for number in range(lib.tn_kind_count()):
+        if lib.tn_has_kernel(number):
+            attrs = ffi.string(lib.tn_kind_attrs(number)).decode().split()
+            found[ffi.string(lib.tn_kind_name(number)).decode()] = Kernel(number, tuple(attrs))
+    return found
 
 
 def isas() -> dict[str, str]:

@@ -12,12 +12,13 @@
 #define REQUANT(name, from, to, sat) \
   MAP(name) { \
     IN(from, 0) OUT(to) \
-    const int shift = op->shift; \
-    if (op->factor == 1) { \
+    const int shift = (int)op->attr[TN_REQUANT_SHIFT]; \
+    const int64_t factor = op->attr[TN_REQUANT_MULTIPLIER]; \
+    if (factor == 1) { \
       const int32_t half = (int32_t)((UINT32_C(1) << shift) >> 1); \
       EACH out[i] = (to)sat((in0[i] + half) >> shift); \
     } else { \
-      const int64_t half = (INT64_C(1) << shift) >> 1, factor = op->factor; \
+      const int64_t half = (INT64_C(1) << shift) >> 1; \
       EACH out[i] = (to)sat((in0[i] * factor + half) >> shift); \
     } \
   }
@@ -34,7 +35,7 @@ MAP(requant) {
 #define BINARY(name, a, b, to, expression) \
   MAP(name) { \
     IN(a, 0) IN(b, 1) OUT(to) \
-    const int shift = op->shift; \
+    const int shift = (int)op->attr[TN_MUL_SHIFT]; /* ADD has none and does not look */ \
     const int32_t half = (int32_t)((UINT32_C(1) << shift) >> 1); \
     (void)shift, (void)half; \
     EACH out[i] = (to)(expression); \
@@ -65,7 +66,7 @@ MAP(lerp) {
 MAP(gather) { /* in[0]: offset of the token's row in the embedding, set for each token by the caller */
   const int8_t *restrict from = (const int8_t *)op->data + op->in[0];
   OUT(int16_t)
-  const int factor = 1 << op->shift;
+  const int factor = 1 << (8 - op->attr[TN_GATHER_SHIFT]);
   EACH out[i] = (int16_t)(from[i] * factor);
 }
 
@@ -80,7 +81,7 @@ MAP(table) {
 MAP(norm) { /* the sum of squares takes the whole vector, the product elements lo..hi-1 */
   IN(int16_t, 0) OUT(int8_t)
   const size_t n = (size_t)op->length;
-  const int pre = op->columns;
+  const int pre = (int)op->attr[TN_NORM_PRE];
   const int32_t half = (1 << pre) >> 1;
   uint32_t sum = 0;
   for (size_t i = 0; i < n; i++) {
@@ -89,12 +90,12 @@ MAP(norm) { /* the sum of squares takes the whole vector, the product elements l
   }
   int exponent;
   const int32_t mantissa = ((const uint8_t *)op->data)[norm_index(sum, &exponent)];
-  const int shift = op->shift + exponent;
+  const int shift = (int)op->attr[TN_NORM_POST] + exponent;
   const int32_t round = (int32_t)((UINT32_C(1) << shift) >> 1);
   EACH out[i] = (int8_t)sat8((in0[i] * mantissa + round) >> shift);
 }
 
-#include "wide.h"
+#include "import_maps.h"
 
 TARGET static int32_t NAME(sum)(const int8_t *x, size_t n) {
   int32_t sum = 0;

@@ -33,6 +33,15 @@ typedef struct {
   int32_t *chosen;
 } job;
 
+static const char *const kind_names[] = TN_KIND_NAMES, *const kind_attrs[] = TN_KIND_ATTRS;
+
+int tn_kind_count(void) { return TN_KINDS; }
+const char *tn_kind_name(int kind) { return kind_names[kind]; }
+const char *tn_kind_attrs(int kind) { return kind_attrs[kind]; }
+int tn_has_kernel(int kind) {
+  return kind == TN_TMATVEC || kind == TN_LOAD || kind == TN_STORE || tn_table_portable.map[kind] != NULL;
+}
+
 static void span(const tn_model *model, int thread, size_t length, size_t *first, size_t *last) {
   const size_t blocks = (length + model->grain - 1) / model->grain;
   *first = blocks * thread / model->threads;
@@ -53,7 +62,8 @@ static void product(const job *j, const tn_op *op, int thread, const int *rows, 
     x[i] = (const int8_t *)(row + op->in[0]);
     out[i] = (int32_t *)(void *)(row + op->out);
   }
-  tn_product_part(model->table, model->lanes, op->factor, op->data, (size_t)op->columns, first, last, x, out, count);
+  tn_product_part(model->table, model->lanes, model->grain / model->lanes, op->data, (size_t)op->width, first, last, x,
+                  out, count);
 }
 
 static void one_row(const job *j, const tn_op *op, int index, size_t lo, size_t hi) {

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "api.h"
+#include "kinds.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define TN_X86 1
@@ -15,11 +16,6 @@ enum { TN_PORTABLE, TN_AVX2, TN_AVXVNNI, TN_AVX512VNNI, TN_AVXVNNI_EVEX, TN_ISAS
 typedef int32_t __attribute__((may_alias, aligned(1))) tn_word; /* four activations at once */
 
 enum { TN_COLUMNS = 16 }; /* columns of a matrix are rounded up to these */
-
-typedef enum {
-  TN_GATHER, TN_NORM, TN_TMATVEC, TN_REQUANT, TN_TABLE, TN_MUL, TN_ADD, TN_LERP, TN_LOAD, TN_STORE,
-  TN_GATHER16, TN_RMSNORM, TN_SCALE, TN_PEAK, TN_QUANT, TN_RESCALE, TN_INTERP, TN_MUL16, TN_BLEND, TN_KINDS
-} tn_kind;
 
 /* Sums of blocks of rows times up to four activation vectors: out[b][0 .. blocks * grain) for vector b.
    w: the first block's weights; quads: columns / 4, a multiple of 4; sums[b]: sum of vector b. */

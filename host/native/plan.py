@@ -1,4 +1,4 @@
-"""A program as the flat list that the C side runs: what goes where, where threads meet, what may run at once.
+"""Plan a program as the flat list that the C side runs: places, meetings of threads, order over tokens.
 
 Three things are decided here and nowhere else:
 
@@ -13,45 +13,34 @@ Three things are decided here and nowhere else:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from ternac.errors import UnsupportedOp
+from ternac.program.allocate import Lifetimes
 from ternac.program.legality import infer
-from ternac.program.ops import Value
-from ternac.program.program import Op, Program
+from ternac.program.ops import BYTES, KINDS, Op, Value, state_read, state_written
+from ternac.program.program import Program
 
-KINDS = (
-    "GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE",
-    "GATHER16", "RMSNORM", "SCALE", "PEAK", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND",
-)  # fmt: skip
-"""In the order of tn_kind (host/native/native.h)."""
-_BYTES = {"i8": 1, "i16": 2, "acc": 4}
 _LINE = 64
-_CONSTANT = {
-    "GATHER": "embed", "NORM": "table", "TMATVEC": "weights", "TABLE": "table",
-    "GATHER16": "embed", "SCALE": "gain", "INTERP": "curve",
-}  # fmt: skip
-_WHOLE = {"NORM": 0, "TMATVEC": 0, "RMSNORM": 0, "PEAK": 0, "QUANT": 1, "RESCALE": 1}
-"""Which input an op reads as a whole, beyond the elements that it makes."""
 
 
 @dataclass
 class Planned:
-    """One op for the C side: the fields of tn_op (host/native/api.h); ``constant`` names what ``data`` is."""
+    """One op for the C side: the fields of tn_op (host/native/api.h).
 
-    kind: int
+    ``kind`` by name, ``attrs`` by name, ``constant`` the name of what ``data`` points to.
+    """
+
+    kind: str
     form: int
     length: int
-    columns: int = 0
-    shift: int = 0
-    factor: int = 1
-    sync: int = 0
-    segment: int = 0
-    tail: int = 0
-    wide: int = 0
-    out: int = 0
-    ins: list[int] = field(default_factory=lambda: [0, 0, 0])
-    constant: str = ""
+    width: int
+    out: int
+    ins: list[int]
+    attrs: dict[str, int]
+    constant: str
+    sync: bool
+    segment: int
+    tail: bool
 
 
 @dataclass(frozen=True)
@@ -65,19 +54,13 @@ class Plan:
     places: Mapping[str, tuple[int, str, int]]
 
 
-def make_plan(program: Program, grain: int, trits: int, *, keep: bool = False) -> Plan:
-    """Plan a legal program for blocks of ``grain`` rows, weights with ``trits`` in a byte.
+def make_plan(program: Program, grain: int, *, keep: bool = False) -> Plan:
+    """Plan a program for blocks of ``grain`` rows.
 
-    ``keep``: every value keeps its place to the end of the token, for a trace. IllegalProgram as
-    `ternac.program.legality.check`, UnsupportedOp for an op that the C side does not know.
+    ``keep``: every value keeps its place to the end of the token, for a trace. Raises IllegalProgram if the
+    program breaks a rule.
     """
     values = infer(program)
-    for index, op in enumerate(program.ops):
-        if op.kind not in KINDS:
-            raise UnsupportedOp(
-                f"op {index} ({op.kind} {op.out}): the native executor does not know {op.kind}",
-                "run this program on the NumPy executor",
-            )
     sync, epochs = _meetings(program.ops)
     places, row_bytes = _places(program, values, epochs, grain, keep)
     segments, tail = _segments(program.ops), _tail(program.ops)
@@ -85,49 +68,33 @@ def make_plan(program: Program, grain: int, trits: int, *, keep: bool = False) -
     offsets = {name: place[0] for name, place in places.items()}
     ops = []
     for index, op in enumerate(program.ops):
-        planned = _planned(program, op, values, trits)
-        planned.sync, planned.segment, planned.tail = (
-            int(sync[index]),
-            segments.get(index, 0),
-            int(tail[index]),
+        kind, stored, loaded = KINDS[op.kind], state_written(op), state_read(op)
+        ins = [values[name] for name in op.ins] if loaded is None else []
+        result = ins[0] if stored is not None else values[op.out]
+        ops.append(
+            Planned(
+                kind=op.kind,
+                form=_form(op, ins, result),
+                length=result.length,
+                width=ins[0].length if ins else result.length,
+                out=offsets[op.out] if stored is None else states[stored],
+                ins=[offsets[name] for name in op.ins] if loaded is None else [states[loaded]],
+                attrs={name: op.integer(name, attr.default) for name, attr in kind.integers.items()},
+                constant=next((op.text(name) for name in kind.constants), ""),
+                sync=sync[index],
+                segment=segments.get(index, 0),
+                tail=tail[index],
+            )
         )
-        planned.out = states[op.out] if op.kind == "STORE" else offsets[op.out]
-        found = [states[name] if op.kind == "LOAD" else offsets[name] for name in op.ins]
-        planned.ins[: len(found)] = found
-        ops.append(planned)
     return Plan(ops, row_bytes, places)
 
 
-def _planned(program: Program, op: Op, values: dict[str, Value], trits: int) -> Planned:
-    """Everything of an op but places, meetings and order."""
-    result = values[op.ins[0]] if op.kind == "STORE" else values[op.out]
+def _form(op: Op, ins: list[Value], result: Value) -> int:
+    """Bit i: input i (of the first two) has the wider of its kind's dtypes; bit 2: the result is not i8."""
     form = 4 * (result.dtype != "i8")
-    if op.kind in ("REQUANT", "MUL", "ADD", "RESCALE", "MUL16"):
-        wide = "acc" if op.kind in ("REQUANT", "RESCALE") else "i16"
-        form |= sum(
-            (values[name].dtype == wide) << bit for bit, name in enumerate(op.ins[: 1 + (wide == "i16")])
-        )
-    planned = Planned(KINDS.index(op.kind), form, result.length)
-    if op.kind in _CONSTANT:
-        planned.constant = op.text(_CONSTANT[op.kind])
-    match op.kind:
-        case "GATHER":
-            planned.shift = 8 - op.integer("shift")
-        case "NORM":
-            planned.columns, planned.shift = op.integer("pre"), op.integer("post")
-        case "TMATVEC":
-            planned.columns, planned.factor = int(program.consts[planned.constant].shape[1]), trits
-        case "REQUANT":
-            planned.shift, planned.factor = op.integer("shift"), op.integer("multiplier", 1)
-        case "MUL" | "MUL16" | "SCALE":
-            planned.shift = op.integer("shift")
-        case "RMSNORM":
-            planned.shift, planned.wide = op.integer("shift"), op.integer("eps")
-        case "RESCALE":
-            planned.shift, planned.wide = op.integer("shift"), op.integer("multiplier")
-        case "PEAK":
-            planned.columns = values[op.ins[0]].length
-    return planned
+    for bit, (one, value) in enumerate(zip(KINDS[op.kind].inputs[:2], ins, strict=False)):
+        form |= (BYTES[value.dtype] > min(BYTES[dtype] for dtype in one.dtypes)) << bit
+    return form
 
 
 def _meetings(ops: tuple[Op, ...]) -> tuple[list[bool], list[int]]:
@@ -137,7 +104,9 @@ def _meetings(ops: tuple[Op, ...]) -> tuple[list[bool], list[int]]:
     fresh: set[str] = set()  # written since the last meeting
     epoch = 0
     for op in ops:
-        meet = op.kind in _WHOLE and op.ins[_WHOLE[op.kind]] in fresh
+        declared = KINDS[op.kind].inputs
+        whole = {name for name, one in zip(op.ins, declared, strict=False) if one.whole or one.scalar}
+        meet = bool(whole & fresh)
         if meet:
             epoch += 1
             fresh.clear()
@@ -158,24 +127,15 @@ def _places(
             if name in values:
                 last[name] = max(last.get(name, 0), epoch)
     last[program.logits] = end
-    live: list[tuple[int, int, int]] = []  # (offset, bytes, last epoch), by offset
     places: dict[str, tuple[int, str, int]] = {}
-    top = _LINE
+    memory = Lifetimes(_LINE)
     for op, epoch in zip(program.ops, epochs, strict=True):
-        if op.kind == "STORE":
-            continue
-        value = values[op.out]
-        rows = -(-value.length // grain) * grain
-        size = -(-rows * _BYTES[value.dtype] // _LINE) * _LINE
-        live = [entry for entry in live if entry[2] >= epoch]
-        at = 0
-        for offset, length, _ in live:
-            if offset - at >= size:
-                break
-            at = max(at, offset + length)
-        live = sorted([*live, (at, size, last[op.out])])
-        places[op.out] = (at, value.dtype, value.length)
-        top = max(top, at + size)
+        if op.out in values:
+            value = values[op.out]
+            rows = -(-value.length // grain) * grain
+            size = -(-rows * BYTES[value.dtype] // _LINE) * _LINE
+            places[op.out] = memory.place(size, epoch, last[op.out]), value.dtype, value.length
+    top = memory.top
     return places, top + _LINE if top % 4096 == 0 else top  # rows a page apart would share cache sets
 
 
@@ -183,8 +143,9 @@ def _segments(ops: tuple[Op, ...]) -> dict[int, int]:
     """Index of the first op of each segment to the number of its ops."""
     touched: dict[str, list[int]] = {}
     for index, op in enumerate(ops):
-        if op.kind in ("LOAD", "STORE"):
-            touched.setdefault(op.ins[0] if op.kind == "LOAD" else op.out, []).append(index)
+        for state in (state_read(op), state_written(op)):
+            if state is not None:
+                touched.setdefault(state, []).append(index)
     found: list[list[int]] = []
     for first, last in sorted((indices[0], indices[-1]) for indices in touched.values()):
         if found and first <= found[-1][1]:
@@ -200,7 +161,7 @@ def _tail(ops: tuple[Op, ...]) -> list[bool]:
     tail = [False] * len(ops)
     for index in range(len(ops) - 1, -1, -1):
         op = ops[index]
-        tail[index] = op.kind != "STORE" and op.out not in needed
+        tail[index] = state_written(op) is None and op.out not in needed
         if not tail[index]:
             needed.update(op.ins)
     return tail

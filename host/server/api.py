@@ -9,15 +9,15 @@ from fastapi import APIRouter, Request
 
 from ternac.host.server import replies, schema
 from ternac.host.server.problems import RESPONSES, BadParameter, UnknownModel
-from ternac.host.server.service import Answer, Service, Wanted
+from ternac.host.server.service import GenerationRequest, Reply, Service
 from ternac.host.server.texts import TURN_END, chat_prompt, encode
 from ternac.run.sampling import Sampling
 
 COMPLETION_TOKENS = 16
-"""What OpenAI's completions give when nobody says how many."""
+"""Default of OpenAI's completions."""
 CHAT_TOKENS = 256
 LEAST_TEMPERATURE = 1e-6
-"""Below it every temperature chooses alike; the integer sampler has no smaller one."""
+"""The integer sampler has no smaller temperature: all below it choose the same tokens."""
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the response, or with `stream` its parts as server-sent events",
@@ -27,18 +27,18 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 
 def routes(service: Service) -> APIRouter:
-    """Models, completions, chat."""
+    """Routes of models, completions and chat."""
     api = APIRouter(prefix="/v1", responses=RESPONSES)
     model = service.program.name
 
     @api.get("/models")
     async def models() -> schema.ModelList:
-        """The one model of this server."""
+        """List the one model of this server."""
         return schema.ModelList(data=[card()])
 
     @api.get("/models/{name:path}")
     async def one_model(name: str) -> schema.ModelCard:
-        """The model, by its name."""
+        """Describe the model of that name."""
         check_model(name)
         return card()
 
@@ -57,24 +57,28 @@ def routes(service: Service) -> APIRouter:
         if name not in (None, model):
             raise UnknownModel(f"this server has no model {name!r}", f"it serves {model!r}")
 
-    def wanted(asked: schema.Asked, count: int, tokens: Callable[[], list[int]], closes: str = "") -> Wanted:
-        """What to make of a request whose prompt is ``tokens()``."""
+    def generation(
+        asked: schema.Asked, count: int, tokens: Callable[[], list[int]], closes: str = ""
+    ) -> GenerationRequest:
+        """Return the generation that a request asks for; its prompt is ``tokens()``."""
         limits = service.limits
         if count > limits.tokens:
-            raise BadParameter("max_tokens", f"max_tokens is {count}, this server gives {limits.tokens}")
+            raise BadParameter(
+                "max_tokens", f"max_tokens is {count}, this server generates at most {limits.tokens}"
+            )
         temperature = 1.0 if asked.temperature is None else asked.temperature
         temperature = max(temperature, LEAST_TEMPERATURE) if temperature else 0.0
         sampling = Sampling.from_temperature(temperature, service.program.logit_scale_bits, asked.top_k or 0)
         prompt = tokens()
         if len(prompt) > limits.prompt:
-            text = f"the prompt has {len(prompt)} tokens, this server takes {limits.prompt}"
+            text = f"the prompt has {len(prompt)} tokens, this server takes at most {limits.prompt}"
             raise BadParameter("messages" if closes else "prompt", text)
         stops = [*asked.stops, *([closes] if closes else [])]
-        return Wanted(prompt, count, sampling, asked.seed, stops, closes)
+        return GenerationRequest(prompt, count, sampling, asked.seed, stops, closes)
 
     @api.post("/completions", response_model=schema.CompletionResponse, responses=STREAM)
     async def completions(asked: schema.CompletionRequest, request: Request) -> Any:
-        """Go on with a text."""
+        """Continue a text."""
         check_model(asked.model)
         count = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
 
@@ -85,43 +89,43 @@ def routes(service: Service) -> APIRouter:
         def part(text: str, reason: str | None) -> dict[str, Any]:
             return {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
 
-        answer = await Answer.begin(service, asked.session, lambda _: wanted(asked, count, tokens))
+        reply = await Reply.begin(service, asked.session, lambda _: generation(asked, count, tokens))
         head = replies.head("cmpl", model)
         if asked.stream:
-            return replies.stream(service, answer, head, "text_completion", part, asked.stream_options)
+            return replies.stream(service, reply, head, "text_completion", part, asked.stream_options)
         choice = schema.CompletionChoice(
-            text=await replies.collect(answer, request), finish_reason=replies.reason(answer)
+            text=await replies.collect(reply, request), finish_reason=replies.reason(reply)
         )
         return schema.CompletionResponse(
-            **head, choices=[choice], usage=replies.usage(answer), ternac=replies.ran(service, answer)
+            **head, choices=[choice], usage=replies.usage(reply), ternac=replies.ran(service, reply)
         )
 
     @api.post("/chat/completions", response_model=schema.ChatResponse, responses=STREAM)
     async def chat(asked: schema.ChatRequest, request: Request) -> Any:
-        """Answer in a chat; docs/server.md says how the messages become a prompt."""
+        """Generate the next turn of a chat; docs/server.md says how the messages become a prompt."""
         check_model(asked.model)
         given = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
         count = min(CHAT_TOKENS, service.limits.tokens) if given is None else given
 
-        def want(open_turn: bool) -> Wanted:
+        def want(open_turn: bool) -> GenerationRequest:
             turns = [message.turn for message in asked.messages]
             text = chat_prompt(turns, schema.ROLES["assistant"], open_turn=open_turn)
-            return wanted(asked, count, lambda: encode(service.tokenizer, text), TURN_END)
+            return generation(asked, count, lambda: encode(service.tokenizer, text), TURN_END)
 
         def part(text: str, reason: str | None) -> dict[str, Any]:
             delta = {"content": text} if reason is None else {}
             return {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
 
-        answer = await Answer.begin(service, asked.session, want)
+        reply = await Reply.begin(service, asked.session, want)
         head = replies.head("chatcmpl", model)
         if asked.stream:
-            return replies.stream(service, answer, head, "chat.completion.chunk", part, asked.stream_options)
-        message = schema.ChatAnswer(content=await replies.collect(answer, request))
+            return replies.stream(service, reply, head, "chat.completion.chunk", part, asked.stream_options)
+        message = schema.ChatAnswer(content=await replies.collect(reply, request))
         return schema.ChatResponse(
             **head,
-            choices=[schema.ChatChoice(message=message, finish_reason=replies.reason(answer))],
-            usage=replies.usage(answer),
-            ternac=replies.ran(service, answer),
+            choices=[schema.ChatChoice(message=message, finish_reason=replies.reason(reply))],
+            usage=replies.usage(reply),
+            ternac=replies.ran(service, reply),
         )
 
     return api

@@ -1,4 +1,4 @@
-"""The application: routes, errors and guard around one service."""
+"""The ASGI application: routes, errors and access checks around one service."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from ternac.host.server import api, problems, session_routes, status_routes
-from ternac.host.server.guard import LOOPBACK, Guard
+from ternac.host.server.access import AccessMiddleware
+from ternac.host.server.limits import LOOPBACK
 from ternac.host.server.service import Service
 
 
 def create_app(
     service: Service, tokens: Collection[str] = (), hosts: Collection[str] | None = LOOPBACK
 ) -> FastAPI:
-    """An ASGI application; ``tokens`` and ``hosts`` as in :class:`Guard`. Shutting it down closes the
-    service's scheduler. No page of it loads anything from elsewhere, so there is no Swagger page; the schema
-    is at /openapi.json.
+    """Create the application; ``tokens`` and ``hosts`` as in `AccessMiddleware`.
+
+    Shutting it down closes the service's scheduler. Its pages load nothing from other sites, so there is no
+    Swagger page; the schema is at /openapi.json.
     """
 
     @asynccontextmanager
@@ -33,5 +35,7 @@ def create_app(
     problems.install(app)
     for part in (api, session_routes, status_routes):
         app.include_router(part.routes(service))
-    app.add_middleware(Guard, metrics=service.metrics, limit=service.limits.body, tokens=tokens, hosts=hosts)
+    app.add_middleware(
+        AccessMiddleware, metrics=service.metrics, limit=service.limits.body, tokens=tokens, hosts=hosts
+    )
     return app

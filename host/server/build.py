@@ -1,10 +1,10 @@
-"""A service from a program and the names of its devices."""
+"""Build a service from a program and the names of its devices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ternac.host.device import DEFAULT_BOARD
+from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.devices import Devices
 from ternac.host.server.limits import Limits
 from ternac.host.server.metrics import Metrics
@@ -24,9 +24,9 @@ def build_service(
     reopen: float = 5.0,
     devices: Devices | None = None,
 ) -> Service:
-    """Open the devices (or take ``devices``) and put a scheduler and a table of sessions beside them.
+    """Open the devices (or take ``devices``), and make their scheduler and table of sessions.
 
-    Errors are those of `Device.open`.
+    Raises what `Device.open` raises.
     """
     devices = devices or Devices(program, names, board, fallback=fallback)
     scheduler = Scheduler(devices.sources, limits.queue, reopen)

@@ -1,4 +1,4 @@
-"""The devices of a server: how each is opened, and what is known of its speed and energy."""
+"""The devices of a server: how to open each, its speed and its energy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ternac.errors import UsageError
-from ternac.host.device import DEFAULT_BOARD, Device
+from ternac.host.backend import Backend
+from ternac.host.device import Device
+from ternac.host.executors import DEFAULT_BOARD, parse_executor
 from ternac.host.server.worker import Source
 from ternac.program.program import Program
 
@@ -17,15 +19,17 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules per token, None where nobody knows, and where the number comes from."""
+    """Joules per token (None: unknown), and where the number comes from."""
 
     joules_per_token: float | None = None
     origin: str = NOT_MEASURED
 
 
 class Devices:
-    """``names`` as `Device.open` takes them, all with ``program``; ``fallback`` adds native, or NumPy, as the
-    last one unless one of these is there anyway. UsageError for none, or a recording.
+    """Devices by the ``names`` that `Device.open` takes, all with ``program``.
+
+    ``fallback`` adds native, or NumPy, as the last one unless one of these is named. Raises UsageError if no
+    device is named, or a recording.
     """
 
     def __init__(
@@ -35,19 +39,22 @@ class Devices:
         self._opened: dict[str, Device] = {}
         self._energy: dict[str, Energy] = {}
         seen: Counter[str] = Counter()
+        kinds: set[str] = set()
         self.sources: list[Source] = []
         for name in names:
-            if name.startswith("replay:"):
+            kind = parse_executor(name).kind
+            if kind == "replay":
                 raise UsageError(f"{name}: a recording answers only what was recorded", "serve a device")
+            kinds.add(kind)
             seen[name] += 1
             self._add(name, name if seen[name] == 1 else f"{name}#{seen[name]}")
         if not names:
             raise UsageError("no device is named", "give --device, for example --device native")
-        if fallback and not any(name.split(":")[0] in ("numpy", "native", "auto") for name in names):
+        if fallback and not kinds & {"numpy", "native", "auto"}:
             self._add("auto", "fallback", fallback=True)
 
     def _add(self, name: str, label: str, *, fallback: bool = False) -> None:
-        def open_it() -> Any:
+        def open_it() -> Backend:
             device = Device.open(name, self.program, board=self.board)
             self._opened[label] = device
             self._energy.setdefault(label, _energy(device))
@@ -56,21 +63,21 @@ class Devices:
         self.sources.append(Source(label, open_it, fallback))
 
     def executor(self, label: str) -> str:
-        """What runs under this label: numpy, native, sim, serial; "" before it is opened."""
+        """Return the kind of executor under a label; "" before it is opened."""
         device = self._opened.get(label)
         return device.kind if device else ""
 
     def energy(self, label: str) -> Energy:
-        """Of a token on this device."""
+        """Return the energy of a token on a device."""
         return self._energy.get(label, Energy())
 
     def about(self, label: str) -> dict[str, Any]:
-        """For reports: executor, board, what the speed of the device means, energy."""
+        """Return executor, board, speed with its origin, and energy, for reports."""
         device = self._opened.get(label)
         energy = self.energy(label)
         return {
             "executor": self.executor(label),
-            "board": device.board if device else "",
+            "board": device.board_name if device else "",
             "speed": str(device.speed()) if device else "",
             "joules_per_token": energy.joules_per_token,
             "joules_origin": energy.origin,
@@ -78,17 +85,17 @@ class Devices:
 
 
 def _energy(device: Device) -> Energy:
-    """What `ternac estimate` says of the board that a device is, or simulates."""
-    image = getattr(device.backend, "image", None)
-    if image is None:
+    """Return the estimate of `ternac estimate` for the board that a device is, or simulates."""
+    if device.identity is None:
         return Energy()
+    image = device.board.image
     from ternac.hdl.boards.boards import BOARDS, VARIANTS
     from ternac.hdl.engine.schedule import schedule
     from ternac.hdl.planner.estimate import energy, routed_clock
 
-    target = (BOARDS | VARIANTS).get(device.board)
+    target = (BOARDS | VARIANTS).get(device.board_name)
     if target is None:
-        return Energy(None, f"not estimated: {device.board} is an engine's geometry, not a board")
+        return Energy(None, f"not estimated: {device.board_name} is an engine's geometry, not a board")
     speed = routed_clock(target)[0] * 1e6 / schedule(image).cycles
     found = energy(target, speed, exact=not image.geometry.streams)
     return Energy(found["joules_per_token"], found["origin"])

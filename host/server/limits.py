@@ -1,4 +1,4 @@
-"""What one request, and all of them together, may take."""
+"""Limits of one request, and of all of them together."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields
 
 from ternac.errors import UsageError
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+"""Names under which a server is reached from its own machine alone."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -14,7 +17,7 @@ class Limits:
     its arrival to its last token; ``queue`` requests at a time, running or waiting; ``sessions`` kept between
     requests, each for ``session_seconds`` after its last use.
 
-    UsageError for a value that is not positive.
+    Raises UsageError if a value is not positive.
     """
 
     body: int = 1 << 20

@@ -1,4 +1,4 @@
-"""What Prometheus reads (docs/server.md says what each number means)."""
+"""Metrics for Prometheus (docs/server.md says what each number means)."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ class Metrics:
         registry.register(_Live(stats, sessions))
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """A response was sent; ``path`` is the route's, so that their number is bounded."""
+        """Count a response; ``path`` is the route's, so that the number of labels is bounded."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def first(self, seconds: float) -> None:
-        """The first tokens of a text are there."""
+        """Record the time to a text's first tokens."""
         self._first.observe(seconds)
 
     def finished(self, prompt: int, end: Finished) -> None:
-        """A text came to its end."""
+        """Count a finished text."""
         self._tokens.labels("prompt").inc(prompt)
         self._tokens.labels("completion").inc(end.chosen)
         self._texts.labels(end.reason).inc()
 
     def failed(self, error: TernacError) -> None:
-        """A text did not."""
+        """Count a failed text."""
         self._texts.labels(type(error).__name__).inc()
 
     def cancelled(self) -> None:
-        """Whoever asked went away."""
+        """Count a cancelled text."""
         self._texts.labels("Cancelled").inc()
 
     def text(self) -> bytes:
-        """The page that Prometheus reads."""
+        """Return the page that Prometheus reads."""
         return generate_latest(self.registry)
 
 
@@ -69,11 +69,9 @@ class _Live(Collector):
         self._stats, self._sessions = stats, sessions
 
     def describe(self) -> list[Metric]:
-        """Nothing beforehand: names are checked when they are read."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """The state of this moment."""
         stats = self._stats()
         for name, text, value in (
             ("ternac_queue_depth", "Requests that wait for a turn on a device.", stats.jobs - stats.running),
@@ -85,7 +83,7 @@ class _Live(Collector):
         yield CounterMetricFamily(
             "ternac_moves", "Texts moved between devices while they ran.", value=stats.moves
         )
-        up = GaugeMetricFamily("ternac_device_up", "1: the device is there.", labels=["device"])
+        up = GaugeMetricFamily("ternac_device_up", "1: the device is up.", labels=["device"])
         speed = GaugeMetricFamily(
             "ternac_device_tokens_per_second", "Tokens over seconds of the last slices.", labels=["device"]
         )

@@ -38,10 +38,10 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         400: "a parameter is wrong or not supported; `param` names it",
         401: "the token is missing or wrong",
         404: "no such model or session",
-        408: "the body did not come in time",
-        409: "a request on the session is under way",
+        408: "the body was not received in time",
+        409: "the session has a request that is not finished",
         413: "the body is too large",
-        421: "the Host is not one of this server's",
+        421: "the server does not serve that Host",
         429: "too many requests or sessions; see Retry-After",
         503: "no device is left, or the server is shutting down; see Retry-After",
     }.items()
@@ -61,13 +61,13 @@ class UnknownModel(UsageError):
 
 
 def body(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
-    """The error object; what no UTF-8 can say is replaced."""
+    """Return the error object; what UTF-8 cannot encode is replaced."""
     message, param = _clean(message), None if param is None else _clean(param)
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def status_of(error: TernacError) -> int:
-    """The HTTP status of an error."""
+    """Return the HTTP status of an error."""
     return _entry(error)[0]
 
 
@@ -79,26 +79,26 @@ def _entry(error: TernacError) -> tuple[int, str, str]:
 
 
 def body_of(error: TernacError) -> dict[str, Any]:
-    """The error object of an error, with its hint."""
+    """Return the error object of an error, with its hint."""
     _, kind, code = _entry(error)
     text = f"{error} ({error.hint})" if error.hint else str(error)
     param = "model" if isinstance(error, UnknownModel) else getattr(error, "param", None)
     return body(text, kind, code, param)
 
 
-def answer(error: TernacError) -> JSONResponse:
-    """The HTTP response of an error."""
+def response(error: TernacError) -> JSONResponse:
+    """Return the HTTP response of an error."""
     status = status_of(error)
     headers = {"Retry-After": str(RETRY_SECONDS)} if status in (429, 503) else {}
     return JSONResponse(body_of(error), status, headers)
 
 
 def install(app: FastAPI) -> None:
-    """Make all errors of ``app`` look like that."""
+    """Give all errors of ``app`` this form."""
 
     @app.exception_handler(TernacError)
     async def _typed(request: Request, error: TernacError) -> JSONResponse:
-        return answer(error)
+        return response(error)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -123,7 +123,7 @@ def _clean(text: str) -> str:
 
 
 def _value(value: object) -> str:
-    """A short value, for a message."""
+    """Return a short value for a message, else ""."""
     if isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value)):
         text = ascii(value)
         return f", not {text}" if len(text) <= 40 else ""

@@ -1,6 +1,6 @@
 """The same server as replicas behind Ray Serve, on one machine or on several (the extra `ray`).
 
-Sessions are kept in one actor, as snapshots: any replica can go on with any session.
+Sessions are kept in one actor, as snapshots: any replica can continue any session.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ def _ray() -> Any:
 
 
 class ActorSessions:
-    """A :class:`SessionTable` in a Ray actor, as `ternac.host.server.sessions.Sessions`.
-
-    The actor answers with the error instead of raising it, so that the type survives Ray.
-    """
+    """`Sessions` in a Ray actor, which returns errors instead of raising them: so Ray keeps their type."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -43,40 +40,34 @@ class ActorSessions:
         return found
 
     async def put(self, name: str, kept: Kept) -> bool:
-        """See `SessionTable.put`; so below."""
         return bool(await self._ask("put", name, kept))
 
     async def get(self, name: str) -> Kept:
-        """The session."""
         found: Kept = await self._ask("get", name)
         return found
 
     async def delete(self, name: str) -> None:
-        """Forget it."""
         await self._ask("delete", name)
 
     async def take(self, name: str, seconds: float) -> tuple[Kept, int]:
-        """Take it for a request."""
         kept, ticket = await self._ask("take", name, seconds)
         return kept, ticket
 
     async def give(self, name: str, ticket: int, kept: Kept | None) -> bool:
-        """Give it back."""
         return bool(await self._ask("give", name, ticket, kept))
 
     async def count(self) -> int:
-        """Sessions that are kept."""
         return int(await self._ask("count"))
 
 
 class Table:
-    """What runs in the actor."""
+    """The actor's class: a `SessionTable`."""
 
     def __init__(self, limits: Limits) -> None:
         self._table = SessionTable(limits)
 
     def ask(self, method: str, *words: Any) -> tuple[bool, Any]:
-        """(True, what the method returns) or (False, the error)."""
+        """Return (True, what the method returns) or (False, the error)."""
         from ternac.errors import TernacError
 
         try:
@@ -95,7 +86,7 @@ def build_app(
     sessions: Any,
     replica: str,
 ) -> Any:
-    """The application of one replica: its own devices and scheduler, the common sessions."""
+    """Build the application of one replica: its own devices and scheduler, the common sessions."""
     from ternac.host.server.app import create_app
     from ternac.host.server.build import build_service
     from ternac.program.zoo import open_program
@@ -120,7 +111,8 @@ def deploy(
     """Start ``replicas`` servers of ``model`` behind Ray Serve's proxy; returns Serve's handle.
 
     Every node needs the program under the same name, and its own devices. ``options`` are those of
-    `build_service`; ``hosts`` as in `Guard`. ToolMissing without Ray, UsageError for no replicas.
+    `build_service`; ``hosts`` as in `AccessMiddleware`. Raises ToolMissing if Ray is not installed,
+    UsageError if ``replicas`` is less than 1.
     """
     if replicas < 1:
         raise UsageError(f"{replicas} replicas: at least 1 is needed")
@@ -144,7 +136,7 @@ def deploy(
         return build_app(*words, kept, f"{ray.get_runtime_context().get_node_id()[:8]}-{os.getpid()}")
 
     class Replica:
-        """The application, made where it runs."""
+        """The application, built in its own process."""
 
     resources = {"num_cpus": cpus}
     deployment: Any = ray.serve.deployment(

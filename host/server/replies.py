@@ -1,4 +1,4 @@
-"""From a text that is made to a response: whole, or as server-sent events."""
+"""Turn generated text into a response: whole, or as server-sent events."""
 
 from __future__ import annotations
 
@@ -16,78 +16,78 @@ from starlette.responses import StreamingResponse
 from ternac.errors import Cancelled, TernacError
 from ternac.host.server import schema
 from ternac.host.server.problems import body_of
-from ternac.host.server.service import Answer, Service
+from ternac.host.server.service import Reply, Service
 
 PING = 15.0
-"""Seconds of silence after which a stream sends a comment, so that nobody in between hangs up."""
+"""Seconds of silence after which a stream sends a comment, so that proxies do not close it."""
 
 
 class Part(Protocol):
-    """A choice of a stream's event: a piece of text, or why the text ended."""
+    """Makes one choice of a stream's event: a piece of text, or the reason why the text ended."""
 
     def __call__(self, text: str, reason: str | None) -> dict[str, Any]: ...
 
 
 def head(prefix: str, model: str) -> dict[str, Any]:
-    """What every response begins with."""
+    """Return the first fields of every response."""
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
 
 
-def usage(answer: Answer) -> schema.Usage:
-    """Tokens of the request."""
-    prompt, made = len(answer.wanted.prompt), answer.job.chosen
+def usage(reply: Reply) -> schema.Usage:
+    """Return the tokens of the request."""
+    prompt, made = len(reply.request.prompt), reply.job.chosen
     return schema.Usage(prompt_tokens=prompt, completion_tokens=made, total_tokens=prompt + made)
 
 
-def ran(service: Service, answer: Answer) -> schema.Ran:
-    """Where the text comes from."""
-    label = answer.job.device
+def ran(service: Service, reply: Reply) -> schema.Ran:
+    """Return where the text comes from."""
+    label = reply.job.device
     energy = service.devices.energy(label)
     return schema.Ran(
         device=f"{service.replica}{label}",
         executor=service.devices.executor(label),
-        moves=answer.job.moves,
-        tokens_per_second=answer.tokens_per_second,
+        moves=reply.job.moves,
+        tokens_per_second=reply.tokens_per_second,
         joules_per_token=energy.joules_per_token,
         joules_origin=energy.origin,
-        cut_by_time=answer.job.reason == "time",
-        session=answer.session,
+        cut_by_time=reply.job.reason == "time",
+        session=reply.session,
     )
 
 
-def reason(answer: Answer) -> Literal["stop", "length"]:
-    """Why the text ended, in OpenAI's words."""
-    return "stop" if answer.job.reason == "stop" else "length"
+def reason(reply: Reply) -> Literal["stop", "length"]:
+    """Return why the text ended, in OpenAI's words."""
+    return "stop" if reply.job.reason == "stop" else "length"
 
 
-async def collect(answer: Answer, request: Request) -> str:
-    """The whole text; Cancelled, and the text stopped, when the client goes away."""
+async def collect(reply: Reply, request: Request) -> str:
+    """Return the whole text. Stops it and raises Cancelled if the client disconnects."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    text, left = asyncio.ensure_future(answer.collect()), asyncio.ensure_future(gone())
+    text, left = asyncio.ensure_future(reply.collect()), asyncio.ensure_future(gone())
     try:
         await asyncio.wait((text, left), return_when=asyncio.FIRST_COMPLETED)
         if text.done():
             return text.result()
-        raise Cancelled("the client went away")
+        raise Cancelled("the client disconnected")
     finally:
         left.cancel()
         text.cancel()
-        answer.cancel()
+        reply.cancel()
 
 
 def stream(
     service: Service,
-    answer: Answer,
+    reply: Reply,
     start: dict[str, Any],
     kind: str,
     part: Part,
     options: schema.StreamOptions | None,
 ) -> StreamingResponse:
-    """Events as OpenAI's clients read them, each with the extension; the last ones are usage and [DONE]."""
+    """Return events as OpenAI's clients read them, each with the extension; usage and [DONE] come last."""
     with_usage = options is not None and options.include_usage
 
     def event(choices: list[dict[str, Any]], **more: Any) -> str:
@@ -95,7 +95,7 @@ def stream(
             **start,
             "object": kind,
             "choices": choices,
-            "ternac": ran(service, answer).model_dump(),
+            "ternac": ran(service, reply).model_dump(),
             **more,
         }
         return f"data: {json.dumps(data, allow_nan=False)}\n\n"
@@ -106,17 +106,17 @@ def stream(
             if kind == "chat.completion.chunk":
                 first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
                 yield event([first], **nothing)
-            async with aclosing(answer.pieces(PING)) as pieces:
+            async with aclosing(reply.pieces(PING)) as pieces:
                 async for piece in pieces:
                     yield ": waiting\n\n" if piece is None else event([part(piece, None)], **nothing)
-            yield event([part("", reason(answer))], **nothing)
+            yield event([part("", reason(reply))], **nothing)
             if with_usage:
-                yield event([], usage=usage(answer).model_dump())
+                yield event([], usage=usage(reply).model_dump())
             yield "data: [DONE]\n\n"
         except TernacError as error:
             yield f"data: {json.dumps(body_of(error))}\n\n"
         finally:
-            answer.cancel()
+            reply.cancel()
 
     return StreamingResponse(
         events(),

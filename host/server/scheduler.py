@@ -1,8 +1,8 @@
-"""Jobs over devices: which device takes which job, what becomes of the jobs of a lost one.
+"""Distribute jobs over devices, and requeue the jobs of a lost one.
 
-A device takes a job when it has a turn, so that a fast one takes more; the jobs of a device run in turns.
-Jobs that no device has (new ones, those of a lost device, those that a busy device gives to an idle one) wait
-in one queue, as a state and the tokens to be fed.
+A device takes a job when it has a turn, so that a fast one takes more; the jobs of a device take turns. Jobs
+that no device has (new ones, those of a lost device, those that a busy device gives to an idle one) wait in
+one queue, as a state and the tokens to be fed.
 """
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ternac.errors import Overloaded, TernacError, Unavailable, UsageError
+from ternac.host.backend import Backend
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.worker import DeviceStats, Source, Worker
 
-if TYPE_CHECKING:
-    from ternac.host.backend import Backend
-
 MAX_REOPEN = 60.0
-"""Seconds between attempts to open a lost device, at most; they double from the first."""
+"""Longest wait between attempts to open a lost device, in seconds; it doubles from the first."""
 
 
 @dataclass(frozen=True)
 class Stats:
-    """``jobs`` there are, ``running`` of them in a slice at the moment, ``moves`` of jobs since the start."""
+    """``jobs`` in the server, ``running`` in a slice at the moment, ``moves`` of jobs since the start."""
 
     devices: tuple[DeviceStats, ...]
     jobs: int
@@ -36,15 +33,15 @@ class Stats:
 
     @property
     def ready(self) -> bool:
-        """Whether a new job would be taken by a device."""
+        """A new job would be taken by a device."""
         return not self.draining and any(device.up for device in self.devices)
 
 
 class Scheduler:
-    """Runs jobs on the devices of ``sources``, at most ``queue`` at a time.
+    """Runs up to ``queue`` jobs on the devices of ``sources``.
 
-    Devices are opened here, a fallback only when it is needed; their errors are the caller's. A lost device
-    is opened again after ``reopen`` seconds, then after twice as many; 0: never.
+    The constructor opens the devices, a fallback only when it is needed, and raises their errors. A lost
+    device is opened again after ``reopen`` seconds, then after twice as many; 0: never.
     """
 
     def __init__(self, sources: Sequence[Source], queue: int = 64, reopen: float = 5.0) -> None:
@@ -70,17 +67,17 @@ class Scheduler:
         for worker in self.workers:
             worker.thread.start()
 
-    # --- for those who ask ----------------------------------------------------------------------------------
+    # --- for requests ---------------------------------------------------------------------------------------
 
     def submit(self, job: Job) -> None:
-        """Take a job; its ``done`` will be called. Overloaded, or Unavailable, if it is not taken."""
+        """Take a job; its ``done`` will be called. Raises Overloaded or Unavailable if it is not taken."""
         with self._changed:
             if self._draining:
                 raise Unavailable("the server is shutting down", "try again later")
             if not self._any_alive():
-                raise Unavailable("no device is left", "try again later; /health says what was lost")
+                raise Unavailable("no device is left", "try again later; /health names those that were lost")
             if len(self._jobs) >= self.queue:
-                raise Overloaded(f"{len(self._jobs)} requests are under way, which is the limit")
+                raise Overloaded(f"{len(self._jobs)} requests are running or waiting, which is the limit")
             self._jobs.add(job)
             self._waiting.append(job)
             self._changed.notify_all()
@@ -92,19 +89,19 @@ class Scheduler:
             self._changed.notify_all()
 
     def stats(self) -> Stats:
-        """What there is at this moment."""
+        """Jobs and devices at this moment."""
         with self._changed:
             devices = tuple(worker.stats() for worker in self.workers)
             running = sum(worker.running for worker in self.workers)
             return Stats(devices, len(self._jobs), running, self._moves, self._draining)
 
     def drain(self) -> None:
-        """Take no more jobs; those that are there go on."""
+        """Take no more jobs; those in the server continue."""
         with self._changed:
             self._draining = True
 
     def close(self, timeout: float = 60.0) -> None:
-        """End: jobs that are there fail with Unavailable, devices are closed when their slice is over."""
+        """Fail all jobs with Unavailable, and close the devices when their slice is over."""
         with self._changed:
             self._draining = self._closing = True
             self._changed.notify_all()
@@ -116,7 +113,7 @@ class Scheduler:
     # --- for workers ----------------------------------------------------------------------------------------
 
     def wait(self, worker: Worker) -> bool:
-        """Until the worker has something to do; False when it should end."""
+        """Wait until the worker has something to do; returns False when it should end."""
         with self._changed:
             worker.idle = True
             try:
@@ -135,7 +132,7 @@ class Scheduler:
                 worker.idle = False
 
     def admit(self, worker: Worker, count: int) -> None:
-        """Give the worker up to ``count`` of the jobs that wait."""
+        """Append up to ``count`` waiting jobs to the worker's ring."""
         with self._changed:
             while count and self._waiting and self._may_take(worker):
                 if worker.ring and self._idle_other():
@@ -144,8 +141,8 @@ class Scheduler:
                 count -= 1
 
     def surplus(self, worker: Worker, together: int) -> list[Job]:
-        """What the worker should give away: all jobs of a fallback that is needed no more; one where another
-        device is idle and the worker has more than it can run at the same time."""
+        """Return the jobs that the worker should give away: all jobs of a fallback that is no longer needed;
+        one job if another device is idle and the worker has more than it can run at the same time."""
         with self._changed:
             if not self._may_take(worker):
                 return list(worker.ring)
@@ -153,36 +150,38 @@ class Scheduler:
                 return [worker.ring[-1]]
             return []
 
-    def homeless(self, jobs: list[Job], moved: int) -> None:
-        """Jobs that a device had, for any to take, before those that came later; ``moved`` had begun."""
+    def requeue(self, jobs: list[Job], moved: int) -> None:
+        """Put jobs that a device had in front of the queue; ``moved`` of them had begun."""
         with self._changed:
             self._waiting.extendleft(reversed(jobs))
             self._moves += moved
             self._changed.notify_all()
 
     def lost(self, worker: Worker, jobs: list[Job], moved: int) -> None:
-        """The worker's device is gone; its jobs go to the others. Without any, all jobs fail."""
+        """Mark the worker's device as lost and requeue its jobs; all jobs fail if no device is left."""
         failed: list[Job] = []
         with self._changed:
             worker.losses += worker.alive
             self._retry[worker] = self.reopen if worker.alive else min(2 * self._retry[worker], MAX_REOPEN)
             worker.alive = False
             if self._any_alive():
-                self.homeless(jobs, moved)
+                self.requeue(jobs, moved)
             else:
                 failed = [*jobs, *self._waiting]
                 self._waiting.clear()
         for job in failed:
-            self.end(job, Unavailable("no device is left", "try again later; /health says what was lost"))
+            self.end(
+                job, Unavailable("no device is left", "try again later; /health names those that were lost")
+            )
 
     def back(self, worker: Worker, backend: Backend) -> None:
-        """The worker's device is open (again)."""
+        """Mark the worker's device as open."""
         with self._changed:
             worker.backend, worker.alive = backend, True
             self._changed.notify_all()
 
     def end(self, job: Job, result: Finished | TernacError) -> None:
-        """The job has come to its end: tell whoever asked, unless that was done."""
+        """Report the end of a job, once."""
         with self._changed:
             if job not in self._jobs:
                 return
@@ -190,14 +189,14 @@ class Scheduler:
         job.done(result)
 
     def _idle_other(self) -> bool:
-        """Whether a device that may take jobs has nothing to do; never the one that asks, which is busy."""
+        """A device that may take jobs has nothing to do (never the one that asks: it is busy)."""
         return any(worker.idle and self._may_take(worker) for worker in self.workers)
 
     def _any_alive(self) -> bool:
         return any(worker.alive for worker in self.workers)
 
     def _may_take(self, worker: Worker) -> bool:
-        """Whether jobs are for this worker: a fallback has them only while nothing else is alive."""
+        """The worker may take jobs: a fallback only while nothing else is alive."""
         return worker.alive and not (
             worker.source.fallback and any(w.alive for w in self.workers if not w.source.fallback)
         )

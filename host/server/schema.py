@@ -1,4 +1,4 @@
-"""Requests and responses, in the shapes of OpenAI's API. What is not here is refused by name."""
+"""Requests and responses, in the form of OpenAI's API. Other fields are refused by name."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Strict(BaseModel):
 
 
 class StreamOptions(Strict):
-    """What a stream has besides text."""
+    """What a stream contains in addition to text."""
 
     include_usage: bool = False
 
 
 class Asked(Strict):
-    """What both kinds of request share. Fields with a single value are those that clients send unasked."""
+    """The fields of both kinds of request. Those with a single value are there because clients send them."""
 
     model: str | None = Field(None, description="this server's model; a list of one: /v1/models")
     max_tokens: Annotated[int, Field(ge=0)] | None = None
@@ -45,7 +45,7 @@ class Asked(Strict):
     stop: Stop | Stops | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    session: Session | None = Field(None, description="extension: go on in this session")
+    session: Session | None = Field(None, description="extension: continue this session")
     user: str | None = None
     n: Annotated[int, Field(ge=1, le=1)] | None = None
     top_p: One | None = None
@@ -55,7 +55,7 @@ class Asked(Strict):
 
     @property
     def stops(self) -> list[str]:
-        """The stop texts as a list."""
+        """Return the stop texts as a list."""
         return [self.stop] if isinstance(self.stop, str) else list(self.stop or ())
 
 
@@ -78,7 +78,7 @@ class CompletionRequest(Asked):
 
 
 class TextPart(Strict):
-    """A part of a message that is text; there are no others."""
+    """A part of a message; all are text."""
 
     type: Literal["text"]
     text: str
@@ -165,7 +165,7 @@ class ChatChoice(BaseModel):
 
 
 class Response(BaseModel):
-    """What both kinds of response share."""
+    """The fields of both kinds of response."""
 
     id: str
     created: int
@@ -189,7 +189,7 @@ class ChatResponse(Response):
 
 
 class ErrorBody(BaseModel):
-    """What went wrong, which parameter was it, what to do."""
+    """An error: message, type, the parameter that was wrong."""
 
     message: str
     type: str

@@ -1,4 +1,4 @@
-"""What a server is made of, and one text of it seen from the event loop."""
+"""The parts of a server, and one generated text as the event loop sees it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ternac.host.server.sessions import Kept, Sessions
 from ternac.host.server.texts import Reader
 from ternac.program.program import Program
 from ternac.run.sampling import Sampling, seed_state
-from ternac.run.session import Snapshot
+from ternac.run.snapshot import Snapshot
 from ternac.text.tokenizer import Tokenizer, tokenizer_of
 
 GRACE = 60.0
-"""Seconds that a session stays taken after its request's time: a slice may be under way."""
+"""Seconds that a session stays taken after its request's time limit: a slice may still run."""
 
 
 @dataclass
 class Service:
-    """A program, the devices that run it, and what is kept between requests."""
+    """A program, the devices that run it, and the sessions kept between requests."""
 
     devices: Devices
     scheduler: Scheduler
@@ -47,22 +47,22 @@ class Service:
         self._background: set[asyncio.Task[Any]] = set()
 
     def new_session(self, seed: int | None = None) -> Snapshot:
-        """A session that has seen nothing; without a seed its texts are different each time."""
+        """Return a session with a zero state; without a seed its texts differ each time."""
         rng = seed_state(secrets.randbits(32) if seed is None else seed)
         return Snapshot(np.zeros(self.program.state_words, np.int16), rng, None, 0)
 
     def later(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Finish ``work`` although whoever began it goes away."""
+        """Finish ``work`` in the background, also when the request that began it is cancelled."""
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A text to be made: tokens to feed, how many to choose and how, from which seed, where to stop.
+class GenerationRequest:
+    """A text to generate: tokens to feed, how many to choose and how, the seed, where to stop.
 
-    ``closes``: that one of the stops which ends a turn of a chat; "" where the text is no chat.
+    ``closes``: the one of ``stops`` that ends a turn of a chat; "" where the text is no chat.
     """
 
     prompt: Sequence[int]
@@ -73,62 +73,63 @@ class Wanted:
     closes: str = ""
 
 
-class Answer:
-    """One text: pieces as they come, then how it ended.
+class Reply:
+    """One generated text: pieces as they come, then how it ended.
 
-    A request that does not come to its end - the client went away, a device failed and none is left - leaves
-    its session as it was before.
+    A request that does not finish - the client disconnected, or no device is left - leaves its session
+    unchanged.
     """
 
     def __init__(
         self,
         service: Service,
-        wanted: Wanted,
+        request: GenerationRequest,
         start: Snapshot,
         session: str | None = None,
         ticket: int = 0,
     ) -> None:
-        self._service, self.wanted, self.session, self._ticket = service, wanted, session, ticket
+        self._service, self.request, self.session, self._ticket = service, request, session, ticket
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[str | Finished | TernacError] = asyncio.Queue()
-        self._reader = Reader(service.tokenizer.stream(wanted.prompt), wanted.stops)
+        self._reader = Reader(service.tokenizer.stream(request.prompt), request.stops)
         self._over = False
         self._times: list[float] = []
         self._first = self.tokens = 0
         self.finished: Finished | None = None
         self.job = Job(
-            start, wanted.prompt, wanted.count, wanted.sampling, service.program.vocab, self._take,
+            start, request.prompt, request.count, request.sampling, service.program.vocab, self._take,
             self._done, keep=session is not None, deadline=time.monotonic() + service.limits.seconds,
         )  # fmt: skip
 
     @classmethod
-    async def begin(cls, service: Service, session: str | None, want: Callable[[bool], Wanted]) -> Answer:
-        """Hand to the scheduler what ``want`` makes, told whether the session's text ends inside a turn.
+    async def begin(
+        cls, service: Service, session: str | None, want: Callable[[bool], GenerationRequest]
+    ) -> Reply:
+        """Submit the request that ``want`` makes; it is told whether the session's text ends inside a turn.
 
-        TernacError where it is not taken: the session is what it was then.
+        Raises TernacError if the scheduler refuses it; then the session is unchanged.
         """
         if session is None:
-            wanted = await asyncio.to_thread(want, False)
-            answer = cls(service, wanted, service.new_session(wanted.seed))
-            service.scheduler.submit(answer.job)
-            return answer
+            request = await asyncio.to_thread(want, False)
+            reply = cls(service, request, service.new_session(request.seed))
+            service.scheduler.submit(reply.job)
+            return reply
         kept, ticket = await service.sessions.take(session, service.limits.seconds + GRACE)
         try:
-            wanted = await asyncio.to_thread(want, kept.open_turn)
+            request = await asyncio.to_thread(want, kept.open_turn)
             start = Snapshot.from_bytes(kept.data, service.program)
-            if wanted.seed is not None:
-                start = replace(start, rng=seed_state(wanted.seed))
-            answer = cls(service, wanted, start, session, ticket)
-            service.scheduler.submit(answer.job)
+            if request.seed is not None:
+                start = replace(start, rng=seed_state(request.seed))
+            reply = cls(service, request, start, session, ticket)
+            service.scheduler.submit(reply.job)
         except BaseException:
             service.later(service.sessions.give(session, ticket, None))
             raise
-        return answer
+        return reply
 
     async def pieces(self, ping: float = 15.0) -> AsyncGenerator[str | None]:
-        """The text as it comes; None when nothing came for ``ping`` seconds. TernacError when it failed.
-
-        Closing the iterator, or an exception inside, cancels the text.
+        """Yield the text as it comes, and None after ``ping`` seconds without any. Raises TernacError if the
+        job failed. Closing the iterator cancels the job.
         """
         try:
             while True:
@@ -146,31 +147,31 @@ class Answer:
                     self._service.metrics.failed(event)
                     raise event
                 await self._commit(event)
-                self._service.metrics.finished(len(self.wanted.prompt), event)
+                self._service.metrics.finished(len(self.request.prompt), event)
                 return
         finally:
             self.cancel()
 
     async def collect(self) -> str:
-        """The whole text."""
+        """Return the whole text."""
         return "".join([piece async for piece in self.pieces() if piece])
 
     def cancel(self) -> None:
-        """Stop, if it is not over."""
+        """Stop the job, if it is not over."""
         if not self._over:
             self._service.metrics.cancelled()
             self._service.scheduler.cancel(self.job)
             self._give_back()
 
     def _give_back(self) -> None:
-        """The session is what it was before."""
+        """Give the session back unchanged."""
         self._over = True
         if self.session is not None:
             self._service.later(self._service.sessions.give(self.session, self._ticket, None))
 
     @property
     def tokens_per_second(self) -> float | None:
-        """From the first piece of tokens to the last."""
+        """Speed from the first slice of tokens to the last; None with fewer than two slices."""
         if len(self._times) < 2 or self._times[-1] <= self._times[0]:
             return None
         return (self.tokens - self._first) / (self._times[-1] - self._times[0])
@@ -178,10 +179,12 @@ class Answer:
     async def _commit(self, end: Finished) -> None:
         self._over, self.finished = True, end
         if self.session is not None and end.snapshot is not None:
-            closed = bool(self.wanted.closes) and self._reader.stopped_by == self.wanted.closes
+            closed = bool(self.request.closes) and self._reader.stopped_by == self.request.closes
             kept = Kept(end.snapshot.to_bytes(self._service.program), not closed)
             if not await self._service.sessions.give(self.session, self._ticket, kept):
-                raise SessionBusy(f"session {self.session!r} was taken from this request: it took too long")
+                raise SessionBusy(
+                    f"session {self.session!r} was taken from this request, which took too long"
+                )
 
     # --- called from a device's thread ----------------------------------------------------------------------
 
@@ -207,5 +210,5 @@ class Answer:
         self._send(result)
 
     def _send(self, event: str | Finished | TernacError) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)

@@ -1,4 +1,4 @@
-"""Runs the application in uvicorn until it is told to stop."""
+"""Run the application in uvicorn until it is told to stop."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from fastapi import FastAPI
 
 from ternac.errors import UsageError
 from ternac.host.server.app import create_app
-from ternac.host.server.guard import LOOPBACK
+from ternac.host.server.limits import LOOPBACK
 from ternac.host.server.service import Service
 
 SHUTDOWN_SECONDS = 10
-"""What requests under way have to end when the server is told to stop."""
+"""Time that running requests have to finish when the server is told to stop."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there (port 0: any free one). UsageError where that cannot be."""
+    """Return a listening socket (port 0: any free one). Raises UsageError if the address cannot be used."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, kind)
@@ -37,14 +37,14 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def allowed_hosts(host: str, more: Collection[str]) -> Collection[str] | None:
-    """Names that requests may be for: on a loopback address its own and ``more``; else ``more``, or any."""
+    """Return the Hosts to serve: on a loopback address its own names and ``more``, else ``more``, or any."""
     if host in LOOPBACK:
         return [*LOOPBACK, *more]
     return list(more) or None
 
 
 class Server(uvicorn.Server):
-    """uvicorn's; from a signal on, the scheduler takes nothing new and /ready says no."""
+    """uvicorn's server; after a signal the scheduler takes no new job and /ready says no."""
 
     def __init__(self, app: FastAPI, drain: Callable[[], None]) -> None:
         config = uvicorn.Config(
@@ -55,7 +55,7 @@ class Server(uvicorn.Server):
         self._drain = drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal: finish what is under way; the second: now."""
+        """Finish running requests on the first signal, stop at once on the second."""
         # Not here: the signal may have come while this thread holds the scheduler's lock.
         threading.Thread(target=self._drain, daemon=True).start()
         super().handle_exit(sig, frame)
@@ -64,7 +64,7 @@ class Server(uvicorn.Server):
 def serve(
     service: Service, listening: socket.socket, tokens: Collection[str], hosts: Collection[str] | None
 ) -> None:
-    """Serve until SIGINT or SIGTERM. What was under way has `SHUTDOWN_SECONDS` to end."""
+    """Serve until SIGINT or SIGTERM; running requests then have `SHUTDOWN_SECONDS` to finish."""
     server = Server(create_app(service, tokens, hosts), service.scheduler.drain)
     try:
         # uvicorn raises the signal again when it is done; for this verb it is the normal end.

@@ -14,7 +14,7 @@ from ternac.host.server.limits import Limits
 
 @dataclass(frozen=True)
 class Kept:
-    """A session at rest: its snapshot (docs/program.md); does its text end inside a turn of a chat?"""
+    """A session at rest: its snapshot (docs/program.md), and True if its text ends inside a chat turn."""
 
     data: bytes
     open_turn: bool = False
@@ -29,11 +29,11 @@ class _Entry:
 
 
 class SessionTable:
-    """The sessions of one server or of many replicas; every method returns at once.
+    """The sessions of one server or of many replicas; no method waits.
 
-    A request takes a session and gives it back as it then is, or unchanged when it does not come to its end;
-    in between others get SessionBusy, until the time for which it was taken is over. A session costs its
-    snapshot, which is of constant size. Unused ones are dropped after ``limits.session_seconds``.
+    A request takes a session and gives it back, changed if the request finished. Meanwhile others get
+    SessionBusy, until the time for which it was taken is over. A session costs its snapshot, which is of
+    constant size. Unused ones are dropped after ``limits.session_seconds``.
     """
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
@@ -42,7 +42,8 @@ class SessionTable:
         self._tickets = itertools.count(1)
 
     def put(self, name: str, kept: Kept) -> bool:
-        """Keep a session, whether new (True) or in place of one; SessionBusy, Overloaded."""
+        """Keep a session; returns True if it is new. Raises SessionBusy if one of that name is in use,
+        Overloaded if there are too many."""
         now = self._clock()
         entry = self._entries.get(name)
         if entry is not None and self._busy(entry):
@@ -52,23 +53,26 @@ class SessionTable:
             if len(self._entries) >= self._limits.sessions:
                 raise Overloaded(
                     f"{len(self._entries)} sessions are kept, which is the limit",
-                    "delete one, or wait until one was not used for too long",
+                    "delete one; unused ones are dropped after the time of --session-seconds",
                 )
         self._entries[name] = _Entry(kept, now)
         return entry is None
 
     def get(self, name: str) -> Kept:
-        """The session as its last finished request left it; UnknownSession."""
+        """Return the session as its last finished request left it. Raises UnknownSession."""
         return self._entry(name).kept
 
     def delete(self, name: str) -> None:
-        """Forget a session; UnknownSession, SessionBusy."""
+        """Delete a session. Raises UnknownSession, SessionBusy."""
         if self._busy(self._entry(name)):
             raise _busy(name)
         del self._entries[name]
 
     def take(self, name: str, seconds: float) -> tuple[Kept, int]:
-        """The session and a ticket to give it back with, within ``seconds``; UnknownSession, SessionBusy."""
+        """Take a session for ``seconds``; returns it and a ticket to give it back with.
+
+        Raises UnknownSession, SessionBusy.
+        """
         entry = self._entry(name)
         if self._busy(entry):
             raise _busy(name)
@@ -76,7 +80,7 @@ class SessionTable:
         return entry.kept, entry.ticket
 
     def give(self, name: str, ticket: int, kept: Kept | None) -> bool:
-        """Give back what was taken, changed unless None; False if the ticket counts no more."""
+        """Give back what was taken, changed unless None; returns False if the ticket has expired."""
         entry = self._entries.get(name)
         if entry is None or entry.ticket != ticket:
             return False
@@ -95,7 +99,7 @@ class SessionTable:
             return self._entries[name]
         except KeyError:
             raise UnknownSession(
-                f"no session {name!r} is kept", f"make it: PUT /v1/sessions/{name} with an empty body"
+                f"there is no session {name!r}", f"make it: PUT /v1/sessions/{name} with an empty body"
             ) from None
 
     def _busy(self, entry: _Entry) -> bool:
@@ -108,7 +112,7 @@ class SessionTable:
 
 
 class Sessions(Protocol):
-    """A :class:`SessionTable` that may be somewhere else."""
+    """A `SessionTable` that may be in another process."""
 
     async def put(self, name: str, kept: Kept) -> bool: ...
 
@@ -130,33 +134,27 @@ class LocalSessions:
         self._table = SessionTable(limits)
 
     async def put(self, name: str, kept: Kept) -> bool:
-        """See `SessionTable.put`; so below."""
         return self._table.put(name, kept)
 
     async def get(self, name: str) -> Kept:
-        """The session."""
         return self._table.get(name)
 
     async def delete(self, name: str) -> None:
-        """Forget it."""
         self._table.delete(name)
 
     async def take(self, name: str, seconds: float) -> tuple[Kept, int]:
-        """Take it for a request."""
         return self._table.take(name, seconds)
 
     async def give(self, name: str, ticket: int, kept: Kept | None) -> bool:
-        """Give it back."""
         return self._table.give(name, ticket, kept)
 
     async def count(self) -> int:
-        """Sessions that are kept."""
         return self._table.count()
 
     def held(self) -> int:
-        """The same, for whoever cannot wait."""
+        """`count` without waiting."""
         return self._table.count()
 
 
 def _busy(name: str) -> SessionBusy:
-    return SessionBusy(f"a request on session {name!r} is under way", "send one request at a time")
+    return SessionBusy(f"session {name!r} has a request that is not finished", "send one request at a time")

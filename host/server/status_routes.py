@@ -1,4 +1,4 @@
-"""What operators ask: is it alive, does it take requests, how much does it do; and the page for people."""
+"""The routes for operators (/health, /ready, /metrics) and the page for people."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ CSP = (
 
 
 def routes(service: Service) -> APIRouter:
-    """/health, /ready, /metrics and the page."""
+    """Routes of status and page."""
     api = APIRouter()
 
     @api.get("/health")
     async def health() -> dict[str, Any]:
-        """The state of every device; answers as long as the process lives."""
+        """Return the state of every device; responds as long as the process lives."""
         stats = service.scheduler.stats()
         devices = [
             {
@@ -52,15 +52,15 @@ def routes(service: Service) -> APIRouter:
             "moves": stats.moves,
         }
 
-    @api.get("/ready", responses={503: {"description": "no new request would be taken"}})
+    @api.get("/ready", responses={503: {"description": "a new request would be refused"}})
     async def ready() -> JSONResponse:
-        """Whether a new request would be taken."""
+        """Say whether a new request would be taken."""
         yes = service.scheduler.stats().ready
         return JSONResponse({"ready": yes}, 200 if yes else 503)
 
     @api.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def metrics() -> Response:
-        """For Prometheus."""
+        """Return the metrics for Prometheus."""
         return Response(service.metrics.text(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     for path, (name, kind) in CONTENT.items():

@@ -1,4 +1,4 @@
-"""Between text and tokens: what a chat looks like as a prompt, where a text stops, pieces for a stream."""
+"""Chat messages as a prompt, and tokens as text that ends at a stop."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from ternac.errors import UsageError
 from ternac.text.tokenizer import TextStream, Tokenizer
 
 TURN_END = "\n\n"
-"""What ends a turn of a chat: a model that writes it has said all."""
+"""Ends a turn of a chat: a model that writes it has finished."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One message of a chat: who speaks, and what."""
+    """One message of a chat."""
 
     speaker: str
     content: str
 
 
 def chat_prompt(turns: Iterable[Turn], answering: str, *, open_turn: bool = False) -> str:
-    """Each turn is ``SPEAKER:``, a line end, its content and an empty line; then ``answering:`` and a line
-    end.
+    """Write each turn as ``SPEAKER:``, a line end, its content and an empty line, then ``answering:`` and a
+    line end.
 
-    That is how plays are written, and so what the shipped models have read. ``open_turn``: the text so far
-    ends inside a turn, which is ended first.
+    Plays are written like this, which the shipped models were trained on. ``open_turn``: the text so far ends
+    inside a turn, which is ended first.
     """
     said = "".join(f"{turn.speaker}:\n{turn.content.strip()}{TURN_END}" for turn in turns)
     return f"{TURN_END if open_turn else ''}{said}{answering}:\n"
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The tokens of a text; UsageError where it cannot be written in UTF-8."""
+    """Return the tokens of a text. Raises UsageError if UTF-8 cannot encode it."""
     try:
         data = text.encode()
     except UnicodeEncodeError:
-        raise UsageError("the text has half of a surrogate pair, which no UTF-8 has") from None
+        raise UsageError("the text has half of a surrogate pair, which UTF-8 cannot encode") from None
     tokens: list[int] = tokenizer.encode(data).ids.tolist()
     return tokens
 
 
 class Reader:
-    """Tokens in, text out in whole characters, up to the first of the ``stops``, which is left out.
+    """Turns tokens into text in whole characters, up to the first of ``stops``, which is left out.
 
-    Text that may be the beginning of a stop is held back until it is known.
+    Text that may be the beginning of a stop is held back until that is decided.
     """
 
     def __init__(self, stream: TextStream, stops: Sequence[str] = ()) -> None:
@@ -54,15 +54,15 @@ class Reader:
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop (``stopped_by``) has come."""
+        """A stop (``stopped_by``) was found."""
         return self.stopped_by is not None
 
     def feed(self, token: int) -> str:
-        """The text that is certain now. After a stop nothing more may be fed."""
+        """Return the text that is certain now. After a stop nothing more may be fed."""
         return self._certain(self._stream.feed(token))
 
     def finish(self) -> str:
-        """What was held back, at the end of the tokens."""
+        """Return the text that was held back, at the end of the tokens."""
         if self.stopped:
             return ""
         text = self._certain(self._stream.finish())
@@ -82,5 +82,5 @@ class Reader:
 
 
 def _overlap(text: str, stop: str) -> int:
-    """Characters at the end of ``text`` that begin ``stop``, which it does not hold."""
+    """Return the number of characters at the end of ``text`` that begin ``stop``."""
     return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)

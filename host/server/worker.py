@@ -9,28 +9,26 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ternac.errors import Cancelled, DeviceError, ServerError, TernacError, Unavailable
-from ternac.host.server.job import Job
+from ternac.host.backend import Backend
+from ternac.host.server.job import Finished, Job
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 
-if TYPE_CHECKING:
-    from ternac.host.backend import Backend
-    from ternac.host.server.scheduler import Scheduler
-
 SLICE_SECONDS = 0.05
-"""How long a slice of a prompt may take; a slice of generated tokens is the back end's chunk."""
-FEED = 512
+"""Time of one slice of a prompt; a slice of generated tokens is the back end's chunk."""
+FEED_TOKENS = 512
 """Most tokens of a prompt in one slice."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a device comes from: ``open`` gives a back end that holds the program, again after a loss.
+    """A device of the server: ``open`` opens a back end that holds the program, and again after a loss.
 
-    A ``fallback`` is opened and used only while no other device is there.
+    A ``fallback`` is opened and used only while no other device is up.
     """
 
     label: str
@@ -41,7 +39,7 @@ class Source:
 @dataclass(frozen=True)
 class DeviceStats:
     """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
-    ``tokens`` run on it since the start; its speed in the last slices; how often it was lost."""
+    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``."""
 
     label: str
     fallback: bool
@@ -53,15 +51,17 @@ class DeviceStats:
 
 
 class Rate:
-    """Tokens per second of the last slices, older ones counting less."""
+    """Tokens per second of the last slices, weighted so that each slice counts `DECAY` of the next one."""
+
+    DECAY = 0.95
 
     def __init__(self) -> None:
         self._tokens = self._seconds = 0.0
 
     def add(self, tokens: int, seconds: float) -> None:
-        """One slice."""
-        self._tokens = 0.95 * self._tokens + tokens
-        self._seconds = 0.95 * self._seconds + seconds
+        """Add a slice."""
+        self._tokens = self.DECAY * self._tokens + tokens
+        self._seconds = self.DECAY * self._seconds + seconds
 
     @property
     def value(self) -> float:
@@ -69,13 +69,38 @@ class Rate:
         return self._tokens / self._seconds if self._seconds else 0.0
 
 
-class Worker:
-    """Runs jobs on one device: slices in turn, jobs with equal sampling together.
+class JobQueue(Protocol):
+    """What a worker asks of the scheduler (`ternac.host.server.scheduler.Scheduler`)."""
 
-    The thread owns the back end and `ring`; what others read is changed under the scheduler's lock.
+    def wait(self, worker: Worker) -> bool:
+        """Wait until the worker has something to do; False when it should end."""
+
+    def admit(self, worker: Worker, count: int) -> None:
+        """Append up to ``count`` waiting jobs to the worker's ring."""
+
+    def surplus(self, worker: Worker, together: int) -> list[Job]:
+        """Return the jobs that the worker should give to other devices."""
+
+    def requeue(self, jobs: list[Job], moved: int) -> None:
+        """Put jobs that a device had in front of the queue; ``moved`` of them had begun."""
+
+    def lost(self, worker: Worker, jobs: list[Job], moved: int) -> None:
+        """Mark the worker's device as lost and requeue its jobs."""
+
+    def back(self, worker: Worker, backend: Backend) -> None:
+        """Mark the worker's device as open."""
+
+    def end(self, job: Job, result: Finished | TernacError) -> None:
+        """Report the end of a job, once."""
+
+
+class Worker:
+    """Runs jobs on one device, in slices: the jobs take turns, those with equal sampling run together.
+
+    The thread owns the back end and `ring`; fields that other threads read change under the scheduler's lock.
     """
 
-    def __init__(self, scheduler: Scheduler, source: Source, backend: Backend | None) -> None:
+    def __init__(self, queue: JobQueue, source: Source, backend: Backend | None) -> None:
         self.source, self.label = source, source.label
         self.backend = backend
         self.alive = True
@@ -85,18 +110,18 @@ class Worker:
         self.losses = 0
         self.rate = Rate()
         self.ring: deque[Job] = deque()
-        self._scheduler = scheduler
+        self._queue = queue
         self.thread = threading.Thread(target=self._main, name=f"ternac {self.label}", daemon=True)
 
     def stats(self) -> DeviceStats:
-        """At this moment, for whoever holds the scheduler's lock."""
+        """The device at this moment. The caller holds the scheduler's lock."""
         sessions = len(self.ring) + self.running
         return DeviceStats(
             self.label, self.source.fallback, self.alive, sessions, self.tokens, self.rate.value, self.losses
         )
 
     def _main(self) -> None:
-        while self._scheduler.wait(self):
+        while self._queue.wait(self):
             try:
                 if self.backend is None:
                     self._reopen()
@@ -116,11 +141,11 @@ class Worker:
         except Exception as error:
             log.exception("%s cannot be opened", self.label)
             raise DeviceError(f"{self.label} cannot be opened: {error}") from error
-        self._scheduler.back(self, backend)
+        self._queue.back(self, backend)
 
     def _turn(self, backend: Backend) -> None:
-        """New jobs in, dead ones out, one slice, and what others should do handed over."""
-        self._scheduler.admit(self, backend.together)
+        """Admit jobs, end those that are over, run one slice, and give surplus jobs to other devices."""
+        self._queue.admit(self, backend.together)
         now = time.monotonic()
         for job in [job for job in self.ring if job.cancelled or (now > job.deadline and not job.reason)]:
             if job.cancelled or not job.chosen:
@@ -153,11 +178,11 @@ class Worker:
             self.rate.add(steps, time.perf_counter() - began)
         if not done:
             self.ring.extend(group)
-            for job in self._scheduler.surplus(self, backend.together):
+            for job in self._queue.surplus(self, backend.together):
                 self._give(backend, job)
 
     def _group(self, together: int) -> list[Job]:
-        """The next job, and those that can run at the same time; they leave the ring."""
+        """Take the next job off the ring, and those that can run at the same time."""
         first = self.ring[0]
         group = [first]
         if first.generating and together > 1:
@@ -172,7 +197,7 @@ class Worker:
         return group
 
     def _slice(self, backend: Backend, group: list[Job]) -> bool:
-        """Run one slice; True when the (only) job of the group came to its end."""
+        """Run one slice; returns True when the (only) job of the group is over."""
         for job in group:
             if job.session is None:
                 job.session = backend.open()
@@ -182,14 +207,14 @@ class Worker:
         job = group[0]
         assert job.session is not None
         if job.todo and (job.keep or not job.reason):
-            size = max(backend.chunk, min(FEED, int(self.rate.value * SLICE_SECONDS)))
-            backend.run(job.session, job.todo[:size], 0, Sampling(), 1)
+            size = max(backend.chunk, min(FEED_TOKENS, int(self.rate.value * SLICE_SECONDS)))
+            backend.run(job.session, Run(job.todo[:size]))
             del job.todo[:size]
             return False
         if job.reason:
             state = backend.get_state(job.session) if job.keep else None
             backend.release(job.session)
-            self._scheduler.end(job, job.finished(state))
+            self._queue.end(job, job.finished(state))
             return True
         self._generate(backend, group)
         return False
@@ -197,41 +222,40 @@ class Worker:
     def _generate(self, backend: Backend, group: list[Job]) -> None:
         count = min(backend.chunk, min(job.left for job in group))
         sessions = [job.session for job in group if job.session is not None]
-        # Where a text ends inside the slice, a session that is kept goes back to that token.
+        # Where a text ends inside the slice, a session that is kept is set back to that token.
         points = [
             backend.recall(session) if job.keep and count > 1 else None
             for job, session in zip(group, sessions, strict=True)
         ]
-        last = [job.last for job in group]
+        runs = [Run([job.last], count, group[0].sampling, job.text.rng) for job in group]
         if len(group) == 1:
-            found = [backend.run(sessions[0], last, count, group[0].sampling, group[0].rng)]
+            found = [backend.run(sessions[0], runs[0])]
         else:
-            rngs = [job.rng for job in group]
-            found = backend.run_together(sessions, last, count, group[0].sampling, rngs)
-        for job, session, point, fed, (chosen, rng) in zip(group, sessions, points, last, found, strict=True):
-            taken = job.accept(list(chosen), rng)
+            found = backend.run_together(sessions, runs)
+        for job, session, point, run, (chosen, _) in zip(group, sessions, points, runs, found, strict=True):
+            taken = job.accept(chosen)
             if taken < count and point is not None:
                 backend.set_state(session, point.state)
-                job.todo = [*point.tokens, fed, *chosen[: taken - 1]]
+                job.todo = [*point.tokens, *run.tokens, *chosen[: taken - 1]]
 
     def _end(self, backend: Backend, job: Job, error: TernacError) -> None:
         if job.session is not None:
             with contextlib.suppress(TernacError):
                 backend.release(job.session)
-        self._scheduler.end(job, error)
+        self._queue.end(job, error)
 
     def _give(self, backend: Backend, job: Job) -> None:
-        """Hand a job over to whichever device takes it."""
+        """Put a job back into the queue, for another device."""
         if job.session is not None:
             job.state = backend.get_state(job.session)
             backend.release(job.session)
             job.session = None
             job.moves += 1
         self.ring.remove(job)
-        self._scheduler.homeless([job], 1)
+        self._queue.requeue([job], 1)
 
     def _lose(self, error: DeviceError) -> None:
-        """The device is gone: its sessions become homeless with all that the host knows of them."""
+        """Requeue the sessions of a lost device with all that the host knows of them."""
         log.warning("%s is lost: %s", self.label, error)
         backend, self.backend = self.backend, None
         jobs, moved = list(self.ring), 0
@@ -245,18 +269,18 @@ class Worker:
                 moved += 1
         if backend is not None:
             _close(backend)
-        self._scheduler.lost(self, jobs, moved)
+        self._queue.lost(self, jobs, moved)
 
 
 def _key(sampling: Sampling) -> Sampling:
-    """Equal for samplings that choose alike."""
+    """Return equal values for samplings that choose the same tokens."""
     return Sampling() if sampling.greedy else sampling
 
 
 def _why(job: Job) -> TernacError:
     if job.cancelled:
         return Cancelled("the request was cancelled")
-    return Unavailable("the time of the request was over before its first token", "try again later")
+    return Unavailable("the request's time limit passed before its first token", "try again later")
 
 
 def _close(backend: Backend) -> None:

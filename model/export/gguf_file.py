@@ -12,7 +12,6 @@ program file byte for byte, content hash included.  Metadata, all under ``ternac
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,31 +20,85 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
-from ternac.model.export.gguf_trits import TYPES, pack, padded, unpack
+from ternac.files import replacing
+from ternac.model.export.gguf_trits import BLOCK_BYTES, TYPES, pack, padded, unpack
+from ternac.program.file import dumps, loads
 from ternac.program.packing import pack5
-from ternac.program.program import Program, dumps, loads
+from ternac.program.program import Program
 
 ARCHITECTURE = "ternac"
 HEADER = "ternac.header"
 _STORED = {"I8": np.int8, "U8": np.int8, "I16": np.int16}  # GGUF has no unsigned bytes: the same bits
 
 
+FOREIGN_TYPES = {36: "I2_S", 37: "I8_S", 38: "TL1"}
+"""Tensor types that bitnet.cpp writes and ggml, hence the `gguf` package, does not define."""
+
+
 def open_gguf(path: Path) -> Any:
-    """The `gguf` package's reader of a file; BadProgramFile."""
+    """Open a GGUF file; its tensors' data are in this machine's byte order, whatever the file's is.
+
+    Raises BadProgramFile if the file cannot be read, is damaged, or holds types that nothing here can decode.
+    """
     from gguf import GGUFReader
 
+    class Reader(GGUFReader):
+        """Refuses types that ggml does not define by name, before the package meets them."""
+
+        def _build_tensors(self, start_offs: int, fields: list[Any]) -> None:
+            for field in fields:
+                kind = int(field.parts[4][0])
+                if kind in FOREIGN_TYPES:
+                    raise BadProgramFile(
+                        f"{path}: tensor {field.name} has type {kind}, {FOREIGN_TYPES[kind]} of bitnet.cpp, "
+                        "whose weights lie in an order of that program's own",
+                        "import the checkpoint that the file was made from (.safetensors), or a GGUF file of "
+                        "type F32, F16, BF16, TQ1_0 or TQ2_0",
+                    )
+            super()._build_tensors(start_offs, fields)
+
     try:
-        return GGUFReader(path)
+        reader = Reader(path)
+        if reader.byte_order == "S":
+            reader.tensors = [tensor._replace(data=_native_order(tensor)) for tensor in reader.tensors]
+    except BadProgramFile:
+        raise
     except OSError as error:
         raise BadProgramFile(f"cannot read {path}: {error.strerror}") from None
     except Exception as error:  # a damaged file meets many kinds of them in the package
         raise BadProgramFile(f"{path} is not a readable GGUF file: {error}") from None
+    return reader
+
+
+def _native_order(tensor: Any) -> npt.NDArray[Any]:
+    """The data of a tensor from a file of the other byte order, in this machine's order.
+
+    The package swaps numbers, but hands out every other type as the bytes of the file.
+    Raises BadProgramFile if the type's blocks hold more than one 16-bit scale at their end.
+    """
+    kind, data = tensor.tensor_type.name, tensor.data
+    if data.dtype != np.uint8:
+        return data.astype(data.dtype.newbyteorder("="))
+    swapped = np.array(data)
+    if kind == "BF16":
+        return swapped.reshape(-1, 2)[:, ::-1].reshape(data.shape)
+    if kind not in TYPES:
+        raise BadProgramFile(
+            f"tensor {tensor.name}: {kind} blocks in the other byte order cannot be read",
+            "convert the file's byte order with gguf-convert-endian",
+        )
+    blocks = swapped.reshape(-1, BLOCK_BYTES[kind])
+    blocks[:, -2:] = blocks[:, :-3:-1].copy()
+    return blocks.reshape(data.shape)
 
 
 def text_field(reader: Any, name: str) -> str | None:
-    """A text of the metadata, or None."""
+    """Return a text of the metadata, or None. Raises BadProgramFile if it is not UTF-8."""
     field = reader.get_field(name)
-    value = None if field is None else field.contents()
+    try:
+        value = None if field is None else field.contents()
+    except UnicodeDecodeError as error:
+        raise BadProgramFile(f"the metadata text {name} is damaged: {error}") from None
     return value if isinstance(value, str) else None
 
 
@@ -77,32 +130,27 @@ def write(
     text, entries, shapes = _header(data)
     body = memoryview(data)[8 + len(text) :]
     names = sorted(shapes)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    writer = GGUFWriter(part, ARCHITECTURE)
-    writer.add_string("general.name", program.name)
-    writer.add_string(HEADER, text)
-    if names:
-        writer.add_array("ternac.matrices", names)
-        writer.add_array("ternac.matrices.columns", [shapes[name][1] for name in names])
-        writer.add_array("ternac.matrices.worth", [worth_of(program, name) for name in names])
-    for done, (name, entry) in enumerate(entries.items()):
-        if name in shapes:
-            packed = pack(program.consts[name], worth_of(program, name), kind)
-            writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType[kind])
-        else:
-            start, stop = entry["data_offsets"]
-            stored = np.frombuffer(body[start:stop], _STORED[entry["dtype"]])
-            writer.add_tensor(name, stored.reshape(entry["shape"]))
-        progress(done + 1)
-    try:
+    with replacing(path) as part:
+        writer = GGUFWriter(part, ARCHITECTURE)
+        writer.add_string("general.name", program.name)
+        writer.add_string(HEADER, text)
+        if names:
+            writer.add_array("ternac.matrices", names)
+            writer.add_array("ternac.matrices.columns", [shapes[name][1] for name in names])
+            writer.add_array("ternac.matrices.worth", [worth_of(program, name) for name in names])
+        for done, (name, entry) in enumerate(entries.items()):
+            if name in shapes:
+                packed = pack(program.consts[name], worth_of(program, name), kind)
+                writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType[kind])
+            else:
+                start, stop = entry["data_offsets"]
+                stored = np.frombuffer(body[start:stop], _STORED[entry["dtype"]])
+                writer.add_tensor(name, stored.reshape(entry["shape"]))
+            progress(done + 1)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
 
 
 def read(reader: Any, path: Path) -> Program:

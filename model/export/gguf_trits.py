@@ -18,7 +18,8 @@ from ternac.errors import BadProgramFile, UsageError
 from ternac.program.packing import Trits
 
 BLOCK = 256
-TYPES = ("TQ2_0", "TQ1_0")
+BLOCK_BYTES = {"TQ2_0": 66, "TQ1_0": 54}
+TYPES = tuple(BLOCK_BYTES)
 _SCALE_BYTES = 2  # at the end of a block, in both types
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import warnings
 from importlib.metadata import PackageNotFoundError, version
@@ -23,11 +22,12 @@ import onnxoptimizer  # noqa: F401 - what Brevitas' exporter needs, so that its 
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from ternac.cli.program_verbs import op_lines
 from ternac.errors import ProgramError
+from ternac.files import replacing
 from ternac.program.legality import infer
-from ternac.program.ops import Value
-from ternac.program.program import ROLE_OF_ATTR, WIDE_KINDS, Op, Program
+from ternac.program.ops import IMPORT_KINDS, KINDS, Op, Value
+from ternac.program.program import Program
+from ternac.program.summary import op_lines
 
 OPSET = 20
 DOMAIN = "qonnx.custom_op.general"
@@ -74,9 +74,9 @@ def to_onnx(program: Program) -> onnx.ModelProto:
 
     types = infer(program)
     for index, op in enumerate(program.ops):
-        if op.kind in WIDE_KINDS:
+        if op.kind in IMPORT_KINDS:
             raise ProgramError(
-                f"op {index} {op.kind} {op.out!r}: QONNX export has no wide ops, which imported models need",
+                f"op {index} {op.kind} {op.out!r}: QONNX export has no ops of imported models",
                 hint="export it as GGUF: ternac export MODEL --format gguf",
             )
     floats = 4 * sum(array.size for array in program.consts.values())
@@ -117,11 +117,10 @@ def to_onnx(program: Program) -> onnx.ModelProto:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write atomically."""
+    """Write the file, its folder too if need be, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
-    onnx.save(model, str(scratch))
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        onnx.save(model, str(scratch))
 
 
 def _token(program: Program) -> str:
@@ -194,9 +193,7 @@ class _Names:
         if found:
             op = self.program.ops[int(found[1])]
             if found[2] in ("weight", "table"):
-                return next(
-                    op.text(attr) for kind, attr in ROLE_OF_ATTR if kind == op.kind and attr in op.attrs
-                )
+                return op.text(next(iter(KINDS[op.kind].constants)))
             shared = {"powers": "const/powers_of_4", "thresholds": "const/powers_of_4_above_1"}
             return shared.get(found[2], f"{op.out}/{found[2]}")
         values = numpy_helper.to_array(tensor)

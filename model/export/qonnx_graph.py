@@ -22,7 +22,8 @@ from brevitas.nn import QuantEmbedding, QuantIdentity, QuantLinear
 from torch import Tensor, nn
 
 from ternac.model.net.quantizers import PowerOfTwoActQuant, TernaryWeightQuant
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 BITS = {"i8": 8, "i16": 16}
 I16 = (-32768, 32767)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import shutil
 import tomllib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from ternac.errors import Mismatch, UsageError
-from ternac.files import read_bytes
+from ternac.files import read_bytes, write_bytes, write_json, write_text
 from ternac.model.net.executor import CHECKPOINT, TorchExecutor
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import Tokens
 from ternac.model.training.evaluate import nats_per_token
 from ternac.model.training.train import compiled
 from ternac.program import zoo
-from ternac.program.program import Program, save
+from ternac.program.file import save
+from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.text.tokenizer import Encoded
@@ -143,11 +142,11 @@ def write_folder(
     info = {key: saved.info[key] for key in keep if key in saved.info}
     ckpt.save(folder / CHECKPOINT, ckpt.Checkpoint(weights, info))
     recipe = recipe_of(saved, about) | {"loss": {"text": about.validation, **asdict(loss)}}
-    (folder / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+    write_json(folder / "recipe.json", recipe, indent=2)
     for name in ("curve.csv", "curve.png"):
         if (source.parent / name).is_file() and source.parent.resolve() != folder.resolve():
-            shutil.copyfile(source.parent / name, folder / name)
-    (folder / "card.md").write_text(card(program, recipe, saved, loss, about, measure))
+            write_bytes(folder / name, (source.parent / name).read_bytes())
+    write_text(folder / "card.md", card(program, recipe, saved, loss, about, measure))
 
 
 def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From real scales to the integers of the wide ops.
+"""From real scales to the integers of the import ops.
 
 A value of the program is a code; its *unit* is how many codes stand for 1.0.  Units are powers of two, except
 behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md), and behind a SCALE: any number.  The
@@ -15,8 +15,15 @@ import numpy as np
 
 from ternac.errors import CheckpointError
 from ternac.model.imports.source import Floats
+from ternac.program.import_ops import (
+    INVERSE_BITS,
+    MAX_EPS,
+    MAX_RESCALE,
+    MAX_RESCALE_SHIFT,
+    MAX_RMS_SHIFT,
+    ROOT_BITS,
+)
 from ternac.program.mmfree import Factor, Gain, Rms
-from ternac.program.wide import INVERSE_BITS, MAX_EPS, MAX_RESCALE, MAX_RMS_SHIFT, MAX_WIDE_SHIFT, ROOT_BITS
 
 TOP = 32767
 MAX_BITS = 24
@@ -76,7 +83,7 @@ def gain(factors: np.ndarray) -> Gain:
     return Gain(np.clip(np.rint(factors * 2.0**shift), -TOP, TOP).astype(np.int16), shift)
 
 
-def factor(value: float, limit: int = MAX_RESCALE, most: int = MAX_WIDE_SHIFT) -> Factor:
+def factor(value: float, limit: int = MAX_RESCALE, most: int = MAX_RESCALE_SHIFT) -> Factor:
     """``multiplier / 2**shift`` nearest to ``value`` > 0 with as many bits as ``limit`` allows."""
     shift = min(most, math.floor(math.log2(limit / value)))
     if shift < 0:

@@ -1,19 +1,16 @@
 """The compiled kernels of the training step (``step.cpp``): built once by g++, called through ctypes.
 
-Builds are kept under ``build/native/<hash of source, compiler and processor>``, where ``$TERNAC_CACHE`` may
-replace ``build``. Without a compiler :func:`kernels` raises ToolMissing; training then says so and goes the
-slower way through ``functional.py``.
+Builds are kept in the cache (`ternac.cache`). Without a compiler :func:`kernels` raises ToolMissing; training
+then says so and takes the slower way through ``functional.py``.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import platform
 import shutil
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -21,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ternac.cache import cached
 from ternac.errors import BuildFailed, ToolMissing
 
 SOURCE = Path(__file__).with_name("step.cpp")
@@ -42,28 +40,26 @@ def _processor() -> str:
 
 
 def build(compiler: str | None = None) -> Path:
-    """The shared library, built unless it is there already; ToolMissing or BuildFailed says what is wrong."""
+    """Return the shared library, compiled unless the cache has it.
+
+    Raises ToolMissing if there is no compiler, BuildFailed if it fails, UnsafeCache if the library that is
+    there could be another user's.
+    """
     found = shutil.which(compiler or os.environ.get("CXX") or "g++")
     if found is None:
         raise ToolMissing("no C++ compiler for the training kernels", hint="install g++, or set CXX")
     version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False).stdout
-    parts = (SOURCE.read_text(), version, _processor(), " ".join(FLAGS))
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
-    target = Path(os.environ.get("TERNAC_CACHE") or "build") / "native" / digest / "step.so"
-    if target.is_file():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
-        made = Path(scratch) / "step.so"
-        command = [found, *FLAGS, "-o", str(made), str(SOURCE)]
+
+    def compile_it(scratch: Path, log: Path) -> None:
+        command = [found, *FLAGS, "-o", str(scratch / "step.so"), str(SOURCE)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
             raise BuildFailed(
                 f"{found} cannot compile the training kernels: {result.stderr.strip()[-400:]}",
                 hint="set CXX to another compiler",
             )
-        os.replace(made, target)
-    return target
+
+    return cached("kernels", (SOURCE.read_text(), version, _processor(), *FLAGS), compile_it) / "step.so"
 
 
 class Kernels:

@@ -8,7 +8,6 @@ Tensors: ``model.*`` (parameters and weight exponents), ``adam.exp_avg.*``, ``ad
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ternac.errors import CheckpointError
+from ternac.files import replacing
 from ternac.model.net.config import ModelConfig, from_dict
 from ternac.model.net.network import TernaryLM
 
@@ -38,14 +38,12 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write atomically: a kill leaves the old file or the new one, never half of one."""
+    """Write a checkpoint, its folder too if need be, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(path.name + ".part")
     text = json.dumps({"format": FORMAT, **checkpoint.info}, sort_keys=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    save_file(tensors, str(scratch), metadata={"ternac": text})
-    scratch.chmod(0o644)
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        save_file(tensors, str(scratch), metadata={"ternac": text})
 
 
 def load(path: Path) -> Checkpoint:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
+
+from ternac.files import write_figure, write_text
 
 FIELDS = ("step", "train_nats", "val_nats", "learning_rate", "seconds")
 Row = dict[str, float]
@@ -11,10 +14,11 @@ Row = dict[str, float]
 
 def write_csv(path: Path, rows: list[Row]) -> None:
     """One line per row; a loss that was not measured at that step is left empty."""
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
 
 
 def write_png(path: Path, rows: list[Row], title: str) -> None:
@@ -37,4 +41,4 @@ def write_png(path: Path, rows: list[Row], title: str) -> None:
     axes.set_ylim(low - 0.05, min(low + 1.5, 6.0))
     axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    write_figure(path, figure)

@@ -31,6 +31,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from ternac.errors import CheckpointError, UsageError
+from ternac.files import write_json
 from ternac.model.net.config import ModelConfig, TrainConfig
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
@@ -126,6 +127,11 @@ class DistributedTrainer(Trainer):
         dist.all_reduce(total)
         return float(total) / self.group.world
 
+    def _agree(self, flag: bool) -> bool:
+        raised = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(raised, dist.ReduceOp.MAX)
+        return bool(raised)
+
     # ---- whole weights --------------------------------------------------------------------------------
 
     def _whole(self, averaged: bool) -> dict[str, Tensor]:
@@ -179,7 +185,7 @@ class DistributedTrainer(Trainer):
         folder = self.out / SHARDS / f"step-{self.step:08d}"
         if self.leads:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "ternac.json").write_text(json.dumps(self._info()))
+            write_json(folder / "ternac.json", self._info())
         dist.barrier()
         save_shards(self._tensors(), checkpoint_id=folder)
         dist.barrier()

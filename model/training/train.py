@@ -8,8 +8,9 @@ or logits tempered, the finished run leaves ``final.safetensors``: what it ended
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,7 +22,8 @@ from typing import Any
 
 import torch
 
-from ternac.errors import BuildFailed, CheckpointError, ToolMissing
+from ternac.errors import BuildFailed, CheckpointError, ToolMissing, TrainingDiverged
+from ternac.files import write_json
 from ternac.model.net.config import ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.net.kernels import kernels
 from ternac.model.net.layers import BitLinear
@@ -68,8 +70,7 @@ class Trainer:
     """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run.
 
     :class:`ternac.model.training.distributed.DistributedTrainer` is the same run in several processes; it
-    overrides
-    what reads data, writes files or adds up losses.
+    overrides what reads data, writes files or adds up losses.
     """
 
     leads = True  #: whether this process writes files
@@ -131,6 +132,10 @@ class Trainer:
     def _mean(self, loss: torch.Tensor) -> float:
         """The loss over the whole batch."""
         return float(loss)
+
+    def _agree(self, flag: bool) -> bool:
+        """Return whether any process raises ``flag``; all of them must ask."""
+        return flag
 
     def _restore(self) -> None:
         """Go on where the folder's checkpoint is, if there is one."""
@@ -253,39 +258,96 @@ class Trainer:
                 ckpt.save(self.out / FINAL, ckpt.Checkpoint(self._weights(), info))
 
     def run(self, report: Callable[[Progress], None], until: int | None = None) -> float:
-        """Train to the end (or to step ``until``); returns the best validation loss in nats per token."""
+        """Train to the end (or to step ``until``); returns the best validation loss in nats per token.
+
+        Whatever ends it early leaves a checkpoint of the last whole step, from which the next run continues.
+        Raises KeyboardInterrupt after that if the process was interrupted (SIGINT or SIGTERM; a second one
+        does not wait for the step), TrainingDiverged if a loss or a weight is not finite: nothing is saved.
+        """
         if self.leads:
             self.out.mkdir(parents=True, exist_ok=True)
             recipe = {"settings": self.settings, "text_sha256": self.digest}
-            (self.out / "recipe.json").write_text(json.dumps(recipe, indent=2) + "\n")
+            write_json(self.out / "recipe.json", recipe, indent=2)
         c, before, began, first = self.config, self.seconds, time.monotonic(), self.step
         last = min(c.steps, until or c.steps)
-        losses: list[float] = []
-        while self.step < last:
-            losses.append(self.one_step())
-            self.seconds = before + time.monotonic() - began
-            val = None
-            end = self.step == c.steps
-            if self.step % 25 == 0 or end:
-                row: curve.Row = {
-                    "step": self.step,
-                    "train_nats": round(losses[-1], 5),
-                    "learning_rate": learning_rate(c, self.step - 1),
-                    "seconds": round(self.seconds, 1),
-                }
-                self.rows.append(row)
-            if self.step % c.eval_every == 0 or end:
-                if not self.rows or self.rows[-1]["step"] != self.step:
-                    self.rows.append({"step": self.step})
-                with self.tempered() if end else nullcontext():
-                    val = self._evaluate(self.rows[-1])
-                    if end:
-                        self._keep_last()
-            if self.step % c.checkpoint_every == 0 or end:
-                self.save()
-            pace = (self.seconds - before) / (self.step - first)
-            report(Progress(self.step, c.steps, losses[-1], val, pace))
+        saved = self.step
+        with StopRequest() as stop:
+            while self.step < last and not self._agree(stop.requested):
+                loss = self._finite(self.one_step())
+                self.seconds = before + time.monotonic() - began
+                val = None
+                end = self.step == c.steps
+                if self.step % 25 == 0 or end:
+                    row: curve.Row = {
+                        "step": self.step,
+                        "train_nats": round(loss, 5),
+                        "learning_rate": learning_rate(c, self.step - 1),
+                        "seconds": round(self.seconds, 1),
+                    }
+                    self.rows.append(row)
+                if self.step % c.eval_every == 0 or end:
+                    if not self.rows or self.rows[-1]["step"] != self.step:
+                        self.rows.append({"step": self.step})
+                    with self.tempered() if end else nullcontext():
+                        val = self._finite(self._evaluate(self.rows[-1]))
+                        if end:
+                            self._keep_last()
+                if self.step % c.checkpoint_every == 0 or end:
+                    self._save_finite()
+                    saved = self.step
+                pace = (self.seconds - before) / (self.step - first)
+                report(Progress(self.step, c.steps, loss, val, pace))
+            if saved != self.step:
+                self._save_finite()
         if self.step == c.steps and self.leads:
             title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
             curve.write_png(self.out / "curve.png", self.rows, title)
+        if self.step < last:
+            raise KeyboardInterrupt
         return self.best
+
+    def _finite(self, loss: float) -> float:
+        """Return ``loss``. Raises TrainingDiverged if it is not a finite number."""
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss is {loss}")
+        return loss
+
+    def _save_finite(self) -> None:
+        """Save. Raises TrainingDiverged if a weight is not finite: quantizers would hide it from the loss."""
+        wrong = [name for name, p in self.model.named_parameters() if not bool(torch.isfinite(p).all())]
+        if self._agree(bool(wrong)):
+            raise self._diverged(f"weight {wrong[0]} is not finite" if wrong else "a weight is not finite")
+        self.save()
+
+    def _diverged(self, what: str) -> TrainingDiverged:
+        return TrainingDiverged(
+            f"{what} at step {self.step}: training has diverged",
+            f"the last checkpoint before it is kept in {self.out}; start again with a lower --lr or a longer "
+            "--warmup, in another --out",
+        )
+
+
+class StopRequest:
+    """While entered, the first SIGINT or SIGTERM only sets ``requested``; a second SIGINT interrupts at once.
+
+    Outside the main thread, where Python does not deliver signals, nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True

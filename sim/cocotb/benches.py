@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from ternac.cache import cached
 from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
 from ternac.program.file import save
 from ternac.program.program import Program
-from ternac.sim.board import cache_root
 from ternac.sim.cocotb.gtkwave import ENGINE, PORTS, Groups, save_file
 from ternac.sim.cocotb.runner import SimResult, run
 
 __all__ = [
-    "BENCHES", "Bench", "axi_top", "names", "run_bench", "run_engine", "run_leaf", "stream_unit", "view_path",
+    "BENCHES", "Bench", "axi_top", "names", "run_bench", "run_engine", "run_leaf", "view_path",
 ]  # fmt: skip
 
 Say = Callable[[str], None]
@@ -47,13 +47,10 @@ def _dot(settings: dict[str, Any]) -> Any:
     return DotDesign(lanes=settings["lanes"], chain=settings["chain"], words=settings["words"])
 
 
-def stream_unit(settings: dict[str, Any]) -> Any:
-    """The streaming matrix-vector unit of the ``stream`` bench."""
-    from ternac.compile.stream_layout import Encoding
-    from ternac.hdl.stream.matvec import StreamMatVec
+def _stream(settings: dict[str, Any]) -> Any:
+    from ternac.sim.cocotb.stream_agents import stream_unit
 
-    names = ("port_bits", "x_depth", "chain", "depth", "burst", "outstanding", "queue")
-    return StreamMatVec(encoding=Encoding(settings["encoding"]), **{name: settings[name] for name in names})
+    return stream_unit(settings)
 
 
 def axi_top(settings: dict[str, Any]) -> Any:
@@ -64,7 +61,7 @@ def axi_top(settings: dict[str, Any]) -> Any:
     from ternac.sim.stub_core import StubCore
 
     controller = LinkController(0, bytes(range(16)), bytes(range(8)))
-    return AxiTop(LinkedEngine(StubCore(), controller), stream_unit(settings), fifo=64)
+    return AxiTop(LinkedEngine(StubCore(), controller), _stream(settings), fifo=64)
 
 
 BENCHES = {
@@ -78,7 +75,7 @@ BENCHES = {
         {"lanes": 12, "chain": 3, "words": 5, "rounds": 200},
     ),
     "stream": Bench(
-        "streaming matrix-vector unit on an AXI4 memory", "ternac.sim.cocotb.stream_bench", stream_unit,
+        "streaming matrix-vector unit on an AXI4 memory", "ternac.sim.cocotb.stream_bench", _stream,
         {"encoding": "1.6bit", "port_bits": 32, "x_depth": 64, "chain": 2, "depth": 160, "burst": 32,
          "outstanding": 4, "queue": 4, "rounds": 20},
     ),
@@ -157,12 +154,11 @@ def view_path(result: SimResult) -> Path | None:
 
 
 def _saved(program: Program) -> Path:
-    """The program as a file for the process that the simulator runs Python in."""
-    path = cache_root().resolve() / "sim" / "programs" / f"{program.hash}.safetensors"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(program, path)
-    return path
+    """Return the program's file, for the process that the simulator runs Python in."""
+    entry = cached(
+        "programs", [program.hash], lambda scratch, log: save(program, scratch / "program.safetensors")
+    )
+    return entry / "program.safetensors"
 
 
 def _write_view(result: SimResult, groups: Groups) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.compiler import Image, Symbol
 from ternac.compile.geometry import Mem
+from ternac.compile.image import Image, Symbol
 from ternac.compile.layout import from_slots
 from ternac.run.sampling import Sampling
 from ternac.sim.cocotb.common import tick

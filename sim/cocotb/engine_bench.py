@@ -15,8 +15,9 @@ from typing import Any
 import cocotb
 import numpy as np
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry
+from ternac.compile.image import Image
 from ternac.hdl.engine.schedule import schedule
 from ternac.program.file import load
 from ternac.program.program import Program

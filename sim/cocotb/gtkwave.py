@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ternac.files import write_text
 from ternac.sim.cocotb.runner import TOP
 
 __all__ = ["ENGINE", "PORTS", "VIEW", "save_file", "signals"]
@@ -98,7 +99,7 @@ def main() -> None:
     from ternac.hdl.engine.core import EngineCore
 
     text = str(verilog.convert(EngineCore(preset("tiny")), name=TOP, emit_src=False))
-    VIEW.write_text(save_file(text, ENGINE))
+    write_text(VIEW, save_file(text, ENGINE))
 
 
 if __name__ == "__main__":

@@ -1,14 +1,12 @@
 """Runs a cocotb testbench on a component's Verilog, with Verilator or Icarus, and reads its results.
 
-Every build lives in its own folder, ``build/sim/cocotb/<hash of Verilog, simulator and options>``
-(``$TERNAC_CACHE`` replaces ``build``), so that builds never disturb each other and none is done twice; every
-run has a folder of its own inside, with its log, results and waves.
+Every build is an entry of the cache, made once for its Verilog, simulator and options; every run has a folder
+of its own inside, with its log, results and waves.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -21,8 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ternac.cache import cached
 from ternac.errors import BuildFailed, ToolMissing, UsageError
-from ternac.sim.board import cache_root, verilator
+from ternac.sim.board import make_folder, verilator
 
 __all__ = ["SETTINGS", "SIMULATORS", "TOP", "SimResult", "TestResult", "build", "run"]
 
@@ -148,46 +147,37 @@ def build(
 
     text = str(verilog.convert(make(), name=TOP, emit_src=False))
     options = _options(simulator, form)
-    key = "\0".join((text, simulator, form, tool, version("cocotb"), *options))
-    root = cache_root().resolve() / "sim" / "cocotb"
-    folder = root / hashlib.sha256(key.encode()).hexdigest()[:32]
-    if (folder / "done").exists():
-        return Build(simulator, form, folder)
-    say(f"compiling for {simulator} into {folder}")
-    from cocotb_tools.runner import get_runner
 
-    root.mkdir(parents=True, exist_ok=True)
-    # Build beside, then move: a killed or concurrent build never leaves a half one under the final name.
-    scratch = Path(tempfile.mkdtemp(prefix="new-", dir=root))
-    sources = [scratch / "dut.v"]
-    sources[0].write_text(text)
-    if waves and simulator == "icarus":
-        sources.append(scratch / "dump.v")
-        sources[1].write_text(_DUMP)
-    log = root / f"{folder.name}.log"
-    with _environment(simulator):
-        try:
-            _quiet(get_runner(simulator)).build(
-                sources=sources,
-                hdl_toplevel=TOP,
-                build_dir=scratch,
-                build_args=options,
-                always=True,
-                timescale=("1ns", "1ps"),
-                waves=waves and simulator == "verilator",
-                log_file=log,
-            )
-        except (SystemExit, RuntimeError) as error:
-            raise BuildFailed(f"{simulator} failed on the design: see {log}") from error
-    for path in scratch.iterdir():  # a run needs the program and, to look at, its source
-        if path.name not in ("dut", "sim.vvp") and path.suffix != ".v":
-            path.unlink()
-    (scratch / "done").write_text("")
-    try:
-        os.rename(scratch, folder)
-    except OSError:  # another process was faster; its build is the same
-        shutil.rmtree(scratch, ignore_errors=True)
-    return Build(simulator, form, folder)
+    def compile_it(scratch: Path, log: Path) -> None:
+        say(f"compiling for {simulator} into {scratch.parent}")
+        from cocotb_tools.runner import get_runner
+
+        with make_folder() as here:
+            sources = [here / "dut.v"]
+            sources[0].write_text(text)
+            if waves and simulator == "icarus":
+                sources.append(here / "dump.v")
+                sources[1].write_text(_DUMP)
+            with _environment(simulator):
+                try:
+                    _quiet(get_runner(simulator)).build(
+                        sources=sources,
+                        hdl_toplevel=TOP,
+                        build_dir=here,
+                        build_args=options,
+                        always=True,
+                        timescale=("1ns", "1ps"),
+                        waves=waves and simulator == "verilator",
+                        log_file=log,
+                    )
+                except (SystemExit, RuntimeError) as error:
+                    raise BuildFailed(f"{simulator} failed on the design: see {log}") from error
+            for path in here.iterdir():  # a run needs the program and, to look at, its source
+                if path.name in ("dut", "sim.vvp") or path.suffix == ".v":
+                    shutil.move(path, scratch)
+
+    key = (text, simulator, form, tool, version("cocotb"), *options)
+    return Build(simulator, form, cached("cocotb", key, compile_it, say=say))
 
 
 def _options(simulator: str, waves: str) -> list[str]:

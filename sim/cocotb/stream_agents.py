@@ -12,16 +12,22 @@ from cocotb.triggers import RisingEdge
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiRamRead, AxiReadBus
 
-from ternac.compile.stream_layout import Descriptor
+from ternac.compile.stream_layout import Descriptor, Encoding
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.sim.cocotb.common import PERIOD_NS, Checker, Gaps, tick
 
-__all__ = ["INPUTS", "DescriptorDriver", "Ram", "pauses", "watch_sums", "write_activations"]
+__all__ = ["INPUTS", "DescriptorDriver", "Ram", "pauses", "stream_unit", "watch_sums", "write_activations"]
 
 INPUTS = (
     "desc__valid", "desc__payload", "x_wr_en", "x_wr_addr", "x_wr_data", "x_ready", "sums__ready", "clear",
     "m_axi_arready", "m_axi_rid", "m_axi_rdata", "m_axi_rresp", "m_axi_rlast", "m_axi_rvalid",
 )  # fmt: skip
+
+
+def stream_unit(settings: dict[str, Any]) -> Any:
+    """The unit of the ``stream`` and ``axi`` benches."""
+    names = ("port_bits", "x_depth", "chain", "depth", "burst", "outstanding", "queue")
+    return StreamMatVec(encoding=Encoding(settings["encoding"]), **{name: settings[name] for name in names})
 
 
 class _Delayed:

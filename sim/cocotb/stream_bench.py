@@ -1,6 +1,6 @@
 """Streaming matrix-vector unit on cocotbext-axi's memory: random matrices, latencies, faults, pace.
 
-Settings: what `ternac.sim.cocotb.benches.stream_unit` makes the unit from, and ``rounds``.
+Settings: what `ternac.sim.cocotb.stream_agents.stream_unit` makes the unit from, and ``rounds``.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 
 from ternac.compile.stream_layout import Descriptor, pack_matrix
 from ternac.hdl.stream.matvec import Fault, StreamMatVec
-from ternac.sim.cocotb.benches import stream_unit
 from ternac.sim.cocotb.common import Checker, Gaps, generator, settings, start_clock, tick
 from ternac.sim.cocotb.stream_agents import (
     INPUTS,
     DescriptorDriver,
     Ram,
     pauses,
+    stream_unit,
     watch_sums,
     write_activations,
 )

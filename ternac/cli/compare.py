@@ -1,4 +1,4 @@
-"""``ternac compare``: trains float, ternary and integer twins of one size and prints what each step costs."""
+"""``ternac compare``: float, ternary and integer twins of one size, and what each step costs."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from ternac.cli.arguments import add_out, names_of, number
+from ternac.cli.train import add_preset, add_settings, add_tokenizer, add_torch, corpus_of, settings
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-
-LIMIT = 1 << 16
+from ternac.table import columns
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.cli.train import add_settings
-    from ternac.model.net.config import PRESETS
-
-    parser.add_argument(
-        "--size",
-        choices=sorted(PRESETS),
-        default="smoke",
-        help="shape and settings to start from (default: smoke)",
-    )
+    add_preset(parser, "smoke")
     parser.add_argument(
         "--text",
         type=Path,
@@ -35,53 +28,41 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text to measure on (default: the last part of the training text, which is kept for that)",
     )
-    parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="tokenizer.json (default: bytes)")
+    add_tokenizer(parser)
     parser.add_argument(
         "--kinds",
         default="float,ternary-float,integer",
         metavar="LIST",
         help="float, ternary-float, integer, transformer (default: the first three)",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder of the runs (default: runs/compare-SIZE)"
+    add_out(parser, "folder of the runs (default: runs/compare-PRESET)", metavar="DIR")
+    number(
+        parser, "--lr-float", "learning rate of the float kinds (default: the same)", kind=float, metavar="LR"
     )
-    parser.add_argument(
-        "--lr-float", type=float, metavar="LR", help="learning rate of the float kinds (default: the same)"
-    )
-    parser.add_argument(
-        "--limit", type=int, default=LIMIT, metavar="N",
-        help=f"validation tokens to measure on (default: {LIMIT})",
-    )  # fmt: skip
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: torch's choice)")
+    number(parser, "--limit", "validation tokens to measure on", default=1 << 16, least=2)
+    add_torch(parser, device=False)
     add_settings(parser)
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
-    from ternac.cli.train import corpus_of, settings
     from ternac.model.study.compare import KINDS, Row, settings_of, table, train_kind
     from ternac.model.training.data import SHAKESPEARE
     from ternac.model.training.train import Progress as Report
     from ternac.progress import Progress
 
-    kinds = [kind.strip() for kind in args.kinds.split(",") if kind.strip()]
+    kinds = names_of("--kinds", args.kinds)
     for kind in kinds:
         if kind not in KINDS:
             raise UsageError(f"no kind is called {kind!r}", f"kinds: {', '.join(KINDS)}")
-    if not kinds or len(set(kinds)) != len(kinds):
-        raise UsageError("--kinds names none, or one twice", f"kinds: {', '.join(KINDS)}")
-    if args.limit < 2:
-        raise UsageError(f"--limit is {args.limit}, needs at least 2")
     if args.threads is not None:
-        if args.threads < 1:
-            raise UsageError(f"--threads is {args.threads}, needs at least 1")
         torch.set_num_threads(args.threads)
-    model, train = settings(args, args.size)
+    model, train = settings(args, args.preset)
     corpus = corpus_of(args.text or SHAKESPEARE, args.tokenizer, say)
     held_out = None if args.eval_text is None else corpus_of(args.eval_text, args.tokenizer, say)
     model = dataclasses.replace(model, vocab=corpus.vocab)
-    out = args.out or Path("runs") / f"compare-{args.size}"
+    out = args.out or Path("runs") / f"compare-{args.preset}"
     rows: list[Row] = []
     for kind in kinds:
         with Progress(train.steps, kind, "steps") as bar:
@@ -93,9 +74,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             rows.append(train_kind(kind, model, chosen, corpus, out, args.limit, report, held_out))
     found, gap = table(rows, held_out or corpus)
     kept = len(held_out.tokens) if held_out else int(len(corpus.tokens) * train.val_fraction)
-    _say(found, gap, say)
+    _show(found, gap, say)
     data: dict[str, Any] = {
-        "size": args.size,
+        "size": args.preset,
         "rows": found,
         "integer_minus_qat_nats": gap,
         "executors": ["torch", "numpy"] if gap is not None else [],
@@ -109,24 +90,28 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(data, ok=gap is None or gap == 0.0)
 
 
-def _say(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
-    say(f"{'kind':<14}{'parameters':>12}{'nats/token':>12}{'bits/byte':>11}{'over float':>12}")
-    for row in rows:
-        over = "" if row["over_float"] is None else f"{row['over_float']:+.4f}"
-        say(
-            f"{row['kind']:<14}{row['parameters']:>12,}{row['nats_per_token']:>12.4f}"
-            f"{row['bits_per_byte']:>11.4f}{over:>12}"
-        )
+def _show(rows: list[dict[str, Any]], gap: float | None, say: Say) -> None:
+    cells = [
+        [
+            row["kind"],
+            f"{row['parameters']:,}",
+            f"{row['nats_per_token']:.4f}",
+            f"{row['bits_per_byte']:.4f}",
+            "" if row["over_float"] is None else f"{row['over_float']:+.4f}",
+        ]
+        for row in rows
+    ]
+    for line in columns(("kind", "parameters", "nats/token", "bits/byte", "over float"), cells):
+        say(line)
     if gap is not None:
         verdict = "exactly zero" if gap == 0.0 else "NOT ZERO: the program is not what was trained"
         say(f"integer program minus trained integer model: {gap:g} nats, {verdict}")
 
 
-VERBS = {
-    "compare": Verb(
-        help="train float, ternary and integer twins of one size on the same text; what each step costs",
-        example="ternac compare --size smoke --kinds float,ternary-float,integer,transformer",
-        add_arguments=_arguments,
-        run=_run,
-    )
-}
+VERB = Verb(
+    help="Train float, ternary and integer twins on the same text, and tell what each step costs.",
+    example="ternac compare --preset smoke --kinds float,ternary-float,integer,transformer",
+    add_arguments=_arguments,
+    run=_run,
+    renamed={"--size": "--preset"},
+)

@@ -40,7 +40,7 @@ NEXT = """What to do next
   .venv/bin/ternac run --device sim --temperature 0.9 --seed 2   other draws, on the simulated board
   .venv/bin/ternac inspect                                       what the program consists of
   .venv/bin/ternac estimate --board ulx3s-85f --ops              cycles by op, tokens per second
-  .venv/bin/ternac report --output report.html                   all of it on one page
+  .venv/bin/ternac report --out report.html                      all of it on one page
   .venv/bin/ternac train my.txt --out runs/mine                  your own model (make env-test first)
   .venv/bin/ternac flash --board ulx3s-85f                       then: run --device /dev/ttyUSB0"""
 

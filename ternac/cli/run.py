@@ -1,70 +1,76 @@
-"""``ternac run``: text from a model, on any executor, as it comes."""
+"""``ternac run``: text from a model, on any executor or board, token by token."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
+from ternac.cli.arguments import (
+    add_board,
+    add_device,
+    add_geometry,
+    add_model,
+    add_seed,
+    engine_of,
+    is_board,
+    number,
+    open_model,
+)
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.host.device import DEFAULT_BOARD, Device
-from ternac.host.session import Session
-from ternac.run.sampling import Sampling, seed_state
-from ternac.text.tokenizer import TextStream, tokenizer_of
+
+if TYPE_CHECKING:
+    from ternac.host.device import Device
+    from ternac.host.session import Session
+    from ternac.run.sampling import Sampling
+    from ternac.text.tokenizer import TextStream
 
 PROMPT = "ROMEO:"
+BOARD_ONLY = ("bitstream", "record", "waves")
+"""Options that mean nothing without a board."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model_argument(parser)
+    add_model(parser)
+    add_device(parser, "numpy", default="numpy")
+    add_board(parser, "board of sim and serial")
+    add_geometry(parser)
     parser.add_argument(
-        "--device", "--executor", default="numpy", metavar="WHERE",
-        help="numpy; native (C kernels; native:ISA:BITS); gpu; auto, native where it is compiled, else "
-        "numpy; sim, serial:PORT or replay:FILE (default: numpy)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--board", "--geometry", default=DEFAULT_BOARD, metavar="NAME",
-        help="board or geometry, for sim and serial: ulx3s-85f, ulx3s-85f-sdram, icebreaker, tiny (default: "
-        f"{DEFAULT_BOARD})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--prompt", metavar="TEXT", help=f"default: {PROMPT!r}; with --resume none, the text goes on"
+        "--prompt", metavar="TEXT", help=f"text to continue (default: {PROMPT!r}; with --resume none)"
     )
+    number(parser, "--tokens", "tokens to generate", default=200, least=0)
+    number(parser, "--temperature", "0 takes the likeliest token", default=0, kind=float, metavar="T")
+    number(parser, "--top-k", "draw among the K likeliest; 0: all", default=0, metavar="K")
+    add_seed(parser, "seed of the draws (default: 1; with --resume the saved generator)", default=None)
     parser.add_argument(
-        "--tokens", type=int, default=200, metavar="N", help="tokens to generate (default: 200)"
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the likeliest token (default)"
-    )
-    parser.add_argument(
-        "--top-k", type=int, default=0, metavar="K", help="draw among the K likeliest; 0: all"
-    )
-    parser.add_argument(
-        "--seed", type=int, metavar="S", help="of the drawing (default: 1; with --resume: go on as it was)"
-    )
-    parser.add_argument(
-        "--resume", metavar="FILE", help="go on with a session that --save wrote, here or elsewhere"
+        "--resume", metavar="FILE", help="continue a session that --save wrote, here or elsewhere"
     )
     parser.add_argument("--save", metavar="FILE", help="write the session to a file at the end")
     parser.add_argument("--check", action="store_true", help="compare with NumPy token for token")
-    parser.add_argument("--bitstream", metavar="ID", help="insist on this bitstream ID")
+    parser.add_argument("--bitstream", metavar="ID", help="refuse a board with another bitstream ID")
     parser.add_argument("--record", metavar="FILE", help="write the traffic, for --device replay:FILE")
     parser.add_argument("--waves", metavar="FILE", help="with sim: write signals to a .vcd or .fst file")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.host.device import Device
+    from ternac.run.sampling import Sampling
+    from ternac.text.tokenizer import tokenizer_of
+
     given = args.prompt if args.prompt is not None else "" if args.resume else PROMPT
     if not given and not args.resume:
         raise UsageError("the prompt is empty", "give at least one character")
-    if args.tokens < 0:
-        raise UsageError(f"--tokens is {args.tokens}, needs at least 0")
+    on_board = is_board(args.device)
+    for name in () if on_board else BOARD_ONLY:
+        if getattr(args, name) is not None:
+            raise UsageError(f"--{name} needs a board, not {args.device}", "choose one with --device")
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
-    options: dict[str, Any] = {"board": args.board, "bitstream": args.bitstream, "record": args.record}
-    with Device.open(args.device, args.model, waves=args.waves, **options) as device:
-        program = device.program
+    program = open_model(args.model, engine_of(args) if on_board or args.geometry else None, say).program
+    options = {name: getattr(args, name) for name in BOARD_ONLY}
+    with Device.open(args.device, program, board=args.geometry or args.board, **options) as device:
         sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
         tokenizer = tokenizer_of(program, assume_bytes=True)
         prompt = tokenizer.encode(given.encode()).ids.tolist()
@@ -85,7 +91,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "program_hash": program.hash,
             "device": args.device,
             "executor": device.kind,
-            "board": device.board or None,
+            "board": device.board_name or None,
             "prompt": given,
             "text": text,
             "tokenizer": tokenizer.name,
@@ -106,17 +112,18 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _session(device: Device, args: argparse.Namespace) -> Session:
-    """A new session, or the one of --resume; with --seed its generator starts anew."""
+    """Open a new session, or that of --resume; --seed resets its generator."""
+
     session = device.session(1 if args.seed is None else args.seed)
     if args.resume:
         session.load(args.resume)
         if args.seed is not None:
-            session.rng = seed_state(args.seed)
+            session.reseed(args.seed)
     return session
 
 
 def _stream(generated: Iterator[int], stream: TextStream, say: Say) -> tuple[list[int], str]:
-    """Print text as its characters become whole: the tokens, and their text."""
+    """Print text as soon as its characters are complete. Returns the tokens and their text."""
     tokens, texts = [], []
     for token in generated:
         tokens.append(token)
@@ -137,7 +144,9 @@ def _check(
     data: dict[str, Any],
     say: Say,
 ) -> bool:
-    """Whether NumPy generates the same tokens from the same start; says the first difference."""
+    """Return True if NumPy generates the same tokens from the same start; print the first difference."""
+    from ternac.host.device import Device
+
     with Device.open("numpy", device.program) as numpy, numpy.session() as session:
         session.restore(start)
         want = list(session.tokens(prompt, len(tokens), sampling))
@@ -150,11 +159,10 @@ def _check(
     return False
 
 
-VERBS = {
-    "run": Verb(
-        help="generate text on an executor or a board",
-        example='ternac run --device sim --board ulx3s-85f --prompt "ROMEO:" --tokens 100 --check',
-        add_arguments=_arguments,
-        run=_run,
-    )
-}
+VERB = Verb(
+    help="Generate text on an executor or a board.",
+    example='ternac run --device sim --board ulx3s-85f --prompt "ROMEO:" --tokens 100 --check',
+    add_arguments=_arguments,
+    run=_run,
+    renamed={"--executor": "--device"},
+)

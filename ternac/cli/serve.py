@@ -6,44 +6,53 @@ import argparse
 import os
 from pathlib import Path
 
-from ternac.cli.verb import Outcome, Say, Verb, add_model_argument
+from ternac.cli.arguments import (
+    add_board,
+    add_device,
+    add_geometry,
+    add_model,
+    engine_of,
+    is_board,
+    number,
+    open_model,
+)
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.host.device import DEFAULT_BOARD
-from ternac.host.server.limits import Limits
+from ternac.host.server.limits import LOOPBACK, Limits
 
 TOKEN_VARIABLE = "TERNAC_SERVE_TOKEN"
-LOOPBACK_ONLY = ("127.0.0.1", "localhost", "::1")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
-    add_model_argument(parser)
+    add_model(parser)
+    add_device(parser, "auto; give it again for several", action="append")
+    add_board(parser, "board of sim and serial")
+    add_geometry(parser)
     parser.add_argument(
-        "--device",
-        action="append",
-        metavar="WHERE",
-        help="numpy, native, auto, sim or serial:PORT; again for several (default: auto)",
+        "--no-fallback",
+        action="store_true",
+        help="fail if boards are lost, rather than continue on this host",
     )
-    parser.add_argument(
-        "--board", default=DEFAULT_BOARD, metavar="NAME", help=f"of sim and serial (default: {DEFAULT_BOARD})"
-    )
-    parser.add_argument("--no-fallback", action="store_true", help="end with an error where boards are lost")
-    parser.add_argument(
+    number(
+        parser,
         "--reopen",
-        type=float,
-        default=5.0,
+        "try to reopen a lost device every S seconds; 0: never",
+        default=5,
+        kind=float,
         metavar="S",
-        help="open a lost device again after S seconds; 0: never",
     )
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default: 127.0.0.1")
-    parser.add_argument("--port", type=int, default=8000, metavar="N", help="default: 8000; 0: any free one")
+    parser.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: 127.0.0.1)"
+    )
+    number(parser, "--port", "port; 0: any free one", default=8000, least=0, most=65535)
     parser.add_argument(
         "--token-file",
         metavar="FILE",
-        help=f"tokens that clients may carry, one a line; or set {TOKEN_VARIABLE}. Off the loopback needed",
+        help=f"tokens that clients may carry, one a line; or set {TOKEN_VARIABLE}. Required off the loopback",
     )
     parser.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME", help="a name that requests may be for"
+        "--allow-host", action="append", default=[], metavar="NAME", help="accept requests for this host name"
     )
     for name, value, text in (
         ("body", limits.body, "bytes of a request"),
@@ -52,20 +61,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         ("queue", limits.queue, "requests at a time, running or waiting"),
         ("sessions", limits.sessions, "sessions kept between requests"),
     ):
-        parser.add_argument(
-            f"--max-{name}", type=int, default=value, metavar="N", help=f"{text} (default: {value})"
-        )
+        number(parser, f"--max-{name}", text, default=value)
     for name, seconds, text in (
         ("max-seconds", limits.seconds, "time of a request"),
         ("session-seconds", limits.session_seconds, "how long an unused session is kept"),
     ):
-        parser.add_argument(
-            f"--{name}", type=float, default=seconds, metavar="S", help=f"{text} (default: {seconds:g})"
-        )
+        number(parser, f"--{name}", text, default=seconds, kind=float, metavar="S")
 
 
 def read_tokens(path: str | None) -> list[str]:
-    """Tokens of the file, else of the environment; UsageError for a file without any, or a short token."""
+    """Read the tokens of the file, else of the environment. Raises UsageError if one is missing or short."""
     if path is not None:
         try:
             tokens = [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
@@ -84,8 +89,8 @@ def read_tokens(path: str | None) -> list[str]:
 
 
 def check_exposure(host: str, tokens: list[str]) -> None:
-    """UsageError for a server that others can reach and that asks for no token."""
-    if host not in LOOPBACK_ONLY and not tokens:
+    """Raise UsageError if other machines can reach the server and it asks for no token."""
+    if host not in LOOPBACK and not tokens:
         raise UsageError(
             f"--host {host} can be reached from other machines, and no token is set",
             f"set {TOKEN_VARIABLE} or give --token-file; or stay on 127.0.0.1",
@@ -95,20 +100,19 @@ def check_exposure(host: str, tokens: list[str]) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     tokens = read_tokens(args.token_file)
     check_exposure(args.host, tokens)
-    if not 0 <= args.port <= 65535:
-        raise UsageError(f"--port is {args.port}, outside 0..65535", "0 takes any free one")
     limits = Limits(
         args.max_body, args.max_prompt, args.max_tokens, args.max_seconds, args.max_queue, args.max_sessions,
         args.session_seconds,
     )  # fmt: skip
     from ternac.host.server.build import build_service
     from ternac.host.server.serving import allowed_hosts, bind, serve
-    from ternac.program.zoo import open_program
 
-    program = open_program(args.model)
+    devices = args.device or ["auto"]
+    on_board = any(map(is_board, devices)) or args.geometry
+    program = open_model(args.model, engine_of(args) if on_board else None, say).program
     with bind(args.host, args.port) as listening:
         service = build_service(
-            program, args.device or ["auto"], limits, board=args.board, fallback=not args.no_fallback,
+            program, devices, limits, board=args.geometry or args.board, fallback=not args.no_fallback,
             reopen=args.reopen,
         )  # fmt: skip
         port = listening.getsockname()[1]
@@ -117,22 +121,20 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         say(f"{program.name} on {labels}: http://{where}:{port}/ (Ctrl-C stops)")
         serve(service, listening, tokens, allowed_hosts(args.host, args.allow_host))
     stats = service.scheduler.stats()
-    devices = [
+    served = [
         {"device": d.label, "tokens": d.tokens, "losses": d.losses, **service.devices.about(d.label)}
         for d in stats.devices
     ]
-    for device in devices:
+    for device in served:
         say(f"{device['device']}: {device['tokens']} tokens, lost {device['losses']} times")
     return Outcome(
-        {"model": program.name, "program_hash": program.hash, "devices": devices, "moves": stats.moves}
+        {"model": program.name, "program_hash": program.hash, "devices": served, "moves": stats.moves}
     )
 
 
-VERBS = {
-    "serve": Verb(
-        help="serve a model over HTTP, with OpenAI's API",
-        example="ternac serve --device sim --device native --port 8000",
-        add_arguments=_arguments,
-        run=_run,
-    )
-}
+VERB = Verb(
+    help="Serve a model over HTTP, with OpenAI's API.",
+    example="ternac serve --device sim --device native --port 8000",
+    add_arguments=_arguments,
+    run=_run,
+)

@@ -1,31 +1,33 @@
-"""What a verb of the command line is made of; each part brings its own, ``ternac.cli`` runs them."""
+"""Building blocks of a CLI command: `Verb`, its parser, what it prints and what it returns."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
+
+from ternac.errors import UsageError
 
 
 @dataclass
 class Outcome:
-    """What a verb found: ``data`` is what ``--json`` prints; not ``ok`` makes the exit status 1."""
+    """Result of a verb: ``data`` is the object of ``--json``; the exit status is 1 unless ``ok``."""
 
     data: dict[str, Any] = field(default_factory=dict)
     ok: bool = True
 
 
 class Say:
-    """Speaks to the human: on standard output, or on standard error when ``--json`` owns standard output."""
+    """Writes for people: to standard output, or to standard error where ``--json`` owns standard output."""
 
     def __init__(self, json: bool = False, out: TextIO | None = None) -> None:
         self.json = json
         self._out = out
 
     def __call__(self, text: str = "", end: str = "\n") -> None:
-        """Print ``text`` at once (streams token by token with ``end=""``)."""
+        """Print ``text`` at once (``end=""`` streams token by token)."""
         out = self._out or (sys.stderr if self.json else sys.stdout)
         out.write(text + end)
         out.flush()
@@ -33,25 +35,47 @@ class Say:
 
 @dataclass(frozen=True)
 class Verb:
-    """A verb: one line of help, an example command, its arguments and what it does.
+    """One command, exported as ``VERB`` by the module of its name.
 
-    ``add_arguments`` gets the verb's parser (``--json`` is already there); ``run`` gets the parsed arguments
-    and a :class:`Say`, and raises TernacError for whatever the user can cause or cure.
+    Importing the module is cheap, so that ``--help`` and completion are: ``run`` imports what it needs.
     """
 
     help: str
+    """One line in the imperative: the overview, the head of ``--help`` and the completion show it."""
     example: str
+    """A command that works as it is written."""
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Say], Outcome]
+    """Gets the parsed arguments; raises TernacError for whatever the user can cause or cure."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Former spelling of an option to what is written instead."""
 
 
-def add_model_argument(parser: argparse.ArgumentParser, *, fitting: bool = False) -> None:
-    """The optional MODEL argument (``args.model``): a path or a zoo name, default the shipped model; with
-    ``fitting`` the default is None, for the largest one that fits (`ternac.compile.fitting`)."""
-    from ternac.program.zoo import DEFAULT
+class Parser(argparse.ArgumentParser):
+    """An argument parser that raises UsageError, and knows former spellings. Options are not abbreviated."""
 
-    default = "the largest shipped one that fits" if fitting else DEFAULT
-    parser.add_argument(
-        "model", nargs="?", default=None if fitting else DEFAULT, metavar="MODEL",
-        help=f"program file, or name of a shipped model (default: {default})",
-    )  # fmt: skip
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **options})
+        self.renamed: Mapping[str, str] = {}
+
+    def equip(self, verb: Verb, **json: Any) -> None:
+        """Add the help, the arguments and the former spellings of ``verb``; ``json`` are options of
+        ``--json``."""
+        self.description = verb.help
+        self.epilog = f"example:\n  {verb.example}"
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.renamed = verb.renamed
+        self.add_argument(
+            "--json", action="store_true", help="print one JSON object and nothing else", **json
+        )
+        verb.add_arguments(self)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        for word in args or ():
+            option = word.partition("=")[0]
+            if option in self.renamed:
+                raise UsageError(f"{option} is now {self.renamed[option]}", f"see: {self.prog} --help")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see: {self.prog} --help")

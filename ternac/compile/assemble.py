@@ -3,65 +3,92 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from ternac.compile.fuse import Pass
+from ternac.compile.fuse import Fused, Pass
 from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.image import Image, Symbol, Words
 from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
 from ternac.compile.layout import embed_blocks, stream_blocks, weight_blocks
-from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.program.program import Program, shapes
+from ternac.errors import DoesNotFit, IllegalProgram, require
+from ternac.program.allocate import Lifetimes, first_fit
+from ternac.program.legality import shapes
+from ternac.program.program import Program
 
 
-class Assembler:
-    """Give every value bank words and x words, set the barriers, copy the code for each context, fill the
-    memories."""
+@dataclass(frozen=True)
+class Banks:
+    """Where values lie in the banks."""
 
-    def __init__(
-        self,
-        program: Program,
-        geometry: Geometry,
-        passes: list[Pass],
-        tables: dict[bytes, int],
-        norms: dict[bytes, int],
-        contexts: int = 1,
-    ) -> None:
-        self.p, self.g, self.contexts = program, geometry, contexts
+    where: dict[str, Symbol]
+    """Every value of a token, states included."""
+    symbols: dict[str, Symbol]
+    """Values that are still intact after a token."""
+    states: dict[str, Symbol]
+    """The states of session slot 0."""
+    own_words: int
+    """Words of a context's values. The contexts' words lie one behind the other, then come the sessions'."""
+    state_base: int
+    state_slots: int
+    """Words of a session's state."""
+    sessions: int
+    """Session slots that the banks hold."""
+
+
+def assemble(
+    program: Program, geometry: Geometry, fused: Fused, contexts: int = 1, *, fill: bool = True
+) -> Image:
+    """Return the image of fused passes, with a copy of the code for each context.
+
+    Raises IllegalProgram if a state is used in a way that needs a copy of it, DoesNotFit if a memory is too
+    small.
+    """
+    return _Assembler(program, geometry, fused, contexts).run(fill=fill)
+
+
+class _Assembler:
+    def __init__(self, program: Program, geometry: Geometry, fused: Fused, contexts: int) -> None:
+        self.p, self.g, self.fused, self.contexts = program, geometry, fused, contexts
         self.shape = shapes(program)
-        self.passes = passes
-        self.tables, self.norms = tables, norms
         self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
         self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
 
-    def run(self, *, fill: bool = True) -> Image:
+    def run(self, *, fill: bool) -> Image:
         self.check_stores()
-        self.place_x()
-        self.place_state()
-        self.place_values()
-        self.set_barriers()
-        self.copy_code()
-        memories = self.memories() if fill else {}
+        passes = self.place_x()
+        banks = self.place_values(passes)
+        instructions = self.set_barriers(passes)
+        self.check_side_lane(passes, instructions)
+        instructions = self.set_addresses(passes, instructions, banks)
+        instructions = self.number_weights(passes, instructions)
+        instructions = self.set_switches([*instructions, Instruction(op=Opcode.HALT, barrier=1)])
+        size = len(instructions) * WORDS
+        self.require("program words", size * self.contexts, self.g.program_depth)
         return Image(
             geometry=self.g,
             program_hash=self.p.hash,
-            memories=memories,
-            instructions=self.instructions,
-            names=(*(p.name for p in self.passes), "halt"),
-            symbols=self.symbols,
-            states=self.states,
-            state_base=self.state_base,
-            state_slots=self.state_slots,
-            sessions=self.session_count,
-            logits=self.symbols[self.p.logits],
-            entries=self.entries,
+            memories=self.memories(passes, instructions, banks) if fill else {},
+            instructions=tuple(instructions),
+            names=(*(p.name for p in passes), "halt"),
+            symbols=banks.symbols,
+            states=banks.states,
+            state_base=banks.state_base,
+            state_slots=banks.state_slots,
+            sessions=banks.sessions,
+            logits=banks.symbols[self.p.logits],
+            entries=tuple(k * size for k in range(self.contexts)),
         )
+
+    def require(self, resource: str, needed: int, limit: int) -> None:
+        message = f"the program needs {needed} {resource}, {self.g.name} has {limit}"
+        require(resource, needed, limit, message)
 
     def check_stores(self) -> None:
         """State is updated in place: refuse what would need a copy of it."""
-        order = {p.result: i for i, p in enumerate(self.passes)}
+        order = {p.result: i for i, p in enumerate(self.fused.passes)}
         seen: Counter[str] = Counter(op.out for op in self.p.ops if op.kind == "STORE")
         for index, op in enumerate(self.p.ops):
             if op.kind != "STORE":
@@ -80,215 +107,228 @@ class Assembler:
                 raise IllegalProgram(
                     f"{where}: the state is loaded again after its store, use the value itself"
                 )
-            for later in self.passes[order[value] + 1 :]:
+            for later in self.fused.passes[order[value] + 1 :]:
                 old = [v for v in (*later.reads.values(), later.x_in) if v and self.loaded.get(v) == op.out]
                 if old:
                     raise IllegalProgram(f"{where}: {later.name!r} still needs the old state on this engine")
 
-    def place_x(self) -> None:
-        """Choose x words for every matrix input; copy a value in again when it was overwritten.
+    def place_x(self) -> list[Pass]:
+        """Choose x words for every matrix input; copy a value in again if it was overwritten.
 
         A vector may take the words of one whose last reader is an earlier pass: the dot units take the last
         word of a pass before the next pass begins.
         """
         limit = self.g.x_depth // self.contexts
         uses: dict[str, list[int]] = {}
-        for i, one in enumerate(self.passes):
+        for i, one in enumerate(self.fused.passes):
             if one.x_in:
                 uses.setdefault(one.x_in, []).append(i)
-        only_x = {p.x_out for p in self.passes}
+        only_x = {p.x_out for p in self.fused.passes}
         held: dict[str, range] = {}
 
-        def words(value: str) -> int:
-            return -(-self.shape[value][1] // self.g.lanes)
-
         def place(value: str, now: int, keep: str | None) -> int:
+            size = -(-self.shape[value][1] // self.g.lanes)
             for old in [v for v in held if v != keep and not any(u > now for u in uses[v])]:
                 del held[old]
             while True:
-                at = 0
-                for taken in sorted(held.values(), key=lambda r: r.start):
-                    if at + words(value) <= taken.start:
-                        break
-                    at = max(at, taken.stop)
-                if at + words(value) <= limit:
-                    held[value] = range(at, at + words(value))
+                at = first_fit(((taken.start, len(taken)) for taken in held.values()), size)
+                if at + size <= limit:
+                    held[value] = range(at, at + size)
                     return at
+                # Of the values that the banks have too, the one whose next reader comes last makes room.
                 spare = [v for v in held if v != keep and v not in only_x]
                 if not spare:
+                    used = sum(map(len, held.values()))
+                    beside = f" and what is still read {used}" if used else ""
                     raise DoesNotFit(
-                        f"{value!r} needs {words(value)} words of the x buffer, {self.g.name} has {limit} for"
-                        " a context"
+                        f"{value!r} needs {size} words of the x buffer{beside}, "
+                        f"{self.g.name} has {limit} for a context",
+                        resource="x words",
+                        needed=size + used,
+                        limit=limit,
                     )
                 del held[max(spare, key=lambda v: next(u for u in uses[v] if u > now))]
 
         out: list[Pass] = []
-        for i, one in enumerate(self.passes):
+        for i, one in enumerate(self.fused.passes):
+            inst = one.inst
             if one.x_in:
                 if one.x_in not in held:
                     n = self.shape[one.x_in][1]
                     copy = Instruction(
-                        source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), to_x=1,
+                        source=Source.BANK,
+                        count=self.g.slots(n),
+                        tail=self.g.tail(n),
+                        to_x=1,
                         x_dst=place(one.x_in, i - 1, None),
-                    )  # fmt: skip
+                    )
                     out.append(Pass(one.x_in + ".refill", copy, "", {"a": one.x_in}, refill=one.x_in))
-                one.inst = replace(one.inst, x_src=held[one.x_in].start)
+                inst = replace(inst, x_src=held[one.x_in].start)
             value = one.x_out or one.result
             if value in uses:
-                one.inst = replace(one.inst, to_x=1, x_dst=place(value, i, one.x_in))
-            out.append(one)
-        self.passes = out
+                inst = replace(inst, to_x=1, x_dst=place(value, i, one.x_in))
+            out.append(replace(one, inst=inst))
+        return out
 
-    def place_state(self) -> None:
-        self.states = {}
-        offset = 0
+    def place_values(self, passes: list[Pass]) -> Banks:
+        """Give every value its own words if the banks are deep enough, else use words again."""
+        slots = 0
+        states = {}
         for name, length in self.p.states.items():
-            self.states[name] = Symbol(offset, length, "i16")
-            offset += self.g.slots(length)
-        self.state_slots = offset
-
-    def place_values(self) -> None:
-        """Every value its own words if the banks are deep enough; otherwise words are used again."""
-        temps = [p.result for p in self.passes if p.result and p.result not in self.stored]
-        need = sum(self.g.slots(self.shape[v][1]) for v in temps)
-        if self.contexts * (need + max(1, self.state_slots)) <= self.g.bank_depth:
-            address = 0
-            self.symbols = {}
-            for value in temps:
-                self.symbols[value] = Symbol(address, self.shape[value][1], self.shape[value][0])
-                address += self.g.slots(self.shape[value][1])
-            where, top = dict(self.symbols), address
-        else:
-            where, top = self.reuse(temps)
-        self.own_words = top
-        base = self.state_base = top * self.contexts
-        free = self.g.bank_depth - base
-        self.session_count = free // self.state_slots if self.state_slots else self.contexts
-        if free < 0 or self.session_count < self.contexts:
-            many = f"{self.contexts} sessions'" if self.contexts > 1 else "one session's"
-            raise DoesNotFit(
-                f"vectors and {many} state need {base + self.contexts * self.state_slots} bank words per "
-                f"column, {self.g.name} has {self.g.bank_depth}"
-            )
-        self.states = {n: replace(s, address=s.address + base) for n, s in self.states.items()}
-        self.where = where
-        for value, state in self.stored.items():
-            self.where[value] = self.states[state]
-        for value, state in self.loaded.items():
-            self.where[value] = self.states[state]
-
-    def reuse(self, temps: list[str]) -> tuple[dict[str, Symbol], int]:
-        """First-fit allocation by lifetime; only values that survive the token become symbols."""
-        last = {v: i for i, p in enumerate(self.passes) for v in (*p.reads.values(), p.x_in, p.result) if v}
-        last[self.p.logits] = len(self.passes)
-        live: list[tuple[int, int, str]] = []
+            states[name] = Symbol(slots, length, "i16")
+            slots += self.g.slots(length)
+        temps = [p.result for p in passes if p.result and p.result not in self.stored]
         where: dict[str, Symbol] = {}
         top = 0
-        for i, one in enumerate(self.passes):
-            if not one.result or one.result in self.stored:
-                continue
-            # a value may take the place of an operand only after the whole pass, hence >=
-            live = sorted(e for e in live if last[e[2]] >= i)
-            size, address = self.g.slots(self.shape[one.result][1]), 0
-            for start, stop, _ in live:
-                if address + size <= start:
-                    break
-                address = max(address, stop)
-            live.append((address, address + size, one.result))
-            where[one.result] = Symbol(address, self.shape[one.result][1], self.shape[one.result][0])
-            top = max(top, address + size)
-        self.symbols = {}
+        for value in temps:
+            where[value] = self.symbol(value, top)
+            top += self.g.slots(where[value].length)
+        symbols = dict(where)
+        if self.contexts * (top + max(1, slots)) > self.g.bank_depth:
+            where, top = self.place_by_lifetime(passes)
+            symbols = self.intact(temps, where)
+        base = top * self.contexts
+        many = f"{self.contexts} sessions'" if self.contexts > 1 else "one session's"
+        need, have = base + self.contexts * slots, self.g.bank_depth
+        require(
+            "bank words",
+            need,
+            have,
+            f"vectors and {many} state need {need} bank words per column, {self.g.name} has {have}",
+        )
+        states = {name: replace(s, address=s.address + base) for name, s in states.items()}
+        where |= {value: states[state] for value, state in (*self.stored.items(), *self.loaded.items())}
+        sessions = (have - base) // slots if slots else self.contexts
+        return Banks(where, symbols, states, top, base, slots, sessions)
+
+    def symbol(self, value: str, address: int) -> Symbol:
+        dtype, length = self.shape[value]
+        return Symbol(address, length, dtype)
+
+    def place_by_lifetime(self, passes: list[Pass]) -> tuple[dict[str, Symbol], int]:
+        """Return places by first fit, and the words that all take together."""
+        last = {v: i for i, p in enumerate(passes) for v in (*p.reads.values(), p.x_in, p.result) if v}
+        last[self.p.logits] = len(passes)
+        where: dict[str, Symbol] = {}
+        places = Lifetimes()
+        for i, one in enumerate(passes):
+            if one.result and one.result not in self.stored:
+                # A value may take the place of an operand only after the whole pass.
+                size = self.g.slots(self.shape[one.result][1])
+                where[one.result] = self.symbol(one.result, places.place(size, i, last[one.result]))
+        return where, places.top
+
+    def intact(self, temps: list[str], where: dict[str, Symbol]) -> dict[str, Symbol]:
+        """Return those values that no later one overwrites."""
+        symbols = {}
         taken: set[int] = set()
         for value in reversed(temps):
             span = range(where[value].address, where[value].address + self.g.slots(where[value].length))
             if taken.isdisjoint(span):
-                self.symbols[value] = where[value]
+                symbols[value] = where[value]
             taken.update(span)
-        return where, top
+        return symbols
 
-    def set_barriers(self) -> None:
-        """A pass waits for what it reads; a bank pass always starts when its context's passes are written.
+    def set_barriers(self, passes: list[Pass]) -> list[Instruction]:
+        """Return the passes' instructions: a pass waits for what it reads, a bank pass for all before it.
 
         What a dot pass reads from the banks, slot by slot as an earlier pass wrote it, it need not wait for
-        when slot i comes at least `PIPELINE` cycles after slot i.
+        if slot i comes at least `PIPELINE` cycles after slot i.
         """
-        fresh: dict[
-            str, tuple[Instruction, int]
-        ] = {}  # value -> its writer and when that starts at the earliest
-        now = weight = bias = 0
-        final: list[Instruction] = []
-        side: str | None = None
-        self.weight_at: dict[str, tuple[int, int]] = {}
-        for one in self.passes:
+        fresh: dict[str, tuple[Instruction, int]] = {}  # value: its writer, and the earliest start of that
+        now = 0
+        found = []
+        for one in passes:
             inst = one.inst
-            bank_pass = inst.source != Source.DOT
-            waits = one.x_in is not None and self.alias(one.x_in) in fresh
+            waits = inst.source != Source.DOT or (one.x_in is not None and self.alias(one.x_in) in fresh)
             for value in one.reads.values():
                 writer = fresh.get(self.alias(value))
                 waits |= writer is not None and not _follows(writer[0], inst, now - writer[1])
-            if bank_pass or waits:
+            if waits:
                 inst = replace(inst, barrier=1)
                 fresh.clear()
-                side = None
-            if one.side_in is not None and one.side_in != side:
+            for written in (one.refill, one.result, one.x_out):
+                if written:
+                    fresh[self.alias(written)] = inst, now
+            if inst.source == Source.DOT:
+                now += inst.count * inst.words
+            found.append(inst)
+        return found
+
+    def check_side_lane(self, passes: list[Pass], instructions: list[Instruction]) -> None:
+        """Refuse a multiplicand that would have to stay in the side lane over a barrier."""
+        held: str | None = None
+        for one, inst in zip(passes, instructions, strict=True):
+            if inst.barrier:
+                held = None
+            if one.side_in is not None and one.side_in != held:
                 raise DoesNotFit(
                     f"{one.side_in!r} would have to stay in the side lane while other contexts run"
                 )
             if inst.to_side:
-                side = one.result
-            for written in (one.refill, one.result, one.x_out):
-                if written:
-                    fresh[self.alias(written)] = inst, now
-            if not bank_pass:
-                now += inst.count * inst.words
-            if one.result:
-                target = self.where[one.result]
-                inst = replace(inst, to_bank=1, d=target.address, rel_d=int(one.result in self.stored))
-                if one.result == self.p.logits:
-                    if self.g.slots(target.length) > self.g.logit_slots:
-                        raise DoesNotFit(
-                            f"{target.length} logits exceed the {self.g.logit_slots * self.g.columns} "
-                            f"of {self.g.name}"
-                        )
-                    inst = replace(inst, to_logits=1)
-            for operand, value in one.reads.items():
-                rel = int(value in self.loaded or value in self.stored)
-                inst = replace(inst, **{operand: self.where[value].address, "rel_" + operand: rel})  # type: ignore[arg-type]
-            if bank_pass and "b" in one.reads:
-                inst = replace(inst, paced=1)
-            if one.trits:
-                self.weight_at[one.name] = (weight, bias)
-                if not self.g.streams:
-                    inst = replace(inst, weight=weight, a=bias)
-                    bias += inst.count
-                weight += inst.count * inst.words
-            final.append(inst)
-        final.append(Instruction(op=Opcode.HALT, barrier=1))
-        # A norm's two passes stay together: the norm unit holds one mantissa. A bank pass follows its own
-        # context's pass because that is faster: it waits for whatever is in the pipelines, and another
-        # context's matrix pass would be in its way longer than its own.
-        final = [
-            replace(inst, switch=int(after.barrier and not inst.stat and after.source != Source.BANK))
-            for inst, after in zip(final, [*final[1:], Instruction()], strict=True)
-        ]
-        for used, limit, what in (
-            (weight, self.g.weight_depth, "weight words"),
-            (bias, self.g.bias_depth, "row corrections per column"),
-            (len(final) * WORDS * self.contexts, self.g.program_depth, "program words"),
-        ):
-            if used > limit:
-                raise DoesNotFit(f"the program needs {used} {what}, {self.g.name} has {limit}")
-        self.used = (weight, bias)
-        self.instructions = tuple(final)
+                held = one.result
 
-    def copy_code(self) -> None:
-        """The microcode of every context: the same passes on bank and x words of its own."""
-        size = len(self.instructions) * WORDS
-        self.entries = tuple(k * size for k in range(self.contexts))
-        self.code: list[int] = []
+    def set_addresses(
+        self, passes: list[Pass], instructions: list[Instruction], banks: Banks
+    ) -> list[Instruction]:
+        """Return the instructions with the bank words of result and operands."""
+        found = []
+        for one, inst in zip(passes, instructions, strict=True):
+            if one.result:
+                target = banks.where[one.result]
+                logits = one.result == self.p.logits
+                fields = {"to_bank": 1, "d": target.address, "rel_d": int(one.result in self.stored)}
+                inst = replace(inst, **fields, to_logits=int(logits))  # type: ignore[arg-type]
+                if logits:
+                    most = self.g.logit_slots
+                    require(
+                        "logits",
+                        self.g.slots(target.length) * self.g.columns,
+                        most * self.g.columns,
+                        f"{target.length} logits exceed the {most * self.g.columns} of {self.g.name}",
+                    )
+            for operand, value in one.reads.items():
+                relative = int(value in self.loaded or value in self.stored)
+                fields = {operand: banks.where[value].address, "rel_" + operand: relative}
+                inst = replace(inst, **fields)  # type: ignore[arg-type]
+            if inst.source != Source.DOT and "b" in one.reads:
+                inst = replace(inst, paced=1)
+            found.append(inst)
+        return found
+
+    def number_weights(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
+        """Return the instructions with the first weight word and row correction of every matrix."""
+        weight = bias = 0
+        found = []
+        for one, inst in zip(passes, instructions, strict=True):
+            words = inst.count * inst.words if one.trits else 0
+            if one.trits and not self.g.streams:
+                inst = replace(inst, weight=weight, a=bias)
+                bias += inst.count
+            weight += words
+            found.append(inst)
+        self.require("weight words", weight, self.g.weight_depth)
+        self.require("row corrections per column", bias, self.g.bias_depth)
+        return found
+
+    def set_switches(self, instructions: list[Instruction]) -> list[Instruction]:
+        """Return the instructions with the places where another context may run.
+
+        A norm's two passes stay together: the norm unit holds one mantissa. A bank pass follows its own
+        context's pass because that is faster: it waits for whatever is in the pipelines, and another
+        context's matrix pass would hold it up longer than its own.
+        """
+        return [
+            replace(inst, switch=int(after.barrier and not inst.stat and after.source != Source.BANK))
+            for inst, after in zip(instructions, [*instructions[1:], Instruction()], strict=True)
+        ]
+
+    def code(self, instructions: list[Instruction], banks: Banks) -> list[int]:
+        """Return the microcode of every context: the same passes on bank and x words of its own."""
+        found: list[int] = []
         for k in range(self.contexts):
-            bank, x = k * self.own_words, k * (self.g.x_depth // self.contexts)
-            for inst in self.instructions:
+            bank, x = k * banks.own_words, k * (self.g.x_depth // self.contexts)
+            for inst in instructions:
                 if inst.op == Opcode.VEC:
                     own = {
                         "a": inst.source == Source.BANK and not inst.rel_a,
@@ -302,7 +342,8 @@ class Assembler:
                     if inst.to_x:
                         moved["x_dst"] = inst.x_dst + x
                     inst = replace(inst, **moved)
-                self.code += inst.encode()
+                found += inst.encode()
+        return found
 
     def alias(self, value: str) -> str:
         """State values share a place with their state."""
@@ -312,58 +353,64 @@ class Assembler:
             else value
         )
 
-    def memories(self) -> dict[Mem, Words]:
+    def memories(self, passes: list[Pass], instructions: list[Instruction], banks: Banks) -> dict[Mem, Words]:
         g = self.g
-        weights = np.zeros((self.used[0], g.columns, g.lanes), np.int8)
-        bias = np.zeros((g.columns, self.used[1]), np.uint32)
-        tables = np.zeros((0,), np.uint32)
-        norms = np.zeros((0,), np.uint32)
+        weights, bias = self.weights(passes, instructions)
         embed = np.zeros((g.memory(Mem.EMBED).blocks, 0), np.uint32)
-        for one, inst in zip(self.passes, self.instructions, strict=False):
-            if one.trits is None:
-                continue
-            first = self.weight_at[one.name][0]
-            trits = self.p.consts[one.trits]
-            rows, k = trits.shape
-            full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
-            full[:rows, :k] = trits
-            block = full.reshape(inst.count, g.columns, inst.words, g.lanes)
-            weights[first : first + inst.count * inst.words] = block.transpose(0, 2, 1, 3).reshape(
-                -1, g.columns, g.lanes
-            )
-            if g.streams:
-                continue
-            negatives = (full < 0).sum(1).reshape(inst.count, g.columns)
-            if int(negatives.max(initial=0)) >= 1 << g.bias_bits:
-                raise DoesNotFit(
-                    f"{one.name!r}: a row with {negatives.max()} weights of -1 exceeds {g.bias_bits} bits"
-                )
-            bias[:, inst.a : inst.a + inst.count] = negatives.T
         for op in self.p.ops:
             if op.kind == "GATHER":
                 if embed.shape[1]:
                     raise IllegalProgram(f"GATHER {op.out!r}: one embedding per program on this engine")
-                table = self.p.consts[str(op.attrs["embed"])]
+                table = self.p.consts[op.text("embed")]
                 stride = (g.slots(table.shape[1]) - 1).bit_length()
                 embed = embed_blocks(table, g, 1 << stride)
-        if self.tables:
-            entries = np.concatenate([np.frombuffer(t, np.int16) for t in self.tables])
-            tables = entries.view(np.uint16).astype(np.uint32)
-        if self.norms:
-            norms = np.concatenate([np.frombuffer(t, np.uint8) for t in self.norms]).astype(np.uint32)
-        code = np.array(self.code, np.uint32)
+        code = np.array(self.code(instructions, banks), np.uint32)
+        tables = np.frombuffer(b"".join(self.fused.tables), np.uint16)
+        norms = np.frombuffer(b"".join(self.fused.norms), np.uint8)
         return {
             Mem.PROGRAM: code.reshape(-1, 2).T.copy(),
             Mem.WEIGHT: stream_blocks(weights, g) if g.streams else weight_blocks(weights, g),
             Mem.EMBED: embed,
             Mem.BIAS: bias,
-            Mem.TABLE: tables[None],
-            Mem.NORM: norms[None],
+            Mem.TABLE: tables.astype(np.uint32)[None],
+            Mem.NORM: norms.astype(np.uint32)[None],
         }
+
+    def weights(
+        self, passes: list[Pass], instructions: list[Instruction]
+    ) -> tuple[npt.NDArray[np.int8], Words]:
+        """Return all matrices' trits ``[word, column, lane]`` and row corrections ``[column, row]``.
+
+        A row's correction is the number of its -1 weights; there are none where weights stream.
+        """
+        g = self.g
+        parts = [np.zeros((0, g.columns, g.lanes), np.int8)]
+        corrections = [np.zeros((g.columns, 0), np.uint32)]
+        for one, inst in zip(passes, instructions, strict=False):
+            if one.trits is None:
+                continue
+            trits = self.p.consts[one.trits]
+            rows, k = trits.shape
+            full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
+            full[:rows, :k] = trits
+            block = full.reshape(inst.count, g.columns, inst.words, g.lanes)
+            parts.append(block.transpose(0, 2, 1, 3).reshape(-1, g.columns, g.lanes))
+            if g.streams:
+                continue
+            negatives = (full < 0).sum(1).reshape(inst.count, g.columns)
+            most = int(negatives.max(initial=0))
+            require(
+                "weights of -1 in a row",
+                most,
+                (1 << g.bias_bits) - 1,
+                f"{one.name!r}: a row with {most} weights of -1 exceeds {g.bias_bits} bits",
+            )
+            corrections.append(negatives.T.astype(np.uint32))
+        return np.concatenate(parts), np.concatenate(corrections, axis=1)
 
 
 def _follows(writer: Instruction, reader: Instruction, distance: int) -> bool:
-    """Every slot of ``reader`` comes `PIPELINE` cycles or more after the same slot of ``writer``.
+    """Return whether every slot of ``reader`` comes `PIPELINE` cycles after the same slot of ``writer``.
 
     ``reader`` starts ``distance`` cycles or more after ``writer``; slot i of a pass has been issued
     ``(i + 1) * words`` cycles after its start.

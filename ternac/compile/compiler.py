@@ -1,20 +1,21 @@
 """Turn a program into the image that an engine of a given geometry runs.
 
 Ops are fused along the column pipeline (ternac/compile/isa.py): a matrix product takes its requantization,
-its table and one elementwise operation with it, so a layer of the MatMul-free LM is twelve instructions.
+its table and one elementwise operation with it. So a layer of the MatMul-free LM is twelve instructions, and
+seven where a side lane takes its norms and its gate.
 What cannot be placed on the pipeline is refused with the op's name and the reason; nothing is approximated.
 """
 
 from __future__ import annotations
 
-from ternac.compile.assemble import Assembler
-from ternac.compile.fuse import Fuser
+from ternac.compile.assemble import assemble
+from ternac.compile.fuse import fuse
 from ternac.compile.geometry import Geometry
-from ternac.compile.image import Image, Symbol
+from ternac.compile.image import Image
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.program.program import WIDE_KINDS, Program, check
-
-__all__ = ["Image", "Symbol", "compile_program"]
+from ternac.program.legality import check
+from ternac.program.ops import IMPORT_KINDS
+from ternac.program.program import Program
 
 
 def compile_program(
@@ -25,21 +26,22 @@ def compile_program(
     Without ``contexts`` there are as many as the geometry has and its memories hold, at least one. Without
     ``fill`` the image has no memories: enough for its sizes and its schedule, in a tenth of the time.
 
-    Raises:
-        IllegalProgram: if the program breaks a rule, or an op has no place on the column pipeline.
-        DoesNotFit: if a memory of the geometry is too small; the message names it and both sizes.
+    Raises IllegalProgram if the program breaks a rule or an op has no place on the column pipeline,
+    DoesNotFit if a memory of the geometry is too small.
     """
     check(program)
     refuse_wide(program)
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
-        raise DoesNotFit(f"{contexts} contexts: {geometry.name} has {geometry.contexts}")
+        raise DoesNotFit(
+            f"{contexts} contexts: {geometry.name} has {geometry.contexts}",
+            resource="contexts",
+            needed=contexts,
+            limit=geometry.contexts,
+        )
     for count in range(contexts or geometry.contexts, 0, -1):
         for side in (True, False):
-            fuser = Fuser(program, geometry, side=side)
             try:
-                passes = fuser.run()
-                assembler = Assembler(program, geometry, passes, fuser.tables, fuser.norms, count)
-                return assembler.run(fill=fill)
+                return assemble(program, geometry, fuse(program, geometry, side=side), count, fill=fill)
             except DoesNotFit:
                 if not side and (count == 1 or contexts is not None):
                     raise
@@ -47,10 +49,10 @@ def compile_program(
 
 
 def refuse_wide(program: Program) -> None:
-    """IllegalProgram if an op is for executors in software only (docs/numerics.md, wide ops)."""
+    """Raise IllegalProgram if an op is for executors in software only (docs/numerics.md)."""
     for index, op in enumerate(program.ops):
-        if op.kind in WIDE_KINDS:
+        if op.kind in IMPORT_KINDS:
             raise IllegalProgram(
-                f"op {index} {op.kind} {op.out!r}: no engine has the wide ops of imported models",
+                f"op {index} {op.kind} {op.out!r}: no engine has the ops of imported models",
                 "run it on an executor in software: numpy, torch or native",
             )

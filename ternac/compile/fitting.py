@@ -1,25 +1,47 @@
-"""Which shipped model an engine runs when none is named."""
+"""Which model an engine runs when none is named."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
 
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry
 from ternac.errors import ProgramError
-from ternac.program.zoo import DEFAULT, names, open_program
+from ternac.program.program import Program
+from ternac.program.random import random_program
+from ternac.program.zoo import DEFAULT, names, open_program, resolve
 
-__all__ = ["largest_model"]
+__all__ = ["Model", "default_model", "largest_model"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A program, and its file where it has one."""
+
+    program: Program
+    path: Path | None
 
 
 def largest_model(geometry: Geometry) -> str | None:
-    """Name of the shipped model with the most ternary weights that fits ``geometry``; None when none does.
-
-    Among equals the default model.
-    """
+    """Return the name of the shipped model with the most ternary weights that fits ``geometry``, None if none
+    does. Of several of that size the default model comes first."""
     sizes = {name: open_program(name).trits for name in names()}
     for name in sorted(sizes, key=lambda name: (-sizes[name], name != DEFAULT)):
         try:
-            compile_program(open_program(name), geometry)
+            compile_program(open_program(name), geometry, fill=False)
         except ProgramError:
             continue
         return name
     return None
+
+
+def default_model(geometry: Geometry) -> Model:
+    """Return the largest shipped model that fits ``geometry``, else a fixed random program of bytes."""
+    name = largest_model(geometry)
+    if name is not None:
+        return Model(open_program(name), resolve(name))
+    program = random_program(np.random.default_rng(1), 24, 20, 2, 256)
+    return Model(replace(program, meta={"tokenizer": "bytes"}), None)

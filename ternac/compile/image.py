@@ -25,14 +25,13 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Image:
-    """What is loaded into an engine, and the map that the host needs to talk about it.
+    """Contents of an engine's memories, and the map that the host needs to find values in them.
 
-    ``memories[mem]`` is ``[blocks, used depth]``; ``symbols`` holds the values still intact after a token
-    (all of them when the banks are deep enough); a session's state starts at bank word ``state_base + i *
-    state_slots``, and its ``session_base`` is ``i * state_slots``. Each of the ``entries`` is the first
-    word of a
-    copy of the microcode that uses words of its own for a token's values: so many contexts can be under way
-    at the same time. ``instructions``, ``names``, ``symbols`` and ``logits`` are those of the first copy.
+    ``memories[mem]`` is ``[blocks, used depth]``. ``symbols`` holds the values that are still intact after a
+    token (all of them if the banks are deep enough). A session's state starts at bank word ``state_base + i *
+    state_slots``, and its ``session_base`` is ``i * state_slots``. Each of the ``entries`` is the first word
+    of a copy of the microcode with bank and x words of its own, so that one token per entry can be in flight.
+    ``instructions``, ``names``, ``symbols`` and ``logits`` are those of the first copy.
     """
 
     geometry: Geometry
@@ -49,11 +48,15 @@ class Image:
     entries: tuple[int, ...] = (0,)
 
     def session_base(self, index: int) -> int:
-        """The offset that selects session slot ``index``.
+        """Return the offset that selects session slot ``index``.
 
-        Raises:
-            DoesNotFit: if the banks hold fewer sessions.
+        Raises DoesNotFit if the banks hold fewer sessions.
         """
         if not 0 <= index < self.sessions:
-            raise DoesNotFit(f"session slot {index}: this image has {self.sessions} slots")
+            raise DoesNotFit(
+                f"session slot {index}: this image has {self.sessions} slots",
+                resource="session slots",
+                needed=index + 1,
+                limit=self.sessions,
+            )
         return index * self.state_slots

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ternac.compile.compiler import Image
 from ternac.compile.geometry import Mem
+from ternac.compile.image import Image
 from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, WRITE_HEAD, Command, Frame
 
 

@@ -1,8 +1,8 @@
 """The engine's instructions executed in NumPy on an image's memories: what the RTL must do, word for word.
 
-It reads only the packed memories and the microcode, never the program, so that packing, placement and
-barriers are checked on their own. It has no notion of time; hazards that a missing barrier would cause are
-found by executing reads of words that no earlier pass has finished writing as errors (`strict`).
+It reads only the packed memories and the microcode, never the program, so that packing and placement are
+checked on their own. It has no notion of time: each pass ends before the next begins, so a missing barrier
+shows only in the RTL.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.compiler import Image
 from ternac.compile.geometry import Mem
+from ternac.compile.image import Image
 from ternac.compile.isa import WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
 from ternac.compile.layout import from_slots, stream_trits, weight_trits
 from ternac.program.numerics import norm_exponent, rshift_round, sat8, sat16
@@ -20,7 +20,7 @@ Ints = npt.NDArray[np.int64]
 
 
 class Machine:
-    """An engine holding ``image``; ``step`` runs one token in one session slot.
+    """An engine that holds ``image``; `step` runs one token in one session slot.
 
     ``bank`` is int64 ``[columns, bank_depth]``, ``logits`` the last logits as int32 ``[vocabulary]``.
     """
@@ -46,7 +46,7 @@ class Machine:
         self.mantissa = self.exponent = 0
 
     def step(self, token: int, session_base: int = 0, entry: int = 0) -> npt.NDArray[np.int32]:
-        """Run the microcode from word ``entry`` for ``token``; returns the logits."""
+        """Run the microcode from word ``entry`` for ``token``; return the logits."""
         self.streamed = 0
         for inst in self.code[entry // WORDS :]:
             if inst.op == Opcode.HALT:
@@ -55,7 +55,7 @@ class Machine:
         return self.logits
 
     def execute(self, i: Instruction, token: int, base: int) -> None:
-        """One pass over all slots."""
+        """Run one pass over all slots."""
         c = self.geometry.columns
 
         def operand(name: str) -> Ints:
@@ -111,7 +111,7 @@ class Machine:
             self.logits = y.T.reshape(-1)[: c * (i.count - 1) + i.tail].astype(np.int32)
 
     def lane(self, i: Instruction, y: Ints) -> Ints:
-        """What the side lane makes of the pass's results ``[columns, slots]``."""
+        """Return what the side lane makes of a pass's results ``[columns, slots]``."""
         if i.lane == Lane.DIRECT:
             return sat8(y)
         if i.lane == Lane.SIDE:
@@ -123,7 +123,7 @@ class Machine:
         return sat8(rshift_round(y * mantissa, i.post + exponent))
 
     def read(self, name: str, session_base: int = 0) -> npt.NDArray[np.int32]:
-        """A symbol or a state of the image, as int32."""
+        """Return a symbol or a state of the image, as int32."""
         state = name in self.image.states
         s = self.image.states[name] if state else self.image.symbols[name]
         start = s.address + (session_base if state else 0)

@@ -23,21 +23,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.errors import BadProgramFile, IllegalProgram, ProgramError
+from ternac.errors import BadProgramFile, ProgramError
 from ternac.files import write_bytes
 from ternac.program import strict_json as sj
-from ternac.program.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, TOKENIZER_TENSOR, check
+from ternac.program.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, check
 from ternac.program.numerics import MAX_DIM
-from ternac.program.packing import pack5, packed5_size, unpack5
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.packing import packed5_size, unpack5
+from ternac.program.program import (
+    DTYPES,
+    FORMAT,
+    MAX_FILE,
+    MAX_HEADER,
+    TOKENIZER_TENSOR,
+    VERSION,
+    Program,
+)
 
-FORMAT = "ternac.program"
-VERSION = 1
-MAX_FILE = 1 << 31
-MAX_HEADER = 1 << 23
 _NO_HASH = "0" * 64
-_DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
-_DTYPE_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -64,52 +67,7 @@ def load(path: str | Path) -> Program:
 def dumps(program: Program) -> bytes:
     """Check the program and return its canonical encoding; raises IllegalProgram."""
     check(program)
-    return encode(program, program.hash)
-
-
-def encode(program: Program, digest: str) -> bytes:
-    """The canonical encoding with ``digest`` in the hash field; the program must be legal."""
-    roles = program.roles()
-    tensors = {}
-    for name, array in program.consts.items():
-        stored = pack5(array) if roles[name] == "trits" else array
-        tensors[name] = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
-    if program.tokenizer:
-        tensors[TOKENIZER_TENSOR] = np.frombuffer(program.tokenizer, np.uint8)
-    header: dict[str, Any] = {
-        "__metadata__": {
-            "format": FORMAT,
-            "program": sj.dump(_describe(program, roles)),
-            "sha256": digest,
-            "version": str(VERSION),
-        }
-    }
-    body, offset = [], 0
-    for name in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n)):
-        array = tensors[name]
-        span = [offset, offset + array.nbytes]
-        header[name] = {"data_offsets": span, "dtype": _DTYPE_NAMES[array.dtype], "shape": list(array.shape)}
-        body.append(array.tobytes())
-        offset = span[1]
-    text = sj.dump(header).encode("ascii")
-    text += b" " * (-len(text) % 8)
-    if len(text) > MAX_HEADER or len(text) + offset > MAX_FILE - 8:
-        raise IllegalProgram(f"header {len(text)} and tensors {offset} bytes exceed the limits of a file")
-    return b"".join((len(text).to_bytes(8, "little"), text, *body))
-
-
-def _describe(program: Program, roles: dict[str, str]) -> dict[str, Any]:
-    """The program without its constants, as JSON data."""
-    return {
-        "logit_scale_bits": program.logit_scale_bits,
-        "logits": program.logits,
-        "meta": dict(program.meta),
-        "name": program.name,
-        "ops": [{"op": o.kind, "out": o.out, "in": list(o.ins), "attrs": dict(o.attrs)} for o in program.ops],
-        "states": [[name, length] for name, length in program.states.items()],
-        "trits": {name: list(a.shape) for name, a in program.consts.items() if roles[name] == "trits"},
-        "vocab": program.vocab,
-    }
+    return program.encode(program.hash)
 
 
 def loads(data: bytes) -> Program:
@@ -170,9 +128,9 @@ def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, npt.NDArray[
     spans = []
     for name, entry in header.items():
         entry = sj.fields(entry, f"tensor {name[:96]}", ("data_offsets", "dtype", "shape"))
-        dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
+        dtype = DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
         if dtype is None:
-            raise BadProgramFile(f"tensor {name[:96]}: dtype is not one of {', '.join(_DTYPES)}")
+            raise BadProgramFile(f"tensor {name[:96]}: dtype is not one of {', '.join(DTYPES)}")
         shape = sj.integers(entry["shape"], f"tensor {name[:96]} shape", 1, 2, 1, MAX_FILE)
         start, stop = sj.integers(entry["data_offsets"], f"tensor {name[:96]} offsets", 2, 2, 0, len(body))
         count = shape[0] * (shape[1] if len(shape) == 2 else 1)

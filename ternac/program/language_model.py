@@ -30,11 +30,31 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.program.legality import check
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 WEIGHTS = ("Wf", "Wg", "Wc", "Wo", "Wgate", "Wup", "Wdown")
 SHIFTS = ("f.pre", "g.pre", "g", "c.pre", "o", "o.res", "a.pre", "a", "up", "z", "down")
 """One right shift per REQUANT and MUL of a layer, named after the value that it makes."""
+PASS_NAMES = {
+    "r.e": "embedding",
+    "n1.stat": "norm 1, squares",
+    "n1": "norm 1, scale",
+    "f": "forget gate",
+    "g": "output gate",
+    "h": "candidate, recurrence",
+    "o": "gate the state",
+    "r1": "output projection",
+    "n2.stat": "norm 2, squares",
+    "n2": "norm 2, scale",
+    "a": "GLU gate",
+    "z": "GLU up",
+    "r2": "GLU down",
+    "n.stat": "last norm, squares",
+    "n": "last norm, scale",
+    "logits": "head",
+}
+"""What an engine's pass does, by the value that it makes, without the layer."""
 
 
 @dataclass(frozen=True)

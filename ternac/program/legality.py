@@ -1,20 +1,27 @@
 """Which programs may run: every op is checked for names, types, lengths, attributes and value ranges.
 
 :func:`check` raises IllegalProgram with op index, name and reason.  An executor runs only what passed, and
-may rely on it: no intermediate overflows 32 bits (64 in REQUANT with a multiplier and in the wide ops), no
-index leaves its table.
+may rely on it: no intermediate overflows 32 bits (64 in REQUANT with a multiplier and in ops of imports),
+no index leaves its table.
 """
 
 from __future__ import annotations
 
-import numpy as np
-
 from ternac.errors import IllegalProgram
 from ternac.program.numerics import MAX_DIM, MAX_SHIFT
-from ternac.program.ops import MAX_NAME, RULES, Refused, Value, check_attrs, check_name
-from ternac.program.program import RESERVED_KINDS, ROLE_DTYPE, ROLE_OF_ATTR, Program
+from ternac.program.ops import (
+    KINDS,
+    MAX_NAME,
+    RESERVED_KINDS,
+    Refused,
+    Role,
+    Value,
+    check_name,
+    state_read,
+    state_written,
+)
+from ternac.program.program import TOKENIZER_TENSOR, Program
 from ternac.program.strict_json import BadJson, check_data, dump
-from ternac.program.wide import CURVE_POINTS
 
 MAX_OPS = 65535
 MAX_CONSTS = 16384
@@ -23,7 +30,6 @@ MAX_STATE_WORDS = 1 << 24
 MAX_TRITS = 1 << 33
 MAX_META = 1 << 18
 TOKENIZERS = ("bytes", "huggingface")
-TOKENIZER_TENSOR = "tokenizer.json"
 MAX_TOKENIZER = 1 << 26
 
 
@@ -45,16 +51,15 @@ def infer(program: Program) -> dict[str, Value]:
     touched: set[str] = set()
     for index, op in enumerate(program.ops):
         try:
-            rule = RULES.get(op.kind)
-            if rule is None:
+            kind = KINDS.get(op.kind)
+            if kind is None:
                 later = "is not implemented by this version" if op.kind in RESERVED_KINDS else "is unknown"
                 raise Refused(f"op kind {op.kind} {later}")
-            check_attrs(op)
+            kind.check_attrs(op)
             check_name(op.out)
-            result = rule(program, op, values)
-            if op.kind in ("LOAD", "STORE"):
-                touched.add(op.ins[0] if op.kind == "LOAD" else op.out)
-            if op.kind != "STORE":
+            result = kind.infer(op, values, program)
+            touched.update(state for state in (state_read(op), state_written(op)) if state)
+            if kind.result:
                 if op.out in values or op.out in program.consts or op.out in program.states:
                     raise Refused("its name is already taken")
                 values[op.out] = result
@@ -122,36 +127,20 @@ def _check_frame(program: Program) -> None:
 
 
 def _check_consts(program: Program) -> None:
-    """Types, sizes and contents of the constants."""
-    roles: dict[str, str] = {}
+    """Raise IllegalProgram unless every constant has one role, and the type and contents of that role."""
+    roles: dict[str, Role] = {}
     for index, op in enumerate(program.ops):
-        for (kind, attr), role in ROLE_OF_ATTR.items():
+        kind = KINDS.get(op.kind)
+        for attr, role in kind.constants.items() if kind else ():
             name = op.attrs.get(attr)
-            if op.kind == kind and isinstance(name, str) and roles.setdefault(name, role) != role:
+            if isinstance(name, str) and roles.setdefault(name, role) != role:
                 where = f"op {index} ({op.kind} {op.out})"
-                raise IllegalProgram(f"{where}: {name} is already used as {roles[name]}")
-    trits = 0
-    for name, array in program.consts.items():
-        if name not in roles:
-            continue  # refused when all ops have been looked at
-        role, wanted = roles[name], np.dtype(ROLE_DTYPE[roles[name]])
-        if array.dtype != wanted:
-            raise IllegalProgram(f"constant {name}: dtype {array.dtype}, {role} needs {wanted}")
-        if role in ("norm", "table"):
-            if array.shape != (256,):
-                raise IllegalProgram(f"constant {name}: shape {array.shape}, a table has 256 entries")
-        elif role == "curve":
-            if array.shape != (CURVE_POINTS,):
-                shape = array.shape
-                raise IllegalProgram(f"constant {name}: shape {shape}, a curve has {CURVE_POINTS} points")
-        elif role == "gain":
-            if array.ndim != 1 or not 1 <= len(array) <= MAX_DIM:
-                raise IllegalProgram(f"constant {name}: shape {array.shape}, needs one side in 1..{MAX_DIM}")
-        elif array.ndim != 2 or not all(1 <= side <= MAX_DIM for side in array.shape):
-            raise IllegalProgram(f"constant {name}: shape {array.shape}, needs two sides in 1..{MAX_DIM}")
-        if role == "trits":
-            trits += array.size
-            if array.min() < -1 or array.max() > 1:
-                raise IllegalProgram(f"constant {name}: a weight is not in -1, 0, 1")
-    if trits > MAX_TRITS:
-        raise IllegalProgram(f"{trits} ternary weights, limit {MAX_TRITS}")
+                raise IllegalProgram(f"{where}: {name} is already used as {roles[name].name}")
+    for name, role in roles.items():
+        try:
+            if name in program.consts:  # one that is missing is refused at its op
+                role.check(name, program.consts[name])
+        except Refused as reason:
+            raise IllegalProgram(str(reason)) from None
+    if program.trits > MAX_TRITS:
+        raise IllegalProgram(f"{program.trits} ternary weights, limit {MAX_TRITS}")

@@ -38,7 +38,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.program.legality import check
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 
 I16 = npt.NDArray[np.int16]
 Trits = npt.NDArray[np.int8]

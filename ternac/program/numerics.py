@@ -6,6 +6,7 @@ stated.  Values named i8, i16 and acc are int32 arrays whose elements lie in the
 :func:`requant` with a multiplier leaves 32 bits on the way.
 
 Shifts are arithmetic (towards minus infinity); right shifts round half up; what does not fit saturates.
+Functions with a ``dtype`` saturate to it; with None they return the result before saturation.
 """
 
 from __future__ import annotations
@@ -42,9 +43,9 @@ def sat16(x: Any) -> Any:
     return np.minimum(np.maximum(x, I16_MIN), I16_MAX)
 
 
-def saturate(x: Any, dtype: str) -> Any:
-    """Clamp to the range of ``dtype``, which is ``"i8"`` or ``"i16"``."""
-    return sat8(x) if dtype == "i8" else sat16(x)
+def saturate(x: Any, dtype: str | None) -> Any:
+    """Clamp to the range of ``dtype``, which is ``"i8"`` or ``"i16"``; None: leave ``x`` as it is."""
+    return x if dtype is None else sat8(x) if dtype == "i8" else sat16(x)
 
 
 def gather(row: Any, shift: int) -> Any:
@@ -64,11 +65,11 @@ def norm_exponent(ss: int) -> tuple[int, int]:
     return exponent, (ss >> (2 * exponent - 6)) if exponent >= 3 else (ss << (6 - 2 * exponent))
 
 
-def norm(x: Any, pre: int, post: int, table: Any) -> IntArray:
+def norm(x: Any, pre: int, post: int, table: Any, dtype: str | None = "i8") -> IntArray:
     """NORM: i16[..., n] to i8[..., n] with one mantissa and one exponent per vector.
 
     ``q = sat8(rshift_round(x, pre))``, ``(E, idx)`` from ``sum(q*q)`` (see :func:`norm_exponent`), then
-    ``y = sat8(rshift_round(x * table[idx], post + E))``.  ``table`` is u8[256].
+    ``y = sat(rshift_round(x * table[idx], post + E))``.  ``table`` is u8[256].
     """
     x = np.asarray(x, np.int32)
     q = sat8(rshift_round(x, pre))
@@ -76,7 +77,7 @@ def norm(x: Any, pre: int, post: int, table: Any) -> IntArray:
     pairs = [norm_exponent(int(v)) for v in ss.reshape(-1)]
     exponent = np.array([p[0] for p in pairs], np.int64).reshape(ss.shape)[..., None]
     mant = np.asarray(table, np.int32)[np.array([p[1] for p in pairs], np.intp)].reshape(ss.shape)[..., None]
-    out: IntArray = sat8(rshift_round(x * mant, post + exponent)).astype(np.int32)
+    out: IntArray = saturate(rshift_round(x * mant, post + exponent), dtype).astype(np.int32)
     return out
 
 
@@ -118,26 +119,26 @@ def tmatvec(trits: Any, x: Any) -> IntArray:
     return out
 
 
-def requant(x: Any, shift: int, dtype: str, multiplier: int = 1) -> IntArray:
+def requant(x: Any, shift: int, dtype: str | None, multiplier: int = 1) -> IntArray:
     """REQUANT: ``sat(rshift_round(x * multiplier, shift))`` for acc or i16; the product has 64 bits."""
     wide = np.asarray(x, np.int32) if multiplier == 1 else np.asarray(x, np.int64) * multiplier
-    out: IntArray = saturate(rshift_round(wide, shift), dtype).astype(np.int32, copy=False)
+    out: IntArray = saturate(rshift_round(wide, shift), dtype)
+    return out if dtype is None else out.astype(np.int32, copy=False)
+
+
+def table(x: Any, table: Any) -> IntArray:
+    """TABLE: ``table[x + 128]`` for i8 codes and an i16[256] table."""
+    out: IntArray = np.asarray(table, np.int32)[np.asarray(x) + 128]
     return out
 
 
-def table(x: Any, entries: Any) -> IntArray:
-    """TABLE: ``entries[x + 128]`` for i8 codes and an i16[256] table."""
-    out: IntArray = np.asarray(entries, np.int32)[np.asarray(x) + 128]
-    return out
-
-
-def mul(a: Any, b: Any, shift: int, dtype: str) -> IntArray:
+def mul(a: Any, b: Any, shift: int, dtype: str | None) -> IntArray:
     """MUL: ``sat(rshift_round(a * b, shift))``; a is i16 or i8, b lies in -256..255."""
     out: IntArray = saturate(rshift_round(np.asarray(a, np.int32) * np.asarray(b, np.int32), shift), dtype)
     return out
 
 
-def add(a: Any, b: Any, dtype: str) -> IntArray:
+def add(a: Any, b: Any, dtype: str | None) -> IntArray:
     """ADD: ``sat(a + b)``."""
     out: IntArray = saturate(np.asarray(a, np.int32) + np.asarray(b, np.int32), dtype)
     return out

@@ -1,272 +1,252 @@
-"""One rule per op kind: its attributes, what it accepts, and the type of what it makes.
+"""Op kinds: each is declared once, here or in :mod:`ternac.program.import_ops`, and found in ``KINDS``.
 
-Used by :mod:`ternac.program.legality`, which adds where in the program a refusal happened.
+From a declaration follow what a program may contain (:mod:`ternac.program.legality`), what the NumPy
+executors compute, what `ternac profile` counts as saturated, the numbers of kinds and attributes on the C
+side and on the GPU, and the table of ``docs/program.md``.  Every other executor adds one kernel; the page
+says where.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ternac.program import wide
-from ternac.program.numerics import (
-    I8_MAX,
-    I8_MIN,
-    I16_MAX,
-    I16_MIN,
-    MAX_DIM,
-    MAX_SHIFT,
-    max_norm_exponent,
-    rshift_round,
-    sat16,
+from ternac.errors import UnsupportedOp
+from ternac.program import numerics as nu
+from ternac.program.import_ops import IMPORT_OPS, NARROW
+from ternac.program.numerics import MAX_SHIFT, IntArray, max_norm_exponent
+from ternac.program.op_kind import (
+    BYTES,
+    MAX_NAME,
+    RANGES,
+    Constant,
+    Dtype,
+    Input,
+    Integer,
+    Op,
+    OpKind,
+    Refused,
+    Role,
+    Scope,
+    Value,
+    between_two,
+    check_name,
+    embedding_row,
+    entry_of,
 )
-from ternac.program.program import Op, Program
 
-MAX_NAME = 96
+__all__ = [
+    "BYTES", "IMPORT_KINDS", "KINDS", "MAX_NAME", "RANGES", "RESERVED_KINDS",
+    "Constant", "Dtype", "Input", "Integer", "Op", "OpKind", "Refused", "Role", "Value",
+    "check_name", "op_function", "op_table", "refuse_unknown", "roles_of", "state_read", "state_written",
+]  # fmt: skip
+
 MAX_MULTIPLIER = (1 << 31) - 1
-NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*", re.ASCII)
-RANGES = {"i8": (I8_MIN, I8_MAX), "i16": (I16_MIN, I16_MAX), "acc": (-MAX_DIM * 128, MAX_DIM * 128)}
+RESERVED_KINDS = ("TOPK", "LOOP", "MEM_GATHER", "MEM_READ", "MEM_UPDATE", "SELECT", "REDUCE")
+
+# ---- declarations -------------------------------------------------------------------------------------
+
+EMBED = Role("embed", np.int8, (None, None))
+NORM_TABLE = Role("norm", np.uint8, (256,), "a table has 256 entries", widened=np.int32)
+TRITS = Role("trits", np.int8, (None, None), "a weight is not in -1, 0, 1", low=-1, high=1)
+TABLE = Role("table", np.int16, (256,), "a table has 256 entries", widened=np.int32)
 
 
-@dataclass(frozen=True)
-class Value:
-    """Type of a vector: dtype "i8" | "i16" | "acc", length, and bounds that its elements provably keep."""
-
-    dtype: str
-    length: int
-    low: int
-    high: int
+def _norm(op: Op, ins: Sequence[Value], scope: Scope) -> Value:
+    if op.integer("post") + max_norm_exponent(ins[0].length) > MAX_SHIFT:
+        raise Refused(f"post + E can exceed {MAX_SHIFT} with {ins[0].length} elements")
+    return Value.full("i8", ins[0].length)
 
 
-class Refused(Exception):
-    """Reason why the op at hand is illegal; :func:`ternac.program.legality.infer` adds index and name."""
-
-
-def check_name(name: object) -> None:
-    """Refused unless ``name`` is a short text of letters, digits and ``_ . -``."""
-    if not isinstance(name, str) or len(name) > MAX_NAME or not NAME.fullmatch(name):
-        raise Refused(f"{str(name)[:MAX_NAME]!r} is not a name (letters, digits, _ . -, at most {MAX_NAME})")
-
-
-# ---- attributes ---------------------------------------------------------------------------------------
-
-_CONST, _OUT8_16 = "constant", "dtype"
-_ATTRS: dict[str, dict[str, tuple[int, int] | str]] = {
-    "GATHER": {"embed": _CONST, "shift": (0, 8)},
-    "NORM": {"pre": (0, 15), "post": (0, MAX_SHIFT), "table": _CONST},
-    "TMATVEC": {"weights": _CONST},
-    "REQUANT": {"shift": (0, MAX_SHIFT), "dtype": _OUT8_16, "multiplier": (1, MAX_MULTIPLIER)},
-    "TABLE": {"table": _CONST},
-    "MUL": {"shift": (0, MAX_SHIFT), "dtype": _OUT8_16},
-    "ADD": {"dtype": _OUT8_16},
-    "LERP": {},
-    "LOAD": {},
-    "STORE": {},
-    "GATHER16": {"embed": _CONST},
-    "RMSNORM": {"eps": (0, wide.MAX_EPS), "shift": (0, wide.MAX_RMS_SHIFT)},
-    "SCALE": {"gain": _CONST, "shift": (0, MAX_SHIFT)},
-    "PEAK": {},
-    "QUANT": {},
-    "RESCALE": {
-        "multiplier": (1, wide.MAX_RESCALE),
-        "shift": (0, wide.MAX_WIDE_SHIFT),
-        "dtype": _OUT8_16,
-    },
-    "INTERP": {"curve": _CONST},
-    "MUL16": {"shift": (0, MAX_SHIFT), "dtype": _OUT8_16},
-    "BLEND": {},
-}
-_OPTIONAL = {("REQUANT", "multiplier")}
-
-
-def check_attrs(op: Op) -> None:
-    """Exactly the attributes of the kind, each of its type and within its range."""
-    wanted = _ATTRS[op.kind]
-    for name, value in op.attrs.items():
-        rule = wanted.get(name)
-        if rule is None:
-            raise Refused(f"unknown attribute {str(name)[:MAX_NAME]}")
-        if isinstance(rule, tuple):
-            if type(value) is not int or not rule[0] <= value <= rule[1]:
-                raise Refused(f"{name} is {value!r}, outside {rule[0]}..{rule[1]}")
-        elif not isinstance(value, str):
-            raise Refused(f"{name} is {value!r}, not text")
-        elif rule == _OUT8_16 and value not in ("i8", "i16"):
-            raise Refused(f"dtype is {value!r}, not 'i8' or 'i16'")
-    for name in wanted:
-        if name not in op.attrs and (op.kind, name) not in _OPTIONAL:
-            raise Refused(f"attribute {name} is missing")
-
-
-# ---- one rule per op kind: (program, op, values so far) -> type of the result -------------------------
-
-
-def _inputs(op: Op, values: dict[str, Value], *dtypes: tuple[str, ...]) -> list[Value]:
-    """The inputs, as many as ``dtypes`` and each of a dtype listed there."""
-    if len(op.ins) != len(dtypes):
-        raise Refused(f"{len(op.ins)} inputs, needs {len(dtypes)}")
-    found = []
-    for name, allowed in zip(op.ins, dtypes, strict=True):
-        value = values.get(name)
-        if value is None:
-            raise Refused(f"input {str(name)[:MAX_NAME]!r} is not defined before it")
-        if value.dtype not in allowed:
-            raise Refused(f"input {name} is {value.dtype}, needs {' or '.join(allowed)}")
-        found.append(value)
-    if len({value.length for value in found}) > 1:
-        sizes = ", ".join(f"{name}[{value.length}]" for name, value in zip(op.ins, found, strict=True))
-        raise Refused(f"inputs of unequal length: {sizes}")
-    return found
-
-
-def _const(program: Program, op: Op, attr: str) -> Any:
-    array = program.consts.get(op.text(attr))
-    if array is None:
-        raise Refused(f"constant {op.text(attr)[:MAX_NAME]!r} does not exist")
-    return array
-
-
-def _full(dtype: str, length: int) -> Value:
-    return Value(dtype, length, *RANGES[dtype])
-
-
-def _gather(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    _inputs(op, values)
-    embed = _const(program, op, "embed")
-    if embed.shape[0] != program.vocab:
-        raise Refused(f"embedding has {embed.shape[0]} rows, vocabulary is {program.vocab}")
-    return _full("i16", embed.shape[1])
-
-
-def _norm(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("i16",))
-    _const(program, op, "table")
-    if op.integer("post") + max_norm_exponent(x.length) > MAX_SHIFT:
-        raise Refused(f"post + E can exceed {MAX_SHIFT} with {x.length} elements")
-    return _full("i8", x.length)
-
-
-def _tmatvec(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("i8",))
-    weights = _const(program, op, "weights")
+def _tmatvec(op: Op, ins: Sequence[Value], scope: Scope) -> Value:
+    weights, (x,) = scope.consts[op.text("weights")], ins
     if weights.shape[1] != x.length:
         raise Refused(f"matrix {op.text('weights')} has {weights.shape[1]} columns, input has {x.length}")
     return Value("acc", weights.shape[0], -128 * x.length, 128 * x.length)
 
 
-def _requant(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("acc", "i16"))
-    return _full(op.text("dtype"), x.length)
-
-
-def _table(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("i8",))
-    entries = _const(program, op, "table")
-    return Value("i16", x.length, int(entries.min()), int(entries.max()))
-
-
-def _mul(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    a, b = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
-    if b.low < -256 or b.high > 255:
-        raise Refused(f"second factor {op.ins[1]} can be {b.low}..{b.high}, needs -256..255")
-    return _full(op.text("dtype"), a.length)
-
-
-def _add(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    a, _ = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
-    return _full(op.text("dtype"), a.length)
-
-
-def _lerp(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    h, c, f = _inputs(op, values, ("i16",), ("i16",), ("i16",))
-    if f.low < 0 or f.high > 255:
-        raise Refused(f"weight {op.ins[2]} can be {f.low}..{f.high}, needs 0..255")
-    return Value("i16", h.length, min(h.low, c.low), max(h.high, c.high))
-
-
-def _load(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    if len(op.ins) != 1 or op.ins[0] not in program.states:
-        raise Refused(f"state {str(op.ins)[:MAX_NAME]} does not exist")
-    return _full("i16", program.states[op.ins[0]])
-
-
-def _store(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("i16",))
-    if op.out not in program.states:
+def _store(op: Op, ins: Sequence[Value], scope: Scope) -> Value:
+    if op.out not in scope.states:
         raise Refused("there is no such state")
-    if program.states[op.out] != x.length:
-        raise Refused(f"state has {program.states[op.out]} words, value {op.ins[0]} has {x.length}")
-    return x
+    if scope.states[op.out] != ins[0].length:
+        words = f"{scope.states[op.out]} words, value {op.ins[0]} has {ins[0].length}"
+        raise Refused(f"state has {words}")
+    return ins[0]
 
 
-# ---- wide ops ----------------------------------------------------------------------------------------
+TRAINED_OPS = (
+    OpKind(
+        "GATHER",
+        "The token's row of the embedding, times 2^(8 - `shift`).",
+        attrs={"embed": Constant(EMBED), "shift": Integer(0, 8)},
+        result="i16[d]",
+        numpy=lambda tokens, embed, shift: nu.gather(embed[tokens], shift),
+        rule=embedding_row,
+        reads_token=True,
+    ),
+    OpKind(
+        "NORM",
+        "Root-mean-square normalization with one mantissa and one exponent a vector.",
+        inputs=(Input("x", ("i16",), whole=True),),
+        attrs={"pre": Integer(0, 15), "post": Integer(0, MAX_SHIFT), "table": Constant(NORM_TABLE)},
+        result="i8[n]",
+        numpy=nu.norm,
+        rule=_norm,
+        saturates=True,
+    ),
+    OpKind(
+        "TMATVEC",
+        "Product of a ternary matrix and a vector.",
+        inputs=(Input("x", ("i8",), whole=True),),
+        attrs={"weights": Constant(TRITS)},
+        result="acc[m]",
+        numpy=lambda x, weights: nu.tmatvec(weights, x),
+        rule=_tmatvec,
+    ),
+    OpKind(
+        "REQUANT",
+        "To fewer bits: times `multiplier`, shifted right by `shift` with rounding.",
+        inputs=(Input("x", ("acc", "i16")),),
+        attrs={
+            "shift": Integer(0, MAX_SHIFT),
+            "dtype": Dtype(),
+            "multiplier": Integer(1, MAX_MULTIPLIER, default=1),
+        },
+        result="dtype[n]",
+        numpy=nu.requant,
+        saturates=True,
+    ),
+    OpKind(
+        "TABLE",
+        "Any function of an 8-bit code.",
+        inputs=(Input("x", ("i8",)),),
+        attrs={"table": Constant(TABLE)},
+        numpy=nu.table,
+        rule=entry_of("table"),
+    ),
+    OpKind(
+        "MUL",
+        "Product of two vectors, the second factor provably within -256..255.",
+        inputs=(Input("a", NARROW), Input("b", NARROW, within=(-256, 255), what="second factor")),
+        attrs={"shift": Integer(0, MAX_SHIFT), "dtype": Dtype()},
+        result="dtype[n]",
+        numpy=nu.mul,
+        saturates=True,
+    ),
+    OpKind(
+        "ADD",
+        "Sum of two vectors.",
+        inputs=(Input("a", NARROW), Input("b", NARROW)),
+        attrs={"dtype": Dtype()},
+        result="dtype[n]",
+        numpy=nu.add,
+        saturates=True,
+    ),
+    OpKind(
+        "LERP",
+        "The recurrence: from `c` towards `h` by `f` / 256.",
+        inputs=(
+            Input("h", ("i16",)),
+            Input("c", ("i16",)),
+            Input("f", ("i16",), within=(0, 255), what="weight"),
+        ),
+        numpy=nu.lerp,
+        rule=between_two,
+    ),
+    OpKind("LOAD", "The session's state as it is at this point of the token.", state="in"),
+    OpKind(
+        "STORE",
+        "Replaces the session's state at this point of the token.",
+        inputs=(Input("x", ("i16",)),),
+        result="",
+        rule=_store,
+        state="out",
+    ),
+)
+
+KINDS: dict[str, OpKind] = {kind.name: kind for kind in (*TRAINED_OPS, *IMPORT_OPS)}
+"""Every op kind by its name."""
+IMPORT_KINDS = tuple(kind.name for kind in IMPORT_OPS)
+"""Kinds of models trained elsewhere; no engine has them."""
+
+# ---- what follows from them ---------------------------------------------------------------------------
 
 
-def _with_scalar(op: Op, values: dict[str, Value], *dtypes: str) -> Value:
-    """The first of two inputs, of one of ``dtypes``; the second is one i16 that is never negative."""
-    if len(op.ins) != 2:
-        raise Refused(f"{len(op.ins)} inputs, needs 2")
-    first = Op(op.kind, op.out, op.ins[:1], op.attrs)
-    second = Op(op.kind, op.out, op.ins[1:], op.attrs)
-    (x,), (m,) = _inputs(first, values, dtypes), _inputs(second, values, ("i16",))
-    if m.length != 1 or m.low < 0:
-        raise Refused(f"scale {op.ins[1]} is [{m.length}] in {m.low}..{m.high}, needs one value in 0..32767")
-    return x
+def state_read(op: Op) -> str | None:
+    """Name of the state that ``op`` reads, or None."""
+    return op.ins[0] if KINDS[op.kind].state == "in" else None
 
 
-def _rmsnorm(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("i16",))
-    return _full("i16", x.length)
+def state_written(op: Op) -> str | None:
+    """Name of the state that ``op`` replaces, or None."""
+    return op.out if KINDS[op.kind].state == "out" else None
 
 
-def _scale(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("i16",))
-    gain = _const(program, op, "gain")
-    if gain.shape[0] != x.length:
-        raise Refused(f"gain {op.text('gain')} has {gain.shape[0]} elements, input has {x.length}")
-    corners = np.multiply.outer([x.low, x.high], [int(gain.min()), int(gain.max())])
-    ends = sat16(rshift_round(corners, op.integer("shift")))
-    return Value("i16", x.length, int(ends.min()), int(ends.max()))
+def roles_of(ops: Iterable[Op]) -> dict[str, Role]:
+    """Constant name to its role, from the first op that uses it."""
+    found: dict[str, Role] = {}
+    for op in ops:
+        kind = KINDS.get(op.kind)
+        for attr, role in kind.constants.items() if kind else ():
+            name = op.attrs.get(attr)
+            if isinstance(name, str):
+                found.setdefault(name, role)
+    return found
 
 
-def _peak(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    _inputs(op, values, ("i16",))
-    return Value("i16", 1, 0, I16_MAX)
+def op_function(
+    op: Op, consts: Mapping[str, npt.NDArray[Any]], saturated: bool = True
+) -> Callable[..., IntArray]:
+    """The NumPy meaning of ``op`` as a function of its input vectors (or of the token ids that it reads).
+
+    ``saturated`` False: of a kind that saturates, the result before that.
+    """
+    kind = KINDS[op.kind]
+    assert kind.numpy is not None, f"{op.kind} moves a state: the executor does it"
+    attrs: dict[str, Any] = {name: attr.default for name, attr in kind.integers.items()} | dict(op.attrs)
+    for name, role in kind.constants.items():
+        array = consts[op.text(name)]
+        attrs[name] = array if role.widened is None else array.astype(role.widened)
+    if kind.saturates:
+        attrs["dtype"] = kind.dtype_of(op) if saturated else None
+    return partial(kind.numpy, **attrs)
 
 
-def _quant(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    return _full("i8", _with_scalar(op, values, "i16").length)
+def refuse_unknown(ops: Iterable[Op], known: Iterable[str], executor: str) -> None:
+    """Raise UnsupportedOp, naming op and kernel, if an op is of a kind that is not in ``known``."""
+    have = set(known)
+    for index, op in enumerate(ops):
+        if op.kind not in have:
+            raise UnsupportedOp(
+                f"op {index} ({op.kind} {op.out}): {executor} has no kernel for {op.kind}",
+                "run this program on the NumPy executor",
+            )
 
 
-def _rescale(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    return _full(op.text("dtype"), _with_scalar(op, values, "acc", "i16").length)
+def op_table() -> str:
+    """The table of kinds in ``docs/program.md``."""
+    lines = ["| kind | ins | attributes | result | what it does |", "|---|---|---|---|---|"]
+    for kind in KINDS.values():
+        ins = ", ".join(
+            f"{one.name} {' or '.join(one.dtypes)}{'[1]' if one.scalar else ''}" for one in kind.inputs
+        )
+        attrs = ", ".join(_described(name, attr) for name, attr in kind.attrs.items())
+        ins = ins or ("state" if kind.state == "in" else "-")
+        cells = (kind.name, ins, attrs or "-", kind.result or "-", kind.prose)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
-def _interp(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    (x,) = _inputs(op, values, ("i16",))
-    points = _const(program, op, "curve")
-    return Value("i16", x.length, int(points.min()), int(points.max()))
-
-
-def _mul16(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    a, _ = _inputs(op, values, ("i8", "i16"), ("i8", "i16"))
-    return _full(op.text("dtype"), a.length)
-
-
-def _blend(program: Program, op: Op, values: dict[str, Value]) -> Value:
-    h, c, e = _inputs(op, values, ("i16",), ("i16",), ("i16",))
-    if e.low < 0:
-        raise Refused(f"weight {op.ins[2]} can be {e.low}..{e.high}, needs 0..32767")
-    return Value("i16", h.length, min(h.low, c.low), max(h.high, c.high))
-
-
-RULES: dict[str, Callable[[Program, Op, dict[str, Value]], Value]] = {
-    "GATHER": _gather, "NORM": _norm, "TMATVEC": _tmatvec, "REQUANT": _requant, "TABLE": _table,
-    "MUL": _mul, "ADD": _add, "LERP": _lerp, "LOAD": _load, "STORE": _store,
-    "GATHER16": _gather, "RMSNORM": _rmsnorm, "SCALE": _scale, "PEAK": _peak, "QUANT": _quant,
-    "RESCALE": _rescale, "INTERP": _interp, "MUL16": _mul16, "BLEND": _blend,
-}  # fmt: skip
+def _described(name: str, attr: Constant | Dtype | Integer) -> str:
+    """An attribute as the page shows it."""
+    if isinstance(attr, Constant):
+        return f"`{name}`"
+    if isinstance(attr, Dtype):
+        return f"`{name}` i8 or i16"
+    power = attr.high.bit_length()
+    high = f"2^{power}-1" if attr.high == (1 << power) - 1 and power > 16 else str(attr.high)
+    return f"`{name}` {attr.low}..{high}" + ("" if attr.default is None else f" (default {attr.default})")

@@ -12,59 +12,24 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-NARROW_KINDS = ("GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE")
-WIDE_KINDS = ("GATHER16", "RMSNORM", "SCALE", "PEAK", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND")
-"""For models trained elsewhere; no engine has them."""
-KINDS = NARROW_KINDS + WIDE_KINDS
-RESERVED_KINDS = ("TOPK", "LOOP", "MEM_GATHER", "MEM_READ", "MEM_UPDATE", "SELECT", "REDUCE")
+from ternac.errors import IllegalProgram
+from ternac.program import strict_json as sj
+from ternac.program.ops import Op, roles_of
+from ternac.program.packing import pack5
 
-ROLE_OF_ATTR = {  # (op kind, attribute) -> what the named constant is
-    ("GATHER", "embed"): "embed",
-    ("NORM", "table"): "norm",
-    ("TMATVEC", "weights"): "trits",
-    ("TABLE", "table"): "table",
-    ("GATHER16", "embed"): "embed16",
-    ("SCALE", "gain"): "gain",
-    ("INTERP", "curve"): "curve",
-}
-ROLE_DTYPE: dict[str, npt.DTypeLike] = {
-    "embed": np.int8, "norm": np.uint8, "trits": np.int8, "table": np.int16,
-    "embed16": np.int16, "gain": np.int16, "curve": np.int16,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Op:
-    """One operation.
-
-    ``out`` is the value that it defines (for STORE: the state that it replaces), ``ins`` the values that it
-    reads (for LOAD: the state), ``attrs`` its integers and the names of its constants.
-    """
-
-    kind: str
-    out: str
-    ins: tuple[str, ...] = ()
-    attrs: Mapping[str, int | str] = field(default_factory=dict)
-
-    def integer(self, name: str, default: int | None = None) -> int:
-        """Integer attribute ``name``; ``KeyError`` if it is absent without a default, or is text."""
-        value = self.attrs[name] if default is None else self.attrs.get(name, default)
-        if not isinstance(value, int):
-            raise KeyError(name)
-        return value
-
-    def text(self, name: str) -> str:
-        """String attribute ``name``; ``KeyError`` if it is absent or an integer."""
-        value = self.attrs[name]
-        if not isinstance(value, str):
-            raise KeyError(name)
-        return value
+FORMAT = "ternac.program"
+VERSION = 1
+MAX_FILE = 1 << 31
+MAX_HEADER = 1 << 23
+TOKENIZER_TENSOR = "tokenizer.json"
+DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
+"""Types of a file's tensors, by their name there."""
+_DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +77,8 @@ class Program:
         return slices
 
     def roles(self) -> dict[str, str]:
-        """Constant name to its role (a key of ``ROLE_DTYPE``), from the first op that uses it."""
-        found: dict[str, str] = {}
-        for op in self.ops:
-            for (kind, attr), role in ROLE_OF_ATTR.items():
-                if op.kind == kind and attr in op.attrs:
-                    found.setdefault(op.text(attr), role)
-        return found
+        """Constant name to the name of its role, from the first op that uses it."""
+        return {name: role.name for name, role in roles_of(self.ops).items()}
 
     @property
     def trits(self) -> int:
@@ -129,48 +89,53 @@ class Program:
     @cached_property
     def hash(self) -> str:
         """Content hash: hex sha256 of the canonical encoding with its own hash field set to zeros."""
-        from ternac.program.file import encode
+        return hashlib.sha256(self.encode("0" * 64)).hexdigest()
 
-        return hashlib.sha256(encode(self, "0" * 64)).hexdigest()
+    def encode(self, digest: str) -> bytes:
+        """The canonical encoding with ``digest`` in the hash field; the program must be legal."""
+        roles = self.roles()
+        tensors = {}
+        for name, array in self.consts.items():
+            stored = pack5(array) if roles[name] == "trits" else array
+            tensors[name] = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
+        if self.tokenizer:
+            tensors[TOKENIZER_TENSOR] = np.frombuffer(self.tokenizer, np.uint8)
+        header: dict[str, Any] = {
+            "__metadata__": {
+                "format": FORMAT,
+                "program": sj.dump(self._describe(roles)),
+                "sha256": digest,
+                "version": str(VERSION),
+            }
+        }
+        body, offset = [], 0
+        for name in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n)):
+            array = tensors[name]
+            span = [offset, offset + array.nbytes]
+            header[name] = {
+                "data_offsets": span,
+                "dtype": _DTYPE_NAMES[array.dtype],
+                "shape": list(array.shape),
+            }
+            body.append(array.tobytes())
+            offset = span[1]
+        text = sj.dump(header).encode("ascii")
+        text += b" " * (-len(text) % 8)
+        if len(text) > MAX_HEADER or len(text) + offset > MAX_FILE - 8:
+            raise IllegalProgram(f"header {len(text)} and tensors {offset} bytes exceed the limits of a file")
+        return b"".join((len(text).to_bytes(8, "little"), text, *body))
 
-
-def load(path: str | Path) -> Program:
-    """Read, check and return the program in a file; raises BadProgramFile or IllegalProgram."""
-    from ternac.program.file import load as load_file
-
-    return load_file(path)
-
-
-def save(program: Program, path: str | Path) -> None:
-    """Check the program and write its canonical encoding (atomically); raises IllegalProgram."""
-    from ternac.program.file import save as save_file
-
-    save_file(program, path)
-
-
-def loads(data: bytes) -> Program:
-    """Like :func:`load`, from bytes."""
-    from ternac.program.file import loads as loads_bytes
-
-    return loads_bytes(data)
-
-
-def dumps(program: Program) -> bytes:
-    """Like :func:`save`, to bytes."""
-    from ternac.program.file import dumps as dumps_bytes
-
-    return dumps_bytes(program)
-
-
-def check(program: Program) -> None:
-    """Raise IllegalProgram (naming op index, name and reason) unless every op of the program is legal."""
-    from ternac.program.legality import check as check_program
-
-    check_program(program)
-
-
-def shapes(program: Program) -> dict[str, tuple[str, int]]:
-    """Value name to (dtype, length), dtype "i8", "i16" or "acc"; raises IllegalProgram like :func:`check`."""
-    from ternac.program.legality import shapes as infer
-
-    return infer(program)
+    def _describe(self, roles: dict[str, str]) -> dict[str, Any]:
+        """The program without its constants, as JSON data."""
+        return {
+            "logit_scale_bits": self.logit_scale_bits,
+            "logits": self.logits,
+            "meta": dict(self.meta),
+            "name": self.name,
+            "ops": [
+                {"op": o.kind, "out": o.out, "in": list(o.ins), "attrs": dict(o.attrs)} for o in self.ops
+            ],
+            "states": [[name, length] for name, length in self.states.items()],
+            "trits": {name: list(a.shape) for name, a in self.consts.items() if roles[name] == "trits"},
+            "vocab": self.vocab,
+        }

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
+from ternac.program.import_ops import CURVE_POINTS, INVERSE_BITS, ROOT_BITS, UNIT
 from ternac.program.mmfree import I16, Factor, Gain, Layer, Linear, Norms, Rms, build_mmfree
 from ternac.program.program import Program
-from ternac.program.wide import CURVE_POINTS, INVERSE_BITS, ROOT_BITS, UNIT
 
 STATE_BITS = 12
 
@@ -17,7 +17,7 @@ def curve(kind: str, in_bits: int, out_bits: int) -> I16:
     """i16[1025] of ``"silu"``, or ``"closed"``: 1 - sigmoid.
 
     Codes of ``2**-in_bits`` become codes of ``2**-out_bits``; values that do not fit saturate.
-    The points are those of :func:`ternac.program.wide.interp`.
+    The points are those of :func:`ternac.program.import_ops.interp`.
     """
     x = (np.arange(CURVE_POINTS) * 64 - 32768) / 2.0**in_bits
     part = 1 / (1 + np.exp(np.minimum(-x if kind == "silu" else x, 700.0)))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ternac.errors import UsageError
-from ternac.program.program import Program, load
+from ternac.program.file import load
+from ternac.program.program import Program
 
 ZOO = Path(__file__).resolve().parents[1] / "model" / "zoo"
 DEFAULT = "shakespeare"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,26 +22,13 @@ import numpy.typing as npt
 from ternac.errors import UsageError
 from ternac.files import read_bytes as read_text
 from ternac.program.program import Program
+from ternac.run.executor import Executor
 from ternac.text.tokenizer import Encoded, tokenizer_of
 
-__all__ = ["Loss", "Steps", "Streams", "cut", "encode", "evaluate", "loss_of", "read_text", "split"]
+__all__ = ["Loss", "Streams", "cut", "encode", "evaluate", "loss_of", "read_text", "split"]
 
 STREAMS, CONTEXT = 64, 256
 TRAIN_PART = 0.9  # of the text; the rest is for validation
-
-
-class Steps(Protocol):
-    """What evaluation needs of an executor: the program, and a batched step with its state."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def program(self) -> Program: ...
-
-    def open(self, batch: int = 1) -> Any: ...
-
-    def step(self, state: Any, tokens: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,7 @@ def cut(count: int, streams: int = STREAMS, context: int = CONTEXT) -> Streams:
 
 
 def evaluate(
-    executor: Steps,
+    executor: Executor,
     text: Encoded | npt.NDArray[Any],
     streams: int = STREAMS,
     context: int = CONTEXT,

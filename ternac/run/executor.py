@@ -1,40 +1,127 @@
-"""What every executor of a program has: states as rows, and the checks of what it is given."""
+"""The interface of every executor of a program, and the part of it that is the same for all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, MutableMapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.program.program import Program
+from ternac.run.sampling import U32, Sampling, choose
+
+__all__ = ["Executor", "ExecutorBase", "Logits", "State", "Tokens"]
 
 State = npt.NDArray[np.int16]
+Logits = npt.NDArray[np.int32]
+Tokens = Iterable[int] | npt.NDArray[Any]
 
 
-class ExecutorBase:
-    """The part of an executor that does not compute.
+class Executor(Protocol):
+    """Run one program for any number of sessions at a time.
 
     The state of B sessions is a plain int16 array [B, program.state_words], zeros at the start, changed in
-    place by an executor's ``step``; copy rows to fork, save or move sessions.  An executor holds no session.
+    place by ``step``, ``feed`` and ``generate``; copy rows to fork, save or move sessions. An executor holds
+    no session. A bad token, state or slot raises UsageError before anything is changed.
     """
 
-    program: Program
+    @property
+    def name(self) -> str:
+        """``numpy``, ``native``, ``gpu``, ..."""
+
+    @property
+    def program(self) -> Program:
+        """The program that it runs."""
+
+    @property
+    def rows(self) -> int:
+        """Sessions that run at the same time for less than they cost one after the other."""
+
+    @property
+    def chunk(self) -> int:
+        """Tokens worth choosing in one call of ``generate``."""
+
+    @property
+    def origin(self) -> str:
+        """Where a measured speed comes from, for reports."""
 
     def open(self, batch: int = 1) -> State:
         """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
+
+    def state_dict(self, state: State) -> dict[str, State]:
+        """Views of ``state`` by state name, each int16 [B, length]."""
+
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
+        """Feed one token to each session; returns logits int32 [B, vocab].
+
+        ``trace`` receives the values of the program by name, int32 [B, length], as far as they are known.
+        """
+
+    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
+        """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
+
+        Returns int32 logits [wanted, vocab] of the tokens i with ``want[i]`` (None: all).
+        """
+
+    def generate(
+        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int32], list[int]]:
+        """In every session, ``count`` times: feed the last token, choose the next.
+
+        Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
+        Returns (chosen int32 [B, count], generator states).
+        """
+
+    def close(self) -> None:
+        """Free what the executor holds; it cannot be used any more. Closing twice is allowed."""
+
+
+class ExecutorBase:
+    """An `Executor` made from ``step`` alone, which a subclass has; and the checks of arguments."""
+
+    name = ""
+    program: Program
+    rows = 1
+    chunk = 1
+
+    @property
+    def origin(self) -> str:
+        return f"{self.name} on this host, measured"
+
+    def open(self, batch: int = 1) -> State:
         if batch < 1:
             raise UsageError(f"batch is {batch}, needs at least 1")
         return np.zeros((batch, self.program.state_words), np.int16)
 
     def state_dict(self, state: State) -> dict[str, State]:
-        """The same state as views by state name, each int16 [B, length]."""
         return {name: state[:, part] for name, part in self.program.state_slices().items()}
 
-    def check_tokens(self, tokens: Iterable[int] | npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """``tokens``, at least one, as an array [n] of some integer type; UsageError for anything else."""
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
+        raise NotImplementedError
+
+    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
+        ids, at, flags = self.check_feed(state, tokens, slots, want)
+        found = [self.step(state[slot : slot + 1], ids[i : i + 1])[0] for i, slot in enumerate(at)]
+        return np.array(found, np.int32)[flags]
+
+    def generate(
+        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+    ) -> tuple[npt.NDArray[np.int32], list[int]]:
+        last = self.check_generate(state, tokens, count, rngs).copy()
+        chosen, following = np.empty((len(last), count), np.int32), list(rngs)
+        for at in range(count):
+            for row, logits in enumerate(self.step(state, last)):
+                last[row], following[row] = choose(logits, sampling, following[row])
+            chosen[:, at] = last
+        return chosen, following
+
+    def close(self) -> None:
+        pass
+
+    def check_tokens(self, tokens: Tokens) -> npt.NDArray[Any]:
+        """Return ``tokens`` as an integer array [n]. Raises UsageError if there is none, or one is bad."""
         ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens))
         vocab = self.program.vocab
         if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= vocab:
@@ -42,7 +129,30 @@ class ExecutorBase:
         return ids
 
     def check_state(self, state: State, rows: int | None = None) -> None:
-        """UsageError unless ``state`` is int16 [rows, state_words] (None: any number of rows)."""
+        """Raises UsageError unless ``state`` is int16 [rows, state_words] (None: any number of rows)."""
         shape = (len(state) if rows is None else rows, self.program.state_words)
         if state.dtype != np.int16 or state.shape != shape:
             raise UsageError(f"state is {state.dtype}{list(state.shape)}, needs int16{list(shape)}")
+
+    def check_feed(
+        self, state: State, tokens: Tokens, slots: Any, want: Any
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.bool_]]:
+        """Return the arguments of ``feed`` as arrays of one length: tokens, slots, wanted."""
+        ids, at = self.check_tokens(tokens).astype(np.int32), np.asarray(slots)
+        self.check_state(state)
+        flags = np.ones(len(ids), bool) if want is None else np.array(want, bool)
+        if at.shape != ids.shape or flags.shape != ids.shape:
+            raise UsageError("tokens, slots and want must have one length")
+        if at.min() < 0 or at.max() >= len(state):
+            raise UsageError(f"a slot is outside 0..{len(state) - 1}")
+        return ids, np.ascontiguousarray(at, np.int32), flags
+
+    def check_generate(
+        self, state: State, tokens: Tokens, count: int, rngs: Sequence[int]
+    ) -> npt.NDArray[np.int32]:
+        """Return the tokens of ``generate`` as an int32 array. Raises UsageError for a bad argument."""
+        ids = self.check_tokens(tokens).astype(np.int32)
+        self.check_state(state, len(ids))
+        if count < 1 or len(rngs) != len(ids) or not all(1 <= rng <= U32 for rng in rngs):
+            raise UsageError("generate needs a count of at least 1 and a generator state for each session")
+        return ids

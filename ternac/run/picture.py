@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ternac.files import write_figure
 from ternac.run.profile import Cost, TableStats, ValueStats
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def write_picture(
     top.set(ylabel="nats per token", title="what rounding costs (whiskers: two standard errors)")
     _fullness(middle, values)
     _tables(bottom, tables)
-    figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else None)
+    write_figure(path, figure)
 
 
 def _fullness(axes: Axes, values: list[ValueStats]) -> None:

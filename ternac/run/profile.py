@@ -1,4 +1,4 @@
-"""Where a program loses: ranges, saturation, zeros, use of tables, and what each layer's rounding costs.
+"""Find where a program loses: ranges, saturation, zeros, use of tables, the cost of each layer's rounding.
 
 Ranges and counts come from the values of the NumPy executor on a text (:class:`Observer`), costs from
 running the same text with the rounding of one group of ops at a time taken away (:func:`cost`).  Nothing here
@@ -15,16 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.program import numerics as nu
 from ternac.program.legality import shapes
-from ternac.program.program import Op, Program
+from ternac.program.numerics import IntArray
+from ternac.program.ops import KINDS, RANGES, op_function
+from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
-from ternac.run.real import RealExecutor
-
-LIMITS = {"i8": (nu.I8_MIN, nu.I8_MAX), "i16": (nu.I16_MIN, nu.I16_MAX)}
-ROUNDING = ("NORM", "REQUANT", "TABLE", "MUL", "ADD", "LERP")
-"""Op kinds whose result is rounded or saturated: what a cost can be laid on."""
+from ternac.run.real import RealExecutor, has_real_rule
 
 
 def layer_of(name: str) -> str:
@@ -67,17 +64,22 @@ class Observer:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.types = shapes(program)
+        self._ops = [op for op in program.ops if KINDS[op.kind].result]
+        self._unsaturated = {
+            op.out: op_function(op, program.consts, saturated=False)
+            for op in self._ops
+            if KINDS[op.kind].saturates
+        }
         self._sums: dict[str, npt.NDArray[np.float64]] = {}  # count, zeros, saturated, squares
         self._ends: dict[str, tuple[int, int]] = {}
         self._codes = {op.out: np.zeros(256, np.int64) for op in program.ops if op.kind == "TABLE"}
 
-    def see(self, trace: Mapping[str, nu.IntArray]) -> None:
+    def see(self, trace: Mapping[str, IntArray]) -> None:
         """Add one step's values."""
-        for op in self.program.ops:
-            if op.kind == "STORE":
-                continue
-            values = trace[op.out]
-            clipped = _clipped(op, self.program, trace)
+        for op in self._ops:
+            values, raw, clipped = trace[op.out], self._unsaturated.get(op.out), 0
+            if raw is not None:
+                clipped = int(np.count_nonzero(raw(*(trace[name] for name in op.ins)) != values))
             squares = float(np.sum(np.square(values, dtype=np.float64)))
             row = np.array([values.size, np.count_nonzero(values == 0), clipped, squares])
             self._sums[op.out] = self._sums.get(op.out, np.zeros(4)) + row
@@ -89,14 +91,12 @@ class Observer:
     def values(self) -> list[ValueStats]:
         """Every value, in program order."""
         found = []
-        for op in self.program.ops:
-            if op.kind == "STORE":
-                continue
+        for op in self._ops:
             dtype, length = self.types[op.out]
             count, zeros, clipped, squares = self._sums[op.out]
             low, high = self._ends[op.out]
-            most = 128 * self.program.consts[op.text("weights")].shape[1] if op.kind == "TMATVEC" else 0
-            room = most or -LIMITS[dtype][0]
+            product = KINDS[op.kind].is_product
+            room = 128 * self.types[op.ins[0]][1] if product else -RANGES[dtype][0]
             stats = ValueStats(
                 op.out, op.kind, dtype, length, low, high, math.sqrt(squares / count),
                 zeros / count, clipped / count, max(-low, high) / room,
@@ -115,29 +115,6 @@ class Observer:
                 low, high = int(hit[0]) - 128, int(hit[-1]) - 128
                 found.append(TableStats(op.out, op.text("table"), low, high, len(hit), ends, codes))
         return found
-
-
-def _clipped(op: Op, program: Program, trace: Mapping[str, nu.IntArray]) -> int:
-    """How many elements of the op's result its saturation changed."""
-    ins = [trace[name].astype(np.int64) for name in op.ins] if op.kind != "LOAD" else []
-    match op.kind:
-        case "REQUANT":
-            raw = nu.rshift_round(ins[0] * op.integer("multiplier", 1), op.integer("shift"))
-        case "MUL":
-            raw = nu.rshift_round(ins[0] * ins[1], op.integer("shift"))
-        case "ADD":
-            raw = ins[0] + ins[1]
-        case "NORM":
-            pre, post = op.integer("pre"), op.integer("post")
-            q = nu.sat8(nu.rshift_round(ins[0], pre))
-            pairs = [nu.norm_exponent(int(ss)) for ss in np.sum(q * q, axis=-1)]
-            exponent, index = (np.array(column)[:, None] for column in zip(*pairs, strict=True))
-            raw = nu.rshift_round(
-                ins[0] * program.consts[op.text("table")].astype(np.int64)[index], post + exponent
-            )
-        case _:
-            return 0
-    return int(np.count_nonzero(raw != trace[op.out]))
 
 
 def zeros_in_trits(program: Program) -> dict[str, float]:
@@ -169,7 +146,7 @@ def observe(program: Program, tokens: npt.NDArray[Any], parts: ev.Streams) -> tu
     executor, observer = NumpyExecutor(program), Observer(program)
 
     def step(state: Any, ids: Any) -> Any:
-        trace: dict[str, nu.IntArray] = {}
+        trace: dict[str, IntArray] = {}
         logits = executor.step(state, ids, trace)
         observer.see(trace)
         return logits
@@ -198,7 +175,7 @@ def groups(program: Program, by: str = "layer") -> dict[str, list[str]]:
     """Group name to the values whose ops round, in program order: a ``"layer"`` or a single ``"op"`` each."""
     found: dict[str, list[str]] = {}
     for op in program.ops:
-        if op.kind in ROUNDING:
+        if has_real_rule(op):
             found.setdefault(layer_of(op.out) if by == "layer" else op.out, []).append(op.out)
     return found
 
@@ -218,3 +195,30 @@ def _mean(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
     count = len(differences)
     error = float(differences.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
     return float(differences.mean()), error
+
+
+def by_layer(program: Program, values: list[ValueStats], trits: dict[str, float]) -> list[dict[str, Any]]:
+    """Return one row per layer, in order of appearance; ``trits``: share of zeros per matrix."""
+    rows: dict[str, dict[str, Any]] = {}
+    for value in values:
+        row = rows.setdefault(
+            layer_of(value.name),
+            {"layer": layer_of(value.name), "values": 0, "trits": 0, "trit_zeros": 0.0, "elements": 0,
+             "zeros": 0.0, "most_saturated": "", "saturated": 0.0},
+        )  # fmt: skip
+        row["values"] += 1
+        if value.dtype == "i8":
+            row["zeros"] += value.zeros * value.length
+            row["elements"] += value.length
+        if value.saturated > row["saturated"]:
+            row["most_saturated"], row["saturated"] = value.name, value.saturated
+    for op in program.ops:
+        if op.kind == "TMATVEC":
+            row, name = rows[layer_of(op.out)], op.text("weights")
+            row["trits"] += program.consts[name].size
+            row["trit_zeros"] += trits[name] * program.consts[name].size
+    for row in rows.values():
+        row["trit_zeros"] = row["trit_zeros"] / row["trits"] if row["trits"] else None
+        elements = row.pop("elements")
+        row["i8_zeros"] = row.pop("zeros") / elements if elements else None
+    return list(rows.values())

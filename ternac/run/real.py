@@ -1,25 +1,28 @@
-"""A program run in real numbers where asked, and by the integer rules elsewhere: what does rounding cost?
+"""Run a program in real numbers where asked, and by the integer rules elsewhere, to see what rounding costs.
 
 An op that is *relaxed* neither rounds nor saturates; its result is the real number behind its rule.  A TABLE
 is then interpolated between its entries (and keeps its ends), a NORM sees its input instead of the 8-bit copy
 and interpolates its table.  An op that is *coarse* rounds to even codes, one bit less than it has.  All
 other ops round and saturate as docs/numerics.md says, also when they read a real number.  With nothing
-relaxed or coarse it is the program, bit for bit.
+relaxed or coarse it is the program, bit for bit.  Kinds without a rule in real numbers (`has_real_rule`)
+always compute by their integer rule, on inputs rounded to integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.program import numerics as nu
-from ternac.program.legality import check
-from ternac.program.program import Op, Program
+from ternac.program.legality import infer
+from ternac.program.ops import KINDS, RANGES, Op, Value, op_function, state_read, state_written
+from ternac.program.program import Program
 
 Real = npt.NDArray[np.float64]
+Consts = Mapping[str, npt.NDArray[Any]]
 
 
 class RealExecutor:
@@ -28,10 +31,13 @@ class RealExecutor:
     name = "numpy, float64"
 
     def __init__(self, program: Program, relaxed: Collection[str] = (), coarse: Collection[str] = ()) -> None:
-        check(program)
+        values = infer(program)
         self.program = program
         self._slices = program.state_slices()
-        self._plan = [(op, _rule(op, program, op.out in relaxed, op.out in coarse)) for op in program.ops]
+        self._plan = [
+            (op, _function(op, program.consts, values, op.out in relaxed, op.out in coarse))
+            for op in program.ops
+        ]
 
     def open(self, batch: int = 1) -> Real:
         """State of ``batch`` new sessions: float64 zeros [batch, state_words]."""
@@ -41,64 +47,61 @@ class RealExecutor:
         """Feed one token to each session: changes ``state`` in place, returns logits float64 [B, vocab]."""
         ids = np.asarray(tokens if isinstance(tokens, np.ndarray) else list(tokens), np.intp)
         values: dict[str, Real] = {}
-        for op, rule in self._plan:
-            if op.kind == "GATHER":
-                values[op.out] = rule(ids)
-            elif op.kind == "LOAD":
-                values[op.out] = state[:, self._slices[op.ins[0]]].copy()
-            elif op.kind == "STORE":
-                state[:, self._slices[op.out]] = values[op.ins[0]]
+        for op, function in self._plan:
+            loaded, stored = state_read(op), state_written(op)
+            if loaded is not None:
+                values[op.out] = state[:, self._slices[loaded]].copy()
+            elif stored is not None:
+                state[:, self._slices[stored]] = values[op.ins[0]]
+            elif KINDS[op.kind].reads_token:
+                values[op.out] = function(ids)
             else:
-                values[op.out] = rule(*(values[name] for name in op.ins))
+                values[op.out] = function(*(values[name] for name in op.ins))
         return values[self.program.logits]
+
+
+def has_real_rule(op: Op) -> bool:
+    """True if the rounding of ``op`` can be taken away, so that a cost can be laid on it."""
+    return op.kind in _RULES
 
 
 def _rounded(real: Any, dtype: str, step: float = 1.0) -> Real:
     """To multiples of ``step``, half up, saturated: with step 1 the integer rule on a real number."""
-    result: Real = nu.saturate(np.floor(real / step + 0.5) * step, dtype)
+    result: Real = np.clip(np.floor(real / step + 0.5) * step, *RANGES[dtype])
     return result
 
 
-def _rule(op: Op, program: Program, relaxed: bool, coarse: bool) -> Callable[..., Any]:
-    """The op as a function of its input vectors (GATHER: of the tokens)."""
-    rule = _raw(op, program, relaxed)
-    if relaxed or op.kind in ("GATHER", "TMATVEC", "LOAD", "STORE"):
-        return rule
-    dtype = {"NORM": "i8", "TABLE": "i16", "LERP": "i16"}.get(op.kind) or op.text("dtype")
-    step = 2.0 if coarse else 1.0
-    return lambda *inputs: _rounded(rule(*inputs), dtype, step)
+def _function(
+    op: Op, consts: Consts, values: Mapping[str, Value], relaxed: bool, coarse: bool
+) -> Callable[..., Any]:
+    """The op as a function of its input vectors, or of the tokens that it reads."""
+    kind = KINDS[op.kind]
+    if kind.state:
+        return lambda x: x
+    if kind.is_product:
+        columns = consts[op.text("weights")].T.astype(np.float64)
+        return lambda x: x @ columns
+    if op.kind in _RULES:
+        rule = _RULES[op.kind](op, consts, relaxed)
+        if relaxed:
+            return rule
+        dtype, step = kind.dtype_of(op), 2.0 if coarse else 1.0
+        return lambda *inputs: _rounded(rule(*inputs), dtype, step)
+    function = op_function(op, consts)
+    if kind.reads_token:
+        return lambda ids: function(ids).astype(np.float64)
+    dtypes = [values[name].dtype for name in op.ins]
+    return lambda *inputs: function(
+        *(_rounded(x, dtype).astype(np.int64) for x, dtype in zip(inputs, dtypes, strict=True))
+    ).astype(np.float64)
 
 
-def _raw(op: Op, program: Program, relaxed: bool) -> Callable[..., Any]:
-    """The op without its last rounding and saturation."""
-    consts = program.consts
-    match op.kind:
-        case "GATHER":
-            rows = nu.gather(consts[op.text("embed")], op.integer("shift")).astype(np.float64)
-            return lambda ids: rows[ids]
-        case "TMATVEC":
-            columns = consts[op.text("weights")].T.astype(np.float64)
-            return lambda x: x @ columns
-        case "REQUANT":
-            return _requant(op.integer("multiplier", 1), op.integer("shift"))
-        case "TABLE":
-            entries, codes = consts[op.text("table")].astype(np.float64), np.arange(-128.0, 128.0)
-            return lambda x: np.interp(x, codes, entries)
-        case "MUL":
-            scale = 2.0 ** -op.integer("shift")
-            return lambda a, b: a * b * scale
-        case "ADD":
-            return lambda a, b: a + b
-        case "LERP":
-            return lambda h, c, f: c + f * (h - c) / 256.0
-        case "NORM":
-            pre, post = op.integer("pre"), op.integer("post")
-            table = consts[op.text("table")].astype(np.float64)
-            return lambda x: _norm(x, pre, post, table, relaxed)
-    return lambda x: x  # LOAD, STORE
+# ---- rules without the last rounding and saturation ---------------------------------------------------
 
 
-def _requant(multiplier: int, shift: int) -> Callable[..., Any]:
+def _requant(op: Op, consts: Consts, relaxed: bool) -> Callable[[Real], Real]:
+    multiplier, shift = op.integer("multiplier", 1), op.integer("shift")
+
     def rule(x: Real) -> Real:
         if multiplier != 1 and np.array_equal(x, np.floor(x)):  # up to 54 bits: float64 would round them
             return nu.rshift_round(x.astype(np.int64) * multiplier, shift).astype(np.float64)
@@ -107,13 +110,39 @@ def _requant(multiplier: int, shift: int) -> Callable[..., Any]:
     return rule
 
 
-def _norm(x: Real, pre: int, post: int, table: Real, relaxed: bool) -> Real:
-    q = x * 2.0**-pre if relaxed else _rounded(x * 2.0**-pre, "i8")
-    ss = np.sum(q * q, axis=-1, keepdims=True)
-    exponent = np.maximum(0, (np.frexp(np.maximum(ss, 1.0))[1] - 1) // 2)
-    index = ss * 64.0 * 4.0**-exponent
-    if relaxed:
-        mantissa = np.interp(index, np.arange(256.0), table)
-    else:
-        mantissa = table[np.floor(index).astype(np.intp)]
-    return x * mantissa * 2.0 ** -(post + exponent)
+def _table(op: Op, consts: Consts, relaxed: bool) -> Callable[[Real], Real]:
+    entries, codes = consts[op.text("table")].astype(np.float64), np.arange(-128.0, 128.0)
+    return lambda x: np.interp(x, codes, entries)
+
+
+def _norm(op: Op, consts: Consts, relaxed: bool) -> Callable[[Real], Real]:
+    pre, post = op.integer("pre"), op.integer("post")
+    table = consts[op.text("table")].astype(np.float64)
+
+    def rule(x: Real) -> Real:
+        q = x * 2.0**-pre if relaxed else _rounded(x * 2.0**-pre, "i8")
+        ss = np.sum(q * q, axis=-1, keepdims=True)
+        exponent = np.maximum(0, (np.frexp(np.maximum(ss, 1.0))[1] - 1) // 2)
+        index = ss * 64.0 * 4.0**-exponent
+        if relaxed:
+            mantissa = np.interp(index, np.arange(256.0), table)
+        else:
+            mantissa = table[np.floor(index).astype(np.intp)]
+        return x * mantissa * 2.0 ** -(post + exponent)
+
+    return rule
+
+
+def _mul(op: Op, consts: Consts, relaxed: bool) -> Callable[[Real, Real], Real]:
+    scale = 2.0 ** -op.integer("shift")
+    return lambda a, b: a * b * scale
+
+
+_RULES: dict[str, Callable[[Op, Consts, bool], Callable[..., Real]]] = {
+    "NORM": _norm,
+    "REQUANT": _requant,
+    "TABLE": _table,
+    "MUL": _mul,
+    "ADD": lambda op, consts, relaxed: lambda a, b: a + b,
+    "LERP": lambda op, consts, relaxed: lambda h, c, f: c + f * (h - c) / 256.0,
+}

@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from ternac.errors import IllegalProgram, UsageError
 from ternac.program.legality import check
-from ternac.program.numerics import IntArray, gather
-from ternac.program.program import Op, Program
+from ternac.program.numerics import IntArray
+from ternac.program.ops import KINDS, Op, op_function, state_read, state_written
+from ternac.program.program import Program
 from ternac.run.executor import State
-from ternac.run.numpy_executor import pure
 
 ROWS = 4096  # of a matrix that are unpacked at a time
 PART = 1 << 22  # elements that go through an op at a time
@@ -75,17 +75,13 @@ class SequenceExecutor:
 
     def _one(self, op: Op, values: dict[str, Any], tokens: npt.NDArray[Any]) -> dict[str, IntArray]:
         """An op outside the recurrence."""
-        consts = self.program.consts
-        match op.kind:
-            case "GATHER":
-                rows = gather(consts[op.text("embed")][tokens], op.integer("shift"))
-            case "GATHER16":
-                rows = consts[op.text("embed")][tokens].astype(np.int32)
-            case "TMATVEC":
-                rows = _product(consts[op.text("weights")], values[op.ins[0]])
-            case _:
-                rows = _in_parts(pure(op, consts), [values[name] for name in op.ins])
-        return {op.out: rows}
+        consts, kind = self.program.consts, KINDS[op.kind]
+        if kind.is_product:
+            return {op.out: _product(consts[op.text("weights")], values[op.ins[0]])}
+        function = op_function(op, consts)
+        if kind.reads_token:
+            return {op.out: function(tokens)}
+        return {op.out: _in_parts(function, [values[name] for name in op.ins])}
 
     def _core(
         self, ops: tuple[Op, ...], values: dict[str, Any], state: State, length: int
@@ -93,7 +89,7 @@ class SequenceExecutor:
         """LOAD, what lies between, and STORE of one state, token after token."""
         load, *between, store = ops
         part = self._slices[store.out]
-        functions = [(op, pure(op, self.program.consts)) for op in between]
+        functions = [(op, op_function(op, self.program.consts)) for op in between]
         made: dict[str, list[Any]] = {op.out: [] for op in (load, *between)}
         now = state[:, part].astype(np.int32)
         outside = {name for op in between for name in op.ins if name not in made}
@@ -135,7 +131,7 @@ def _schedule(program: Program) -> list[tuple[Op, ...]]:
 
     def settle(step: tuple[Op, ...]) -> None:
         made = {op.out for op in step}
-        needs = {name for op in step if op.kind != "LOAD" for name in op.ins} - made
+        needs = {name for op in step if state_read(op) is None for name in op.ins} - made
         if not needs <= ready:
             waiting.append(step)
             return
@@ -148,8 +144,8 @@ def _schedule(program: Program) -> list[tuple[Op, ...]]:
     for op in program.ops:
         if id(op) not in inside:
             settle((op,))
-        elif op.kind == "STORE":
-            settle(cores[op.out])
+        elif (state := state_written(op)) is not None:
+            settle(cores[state])
     if waiting:
         raise IllegalProgram(f"op {waiting[0][0].out}: states wait for each other")
     return order
@@ -157,8 +153,8 @@ def _schedule(program: Program) -> list[tuple[Op, ...]]:
 
 def _core_of(program: Program, state: str) -> tuple[Op, ...]:
     """LOAD of ``state``, the ops through which it reaches its STORE, STORE."""
-    uses = [op for op in program.ops if (op.kind == "LOAD" and state in op.ins) or op.out == state]
-    if [op.kind for op in uses] != ["LOAD", "STORE"]:
+    uses = [op for op in program.ops if state in (state_read(op), state_written(op))]
+    if [state_read(op) for op in uses] != [state, None]:
         raise IllegalProgram(f"state {state} is not loaded once and then stored once")
     load, store = uses
     ops = program.ops[program.ops.index(load) + 1 : program.ops.index(store)]
@@ -169,7 +165,7 @@ def _core_of(program: Program, state: str) -> tuple[Op, ...]:
     needed, core = set(store.ins), [store]
     for op in reversed(ops):
         if op.out in needed and op.out in behind:
-            if op.kind in ("TMATVEC", "LOAD"):
+            if KINDS[op.kind].is_product or state_read(op) is not None:
                 raise IllegalProgram(f"op {op.out}: {op.kind} inside the recurrence of {state}")
             core.append(op)
             needed.update(op.ins)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from ternac.cli.main import main
-from ternac.cli.run import VERBS
+from ternac.cli.run import VERB
 from ternac.errors import UsageError
 from ternac.host import device as device_module
 from ternac.host.device import Device
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT
 from ternac.text.tokenizer import tokenizer_of
@@ -63,7 +63,7 @@ def test_text_on_standard_output(capsys, model):
 
 @pytest.mark.parametrize("sampling", [[], ["--temperature", "0.9", "--top-k", "20", "--seed", "7"]])
 def test_board_with_check(capsys, model, board, sampling):
-    options = ["--device", "serial:fake", "--board", "tiny", "--tokens", "40", "--check"]
+    options = ["--device", "serial:fake", "--geometry", "tiny", "--tokens", "40", "--check"]
     status, data, _ = run_json(capsys, model, *options, *sampling)
     assert status == 0
     assert data["check"] == {"tokens": 40, "equal": True, "first_difference": None}
@@ -73,7 +73,7 @@ def test_board_with_check(capsys, model, board, sampling):
 
 
 def test_simulated_board_says_simulation(capsys, model, board):
-    status, data, _ = run_json(capsys, model, "--device", "sim", "--board", "tiny", "--tokens", "4")
+    status, data, _ = run_json(capsys, model, "--device", "sim", "--geometry", "tiny", "--tokens", "4")
     assert status == 0
     assert data["origin"].startswith("cycle-exact simulation: 1,000 cycles/token, no routed clock for tiny")
     assert data["tokens_per_second"] is None
@@ -81,11 +81,11 @@ def test_simulated_board_says_simulation(capsys, model, board):
 
 def test_check_finds_a_wrong_bit(capsys, model, board):
     """One flipped trit in the board's weights: the check fails, and says where."""
-    assert run_json(capsys, model, "--device", "sim", "--board", "tiny", "--tokens", "1")[0] == 0
+    assert run_json(capsys, model, "--device", "sim", "--geometry", "tiny", "--tokens", "1")[0] == 0
     weights = board.engine._image.memories[1]
     weights[:, :] ^= 1
     board.engine._machine = None
-    options = ["--device", "sim", "--board", "tiny", "--tokens", "30", "--check"]
+    options = ["--device", "sim", "--geometry", "tiny", "--tokens", "30", "--check"]
     status, data, err = run_json(capsys, model, *options)
     assert status == 1
     assert data["check"]["equal"] is False
@@ -98,18 +98,21 @@ def test_check_finds_a_wrong_bit(capsys, model, board):
         (["--prompt", ""], "UsageError"),
         (["--tokens", "-1"], "UsageError"),
         (["--temperature", "-1"], "UsageError"),
-        (["--device", "abacus"], "UsageError"),
+        (["--device", "abacus"], "UnknownExecutor"),
         (["--device", "/dev/null/nothing"], "NoAnswer"),
         (["--device", "sim", "--board", "atari"], "UsageError"),
-        (["--device", "sim", "--board", "tiny", "--bitstream", "22" * 16], "WrongBitstream"),
+        (["--device", "sim", "--geometry", "tiny", "--bitstream", "22" * 16], "WrongBitstream"),
         (["--device", "sim", "--board", "icebreaker"], "WrongGeometry"),
+        (["--device", "sim", "--board", "tiny"], "UsageError"),
+        (["--executor", "native"], "UsageError"),
+        (["--waves", "x.vcd"], "UsageError"),
     ],
 )
 def test_errors_are_typed(capsys, model, monkeypatch, arguments, kind):
     line = device_module._line
     board = make_board(image_of(PROGRAM))
     monkeypatch.setattr(
-        device_module, "_line", lambda k, *rest: Line(board) if k == "sim" else line(k, *rest)
+        device_module, "_line", lambda k, *rest: Line(board) if k.kind == "sim" else line(k, *rest)
     )
     status, data, _ = run_json(capsys, model, *arguments)
     assert status == 2
@@ -118,7 +121,7 @@ def test_errors_are_typed(capsys, model, monkeypatch, arguments, kind):
 
 def test_help_shows_an_example(capsys):
     assert main(["run", "--help"]) == 0
-    assert VERBS["run"].example in capsys.readouterr().out
+    assert VERB.example in capsys.readouterr().out
 
 
 def test_a_model_with_a_tokenizer(capsys, tmp_path):
@@ -157,7 +160,7 @@ def test_a_session_goes_on_from_a_file(capsys, model, board, tmp_path):
         ("serial:fake", ["--resume", file, "--check"]),
         ("numpy", ["--resume", file, "--check"]),
     ):
-        place = ["--device", device, "--board", "tiny"]
+        place = ["--device", device, "--geometry", "tiny"]
         status, data, _ = run_json(capsys, model, *place, "--tokens", "10", *drawn, *options, "--save", file)
         assert status == 0
         assert data["saved"] == file

@@ -56,10 +56,12 @@ def test_tokens_come_from_a_file_or_the_environment(tmp_path: Path, monkeypatch:
 
 def test_wrong_arguments_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert "limit queue is 0" in refused(capsys, "--max-queue", "0")
-    assert "outside 0..65535" in refused(capsys, "--port", "70000")
-    assert "unknown device" in refused(capsys, "--device", "abacus", "--port", "0")
+    assert "--port is 70000, needs 0 to 65535" in refused(capsys, "--port", "70000")
     assert "a recording answers only" in refused(capsys, "--device", "replay:x", "--port", "0")
     assert "no program file" in refused(capsys, "nosuchmodel", "--port", "0")
+    assert main(["serve", "--device", "abacus", "--port", "0", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["type"], error["message"]) == ("UnknownExecutor", "unknown executor 'abacus'")
 
 
 def test_names_that_requests_may_be_for() -> None:

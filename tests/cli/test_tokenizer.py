@@ -15,7 +15,7 @@ import pytest
 from ternac import files as texts
 from ternac.cli.main import main
 from ternac.errors import UsageError
-from ternac.program.program import load, save
+from ternac.program.file import load, save
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT
 from ternac.text.tokenizer import tokenizer_of

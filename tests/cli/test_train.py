@@ -9,7 +9,7 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.model.training.data import SHAKESPEARE
-from ternac.program.program import load
+from ternac.program.file import load
 from ternac.run.numpy_executor import NumpyExecutor
 
 

@@ -14,7 +14,8 @@ from ternac.compile.isa import Source
 from ternac.compile.layout import from_slots, to_slots, weight_blocks
 from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit, IllegalProgram
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.run.numpy_executor import NumpyExecutor
 
@@ -128,8 +129,9 @@ def test_sessions_do_not_touch_each_other() -> None:
 )
 def test_what_does_not_fit_is_named_with_both_sizes(change: dict[str, int], text: str) -> None:
     program = random_program(np.random.default_rng(6), 16, 24, 2, 20)
-    with pytest.raises(DoesNotFit, match=text):
+    with pytest.raises(DoesNotFit, match=text) as caught:
         compile_program(program, replace(PRESETS["tiny"], name="odd", **change))  # type: ignore[arg-type]
+    assert caught.value.needed > caught.value.limit > 0 and caught.value.resource
 
 
 def test_a_row_with_too_many_negative_weights_is_refused() -> None:

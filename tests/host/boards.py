@@ -4,20 +4,59 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, Mem, preset
+from ternac.compile.image import Image
 from ternac.errors import NoAnswer
+from ternac.host.backend import Backend
+from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import Patience
+from ternac.host.local import LocalBackend
 from ternac.link import WINDOW, Identity
 from ternac.program.program import Program
 from ternac.program.random import random_program
+from ternac.run.generation import Run
+from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.sampling import Sampling, choose, seed_state
 from ternac.sim.link_model import LinkModel, MachineEngine
 
 FAST = Patience(base=0.05, step=0.0, retries=8)
 BITSTREAM = bytes(range(16))
+
+
+def numpy_backend(program: Program) -> LocalBackend:
+    return LocalBackend(NumpyExecutor(program))
+
+
+def numpy_tokens(
+    program: Program, prompt: Sequence[int], count: int, sampling: Sampling, seed: int
+) -> list[int]:
+    """What a session gives, by the executor's ``step`` and ``choose`` alone."""
+    executor, rng, chosen = NumpyExecutor(program), seed_state(seed), list[int]()
+    state = executor.open()
+    for token in prompt:
+        logits = executor.step(state, [token])[0]
+    while len(chosen) < count:
+        token, rng = choose(logits, sampling, rng)
+        chosen.append(token)
+        logits = executor.step(state, [token])[0]
+    return chosen
+
+
+def keep_slots(backend: Backend, count: int) -> None:
+    """Let a board have ``count`` slots."""
+    assert isinstance(backend, BoardBackend)
+    backend.slots.users.clear()
+    backend.slots.users.update(dict.fromkeys(range(count)))
+
+
+def runs(tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]) -> list[Run]:
+    """One run for each session of `Backend.run_together`."""
+    return [Run([token], count, sampling, rng) for token, rng in zip(tokens, rngs, strict=True)]
 
 
 def small_program(seed: int = 1) -> Program:

@@ -15,10 +15,21 @@ from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.device import Device, geometry_of
 from ternac.link import Command, Frame, Status
+from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session as NumpySession
-from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, small_program, tiny
+from tests.host.boards import (
+    BITSTREAM,
+    FAST,
+    Line,
+    image_of,
+    keep_slots,
+    make_board,
+    numpy_tokens,
+    runs,
+    small_program,
+    tiny,
+)
 
 PROGRAM = small_program()
 IMAGE = image_of(PROGRAM)
@@ -34,8 +45,7 @@ def open_board(line=None, **options):
 
 
 def reference(count, prompt=PROMPT, sampling=SAMPLING, seed=5):
-    with NumpySession.open(NumpyExecutor(PROGRAM), sampling, seed) as session:
-        return list(session.generate(prompt, count))
+    return numpy_tokens(PROGRAM, prompt, count, sampling, seed)
 
 
 @pytest.fixture(params=["numpy", "board"])
@@ -106,8 +116,7 @@ def test_more_sessions_than_slots():
     line = Line(make_board(IMAGE))
     with open_board(line) as device:
         n = min(IMAGE.sessions, 40) + 2
-        device.backend.places.slots.clear()
-        device.backend.places.slots.update(dict.fromkeys(range(n - 2)))
+        keep_slots(device.backend, n - 2)
         sessions = [device.session(seed=i) for i in range(n)]
         got = [[] for _ in sessions]
         order = np.random.default_rng(1).permutation(np.repeat(np.arange(n), 3))
@@ -117,7 +126,7 @@ def test_more_sessions_than_slots():
             assert tokens == reference(12, [i], seed=i)
         for session in sessions:
             session.close()
-        assert set(device.backend.places.slots.values()) == {None}
+        assert set(device.backend.slots.users.values()) == {None}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -210,7 +219,7 @@ def test_wrong_version():
 
 @pytest.mark.parametrize("name", ["cuda", "sim:x", "serial:", "serial", "numpy:1", "replay:"])
 def test_unknown_devices(name):
-    with pytest.raises(UsageError, match="unknown device"):
+    with pytest.raises(UsageError, match="unknown executor"):
         Device.open(name, PROGRAM)
 
 
@@ -287,17 +296,18 @@ def test_sessions_together(sampling):
         backend = device.backend
         sessions = [backend.open() for _ in range(backend.together)]
         assert len(sessions) == 3
-        got = backend.run_together(sessions, [5, 6, 7], 90, sampling, [1, 2, 3])
+        got = backend.run_together(sessions, runs([5, 6, 7], 90, sampling, [1, 2, 3]))
         alone = [backend.open() for _ in sessions]
         want = [
-            backend.run(s, [t], 90, sampling, r) for s, t, r in zip(alone, (5, 6, 7), (1, 2, 3), strict=True)
+            backend.run(s, Run([t], 90, sampling, r))
+            for s, t, r in zip(alone, (5, 6, 7), (1, 2, 3), strict=True)
         ]
         assert got == want
         for one, other in zip(sessions, alone, strict=True):
             assert np.array_equal(backend.get_state(one), backend.get_state(other))
         for wrong in ([], [sessions[0]] * 2, [backend.open() for _ in range(4)]):
             with pytest.raises(UsageError, match="1 to 3 different ones"):
-                backend.run_together(wrong, [1] * len(wrong), 1, sampling, [1] * len(wrong))
+                backend.run_together(wrong, runs([1] * len(wrong), 1, sampling, [1] * len(wrong)))
 
 
 def test_batch_frames_that_are_refused():
@@ -316,7 +326,7 @@ def test_generate_together(device):
     for k, prompt in enumerate(prompts):
         with device.session(seed=3 + k) as session:
             assert b"".join(session.generate(prompt, 12, temperature=0.8, top_k=40)) == got[k]
-    with pytest.raises(UsageError, match="a prompt is empty"):
+    with pytest.raises(UsageError, match="the prompt of a new session is empty"):
         device.generate_together([b"a", b""])
 
 
@@ -330,5 +340,7 @@ def test_one_session_together_on_an_engine_with_one_context():
     backend.load(progress=False)
     assert backend.together == 1
     one, other = backend.open(), backend.open()
-    assert backend.run_together([one], [5], 9, SAMPLING, [1]) == [backend.run(other, [5], 9, SAMPLING, 1)]
+    assert backend.run_together([one], runs([5], 9, SAMPLING, [1])) == [
+        backend.run(other, Run([5], 9, SAMPLING, 1))
+    ]
     assert np.array_equal(backend.get_state(one), backend.get_state(other))

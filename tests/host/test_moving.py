@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ternac.host.device import Device
-from ternac.host.local import NumpyBackend
 from ternac.run.sampling import Sampling
 from tests.host.boards import Line, image_of, make_board, small_program
 from tests.host.native.native_here import MISSING
@@ -19,8 +18,8 @@ PROMPT = [72, 101, 108]
 
 
 def torch() -> Device:
-    op_executor = pytest.importorskip("ternac.model.net.op_executor")
-    return Device("torch", NumpyBackend(PROGRAM, op_executor.TorchOpExecutor(PROGRAM)))
+    pytest.importorskip("torch")
+    return Device.open("gpu:cpu", PROGRAM)
 
 
 def board() -> Device:

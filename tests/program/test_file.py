@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from ternac.errors import BadProgramFile, IllegalProgram, ProgramError, UsageError
 from ternac.program import file as program_file
 from ternac.program import zoo
-from ternac.program.program import Program, dumps, load, loads, save
+from ternac.program.file import dumps, load, loads, save
+from ternac.program.program import Program
 from ternac.program.random import random_program
 
 BASE = random_program(np.random.default_rng(5), d=5, m=7, layers=1, vocab=6)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from ternac.errors import IllegalProgram
-from ternac.program.program import Op, Program, check, shapes
+from ternac.program.legality import check, shapes
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 
 BASE = random_program(np.random.default_rng(5), d=6, m=10, layers=1, vocab=7)

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ternac.program import import_ops
 from ternac.program import numerics as nu
-from ternac.program import wide
-from ternac.program.program import KINDS, dumps, load
+from ternac.program.file import dumps, load
+from ternac.program.ops import KINDS
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, choose
 
@@ -43,21 +44,21 @@ def run(c: dict[str, Any]) -> list[int]:
         case "GATHER16":
             return c["row"]
         case "RMSNORM":
-            return wide.rmsnorm(np.array(c["x"]), c["eps"], c["shift"]).tolist()
+            return import_ops.rmsnorm(np.array(c["x"]), c["eps"], c["shift"]).tolist()
         case "PEAK":
-            return wide.peak(np.array(c["x"])).tolist()
+            return import_ops.peak(np.array(c["x"])).tolist()
         case "SCALE":
-            return wide.scale(c["x"], c["gain"], c["shift"]).tolist()
+            return import_ops.scale(c["x"], c["gain"], c["shift"]).tolist()
         case "MUL16":
-            return wide.mul16(c["a"], c["b"], c["shift"], c["dtype"]).tolist()
+            return import_ops.mul16(c["a"], c["b"], c["shift"], c["dtype"]).tolist()
         case "QUANT":
-            return wide.quant(c["x"], c["m"]).tolist()
+            return import_ops.quant(c["x"], c["m"]).tolist()
         case "RESCALE":
-            return wide.rescale(c["x"], c["m"], c["multiplier"], c["shift"], c["dtype"]).tolist()
+            return import_ops.rescale(c["x"], c["m"], c["multiplier"], c["shift"], c["dtype"]).tolist()
         case "INTERP":
-            return wide.interp(c["x"], c["curve"]).tolist()
+            return import_ops.interp(c["x"], c["curve"]).tolist()
         case "BLEND":
-            return wide.blend(c["h"], c["c"], c["e"]).tolist()
+            return import_ops.blend(c["h"], c["c"], c["e"]).tolist()
         case "sample":
             token, rng = choose(np.array(c["logits"]), Sampling(False, c["m"], c["s"], c["top_k"]), c["rng"])
             return [token, rng]

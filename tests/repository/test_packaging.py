@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = ROOT / "pyproject.toml"
 CONFIG = tomllib.loads(PYPROJECT.read_text())
@@ -114,3 +116,13 @@ def test_every_import_is_declared() -> None:
                 allowed = training if parts[0] == "model" or parts[1] == "cli" else base
                 allowed |= {"gpu": gpu, "server": serving}.get(parts[1], set())
                 assert wanted <= allowed, f"{path.relative_to(ROOT)} imports {wanted - allowed}"
+
+
+def test_pre_commit_runs_what_is_there() -> None:
+    """Local hooks only, so that nothing is downloaded; every file that they name exists."""
+    repos = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [repo["repo"] for repo in repos] == ["local"]
+    for hook in repos[0]["hooks"]:
+        words = hook["entry"].split()
+        assert words[:2] == [".venv/bin/python", "-m"]
+        assert [word for word in words if word.endswith(".py") and not (ROOT / word).exists()] == []

@@ -50,7 +50,7 @@ def test_wheel_without_a_compiler_installs_and_says_so(tmp_path: Path) -> None:
     built = build_wheel(tmp_path / "source", tmp_path, CC="/nowhere/cc")
     zipfile.ZipFile(built).extractall(tmp_path / "site")
     done = subprocess.run(
-        [sys.executable, "-m", "ternac.cli", "run", "--executor", "native", "--json"],
+        [sys.executable, "-m", "ternac.cli", "run", "--device", "native", "--json"],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "site")},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.errors import IllegalProgram, UsageError
-from ternac.program.legality import infer
+from ternac.program.legality import check, infer
 from ternac.program.numerics import max_norm_exponent
-from ternac.program.program import Op, Program, check
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.run.numpy_executor import NumpyExecutor
 

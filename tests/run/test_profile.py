@@ -12,7 +12,9 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.program import numerics as nu
-from ternac.program.program import Op, Program, load, save
+from ternac.program.file import load, save
+from ternac.program.ops import RANGES, Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT, open_program
 from ternac.run import evaluate as ev
@@ -86,7 +88,7 @@ def test_counts_are_those_of_the_trace() -> None:
         every = {name: np.concatenate([trace[name] for trace in traces]) for name in op.ins if name in found}
         if op.kind == "REQUANT":
             wide = nu.rshift_round(every[op.ins[0]], op.integer("shift"))
-            low, high = pf.LIMITS[op.text("dtype")]
+            low, high = RANGES[op.text("dtype")]
             assert found[op.out].saturated == pytest.approx(((wide < low) | (wide > high)).mean())
         elif op.kind in ("TMATVEC", "TABLE", "GATHER", "LERP", "LOAD"):
             assert found.get(op.out, found["r.e"]).saturated == 0
@@ -130,7 +132,7 @@ def test_the_cost_points_at_a_layer_that_quantizes_badly() -> None:
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text, picture = tmp_path / "t.txt", tmp_path / "deep" / "p.png"
     text.write_bytes(TEXT.read_bytes()[:200])
-    words = f"profile shakespeare-small --text {text} --limit 40 --picture {picture} --json"
+    words = f"profile shakespeare-small --text {text} --limit 40 --out {picture} --json"
     assert main(words.split()) == 0
     data = json.loads(capsys.readouterr().out)
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -152,7 +154,7 @@ def test_a_program_without_tables_or_layers(tmp_path: Path, capsys: pytest.Captu
     program = Program("flat", 256, ops, {"E": embed}, {}, "out", 8, {"tokenizer": "bytes"})
     save(program, tmp_path / "flat.safetensors")
     words = ["profile", str(tmp_path / "flat.safetensors"), "--limit", "300", "--by", "op", "--values"]
-    assert main([*words, "--picture", str(tmp_path / "flat.svg")]) == 0
+    assert main([*words, "--out", str(tmp_path / "flat.svg")]) == 0
     assert "costliest ops" in capsys.readouterr().out
 
 
@@ -160,7 +162,7 @@ def test_a_program_without_tables_or_layers(tmp_path: Path, capsys: pytest.Captu
     ("words", "message"),
     [
         ("--limit 1", "--limit is 1"),
-        ("--picture p.gif", "must be one of .png"),
+        ("--out p.gif", "must end in .png"),
         ("--text nowhere", "cannot read"),
     ],
 )

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from ternac.errors import IllegalProgram, UsageError
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.random_mmfree import random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor

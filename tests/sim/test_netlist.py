@@ -14,12 +14,15 @@ from ternac.cli import main as cli
 from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
 from ternac.hdl.cells.tech import Technology
+from ternac.host.board.transport import ProcessTransport
+from ternac.host.device import Device
+from ternac.host.verify import BoardRunner
 from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import random_program
+from ternac.run.numpy_executor import NumpyExecutor
 from ternac.sim.netlist import build_netlist_board, models_of, netlist
-from ternac.sim.verify.compare_executors import verify
-from ternac.sim.verify.runners import BoardRunner, runners_of
+from ternac.sim.verify import ExecutorRunner, verify
 
 
 def program_of(seed: int = 1) -> Program:
@@ -36,7 +39,7 @@ def test_a_cell_without_a_model_is_refused() -> None:
 @pytest.mark.slow
 def test_netlist_of_tiny_is_the_rtl(capsys: pytest.CaptureFixture[str]) -> None:
     """ECP5 form, both weight codes, one session and several: the same tokens, states and cycles."""
-    args = ["verify", "--presets", "tiny", "--executors", "numpy,rtl,netlist", "--tokens", "8", "--json"]
+    args = ["verify", "--geometries", "tiny", "--executors", "numpy,rtl,netlist", "--tokens", "8", "--json"]
     status = cli.main(args)
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert (status, [row["mismatches"] for row in rows]) == (0, [0] * 6)
@@ -81,8 +84,9 @@ def test_one_wrong_bit_of_a_lookup_table_is_found() -> None:
         at = 15 - 5  # sum 1, activation 0, weight 1
         cells[name]["parameters"]["INIT1"] = table[:at] + str(1 - int(table[at])) + table[at + 1 :]
 
-    spoilt = BoardRunner(program, geometry, netlist=build_netlist_board(geometry, edit=spoil))
-    (numpy,) = runners_of(("numpy", "machine"), program, None, geometry)[:1]
+    line = ProcessTransport([str(build_netlist_board(geometry, edit=spoil))])
+    spoilt = BoardRunner(Device.open("netlist", program, geometry=geometry, transport=line), "netlist")
+    numpy = ExecutorRunner(NumpyExecutor(program))
     try:
         found = verify(program, [numpy, spoilt], list(range(100, 108)), lambda done: None)
     finally:

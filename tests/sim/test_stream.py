@@ -81,7 +81,7 @@ def test_other_ports_on_the_bus_model(port_bits: int, encoding: str) -> None:
 
 @pytest.mark.slow
 def test_bench_of_370m(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "stream", "--geometry", "370m", "--layers", "1", "--json"]) == 0
+    assert cli.main(["bench", "stream", "--size", "370m", "--layers", "1", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["port_busy"] >= 0.95
     assert found["cycles_per_token"] <= 1.1 * found["bound_cycles_per_token"]

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from ternac.program import import_ops
 from ternac.program import numerics as nu
-from ternac.program import wide
-from ternac.program.program import Program, save
+from ternac.program.file import save
+from ternac.program.program import Program
 from ternac.program.random import random_program, sigmoid_table, silu_table
 from ternac.program.random_mmfree import curve, random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor
@@ -103,45 +104,45 @@ def op_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
 
 
 def wide_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """Edge values and random ones for every wide op."""
+    """Edge values and random ones for every op of imports."""
     edges, other = np.array(I16_EDGES), np.array([*reversed(I16_EDGES[:10]), *I16_EDGES[10:]])
     yield {"op": "GATHER16", "row": I16_EDGES, "out": I16_EDGES}
     vectors = [[0] * 3, [1], [-1, 2], [32767], [-32768] * 9, I16_EDGES]
     vectors += [integers(rng, -(1 << bits), (1 << bits) - 1, n) for bits, n in ((2, 5), (9, 17), (15, 33))]
     for x in vectors:
-        for eps, shift in ((0, 24), (1, 24), (0, 40), (1000, 27), (wide.MAX_EPS, 18), (5, 0)):
-            out = wide.rmsnorm(np.array(x), eps, shift).tolist()
+        for eps, shift in ((0, 24), (1, 24), (0, 40), (1000, 27), (import_ops.MAX_EPS, 18), (5, 0)):
+            out = import_ops.rmsnorm(np.array(x), eps, shift).tolist()
             yield {"op": "RMSNORM", "x": x, "eps": eps, "shift": shift, "out": out}
-        yield {"op": "PEAK", "x": x, "out": wide.peak(np.array(x)).tolist()}
+        yield {"op": "PEAK", "x": x, "out": import_ops.peak(np.array(x)).tolist()}
     for shift in (0, 1, 12, 15, 31):
-        out = wide.scale(edges, other, shift).tolist()
+        out = import_ops.scale(edges, other, shift).tolist()
         yield {"op": "SCALE", "x": I16_EDGES, "gain": other.tolist(), "shift": shift, "out": out}
         for dtype in ("i8", "i16"):
-            out = wide.mul16(edges, other, shift, dtype).tolist()
+            out = import_ops.mul16(edges, other, shift, dtype).tolist()
             case = {"op": "MUL16", "a": I16_EDGES, "b": other.tolist(), "shift": shift, "dtype": dtype}
             yield case | {"out": out}
     for m in (0, 1, 2, 126, 127, 128, 4095, 20000, 32766, 32767):
-        yield {"op": "QUANT", "x": I16_EDGES, "m": [m], "out": wide.quant(edges, [m]).tolist()}
+        yield {"op": "QUANT", "x": I16_EDGES, "m": [m], "out": import_ops.quant(edges, [m]).tolist()}
     acc = [-65535 * 128, 65535 * 128, *I16_EDGES, *integers(rng, -(1 << 23), 1 << 23, 8)]
     for m, mult, shift, dtype in (
-        (0, 1, 0, "i16"), (1, 1, 0, "i8"), (32767, 1, 23, "i16"), (32767, wide.MAX_RESCALE, 47, "i16"),
-        (32767, wide.MAX_RESCALE, 62, "i16"), (12345, 7654321, 39, "i16"), (12345, 7654321, 44, "i8"),
+        (0, 1, 0, "i16"), (1, 1, 0, "i8"), (32767, 1, 23, "i16"), (32767, import_ops.MAX_RESCALE, 47, "i16"),
+        (32767, import_ops.MAX_RESCALE, 62, "i16"), (12345, 7654321, 39, "i16"), (12345, 7654321, 44, "i8"),
     ):  # fmt: skip
-        out = wide.rescale(np.array(acc), [m], mult, shift, dtype).tolist()
+        out = import_ops.rescale(np.array(acc), [m], mult, shift, dtype).tolist()
         case = {"op": "RESCALE", "x": acc, "m": [m], "multiplier": mult, "shift": shift, "dtype": dtype}
         yield case | {"out": out}
-    noise = rng.integers(-32768, 32768, wide.CURVE_POINTS)
+    noise = rng.integers(-32768, 32768, import_ops.CURVE_POINTS)
     for name, points in (
         ("silu", curve("silu", 12, 12)),
         ("closed", curve("closed", 11, 15)),
         ("any", noise),
     ):
         x = [*I16_EDGES, -32705, -32704, -32703, 32703, 32704, 32705, *integers(rng, -32768, 32767, 20)]
-        out = wide.interp(np.array(x), points).tolist()
+        out = import_ops.interp(np.array(x), points).tolist()
         yield {"op": "INTERP", "name": name, "x": x, "curve": points.tolist(), "out": out}
     for e in (0, 1, 2, 16383, 16384, 16385, 32766, 32767):
         weights = [e] * len(I16_EDGES)
-        out = wide.blend(edges, edges[::-1], weights).tolist()
+        out = import_ops.blend(edges, edges[::-1], weights).tolist()
         yield {"op": "BLEND", "h": I16_EDGES, "c": I16_EDGES[::-1], "e": weights, "out": out}
 
 

@@ -2,7 +2,7 @@
 // The page of `ternac serve`: sends one completion at a time and shows its events as they come.
 
 const $ = (id) => document.getElementById(id);
-let running = null; // the AbortController of the request under way
+let running = null; // the AbortController of the running request
 
 function headers() {
   const access = $("access").value.trim();
@@ -102,7 +102,7 @@ async function health() {
       return row;
     }));
   } catch {
-    show("model", "the server does not answer");
+    show("model", "the server does not respond");
   }
 }
 

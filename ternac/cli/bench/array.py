@@ -1,9 +1,4 @@
-"""``ternac bench array``: what one multiply-accumulate costs in lookup tables, registers and clock.
-
-Bare is the dot units and their trees (`hdl/array/bare.py`); wrapped is the column array, with memories,
-pipelines, norm and sequencer, divided by its lanes, and beside it the whole engine. Any Verilog file can
-stand beside them (``--peer``), synthesized with the same command.
-"""
+"""``ternac bench array``: what one multiply-accumulate costs in lookup tables, registers and clock."""
 
 from __future__ import annotations
 
@@ -12,190 +7,73 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from amaranth.back import rtlil
-
-from ternac.cli.verb import Outcome, Verb
-from ternac.cli.verb import Say as Speak
-from ternac.compile.geometry import PRESETS, Geometry, preset
+from ternac.cli.arguments import add_geometry, number
+from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.hdl.array.bare import BareArray
-from ternac.hdl.boards.boards import board
-from ternac.hdl.build.bitstream import build_root
-from ternac.hdl.build.devices import DEVICES, Device, device
-from ternac.hdl.build.trial import Design, Say, mapped_netlist, place, placed_netlist, synthesize
-from ternac.hdl.cells.tech import Technology
-from ternac.hdl.engine.core import EngineCore
-from ternac.hdl.netlist.parts import COLUMN_ARRAY, parts_of
-from ternac.manifest import read_manifest
-
-WORDS = 8
-"""Words of a row that the bare accumulators have room for."""
-BOARD = "ulx3s-85f"
-
-COUNTED = (
-    "everything in fabric: dot units with their adder trees and accumulators, the flags' delay line, one "
-    "activation register of 8 bits a lane shared by the columns"
-)
-HELD = ", one register of 2 bits for each weight"
-FED = "; weights, activations and sums sit in block RAM whose addresses are pins, so nothing is subtracted"
-WRAPPED = (
-    "the column array: dot units, weight store, x buffer, banks, pipelines, side lane, norm, their control "
-    "and the sequencer, and every cell that place and route adds"
-)
-CORE = "the whole engine core: column array and sampler"
-BITSTREAM = "the whole bitstream: engine core, link controller, UART, clock generator"
-PORTS = "; weights, activations and sums are ports"
-
-
-def bare_design(
-    target: Device, columns: int, lanes: int, *, chain: int, fold: int, radix: int, direct: bool = False
-) -> BareArray:
-    """The bare array, between block RAMs where it can be placed; UsageError for a shape that cannot be."""
-    try:
-        return BareArray(
-            columns, lanes, chain, WORDS * lanes, fold=fold, radix=radix, tech=target.tech,
-            fed=not target.estimate, direct=direct,
-        )  # fmt: skip
-    except ValueError as error:
-        raise UsageError(str(error), "choose --lanes, --chain and --fold so that they divide") from None
-
-
-def bare(array: BareArray, target: Device, root: Path, say: Say, *, placed: bool) -> dict[str, Any]:
-    """Figures of the bare array, placed and routed or only synthesized."""
-    unit = array.units[0]
-    shape = {
-        "columns": array.columns, "lanes": array.lanes, "chain": array.chain, "fold": unit.fold,
-        "radix": unit.radix, "latency_cycles": unit.latency, "form": unit.tech.value,
-    }  # fmt: skip
-    text = rtlil.convert(array, name="top", emit_src=False)
-    name = "-".join(["bare", target.name, *map(str, shape.values())])
-    design = Design(name, "design.il", text)
-    synthesis = synthesize(design, target, array.macs, root, say)
-    figures = place(design, target, array.macs, root, say) if placed else synthesis
-    counted = COUNTED + ("" if array.direct else HELD) + (FED if array.fed else PORTS)
-    result = {**figures, **shape, "counted": counted}
-    return {**result, "synthesis": synthesis} if placed else result
-
-
-def wrapped(root: Path, say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict[str, Any]:
-    """Figures of the column array of ``geometry`` (the ULX3S preset) with everything around it, divided by
-    its lanes; under ``engine`` those of the whole engine.
-
-    Placed figures are this run's, or the shipped bitstream's when its geometry is today's.
-    """
-    target, geometry = device("ecp5"), geometry or preset(board(BOARD).geometry)
-    core = EngineCore(geometry, tech=target.tech)
-    text = rtlil.convert(core, name="top", emit_src=False)
-    design = Design(f"wrapped-{geometry.name}", "design.il", text)
-    whole = synthesize(design, target, geometry.macs, root, say)
-    synthesis = _array_of(whole, parts_of(mapped_netlist(design, target, root)), CORE)
-    what = {
-        "geometry": geometry.name, "columns": geometry.columns, "lanes": geometry.lanes,
-        "weight_code": geometry.weight_code, "weight_capacity": geometry.weight_capacity, "counted": WRAPPED,
-    }  # fmt: skip
-    manifest = read_manifest(BOARD, geometry.name)
-    if placed:
-        whole = place(design, target, geometry.macs, root, say)
-        parts = parts_of(placed_netlist(design, target, root))
-        return {**_array_of(whole, parts, CORE), **what, "synthesis": synthesis}
-    current = manifest is not None and manifest.get("geometry_hash") == geometry.hash.hex()
-    if manifest is not None and current and "parts" in manifest:
-        whole = {**{key: manifest[key] for key in ("comb", "ff", "dsp", "fmax_mhz")}, "macs": geometry.macs}
-        whole["origin"] = f"place and route (manifest of the shipped bitstream for {BOARD})"
-        return {**_array_of(whole, manifest["parts"], BITSTREAM), **what, "synthesis": synthesis}
-    return {**synthesis, **what}
-
-
-def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: str) -> dict[str, Any]:
-    """The figures of ``whole`` for the column array alone: what `COLUMN_ARRAY` names, and every cell that
-    belongs to no part."""
-    outside = [own for name, own in parts.items() if name not in COLUMN_ARRAY]
-    array = {key: whole[key] - sum(own[key] for own in outside) for key in ("comb", "ff")}
-    share = {f"{key}_per_mac": round(cells / whole["macs"], 3) for key, cells in array.items()}
-    engine = {f"{key}_per_mac": round(whole[key] / whole["macs"], 3) for key in array}
-    kept = {key: value for key, value in whole.items() if key not in ("cells", "seconds")}
-    return {
-        **kept,
-        **share,
-        **array,
-        "engine": {**engine, **{key: whole[key] for key in array}, "counted": counted},
-    }
-
-
-def peer(
-    file: Path, top: str, macs: int, target: Device, ours: dict[str, dict[str, Any]], root: Path, say: Say
-) -> dict[str, Any]:
-    """A foreign Verilog file, synthesized alike, and its figures over the synthesized ones of ``ours``."""
-    try:
-        text = file.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}", "--peer takes one Verilog file") from None
-    figures = synthesize(Design(f"peer-{target.name}-{top}", "design.v", text, top), target, macs, root, say)
-    ratios = {}
-    for name, own in ours.items():
-        base = own.get("synthesis", own)
-        ratios[name] = {
-            key: round(figures[key] / base[key], 3) if base[key] else None
-            for key in ("comb_per_mac", "ff_per_mac")
-        }
-    return {
-        **figures,
-        "file": file.name,
-        "top": top,
-        "ratios": ratios,
-        "ratios_origin": "this run: synthesis of the peer over synthesis of ours, same command",
-    }
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=DEVICES, default="ecp5", help="default: ecp5")
-    parser.add_argument("--columns", type=int, default=10, metavar="N", help="dot units (default: 10)")
-    parser.add_argument("--lanes", type=int, default=192, metavar="N", help="lanes of each (default: 192)")
-    parser.add_argument("--chain", type=int, metavar="N", help="register stages of a chain")
-    parser.add_argument("--fold", type=int, metavar="N", help="lanes added at a stage")
-    parser.add_argument("--radix", type=int, metavar="N", help="sums added at a register of the tree")
+    from ternac.hdl.build.devices import DEVICES
+
+    parser.add_argument("--family", choices=DEVICES, default="ecp5", help="device family (default: ecp5)")
+    number(parser, "--columns", "dot units", default=10)
+    number(parser, "--lanes", "lanes of each", default=192)
+    number(parser, "--chain", "register stages of a chain (default: the family's)")
+    number(parser, "--fold", "lanes added at a stage (default: the family's)")
+    number(parser, "--radix", "sums added at a register of the tree (default: the family's)")
     parser.add_argument("--portable", action="store_true", help="plain Amaranth, no instantiated cells")
     parser.add_argument("--direct", action="store_true", help="no registers for the weights")
-    parser.add_argument("--geometry", choices=PRESETS, help="preset to wrap (default: the board's)")
+    add_geometry(parser, "engine to wrap (default: the board's)")
     parser.add_argument("--no-place", action="store_true", help="synthesize only")
     parser.add_argument("--place", action="store_true", help="place and route the wrapped array too")
-    parser.add_argument("--peer", type=Path, metavar="FILE", help="a Verilog file to measure beside it")
+    parser.add_argument(
+        "--peer", type=Path, metavar="FILE", help="a Verilog file to measure with the same command"
+    )
     parser.add_argument("--top", metavar="NAME", help="the peer's top module")
-    parser.add_argument("--macs", type=int, metavar="N", help="multiply-accumulates per cycle of the peer")
+    number(parser, "--macs", "multiply-accumulates per cycle of the peer", least=1)
 
 
-def _run(args: argparse.Namespace, say: Speak) -> Outcome:
-    target = device(args.device)
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.compile.geometry import preset
+    from ternac.hdl.build.array_bench import bare, bare_design, peer, wrapped
+    from ternac.hdl.build.devices import device
+    from ternac.hdl.cells.tech import Technology
+
+    target = device(args.family)
     if args.portable:
         target = replace(target, tech=Technology.PORTABLE)
     if (args.peer is None, args.top is None, args.macs is None) not in ((True,) * 3, (False,) * 3):
         raise UsageError("--peer, --top and --macs belong together", "give all three or none")
-    if args.macs is not None and args.macs < 1:
-        raise UsageError(f"--macs is {args.macs}, needs at least 1")
     if args.place and (target.estimate or args.no_place):
-        raise UsageError("--place needs --device ecp5 and contradicts --no-place")
+        raise UsageError("--place needs --family ecp5 and contradicts --no-place")
+    if args.geometry and target.estimate:
+        raise UsageError("--geometry needs --family ecp5: no other wraps the engine")
     shape = {
         name: getattr(target.shape, name) if getattr(args, name) is None else getattr(args, name)
         for name in ("chain", "fold", "radix")
     }
-    root = build_root()
     array = bare_design(target, args.columns, args.lanes, **shape, direct=args.direct)
-    found = {"bare": bare(array, target, root, say, placed=not (args.no_place or target.estimate))}
+    found = {"bare": bare(array, target, say, placed=not (args.no_place or target.estimate))}
     if not target.estimate:
         geometry = preset(args.geometry) if args.geometry else None
-        found["wrapped"] = wrapped(root, say, placed=args.place, geometry=geometry)
+        found["wrapped"] = wrapped(say, placed=args.place, geometry=geometry)
     if args.peer is not None:
-        found["peer"] = peer(args.peer, args.top, args.macs, target, found, root, say)
+        found["peer"] = peer(args.peer, args.top, args.macs, target, found, say)
+    _show(found, say)
+    return Outcome({"device": target.name, "comb": target.unit, **found, "origin": "each part names its own"})
+
+
+def _show(found: dict[str, dict[str, Any]], say: Say) -> None:
     for name, figures in found.items():
         clock = f", {figures['fmax_mhz']} MHz" if figures["fmax_mhz"] else ""
         say(f"{name}: {figures['comb_per_mac']:.2f} COMB and {figures['ff_per_mac']:.2f} FF per MAC{clock}")
         say(f"  {figures['macs']:,} MACs; {figures['origin']}")
-    return Outcome({"device": target.name, "comb": target.unit, **found, "origin": "each part names its own"})
 
 
 VERB = Verb(
-    help="What a multiply-accumulate costs: bare array, whole engine, and any Verilog file beside them.",
-    example="ternac bench array --device ecp5 --columns 1 --lanes 48 --json",
+    help="Count what a multiply-accumulate costs: bare array, whole engine, and any Verilog file.",
+    example="ternac bench array --family ecp5 --columns 1 --lanes 48 --json",
     add_arguments=_arguments,
     run=_run,
+    renamed={"--device": "--family"},
 )

@@ -1,34 +1,38 @@
-"""``ternac bench gpu``: decode beside the memory's bandwidth, prompts in TOPS, both beside bf16 torch."""
+"""``ternac bench gpu``: the GPU executor against the memory's bandwidth and bf16 torch."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import time
+from typing import Any
 
+from ternac.cli.arguments import number
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.errors import UsageError
 from ternac.program.mmfree_sizes import SHAPES
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--geometry", choices=SHAPES, default="2.7b", help="published size, random trits (default: 2.7b)"
+        "--size", choices=SHAPES, default="2.7b", help="published size, random trits (default: 2.7b)"
     )
-    parser.add_argument("--sessions", type=int, default=64, metavar="N", help="at a time (default: 64)")
-    parser.add_argument("--prompt", type=int, default=512, metavar="N", help="tokens (default: 512)")
-    parser.add_argument("--rounds", type=int, default=15, metavar="N", help="of all candidates (default: 15)")
+    number(parser, "--sessions", "sessions at a time", default=64, least=1)
+    number(parser, "--prompt", "tokens of a prompt", default=512, least=1)
+    number(parser, "--rounds", "rounds of all candidates", default=15, least=1)
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    for name in ("sessions", "prompt", "rounds"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name} is {getattr(args, name)}, needs at least 1")
-    importlib.import_module("ternac.host.gpu.where").need("cuda")
+    from ternac.host.gpu.where import need
+
+    need("cuda")
+    from ternac.host.gpu.bench import measure  # torch is an optional package: `need` says how to get it
+
     began = time.monotonic()
-    measure = importlib.import_module("ternac.host.gpu.bench").measure  # torch is an optional package
-    shape = SHAPES[args.geometry]
-    data = measure(shape, "cuda", args.sessions, args.prompt, args.rounds, say)
+    data = measure(SHAPES[args.size], "cuda", args.sessions, args.prompt, args.rounds, say)
+    _show(data, say)
+    return Outcome(data | {"seconds": round(time.monotonic() - began, 1)})
+
+
+def _show(data: dict[str, Any], say: Say) -> None:
     for row in data["rows"]:
         share = row["share_of_bandwidth"]
         words = "" if share is None else f", {share:.1%} of the memory's bandwidth"
@@ -37,12 +41,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         tops = "" if row["tops"] is None else f", {row['tops']:g} TOPS"
         say(f"  {row['kernel']:34} {row['tokens_per_second']:12,.1f} tokens/s{words}{tops}")
     say(f"  {data['rows'][0]['origin']}")
-    return Outcome(data | {"seconds": round(time.monotonic() - began, 1)})
 
 
 VERB = Verb(
-    help="The GPU executor: decode beside the memory's bandwidth, prompts in TOPS, both beside bf16 torch.",
-    example="ternac bench gpu --geometry 2.7b --json",
+    help="Measure the GPU executor: tokens and prompts, against the memory's bandwidth and bf16 torch.",
+    example="ternac bench gpu --size 2.7b --json",
     add_arguments=_arguments,
     run=_run,
+    renamed={"--geometry": "--size"},
 )

@@ -1,39 +1,39 @@
-"""``ternac bench link``: what of the engine's speed comes over the line, cycle by cycle."""
+"""``ternac bench link``: how much of the engine's speed comes over the line, cycle by cycle."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ternac.cli.arguments import add_board, add_model, number, open_model
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.compile.compiler import compile_program
-from ternac.compile.fitting import largest_model
 from ternac.compile.geometry import preset
 from ternac.errors import UsageError
-from ternac.hdl.boards.boards import BOARDS, Board, board
-from ternac.hdl.engine.schedule import schedule
-from ternac.link import MAX_WORDS
-from ternac.program.zoo import DEFAULT, open_program
 
-__all__ = ["VERB", "bench_link"]
+if TYPE_CHECKING:
+    from ternac.hdl.boards.boards import Board
+    from ternac.program.program import Program
 
 WORK = 160_000
 """Cycles of work in an answer by default: about 2 ms."""
 ANSWERS = 3
 
 
-def bench_link(target: Board, model: str, chunk: int | None, turnaround: float) -> dict[str, Any]:
-    """One session over the board's line with one request at a time, and with as many as its buffers allow.
+def bench_link(target: Board, program: Program, chunk: int | None, turnaround: float) -> dict[str, Any]:
+    """Run one session over the board's line, one request at a time and as many as its buffers allow.
 
     ``chunk``: tokens in an answer, 1 to 255. ``turnaround``: seconds the host takes from an answer to the
     request that it lets go (a USB bridge takes about 1 ms).
     """
+    from ternac.compile.compiler import compile_program
+    from ternac.hdl.engine.schedule import schedule
+    from ternac.link import MAX_WORDS
     from ternac.sim.line import expected_tokens, run_line
 
     geometry = preset(target.geometry)
     if geometry.streams:
         raise UsageError(f"{geometry.name} is bound by its memory, not by its line")
-    cycles = schedule(compile_program(open_program(model), geometry)).cycles
+    cycles = schedule(compile_program(program, geometry)).cycles
     chunk = chunk or min(MAX_WORDS, max(8, WORK // cycles))
     rows = []
     for window in sorted({1, target.window}):
@@ -51,7 +51,7 @@ def bench_link(target: Board, model: str, chunk: int | None, turnaround: float) 
         )
     return {
         "board": target.name,
-        "model": model,
+        "model": program.name,
         "clock_mhz": target.clock_hz / 1e6,
         "baud": target.baud,
         "cycles_per_token": cycles,
@@ -64,24 +64,34 @@ def bench_link(target: Board, model: str, chunk: int | None, turnaround: float) 
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--board", choices=BOARDS, default="ulx3s-85f", help="default: ulx3s-85f")
-    parser.add_argument("--model", help="program file or shipped model (default: the largest that fits)")
-    parser.add_argument(
-        "--chunk", type=int, metavar="N", help="tokens in an answer (default: about 2 ms of work)"
-    )
-    parser.add_argument(
-        "--turnaround", type=float, default=1.0, metavar="MS", help="the host's, in milliseconds (default: 1)"
+    from ternac.link import MAX_WORDS
+
+    add_model(parser)
+    add_board(parser)
+    number(parser, "--chunk", "tokens in an answer (default: about 2 ms of work)", least=1, most=MAX_WORDS)
+    number(
+        parser,
+        "--turnaround",
+        "the host's, in milliseconds",
+        default=1,
+        least=0,
+        most=100,
+        kind=float,
+        metavar="MS",
     )
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    if args.chunk is not None and not 1 <= args.chunk <= MAX_WORDS:
-        raise UsageError(f"--chunk is {args.chunk}, needs 1 to {MAX_WORDS}")
-    if not 0 <= args.turnaround <= 100:
-        raise UsageError(f"--turnaround is {args.turnaround}, needs 0 to 100 milliseconds")
+    from ternac.hdl.boards.boards import board
+
     target = board(args.board)
-    model = args.model or largest_model(preset(target.geometry)) or DEFAULT
-    data = bench_link(target, model, args.chunk, args.turnaround / 1e3)
+    program = open_model(args.model, preset(target.geometry), say).program
+    data = bench_link(target, program, args.chunk, args.turnaround / 1e3)
+    _show(data, say)
+    return Outcome(data, ok=all(row["tokens_right"] for row in data["rows"]))
+
+
+def _show(data: dict[str, Any], say: Say) -> None:
     say(
         f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles/token at "
         f"{data['clock_mhz']:g} MHz, {data['baud']:,} baud, {data['tokens_per_answer']} tokens an answer, "
@@ -89,16 +99,16 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     )
     for row in data["rows"]:
         say(
-            f"  {row['window']} request(s) under way: {row['tokens_per_second']:>9,.0f} tokens/s, "
+            f"  {row['window']} request(s) in flight: {row['tokens_per_second']:>9,.0f} tokens/s, "
             f"{row['engine_share']:.1%} of the engine's"
         )
     say(f"  {data['origin']}")
-    return Outcome(data, ok=all(row["tokens_right"] for row in data["rows"]))
 
 
 VERB = Verb(
-    help="What of the engine's speed comes over the line.",
+    help="Count how much of the engine's speed comes over the line.",
     example="ternac bench link --board ulx3s-85f --json",
     add_arguments=_arguments,
     run=_run,
+    renamed={"--model": "MODEL, without an option"},
 )

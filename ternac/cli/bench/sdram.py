@@ -8,38 +8,44 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ternac.cli.arguments import add_geometry, add_model, add_seed, number
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Mem, preset
-from ternac.compile.sdram import NOMINAL_HZ
 from ternac.errors import UsageError
-from ternac.hdl.boards.boards import VARIANTS, Board
-from ternac.hdl.planner.estimate import routed_clock
-from ternac.host.board.backend import BoardBackend
-from ternac.host.device import Device
-from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.zoo import open_program
-from ternac.run.numpy_executor import NumpyExecutor
-from ternac.run.sampling import GREEDY
 
-GEOMETRIES = [name for name in VARIANTS if preset(name).streams]
+if TYPE_CHECKING:
+    from ternac.hdl.boards.boards import Board
+    from ternac.program.program import Program
+
+GEOMETRY = "ulx3s-85f-sdram"
 SHAPE = (1020, 2720, 2, 256)
 """Width, hidden width, layers and vocabulary of the program that is run when no model is named."""
 
 
 def large_program(seed: int) -> Program:
-    """A random program of more than 20 million ternary weights."""
+    """Return a random program of more than 20 million ternary weights."""
     width, hidden, layers, vocab = SHAPE
+    import numpy as np
+
+    from ternac.program.random import random_program
+
     return random_program(np.random.default_rng(seed), width, hidden, layers, vocab)
 
 
 def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Say) -> dict[str, Any]:
-    """The figures of ``tokens`` tokens, each followed by a comparison with NumPy."""
+    """Measure ``tokens`` tokens, each followed by a comparison with NumPy."""
+    import numpy as np
+
+    from ternac.compile.compiler import compile_program
+    from ternac.compile.isa import Opcode, Source
+    from ternac.compile.sdram import NOMINAL_HZ
+    from ternac.hdl.planner.estimate import routed_clock
+    from ternac.host.device import Device
+    from ternac.run.generation import Run
+    from ternac.run.numpy_executor import NumpyExecutor
+
     geometry = preset(target.geometry)
     clock_hz = target.clock_hz
     if clock_hz != NOMINAL_HZ:
@@ -51,15 +57,14 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
     rng, wrong = np.random.default_rng(seed), 0
     with Device.open("sim", program, board=target.geometry) as device:
         loading = time.monotonic() - began
-        backend = device.backend
-        assert isinstance(backend, BoardBackend)
+        backend = device.board
         say(f"loaded over the link in {loading:.0f} s of simulation, compiling included")
         session, executor = backend.open(), NumpyExecutor(program)
         state = executor.open()
         for at in range(tokens):
             token = int(rng.integers(program.vocab))
             want = executor.step(state, np.array([token]))[0]
-            chosen, _ = backend.run(session, [token], 1, GREEDY, 1)
+            chosen, _ = backend.run(session, Run([token], 1))
             same = (
                 chosen == [int(np.argmax(want))]
                 and np.array_equal(backend.read_vector(image.logits), want)
@@ -68,8 +73,8 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
             wrong += not same
             say(f"token {at}: {backend.meter.cycles / (at + 1):,.0f} cycles, {'equal' if same else 'WRONG'}")
         cycles = backend.meter.cycles / tokens
-    words = sum(i.count * i.words for i in image.instructions if i.source == 0 and i.op == 1)
-    words *= geometry.stream_words
+    dots = [i for i in image.instructions if i.op == Opcode.VEC and i.source == Source.DOT]
+    words = sum(i.count * i.words for i in dots) * geometry.stream_words
     bound = program.trits / 10
     clock, clock_origin = routed_clock(target)
     return {
@@ -97,29 +102,36 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--geometry", choices=GEOMETRIES, default=GEOMETRIES[0], help="default: %(default)s")
-    parser.add_argument(
-        "--model", help="program file or shipped model (default: a random one of 25 million ternary weights)"
-    )
-    parser.add_argument("--tokens", type=int, default=1, metavar="N", help="default: 1")
-    parser.add_argument("--seed", type=int, default=1, help="of program and tokens (default: 1)")
+    add_model(parser, "a random one of 25 million ternary weights")
+    add_geometry(parser, f"engine with its weights in SDRAM (default: {GEOMETRY})")
+    number(parser, "--tokens", "tokens to run", default=1, least=1)
+    add_seed(parser, "seed of program and tokens")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    if args.tokens < 1 or args.seed < 0:
-        raise UsageError("--tokens needs at least 1, --seed at least 0")
+    from ternac.hdl.boards.boards import VARIANTS
+    from ternac.program.zoo import open_program
+
+    name = args.geometry or GEOMETRY
+    if not preset(name).streams:
+        raise UsageError(f"{name} has its weights on chip", "ternac bench hdl measures it")
     program = open_program(args.model) if args.model else large_program(args.seed)
-    data = bench_sdram(program, VARIANTS[args.geometry], args.tokens, args.seed, say)
+    data = bench_sdram(program, VARIANTS[name], args.tokens, args.seed, say)
+    _show(data, say)
+    return Outcome(data, ok=not data["mismatches"])
+
+
+def _show(data: dict[str, Any], say: Say) -> None:
     say(f"  {data['cycles_per_token']:,.0f} cycles/token, {data['over_bound'] - 1:.2%} over the bound")
     say(f"  data port busy {data['port_busy']:.2%} of all cycles")
     say(f"  {data['tokens_per_second']:,.2f} tokens/s at {data['clock_mhz']:g} MHz")
     say(f"  {data['origin']}")
-    return Outcome(data, ok=not data["mismatches"])
 
 
 VERB = Verb(
-    help="A model in SDRAM: loaded over the link, run, compared with NumPy.",
+    help="Run a model from SDRAM: loaded over the link, compared with NumPy after every token.",
     example="ternac bench sdram --json",
     add_arguments=_arguments,
     run=_run,
+    renamed={"--model": "MODEL, without an option"},
 )

@@ -8,16 +8,16 @@ depend on the sums, the array waits for an assumed ``turnaround`` and for the ac
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ternac.cli.arguments import PORT_BITS, add_seed, number
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.compile.stream_layout import Encoding
 from ternac.errors import UsageError
-from ternac.hdl.stream.axi import PORT_BITS
-from ternac.hdl.stream.matvec import StreamMatVec
-from ternac.hdl.stream.schedule import phase_ends
 from ternac.program.mmfree_sizes import SHAPES, Shape, share
-from ternac.sim.stream import IDEAL, USUAL, build_stream, make_job, place_activations, run_job
+
+if TYPE_CHECKING:
+    from ternac.compile.stream_layout import Encoding
+    from ternac.hdl.stream.matvec import StreamMatVec
 
 CLOCKS_MHZ = (100, 200, 250, 300)
 PORT_BUSY = 0.95
@@ -25,7 +25,10 @@ OVER_BOUND = 1.10
 
 
 def stream_unit(shape: Shape, port_bits: int, encoding: Encoding) -> StreamMatVec:
-    """The unit with activation memory for the largest phase of a shape."""
+    """Build the unit with activation memory for the largest phase of a shape."""
+    from ternac.hdl.stream.matvec import StreamMatVec
+    from ternac.sim.stream import place_activations
+
     _, depth = place_activations((*shape.layer, *shape.head), port_bits // 8)
     return StreamMatVec(port_bits=port_bits, encoding=encoding, x_depth=depth)
 
@@ -40,10 +43,13 @@ def bench_stream(
     say: Say,
     ports: int = 1,
 ) -> dict[str, Any]:
-    """One token, ``layers`` blocks of it and the output layer simulated; see the module's text.
+    """Measure one token, ``layers`` blocks of it and the output layer simulated; see the module's text.
 
     Of several ``ports``, each with a unit for a share of every matrix's rows, the one with most is simulated.
     """
+    from ternac.hdl.stream.schedule import phase_ends
+    from ternac.sim.stream import IDEAL, USUAL, build_stream, make_job, run_job
+
     size = port_bits // 8
     unit = stream_unit(shape, port_bits, encoding)
     program = build_stream(unit, say=say)
@@ -100,47 +106,43 @@ def bench_stream(
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--geometry", choices=SHAPES, default="370m", help="model size (default: 370m)")
+    from ternac.compile.stream_layout import Encoding
+
+    parser.add_argument("--size", choices=SHAPES, default="370m", help="published size (default: 370m)")
     encodings = [encoding.value for encoding in Encoding]
-    parser.add_argument("--encoding", choices=encodings, default="1.6bit", help="default: 1.6bit")
+    parser.add_argument(
+        "--encoding", choices=encodings, default="1.6bit", help="code of the trits (default: 1.6bit)"
+    )
     parser.add_argument(
         "--port-bits", type=int, choices=PORT_BITS, default=128, help="width of the AXI4 port (default: 128)"
     )
-    parser.add_argument(
-        "--ports", type=int, default=1, metavar="N",
-        help="so many ports, each with a unit for its share of the rows (default: 1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--layers", type=int, metavar="N", help="blocks to simulate; the rest by closed form (default: all)"
+    number(
+        parser, "--ports", "ports, each with a unit for its share of the rows", default=1, least=1, most=64
     )
-    parser.add_argument(
-        "--turnaround", type=int, default=64, metavar="CYCLES",
-        help="from the last sum of a phase to the first activation of the next (default: 64)",
-    )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=1, help="of weights, activations and memory (default: 1)")
+    number(parser, "--layers", "blocks to simulate; the rest by closed form (default: all)")
+    number(
+        parser,
+        "--turnaround",
+        "from the last sum of a phase to the first activation of the next",
+        default=64,
+        least=1,
+        most=(1 << 20) - 1,
+        metavar="CYCLES",
+    )
+    add_seed(parser, "seed of weights, activations and memory")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    shape = SHAPES[args.geometry]
+    from ternac.compile.stream_layout import Encoding
+
+    shape = SHAPES[args.size]
     layers = shape.layers if args.layers is None else args.layers
     if not 1 <= layers <= shape.layers:
         raise UsageError(f"--layers is {layers}, needs 1 to {shape.layers} for {shape.name}")
-    if not 1 <= args.ports <= 64:
-        raise UsageError(f"--ports is {args.ports}, needs 1 to 64")
-    if not 1 <= args.turnaround < 1 << 20:
-        raise UsageError(f"--turnaround is {args.turnaround}, needs 1 to {(1 << 20) - 1}")
-    if args.seed < 0:
-        raise UsageError(f"--seed is {args.seed}, needs at least 0")
     data = bench_stream(
         shape, Encoding(args.encoding), args.port_bits, layers, args.turnaround, args.seed, say, args.ports
     )
-    say(f"{shape.name}, {args.encoding}, {args.ports} port(s) of {args.port_bits} bits:")
-    over = f"{data['over_bound'] - 1:.2%} over the bandwidth bound"
-    say(f"  {data['cycles_per_token']:,.0f} cycles/token, {over}")
-    say(f"  data port busy {data['port_busy']:.2%}, {data['rows_checked']:,} rows exact")
-    for clock, rate in data["tokens_per_second_at"].items():
-        say(f"  {rate:,.1f} tokens/s at {clock}")
-    say(f"  {data['origin']}")
+    _show(data, say)
     good = (
         not data["rows_wrong"] and not data["fault"] and data["closed_form"]["equal"]
         and data["port_busy"] >= PORT_BUSY and data["over_bound"] <= OVER_BOUND
@@ -148,9 +150,20 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(data, ok=good)
 
 
+def _show(data: dict[str, Any], say: Say) -> None:
+    say(f"{data['geometry']}, {data['encoding']}, {data['ports']} port(s) of {data['port_bits']} bits:")
+    over = f"{data['over_bound'] - 1:.2%} over the bandwidth bound"
+    say(f"  {data['cycles_per_token']:,.0f} cycles/token, {over}")
+    say(f"  data port busy {data['port_busy']:.2%}, {data['rows_checked']:,} rows exact")
+    for clock, rate in data["tokens_per_second_at"].items():
+        say(f"  {rate:,.1f} tokens/s at {clock}")
+    say(f"  {data['origin']}")
+
+
 VERB = Verb(
-    help="A token of a large model with its weights streamed over AXI4: port use and cycles.",
-    example="ternac bench stream --geometry 370m --json",
+    help="Run a token of a large model with its weights streamed over AXI4: port use and cycles.",
+    example="ternac bench stream --size 370m --json",
     add_arguments=_arguments,
     run=_run,
+    renamed={"--geometry": "--size"},
 )

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ternac.cli.bench import native as bench_host
-from ternac.cli.bench import products as bench_products
-from ternac.cli.bench import tokens as bench_tokens
+from ternac.cli.bench import host as bench_host
 from ternac.cli.main import main
 from ternac.errors import UsageError
+from ternac.host.native import bench as measuring
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.geometry import random_weights, shape_program
 from ternac.host.native.library import best_isa
@@ -30,14 +29,14 @@ SMALL = Shape("370m", 64, 2, 80, vocab=300)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shapes and sizes that take no time."""
-    monkeypatch.setattr(bench_products, "SHAPES", {"cache": (64, 64), "dram": (128, 256)})
-    monkeypatch.setattr(bench_products, "DRAM_BYTES", 1 << 16)
-    monkeypatch.setattr(bench_products, "NUMPY_BYTES", 1 << 16)
+    monkeypatch.setattr(measuring, "SHAPES", {"cache": (64, 64), "dram": (128, 256)})
+    monkeypatch.setattr(measuring, "DRAM_BYTES", 1 << 16)
+    monkeypatch.setattr(measuring, "NUMPY_BYTES", 1 << 16)
     monkeypatch.setattr(bench_host, "SHAPES", {"370m": SMALL})
 
 
 def test_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "host", "--geometry", "370m", "--rounds", "1", "--sessions", "5", "--json"]) == 0
+    assert main(["bench", "host", "--size", "370m", "--rounds", "1", "--sessions", "5", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     kernels = {row["kernel"] for row in data["rows"]}
     assert {f"native {best_isa()} 2 bits", f"native {best_isa()} 1.6 bits", "numpy float32"} <= kernels
@@ -116,8 +115,8 @@ def test_shipped_model_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     program = random_program(np.random.default_rng(1), vocab=40)
 
     def wrong(self: NativeExecutor, *arguments: object) -> object:
-        return np.zeros((1, bench_tokens.TOKENS), np.int32) - 1, [1]
+        return np.zeros((1, measuring.TOKENS), np.int32) - 1, [1]
 
     monkeypatch.setattr(NativeExecutor, "generate", wrong)
     with pytest.raises(Mismatch, match="different tokens"):
-        bench_tokens.bench_shipped(program, 1)
+        measuring.bench_shipped(program, 1)

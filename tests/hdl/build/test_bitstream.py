@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac import manifest
+from ternac import cache, manifest
 from ternac.cli.main import main
 from ternac.compile.compiler import compile_program
 from ternac.errors import BuildFailed, DoesNotFit
@@ -21,7 +21,7 @@ from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.steps import sha256_of
 from ternac.compile.loading import flash_image
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 from tests.hdl.board_designs import Blank, Identified
 
@@ -45,7 +45,7 @@ def build_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workplace(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, build_root: Path) -> Path:
     """Blank designs instead of engines, and folders of their own."""
     monkeypatch.setattr(product, "engine_plan", blank)
-    monkeypatch.setattr(product, "build_root", lambda: build_root)
+    monkeypatch.setenv("TERNAC_CACHE", str(build_root))
     monkeypatch.setattr(manifest, "BITSTREAMS", tmp_path)
     return tmp_path
 
@@ -80,7 +80,22 @@ def test_build_ships_and_is_then_taken(workplace: Path, capsys: pytest.CaptureFi
 
 
 def test_other_clocks_are_not_shipped(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(capsys, "--clock", "12")["clock_mhz"] == 12
+    built = run(capsys, "--clock", "12")
+    assert built["clock_mhz"] == 12 and Path(built["bitstream"]).is_relative_to(cache.root() / "bitstreams")
+    assert list(workplace.iterdir()) == []
+
+
+def test_out_is_a_copy(workplace: Path, capsys: pytest.CaptureFixture[str], tmp_path_factory) -> None:
+    out = tmp_path_factory.mktemp("mine") / "top.bin"
+    built = run(capsys, "--clock", "12", "--out", str(out))
+    assert built["bitstream"] == str(out) and sha256_of(out) == built["sha256"]
+
+
+def test_an_installed_package_is_left_as_it_is(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "in_checkout", lambda: False)
+    assert run(capsys)["fmax_mhz"]
     assert list(workplace.iterdir()) == []
 
 
@@ -93,7 +108,7 @@ def test_model_goes_behind_the_bitstream(
     base = run(capsys)
     # another version of a tool is no reason to place and route again
     monkeypatch.setattr(plan, "versions", lambda _: {"yosys": "other"})
-    data = run(capsys, "--model", str(model))
+    data = run(capsys, str(model))
     assert data["program_hash"] == program.hash
     assert data["base_sha256"] == base["sha256"] != data["sha256"]
     assert data["steps_run"] == []
@@ -112,7 +127,7 @@ def test_model_that_does_not_fit(workplace: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     save(random_program(np.random.default_rng(3), 192, 384, 3, 256), model)
     with pytest.raises(DoesNotFit):
-        product.produce("icebreaker", lambda _: None, model=str(model))
+        product.bitstream_for("icebreaker", lambda _: None, model=str(model))
 
 
 def test_a_design_without_its_id_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,10 @@ from ternac.errors import BuildFailed, ToolMissing, UsageError
 from ternac.hdl.build import plan as plan_module
 from ternac.hdl.build import bitstream as product
 from ternac.hdl.build import toolchain
+from ternac.cache import locked
 from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.build.recipe import build, critical_path, directory_of
 from ternac.hdl.build.plan import ID_BYTES, Plan, make_plan
-from ternac.hdl.build.steps import exclusive
 from tests.hdl.board_designs import Identified
 
 
@@ -65,10 +65,10 @@ def test_resumes_after_damage(built: tuple[Plan, Path, dict[str, Any]]) -> None:
 
 
 def test_a_second_process_waits(tmp_path: Path) -> None:
-    where, said = tmp_path / "icebreaker" / "0123", []
+    where, said = tmp_path / "0123", []
     program = (
-        "from pathlib import Path; from ternac.hdl.build.steps import exclusive\n"
-        f"with exclusive(Path({str(where)!r}), print): print('held', flush=True); input()"
+        "from pathlib import Path; from ternac.cache import locked\n"
+        f"with locked(Path({str(where)!r}), print): print('held', flush=True); input()"
     )
     root = Path(__file__).parents[3]
     held = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -79,7 +79,7 @@ def test_a_second_process_waits(tmp_path: Path) -> None:
             said.append(text)
             other.communicate("\n")
 
-        with exclusive(where, say):
+        with locked(where, say):
             assert said == ["another process is building 0123; waiting for it"]
 
 

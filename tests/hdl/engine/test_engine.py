@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import PRESETS, Geometry, Mem
+from ternac.compile.image import Image
 from ternac.compile.isa import LAYOUT, WORDS, Lane, Opcode, Source
 from ternac.compile.layout import from_slots
 from ternac.hdl.engine.core import EngineCore

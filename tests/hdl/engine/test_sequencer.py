@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import PRESETS, Geometry, Mem
+from ternac.compile.image import Image
 from ternac.compile.isa import Lane, Opcode, Source
 from ternac.hdl.array.dot import array_latency
 from ternac.hdl.engine.norm import norm_latency

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ternac.compile.compiler import Image, compile_program
+from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Mem, preset
+from ternac.compile.image import Image
 from ternac.compile.loading import program_id
 from ternac.errors import BuildFailed
 from ternac.hdl.boards.boards import board

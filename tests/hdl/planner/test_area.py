@@ -17,12 +17,16 @@ from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.netlist.parts import PARTS, parts_of
 from ternac.hdl.planner import area as area_model
-from ternac.hdl.planner import area_table
-from ternac.hdl.planner.area import area, builds
-from ternac.hdl.planner.area_dot import accumulator_bits, dot_units, dot_widths
-from ternac.hdl.planner.area_rams import block_rams
-from ternac.hdl.planner.measure import measure
-from ternac.hdl.planner.samples import SAMPLES
+from ternac.hdl.planner import tables
+from ternac.hdl.planner.area import (
+    accumulator_bits,
+    area,
+    block_rams,
+    builds,
+    dot_units,
+    dot_widths,
+)
+from ternac.hdl.planner.measure import SAMPLES, measure
 
 BUILDS = [pytest.param(b, id=f"{b['board']}-{b['geometry'].name}") for b in builds()]
 
@@ -157,20 +161,21 @@ def test_cells_go_to_the_part_that_their_name_begins_with() -> None:
     }
 
 
-def test_table_of_the_page_is_todays() -> None:
-    """``python -m ternac.hdl.planner.area_table --write`` would change nothing."""
-    text = area_table.PAGE.read_text()
-    assert area_table.replaced(text) == text
+def test_tables_of_the_page_are_todays() -> None:
+    """``python -m ternac.hdl.planner.tables --write`` would change nothing."""
+    text = tables.PLANNER.read_text()
+    assert tables.replaced(tables.PLANNER, text) == text
     with pytest.raises(ValueError, match="markers"):
-        area_table.replaced("no table here")
+        tables.replaced(tables.PLANNER, "no table here")
 
 
 @pytest.mark.slow
-def test_a_sample_is_still_what_was_measured(tmp_path: Path) -> None:
+def test_a_sample_is_still_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Synthesis and packing of the smallest; if it fails: python -m ternac.hdl.planner.measure --write"""
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
     sample = next(s for s in SAMPLES if s.geometry.name == "2x4-share-1")
     row = next(b for b in builds() if b["geometry"] == sample.geometry)
-    found = measure(sample, tmp_path, lambda text: None)
+    found = measure(sample, lambda text: None)
     assert (found["bram"], found["spram"]) == (row["bram"], row["spram"])
     assert found["comb"] == pytest.approx(row["comb"], rel=0.03)
     assert found["ff"] == pytest.approx(row["ff"], rel=0.03)

@@ -14,7 +14,7 @@ from ternac import manifest
 from ternac.cli import main as cli
 from ternac.compile.geometry import PRESETS, preset
 from ternac.hdl.boards.boards import BOARDS
-from ternac.program.program import save
+from ternac.program.file import save
 from ternac.program.random import random_program
 from ternac.program.zoo import open_program
 

@@ -21,7 +21,8 @@ from ternac.hdl.planner import space as explore_space
 from ternac.hdl.planner.area import area
 from ternac.hdl.planner.explore import GOALS, Point, explore, front, search
 from ternac.hdl.planner.space import Shape, shapes_of, sized
-from ternac.program.program import Program, load, save
+from ternac.program.file import load, save
+from ternac.program.program import Program
 from ternac.program.random import random_program
 
 FEW = {
@@ -63,7 +64,7 @@ def figures(point: Point) -> tuple[float, int, int]:
 @pytest.mark.usefixtures("few_shapes")
 def test_nothing_found_beats_the_front_and_the_front_beats_the_rest(name: str, model: str) -> None:
     target = board(name)
-    _, best, points = explore(model, target, "throughput")
+    _, best, points = explore(load(Path(model)), target, "throughput")
     assert best
     for one in best:
         assert not any(
@@ -152,10 +153,11 @@ def test_sessions_and_clock_are_taken(model: str, capsys: pytest.CaptureFixture[
         (["--goal", "beauty"], "UsageError", "beauty"),
         (["--sessions", "5"], "UsageError", "--sessions is 5"),
         (["--clock", "-1"], "UsageError", "-1 MHz makes no sense"),
-        (["--clock", "nan"], "UsageError", "nan MHz makes no sense"),
-        (["--out", "front.pdf"], "UsageError", "front.pdf is no picture"),
-        (["--out", "nowhere/front.png"], "UsageError", "no folder nowhere"),
-        (["--model", "no-such-model"], "UsageError", "no-such-model"),
+        (["--clock", "nan"], "UsageError", "--clock is 'nan', needs a number"),
+        (["--out", "front.gif"], "UsageError", "must end in .png, .svg, .pdf"),
+        (["--out", "/dev/null/x/front.png"], "UsageError", "cannot make the folder"),
+        (["no-such-model"], "UsageError", "no-such-model"),
+        (["--model", "x"], "UsageError", "--model is now MODEL"),
     ],
 )
 def test_wrong_arguments_are_refused(

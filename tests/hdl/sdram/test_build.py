@@ -8,7 +8,7 @@ from ternac.cli.main import main
 from ternac.compile.geometry import preset
 from ternac.errors import UsageError
 from ternac.hdl.boards.boards import BOARDS, VARIANTS, board, with_geometry
-from ternac.hdl.build.bitstream import engine_plan, produce
+from ternac.hdl.build.bitstream import bitstream_for, engine_plan
 from ternac.hdl.sdram.floorplan import NEAR_ROW, place_sdram_engine
 from ternac.manifest import read_manifest
 from ternac.sim.cocotb.benches import run_engine
@@ -41,7 +41,7 @@ def test_the_plan_has_the_memorys_pins_and_is_the_shipped_one():
 
 def test_refusals(capsys, tmp_path):
     with pytest.raises(UsageError, match="no bitstream can hold"):
-        produce("ulx3s-85f", lambda text: None, model="shakespeare", engine=NAME)
+        bitstream_for("ulx3s-85f", lambda text: None, model="shakespeare", engine=NAME)
     with pytest.raises(UsageError, match="no memory for"):
         run_engine(small_program(), preset(NAME))
     assert main(["integrate", "--geometry", NAME, "--out", str(tmp_path)]) == 2

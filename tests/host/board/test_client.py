@@ -12,6 +12,7 @@ from ternac.compile.loading import load_requests, program_id
 from ternac.errors import BadFrame, DeviceRefused, NoAnswer
 from ternac.host.board.client import LinkClient, Patience
 from ternac.link import Command, Frame
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, small_program
 
@@ -52,8 +53,8 @@ def test_faults_never_change_an_answer(seed, faults):
     rng = 77
     for tokens in ([1, 2, 3], [4], [5, 6]):
         sampling = Sampling(False, 200, 4, 20)
-        want = clean.run(IMAGE.session_base(1), tokens, 4, sampling, rng)
-        assert faulty.run(IMAGE.session_base(1), tokens, 4, sampling, rng) == want
+        want = clean.run(IMAGE.session_base(1), Run(tokens, 4, sampling, rng))
+        assert faulty.run(IMAGE.session_base(1), Run(tokens, 4, sampling, rng)) == want
         rng = want.rng
         assert (faulty.read(2, IMAGE.state_base, 9) == clean.read(2, IMAGE.state_base, 9)).all()
     assert line.board.executed - executed == 6
@@ -102,7 +103,7 @@ def test_old_answers_are_ignored():
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (lambda c: c.run(0, [1], 1, Sampling(), 1), "refused RUN: no program is loaded"),
+        (lambda c: c.run(0, Run([1], 1, Sampling(), 1)), "refused RUN: no program is loaded"),
         (lambda c: c.request(Command.WRITE, b"\x09\x00\x00\x00"), "no such memory"),
         (lambda c: c.request(Command.READ, b""), "wrong length"),
         (lambda c: c.commit(b"short"), "refused COMMIT"),
@@ -122,7 +123,7 @@ def test_answers_of_wrong_size():
     for ask in (
         lambda c: c.hello(),
         lambda c: c.read(0, 0, 4),
-        lambda c: c.run(0, [1], 1, Sampling(), 1),
+        lambda c: c.run(0, Run([1], 1, Sampling(), 1)),
     ):
         with pytest.raises(BadFrame):
             ask(LinkClient(Odd(make_board(IMAGE)), FAST))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 
 import numpy as np
@@ -16,7 +15,6 @@ from ternac.host.board.client import LinkClient
 from ternac.host.board.loader import JOURNAL_EVERY, load_image
 from ternac.link import Frame, SlipDecoder
 from ternac.program.random import random_program
-from ternac.progress import Progress
 from tests.host.boards import FAST, Line, make_board
 
 STREAMED = preset("ulx3s-85f-sdram")
@@ -121,13 +119,3 @@ def test_no_trace_of_a_finished_load(image):
     last = Frame.decode(sent[-2])
     assert last is not None
     assert last.payload == bytes((Mem.BANK, 0, 0, 0)) + bytes(20)
-
-
-def test_progress_of_a_resumed_load():
-    """The rate counts what was done now, not before."""
-    stream = io.StringIO()
-    with Progress(100, "load", "bytes", stream, start=50) as bar:
-        bar._start -= 10
-        bar._last -= 20
-        bar.update(75, "resumed")
-    assert "75% 2 bytes/s, 0:10 left resumed" in stream.getvalue()

@@ -11,10 +11,8 @@ import pytest
 from ternac.host.board.backend import BoardBackend
 from ternac.host.device import Device
 from ternac.host.session import Session
-from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session as Plain
-from tests.host.boards import FAST, Line, image_of, make_board, small_program
+from tests.host.boards import FAST, Line, image_of, keep_slots, make_board, numpy_tokens, small_program
 from tests.host.native.native_here import needs_native
 
 PROGRAM = small_program()
@@ -41,8 +39,7 @@ def measure(kind: str, count: int) -> tuple[float, float]:
     registers, up to 15 KB, is in them too and needs ``count`` to be some hundreds."""
     with open_device(kind) as device:
         if isinstance(device.backend, BoardBackend):
-            device.backend.places.slots.clear()
-            device.backend.places.slots.update(dict.fromkeys(range(4)))
+            keep_slots(device.backend, 4)
         sessions: list[Session] = []
         with device.session() as first:
             list(first.tokens([1], 2))
@@ -60,8 +57,7 @@ def measure(kind: str, count: int) -> tuple[float, float]:
             tracemalloc.stop()
         for seed in range(0, count, count // 7):
             found = list(sessions[seed].tokens((), 5, SAMPLING))
-            with Plain.open(NumpyExecutor(PROGRAM), SAMPLING, seed) as plain:
-                assert list(plain.generate([seed % 256], 7))[2:] == found
+            assert numpy_tokens(PROGRAM, [seed % 256], 7, SAMPLING, seed)[2:] == found
         for session in sessions:
             session.close()
     return one, more

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac.errors import DeviceRefused
-from ternac.host.board import restart_guard as guard
+from ternac.errors import DeviceRefused, LostAnswer
+from ternac.host.board import client as client_module
 from ternac.host.board.backend import BoardBackend
-from ternac.host.board.client import Gap, LinkClient
+from ternac.host.board.client import LinkClient, RestartDetector
 from ternac.host.board.loader import load_image
-from ternac.host.local import NumpyBackend
+from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
 from ternac.sim.link_model import LinkModel
-from tests.host.boards import FAST, Line, image_of, make_board, small_program
+from tests.host.boards import FAST, Line, image_of, make_board, numpy_backend, runs, small_program
 
 PROGRAM = small_program()
 IMAGE = image_of(PROGRAM)
@@ -67,15 +67,15 @@ def opened(line: Line) -> BoardBackend:
 @pytest.fixture(autouse=True)
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python answers at once: as if time had passed between any two requests."""
-    monkeypatch.setattr(guard, "QUICK", 0.0)
+    monkeypatch.setattr(client_module, "CONFIGURE_SECONDS", 0.0)
 
 
 def test_between_two_requests() -> None:
-    line, numpy = Restarting(set()), NumpyBackend(PROGRAM)
+    line, numpy = Restarting(set()), numpy_backend(PROGRAM)
     board = opened(line)
     ours, theirs = board.open(), numpy.open()
     for _ in range(3):
-        assert board.run(ours, [1, 2], 5, DRAW, 7) == numpy.run(theirs, [1, 2], 5, DRAW, 7)
+        assert board.run(ours, Run([1, 2], 5, DRAW, 7)) == numpy.run(theirs, Run([1, 2], 5, DRAW, 7))
         line.board = baked()
         assert np.array_equal(board.get_state(ours), numpy.get_state(theirs))
         line.board = baked()
@@ -84,11 +84,11 @@ def test_between_two_requests() -> None:
 def test_unnoticed_without_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the tests here see is what the guard is for."""
     monkeypatch.setattr(Restarting, "restarts", False)
-    line, numpy = Restarting(set()), NumpyBackend(PROGRAM)
+    line, numpy = Restarting(set()), numpy_backend(PROGRAM)
     board = opened(line)
     ours, theirs = board.open(), numpy.open()
-    board.run(ours, [1, 2], 5, DRAW, 7)
-    numpy.run(theirs, [1, 2], 5, DRAW, 7)
+    board.run(ours, Run([1, 2], 5, DRAW, 7))
+    numpy.run(theirs, Run([1, 2], 5, DRAW, 7))
     line.board = baked()
     assert not np.array_equal(board.get_state(ours), numpy.get_state(theirs))
 
@@ -98,7 +98,7 @@ def test_under_any_request(seed: int) -> None:
     """Restarts at random writes; sessions alone, together and as streams; a call that fails is repeated."""
     rng = random.Random(seed)
     line = Restarting({rng.randrange(2, 160) for _ in range(8)})
-    board, numpy = opened(line), NumpyBackend(PROGRAM)
+    board, numpy = opened(line), numpy_backend(PROGRAM)
     ours, theirs = ([backend.open() for _ in range(5)] for backend in (board, numpy))
     failed = 0
 
@@ -107,7 +107,7 @@ def test_under_any_request(seed: int) -> None:
         for _ in range(20):
             try:
                 return call()
-            except Gap:
+            except LostAnswer:
                 failed += 1
         raise AssertionError("no end of it")
 
@@ -115,15 +115,17 @@ def test_under_any_request(seed: int) -> None:
         some = rng.sample(range(5), rng.randrange(1, 4))
         first, sampling = some[0], rng.choice((GREEDY, DRAW))
         tokens, count, state = [rng.randrange(256) for _ in some], rng.randrange(1, 9), rng.randrange(1, 99)
-        want = [numpy.run(theirs[k], [t], count, sampling, state) for k, t in zip(some, tokens, strict=True)]
+        want = [
+            numpy.run(theirs[k], Run([t], count, sampling, state)) for k, t in zip(some, tokens, strict=True)
+        ]
         if len(some) > 1:
-            args = [ours[k] for k in some], tokens, count, sampling, [state] * len(some)
+            args = [ours[k] for k in some], runs(tokens, count, sampling, [state] * len(some))
             assert insist(lambda args=args: board.run_together(*args)) == want
         elif rng.randrange(2):
-            got = list(board.stream(ours[first], tokens, count, sampling, state))
+            got = list(board.stream(ours[first], Run(tokens, count, sampling, state)))
             assert got == want[0][0]
         else:
-            alone = ours[first], tokens, count, sampling, state
+            alone = ours[first], Run(tokens, count, sampling, state)
             assert insist(lambda alone=alone: board.run(*alone)) == want[0]
     for one, other in zip(ours, theirs, strict=True):
         assert np.array_equal(insist(lambda one=one: board.get_state(one)), numpy.get_state(other))
@@ -132,13 +134,13 @@ def test_under_any_request(seed: int) -> None:
 
 def test_another_program_in_the_bitstream() -> None:
     line = Restarting(set())
-    board, numpy = opened(line), NumpyBackend(PROGRAM)
+    board, numpy = opened(line), numpy_backend(PROGRAM)
     ours, theirs = board.open(), numpy.open()
-    board.run(ours, [1], 3, GREEDY, 1)
-    numpy.run(theirs, [1], 3, GREEDY, 1)
+    board.run(ours, Run([1], 3, GREEDY, 1))
+    numpy.run(theirs, Run([1], 3, GREEDY, 1))
     line.board = make_board(IMAGE, bytes(range(16)))
-    with pytest.raises(DeviceRefused, match="configured anew and does not hold"):
-        board.run(ours, [5], 3, GREEDY, 1)
+    with pytest.raises(DeviceRefused, match="restarted and does not hold"):
+        board.run(ours, Run([5], 3, GREEDY, 1))
     recalled = board.recall(ours)
     again = numpy.open()
     numpy.set_state(again, recalled.state)
@@ -148,14 +150,14 @@ def test_another_program_in_the_bitstream() -> None:
 
 
 def test_a_line_in_use_costs_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "QUICK", 60.0)
+    monkeypatch.setattr(client_module, "CONFIGURE_SECONDS", 60.0)
     line = Restarting(set())
     board = opened(line)
     session = board.open()
-    board.run(session, [1], 3, GREEDY, 1)
+    board.run(session, Run([1], 3, GREEDY, 1))
     before = line.writes
     for _ in range(5):
-        board.run(session, [1], 3, GREEDY, 1)
+        board.run(session, Run([1], 3, GREEDY, 1))
     assert line.writes == before + 5
 
 
@@ -165,7 +167,7 @@ def test_the_word_behind_the_sessions() -> None:
     for free in range(IMAGE.state_slots + 1):
         end = IMAGE.state_base + 3 * IMAGE.state_slots + free
         image = replace(IMAGE, geometry=replace(IMAGE.geometry, bank_depth=end), sessions=3)
-        watch = guard.Guard(LinkClient(line, FAST), image, lambda: None)
+        watch = RestartDetector(LinkClient(line, FAST), image, lambda: None)
         assert watch.sessions == (3 if free else 2)
         client = LinkClient(line, FAST)
         assert BoardBackend(client, client.hello(), PROGRAM, image, chunk=4).together == watch.sessions

@@ -21,6 +21,7 @@ from ternac.host.board.loader import load_image
 from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
 from ternac.program.random import random_program
+from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
 from ternac.sim.board import board_command, build_board
 
@@ -72,7 +73,7 @@ def test_a_wrong_weight_is_seen(executable):
     backend = BoardBackend(client, client.hello(), program, image, 1)
     backend.load(progress=False)
     session = backend.open()
-    backend.run(session, [9], 1, GREEDY, 1)
+    backend.run(session, Run([9], 1, GREEDY, 1))
     with Device.open("numpy", program) as device, device.session() as numpy:
         numpy.step(9)
         assert not np.array_equal(backend.get_state(session), numpy.state)
@@ -97,7 +98,7 @@ def test_a_slower_chip_stops_the_board(executable, rule, slower):
         backend = BoardBackend(client, client.hello(), program, image, 1)
         backend.load(progress=False)
         for _ in range(40):
-            backend.run(backend.open(), [1], 1, GREEDY, 1)
+            backend.run(backend.open(), Run([1], 1, GREEDY, 1))
 
     with pytest.raises(NoAnswer, match=f"status 4: SDRAM: .*{rule}"):
         load_and_run()

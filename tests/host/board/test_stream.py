@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from ternac.errors import NoAnswer, UsageError
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient, Patience
-from ternac.host.local import NumpyBackend
+from ternac.host.board.requests import SERIAL_ANSWERS
 from ternac.host.session import Session
 from ternac.link import MAX_PROMPT
+from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
-from tests.host.boards import Line, image_of, make_board, small_program
+from tests.host.boards import Line, image_of, keep_slots, make_board, numpy_backend, small_program
 from tests.host.faults import Fault, FaultyLine, faults
 
 PROGRAM = small_program()
@@ -35,10 +36,9 @@ def load(requests: dict[int, Fault] | None = None, answers: dict[int, Fault] | N
     backend.load(progress=False)
     line.counts, line.most = [0, 0], 0
     line.faults = (requests or {}), (answers or {})
-    client.CALM = 2  # else there is hardly ever a second gap
-    backend.places.slots.clear()
-    backend.places.slots.update(dict.fromkeys(range(slots)))
-    backend._chunk = lambda: chunk  # type: ignore[method-assign]  # else all is one answer
+    client.serial_answers = 2  # else there is hardly ever a second gap
+    keep_slots(backend, slots)
+    backend.tokens_per_answer = lambda: chunk  # type: ignore[method-assign]  # else all is one answer
     return backend
 
 
@@ -49,9 +49,9 @@ def line_of(backend: BoardBackend) -> FaultyLine:
 
 
 def numpy_run(tokens: list[int], count: int, sampling: Sampling = SAMPLING) -> tuple[list[int], np.ndarray]:
-    backend = NumpyBackend(PROGRAM)
+    backend = numpy_backend(PROGRAM)
     session = backend.open()
-    chosen, _ = backend.run(session, tokens, count, sampling, 7)
+    chosen, _ = backend.run(session, Run(tokens, count, sampling, 7))
     return chosen, backend.get_state(session)
 
 
@@ -65,7 +65,7 @@ def any_fault_anywhere(
     """Up to ten faults among the frames of one text: NumPy's tokens and state, and no error."""
     backend = load(requests, answers)
     session = backend.open()
-    asked = (session, prompt(length), count, SAMPLING, 7)
+    asked = (session, Run(prompt(length), count, SAMPLING, 7))
     got = list(backend.stream(*asked)) if stream else backend.run(*asked)[0]
     want, state = numpy_run(prompt(length), count)
     assert got == want
@@ -84,7 +84,7 @@ def streams_take_turns(data: st.DataObject) -> None:
     requests, answers = data.draw(faults(120, 4)), data.draw(faults(120, 4))
     backend = load(requests, answers, slots=2)
     sessions = [Session(backend, seed, lambda: None) for seed in range(4)]
-    numpy = NumpyBackend(PROGRAM)
+    numpy = numpy_backend(PROGRAM)
     wants = [list(Session(numpy, seed, lambda: None).tokens([seed, 9], 60, SAMPLING)) for seed in range(4)]
     gots: list[list[int]] = [[] for _ in sessions]
     streams: list[Iterator[int] | None] = [None] * 4
@@ -102,7 +102,7 @@ def streams_take_turns(data: st.DataObject) -> None:
             case "look":
                 assert len(sessions[at].state) == PROGRAM.state_words
             case "drop":
-                sessions[at]._settle()
+                sessions[at].tokens([at])  # ends the stream, although it is never advanced
     for at, session in enumerate(sessions):
         assert gots[at] == wants[at][: len(gots[at])]
         fed = [at, 9, *gots[at][:-1]] if gots[at] else []
@@ -119,10 +119,10 @@ def test_two_requests_are_under_way() -> None:
     """Prompt and text as chains of RUNs that follow, the next one always sent before an answer is read."""
     backend = load(journal=10_000)
     line = line_of(backend)
-    asked = (backend.open(), prompt(3 * MAX_PROMPT + 5), 40, SAMPLING, 7)
+    asked = (backend.open(), Run(prompt(3 * MAX_PROMPT + 5), 40, SAMPLING, 7))
     assert list(backend.stream(*asked)) == numpy_run(prompt(3 * MAX_PROMPT + 5), 40)[0]
     assert line.most == 2
-    assert (backend.client.gaps, backend.client.resent) == (0, 0)
+    assert (backend.client.lost, backend.client.resent) == (0, 0)
     runs = line.counts[0]
     assert backend.run(*asked)[0]
     assert line.counts[0] - runs < 10
@@ -131,16 +131,19 @@ def test_two_requests_are_under_way() -> None:
 
 def test_a_device_with_one_buffer_gets_one_request_at_a_time() -> None:
     backend = load(window=1)
-    assert list(backend.stream(backend.open(), prompt(400), 40, SAMPLING, 7)) == numpy_run(prompt(400), 40)[0]
+    assert (
+        list(backend.stream(backend.open(), Run(prompt(400), 40, SAMPLING, 7)))
+        == numpy_run(prompt(400), 40)[0]
+    )
     assert line_of(backend).most == 1
 
 
 def test_after_a_gap_one_request_at_a_time_for_a_while() -> None:
     backend = load(answers={16: ("lost", 0)}, journal=10_000)
-    del backend.client.CALM
+    backend.client.serial_answers = SERIAL_ANSWERS
     session = backend.open()
-    assert list(backend.stream(session, [1, 2], 400, SAMPLING, 7)) == numpy_run([1, 2], 400)[0]
-    assert backend.client.gaps == 1
+    assert list(backend.stream(session, Run([1, 2], 400, SAMPLING, 7))) == numpy_run([1, 2], 400)[0]
+    assert backend.client.lost == 1
     assert backend.client.window == 2
 
 
@@ -148,14 +151,14 @@ def test_an_engine_that_was_reset_gets_the_session_anew() -> None:
     """Between two answers the engine forgets what it ran and what its banks held."""
     backend = load(journal=10_000)
     board = line_of(backend).board
-    stream = backend.stream(backend.open(), [1, 2], 60, SAMPLING, 7)
+    stream = backend.stream(backend.open(), Run([1, 2], 60, SAMPLING, 7))
     got = [next(stream) for _ in range(20)]
     board._ran = board._last = None
     board.engine._bank[:] = 0  # type: ignore[attr-defined]
     got += stream
     want = numpy_run([1, 2], 60)[0]
     assert got == want
-    assert backend.client.gaps == 1
+    assert backend.client.lost == 1
 
 
 def test_tokens_are_right_when_the_line_is_cut() -> None:
@@ -164,11 +167,11 @@ def test_tokens_are_right_when_the_line_is_cut() -> None:
     client = LinkClient(line, PATIENCE)
     backend = BoardBackend(client, client.hello(), PROGRAM, IMAGE, 4)
     backend.load(progress=False)
-    backend._chunk = lambda: 4  # type: ignore[method-assign]
+    backend.tokens_per_answer = lambda: 4  # type: ignore[method-assign]
     session, got = backend.open(), []
     line.cut_after = line.writes + 20
     with pytest.raises(NoAnswer, match="cut"):
-        got.extend(backend.stream(session, [1, 2], 400, SAMPLING, 7))
+        got.extend(backend.stream(session, Run([1, 2], 400, SAMPLING, 7)))
     want, _ = numpy_run([1, 2], 400)
     assert got == want[: len(got)]
     assert len(got) > 8
@@ -179,7 +182,7 @@ def test_tokens_are_right_when_the_line_is_cut() -> None:
 def test_closing_asks_the_board_for_nothing() -> None:
     backend = load()
     line = line_of(backend)
-    stream = backend.stream(backend.open(), [1, 2], 60, SAMPLING, 7)
+    stream = backend.stream(backend.open(), Run([1, 2], 60, SAMPLING, 7))
     next(stream)
     sent = line.counts[0]
     stream.close()
@@ -189,7 +192,7 @@ def test_closing_asks_the_board_for_nothing() -> None:
 def test_a_session_used_elsewhere_ends_its_stream() -> None:
     backend = load()
     session = backend.open()
-    stream = backend.stream(session, [1, 2], 60, SAMPLING, 7)
+    stream = backend.stream(session, Run([1, 2], 60, SAMPLING, 7))
     got = [next(stream) for _ in range(3)]
     backend.step(session, got[-1])
     with pytest.raises(UsageError, match="used elsewhere"):
@@ -200,20 +203,20 @@ def test_a_session_used_elsewhere_ends_its_stream() -> None:
 def test_tokens_in_an_answer_follow_the_engine() -> None:
     """30 ms of work, at least 8 tokens, at most 255."""
     backend = load(chunk=5)
-    del backend._chunk  # type: ignore[method-assign]
-    assert backend._chunk() == 5  # nothing is known yet
+    del backend.tokens_per_answer  # type: ignore[method-assign]
+    assert backend.tokens_per_answer() == 5  # nothing is known yet
     clock = backend.identity.clock_hz
     for cycles, want in ((clock // 1000, 30), (clock, 8), (100, 255)):
         backend.meter.cycles, backend.meter.steps = cycles, 1
-        assert backend._chunk() == want
+        assert backend.tokens_per_answer() == want
 
 
 def test_greedy_and_no_tokens() -> None:
     backend = load()
     session = backend.open()
-    assert list(backend.stream(session, [1, 2], 30, GREEDY, 7)) == numpy_run([1, 2], 30, GREEDY)[0]
+    assert list(backend.stream(session, Run([1, 2], 30, GREEDY, 7))) == numpy_run([1, 2], 30, GREEDY)[0]
     other = backend.open()
-    assert list(backend.stream(other, prompt(700), 0, GREEDY, 7)) == []
+    assert list(backend.stream(other, Run(prompt(700), 0, GREEDY, 7))) == []
     assert np.array_equal(backend.get_state(other), numpy_run(prompt(700), 0)[1])
 
 
@@ -222,7 +225,7 @@ def test_a_stream_costs_the_host_little() -> None:
     backend = load(chunk=255, journal=1 << 20)
     engine = line_of(backend).board.engine
     engine.step = lambda *a, **k: (5, 7, 100)  # type: ignore[method-assign]
-    stream = backend.stream(backend.open(), [1], 20_000, GREEDY, 7)
+    stream = backend.stream(backend.open(), Run([1], 20_000, GREEDY, 7))
     began = time.process_time()
     assert sum(1 for _ in stream) == 20_000
     assert (time.process_time() - began) / 20_000 < 100e-6

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from ternac.host.gpu.where import why_missing
-from ternac.program.program import Op, Program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, choose
 

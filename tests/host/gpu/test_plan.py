@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.errors import IllegalProgram, UnsupportedOp, UsageError
-from ternac.host.gpu import plan as plans
 from ternac.host.gpu.executor import GpuExecutor
-from ternac.host.gpu.plan import make_plan
+from ternac.host.gpu.plan import Plan, make_plan
 from ternac.host.gpu.weights import Weights, fill_random
 from ternac.program.file import load as load_program
+from ternac.program.ops import KINDS
 from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.random_mmfree import random_mmfree
@@ -27,14 +27,15 @@ from ternac.run.sampling import Sampling
 from tests.host.bad_input import refuses_bad_input
 from tests.host.gpu.gpu_here import assert_generates, assert_same, extremes, needs_torch, product_program
 from tests.host.native.native_here import Soup
+from tests.program.toy import LEAK, leaky_program
 
 pytestmark = needs_torch
 VECTORS = Path(__file__).parents[2] / "vectors"
-KINDS = [random_program, random_mmfree, lambda rng: Soup(rng).program]
+MAKERS = [random_program, random_mmfree, lambda rng: Soup(rng).program]
 
 
 def _program(seed: int) -> Program:
-    return KINDS[seed % 3](np.random.default_rng(seed))
+    return MAKERS[seed % 3](np.random.default_rng(seed))
 
 
 @settings(max_examples=25, deadline=None)
@@ -159,11 +160,11 @@ def test_places_of_values_that_live_together_are_apart() -> None:
                         assert _span(plan, a).isdisjoint(_span(plan, b)), (a, b)
 
 
-def _area(plan: plans.Plan, name: str) -> str:
+def _area(plan: Plan, name: str) -> str:
     return plan.values[name].dtype
 
 
-def _span(plan: plans.Plan, name: str) -> set[int]:
+def _span(plan: Plan, name: str) -> set[int]:
     start = plan.places.offset[name]
     return set(range(start, start + plan.values[name].length))
 
@@ -208,9 +209,9 @@ def test_bad_input_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="capability 9"):
         GpuExecutor(program, mode="cpu", overlap=True)
     assert (state == 7).all()
-    monkeypatch.setattr(plans, "ELEMENTWISE", tuple(k for k in plans.ELEMENTWISE if k != "LERP"))
-    with pytest.raises(UnsupportedOp, match=r"op \d+ \(LERP 0\.h\): the GPU executor does not know LERP"):
-        GpuExecutor(program, mode="cpu")
+    monkeypatch.setitem(KINDS, "LEAK", LEAK)
+    with pytest.raises(UnsupportedOp, match=r"op 2 \(LEAK kept\): the GPU executor has no kernel for LEAK"):
+        GpuExecutor(leaky_program(), mode="cpu")
     with pytest.raises(IllegalProgram):
         GpuExecutor(dataclasses.replace(program, logits="no.such"), mode="cpu")
 

@@ -11,15 +11,17 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.errors import Mismatch, ToolMissing, UsageError
-from ternac.executors import make_executor
 from ternac.host.device import Device
+from ternac.host.executors import open_executor
 from ternac.host.gpu import where
 from ternac.program.mmfree_sizes import Shape
 from ternac.program.random import random_program
 from ternac.program.random_mmfree import random_mmfree
+from ternac.run.generation import Run
+from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, seed_state
-from ternac.sim.verify.compare_executors import verify
-from ternac.sim.verify.runners import _Native, runners_of
+from ternac.sim.verify import ExecutorRunner, verify
+from tests.host.boards import runs
 from tests.host.gpu.gpu_here import needs_gpu, needs_torch
 
 no_cuda = pytest.mark.skipif(not where.why_missing(), reason="there is a GPU here")
@@ -29,12 +31,12 @@ no_cuda = pytest.mark.skipif(not where.why_missing(), reason="there is a GPU her
 def test_without_a_gpu_the_reason_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     """Every way to ask for it is a typed error with reason and cure; nothing else runs instead."""
     program = random_program(np.random.default_rng(1))
-    for ask in (lambda: make_executor("gpu", program), lambda: Device.open("gpu", program)):
+    for ask in (lambda: open_executor("gpu", program), lambda: Device.open("gpu", program)):
         with pytest.raises(ToolMissing, match=r"the GPU executor \(cuda\) cannot run here: t") as caught:
             ask()
         assert "gpu:cpu" in caught.value.hint
     for words in (
-        ["run", "--executor", "gpu", "--tokens", "1"],
+        ["run", "--device", "gpu", "--tokens", "1"],
         ["eval", "--executor", "gpu"],
         ["verify", "--executors", "numpy,gpu"],
         ["bench", "gpu"],
@@ -47,7 +49,7 @@ def test_without_a_gpu_the_reason_is_named(capsys: pytest.CaptureFixture[str]) -
 
 def test_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="unknown place 'moon'"):
-        make_executor("gpu:moon", random_program(np.random.default_rng(1)))
+        open_executor("gpu:moon", random_program(np.random.default_rng(1)))
     find = importlib.util.find_spec
     for missing in ("torch", "triton"):
         monkeypatch.setattr(
@@ -98,25 +100,25 @@ def test_many_sessions_together() -> None:
         sessions = [backend.open() for _ in range(20)]
         rngs = [seed_state(i) for i in range(20)]
         first = [i % program.vocab for i in range(20)]
-        together = backend.run_together(sessions, first, 5, sampling, rngs)
+        together = backend.run_together(sessions, runs(first, 5, sampling, rngs))
         for i in (0, 1, 19):
             alone = backend.open()
-            assert backend.run(alone, [first[i]], 5, sampling, rngs[i]) == together[i]
+            assert backend.run(alone, Run([first[i]], 5, sampling, rngs[i])) == together[i]
             assert np.array_equal(backend.get_state(alone), backend.get_state(sessions[i]))
         with pytest.raises(UsageError, match="different ones"):
-            backend.run_together([sessions[0]] * 2, [0, 0], 1, sampling, [1, 1])
+            backend.run_together([sessions[0]] * 2, runs([0, 0], 1, sampling, [1, 1]))
 
 
 @needs_torch
 def test_verify_finds_a_wrong_trit(capsys: pytest.CaptureFixture[str]) -> None:
     """Equal as it is; with one packed trit changed the first wrong op is named."""
     program = random_program(np.random.default_rng(4), d=24, m=40, layers=2, vocab=30)
-    parts = runners_of(["numpy", "gpu:cpu"], program, None, None)  # type: ignore[arg-type]
+    parts = [ExecutorRunner(open_executor(name, program), name) for name in ("numpy", "gpu:cpu")]
     assert verify(program, parts, list(range(8)), lambda done: None) == []
-    broken = _Native(program, "gpu:cpu")
-    broken.executor.weights.words_of("1.Wup")[0, 0] ^= 1
-    (reference, _) = runners_of(["numpy", "gpu:cpu"], program, None, None)  # type: ignore[arg-type]
-    (found,) = verify(program, [reference, broken], list(range(8)), lambda done: None)
+    broken = open_executor("gpu:cpu", program)
+    broken.weights.words_of("1.Wup")[0, 0] ^= 1
+    reference = ExecutorRunner(NumpyExecutor(program))
+    (found,) = verify(program, [reference, ExecutorRunner(broken)], range(8), lambda done: None)
     assert "1.up.acc" in str(found)
     words = ["verify", "shakespeare-small", "--executors", "numpy,gpu:cpu", "--tokens", "5", "--json"]
     assert main(words) == 0
@@ -155,7 +157,7 @@ def test_rows_of_the_benchmark() -> None:
 @needs_torch
 def test_counts_are_those_of_the_geometry() -> None:
     """2.7B: trits, bytes at 2 bits, what filling and values add, what a prompt leaves out."""
-    counts, plan = (importlib.import_module(f"ternac.host.gpu.{name}") for name in ("counts", "plan"))
+    bench, plan = (importlib.import_module(f"ternac.host.gpu.{name}") for name in ("bench", "plan"))
     weights = importlib.import_module("ternac.host.gpu.weights")
     geometry = importlib.import_module("ternac.host.native.geometry")
     shape = Shape("2.7b", 2560, 2, 6912)
@@ -164,7 +166,7 @@ def test_counts_are_those_of_the_geometry() -> None:
     for name, role in program.roles().items():
         if role == "trits":
             places.places[name] = weights.Place(*program.consts[name].shape, 0)
-    found = counts.count(program, plan.make_plan(program), places)
+    found = bench.count_plan(program, plan.make_plan(program), places)
     assert found.macs == shape.trits
     assert found.weights == found.packed == shape.trits // 4  # no filling: all sides are multiples of 16
     assert shape.trits - found.prompt_macs == shape.vocab * 2560 + 3 * 6912 * 2560 + 2560 * 2560
@@ -188,6 +190,6 @@ def test_the_benchmark_refuses_other_bits(monkeypatch: pytest.MonkeyPatch) -> No
 
 @needs_gpu
 def test_the_benchmark_on_a_gpu(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "gpu", "--geometry", "370m", "--rounds", "3", "--json"]) == 0
+    assert main(["bench", "gpu", "--size", "370m", "--rounds", "3", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert all(row["origin"].startswith("measured on") for row in data["rows"])

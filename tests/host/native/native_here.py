@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ import pytest
 from ternac.host.native.library import isas, why_missing
 from ternac.program.legality import check
 from ternac.program.numerics import norm_table
-from ternac.program.ops import RULES, Refused, Value, check_attrs
-from ternac.program.program import Op, Program
+from ternac.program.ops import KINDS, Op, Refused, Value
+from ternac.program.program import Program
 
 MISSING = why_missing()
 if MISSING and os.environ.get("CI") == "true":
@@ -70,10 +70,10 @@ class Soup:
     def add(self, kind: str, *ins: str, out: str = "", **attrs: int | str) -> str:
         """Append an op; Refused, and nothing done, if the rules say no."""
         op = Op(kind, out or f"v{len(self.ops)}", ins, attrs)
-        check_attrs(op)
-        value = RULES[kind](cast(Program, self), op, self.values)
+        KINDS[kind].check_attrs(op)
+        value = KINDS[kind].infer(op, self.values, self)
         self.ops.append(op)
-        if kind != "STORE":
+        if KINDS[kind].result:
             self.values[op.out] = value
         return op.out
 
@@ -98,11 +98,7 @@ class Soup:
 
     def propose(self) -> None:
         rng, pick = self.rng, self.pick
-        kind = str(rng.choice([
-            "GATHER", "NORM", "TMATVEC", "REQUANT", "TABLE", "MUL", "ADD", "LERP", "LOAD", "STORE",
-            "GATHER16",
-            "RMSNORM", "SCALE", "PEAK", "QUANT", "RESCALE", "INTERP", "MUL16", "BLEND",
-        ]))  # fmt: skip
+        kind = str(rng.choice(list(KINDS)))
         dtype, size = str(rng.choice(["i8", "i16"])), int(rng.choice(self.sizes))
         shift = int(rng.choice([0, 3, 8, 14, 31]))
         x = pick(dtype="i8" if kind in ("TMATVEC", "TABLE") else "")

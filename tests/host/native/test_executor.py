@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from ternac.errors import UsageError
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import load
-from ternac.program.program import Op, Program
-from ternac.program.program import load as load_program
+from ternac.program.file import load as load_program
+from ternac.program.ops import Op
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.random_mmfree import random_mmfree
 from ternac.program.zoo import names, open_program

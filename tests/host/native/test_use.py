@@ -11,14 +11,18 @@ import pytest
 from ternac.cli import doctor
 from ternac.cli.main import main
 from ternac.errors import ToolMissing, UnsupportedOp, UsageError
-from ternac.executors import make_executor, pick
 from ternac.host.device import Device
-from ternac.host.native import library, plan
+from ternac.host.executors import open_executor, pick_auto
+from ternac.host.native import build, library
+from ternac.program.ops import KINDS
 from ternac.program.random import random_program
+from ternac.run.generation import Run
+from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, seed_state
-from ternac.sim.verify.compare_executors import verify
-from ternac.sim.verify.runners import _Native, runners_of
+from ternac.sim.verify import ExecutorRunner, verify
+from tests.host.boards import runs
 from tests.host.native.native_here import RUNNING, needs_native
+from tests.program.toy import LEAK, leaky_program
 
 
 @pytest.fixture
@@ -35,14 +39,14 @@ def not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_c_part_nothing_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     """native: an error with the cure; auto: NumPy, and it says so; doctor names it."""
     with pytest.raises(ToolMissing, match="was not compiled") as caught:
-        make_executor("native", random_program(np.random.default_rng(1)))
+        open_executor("native", random_program(np.random.default_rng(1)))
     assert "gcc" in caught.value.hint
-    assert pick()[0] == "numpy"
+    assert pick_auto()[0] == "numpy"
     with Device.open("auto") as device:
         assert device.kind == device.backend.name == "numpy"
-    assert main(["run", "--executor", "native", "--tokens", "1", "--json"]) == 2
+    assert main(["run", "--device", "native", "--tokens", "1", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "ToolMissing"
-    assert main(["run", "--executor", "auto", "--tokens", "1", "--json"]) == 0
+    assert main(["run", "--device", "auto", "--tokens", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["executor"] == "numpy"
     for words in (
         ["eval", "--executor", "native"],
@@ -76,15 +80,27 @@ def test_names() -> None:
     program = random_program(np.random.default_rng(1))
     for name in ("nativ", "numpy:avx2", "auto:1.6"):
         with pytest.raises(UsageError, match="unknown executor"):
-            make_executor(name, program)
-    with pytest.raises(UsageError, match="unknown device"):
+            open_executor(name, program)
+    with pytest.raises(UsageError, match="unknown executor"):
         Device.open("nativ", program)
 
 
-def test_an_unknown_op_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "KINDS", tuple(kind for kind in plan.KINDS if kind != "LERP"))
-    with pytest.raises(UnsupportedOp, match=r"op \d+ \(LERP 0\.h\): the native executor does not know LERP"):
-        plan.make_plan(random_program(np.random.default_rng(1)), 64, 4)
+@needs_native
+def test_a_kind_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "LEAK", LEAK)
+    with pytest.raises(UnsupportedOp, match=r"op 2 \(LEAK kept\): the native executor has no kernel"):
+        open_executor("native", leaky_program())
+
+
+@needs_native
+def test_every_kind_has_a_kernel() -> None:
+    assert {name: kernel.attrs for name, kernel in library.kernels().items()} == {
+        name: tuple(kind.integers) for name, kind in KINDS.items()
+    }
+
+
+def test_the_c_side_knows_the_kinds_as_they_are_declared() -> None:
+    assert (build.HERE / "kinds.h").read_text() == build.kinds_header()
 
 
 @needs_native
@@ -130,13 +146,13 @@ def test_many_sessions_together() -> None:
         sessions = [backend.open() for _ in range(backend.together)]
         rngs = [seed_state(i) for i in range(len(sessions))]
         first = [i % program.vocab for i in range(len(sessions))]
-        together = backend.run_together(sessions, first, 9, sampling, rngs)
+        together = backend.run_together(sessions, runs(first, 9, sampling, rngs))
         for i in (0, 1, len(sessions) - 1):
             alone = backend.open()
-            assert backend.run(alone, [first[i]], 9, sampling, rngs[i]) == together[i]
+            assert backend.run(alone, Run([first[i]], 9, sampling, rngs[i])) == together[i]
             assert np.array_equal(backend.get_state(alone), backend.get_state(sessions[i]))
         with pytest.raises(UsageError, match="different ones"):
-            backend.run_together([sessions[0]] * 2, [0, 0], 1, sampling, [1, 1])
+            backend.run_together([sessions[0]] * 2, runs([0, 0], 1, sampling, [1, 1]))
         backend.release(sessions[0])
         with pytest.raises(UsageError, match="closed"):
             backend.step(sessions[0], 0)
@@ -148,13 +164,13 @@ def test_verify_finds_a_wrong_trit(capsys: pytest.CaptureFixture[str]) -> None:
     """Equal as it is; with one packed trit changed the first wrong op is named."""
     program = random_program(np.random.default_rng(4), d=24, m=40, layers=2, vocab=30)
     names = ["numpy", *(f"native:{isa}:{bits}" for isa in RUNNING for bits in ("2", "1.6"))]
-    parts = runners_of(names, program, None, None)  # type: ignore[arg-type]
+    parts = [ExecutorRunner(open_executor(name, program), name) for name in names]
     assert verify(program, parts, list(range(8)), lambda done: None) == []
-    broken = _Native(program, "native:portable")
-    packed = broken.executor.weights.bytes_of("1.Wup")
+    broken = open_executor("native:portable", program)
+    packed = broken.weights.bytes_of("1.Wup")
     packed[0] = packed[0] + 1 if packed[0] & 3 == 0 else packed[0] - 1
-    (reference, _) = runners_of(["numpy", "native"], program, None, None)  # type: ignore[arg-type]
-    (found,) = verify(program, [reference, broken], list(range(8)), lambda done: None)
+    reference = ExecutorRunner(NumpyExecutor(program))
+    (found,) = verify(program, [reference, ExecutorRunner(broken)], range(8), lambda done: None)
     assert "1.up.acc" in str(found)
     for part in parts:
         part.close()

@@ -20,8 +20,7 @@ pytest.importorskip(
 from ternac.host.server.app import create_app
 from ternac.host.server.build import build_service
 from ternac.host.server.devices import Devices
-from ternac.host.server.guard import LOOPBACK
-from ternac.host.server.limits import Limits
+from ternac.host.server.limits import LOOPBACK, Limits
 from ternac.host.server.service import Service
 from ternac.host.server.serving import Server, bind
 from ternac.host.server.worker import Source
@@ -40,7 +39,7 @@ class Running:
         return self.service.scheduler.stats()
 
     def settle(self, seconds: float = 10.0) -> None:
-        """Until no request is under way."""
+        """Wait until no request is running."""
         until = time.monotonic() + seconds
         while self.stats.jobs:
             assert time.monotonic() < until, f"{self.stats.jobs} requests are still there"

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from ternac.errors import NoAnswer, TernacError
-from ternac.host.local import NumpyBackend
+from ternac.host.local import LocalBackend
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.worker import Source
 from ternac.program.program import Program
+from ternac.run.generation import Chosen, Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, seed_state
-from ternac.run.session import Session, Snapshot
+from ternac.run.snapshot import Snapshot
+from tests.host.boards import numpy_tokens
 
 WARM = Sampling(False, 200, 4, 50)
 
@@ -29,8 +31,7 @@ def alone(
     program: Program, prompt: Sequence[int], count: int, sampling: Sampling = WARM, seed: int = 1
 ) -> list[int]:
     """What NumPy alone generates."""
-    with Session.open(NumpyExecutor(program), sampling, seed) as session:
-        return list(session.generate(prompt, count))
+    return numpy_tokens(program, prompt, count, sampling, seed)
 
 
 class Watched:
@@ -77,7 +78,7 @@ class Watched:
         return self.result
 
 
-class Shaky(NumpyBackend):
+class Shaky(LocalBackend):
     """NumPy, ``chunk`` tokens at a time, whose line is cut at the ``fail_at``th request: before the request
     is executed, or after it. Remembers what it ran."""
 
@@ -89,7 +90,7 @@ class Shaky(NumpyBackend):
         together: int = 1,
         after: bool = False,
     ) -> None:
-        super().__init__(program)
+        super().__init__(NumpyExecutor(program))
         self.chunk, self.fail_at, self.after = chunk, fail_at, after
         self._together = together
         self.requests = 0
@@ -111,26 +112,21 @@ class Shaky(NumpyBackend):
             raise NoAnswer("cut")
         return cut
 
-    def run(
-        self, session: int, tokens: Sequence[int], count: int, sampling: Sampling, rng: int
-    ) -> tuple[list[int], int]:
+    def run(self, session: int, run: Run) -> Chosen:
         cut = self._line()
         before = self.get_state(session)
-        found = super().run(session, tokens, count, sampling, rng)
+        found = super().run(session, run)
         if cut:  # executed, but nobody knows: what is recalled is what was known
             self.set_state(session, before)
             raise NoAnswer("cut")
-        self.log.append(((session,), len(tokens), count))
+        self.log.append(((session,), len(run.tokens), run.count))
         return found
 
-    def run_together(self, sessions, tokens, count, sampling, rngs):  # type: ignore[no-untyped-def]
+    def run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
         if self._line():
             raise NoAnswer("cut")
-        self.log.append((tuple(sessions), 1, count))
-        return [
-            NumpyBackend.run(self, s, [t], count, sampling, r)
-            for s, t, r in zip(sessions, tokens, rngs, strict=True)
-        ]
+        self.log.append((tuple(sessions), 1, runs[0].count))
+        return [LocalBackend.run(self, session, run) for session, run in zip(sessions, runs, strict=True)]
 
     def get_state(self, session):  # type: ignore[no-untyped-def]
         if self.fail_at is not None and self.requests >= self.fail_at:
@@ -138,9 +134,9 @@ class Shaky(NumpyBackend):
         return super().get_state(session)
 
     def recall(self, session):  # type: ignore[no-untyped-def]
-        from ternac.host.backend import Recall
+        from ternac.host.backend import ReplayPoint
 
-        return Recall(self._states[session][0].copy(), ())
+        return ReplayPoint(self._states[session][0].copy(), ())
 
     def close(self) -> None:
         self.closed = True

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from ternac.host.local import NumpyBackend
+from ternac.host.local import LocalBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
+from ternac.host.session import Session
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session
-from tests.host.boards import small_program
+from tests.host.boards import numpy_backend, small_program
 from tests.host.server.http_server import Running, running
 from tests.host.server.serving import Shaky, alone, fresh, source
 
@@ -89,9 +89,12 @@ def test_a_session_goes_on_without_feeding_again(server: Running) -> None:
     status, headers, data = call(server, "GET", "/v1/sessions/a")
     assert (status, headers["content-type"]) == (200, "application/octet-stream")
     assert len(data) == 62 + 2 * PROGRAM.state_words
-    with Session.open(NumpyExecutor(PROGRAM), sampling(0)) as session:
+    with Session(numpy_backend(PROGRAM)) as session:
         session.restore(data)
-        assert list(session.generate([], 5)) == alone(PROGRAM, list(b"hello"), 35, sampling(0), 1)[30:]
+        assert (
+            list(session.tokens([], 5, sampling(0)))
+            == alone(PROGRAM, list(b"hello"), 35, sampling(0), 1)[30:]
+        )
 
 
 def test_a_snapshot_moves_between_servers(server: Running) -> None:
@@ -113,8 +116,7 @@ def test_a_chat_in_a_session_is_the_chat_fed_whole(server: Running) -> None:
     fed: list[int] = []
     for n, said in enumerate(("one", "two", "three")):
         turn = ("\n\n" if n else "") + f"User:\n{said}\n\nAssistant:\n"
-        with Session.open(NumpyExecutor(PROGRAM), sampling(0)) as session:
-            want = list(session.generate([*fed, *turn.encode()], 8))
+        want = alone(PROGRAM, [*fed, *turn.encode()], 8, sampling(0))
         fed += [*turn.encode(), *want]
         message = {"role": "user", "content": said}
         body = {"messages": [message], "session": "a", "max_tokens": 8, "temperature": 0}
@@ -222,13 +224,15 @@ def test_bodies_prompts_and_tokens_are_bounded() -> None:
 def test_time_and_queue_are_bounded() -> None:
     gate = threading.Event()
 
-    class Slow(NumpyBackend):
+    class Slow(LocalBackend):
         def run(self, *words: Any) -> Any:
             gate.wait(0.3)
             return super().run(*words)
 
     limits = Limits(seconds=0.7, queue=2, tokens=10**6)
-    with running(PROGRAM, sources=[Source("slow", lambda: Slow(PROGRAM))], limits=limits) as server:
+    with running(
+        PROGRAM, sources=[Source("slow", lambda: Slow(NumpyExecutor(PROGRAM)))], limits=limits
+    ) as server:
         found: list[dict[str, Any]] = []
 
         def ask() -> None:
@@ -304,7 +308,7 @@ def test_other_sites_names_are_refused(server: Running) -> None:
 
 
 def test_health_ready_and_metrics_tell_of_a_lost_device() -> None:
-    spare = Source("spare", lambda: NumpyBackend(PROGRAM), fallback=True)
+    spare = Source("spare", lambda: numpy_backend(PROGRAM), fallback=True)
     with running(PROGRAM, sources=[source(Shaky(PROGRAM, fail_at=4)), spare], reopen=0) as server:
         assert json.loads(call(server, "GET", "/health")[2])["status"] == "ok"
         assert call(server, "GET", "/ready")[0] == 200

@@ -23,15 +23,14 @@ from ternac.errors import NoAnswer
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient
 from ternac.host.device import Device
-from ternac.host.local import NumpyBackend
+from ternac.host.local import LocalBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
+from ternac.host.session import Session
 from ternac.program.program import Program
 from ternac.program.random import random_program
-from ternac.run.numpy_executor import NumpyExecutor
-from ternac.run.sampling import Sampling, seed_state
-from ternac.run.session import Session
-from tests.host.boards import FAST, Line, image_of, make_board, small_program
+from ternac.run.sampling import Sampling
+from tests.host.boards import FAST, Line, image_of, make_board, numpy_backend, small_program
 from tests.host.server.http_server import Running, running
 from tests.host.server.test_http import call
 
@@ -57,7 +56,7 @@ class Client(threading.Thread):
         temperature = self.rng.choice([0.0, 1.0])
         sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits)
         assert call(self.server, "PUT", f"/v1/sessions/{self.session}")[0] == 201
-        with Session.open(NumpyExecutor(self.program), sampling, 5) as alone:
+        with Session(numpy_backend(self.program), 5) as alone:
             for turn in range(self.turns):
                 prompt = "".join(self.rng.choices("abcdef \n", k=self.rng.randrange(1, 30)))
                 count = self.rng.randrange(1, self.tokens)
@@ -78,8 +77,8 @@ class Client(threading.Thread):
                 # A request that was abandoned was executed whole, before that was noticed, or not at all.
                 for _ in range(1 + abandoned):
                     if not turn:
-                        alone.rng = seed_state(5)
-                    want = bytes(alone.generate(list(prompt.encode()), count)).decode(errors="replace")
+                        alone.reseed(5)
+                    want = bytes(alone.tokens(prompt.encode(), count, sampling)).decode(errors="replace")
                     if alone.snapshot() == kept:
                         break
                 assert text == want, f"{self.session}, turn {turn}"
@@ -166,7 +165,7 @@ def test_many_clients_and_a_board_that_dies() -> None:
     def board(n: int) -> Source:
         return Source(f"board{n}", lambda: open_board(lines[n]))
 
-    spare = Source("spare", lambda: NumpyBackend(program), fallback=True)
+    spare = Source("spare", lambda: numpy_backend(program), fallback=True)
     with running(program, sources=[board(0), board(1), spare], limits=Limits(queue=8), reopen=0.1) as server:
         crowd = load(server, program, clients=12, turns=4, tokens=40, strike=lines[0].cut.set)
         assert sum(client.left for client in crowd) > 5
@@ -198,7 +197,7 @@ def test_memory_does_not_grow() -> None:
         (worker,) = server.service.scheduler.workers
         assert not worker.ring
         assert not server.service.scheduler._jobs
-        assert isinstance(worker.backend, NumpyBackend)
+        assert isinstance(worker.backend, LocalBackend)
         assert not worker.backend._states
         assert not server.service._background
 
@@ -217,7 +216,7 @@ def test_simulated_boards_that_are_killed() -> None:
         process = opened[-1].backend.client.transport.process  # type: ignore[attr-defined]
         os.kill(process.pid, signal.SIGKILL)
 
-    spare = Source("spare", lambda: NumpyBackend(program), fallback=True)
+    spare = Source("spare", lambda: numpy_backend(program), fallback=True)
     with running(program, sources=[Source("sim", open_sim), spare], reopen=0.5) as server:
         for _ in range(3):
             load(server, program, clients=8, turns=3, tokens=30, strike=kill)

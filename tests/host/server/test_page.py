@@ -15,10 +15,9 @@ from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from ternac.host.local import NumpyBackend
 from ternac.host.server.worker import Source
 from ternac.run.sampling import Sampling
-from tests.host.boards import small_program
+from tests.host.boards import numpy_backend, small_program
 from tests.host.server.http_server import Running, running
 from tests.host.server.serving import Shaky, alone, source
 
@@ -77,7 +76,7 @@ def no_complaints(browser: Any) -> None:
 
 def test_tokens_come_and_say_where_from(browser: Any) -> None:
     backend = Shaky(PROGRAM, fail_at=30)
-    spare = Source("spare", lambda: NumpyBackend(PROGRAM), fallback=True)
+    spare = Source("spare", lambda: numpy_backend(PROGRAM), fallback=True)
     with running(PROGRAM, sources=[source(backend), spare], reopen=0) as server:
         open_page(browser, server)
         fill(browser, prompt="abc", tokens=200, temperature=1, seed=5)

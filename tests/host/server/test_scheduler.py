@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 
 from ternac.errors import Cancelled, NoAnswer, Overloaded, ServerError, Unavailable, UsageError
-from ternac.host.local import NumpyBackend
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.worker import Source
-from ternac.run.numpy_executor import NumpyExecutor
+from ternac.host.session import Session
 from ternac.run.sampling import Sampling
-from ternac.run.session import Session
-from tests.host.boards import small_program
+from tests.host.boards import numpy_backend, small_program
 from tests.host.server.serving import WARM, Shaky, Watched, alone, fresh, source
 
 PROGRAM = small_program()
@@ -37,7 +35,7 @@ def make():
 
 
 def numpy_source(label="numpy", fallback=False):
-    return Source(label, lambda: NumpyBackend(PROGRAM), fallback)
+    return Source(label, lambda: numpy_backend(PROGRAM), fallback)
 
 
 @pytest.mark.parametrize("chunk, together", [(1, 1), (4, 1), (4, 3), (32, 16)])
@@ -104,9 +102,9 @@ def test_a_lost_device_loses_no_token(make, fail_at, after):
         assert job.tokens == alone(PROGRAM, PROMPT, 20, WARM, seed)
         assert result.device == "spare"
         assert result.snapshot is not None
-        with Session.open(NumpyExecutor(PROGRAM), WARM) as session:  # what goes on is right, too
+        with Session(numpy_backend(PROGRAM)) as session:  # what goes on is right, too
             session.restore(result.snapshot.to_bytes(PROGRAM))
-            assert list(session.generate([], 5)) == alone(PROGRAM, PROMPT, 25, WARM, seed)[20:]
+            assert list(session.tokens([], 5, WARM)) == alone(PROGRAM, PROMPT, 25, WARM, seed)[20:]
     stats = scheduler.stats()
     assert [(d.label, d.up, d.losses) for d in stats.devices] == [("shaky", False, 1), ("spare", True, 0)]
     assert stats.moves == sum(job.job.moves for job in jobs) > 0
@@ -235,7 +233,7 @@ def test_the_queue_has_an_end(make):
     jobs = [Watched(PROGRAM, PROMPT, 4, on_tokens=lambda tokens: gate.wait(10)) for _ in range(3)]
     scheduler.submit(jobs[0].job)
     scheduler.submit(jobs[1].job)
-    with pytest.raises(Overloaded, match="2 requests are under way"):
+    with pytest.raises(Overloaded, match="2 requests are running or waiting"):
         scheduler.submit(jobs[2].job)
     gate.set()
     jobs[0].wait()

@@ -15,16 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ternac.cli import main as cli
-from ternac.cli.export_gguf import compare
+from ternac.cli.export import compare_trits
 from ternac.errors import BadProgramFile, CheckpointError, Mismatch, TernacError, UsageError
-from ternac.model.export.gguf_file import open_gguf, read, write
+from ternac.model.export.gguf_file import open_gguf, read, text_field, write
 from ternac.model.export.gguf_trits import TYPES, pack, padded, unpack
 from ternac.model.imports.gguf_source import open_source
 from ternac.model.imports.mmfreelm_config import read_config
 from ternac.model.imports.mmfreelm_convert import Converter
 from ternac.model.imports.mmfreelm_reference import FloatModel
 from ternac.model.imports.source import SafetensorsFolder
-from ternac.program.program import Program, dumps, load
+from ternac.program.file import dumps, load
+from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.program.random_mmfree import random_mmfree
 from tests.model.imports import mmfreelm_files as files
@@ -93,9 +94,9 @@ def test_the_comparison_finds_one_wrong_trit() -> None:
     trits[0, 0] = -1 if trits[0, 0] != -1 else 1
     other = dataclasses.replace(program, consts={**program.consts, "0.i.w": trits})
     with pytest.raises(Mismatch, match=r"matrix 0\.i\.w: trit \[0, 0\]"):
-        compare(program, other)
+        compare_trits(program, other)
     with pytest.raises(Mismatch, match="has hash"):
-        compare(program, dataclasses.replace(program, name="other"))
+        compare_trits(program, dataclasses.replace(program, name="other"))
 
 
 def test_damaged_files(tmp_path: Path) -> None:
@@ -125,13 +126,27 @@ def test_damaged_files(tmp_path: Path) -> None:
         open_gguf(tmp_path / "nowhere.gguf")
 
 
-def model_file(path: Path, folder: Path, kind: str | None, architecture: str = "mmfreelm") -> Path:
-    """The tensors of a checkpoint in a GGUF file; matrices as TQ blocks, or with ``kind`` None as floats."""
+def model_file(path: Path, folder: Path, kind: str | None, order: Any = gguf.GGUFEndian.LITTLE) -> Path:
+    """Write a checkpoint as a GGUF file: matrices as TQ blocks, as BF16, or with ``kind`` None as float32.
+
+    The package's writer swaps numbers for the other byte order, not the bytes of blocks.
+    """
+    big = order is gguf.GGUFEndian.BIG
     config, source = read_config(folder), SafetensorsFolder(folder)
-    writer = GGUFWriter(path, architecture)
+    writer = GGUFWriter(path, "mmfreelm", endianess=order)
     for name in source.shapes:
-        if kind and name in config.matrices():
+        if kind == "BF16" and name in config.matrices():
+            halves = quants.quantize(source.floats(name), GGMLQuantizationType.BF16)
+            halves = halves.view(np.uint16).byteswap().view(np.uint8) if big else halves
+            writer.add_tensor(name, halves, raw_dtype=GGMLQuantizationType.BF16)
+        elif kind and name in config.matrices():
             packed = pack(*source.trits(name), kind)
+            if big:  # the float16 scale ends each block
+                size = {"TQ2_0": 66, "TQ1_0": 54}[kind]
+                for start in range(0, packed.shape[1], size):
+                    packed[:, [start + size - 2, start + size - 1]] = packed[
+                        :, [start + size - 1, start + size - 2]
+                    ]
             writer.add_tensor(name, packed, raw_dtype=GGMLQuantizationType[kind])
         else:
             writer.add_tensor(name, source.floats(name))
@@ -157,6 +172,47 @@ def test_models_under_their_checkpoint_names(tmp_path: Path, kind: str | None) -
     out = tmp_path / "p.safetensors"
     assert cli.main(["import", "gguf", str(path), "--out", str(out), "--tokens", "64"]) == 0
     assert load(out).meta["imported"] == "gguf"
+
+
+@pytest.mark.parametrize("kind", [*TYPES, "BF16", None])
+def test_files_of_the_other_byte_order_give_the_same_program(tmp_path: Path, kind: str | None) -> None:
+    folder = files.checkpoint(tmp_path / "m")
+    tokens = np.random.default_rng(0).integers(0, 43, (2, 20))
+    hashes = []
+    for order in (gguf.GGUFEndian.LITTLE, gguf.GGUFEndian.BIG):
+        path = model_file(tmp_path / f"{order.name}.gguf", folder, kind, order=order)
+        source = FloatModel(*open_source(open_gguf(path), path))
+        program = Converter(source).run("x", tokens, {})
+        assert all(program.consts[name].any() for name, role in program.roles().items() if role == "trits")
+        hashes.append(program.hash)
+    assert hashes[0] == hashes[1]
+
+
+def test_types_that_only_bitnet_cpp_knows_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    writer = GGUFWriter(path, "bitnet")
+    writer.add_tensor("blk.0.w", np.zeros(8, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    data = bytearray(path.read_bytes())
+    at = data.index(b"blk.0.w") + len("blk.0.w") + 4 + 8  # after the number of dimensions and the one of them
+    data[at : at + 4] = (36).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(BadProgramFile, match=r"tensor blk\.0\.w has type 36, I2_S of bitnet\.cpp"):
+        open_gguf(path)
+
+
+def test_a_damaged_text_of_the_metadata_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write(random_program(np.random.default_rng(3)), path, "TQ2_0")
+    data = path.read_bytes()
+    at = data.index(b"ternac.header") + len("ternac.header") + 4 + 8 + 5  # behind its type and its length
+    path.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    with pytest.raises(BadProgramFile, match="metadata text ternac.header is damaged"):
+        text_field(open_gguf(path), "ternac.header")
+    assert cli.main(["import", "gguf", str(path), "--out", str(tmp_path / "p.safetensors")]) == 2
 
 
 @pytest.mark.parametrize(
@@ -214,7 +270,7 @@ def test_export_leaves_nothing_behind_on_a_mismatch(
         program = read(reader, path)
         return dataclasses.replace(program, name="other")
 
-    monkeypatch.setattr("ternac.cli.export_gguf.read", other)
+    monkeypatch.setattr("ternac.model.export.gguf_file.read", other)
     words = ["export", "shakespeare-small", "--format", "gguf", "--out", str(tmp_path / "m.gguf"), "--json"]
     assert cli.main(words) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "Mismatch"

@@ -19,7 +19,8 @@ from ternac.model.imports.mmfreelm_reference import FloatModel, bfloat16, block_
 from ternac.model.imports.mmfreelm_report import CONTEXT, STREAMS, Window, report, run_integer
 from ternac.model.imports.source import SafetensorsFolder, check_tensors
 from ternac.model.imports.text import Reader, samples
-from ternac.program.program import Program, load, save
+from ternac.program.file import load, save
+from ternac.program.program import Program
 from ternac.run.evaluate import evaluate
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sequence import SequenceExecutor

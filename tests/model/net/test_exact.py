@@ -17,7 +17,7 @@ from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import SHAKESPEARE, read_text
 from ternac.model.training.evaluate import nats_per_token
 from ternac.program import zoo
-from ternac.program.program import dumps, load
+from ternac.program.file import dumps, load
 from ternac.run.evaluate import evaluate, split
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.text.tokenizer import tokenizer_of

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from ternac.cli import main as cli
-from ternac.cli.bench import train as bench_train
 from ternac.model.net.config import PRESETS, ModelConfig
 from ternac.model.net.network import TernaryLM
 from ternac.model.net.plain_brevitas import PlainLM
@@ -64,7 +63,7 @@ def test_bench_fails_where_losses_differ(
         with torch.no_grad():
             self.embed.neg_()
 
-    monkeypatch.setattr(bench_train.PlainLM, "take", wrong)
+    monkeypatch.setattr(PlainLM, "take", wrong)
     assert cli.main(["bench", "train", "--preset", "smoke", "--rounds", "1"]) == 1
     assert "losses DIFFER" in capsys.readouterr().out
 

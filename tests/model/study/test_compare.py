@@ -101,7 +101,7 @@ def test_tempered_logits_of_a_twin() -> None:
             assert torch.equal(model(tokens, state)[0], plain / 2)
 
 
-FLAGS = "--size smoke --width 32 --m 16 --layers 1 --steps 2 --batch 2 --window 16 --limit 60 --threads 1"
+FLAGS = "--preset smoke --width 32 --m 16 --layers 1 --steps 2 --batch 2 --window 16 --limit 60 --threads 1"
 
 
 @pytest.fixture

@@ -165,5 +165,5 @@ def test_a_run_of_several_is_not_begun_anew_by_one(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_cuda_without_a_gpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "--out", str(tmp_path), "--device", "cuda"]) == 2
+    assert main(["train", "--out", str(tmp_path), "--device", "gpu"]) == 2
     assert "torch finds no GPU here" in capsys.readouterr().err

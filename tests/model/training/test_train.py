@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from ternac.errors import CheckpointError, UsageError
+from ternac.errors import CheckpointError, TrainingDiverged, UsageError
 from ternac.model.net.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
@@ -50,11 +52,45 @@ def _same(a: Path, b: Path) -> None:
 def test_stop_and_resume_equals_uninterrupted(tmp_path: Path, average: float) -> None:
     train = dataclasses.replace(TRAIN, average=average)
     _train(tmp_path / "whole", train=train)
-    for until in (3, 6, 10, None):  # 10 is between checkpoints: 9 is repeated
+    for until in (3, 6, 10, None):  # 10 is between two checkpoints of the schedule
         torch.rand(7)  # a resumed run must not depend on what the generator was at before
         _train(tmp_path / "parts", until, train)
     _same(tmp_path / "whole" / LATEST, tmp_path / "parts" / LATEST)
     _same(tmp_path / "whole" / BEST, tmp_path / "parts" / BEST)
+
+
+def test_an_interrupted_run_is_saved_and_continues(tmp_path: Path) -> None:
+    _train(tmp_path / "whole")
+    for at, number in ((4, signal.SIGINT), (8, signal.SIGTERM)):
+        trainer = Trainer(MODEL, TRAIN, TEXT, tmp_path / "parts")
+
+        def interrupt(now: Progress, at: int = at, number: signal.Signals = number) -> None:
+            if now.step == at:
+                os.kill(os.getpid(), number)
+
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run(interrupt)
+        assert ckpt.load(tmp_path / "parts" / LATEST).info["step"] == trainer.step == at
+    _train(tmp_path / "parts")
+    _same(tmp_path / "whole" / LATEST, tmp_path / "parts" / LATEST)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("weight", "weight .* is not finite at step 3"), ("loss", "the loss is nan at step 6")],
+)
+def test_a_run_that_diverges_ends_and_leaves_the_checkpoint_before(
+    tmp_path: Path, wrong: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = TRAIN if wrong == "loss" else dataclasses.replace(TRAIN, lr=math.inf)
+    if wrong == "loss":
+        monkeypatch.setattr("ternac.model.training.train.nats_per_token", lambda *_: math.nan)
+    with pytest.raises(TrainingDiverged, match=said) as caught:
+        _train(tmp_path, train=train)
+    assert str(tmp_path) in caught.value.hint
+    assert not (tmp_path / BEST).exists()
+    assert (tmp_path / LATEST).exists() == (wrong == "loss")  # of step 3
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Building a bitstream: plan, tools, resumable steps, flashing."""

@@ -1,0 +1,154 @@
+"""Compare executors token by token: logits and state must be equal after every one.
+
+The first executor is the reference. On a difference the reference's trace of that token is compared with
+the values that the other has, so that the report names the first op that diverged. Where an executor chooses
+tokens by itself, its choice (by argmax and by a seeded draw in turn) and its generator must be right too, and
+on an engine the number of cycles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ternac.program.program import Program
+from ternac.run.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
+from ternac.run.executor import Executor, ExecutorBase
+from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
+
+__all__ = ["ExecutorRunner", "Runner", "TokenResult", "verify"]
+
+Vector = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class TokenResult:
+    """What an executor has after a token: logits [vocab] and states by name.
+
+    ``chosen`` and ``generator`` where it chooses the next token by itself. From an engine also the ``cycles``
+    that the token took and those of the closed form (`ternac.hdl.engine.schedule`), which are a lower bound
+    unless they are ``exact``.
+    """
+
+    logits: Vector
+    states: dict[str, Vector]
+    chosen: int | None = None
+    generator: int | None = None
+    cycles: int | None = None
+    closed_form: int | None = None
+    exact: bool = True
+
+
+class Runner(Protocol):
+    """An executor with one session."""
+
+    name: str
+
+    @property
+    def cycles(self) -> int:
+        """Clock cycles of all tokens so far; 0 where there is no clock."""
+
+    def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
+        """Feed a token, and choose the next by ``sampling`` from generator state ``rng`` if it can."""
+
+    def values(self) -> dict[str, Vector]:
+        """Return the values of the last token by name, as far as they are known."""
+
+    def close(self) -> None:
+        """Free processes and devices."""
+
+
+class ExecutorRunner:
+    """A `Runner` on any executor; replays the last token for its trace."""
+
+    cycles = 0
+
+    def __init__(self, executor: Executor, name: str | None = None) -> None:
+        self.name, self.executor = name or executor.name, executor
+        self._state = executor.open()
+        self._before, self._token = self._state.copy(), 0
+        self._chooses = type(executor).generate is not ExecutorBase.generate
+
+    def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
+        self._before, self._token = self._state.copy(), token
+        logits = self.executor.step(self._state, [token])[0]
+        states = {name: words[0].copy() for name, words in self.executor.state_dict(self._state).items()}
+        if not self._chooses:
+            return TokenResult(logits, states)
+        # The state that choosing leaves is the one that the next token sees: both ways are compared.
+        self._state = self._before.copy()
+        (chosen,), (following,) = self.executor.generate(self._state, [token], 1, sampling, [rng])
+        return TokenResult(logits, states, int(chosen[0]), following)
+
+    def values(self) -> dict[str, Vector]:
+        trace: dict[str, npt.NDArray[np.int32]] = {}
+        self.executor.step(self._before.copy(), [self._token], trace=trace)
+        return {name: value[0] if value.ndim == 2 else value for name, value in trace.items()}
+
+    def close(self) -> None:
+        self.executor.close()
+
+
+def verify(
+    program: Program, runners: Sequence[Runner], tokens: Sequence[int], progress: Callable[[int], None]
+) -> list[Divergence]:
+    """Run ``tokens`` on all ``runners``; returns the first divergence of each from the first one.
+
+    An empty list says that all are equal. A runner that diverged is not run further.
+    """
+    reference, others = runners[0], list(runners[1:])
+    draw = Sampling.from_temperature(1.0, program.logit_scale_bits, 0)
+    found: list[Divergence] = []
+    for index, token in enumerate(tokens):
+        sampling, rng = (draw if index % 2 else GREEDY), seed_state(index + 1)
+        expected = reference.step(int(token), sampling, rng)
+        for other in list(others):
+            got = other.step(int(token), sampling, rng)
+            pair = (reference.name, other.name)
+            here = first_divergence(
+                program,
+                index,
+                {program.logits: expected.logits},
+                {program.logits: got.logits},
+                states=expected.states,
+                got_states=got.states,
+                executors=pair,
+            )
+            if here is not None:  # name the op where it began, not where it ended up
+                here = (
+                    first_divergence(program, index, reference.values(), other.values(), executors=pair)
+                    or here
+                )
+            else:
+                here = _check_choice(index, expected, got, sampling, rng, pair)
+            if here is not None:
+                found.append(here)
+                others.remove(other)
+        progress(index + 1)
+        if not others:
+            break
+    return found
+
+
+def _check_choice(
+    index: int,
+    expected: TokenResult,
+    got: TokenResult,
+    sampling: Sampling,
+    rng: int,
+    executors: tuple[str, str],
+) -> Divergence | None:
+    """The first difference in what not every executor has: next token, generator, cycles."""
+    if got.chosen is None or got.generator is None:
+        return None
+    token, following = choose(expected.logits, sampling, rng)
+    here = scalar_divergence(index, "next token", token, got.chosen, executors) or scalar_divergence(
+        index, "generator", following, got.generator, executors
+    )
+    if here or got.cycles is None or got.closed_form is None:
+        return here
+    return cycle_divergence(index, got.closed_form, got.cycles, executors[1], exact=got.exact)

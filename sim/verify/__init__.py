@@ -1,1 +1,0 @@
-"""Bit-exact comparison of executors, op by op."""

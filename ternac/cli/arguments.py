@@ -1,0 +1,190 @@
+"""Arguments that several verbs take: one name, one meaning, one check.
+
+``MODEL``       program file, or name of a shipped model
+``--board``     a physical board
+``--geometry``  an engine, by the name of its preset
+``--executor``  what computes a program on this host
+``--device``    where a program runs: an executor or a board
+``--out``       the file or folder that the verb writes
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ternac.cli.verb import Say
+from ternac.compile.geometry import PRESETS, Geometry, preset
+from ternac.errors import UsageError
+
+if TYPE_CHECKING:
+    from ternac.compile.fitting import Model
+
+DEFAULT_BOARD = "ulx3s-85f"
+BOARDS = (DEFAULT_BOARD, "icebreaker")
+"""Names of `ternac.hdl.boards.boards.BOARDS`, which imports Amaranth: slow for a help. A test compares."""
+PICTURES = (".png", ".svg", ".pdf")
+PORT_BITS = (32, 64, 128, 256, 512)
+"""Widths of `ternac.hdl.stream.axi.PORT_BITS`, likewise."""
+
+
+def number(
+    parser: argparse.ArgumentParser,
+    flag: str,
+    text: str,
+    *,
+    default: float | None = None,
+    least: float = -math.inf,
+    most: float = math.inf,
+    kind: Callable[[str], float] = int,
+    metavar: str = "N",
+) -> None:
+    """Add an option that takes a number of ``least`` to ``most``; its help names the default."""
+
+    hint = f"see: {parser.prog} --help"
+
+    def parse(given: str) -> float:
+        try:
+            value = kind(given)
+            if math.isnan(value):
+                raise ValueError
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise UsageError(f"{flag} is {given!r}, needs {what}", hint) from None
+        if not least <= value <= most:
+            span = f"at least {least:.15g}" if most == math.inf else f"{least:.15g} to {most:.15g}"
+            raise UsageError(f"{flag} is {value:.15g}, needs {span}", hint)
+        return value
+
+    shown = text if default is None else f"{text} (default: {default:.15g})"
+    parser.add_argument(flag, type=parse, default=default, metavar=metavar, help=shown)
+
+
+def add_model(parser: argparse.ArgumentParser, default: str = "the largest shipped one that fits") -> None:
+    """Add the optional MODEL, which `open_model` opens."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help=f"program file, or name of a shipped model (default: {default})",
+    )
+
+
+def open_model(name: str | None, geometry: Geometry | None, say: Say) -> Model:
+    """Open MODEL, or by default the largest shipped model that fits ``geometry``, else a random program.
+
+    Without a geometry the default is that of the default board's engine.
+    """
+    from ternac.compile.fitting import Model, default_model
+    from ternac.program.zoo import open_program, resolve
+
+    if name is not None or geometry is None:
+        path = resolve(name)
+        return Model(open_program(path), path)
+    model = default_model(geometry)
+    if model.path is None:
+        say(f"no shipped model fits {geometry.name}: taking {model.program.name}, a fixed random program")
+    return model
+
+
+def _board(given: str) -> str:
+    """A name of BOARDS. Raises UsageError if it is that of an engine."""
+    if given in PRESETS and given not in BOARDS:
+        raise UsageError(f"--board {given}: this is an engine, not a board", f"write --geometry {given}")
+    return given
+
+
+def add_board(parser: argparse.ArgumentParser, text: str = "board") -> None:
+    """Add ``--board``."""
+    parser.add_argument(
+        "--board",
+        type=_board,
+        choices=BOARDS,
+        default=DEFAULT_BOARD,
+        help=f"{text} (default: {DEFAULT_BOARD})",
+    )
+
+
+def add_geometry(parser: argparse.ArgumentParser, text: str = "engine (default: the board's)") -> None:
+    """Add ``--geometry``, None unless it is given."""
+    parser.add_argument("--geometry", choices=PRESETS, metavar="NAME", help=f"{text}: {', '.join(PRESETS)}")
+
+
+def engine_of(args: argparse.Namespace) -> Geometry:
+    """Return the engine of ``--geometry``, else that of ``--board``."""
+    from ternac.hdl.boards.boards import board
+
+    return preset(args.geometry or board(args.board).geometry)
+
+
+def add_device(parser: argparse.ArgumentParser, shown: str, **more: Any) -> None:
+    """Add ``--device``; ``shown`` is the default in words, ``more`` goes to `add_argument`."""
+    from ternac.host.executors import describe
+
+    parser.add_argument("--device", metavar="WHERE", help=f"{describe()} (default: {shown})", **more)
+
+
+def is_board(device: str) -> bool:
+    """Return True if ``--device`` names a board, simulated or not. Raises UnknownExecutor."""
+    from ternac.host.executors import parse_executor
+
+    return not parse_executor(device).local
+
+
+def add_executor(parser: argparse.ArgumentParser) -> None:
+    """Add ``--executor``."""
+    from ternac.host.executors import LOCAL, describe
+
+    text = f"{describe(LOCAL)} (default: numpy)"
+    parser.add_argument("--executor", default="numpy", metavar="NAME", help=text)
+
+
+def add_out(
+    parser: argparse.ArgumentParser,
+    text: str,
+    *,
+    metavar: str = "FILE",
+    default: str | None = None,
+    **more: Any,
+) -> None:
+    """Add ``--out``, a path."""
+    shown = text if default is None else f"{text} (default: {default})"
+    path = None if default is None else Path(default)
+    parser.add_argument("--out", type=Path, default=path, metavar=metavar, help=shown, **more)
+
+
+def add_picture(parser: argparse.ArgumentParser) -> None:
+    """Add ``--out`` for a picture."""
+
+    def picture(given: str) -> Path:
+        if Path(given).suffix not in PICTURES:
+            raise UsageError(f"--out {given}: the name must end in {', '.join(PICTURES)}")
+        return Path(given)
+
+    text = f"also draw a picture: {', '.join(PICTURES)}"
+    parser.add_argument("--out", type=picture, metavar="FILE", help=text)
+
+
+def make_folder(out: Path | None) -> None:
+    """Make the folder of ``--out``, before the work. Raises UsageError if it cannot be made."""
+    try:
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot make the folder: {error.strerror}") from None
+
+
+def add_seed(parser: argparse.ArgumentParser, text: str, default: int | None = 1) -> None:
+    """Add ``--seed``."""
+    number(parser, "--seed", text, default=default, least=0)
+
+
+def names_of(flag: str, given: str) -> list[str]:
+    """The parts of a comma-separated list. Raises UsageError if it names none, or one twice."""
+    names = [name.strip() for name in given.split(",") if name.strip()]
+    if not names or len(set(names)) != len(names):
+        raise UsageError(f"{flag} {given}: name at least one, and none twice")
+    return names

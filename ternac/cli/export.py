@@ -1,0 +1,255 @@
+"""``ternac export``: a checkpoint as an integer program, a program as QONNX or GGUF; all compared first."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ternac.cli.arguments import add_out, make_folder, number
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.errors import CheckpointError, Mismatch, UsageError
+
+if TYPE_CHECKING:
+    from ternac.program.program import Program
+
+TOKENS = 256
+ONLY_FOR = {
+    **dict.fromkeys(("text", "measure", "name", "remarks", "about"), ("program",)),
+    "check": ("program", "qonnx"),
+    "gguf_type": ("gguf",),
+}
+"""Options that some formats have no use for."""
+QONNX_TOKENS = 2
+"""Most tokens that the qonnx package checks: it opens a session per node, and takes seconds a token."""
+GGUF_TYPES = ("tq2_0", "tq1_0")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare); for QONNX "
+        "and GGUF a program file, too",
+    )
+    parser.add_argument(
+        "--format", choices=sorted(FORMATS), default="program", help="what to write (default: program)"
+    )
+    add_out(
+        parser,
+        "file to write; for a program also a folder, for program, weights, recipe, curve and card (default: "
+        "program.safetensors next to the checkpoint)",
+        metavar="PATH",
+    )
+    parser.add_argument(
+        "--text", metavar="FILE", help="text to compare and measure on (default: the shipped validation text)"
+    )
+    parser.add_argument(
+        "--measure",
+        choices=("numpy", "torch"),
+        help="what measures the loss of a shipped folder: the program on the NumPy executor, or, for long "
+        "texts, the torch model, whose logits are the program's (default: numpy)",
+    )
+    parser.add_argument("--name", help="name of the program (default: that of the folder)")
+    number(parser, "--check", f"tokens to compare (default: {TOKENS})", least=0)
+    parser.add_argument("--remarks", help="a paragraph for the card")
+    parser.add_argument("--gguf-type", choices=GGUF_TYPES, help="blocks of a GGUF file (default: tq2_0)")
+    parser.add_argument(
+        "--about",
+        type=Path,
+        metavar="FILE",
+        help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
+    )
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    for name, formats in ONLY_FOR.items():
+        if getattr(args, name) is not None and args.format not in formats:
+            raise UsageError(f"--{name.replace('_', '-')} is not for --format {args.format}", "leave it out")
+    if args.check is None:
+        args.check = TOKENS
+    make_folder(args.out)
+    return FORMATS[args.format](args, say)
+
+
+def find_checkpoint(given: str | None) -> Path:
+    """Return the checkpoint of a file, a folder or a shipped model. Raises UsageError if there is none."""
+    from ternac.model.net.executor import CHECKPOINT
+    from ternac.model.training.train import BEST, FINAL, LATEST
+    from ternac.program import zoo
+
+    path = zoo.ZOO / (given or zoo.DEFAULT) if given is None or given in zoo.names() else Path(given)
+    if path.is_dir():
+        for name in (CHECKPOINT, FINAL, BEST, LATEST):
+            if (path / name).is_file():
+                return path / name
+        raise UsageError(f"no checkpoint in {path}", hint="train one with: ternac train --out DIR")
+    return path
+
+
+def _program(args: argparse.Namespace, say: Say) -> Outcome:
+    import numpy as np
+
+    from ternac.files import read_bytes
+    from ternac.model.export import ship
+    from ternac.model.net.executor import TorchExecutor
+    from ternac.model.training import checkpoint as ckpt
+    from ternac.program import zoo
+    from ternac.program.file import save
+    from ternac.run.evaluate import split
+    from ternac.text.tokenizer import tokenizer_of
+
+    source = find_checkpoint(args.model)
+    saved = ckpt.load(source)
+    out: Path = args.out or source.with_name(zoo.PROGRAM)
+    folder = out if out.suffix != ".safetensors" else None
+    name = args.name or (folder or source.parent).resolve().name
+    about = ship.About.read(args.about) if args.about else ship.shakespeare(name, args.remarks or "")
+    executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
+    program = executor.program
+    data = read_bytes(args.text) if args.text else split(read_bytes(zoo.TEXT), "val")
+    reader = tokenizer_of(program) if "tokenizer" in program.meta else None
+    text = reader.encode(data) if reader else None
+    tokens = text.ids if text else np.random.default_rng(0).integers(program.vocab, size=args.check)
+    checked = ship.compare(executor, program, tokens[: args.check])
+    say(f"{name}: {program.trits:,} ternary weights, hash {program.hash[:16]}")
+    say(f"torch model and program agree on {checked} tokens, logits and state, bit for bit")
+    found = {
+        "program": str(out),
+        "hash": program.hash,
+        "ternary_weights": program.trits,
+        "checked_tokens": checked,
+    }
+    if folder is None:
+        save(program, out)
+    else:
+        if text is None:
+            raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
+        measure = args.measure or "numpy"
+        loss = ship.loss_of(executor, text, measure)
+        ship.write_folder(folder, program, source, saved, loss, about, measure)
+        say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
+        found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
+    say(f"written: {found['program']}")
+    return Outcome(found)
+
+
+def _program_of(given: str | None) -> Program:
+    """Open a program file or a shipped model, or export what a checkpoint or the folder of a run holds."""
+    from ternac.model.net.executor import TorchExecutor
+    from ternac.model.training import checkpoint as ckpt
+    from ternac.program import zoo
+
+    try:
+        path = zoo.resolve(given)
+    except UsageError:
+        path = find_checkpoint(given)
+    try:
+        saved = ckpt.load(path)
+    except CheckpointError:  # not a checkpoint, so it must be a program; if not, that is the error to show
+        return zoo.open_program(path)
+    return TorchExecutor(ckpt.model_of(saved), path.parent.resolve().name).program
+
+
+def _qonnx(args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.model.export import qonnx, qonnx_check
+    from ternac.progress import Progress
+
+    if args.out is None:
+        raise UsageError("--format qonnx needs --out FILE", hint="for example --out model.onnx")
+    if args.out.is_dir():
+        raise UsageError(f"--out {args.out} is a folder, --format qonnx writes one file")
+    program = _program_of(args.model)
+    model = qonnx.to_onnx(program)
+    checked = {}
+    for name, run, tokens in (
+        ("onnxruntime", qonnx_check.by_onnxruntime, args.check),
+        ("qonnx", qonnx_check.by_qonnx, min(args.check, QONNX_TOKENS)),
+    ):
+        if tokens:
+            with Progress(tokens, f"check with {name}", "tokens") as bar:
+                qonnx_check.compare(model, program, run(model), tokens, bar.update)
+        checked[name] = tokens
+    qonnx.write(model, args.out)
+    say(f"{program.name}: {len(model.graph.node)} nodes, program hash {program.hash[:16]}")
+    counts = ", ".join(f"{tokens} tokens by {name}" for name, tokens in checked.items())
+    say(f"logits and state equal NumPy's exactly: {counts}")
+    say(f"written: {args.out}")
+    operators: dict[str, int] = {}
+    for node in model.graph.node:
+        operators[node.op_type] = operators.get(node.op_type, 0) + 1
+    return Outcome(
+        {
+            "format": "qonnx",
+            "file": str(args.out),
+            "bytes": args.out.stat().st_size,
+            "program": program.name,
+            "hash": program.hash,
+            "nodes": len(model.graph.node),
+            "operators": operators,
+            "checked_tokens": checked,
+        }
+    )
+
+
+def compare_trits(program: Program, again: Program) -> int:
+    """Return the number of trits compared. Raises Mismatch naming the first that differs."""
+    import numpy as np
+
+    count = 0
+    for name, role in program.roles().items():
+        if role == "trits":
+            differ = np.argwhere(program.consts[name] != again.consts[name])
+            if len(differ):
+                raise Mismatch(f"matrix {name}: trit {differ[0].tolist()} differs in the GGUF file")
+            count += program.consts[name].size
+    if program.hash != again.hash:
+        raise Mismatch(f"the program read back has hash {again.hash[:16]}, not {program.hash[:16]}")
+    return count
+
+
+def _gguf(args: argparse.Namespace, say: Say) -> Outcome:
+    """Write, read back with the `gguf` package, compare; ``--out`` appears only if all is equal."""
+    from ternac.files import replacing
+    from ternac.model.export import gguf_file
+    from ternac.model.export.gguf_trits import BLOCK
+    from ternac.program.zoo import open_program, resolve
+    from ternac.progress import Progress
+
+    source = resolve(args.model)
+    program = open_program(source)
+    out: Path = args.out or source.with_suffix(".gguf")
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder", "name a file, such as model.gguf")
+    kind = (args.gguf_type or GGUF_TYPES[0]).upper()
+    with replacing(out) as fresh:
+        with Progress(len(program.consts), "write", "tensors") as bar:
+            gguf_file.write(program, fresh, kind, bar.update)
+        compared = compare_trits(program, gguf_file.read(gguf_file.open_gguf(fresh), fresh))
+    matrices = [program.consts[name] for name, role in program.roles().items() if role == "trits"]
+    padded = sum(matrix.shape[1] % BLOCK != 0 for matrix in matrices)
+    say(f"{program.name}: {compared:,} trits in {kind} blocks, read back and equal; hash {program.hash[:16]}")
+    if padded:
+        say(f"the rows of {padded} matrices are filled up with zero trits to a multiple of {BLOCK}")
+    say(f"written: {out}, {out.stat().st_size:,} bytes")
+    return Outcome(
+        {
+            "gguf": str(out),
+            "type": kind,
+            "hash": program.hash,
+            "trits_compared": compared,
+            "padded_matrices": padded,
+            "bytes": out.stat().st_size,
+        }
+    )
+
+
+FORMATS = {"program": _program, "qonnx": _qonnx, "gguf": _gguf}
+
+VERB = Verb(
+    help="Export a checkpoint as an integer program, or a program as QONNX or GGUF, and compare the two.",
+    example="ternac export runs/mine --out mine.safetensors",
+    add_arguments=_arguments,
+    run=_run,
+)

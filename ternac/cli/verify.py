@@ -1,0 +1,129 @@
+"""``ternac verify``: several executors run the same tokens and are compared, bit for bit, after each."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from ternac.cli.arguments import DEFAULT_BOARD, add_geometry, add_model, names_of, number, open_model
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.compile.geometry import PRESETS, preset
+from ternac.errors import UsageError
+
+EXECUTORS = "numpy,rtl"
+ALL_EXECUTORS = "torch,numpy,isa,rtl"
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    from ternac.host.executors import BOARDS, LOCAL
+
+    add_model(parser)
+    parser.add_argument(
+        "--executors",
+        metavar="A,B,..",
+        help=f"of {', '.join((*LOCAL, *BOARDS))}; the first one is the reference "
+        f"(default: {EXECUTORS}; with --geometries: {ALL_EXECUTORS})",
+    )
+    add_geometry(parser, f"engine of isa, rtl and netlist (default: {DEFAULT_BOARD})")
+    parser.add_argument(
+        "--geometries",
+        metavar="A,B,..",
+        help="compare on these engines instead, each with every weight code, with one session and with "
+        "several, on the largest shipped model that fits (or a random program)",
+    )
+    parser.add_argument("--all-geometries", action="store_true", help="--geometries with every engine")
+    number(parser, "--tokens", "tokens to run", default=200, least=1)
+    parser.add_argument(
+        "--text", metavar="FILE", help="text that the tokens are taken from (default: the validation text)"
+    )
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    import numpy as np
+
+    from ternac.host.verify import open_runners
+    from ternac.program.zoo import TEXT
+    from ternac.progress import Progress
+    from ternac.run.evaluate import encode, read_text, split
+    from ternac.sim.verify import verify
+
+    data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
+    if args.geometries or args.all_geometries:
+        return _run_geometries(args, data, say)
+    names = (args.executors or EXECUTORS).split(",")
+    geometry = preset(args.geometry or DEFAULT_BOARD)
+    model = open_model(args.model, geometry, say)
+    program = model.program
+    runners = open_runners(names, model, geometry)
+    began = time.monotonic()
+    try:
+        if args.text is None and "tokenizer" not in program.meta:
+            say(f"{program.name} has no tokenizer: random tokens")
+            tokens = np.random.default_rng(0).integers(0, program.vocab, args.tokens)
+        else:
+            tokens = np.resize(encode(program, data), args.tokens)
+        with Progress(args.tokens, f"verify {program.name}", "tokens") as bar:
+            found = verify(program, runners, tokens.tolist(), bar.update)
+    finally:
+        for runner in runners:
+            runner.close()
+    for divergence in found:
+        say(str(divergence))
+    if not found:
+        say(f"{args.tokens} tokens: {', '.join(names)} agree on every logit and every state word")
+    cycles = {runner.name: runner.cycles for runner in runners if runner.cycles}
+    return Outcome(
+        {
+            "tokens": args.tokens,
+            "mismatches": len(found),
+            "executors": names,
+            "geometry": geometry.name,
+            "model": program.name,
+            "program_hash": program.hash,
+            "divergences": [d.to_json() for d in found],
+            "cycles": cycles,
+            "origin": "cycle-exact simulation" if cycles else "run on this host",
+            "seconds": round(time.monotonic() - began, 1),
+        },
+        ok=not found,
+    )
+
+
+def _run_geometries(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
+    from ternac.host.verify import verify_presets
+
+    if args.model or args.geometry:
+        raise UsageError("--geometries choose engine and model", "leave MODEL and --geometry out")
+    presets = list(PRESETS) if args.all_geometries else names_of("--geometries", args.geometries)
+    executors = (args.executors or ALL_EXECUTORS).split(",")
+    began = time.monotonic()
+    rows = []
+    for row in verify_presets(presets, executors, args.tokens, data):
+        rows.append(row)
+        verdict = "FAIL" if row["mismatches"] else "equal"
+        say(
+            f"{verdict:5}  {row['geometry']:16} {row['weight_code']:8} {row['sessions']} sessions  "
+            f"{row['model']} ({row['trits']:,} trits)  {','.join(row['executors'])}  "
+            f"{row['tokens']} tokens, {row['seconds']:.0f} s"
+        )
+        for divergence in row["divergences"]:
+            say(f"       {divergence}")
+    mismatches = sum(row["mismatches"] for row in rows)
+    return Outcome(
+        {
+            "rows": rows,
+            "mismatches": mismatches,
+            "seconds": round(time.monotonic() - began, 1),
+            "origin": "cycle-exact simulation",
+        },
+        ok=not mismatches,
+    )
+
+
+VERB = Verb(
+    help="Run the same tokens on several executors and compare logits and state bit for bit.",
+    example="ternac verify shakespeare --executors torch,numpy,rtl --tokens 2000",
+    add_arguments=_arguments,
+    run=_run,
+    renamed={"--presets": "--geometries", "--all-presets": "--all-geometries"},
+)
