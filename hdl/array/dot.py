@@ -74,6 +74,8 @@ class DotUnit(wiring.Component):
     (``hdl/cells/carry_lut6.py``).
     """
 
+    AREA_PART = "array"
+
     def __init__(
         self, lanes: int, chain: int, k_max: int, *,
         fold: int = 1, radix: int = 2, tech: Technology = Technology.PORTABLE,
@@ -176,6 +178,8 @@ class DotControl(wiring.Component):
     ``last`` may both be set). ``acc_en``, ``acc_first`` go to every ``DotUnit``; ``valid`` is high in the
     cycle in which ``acc`` holds a finished row, ``dot_latency`` cycles after its last word.
     """
+
+    AREA_PART = "array"
 
     def __init__(self, lanes: int, chain: int, fold: int = 1, radix: int = 2) -> None:
         self.lanes, self.chain, self.fold, self.radix = lanes, chain, fold, radix

@@ -32,6 +32,8 @@ class XBuffer(wiring.Component):
     j``. wr_en(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
     """
 
+    AREA_PART = "array"
+
     LATENCY = 3
     PLACES = 8
     """Parts of the chains on ECP5, each with an address register of its own."""

@@ -94,6 +94,8 @@ class ColumnArray(wiring.Component):
         That word, `READ_LATENCY` cycles later.
     """
 
+    AREA_PART = "columns"
+
     READ_LATENCY = BlockRam.LATENCY + 3
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:

@@ -100,6 +100,8 @@ class EngineCore(wiring.Component):
         Where weights stream: the memory, the chip of a board at ``clock_hz`` (0: `NOMINAL_HZ`).
     """
 
+    AREA_PART = "core"
+
     def __init__(
         self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE, clock_hz: int = 0
     ) -> None:

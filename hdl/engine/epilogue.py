@@ -138,6 +138,8 @@ class Epilogue(wiring.Component):
     inside; its write port is ``table_wr_*``. ``table_ram`` is its ``BlockRam``, block number ``column``.
     """
 
+    AREA_PART = "pipelines"
+
     LATENCY = Y_OFFSET
 
     def __init__(

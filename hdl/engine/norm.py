@@ -54,6 +54,8 @@ class NormUnit(wiring.Component):
     Area: 113 LUT4 and a block RAM for 2 columns (``synth_ice40``).
     """
 
+    AREA_PART = "norm"
+
     def __init__(self, *, columns: int, tables: int = 1) -> None:
         if not 1 <= columns <= 256:
             raise ValueError(f"columns must be 1..256, not {columns!r}")

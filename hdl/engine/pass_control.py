@@ -92,6 +92,8 @@ class PassControl(wiring.Component):
         The index of that pass.
     """
 
+    AREA_PART = "control"
+
     def __init__(self, geometry: Geometry) -> None:
         g = self.geometry = geometry
         assert RESULT_OFFSET + 1 - min(B_READ, C_READ) + g.share <= PIPELINE, "the compiler counts on it"

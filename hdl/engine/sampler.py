@@ -216,6 +216,8 @@ class Sampler(wiring.Component):
     495 at pace 1, 3 block RAMs.
     """
 
+    AREA_PART = "sampler"
+
     def __init__(self, *, columns: int, slots: int, pace: int = 1) -> None:
         if not 1 <= columns <= 64:
             raise ValueError(f"columns must be 1..64, not {columns!r}")

@@ -261,6 +261,8 @@ class Sequencer(wiring.Component):
         The columns that it fills.
     """
 
+    AREA_PART = "sequencer"
+
     def __init__(self, geometry: Geometry, *, dot_delay: int, tech: Technology = Technology.PORTABLE) -> None:
         if dot_delay < 3:
             raise ValueError(f"dot_delay must be at least 3, not {dot_delay}")

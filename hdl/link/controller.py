@@ -87,6 +87,8 @@ class LinkController(wiring.Component):
         Pulse: a frame was dropped or refused.
     """
 
+    AREA_PART = "link"
+
     def __init__(
         self,
         clock_hz: int,

@@ -17,11 +17,10 @@ PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 
 The last one is all floor plans."""
 
 
-def prepare(design: dict[str, Any], top: str = "top") -> None:
-    """Apply all passes to ``design``, a flat yosys JSON netlist, in place. No output bit of it changes."""
+def prepare(design: dict[str, Any], top: str = "top") -> int:
+    """Apply all passes to ``design``, a flat yosys JSON netlist, in place; return how many block RAMs a floor
+    plan places. No output bit of the design changes."""
     trim_carries(design)
     fold_constant_pins(design, top)
     chain_carries(design, top)
-    place_block_rams(design, top)
-    place_sdram_engine(design, top)
-    place_bare_array(design, top)
+    return place_block_rams(design, top) + place_sdram_engine(design, top) + place_bare_array(design, top)
