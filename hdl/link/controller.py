@@ -195,25 +195,7 @@ class LinkController(wiring.Component):
             summary.cycles_only.eq(is_batch),
         ]
 
-        # The registers of the requests.
-        m.d.comb += [
-            registers.byte.eq(byte),
-            registers.shift.eq(dispatch.shift | summary.store),
-            registers.next_address.eq(write.wr_en | read.got),
-            registers.count_down.eq(read.got | run.chosen),
-            registers.keep_rng.eq(run.keep),
-            registers.new_rng.eq(engine.rng_out),
-            registers.load.eq(commit.load | write.load | run.load),
-            registers.part.eq(write.part | run.part),
-            registers.keep_word.eq(read.got | run.keep),
-            registers.new_word.eq(Mux(read.got, engine.rd_data, engine.next_token)),
-            registers.turn.eq(frame.store),
-            write.number.eq(registers.number),
-            read.some.eq(registers.some),
-            run.some.eq(registers.some),
-            run.odd.eq(frame.past[0]),
-            run.follows.eq(registers.follows),
-        ]
+        self._registers(m, frame, dispatch, registers, commit, write, read, run, summary)
         self._engine(m, registers, write, read, run, frame.at_end)
         if self.contexts > 1:
             m.submodules.batch = batch = BatchRequest(self.contexts)
@@ -226,17 +208,8 @@ class LinkController(wiring.Component):
             dispatch.outcome.eq(_any(request.outcome for request in requests)),
         ]
 
-        # A RUN that FOLLOWS needs the one before: that it was executed and whether it chose tokens.
         if self.identity.window > 1:
-            ran, due = Signal(name="ran"), Signal(8, name="due")
-            in_order, goes_on = Signal(name="in_order"), Signal(name="goes_on")
-            with m.If(summary.finish):
-                m.d.sync += ran.eq(~is_batch)
-            with m.If(dispatch.fresh):
-                m.d.sync += ran.eq(0)
-            with m.If(receiver.sequence):
-                m.d.sync += [due.eq(byte + 1), in_order.eq(ran & (byte == due)), goes_on.eq(run.chose)]
-            m.d.comb += [run.in_order.eq(in_order), run.goes_on.eq(goes_on)]
+            self._follows(m, receiver, dispatch, run, summary, byte, is_batch)
 
         # The RAM: where its pointer goes, and what is written.
         last_byte = Mux(summary.of_cycles, engine.cycles.word_select(summary.number, 8), registers.rng[:8])
@@ -260,6 +233,55 @@ class LinkController(wiring.Component):
             frame.store.eq(_any(request.store for request in requests) | summary.store),
             frame.put.eq(Mux(summary.store, last_byte, registers.word[:8])),
         ]
+        self._target(m, frame, receiver, sender, dispatch)
+        if self.contexts > 1:
+            self._batch(m, batch, frame, registers, is_batch)
+        return m
+
+    def _registers(
+        self, m: Module, frame: FrameRam, dispatch: Dispatcher, registers: RequestRegisters,
+        commit: CommitRequest, write: WriteRequest, read: ReadRequest, run: RunRequest, summary: RunSummary,
+    ) -> None:  # fmt: skip
+        """Wire the registers to the requests that use them."""
+        m.d.comb += [
+            registers.byte.eq(frame.byte),
+            registers.shift.eq(dispatch.shift | summary.store),
+            registers.next_address.eq(write.wr_en | read.got),
+            registers.count_down.eq(read.got | run.chosen),
+            registers.keep_rng.eq(run.keep),
+            registers.new_rng.eq(self.engine.rng_out),
+            registers.load.eq(commit.load | write.load | run.load),
+            registers.part.eq(write.part | run.part),
+            registers.keep_word.eq(read.got | run.keep),
+            registers.new_word.eq(Mux(read.got, self.engine.rd_data, self.engine.next_token)),
+            registers.turn.eq(frame.store),
+            write.number.eq(registers.number),
+            read.some.eq(registers.some),
+            run.some.eq(registers.some),
+            run.odd.eq(frame.past[0]),
+            run.follows.eq(registers.follows),
+        ]
+
+    def _follows(
+        self, m: Module, receiver: FrameReceiver, dispatch: Dispatcher, run: RunRequest, summary: RunSummary,
+        byte: Value, is_batch: Value,
+    ) -> None:  # fmt: skip
+        """Remember what a RUN that FOLLOWS needs of the one before: that it was executed and whether it chose
+        tokens."""
+        ran, due = Signal(name="ran"), Signal(8, name="due")
+        in_order, goes_on = Signal(name="in_order"), Signal(name="goes_on")
+        with m.If(summary.finish):
+            m.d.sync += ran.eq(~is_batch)
+        with m.If(dispatch.fresh):
+            m.d.sync += ran.eq(0)
+        with m.If(receiver.sequence):
+            m.d.sync += [due.eq(byte + 1), in_order.eq(ran & (byte == due)), goes_on.eq(run.chose)]
+        m.d.comb += [run.in_order.eq(in_order), run.goes_on.eq(goes_on)]
+
+    def _target(
+        self, m: Module, frame: FrameRam, receiver: FrameReceiver, sender: AnswerSender, dispatch: Dispatcher
+    ) -> None:
+        """Say where the pointer jumps to: to the first byte of the frame unless to one of these."""
         with m.If(receiver.to_crc):
             m.d.comb += frame.target.eq(frame.past)
         with m.If(receiver.to_sequence):
@@ -269,9 +291,6 @@ class LinkController(wiring.Component):
         with m.If(sender.to_payload):
             hello = (dispatch.kind == Command.HELLO) & ~dispatch.status.any()
             m.d.comb += frame.target.eq(Mux(hello, IDENTITY, RESULT))
-        if self.contexts > 1:
-            self._batch(m, batch, frame, registers, is_batch)
-        return m
 
     def _engine(
         self, m: Module, registers: RequestRegisters, write: WriteRequest, read: ReadRequest, run: RunRequest,

@@ -120,8 +120,7 @@ class Dispatcher(wiring.Component):
 
         def answer(status: Status | Value) -> None:
             m.d.sync += self.status.eq(status)
-            m.d.comb += [self.respond.eq(1), self.to_payload.eq(0), self.advance.eq(0)]
-            m.next = "ANSWER"
+            m.next = "RESPOND"
 
         with m.If(self.step):
             with m.FSM():
@@ -191,6 +190,9 @@ class Dispatcher(wiring.Component):
                         m.d.sync += self.loaded.eq(self.loaded | byte.any())
                     with m.If(self.finish):
                         answer(self.outcome)
+                with m.State("RESPOND"):  # a state of its own keeps the requests' end off the sender's begin
+                    m.d.comb += self.respond.eq(1)
+                    m.next = "ANSWER"
                 with m.State("ANSWER"):
                     with m.If(self.sent):
                         m.d.comb += self.listen.eq(1)
