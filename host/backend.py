@@ -52,7 +52,8 @@ class Speed:
 @dataclass(frozen=True)
 class ReplayPoint:
     """A session as this host knows it: a ``state`` that it once had, int16 [program.state_words], and the
-    ``tokens`` fed since. To move it: ``other.open()``, ``other.set_state(state)``, feed the tokens."""
+    ``tokens`` fed since. To move it: ``other.open()``, ``other.set_state(state)``, feed the tokens.
+    """
 
     state: State = field(repr=False)
     tokens: tuple[int, ...]

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ternac.compile.compiler import compile_program
+from ternac.compile.fitting import Model, default_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.errors import UsageError, WrongBitstream, WrongGeometry
 from ternac.host.backend import Backend, Meter, Speed
@@ -47,7 +48,7 @@ class Device:
     def open(
         cls,
         device: str = "numpy",
-        model: str | Path | Program | None = None,
+        model: str | Path | Program | Model | None = None,
         *,
         board: str = DEFAULT_BOARD,
         bitstream: str | bytes | None = None,
@@ -62,22 +63,22 @@ class Device:
 
         ``device`` is the name of an executor (`ternac.host.executors.EXECUTORS`), or a serial port below
         /dev; ``kind`` says what ``auto`` stood for. ``model``: a program, its path or the name of a shipped
-        one (default: the shipped model). ``board`` names board or geometry; ``bitstream`` (hex or 16 bytes)
-        demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
-        the signals. ``transport`` replaces the line that ``device`` would open, ``geometry`` the board's.
+        one (default: the largest shipped one that fits the engine, or a random program). ``board`` names
+        board or geometry; ``bitstream`` (hex or 16 bytes) demands one bitstream; ``record`` writes the
+        traffic to a file; ``waves`` (.vcd or .fst, "sim" only) the signals. ``transport`` replaces the line
+        that ``device`` would open, ``geometry`` the board's.
 
         Raises UsageError (UnknownExecutor lists the choices), IllegalProgram, DoesNotFit, WrongBitstream,
         WrongGeometry, NoAnswer, BadFrame, DeviceRefused; ToolMissing and BuildFailed where the simulated
         board must be built.
         """
-        path = None if isinstance(model, Program) else resolve(model)
-        program = model if isinstance(model, Program) else load(resolve(model))
         name = parse_executor(device)
-        if name.local:
-            engine = geometry or (geometry_of(board) if name.kind == "isa" else None)
-            executor = open_executor(name, program, geometry=engine, path=path)
-            return cls(executor.name if name.kind == "auto" else name.kind, LocalBackend(executor))
         geometry = geometry or geometry_of(board)
+        opened = _open_model(model, geometry if name.has_engine else None)
+        program = opened.program
+        if name.local:
+            executor = open_executor(name, program, geometry=geometry, path=opened.path)
+            return cls(executor.name if name.kind == "auto" else name.kind, LocalBackend(executor))
         image = compile_program(program, geometry)
         line = transport or _line(name, board, geometry, waves)
         try:
@@ -185,6 +186,17 @@ class Device:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _open_model(model: str | Path | Program | Model | None, engine: Geometry | None) -> Model:
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, Program):
+        return Model(model, None)
+    if model is None and engine is not None:
+        return default_model(engine)
+    path = resolve(model)
+    return Model(load(path), path)
 
 
 def geometry_of(board: str) -> Geometry:

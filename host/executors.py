@@ -62,6 +62,11 @@ class ExecutorName:
     detail: str = ""
 
     @property
+    def has_engine(self) -> bool:
+        """True if it runs an engine, in hardware or not: programs are compiled for that."""
+        return not self.local or self.kind == "isa"
+
+    @property
     def local(self) -> bool:
         """It runs in this process, and is no board."""
         return EXECUTORS[self.kind] in LOCAL

@@ -111,7 +111,8 @@ class LocalBackend:
     @contextmanager
     def _changing(self, sessions: Sequence[int], steps: int) -> Iterator[State]:
         """Lend copies of the states, int16 [n, state_words], and keep them at the end, counting ``steps``
-        tokens. After an exception nothing has changed."""
+        tokens. After an exception nothing has changed.
+        """
         states = np.concatenate([self._state(session) for session in sessions])
         began = time.perf_counter()
         yield states

@@ -195,7 +195,8 @@ class Session:
 
     def _end_stream(self) -> int:
         """Close a stream in progress, so that the back end stands where the session does; returns its
-        number there."""
+        number there.
+        """
         session, live, self._live = self._open(), self._live, None
         if live is not None:
             live.close()

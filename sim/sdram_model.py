@@ -16,8 +16,16 @@ __all__ = ["SdramFault", "SdramModel"]
 POSTPONED = 8
 """Refreshes that may be late."""
 NEVER = -1e12
-_NAMES = {0b000: "NOP", 0b001: "BURST STOP", 0b100: "ACTIVATE", 0b010: "READ", 0b011: "WRITE",
-          0b101: "PRECHARGE", 0b110: "REFRESH", 0b111: "MODE"}  # fmt: skip
+_NAMES = {
+    0b000: "NOP",
+    0b001: "BURST STOP",
+    0b100: "ACTIVATE",
+    0b010: "READ",
+    0b011: "WRITE",
+    0b101: "PRECHARGE",
+    0b110: "REFRESH",
+    0b111: "MODE",
+}
 
 
 class SdramFault(AssertionError):
@@ -75,9 +83,18 @@ class SdramModel:
             raise self.fault(f"{rule}: {self.now - since:.1f} ns, needs {least:.1f}")
 
     def clock(
-        self, *, cke: int, cs: int, ras: int, cas: int, we: int, ba: int, a: int, dqm: int = 0,
+        self,
+        *,
+        cke: int,
+        cs: int,
+        ras: int,
+        cas: int,
+        we: int,
+        ba: int,
+        a: int,
+        dqm: int = 0,
         dq: int | None = None,
-    ) -> int | None:  # fmt: skip
+    ) -> int | None:
         """One rising edge; ``dq`` is what the controller drives, or None. Returns what the chip drives."""
         self._mask = [*self._mask[1:], dqm]
         code = (ras << 2 | cas << 1 | we) if cs else 0

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ternac.compile.stream_layout import Descriptor, Encoding, pack_matrix
 from ternac.errors import BuildFailed
-from ternac.program.mmfree_sizes import Phase
+from ternac.program.mmfree import Phase
 from ternac.sim.board import compile_verilog
 
 __all__ = ["IDEAL", "MAIN", "USUAL", "Job", "build_stream", "make_job", "place_activations", "run_job"]
@@ -33,7 +33,7 @@ USUAL = {"latency_min": 40, "latency_max": 120, "gap": 16, "slow": 256, "stall":
 
 @dataclass(frozen=True)
 class Job:
-    """What a run needs: see stream_main.cpp. ``phases`` holds descriptors, ``sums`` all rows in order."""
+    """Input of a run (see stream_main.cpp): ``phases`` holds descriptors, ``sums`` all rows in order."""
 
     phases: tuple[tuple[Descriptor, ...], ...]
     weights: npt.NDArray[np.uint8]
@@ -41,13 +41,13 @@ class Job:
     sums: npt.NDArray[np.int32]
 
     def repeat(self, times: int) -> Job:
-        """The same matrices and activations ``times`` over."""
+        """Return the same matrices and activations ``times`` over."""
         return Job(
             self.phases * times, self.weights, np.tile(self.activations, times), np.tile(self.sums, times)
         )
 
     def then(self, other: Job) -> Job:
-        """Both jobs, the other's weights behind this one's."""
+        """Return both jobs as one, the other's weights behind this one's."""
         moved = tuple(
             tuple(replace(each, address=each.address + self.weights.size) for each in phase)
             for phase in other.phases
@@ -61,10 +61,10 @@ class Job:
 
 
 def place_activations(phases: Sequence[Phase], port_bytes: int) -> tuple[list[list[int]], int]:
-    """First word of each matrix's activations, and the words that all need.
+    """Return the first word of each matrix's activations, and the words that all need.
 
-    A phase's vectors are written while nothing of the phase before is needed any more but its sums; so
-    vectors lie from word 0 on again, phase by phase.
+    When a phase's vectors are written, only the sums of the phase before are still needed; so the vectors of
+    every phase begin at word 0.
     """
     bases, depth = [], 0
     for phase in phases:
@@ -78,7 +78,7 @@ def place_activations(phases: Sequence[Phase], port_bytes: int) -> tuple[list[li
 
 
 def make_job(phases: Sequence[Phase], port_bytes: int, encoding: Encoding, seed: int) -> Job:
-    """Random matrices and activations, with the sums that NumPy makes of them."""
+    """Return random matrices and activations, with the sums that NumPy makes of them."""
     rng = np.random.default_rng(seed)
     bases, _ = place_activations(phases, port_bytes)
     made, weights, vectors, sums, address = [], [], [], [], 0
@@ -103,7 +103,7 @@ def make_job(phases: Sequence[Phase], port_bytes: int, encoding: Encoding, seed:
 
 
 def build_stream(unit: Any, *, say: Say = lambda text: None) -> Path:
-    """The program that runs jobs on a ``StreamMatVec``, built unless it is there already."""
+    """Return the program that runs jobs on a ``StreamMatVec``, built unless the cache has it."""
     from amaranth.back import verilog
     from amaranth.hdl import Value
 
@@ -114,10 +114,10 @@ def build_stream(unit: Any, *, say: Say = lambda text: None) -> Path:
 
 
 def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any]:
-    """Run a job; returns what stream_main.cpp prints, wrong sums and faults included.
+    """Run a job; return what stream_main.cpp prints, wrong sums and faults included.
 
     ``options`` are the memory's, instead of those in `USUAL`, and ``turnaround``, ``seed``, ``limit``.
-    BuildFailed if the run ends without a result.
+    Raises BuildFailed if the run ends without a result.
     """
     from ternac.hdl.stream.matvec import ROWS_BITS, WORDS_BITS
     from ternac.hdl.stream.reader import BEATS_BITS
@@ -132,10 +132,17 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
             for d in phase
         ]
     given = {
-        "word_bytes": size, "address_bits": unit.reader.address_bits, "beats_bits": BEATS_BITS,
-        "rows_bits": ROWS_BITS, "words_bits": WORDS_BITS, "x_bits": (unit.x_depth - 1).bit_length(),
-        "sum_bits": unit.lanes.sum_bits, "limit": 1 << 40, **USUAL, **options,
-    }  # fmt: skip
+        "word_bytes": size,
+        "address_bits": unit.reader.address_bits,
+        "beats_bits": BEATS_BITS,
+        "rows_bits": ROWS_BITS,
+        "words_bits": WORDS_BITS,
+        "x_bits": (unit.x_depth - 1).bit_length(),
+        "sum_bits": unit.lanes.sum_bits,
+        "limit": 1 << 40,
+        **USUAL,
+        **options,
+    }
     with tempfile.TemporaryDirectory(prefix="ternac-stream-") as scratch:
         folder = Path(scratch)
         files: dict[str, npt.NDArray[Any]] = {
@@ -148,8 +155,11 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
         (folder / "job").write_text("\n".join(lines) + "\n")
         done = subprocess.run(
             [str(program.resolve()), "job", *files, *(f"{name}={value}" for name, value in given.items())],
-            cwd=folder, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     if not done.stdout.startswith("{"):
         raise BuildFailed(f"the simulation gave no result (status {done.returncode}): {done.stderr.strip()}")
     found: dict[str, Any] = json.loads(done.stdout)

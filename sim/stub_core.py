@@ -1,4 +1,4 @@
-"""A stand-in for the engine core: the same ports, trivial arithmetic, to test the link alone."""
+"""A stub of the engine core: the same ports, trivial arithmetic, to test the link alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ternac.hdl.link.ports import EngineSignature
 
 
 class StubModel:
-    """What :class:`StubCore` computes, in Python. ``writes`` logs every word as (mem, block, addr, data)."""
+    """`StubCore` in Python. ``writes`` logs every word as (mem, block, addr, data)."""
 
     def __init__(self, blocks: int = 4, depth: int = 16) -> None:
         self.blocks, self.depth = blocks, depth
@@ -19,17 +19,17 @@ class StubModel:
         self.writes: list[tuple[int, int, int, int]] = []
 
     def write(self, mem: int, block: int, addr: int, data: int) -> None:
-        """One loader word."""
+        """Write one loader word."""
         self.writes.append((mem, block, addr, data))
         if mem == Mem.BANK:
             self.bank[(block % self.blocks) * self.depth + addr % self.depth] = data & 0xFFFF
 
     def read(self, block: int, addr: int) -> int:
-        """One bank word."""
+        """Read one bank word."""
         return self.bank[(block % self.blocks) * self.depth + addr % self.depth]
 
     def step(self, token: int, session_base: int, emit: bool, rng: int) -> tuple[int, int]:
-        """One token: (next token, rng); the state is the bank word ``session_base`` of block 0."""
+        """Run one token; returns next token and rng. The state is bank word ``session_base`` of block 0."""
         address = session_base % self.depth
         state = (self.bank[address] * 5 + token + 1) & 0xFFFF
         self.bank[address] = state

@@ -27,7 +27,7 @@ Vector = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TokenResult:
-    """What an executor has after a token: logits [vocab] and states by name.
+    """An executor's logits [vocab] and states by name after a token.
 
     ``chosen`` and ``generator`` where it chooses the next token by itself. From an engine also the ``cycles``
     that the token took and those of the closed form (`ternac.hdl.engine.schedule`), which are a lower bound

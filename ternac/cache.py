@@ -39,7 +39,7 @@ def root() -> Path:
 
 def size() -> int:
     """Return the bytes that the cache takes on disk."""
-    found = (os.lstat(os.path.join(at, name)) for at, _, names in os.walk(root()) for name in names)
+    found = ((Path(at) / name).lstat() for at, _, names in os.walk(root()) for name in names)
     return sum(512 * one.st_blocks for one in found)
 
 
@@ -81,7 +81,7 @@ def _fill(entry: Path, make: Make) -> None:
     for left in entry.parent.glob(f".{entry.name}.*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{entry.name}.", dir=entry.parent))
-    log = entry.with_suffix(".log")
+    log = entry.with_name(f"{entry.name}.log")
     log.unlink(missing_ok=True)
     try:
         make(scratch, log)
@@ -89,7 +89,7 @@ def _fill(entry: Path, make: Make) -> None:
             if not path.is_symlink():
                 path.chmod(stat.S_IMODE(path.stat().st_mode) & ~0o022)  # whatever the umask is
                 sync(path)
-        os.rename(scratch, entry)
+        scratch.rename(entry)
         sync(entry.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -112,7 +112,7 @@ DESIGN = ("hdl", "compile", "program", "run", "link.py")
 @contextmanager
 def locked(path: Path, say: Say = lambda text: None) -> Iterator[None]:
     """Hold ``path`` against other processes; say so before waiting for one that holds it."""
-    with path.with_suffix(".lock").open("w") as lock:
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -145,5 +145,5 @@ def _refuse_foreign(part: Path) -> None:
         return
     raise UnsafeCache(
         f"the cache {root()} is not used, as compiled code in it is run: {part} {reason}",
-        f"delete it, or set {VARIABLE} to a folder that only you can write",
+        f"set {VARIABLE} to a new folder, at a place that only you can write",
     )

@@ -139,7 +139,7 @@ class Cancelled(ServerError):
 
 
 class SessionBusy(ServerError):
-    """A request on the session is under way; sessions take one at a time."""
+    """Another request of the session is running; a session takes one at a time."""
 
 
 class UnknownSession(ServerError):

@@ -48,7 +48,7 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Give a scratch file beside ``path``, with its suffix, that replaces it when the block ends.
+    """Give a scratch file of the same suffix that replaces ``path`` when the block ends.
 
     The file and its folder are synced: a killed process or a power loss leaves the old contents or the new.
     A file that is there keeps its mode, a symbolic link its name; an error in the block leaves the old file.
@@ -66,9 +66,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.close(os.open(scratch, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         mode = stat.S_IMODE((target if target.exists() else scratch).stat().st_mode)
         yield scratch
-        scratch.chmod(mode)  # a library may have made the file anew
+        scratch.chmod(mode)  # a library may have created it again
         sync(scratch)
-        os.replace(scratch, target)
+        scratch.replace(target)
         sync(target.parent)
     except OSError as error:
         raise UsageError(

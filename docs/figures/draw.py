@@ -345,11 +345,11 @@ def flows() -> dict[str, Figure]:
     f = add("tutorial", "From text to board", 165)
     steps: list[Item] = [
         ("train", "2 min"),
-        ("export", "10 s", ".law"),
-        ("verify", "3 min"),
+        ("export", "30 s", ".law"),
+        ("verify", "1 min"),
         ("estimate", "2 s"),
-        ("simulate", "2 min", ".hw"),
-        ("build", "20 s", ".hw"),
+        ("simulate", "5 min", ".hw"),
+        ("build", "1 min", ".hw"),
         ("flash", "30 s", ".hw"),
     ]
     f.flow(30, steps, gap=36)

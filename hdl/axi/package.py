@@ -31,7 +31,7 @@ def axi_design(geometry: str, port_bits: int, clock_hz: int) -> AxiTop:
     identity = hashlib.sha256(f"{NAME} {MAP_VERSION} {port_bits} ".encode() + shape.hash).digest()[:16]
     link = LinkController(clock_hz, identity, shape.hash, word_bytes=word_bytes(shape))
     unit = StreamMatVec(port_bits=port_bits, encoding=Encoding.FIVE) if port_bits else None
-    return AxiTop(LinkedEngine(EngineCore(shape), link, registered=shape.wide), unit)
+    return AxiTop(LinkedEngine(EngineCore(shape), link, registered=shape.pipelined_broadcast), unit)
 
 
 def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) -> str:

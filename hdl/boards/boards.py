@@ -72,7 +72,7 @@ class Board:
     seed: int
     leds: int
     flash_offset: int | None
-    """Where ``build --model`` puts the image in the flash; None: the model is patched into block RAM."""
+    """Where ``build MODEL`` puts the image in the flash; None: the model is patched into block RAM."""
     openfpgaloader_board: str
     bitstream_suffix: str
     resources: dict[str, int]

@@ -25,7 +25,9 @@ class EngineDesign(Elaboratable):
         )
         core = EngineCore(geometry, tech=board.tech, clock_hz=clock_hz)
         self.engine = engine = UartEngine(
-            LinkedEngine(core, controller, registered=geometry.wide), board.baud, board.flash_offset
+            LinkedEngine(core, controller, registered=geometry.pipelined_broadcast),
+            board.baud,
+            board.flash_offset,
         )
         self.start = Signal(name="start")
         self.sdram = engine.sdram if geometry.streams else None

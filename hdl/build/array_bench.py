@@ -1,7 +1,7 @@
 """What one multiply-accumulate costs in lookup tables, registers and clock.
 
 Bare is the dot units and their trees (`hdl/array/bare.py`); wrapped is the column array, with memories,
-pipelines, norm and sequencer, divided by its lanes, and beside it the whole engine. Any Verilog file can
+pipelines, norm and sequencer, divided by its lanes, and the whole engine. Any Verilog file can
 stand next to them, synthesized with the same command.
 """
 
@@ -44,12 +44,22 @@ PORTS = "; weights, activations and sums are ports"
 def bare_design(
     target: Device, columns: int, lanes: int, *, chain: int, fold: int, radix: int, direct: bool = False
 ) -> BareArray:
-    """Build the bare array, between block RAMs where it can be placed. Raises UsageError if the shape cannot be."""
+    """Build the bare array, between block RAMs where it can be placed.
+
+    Raises UsageError if there can be no such shape.
+    """
     try:
         return BareArray(
-            columns, lanes, chain, WORDS * lanes, fold=fold, radix=radix, tech=target.tech,
-            fed=not target.estimate, direct=direct,
-        )  # fmt: skip
+            columns,
+            lanes,
+            chain,
+            WORDS * lanes,
+            fold=fold,
+            radix=radix,
+            tech=target.tech,
+            fed=not target.estimate,
+            direct=direct,
+        )
     except ValueError as error:
         raise UsageError(str(error), "choose --lanes, --chain and --fold so that they divide") from None
 
@@ -58,9 +68,14 @@ def bare(array: BareArray, target: Device, say: Say, *, placed: bool) -> dict[st
     """Figures of the bare array, placed and routed or only synthesized."""
     unit = array.units[0]
     shape = {
-        "columns": array.columns, "lanes": array.lanes, "chain": array.chain, "fold": unit.fold,
-        "radix": unit.radix, "latency_cycles": unit.latency, "form": unit.tech.value,
-    }  # fmt: skip
+        "columns": array.columns,
+        "lanes": array.lanes,
+        "chain": array.chain,
+        "fold": unit.fold,
+        "radix": unit.radix,
+        "latency_cycles": unit.latency,
+        "form": unit.tech.value,
+    }
     text = rtlil.convert(array, name="top", emit_src=False)
     name = "-".join(["bare", target.name, *map(str, shape.values())])
     design = Design(name, "design.il", text)
@@ -84,9 +99,13 @@ def wrapped(say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict
     whole = synthesize(design, target, geometry.macs, say)
     synthesis = _array_of(whole, parts_of(mapped_netlist(design, target)), CORE)
     what = {
-        "geometry": geometry.name, "columns": geometry.columns, "lanes": geometry.lanes,
-        "weight_code": geometry.weight_code, "weight_capacity": geometry.weight_capacity, "counted": WRAPPED,
-    }  # fmt: skip
+        "geometry": geometry.name,
+        "columns": geometry.columns,
+        "lanes": geometry.lanes,
+        "weight_code": geometry.weight_code,
+        "weight_capacity": geometry.weight_capacity,
+        "counted": WRAPPED,
+    }
     manifest = read_manifest(BOARD, geometry.name)
     if placed:
         whole = place(design, target, geometry.macs, say)
@@ -102,7 +121,8 @@ def wrapped(say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict
 
 def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: str) -> dict[str, Any]:
     """The figures of ``whole`` for the column array alone: what `COLUMN_ARRAY` names, and every cell that
-    belongs to no part."""
+    belongs to no part.
+    """
     outside = [own for name, own in parts.items() if name not in COLUMN_ARRAY]
     array = {key: whole[key] - sum(own[key] for own in outside) for key in ("comb", "ff")}
     share = {f"{key}_per_mac": round(cells / whole["macs"], 3) for key, cells in array.items()}
@@ -119,7 +139,7 @@ def _array_of(whole: dict[str, Any], parts: dict[str, dict[str, int]], counted: 
 def peer(
     file: Path, top: str, macs: int, target: Device, ours: dict[str, dict[str, Any]], say: Say
 ) -> dict[str, Any]:
-    """A foreign Verilog file, synthesized alike, and its figures over the synthesized ones of ``ours``."""
+    """Synthesize a foreign Verilog file in the same way; its ratios are to the figures of ``ours``."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -12,19 +12,18 @@ import tempfile
 from pathlib import Path
 
 from ternac.compile.image import Image
+from ternac.compile.loading import flash_image, program_id
 from ternac.errors import BuildFailed
 from ternac.files import write_bytes
-from ternac.hdl.netlist import bram_patch
-from ternac.hdl.netlist import memory_map
 from ternac.hdl.boards.boards import Board
 from ternac.hdl.build.toolchain import run_tool
-from ternac.compile.loading import flash_image, program_id
+from ternac.hdl.netlist import bram_patch, memory_map
 
 
 def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out: Path) -> None:
     """Write to ``out`` the bitstream with ``image`` in it; ``memories`` is the memory map (ECP5).
 
-    Raises BuildFailed when the two do not belong together.
+    Raises BuildFailed if the two do not belong together.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
     if board.flash_offset is not None:
@@ -37,7 +36,7 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
         return
     if memories is None or not memories.exists():
         raise BuildFailed(
-            f"no memory map beside {bitstream.name}", f"ternac build --board {board.name} --force"
+            f"there is no memory map with {bitstream.name}", f"ternac build --board {board.name} --force"
         )
     cells = memory_map.loads(memories.read_text())
     scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
@@ -56,8 +55,13 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
         contents = memory_map.baked(cells, image.memories)
         contents |= memory_map.with_program_hash(cells, bram_patch.read_config(config), program_id(image))
         (scratch / "model.config").write_text(bram_patch.patch(config, contents))
-        run_tool("ecppack", ["--compress", "--input", "model.config", "--bit", "model.bit"],
-                 cwd=scratch, log=log, step="bake")  # fmt: skip
+        run_tool(
+            "ecppack",
+            ["--compress", "--input", "model.config", "--bit", "model.bit"],
+            cwd=scratch,
+            log=log,
+            step="bake",
+        )
         write_bytes(out, (scratch / "model.bit").read_bytes())
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -8,23 +8,22 @@ plan's hash>/``; in a checkout, a build at the board's usual clock replaces the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ternac.compile.compiler import compile_program
 from ternac import cache
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Geometry, preset
 from ternac.errors import BuildFailed, UsageError
 from ternac.files import write_bytes, write_json
-from ternac.compile.geometry import Geometry, preset
-from ternac.hdl.build.bake import bake
 from ternac.hdl.boards.boards import Board, board, with_geometry
-from ternac.hdl.build.recipe import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.boards.design import EngineDesign
-from ternac.hdl.netlist.memory_map import loads, refuse_incomplete
+from ternac.hdl.build.bake import bake
 from ternac.hdl.build.plan import Plan, id_literal, make_plan
+from ternac.hdl.build.recipe import MEMORIES, REPORT, build, directory_of
 from ternac.hdl.build.steps import sha256_of
+from ternac.hdl.netlist.memory_map import loads, refuse_incomplete
 from ternac.manifest import folder, in_checkout, read_manifest
 from ternac.program.zoo import open_program
 
@@ -35,11 +34,11 @@ SHIPPED_KEYS = (
     "parts", "seconds", "steps", "board", "geometry", "bitstream_id", "geometry_hash", "plan", "source",
     "tools", "report", "memories", "command",
 )  # fmt: skip
-"""What a shipped manifest says, in this order; file names are relative to the manifest."""
+"""Keys of a shipped manifest, in order; file names are relative to the manifest."""
 
 
 def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
-    """The plan of a board's engine bitstream; BuildFailed when the design does not report its ID."""
+    """Return the plan of an engine bitstream. Raises BuildFailed if the design does not report its ID."""
     plan = make_plan(
         target, clock_hz, geometry.hash, lambda identity: EngineDesign(target, geometry, clock_hz, identity)
     )
@@ -49,7 +48,7 @@ def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
 
 
 def parse_clock(target: Board, mhz: float | None) -> int:
-    """Clock in Hz; UsageError when the board cannot make it."""
+    """Return the clock in Hz. Raises UsageError if the board cannot make it."""
     if mhz is None:
         return target.clock_hz
     clock_hz = round(mhz * 1e6)
@@ -60,7 +59,7 @@ def parse_clock(target: Board, mhz: float | None) -> int:
 
 
 def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | None:
-    """The shipped build's manifest with absolute file names; None when there is none or a file is damaged."""
+    """Return the shipped manifest with absolute file names, None if there is none or a file is damaged."""
     manifest = read_manifest(target.name, geometry.name)
     if manifest is None:
         return None
@@ -74,9 +73,7 @@ def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | None:
 
 
 def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: str) -> None:
-    """Copy a build with its manifest into bitstreams/; a manifest of the same plan and file is left
-    untouched.
-    """
+    """Copy a build and its manifest into bitstreams/, unless plan and file are those that are there."""
     where = folder(target.name, geometry.name)
     old = read_manifest(target.name, geometry.name)
     if old is not None and all(old.get(key) == figures[key] for key in ("plan", "sha256")):
@@ -105,7 +102,7 @@ def bitstream_for(
     force: bool = False,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Return the figures of a board's bitstream, built if need be; with ``model``, of the one that carries it.
+    """Return the figures of a board's bitstream, with ``model`` of the one that carries it; build if need be.
 
     ``engine``: another geometry of the board. ``force`` runs every step again. ``out``: copy it there too.
     Raises UsageError, BuildFailed or ToolMissing; DoesNotFit or IllegalProgram if the model is not for this

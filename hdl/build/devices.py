@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ternac.errors import UsageError
-from ternac.hdl.netlist.cells import multipliers
 from ternac.hdl.cells.tech import Technology
+from ternac.hdl.netlist.cells import multipliers
 
 __all__ = ["DEVICES", "Device", "Shape", "device"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """How the lanes of a dot unit are arranged; see ``DotUnit``."""
+    """Arrangement of the lanes of a dot unit; see ``DotUnit``."""
 
     chain: int
     fold: int = 1
@@ -37,14 +37,14 @@ class Device:
     ff: str
     """Flip-flop cells, a regular expression."""
     unit: str
-    """What a COMB is on this device, in words."""
+    """A COMB of this device, in words."""
     shape: Shape
     """The arrangement of lanes with the fewest lookup tables and registers here."""
     estimate: bool = True
-    """No place and route for it here."""
+    """True if there is no place and route for it here."""
 
     def area(self, cells: Counter[str]) -> dict[str, int]:
-        """``comb``, ``ff`` and ``dsp`` (multiplying cells) of a mapped netlist's cells."""
+        """Return ``comb``, ``ff`` and ``dsp`` (multiplying cells) of a mapped netlist's cells."""
         comb = sum(
             n * next((cost for pattern, cost in self.comb if re.fullmatch(pattern, kind)), 0)
             for kind, n in cells.items()
@@ -102,7 +102,7 @@ DEVICES: dict[str, Device] = {
 
 
 def device(name: str) -> Device:
-    """The named device; UsageError when there is none."""
+    """Return the named device. Raises UsageError if there is none."""
     try:
         return DEVICES[name]
     except KeyError:

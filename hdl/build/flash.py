@@ -14,18 +14,18 @@ HINT = "install openFPGALoader (apt-get install openfpgaloader, or brew install 
 
 
 def command(board: Board, bitstream: Path, *, permanent: bool, program: str = PROGRAM) -> list[str]:
-    """The command line: into the FPGA's configuration memory, or with ``permanent`` into the board's flash.
+    """Return the command: into the FPGA's configuration memory, or with ``permanent`` into the board's flash.
 
-    The iCE40 boards are always written through their flash: openFPGALoader has no other way to them.
+    openFPGALoader writes iCE40 boards through their flash only.
     """
     target = ["--write-flash"] if permanent or board.family == "ice40" else []
     return [program, "--board", board.openfpgaloader_board, *target, str(bitstream)]
 
 
 def flash(board: Board, bitstream: Path, *, permanent: bool) -> list[str]:
-    """Write ``bitstream`` to the attached board; the command that did it.
+    """Write ``bitstream`` to the attached board; return the command that did it.
 
-    Raises ToolMissing without openFPGALoader, DeviceError when it fails.
+    Raises ToolMissing if openFPGALoader is not installed, DeviceError if it fails.
     """
     program = shutil.which(PROGRAM)
     if program is None:

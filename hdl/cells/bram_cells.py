@@ -161,7 +161,8 @@ def dp16kd(m: Module, cell: BramSlice, init: Sequence[int], write: Write, addres
 
 def pair_of(memory: str, block: int, width: int, depth: int) -> tuple[BramSlice, BramSlice]:
     """The two blocks, ``block`` and the next, that share an ECP5 cell: from word 0 and from word
-    `PAIR_WORDS`."""
+    `PAIR_WORDS`.
+    """
     name = f"bram_{memory}_{block}p_0"
     first, second = (
         BramSlice(name, memory, block + i, depth, 0, width, 18, first_word=PAIR_WORDS * i) for i in range(2)

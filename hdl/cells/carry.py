@@ -109,7 +109,8 @@ def _chain(
 
 def starts_chain(cell: dict[str, Any]) -> bool:
     """Whether a CCU2C of a yosys JSON netlist is the first of a chain made by `add`: its first half ignores
-    the carry input."""
+    the carry input.
+    """
     params = cell["parameters"]
     return int(str(params["INIT0"]), 2) in (0, _CARRY_IN) and params["INJECT1_0"].strip() == "NO"
 

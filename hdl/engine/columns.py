@@ -231,7 +231,8 @@ class ColumnArray(wiring.Component):
 
     def _dots(self, m: Module, xbuffer: XBuffer, control: PassControl) -> tuple[list[Value], list[Value]]:
         """Weights, activations and dot units; returns the sum of every column, and the correction of every
-        pipeline's row: the number of its -1 weights."""
+        pipeline's row: the number of its -1 weights.
+        """
         g = self.geometry
         m.submodules.dot_control = flags = DotControl(g.lanes, g.chain, g.fold, g.radix)
         trits: list[Value] = []

@@ -134,7 +134,7 @@ class EngineCore(wiring.Component):
             write.addr.eq(self.wr_addr),
             write.data.eq(self.wr_data),
         ]
-        if g.wide:
+        if g.pipelined_broadcast:
             write = data.View(write_layout(), delay(m, write.as_value(), 2, name="write"))
         m.d.comb += [
             columns.wr.eq(write),

@@ -431,7 +431,8 @@ class Sequencer(wiring.Component):
         kept: data.View[data.StructLayout],
     ) -> tuple[Signal, Value]:  # fmt: skip
         """Wait for the norm of a statistics pass; returns whether it is still to begin, and whether there is
-        one at all."""
+        one at all.
+        """
         norm_wait, norm_run = Signal(name="norm_wait"), Signal(name="norm_run")
         m.d.comb += self.norm_start.eq(norm_wait & ~in_flight.any)
         with m.If(elements.finishing):

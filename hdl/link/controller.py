@@ -267,7 +267,8 @@ class LinkController(wiring.Component):
         byte: Value, is_batch: Value,
     ) -> None:  # fmt: skip
         """Remember what a RUN that FOLLOWS needs of the one before: that it was executed and whether it chose
-        tokens."""
+        tokens.
+        """
         ran, due = Signal(name="ran"), Signal(8, name="due")
         in_order, goes_on = Signal(name="in_order"), Signal(name="goes_on")
         with m.If(summary.finish):

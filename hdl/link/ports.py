@@ -35,4 +35,4 @@ def turnaround(geometry: Geometry) -> int:
 
     The wires between a wide engine and its controller pass a register each way.
     """
-    return 2 if geometry.wide else 0
+    return 2 if geometry.pipelined_broadcast else 0

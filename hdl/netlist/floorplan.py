@@ -61,7 +61,8 @@ def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 
 
 def place_bare_array(design: dict[str, Any], top: str = "top") -> int:
     """The same for the block RAMs around a bare array (`hdl/array/bare.py`), whose chains follow each other
-    from left to right: their weights above and below, activations and sums in between."""
+    from left to right: their weights above and below, activations and sums in between.
+    """
     feeds: dict[str, list[tuple[int, str]]] = {"w": [], "x": [], "sum": []}
     for name, cell in design["modules"][top]["cells"].items():
         found = _FEED.match(name) if cell["type"] == "PDPW16KD" else None
@@ -90,7 +91,8 @@ def _place(design: dict[str, Any], top: str, plan: list[tuple[int, list[str]]]) 
 
 def _fill(design: dict[str, Any], top: str, names: list[str]) -> int:
     """Put the cells on the sites that are free in `LANE_ROWS`, from the last row up, from left to right; none
-    if there are too few."""
+    if there are too few.
+    """
     cells = design["modules"][top]["cells"]
     taken = {cell.get("attributes", {}).get("BEL") for cell in cells.values()}
     free = [site for row, _ in LANE_ROWS[::-1] for site in sites(row) if site not in taken][: len(names)]

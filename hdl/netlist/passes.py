@@ -19,7 +19,8 @@ The last one is all floor plans."""
 
 def prepare(design: dict[str, Any], top: str = "top") -> int:
     """Apply all passes to ``design``, a flat yosys JSON netlist, in place; return how many block RAMs a floor
-    plan places. No output bit of the design changes."""
+    plan places. No output bit of the design changes.
+    """
     trim_carries(design)
     fold_constant_pins(design, top)
     chain_carries(design, top)

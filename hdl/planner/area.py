@@ -167,7 +167,7 @@ def _control(g: Geometry, tech: Technology) -> int:
 _C_BITS = 9
 """Bits of operand C, all that is read of the second copy of a bank."""
 _LUT_RAM_COST, _BLOCK_RAM_COST = 4, 128
-"""What yosys weighs a DPR16X4 and a DP16KD with when it chooses the form of a memory."""
+"""Cost of a DPR16X4 and of a DP16KD to yosys, which chooses the form of a memory by it."""
 
 
 def _cells(tech: Technology, width: int, depth: int, used: int | None = None) -> int:
@@ -278,7 +278,7 @@ def _terms(g: Geometry, tech: Technology) -> Terms:
                 "contexts above 1": g.contexts - 1,
                 "several contexts": g.contexts > 1,
                 "side lane": side,
-                "wide": g.wide,
+                "pipelined broadcast": g.pipelined_broadcast,
             },
         ),
         "sampler": (

@@ -1,4 +1,4 @@
-"""What a model costs on a board, by schedule and area model, without synthesis."""
+"""Cost of a model on a board, by schedule and area model, without synthesis."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def resources(target: Board, geometry: Geometry) -> dict[str, Any]:
 
 
 def streamed_resources(target: Board, geometry: Geometry) -> dict[str, Any]:
-    """The same of the shipped build, for an engine whose weights stream: the area model does not cover it."""
+    """Return the same for an engine whose weights stream, from its build: the area model does not cover it.
+
+    Raises DoesNotFit if no build of it is shipped.
+    """
     found = shipped(target, geometry)
     if found is None:
         raise DoesNotFit(
@@ -85,14 +88,17 @@ def streamed_resources(target: Board, geometry: Geometry) -> dict[str, Any]:
     return {
         **{key: found[key] for key in ("comb", "ff", "bram", "dsp")},
         "resources": {
-            "available": target.resources, "fits": True, "too_small": [], "origin": found["origin"],
+            "available": target.resources,
+            "fits": True,
+            "too_small": [],
+            "origin": found["origin"],
         },
         "shipped": found,
-    }  # fmt: skip
+    }
 
 
 def energy(target: Board, tokens_per_second: float, *, exact: bool) -> dict[str, Any]:
-    """An upper bound where the speed is ``exact``: what the supply may give, over the speed."""
+    """Bound the energy of a token from above: power of the supply over an ``exact`` speed, else nothing."""
     if not exact:
         return {"joules_per_token": None, "origin": "not estimated: the speed is only bounded from above"}
     return {
@@ -103,7 +109,7 @@ def energy(target: Board, tokens_per_second: float, *, exact: bool) -> dict[str,
 
 
 def together(image: Image, plan: Schedule, clock: float) -> dict[str, Any]:
-    """The figures of all contexts at the same time, over the longest BATCH; ``clock`` in MHz."""
+    """Return the figures of all contexts at the same time, over the longest BATCH; ``clock`` in MHz."""
     contexts = len(image.entries)
     cycles = batch_cycles(image, contexts, MAX_BATCH_TOKENS)
     per_token = cycles / (contexts * MAX_BATCH_TOKENS)

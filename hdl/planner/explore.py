@@ -1,8 +1,8 @@
-"""Which engine for a board, a model and a goal, by closed form alone.
+"""Search of engines for a board, a model and a goal, by closed form alone.
 
-Every shape of `hdl/planner/space.py` that holds the model and fits the chip is weighed by three figures:
-tokens a second of all its sessions together, cycles of one token alone, and logic cells. Shown are those that
-no other one beats in all three (the Pareto front).
+Every shape of `hdl/planner/space.py` that holds the model and fits the chip has three figures: tokens a
+second of all its sessions together, cycles of one token alone, and logic cells. Shown are the shapes that no
+other beats in all three (the Pareto front).
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ _TOKENS = 12
 
 @dataclass(frozen=True)
 class Point:
-    """One geometry with its figures; ``sessions`` under way at a time, ``cycles`` of a token alone,
-    ``together`` cycles a token when all sessions run.
+    """One geometry with its figures.
+
+    ``sessions`` at a time; ``cycles`` of a token alone; ``together`` cycles a token if all sessions run.
     """
 
     geometry: Geometry
@@ -54,11 +55,11 @@ GOALS: dict[str, Callable[[Point], tuple[float, ...]]] = {
     "latency": lambda p: (p.cycles, p.area.comb, p.together),
     "area": lambda p: (p.area.comb, p.together, p.cycles),
 }
-"""What comes first in the table; the first of the front is the best for the goal."""
+"""Sort keys of the front; the first point is the best for the goal."""
 
 
 def weigh(image: Image, sessions: int, found: Area) -> Point:
-    """The figures of an image's geometry with that many sessions at a time."""
+    """Return the figures of an image's geometry with that many sessions at a time."""
     alone = schedule(image).cycles
     together = float(alone)
     if sessions > 1:
@@ -80,11 +81,10 @@ def front(points: Iterable[Point], goal: str) -> list[Point]:
 def search(
     program: Program, target: Board, sessions: int | None, progress: Callable[[int, int], None]
 ) -> tuple[list[Point], int]:
-    """All geometries that hold ``program`` and fit the chip, and how many were looked at.
+    """Return all geometries that hold ``program`` and fit the chip, and how many were tried.
 
-    With ``sessions`` only those with as many contexts as that takes. ``progress(done, total)`` is called on
-    the way. Raises DoesNotFit, naming what is too small on the geometry that comes closest, when there is
-    none.
+    With ``sessions`` only those with as many contexts as that takes. ``progress(done, total)`` is called for
+    each shape. Raises DoesNotFit if there is none; the message says what the closest geometry lacks.
     """
     points, looked_at = [], 0
     misses: list[tuple[float, str]] = []  # needed over available, and what is too small
@@ -139,7 +139,7 @@ def described(point: Point, clock: float, target: Board) -> dict[str, Any]:
 
 
 def today(program: Program, target: Board, sessions: int | None) -> Point | None:
-    """The engine that the board's bitstream has, weighed alike; None when it does not hold the model."""
+    """Return the figures of the board's present engine, None if it does not hold the model."""
     geometry = preset(target.geometry)
     count = min(sessions or geometry.contexts, geometry.contexts)
     try:
@@ -216,9 +216,15 @@ def write_picture(path: Path, data: dict[str, Any], points: Sequence[Point]) -> 
     for axes, key in ((left, "tokens_per_second"), (right, "latency_us")):
         rows = data["front"]
         marks = axes.scatter(
-            [row["comb"] for row in rows], [row[key] for row in rows], c=[row["sessions"] for row in rows],
-            cmap="viridis", vmin=1, vmax=4, s=16, label="front",
-        )  # fmt: skip
+            [row["comb"] for row in rows],
+            [row[key] for row in rows],
+            c=[row["sessions"] for row in rows],
+            cmap="viridis",
+            vmin=1,
+            vmax=4,
+            s=16,
+            label="front",
+        )
         if data["today"]:
             axes.plot(data["today"]["comb"], data["today"][key], "r*", markersize=11, label="today's engine")
         axes.set(xlabel="logic cells (COMB)")

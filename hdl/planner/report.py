@@ -96,10 +96,11 @@ def _build(target: Board, manifest: dict[str, Any] | None) -> dict[str, Any] | N
 
 def _matrices(program: Program) -> list[tuple[str, str, str, str]]:
     """Name, shape, trits and share of zeros of every ternary matrix."""
+    roles = program.roles().items()
+    matrices = {name: program.consts[name] for name, role in roles if role == "trits"}
     return [
         (name, " x ".join(map(str, trits.shape)), f"{trits.size:,}", f"{(trits == 0).mean():.1%}")
-        for name, role in program.roles().items()
-        if role == "trits" and (trits := program.consts[name]) is not None
+        for name, trits in matrices.items()
     ]
 
 
@@ -122,8 +123,10 @@ def origins(
         where = f"bitstreams/{data['board']}/{data['geometry']}/manifest.json"
         fmax = f"{manifest['fmax_mhz']:.2f} MHz"
         rows.append(("resources, fmax", fmax, f"nextpnr's report of the routed design, {where}"))
-    rows.append(("loss curve", "", "curve.csv beside the program, written by ternac train"))
-    rows.append(("energy", "not given", data["energy"]["origin"]))
+    rows.append(("loss curve", "", "curve.csv next to the program, written by ternac train"))
+    joules = data["energy"]["joules_per_token"]
+    amount = "not given" if joules is None else f"{joules * 1e6:,.1f} uJ per token"
+    rows.append(("energy", amount, data["energy"]["origin"]))
     return rows
 
 

@@ -44,7 +44,7 @@ _SPRAM = ((16, 16384, "spram"),)
 
 @dataclass(frozen=True)
 class Shape:
-    """What is chosen freely; the depths of all memories follow from the model."""
+    """The free choices; the depths of all memories follow from the model."""
 
     columns: int
     lanes: int
@@ -54,7 +54,7 @@ class Shape:
 
 
 def shapes_of(tech: Technology) -> list[Shape]:
-    """All shapes tried on a family, the cheaper ones first."""
+    """Return all shapes tried on a family, the cheaper ones first."""
     ice = tech is Technology.ICE40
     columns = (1, 2, 4) if ice else (2, 4, 6, 8, 12, 16, 24)
     lanes = (2, 4, 6, 8, 10, 12, 16, 24) if ice else (16, 24, 32, 48, 64, 96, 128, 144, 192, 256, 288, 384)
@@ -72,10 +72,9 @@ def shapes_of(tech: Technology) -> list[Shape]:
 
 
 def sized(program: Program, shape: Shape, tech: Technology) -> Iterator[tuple[Geometry, Image]]:
-    """Geometries of that shape whose memories are just deep enough for ``program``, and its image on each
-    (without contents).
+    """Yield geometries of that shape whose memories are just deep enough for ``program``, and its images.
 
-    Raises DoesNotFit when no depth is enough; the message is the compiler's.
+    The images have no contents. Raises DoesNotFit, as the compiler does, if no depth is enough.
     """
     ice = tech is Technology.ICE40
     roomy = Geometry(
@@ -105,7 +104,7 @@ def sized(program: Program, shape: Shape, tech: Technology) -> Iterator[tuple[Ge
 
 
 def _at_shallowest_bank(program: Program, roomy: Geometry, tech: Technology) -> Image:
-    """The image for the shallowest banks that hold every context; values share words where that helps."""
+    """Return the image for the shallowest banks that hold every context; values share words if that helps."""
     depth = 256 if tech is Technology.ICE40 else 1024
     while True:
         try:
@@ -119,7 +118,7 @@ def _at_shallowest_bank(program: Program, roomy: Geometry, tech: Technology) -> 
 
 
 def _fitted(image: Image, program: Program, tech: Technology) -> Geometry:
-    """The image's geometry with its memories made as small as the image allows."""
+    """Return the image's geometry with its memories as small as the image allows."""
     g, ice = image.geometry, tech is Technology.ICE40
     dots = [i for i in image.instructions if i.op == Opcode.VEC and i.source == Source.DOT]
     x_words = max((i.x_src + i.words for i in dots), default=1)
@@ -140,20 +139,20 @@ def _fitted(image: Image, program: Program, tech: Technology) -> Geometry:
 
 
 def _embed_words(program: Program, op: Op, g: Geometry) -> int:
-    """Words that an embedding takes in each column, its vectors a power of two apart."""
+    """Return the words of an embedding in each column, its vectors a power of two apart."""
     vocabulary, width = program.consts[str(op.attrs["embed"])].shape
     return int(vocabulary) << (g.slots(int(width)) - 1).bit_length()
 
 
 def _bias_bits(program: Program) -> int:
-    """Bits that count the -1 weights of any row; 8 where they do, as block RAM is cut in bytes."""
+    """Return the bits that count the -1 weights of any row: 8 or 16, as block RAM is cut in bytes."""
     rows = [program.consts[str(op.attrs["weights"])] for op in program.ops if op.kind == "TMATVEC"]
     most = max((int((trits < 0).sum(1).max(initial=0)) for trits in rows), default=0)
     return 8 if most < 256 else 16
 
 
 def _weight_forms(image: Image, ice: bool) -> list[tuple[int, int, str]]:
-    """Width, depth and form of the weight blocks that hold the image's words."""
+    """Return width, depth and form of the weight blocks that hold the image's words."""
     used = max((i.weight + i.count * i.words for i in image.instructions if i.op == Opcode.VEC), default=1)
     forms = _SPRAM if ice else _BLOCK
     wide = [form for form in forms if used <= form[1]][:1]
@@ -161,10 +160,10 @@ def _weight_forms(image: Image, ice: bool) -> list[tuple[int, int, str]]:
 
 
 def _power(count: int) -> int:
-    """The next power of two."""
+    """Return the next power of two."""
     return 1 << max(0, count - 1).bit_length()
 
 
 def _multiple(count: int, of: int) -> int:
-    """The next multiple of ``of``."""
+    """Return the next multiple of ``of``."""
     return max(1, -(-count // of)) * of

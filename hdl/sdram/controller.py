@@ -24,7 +24,7 @@ SdramPins = wiring.Signature({
 """The chip's pins without the clock; 1 selects, whatever the level on the board. All outputs change at the
 clock edge, a register in the pads delays them by a cycle, and the chip takes them half a cycle after that."""
 
-# (ras, cas, we)
+# Commands as levels of ras, cas and we.
 _ACTIVATE, _READ, _WRITE, _PRECHARGE = (1, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 1)
 _REFRESH, _MODE = (1, 1, 0), (1, 1, 1)
 

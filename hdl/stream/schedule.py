@@ -1,5 +1,6 @@
 """When the streaming unit is done: cycles in closed form, equal to the RTL's where memory never lets it
-wait."""
+wait.
+"""
 
 from __future__ import annotations
 

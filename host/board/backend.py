@@ -14,11 +14,11 @@ from ternac.compile.loading import program_id
 from ternac.errors import LostAnswer, UsageError
 from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together
 from ternac.host.board.banks import Banks
-from ternac.host.board.client import BatchMember, LinkClient
+from ternac.host.board.client import LinkClient
 from ternac.host.board.loader import load_image
 from ternac.host.board.pipeline import Journal, RunPipeline
 from ternac.host.board.slots import SessionEntry, SlotTable
-from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, Identity
+from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, BatchMember, Identity
 from ternac.manifest import read_manifest
 from ternac.program.program import Program
 from ternac.run.generation import Chosen, Run
@@ -111,7 +111,8 @@ class BoardBackend:
 
     def _receive(self, session: int, pipeline: RunPipeline, chunk: int) -> None:
         """Wait for the next answer of a pipeline, and send more behind it. After a lost answer the session is
-        written again from the pipeline's journal."""
+        written again from the pipeline's journal.
+        """
         entry, journal = self.slots[session], pipeline.journal
         while True:
             began = pipeline.received if pipeline.in_flight else time.perf_counter()
@@ -172,16 +173,18 @@ class BoardBackend:
                 ]
                 began = time.perf_counter()
                 with self.client.verified():
-                    answers, cycles = self.client.batch(members, step, number, sampling)
+                    answer = self.client.batch(members, step, number, sampling)
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
-                self.meter.cycles += cycles
-                for journal, base, token, (chosen, _) in zip(journals, bases, last, answers, strict=True):
-                    journal.tokens.extend([token, *chosen[:-1]])
+                self.meter.cycles += answer.cycles
+                chosen = answer.chosen
+                for journal, base, token, (tokens, _) in zip(journals, bases, last, chosen, strict=True):
+                    journal.tokens.extend([token, *tokens[:-1]])
                     if len(journal.tokens) >= self.journal:
                         journal.rebase(self._banks.read_state(base))
                 found = [
-                    Chosen(f.tokens + chosen, rng) for f, (chosen, rng) in zip(found, answers, strict=True)
+                    Chosen(f.tokens + chosen, rng)
+                    for f, (chosen, rng) in zip(found, answer.chosen, strict=True)
                 ]
                 last = [f.tokens[-1] for f in found]
         return found
@@ -242,7 +245,8 @@ class BoardBackend:
     @contextmanager
     def _changing(self, sessions: Sequence[int]) -> Iterator[list[Journal]]:
         """Lend copies of the sessions' journals, and keep them at the end. After an exception the sessions
-        are what they were, and their slots do not count."""
+        are what they were, and their slots do not count.
+        """
         entries = [self.slots[session] for session in sessions]
         for session in sessions:
             self.slots.end_stream(session)

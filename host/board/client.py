@@ -6,12 +6,10 @@ How requests get there and back is `ternac.host.board.requests`.
 from __future__ import annotations
 
 import secrets
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +19,20 @@ from ternac.compile.image import Image
 from ternac.compile.loading import program_id, write_payload
 from ternac.errors import BadFrame, DeviceRefused, LostAnswer
 from ternac.host.board.requests import SERIAL, SIMULATED, Patience, Requests, Sent
-from ternac.link import FOLLOWS, GREEDY, HASH_BYTES, RUN_COUNT, WINDOW, Command, Identity
+from ternac.link import (
+    HASH_BYTES,
+    WINDOW,
+    BatchAnswer,
+    BatchMember,
+    BatchRequest,
+    Choice,
+    Command,
+    Identity,
+    ReadRequest,
+    RunAnswer,
+    RunRequest,
+    decode_words,
+)
 from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 
@@ -29,32 +40,14 @@ __all__ = [
     "CONFIGURE_SECONDS",
     "SERIAL",
     "SIMULATED",
-    "BatchMember",
     "LinkClient",
     "Patience",
     "RestartDetector",
-    "RunAnswer",
     "Sent",
 ]
 
 
-@dataclass(frozen=True)
-class RunAnswer:
-    """The answer to RUN: the generated tokens, the generator after them, engine cycles of all steps."""
-
-    tokens: list[int]
-    rng: int
-    cycles: int
-
-
-class BatchMember(NamedTuple):
-    """One session of a BATCH: its generator, the address of its state, the token to feed first."""
-
-    rng: int
-    session_base: int
-    token: int
-
-
+Answer = TypeVar("Answer")
 CONFIGURE_SECONDS = 0.02
 """Configuring an FPGA takes longer: no board has restarted between two answers that are closer than this."""
 
@@ -137,7 +130,8 @@ class LinkClient(Requests):
 
     def watch(self, image: Image, on_restart: Callable[[], None]) -> int:
         """Let `verified` notice restarts of the board, which holds ``image``; returns the slots left for
-        sessions. ``on_restart`` is called when the board holds no session any more."""
+        sessions. ``on_restart`` is called when the board holds no session any more.
+        """
         self._detector = RestartDetector(self, image, on_restart)
         return self._detector.sessions
 
@@ -147,15 +141,9 @@ class LinkClient(Requests):
 
     def hello(self) -> Identity:
         """Ask who the board is. Raises BadFrame if the answer is no identity."""
-        answer = self.request(Command.HELLO)
-        try:
-            identity = Identity.decode(answer)
-            self._window = min(identity.window, WINDOW)
-            return identity
-        except ValueError as error:
-            raise BadFrame(
-                f"{self.transport.name}: {error}", "bitstream and host differ in version"
-            ) from None
+        identity = self._decoded(Identity.decode, self.request(Command.HELLO))
+        self._window = min(identity.window, WINDOW)
+        return identity
 
     def write(self, mem: Mem, block: int, address: int, words: npt.NDArray[np.uint32], size: int) -> None:
         """Write unsigned words of ``size`` bytes; at most MAX_WRITE_BYTES of them."""
@@ -163,63 +151,56 @@ class LinkClient(Requests):
 
     def read(self, block: int, address: int, count: int) -> npt.NDArray[np.uint32]:
         """Read up to MAX_WORDS bank words."""
-        answer = self.request(Command.READ, struct.pack("<BBH", count, block, address))
+        answer = self.request(Command.READ, ReadRequest(count, block, address).encode())
         if len(answer) != 2 * count:
             raise BadFrame(f"{self.transport.name}: READ of {count} words answers {len(answer)} bytes")
-        return np.frombuffer(answer, "<u2").astype(np.uint32)
+        return np.array(decode_words(answer), np.uint32)
 
     def run(self, session_base: int, run: Run) -> RunAnswer:
         """Feed up to MAX_PROMPT tokens, then generate up to MAX_WORDS."""
-        answer = self.request(Command.RUN, _run_payload(session_base, run, follows=False), steps=run.steps)
-        return self._ran(answer, run.count)
+        request = _run_request(session_base, run, follows=False)
+        answer = self.request(Command.RUN, request.encode(), steps=run.steps)
+        return self._decoded(RunAnswer.decode, answer, run.count)
 
     def post_run(self, session_base: int, run: Run, *, follows: bool) -> Sent:
         """Send a run without waiting. With ``follows`` it is executed only directly after the request sent
         before; then ``run.tokens`` may be empty, and the first token fed is the one chosen last by that
-        request; ``run.rng`` is not used."""
-        payload = _run_payload(session_base, run, follows=follows)
-        return self.post(Command.RUN, payload, len(run.tokens) + run.count)
+        request; ``run.rng`` is not used.
+        """
+        request = _run_request(session_base, run, follows=follows)
+        return self.post(Command.RUN, request.encode(), len(run.tokens) + run.count)
 
-    def collect_run(self, sent: Sent) -> RunAnswer:
-        """Wait for the answer to `post_run`."""
-        return self._ran(self.collect(sent), sent.frame.payload[RUN_COUNT])
-
-    def _ran(self, answer: bytes, count: int) -> RunAnswer:
-        if len(answer) != 2 * count + 8:
-            raise BadFrame(f"{self.transport.name}: RUN of {count} tokens answers {len(answer)} bytes")
-        *chosen, after, cycles = struct.unpack(f"<{count}HII", answer)
-        return RunAnswer(list(chosen), after, cycles)
+    def collect_run(self, sent: Sent, count: int) -> RunAnswer:
+        """Wait for the answer to `post_run` of ``count`` tokens."""
+        return self._decoded(RunAnswer.decode, self.collect(sent), count)
 
     def batch(
         self, members: Sequence[BatchMember], entry_step: int, count: int, sampling: Sampling
-    ) -> tuple[list[tuple[list[int], int]], int]:
-        """Generate ``count`` tokens in every session at the same time, beginning with its one token.
+    ) -> BatchAnswer:
+        """Generate ``count`` tokens (1 to MAX_BATCH_TOKENS) in every session at the same time.
 
-        ``count`` is 1 to MAX_BATCH_TOKENS; ``entry_step`` the microcode words between the contexts'
-        entries. Returns each session's tokens and generator, and the engine's cycles for all.
+        ``entry_step``: microcode words between the contexts' entries.
         """
-        flags = sampling.s | sampling.greedy * GREEDY
-        payload = struct.pack("<HBBBH", sampling.top_k, sampling.m, count, flags, entry_step)
-        payload += b"".join(struct.pack("<IHH", *member) for member in members)
-        answer = self.request(Command.BATCH, payload, steps=count * len(members))
-        size = 2 * count + 4
-        if len(answer) != size * len(members) + 4:
-            raise BadFrame(
-                f"{self.transport.name}: BATCH of {len(members)} x {count} tokens answers {len(answer)} bytes"
-            )
-        found = []
-        for k in range(len(members)):
-            *chosen, after = struct.unpack_from(f"<{count}HI", answer, k * size)
-            found.append((list(chosen), after))
-        return found, int.from_bytes(answer[-4:], "little")
+        request = BatchRequest(members, entry_step, count, _choice(sampling))
+        answer = self.request(Command.BATCH, request.encode(), steps=count * len(members))
+        return self._decoded(BatchAnswer.decode, answer, len(members), count)
 
     def commit(self, program_hash: bytes = bytes(HASH_BYTES)) -> None:
         """Declare what is loaded; sixteen zeros unload."""
         self.request(Command.COMMIT, program_hash)
 
+    def _decoded(self, decode: Callable[..., Answer], *arguments: Any) -> Answer:
+        try:
+            return decode(*arguments)
+        except ValueError as error:
+            raise BadFrame(
+                f"{self.transport.name}: {error}", "bitstream and host differ in version"
+            ) from None
 
-def _run_payload(session_base: int, run: Run, *, follows: bool) -> bytes:
-    sampling = run.sampling
-    flags = sampling.s | sampling.greedy * GREEDY | follows * FOLLOWS
-    head = struct.pack("<IHBBBH", run.rng, sampling.top_k, sampling.m, run.count, flags, session_base)
-    return head + struct.pack(f"<{len(run.tokens)}H", *run.tokens)
+
+def _choice(sampling: Sampling) -> Choice:
+    return Choice(sampling.greedy, sampling.m, sampling.s, sampling.top_k)
+
+
+def _run_request(session_base: int, run: Run, *, follows: bool) -> RunRequest:
+    return RunRequest(session_base, run.tokens, run.count, _choice(run.sampling), run.rng, follows)

@@ -1,10 +1,9 @@
-"""Loads an image into a board; a long load that was interrupted goes on where it stopped.
+"""Load an image into a board; a long load that was interrupted is resumed.
 
-How far it got is written down on the board itself, in the first words of a bank, which nobody else uses while
-no program is loaded: 16 bytes of a digest over everything that is to be written, and how many requests have
-been answered. A board that lost power has lost both; a load of something else begins by overwriting it. One
-frame holds it all, and a frame is executed as a whole or not at all, so it never speaks of words that were
-not written.
+Its progress is kept on the board itself, in the first words of a bank, which are unused while no program is
+loaded: 16 bytes of a digest over everything to be written, and the number of requests answered. A board that
+lost power has lost both; a load of another image begins by overwriting them. One frame holds both, and a
+frame is executed whole or not at all, so the progress never counts words that were not written.
 """
 
 from __future__ import annotations
@@ -23,41 +22,41 @@ from ternac.progress import Progress
 __all__ = ["JOURNAL_EVERY", "load_image"]
 
 JOURNAL_EVERY = 64
-"""Requests after which progress is written down: so many at most are repeated."""
+"""Requests after which progress is written: at most this many are repeated."""
 _DIGEST_WORDS, _COUNT_WORDS = 8, 2
 
 
 def load_image(
     client: LinkClient, identity: Identity, image: Image, label: str, *, progress: bool = True
 ) -> int:
-    """Write all of ``image`` and commit it; returns how many requests of an earlier load were still good.
+    """Write all of ``image`` and commit it; returns the number of requests kept from an interrupted load.
 
-    Only geometries whose weights stream are loaded in a way that can be resumed: the others take a second.
-    Whatever ends it, the board is left without a program, never with a mixture.
+    Only loads of geometries whose weights stream can be resumed: the others take a second. A load that fails
+    leaves the board without a program, never with a mixture.
     """
     unload, *body, commit = load_requests(image)
-    journal = _Journal(client, body) if image.geometry.streams else None
-    done = kept = journal.read() if journal and not identity.loaded else 0
+    saved = _Progress(client, body) if image.geometry.streams else None
+    done = kept = saved.read() if saved and not identity.loaded else 0
     client.request(*unload)
-    if journal and not done:
-        journal.write(0)
+    if saved and not done:
+        saved.write(0)
     sizes = np.cumsum([0, *(len(payload) for _, payload in body)])
     with Progress(int(sizes[-1]) if progress else 0, label, "bytes", start=int(sizes[done])) as bar:
         while done < len(body):
             client.request(*body[done])
             done += 1
-            if journal and done % JOURNAL_EVERY == 0:
-                journal.write(done)
+            if saved and done % JOURNAL_EVERY == 0:
+                saved.write(done)
             if progress:
                 bar.update(int(sizes[done]), "resumed" if kept else "")
-    if journal:
-        journal.clear()
+    if saved:
+        saved.clear()
     client.request(*commit)
     return kept
 
 
-class _Journal:
-    """How many of ``body`` a board has taken, as bank words 0 and up of column 0."""
+class _Progress:
+    """The number of requests of ``body`` that a board has answered, kept in its bank words of column 0."""
 
     def __init__(self, client: LinkClient, body: list[tuple[Command, bytes]]) -> None:
         self.client, self.requests = client, len(body)
@@ -67,17 +66,17 @@ class _Journal:
         self.digest = np.frombuffer(digest.digest()[: 2 * _DIGEST_WORDS], "<u2").astype(np.uint32)
 
     def read(self) -> int:
-        """Requests that need not be sent again; 0 when the board tells of another load, or of none."""
+        """Return the number of requests that need not be resent; 0 if the board has none of this load."""
         words = self.client.read(0, 0, _DIGEST_WORDS + _COUNT_WORDS)
         done = int(words[_DIGEST_WORDS]) | int(words[_DIGEST_WORDS + 1]) << 16
         good = np.array_equal(words[:_DIGEST_WORDS], self.digest) and done <= self.requests
         return done if good else 0
 
     def write(self, done: int) -> None:
-        """The first ``done`` requests have been answered."""
+        """Record that the first ``done`` requests have been answered."""
         words = np.array([*self.digest, done & 0xFFFF, done >> 16], np.uint32)
         self.client.write(Mem.BANK, 0, 0, words, 2)
 
     def clear(self) -> None:
-        """Tell of no load."""
+        """Erase the progress."""
         self.client.write(Mem.BANK, 0, 0, np.zeros(_DIGEST_WORDS + _COUNT_WORDS, np.uint32), 2)

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ternac.host.backend import ReplayPoint, State
-from ternac.host.board.client import LinkClient, RunAnswer, Sent
-from ternac.link import MAX_PROMPT
+from ternac.host.board.client import LinkClient, Sent
+from ternac.link import MAX_PROMPT, RunAnswer
 from ternac.run.generation import Run
 
 __all__ = ["Journal", "RunPipeline"]
 
 
 class Journal:
-    """Where a session stands, as the host knows it: a state that it had, and the tokens fed since (u16)."""
+    """The host's knowledge of a session: a state that it had, and the tokens fed since (u16)."""
 
     __slots__ = ("state", "tokens")
 
@@ -114,7 +114,8 @@ class RunPipeline:
 
     def collect(self) -> RunAnswer:
         """Wait for the answer to the first request in flight. It counts when it is given to `accept`."""
-        return self._client.collect_run(self._flight[0].sent)
+        request = self._flight[0]
+        return self._client.collect_run(request.sent, request.count)
 
     def accept(self, answer: RunAnswer) -> int:
         """Take over what `collect` returned; returns the number of tokens that the engine fed for it."""

@@ -85,7 +85,8 @@ class Requests:
 
     def request(self, command: Command, payload: bytes = b"", steps: int = 0) -> bytes:
         """Send a request and return the payload of its answer, waiting for ``steps`` tokens of work. Requests
-        in flight are answered first."""
+        in flight are answered first.
+        """
         while self._in_flight:
             self._advance()
         return self.collect(self.post(command, payload, steps))
@@ -116,7 +117,7 @@ class Requests:
         try:
             answer = self._answer(head)
             if answer[0] == Status.OUT_OF_ORDER:
-                raise LostAnswer(f"{self.transport.name}: a RUN found nothing to follow")
+                raise LostAnswer(f"{self.transport.name}: the board lost the RUN that this one follows")
         except DeviceError as error:
             if isinstance(error, LostAnswer):
                 self.lost += 1
@@ -124,7 +125,7 @@ class Requests:
             self._fail_all(error)
             return
         except BaseException:
-            self._fail_all(LostAnswer(f"{self.transport.name}: waiting for the answer was interrupted"))
+            self._fail_all(LostAnswer(f"{self.transport.name}: the wait for the answer was interrupted"))
             raise
         self._in_flight.popleft()
         if answer[0] == Status.OK:
@@ -175,7 +176,7 @@ class Requests:
                 elif frame.payload and _answers(frame, head):
                     return frame.payload, 0
                 elif any(_answers(frame, other) for other in self._in_flight):
-                    raise LostAnswer(f"{self.transport.name}: the answer before this one is missing")
+                    raise LostAnswer(f"{self.transport.name}: an answer is missing: a later one came")
             if self._decoder.spoiled != spoiled and alone:
                 return None, 1
             left = deadline - time.monotonic()

@@ -1,4 +1,4 @@
-"""Ways for bytes to a board and back: serial port, pipe to the simulated board, recorded traffic."""
+"""Byte lines to a board: serial port, pipe to the simulated board, recorded traffic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ternac.errors import NoAnswer, ToolMissing, UsageError
 
 
 class Transport(Protocol):
-    """A byte line to one board. NoAnswer from any method: the line is cut and stays so."""
+    """A byte line to one board. A method raises NoAnswer if the line is cut, and then always does."""
 
     name: str
     byte_seconds: float
@@ -29,14 +29,17 @@ class Transport(Protocol):
         """Send all of ``data``."""
 
     def read(self, timeout: float) -> bytes:
-        """At least one byte, or b"" when none came within ``timeout`` seconds."""
+        """Return at least one byte, or b"" if none came within ``timeout`` seconds."""
 
     def close(self) -> None:
         """Release the line; closing twice is allowed."""
 
 
 class SerialTransport:
-    """A serial port, 8N1. ToolMissing without pyserial, NoAnswer when the port cannot be opened."""
+    """A serial port, 8N1.
+
+    Raises ToolMissing if pyserial is not installed, NoAnswer if the port cannot be opened.
+    """
 
     def __init__(self, port: str, baud: int) -> None:
         try:
@@ -54,14 +57,12 @@ class SerialTransport:
         self._port.reset_input_buffer()
 
     def write(self, data: bytes) -> None:
-        """Send all of ``data``."""
         try:
             self._port.write(data)
         except self._failures as error:
             raise NoAnswer(f"{self.name}: the line is cut: {error}") from None
 
     def read(self, timeout: float) -> bytes:
-        """What has come, after waiting for the first byte."""
         try:
             self._port.timeout = timeout
             first = self._port.read(1)
@@ -70,13 +71,12 @@ class SerialTransport:
             raise NoAnswer(f"{self.name}: the line is cut: {error}") from None
 
     def close(self) -> None:
-        """Close the port."""
         with contextlib.suppress(*self._failures):
             self._port.close()
 
 
 class ProcessTransport:
-    """A program that is a board on its standard input and output; NoAnswer as soon as it ends."""
+    """A program that is a board on its standard input and output. NoAnswer when it has ended."""
 
     byte_seconds = 0.0
     restarts = False
@@ -96,7 +96,6 @@ class ProcessTransport:
         return NoAnswer(f"the simulated board {how}" + (f": {said}" if said else ""), "open the device again")
 
     def write(self, data: bytes) -> None:
-        """Send all of ``data``."""
         assert self.process.stdin is not None
         try:
             while data:
@@ -105,7 +104,6 @@ class ProcessTransport:
             raise self._ended() from None
 
     def read(self, timeout: float) -> bytes:
-        """What has come, after waiting for the first byte."""
         assert self.process.stdout is not None
         if self.process.stdout.closed:
             raise self._ended()
@@ -132,12 +130,12 @@ class ProcessTransport:
 
 
 class RecordingTransport:
-    """Another transport, with all traffic written to a file: one JSON array ["w" or "r", hex] a line."""
+    """Records the traffic of another transport: one JSON array ["w" or "r", hex] a line."""
 
     def __init__(self, inner: Transport, path: str | Path) -> None:
         self.inner = inner
         self.name, self.byte_seconds = inner.name, inner.byte_seconds
-        self.restarts = False  # what is looked at when depends on time, and a recording must not
+        self.restarts = False  # checks depend on time, and a recording must not
         self._file: TextIO = Path(path).open("w")
 
     def _log(self, kind: str, data: bytes) -> None:
@@ -145,12 +143,10 @@ class RecordingTransport:
         self._file.flush()
 
     def write(self, data: bytes) -> None:
-        """Record and send."""
         self._log("w", data)
         self.inner.write(data)
 
     def read(self, timeout: float) -> bytes:
-        """Receive and record."""
         data = self.inner.read(timeout)
         if data:
             self._log("r", data)
@@ -163,9 +159,9 @@ class RecordingTransport:
 
 
 class ReplayTransport:
-    """A recording as a board: it answers what was answered, as long as it is asked what was asked.
+    """Replays a recording: answers what was answered, as long as the same bytes are sent.
 
-    UsageError when the host sends other bytes than those recorded, or a line is no recording.
+    Raises UsageError if the host sends other bytes, or a line of the file is no recorded traffic.
     """
 
     byte_seconds = 0.0
@@ -174,7 +170,7 @@ class ReplayTransport:
     def __init__(self, path: str | Path) -> None:
         self.name = f"recording {Path(path).name}"
         self._written = bytearray()
-        self._reads: list[tuple[int, bytes]] = []  # answered once so many bytes were written
+        self._reads: list[tuple[int, bytes]] = []  # (bytes written before, answer)
         for number, line in enumerate(Path(path).read_text().splitlines(), 1):
             try:
                 kind, text = json.loads(line)
@@ -188,13 +184,12 @@ class ReplayTransport:
         self._sent = 0
 
     def write(self, data: bytes) -> None:
-        """Compare with the recording."""
         if self._written[self._sent : self._sent + len(data)] != data:
             raise UsageError(f"{self.name}: the host sends something else after {self._sent} bytes")
         self._sent += len(data)
 
     def read(self, timeout: float) -> bytes:
-        """The next recorded answer if what it answers has been sent, else b"" at once."""
+        """Return the next recorded answer if its request has been sent, else b"" at once."""
         if self._reads and self._reads[0][0] <= self._sent:
             return self._reads.pop(0)[1]
         if not self._reads:
@@ -203,4 +198,4 @@ class ReplayTransport:
         return b""
 
     def close(self) -> None:
-        """Nothing to do."""
+        pass

@@ -19,9 +19,8 @@ from ternac.errors import Mismatch
 from ternac.host.gpu.executor import GpuExecutor
 from ternac.host.gpu.plan import MOVE, Plan
 from ternac.host.gpu.weights import Weights, fill_random
-from ternac.host.native.geometry import shape_program
-from ternac.host.native.measure import Rounds, rounds
-from ternac.program.mmfree_sizes import Shape
+from ternac.host.native.measure import Rounds, rounds, shape_program
+from ternac.program.mmfree import Shape
 from ternac.program.ops import BYTES, KINDS
 from ternac.program.program import Program
 from ternac.run.sampling import GREEDY
@@ -207,9 +206,15 @@ def _origin(mode: str, count: int) -> str:
 
 
 def _row(
-    name: str, amount: dict[str, int], found: Rounds, counts: Counts, bandwidth: float, origin: str,
-    prompt: int, sessions: int,
-) -> dict[str, Any]:  # fmt: skip
+    name: str,
+    amount: dict[str, int],
+    found: Rounds,
+    counts: Counts,
+    bandwidth: float,
+    origin: str,
+    prompt: int,
+    sessions: int,
+) -> dict[str, Any]:
     """A row: what a candidate did per second, and against what it is held."""
     seconds = found.typical(name) / amount[name]
     theirs = name.startswith("bf16")

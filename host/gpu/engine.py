@@ -89,7 +89,7 @@ class Engine:
         return Layout(self, make_plan(self.program, keep=True), 1)
 
     def layout(self, count: int) -> Layout:
-        """What ``count`` rows of different sessions run by."""
+        """The layout by which ``count`` rows of different sessions run."""
         return self.few if count <= FEW else self.many
 
     def step(self, count: int, layout: Layout | None = None) -> None:

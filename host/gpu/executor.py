@@ -36,8 +36,8 @@ class GpuExecutor(ExecutorBase):
     taken from the program. ``rows``: tokens that run at a time. ``overlap``: kernels ask for their weights
     while the one before them ends; needs compute capability 9. ``blocks``: `ternac.host.gpu.launch.Blocks`.
 
-    ToolMissing with the reason where it cannot run, UnsupportedOp, IllegalProgram, UsageError. Calls from
-    several threads take turns.
+    Raises ToolMissing with the reason where it cannot run, UnsupportedOp if it has no kernel for an op,
+    IllegalProgram, UsageError. Calls from several threads take turns.
     """
 
     chunk = 32
@@ -84,17 +84,7 @@ class GpuExecutor(ExecutorBase):
         """Device memory by purpose: ``weights``, ``other`` constants, ``rows`` (values), ``states``."""
         return self._engine.bytes_held
 
-    def step(
-        self,
-        state: State,
-        tokens: Tokens,
-        trace: MutableMapping[str, Logits] | None = None,
-    ) -> Logits:
-        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
-
-        ``tokens`` are B integers. With ``trace``, every value of the program is put there by name, int32
-        [B, length]. A bad token or state raises UsageError before anything is changed.
-        """
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
         ids = self.check_tokens(tokens).astype(np.int32)
         self.check_state(state, len(ids))
         out = np.empty((len(ids), self.program.vocab), np.int32)
@@ -117,11 +107,7 @@ class GpuExecutor(ExecutorBase):
         return out
 
     def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
-        """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
-
-        Tokens of one session run many at a time. Returns int32 logits [wanted, vocab] of the tokens i with
-        ``want[i]`` (None: all). UsageError before any change.
-        """
+        """Tokens of one session run many at a time."""
         ids, at, flags = self.check_feed(state, tokens, slots, want)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         with self._lock:
@@ -136,11 +122,6 @@ class GpuExecutor(ExecutorBase):
     def generate(
         self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
-        """In every session, ``count`` times: feed the last token, choose the next, all on the device.
-
-        Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
-        Returns (chosen int32 [B, count], generator states).
-        """
         ids = self.check_generate(state, tokens, count, rngs)
         chosen, following = np.empty((len(ids), count), np.int32), list(rngs)
         with self._lock:
@@ -180,7 +161,8 @@ class GpuExecutor(ExecutorBase):
         self, ids: npt.NDArray[np.int32], mine: npt.NDArray[Any], flags: npt.NDArray[np.bool_], out: Logits
     ) -> None:
         """Tokens ``ids[mine]``, at most ``rows``, to the session in slot 0; logits of flagged ones to
-        ``out``."""
+        ``out``.
+        """
         wanted = flags[mine]
         run = self._graphs.prompt(len(mine), tail=bool(wanted.any()))
         self._fill(ids[mine], [0] * len(mine))
@@ -190,12 +172,12 @@ class GpuExecutor(ExecutorBase):
             out[mine[wanted]] = logits[wanted]
 
     def _bring(self, state: State) -> None:
-        """States into the first slots."""
+        """Copy states into the first slots."""
         words = torch.from_numpy(np.ascontiguousarray(state))
         self._engine.rows.states[: len(state), : self.program.state_words] = words.to(self.device)
 
     def _take(self, count: int) -> State:
-        """What the first slots hold."""
+        """Return the states of the first slots."""
         return self._engine.rows.states[:count, : self.program.state_words].cpu().numpy()
 
     def _fill(self, ids: npt.NDArray[np.int32], slots: Sequence[int] | range) -> None:
@@ -209,7 +191,7 @@ def _numpy(tensor: torch.Tensor) -> Logits:
 
 
 def _maker(mode: str, device: torch.device, overlap: bool, blocks: Any) -> Any:
-    """How an engine gets its runner."""
+    """Return a function that makes an engine's runner."""
     if mode == "cpu":
         from ternac.host.gpu.torch_ops import TorchOps
 

@@ -299,7 +299,7 @@ def choose(
 ) -> None:  # fmt: skip
     """Choose for row program_id(0) and make it the row's next token. ``some``: top_k keeps fewer than all.
 
-    ``settings``: m, s, top_k. ``chosen`` [rows, room] gets the token at ``at[row]``, which goes on by one.
+    ``settings``: m, s, top_k. ``chosen`` [rows, room] gets the token at ``at[row]``, which is then increased.
     """
     if overlap:
         tl.extra.cuda.gdc_wait()

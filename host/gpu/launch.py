@@ -55,9 +55,15 @@ class Kernels:
     """
 
     def __init__(
-        self, weights: Weights, constants: Constants, rows: Rows, *,
-        interpret: bool, blocks: Blocks, overlap: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        weights: Weights,
+        constants: Constants,
+        rows: Rows,
+        *,
+        interpret: bool,
+        blocks: Blocks,
+        overlap: bool = False,
+    ) -> None:
         self._k = kernels(interpret)
         self.kinds: Collection[str] = self._k.KINDS
         self.weights, self.constants, self.rows = weights, constants, rows

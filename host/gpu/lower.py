@@ -18,17 +18,19 @@ from ternac.program.ops import BYTES, KINDS, Constant, Integer, Op
 from ternac.program.program import Program
 
 CODES = ("FETCH", "FETCH1", "STATE", MOVE, "REQUANTM", *KINDS)
-"""What a micro-op does, by its number: FETCH a value from memory, FETCH1 its first element, STATE a LOAD,
+"""Micro-ops by number: FETCH a value from memory, FETCH1 its first element, STATE a LOAD,
 REQUANTM a REQUANT with a multiplier, else an op kind."""
 CODE = {name: number for number, name in enumerate(CODES)}
 STATE_AREA = 0
 PARAMS = 4
 """Numbers of a micro-op: the attributes of its kind as declared, constants by their offset."""
 LEAST = 16
+NONE = -1
+"""An input that a micro-op does not have."""
 
 
 class Micro(NamedTuple):
-    """One micro-op. Inputs are values of the phase by number.
+    """One micro-op. Inputs are values of the phase by number, or `NONE`.
 
     ``length``: elements that it works on, held in ``block``. ``bits``: of a result that saturates, or of the
     area fetched from.
@@ -37,10 +39,10 @@ class Micro(NamedTuple):
     code: int
     length: int
     block: int
-    a: int
-    b: int
-    c: int
-    bits: int
+    bits: int = 0
+    a: int = NONE
+    b: int = NONE
+    c: int = NONE
 
 
 class Product(NamedTuple):
@@ -61,7 +63,7 @@ class Store(NamedTuple):
 
 
 class Offsets(NamedTuple):
-    """Where each section of ``params`` begins."""
+    """Start of each section of ``params``."""
 
     whole: int
     products: int
@@ -91,7 +93,7 @@ class Code:
 
     @property
     def at(self) -> Offsets:
-        """Where each section of ``params`` begins."""
+        """Start of each section of ``params``."""
         sizes = (
             PARAMS * len(self.whole),
             2 * len(self.products),
@@ -130,6 +132,7 @@ class _Part:
 
     def emit(self, micro: Micro, params: list[int]) -> int:
         """Append a micro-op; returns the number of its result."""
+        assert len(params) <= PARAMS, micro
         self.micros.append(micro)
         self.params += [*params, *[0] * (PARAMS - len(params))]
         return self.end - 1
@@ -144,7 +147,7 @@ class _Lowering:
         """The number of a vector in a part, fetched from memory if the phase does not make it."""
         if name not in part.number:
             value = self.plan.values[name]
-            micro = Micro(CODE["FETCH"], value.length, block_of(value.length), 0, 0, 0, bits_of(value.dtype))
+            micro = Micro(CODE["FETCH"], value.length, block_of(value.length), bits_of(value.dtype))
             part.number[name] = part.emit(micro, [self.plan.places.offset[name]])
         return part.number[name]
 
@@ -153,7 +156,7 @@ class _Lowering:
         if self.phase.part.get(name) == "whole":
             return whole.number[name]
         if name not in part.scalars:
-            micro = Micro(CODE["FETCH1"], 1, LEAST, 0, 0, 0, bits_of(self.plan.values[name].dtype))
+            micro = Micro(CODE["FETCH1"], 1, LEAST, bits_of(self.plan.values[name].dtype))
             part.scalars[name] = part.emit(micro, [self.plan.places.offset[name]])
         return part.scalars[name]
 
@@ -161,7 +164,7 @@ class _Lowering:
         """Emit an op of ``whole`` or ``own``."""
         length = self.plan.values[op.out].length
         if op.kind != MOVE and KINDS[op.kind].state:
-            micro = Micro(CODE["STATE"], length, block_of(length), 0, 0, 0, 16)
+            micro = Micro(CODE["STATE"], length, block_of(length), 16)
             part.number[op.out] = part.emit(micro, [self.states[op.ins[0]]])
             return
         scalar = scalar_input(op)
@@ -169,16 +172,15 @@ class _Lowering:
             self.scalar(part, whole, name) if index == scalar else self.source(part, name)
             for index, name in enumerate(op.ins)
         ]
-        a, b, c = (*ins, 0, 0, 0)[:3]
         if op.kind == MOVE:
-            micro = Micro(CODE[MOVE], length, block_of(length), a, b, c, 0)
+            micro = Micro(CODE[MOVE], length, block_of(length), 0, *ins)
             part.number[op.out] = part.emit(micro, [])
             return
         kind = KINDS[op.kind]
         size = length if kind.elementwise else self.plan.values[op.ins[0]].length
         bits = bits_of(kind.dtype_of(op)) if kind.saturates else 0
         code = "REQUANTM" if op.kind == "REQUANT" and op.integer("multiplier", 1) != 1 else op.kind
-        micro = Micro(CODE[code], size, block_of(size), a, b, c, bits)
+        micro = Micro(CODE[code], size, block_of(size), bits, *ins)
         part.number[op.out] = part.emit(micro, self.parameters(op))
 
     def parameters(self, op: Op) -> list[int]:

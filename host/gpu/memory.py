@@ -14,7 +14,7 @@ __all__ = ["Constants", "Rows", "Values", "piece_of"]
 
 
 def piece_of(role: Role) -> str:
-    """Which piece of `Constants` holds constants of ``role``."""
+    """Return the piece of `Constants` that holds constants of ``role``."""
     return "bytes" if role.dtype is np.int8 else "words"
 
 
@@ -49,7 +49,7 @@ class Constants:
         self.bytes, self.words = self.bytes.to(device), self.words.to(device)
 
     def piece(self, name: str) -> Tensor:
-        """ "bytes" or "words"."""
+        """Return the array of ``name``, which is bytes or words."""
         return self.bytes if name == "bytes" else self.words
 
     @property
@@ -84,7 +84,7 @@ class Values:
 
 
 class Rows:
-    """What the rows of a launch are about: their ``tokens`` and the ``slots`` of their sessions in ``states``
+    """Inputs and results of the rows of a launch: ``tokens``, the ``slots`` of their sessions in ``states``
     (int16 [slots, state words]), generators and chosen tokens. Static buffers, so that graphs can hold them.
 
     ``at``: how many tokens of a row have been chosen; ``settings``: m, s, top_k of the sampling.

@@ -32,7 +32,7 @@ KINDS = (*(kind for kind in DECLARED if kind in globals()), "TMATVEC", "LOAD", "
 
 @triton.jit
 def half_of(shift: T) -> T:
-    """What rshift_round adds, int64; ``shift`` int64."""
+    """The half that rshift_round adds, int64; ``shift`` int64."""
     return (tl.full((), 1, tl.int64) << shift) >> 1
 
 
@@ -81,7 +81,7 @@ def norm_apply(x: T, live: T, pre: T, post: T, table: T) -> T:
 
 @triton.jit
 def rms_apply(x: T, live: T, eps: T, shift: T) -> T:
-    """RMSNORM of a flat tile: the root is taken in float64 and put right in integers."""
+    """RMSNORM of a flat tile: the root is taken in float64 and corrected in integers."""
     wide = tl.where(live, x, 0).to(tl.int64)
     ss = tl.reduce(wide * wide, 0, SUM) + eps
     square = ss << 16
@@ -152,7 +152,7 @@ def micro(
     code: tl.constexpr = op.code
     sat: tl.constexpr = op.bits
     words = memory[8]
-    if code == FETCH or code == FETCH1 or code == STATE or code == GATHER or code == GATHER16:
+    if code == FETCH or code == FETCH1 or code == STATE or code == GATHER or code == GATHER16:  # noqa: SIM109
         return source(op, p, memory, row, cols, live)
     elif code == MOVE:
         return values[op.a]

@@ -66,12 +66,12 @@ class Phase:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is in it."""
+        """True if nothing is in it."""
         return not (self.whole or self.products or self.own or self.stores)
 
     @property
     def alone(self) -> bool:
-        """Whether it is a scan of one state, which can stay in registers."""
+        """True for a scan of one state, which can stay in registers."""
         return self.scan and len({*self.loads, *self.stores}) == 1
 
     def ops(self) -> Iterator[Op]:
@@ -177,7 +177,7 @@ class _Partition:
         return True
 
     def _pending(self) -> bool:
-        """Whether a state that the open phase has touched is touched again later."""
+        """True if a state that the open phase has touched is touched again later."""
         touched = {*self.open.loads, *self.open.stores}
         later = self.program.ops[self.index + 1 :]
         return any(state in touched for op in later for state in (state_read(op), state_written(op)))
@@ -210,7 +210,7 @@ class _Partition:
         return True
 
     def _may_scan(self, length: int) -> bool:
-        """Whether the open phase is a scan over vectors of that length, or can become one."""
+        """True if the open phase is a scan over vectors of that length, or has become one."""
         phase = self.open
         if phase.empty:
             phase.scan, phase.rows = True, length
@@ -218,7 +218,7 @@ class _Partition:
 
 
 def _outs(phases: list[Phase], program: Program, keep: bool) -> None:
-    """Which values a phase must leave in memory."""
+    """Find the values that each phase must leave in memory."""
     read = {name for phase in phases for name in phase.reads()}
     for phase in phases:
         phase.outs = [op.out for op in phase.ops() if keep or op.out == program.logits or op.out in read]
@@ -254,10 +254,11 @@ def _loops(phases: list[Phase], split: bool) -> list[tuple[int, int]]:
     for index, phase in enumerate(phases):
         for state in {*phase.loads, *phase.stores}:
             touched.setdefault(state, []).append(index)
-    ranges = []
-    for indices in touched.values():
-        if not (split and len(indices) == 1 and phases[indices[0]].alone):
-            ranges.append((indices[0], indices[-1]))
+    ranges = [
+        (indices[0], indices[-1])
+        for indices in touched.values()
+        if not (split and len(indices) == 1 and phases[indices[0]].alone)
+    ]
     merged: list[tuple[int, int]] = []
     for first_phase, last_phase in sorted(ranges):
         if merged and first_phase <= merged[-1][1]:

@@ -1,7 +1,7 @@
 """Run phases in torch's integer operations, without Triton: same plan, same packed weights, same memory.
 
-Slow, and exact on any device torch has; what the Triton kernels are compared with besides NumPy. Written from
-docs/numerics.md. A value is int64 [rows, elements].
+Slow, and exact on any device torch has; the second reference, after NumPy, for the Triton kernels. Written
+from docs/numerics.md. A value is int64 [rows, elements].
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ternac.host.gpu.lower import CODES, PARAMS, STATE_AREA, Code, Micro
+from ternac.host.gpu.lower import CODES, NONE, PARAMS, STATE_AREA, Code, Micro
 from ternac.host.gpu.memory import Constants, Rows, Values, piece_of
 from ternac.host.gpu.plan import MOVE
 from ternac.host.gpu.weights import Weights
@@ -162,7 +162,7 @@ class TorchOps:
         kind = KINDS[name]
         declared = {attr: it for attr, it in kind.attrs.items() if not isinstance(it, Dtype)}
         attrs: dict[str, int | Tensor] = {}
-        ins = [found[number] for number in (micro.a, micro.b, micro.c)[: len(kind.inputs)]]
+        ins = [found[number] for number in (micro.a, micro.b, micro.c) if number != NONE]
         for (attr, it), number in zip(declared.items(), p, strict=False):
             if not isinstance(it, Constant):
                 attrs[attr] = number

@@ -48,7 +48,7 @@ class Place:
 
     @property
     def nbytes(self) -> int:
-        """What a product reads."""
+        """Bytes that a product reads."""
         return self.groups * self.words * 4
 
 
@@ -74,7 +74,7 @@ class Weights:
         return self.memory[place.start :][: place.groups * place.words].view(place.groups, place.words)
 
     def put(self, name: str, matrix: npt.NDArray[np.int8]) -> None:
-        """Pack a matrix, int8 in -1..1, into its place. UsageError for another shape or type."""
+        """Pack a matrix, int8 in -1..1, into its place. Raises UsageError if shape or type differ."""
         place = self.places[name]
         if matrix.shape != (place.rows, place.columns) or matrix.dtype != np.int8:
             wanted = f"int8[{place.rows}, {place.columns}]"

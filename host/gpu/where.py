@@ -1,4 +1,4 @@
-"""Where the GPU executor runs: on CUDA, in Triton's interpreter, or in plain torch; what is missing if not.
+"""Places where the GPU executor runs: CUDA, Triton's interpreter, plain torch; and what is missing here.
 
 ``cuda`` runs the Triton kernels on a GPU. ``interpret`` runs the same kernels, operation by operation, in
 Triton's interpreter on the CPU. ``cpu`` follows the same plan on the same packed weights and the same memory
@@ -27,7 +27,10 @@ HINT = (
 
 
 def why_missing(mode: str = "cuda") -> str:
-    """Why the executor cannot run in this mode here; empty if it can. UsageError for an unknown mode."""
+    """Return why the executor cannot run in this mode here; empty if it can.
+
+    Raises UsageError if the mode is unknown.
+    """
     if mode not in MODES:
         raise UsageError(f"unknown place {mode!r} for the GPU executor", f"choose from: {', '.join(MODES)}")
     if importlib.util.find_spec("torch") is None:
@@ -44,7 +47,7 @@ def why_missing(mode: str = "cuda") -> str:
 
 
 def need(mode: str) -> None:
-    """ToolMissing with the reason and the cure, unless the executor can run in this mode here."""
+    """Raises ToolMissing, with the reason and the cure, unless the executor can run in this mode here."""
     reason = why_missing(mode)
     if reason:
         raise ToolMissing(f"the GPU executor ({mode}) cannot run here: {reason}", HINT)
@@ -60,7 +63,8 @@ def kernels(interpret: bool) -> ModuleType:
 
 def _made(name: str, interpret: bool) -> ModuleType:
     """A module of kernels. Triton decides what a kernel is when it is decorated, so each exists twice, with
-    the functions that it imports; each is loaded once."""
+    the functions that it imports; each is loaded once.
+    """
     if (name, interpret) not in _MODULES:
         with suppress(
             ImportError

@@ -8,11 +8,11 @@ const char *tn_isa_name(int isa);
 const char *tn_isa_missing(int isa); /* empty: this processor runs it; else what it lacks */
 int tn_isa_lanes(int isa);           /* rows side by side in a register: 16 or 8; decides the layout of weights */
 
-/* ---- memory for weights (memory.c): zeroed, on huge pages where the system gives them ---- */
+/* ---- memory for weights (weights.c): zeroed, on huge pages where the system gives them ---- */
 void *tn_alloc(size_t bytes);
 void tn_free(void *memory, size_t bytes);
 
-/* ---- packed weights (pack.c): `trits` 4 (2 bits each) or 5 (1.6 bits) to a byte ---- */
+/* ---- packed weights (weights.c): `trits` 4 (2 bits each) or 5 (1.6 bits) to a byte ---- */
 size_t tn_packed_size(int lanes, int trits, size_t rows, size_t columns);
 void tn_pack(int lanes, int trits, const int8_t *matrix, size_t rows, size_t columns, uint8_t *packed);
 
@@ -24,7 +24,7 @@ void tn_product(int isa, int trits, const uint8_t *packed, size_t rows, size_t c
 /* Sum of `bytes` bytes read with the widest loads of the instruction set: the limit of reading memory. */
 uint64_t tn_read(int isa, const uint8_t *memory, size_t bytes);
 
-/* ---- peers (peers.c): a kernel with the signature of ggml's vec_dot, for each row ---- */
+/* ---- peers (product.c): a kernel with the signature of ggml's vec_dot, for each row ---- */
 void tn_peer_rows(void *function, int columns, const uint8_t *weights, size_t row_bytes, size_t rows,
                   const void *activations, float *out);
 
@@ -36,7 +36,7 @@ typedef struct {
   int32_t length;         /* elements of the result (STORE: of the state) */
   int32_t width;          /* elements of the first input */
   int32_t sync;           /* threads wait for each other before it */
-  int32_t segment;        /* > 0: the first of so many ops that run row by row, because they pass a state along */
+  int32_t segment;        /* > 0: first of a run of this many ops that go row by row, as they pass on a state */
   int32_t tail;           /* needed by logits only */
   int64_t out;            /* byte offset in the row's memory; STORE: offset in words of the state */
   int64_t in[TN_INPUTS];  /* byte offsets; LOAD: in[0] is the offset in words of the state */
@@ -63,7 +63,7 @@ int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slo
             int16_t *states, int32_t *out);
 /* Memory of row 0, for a trace. */
 const uint8_t *tn_row(tn_model *model, int row);
-/* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs go on from there. */
+/* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs hold the last ones then. */
 int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int count,
                 int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen);
 /* Only the products of a token, in order, on whatever the row holds: what a token cannot be faster than. */

@@ -1,6 +1,6 @@
 """One planned program on the C side: its ops, the memory of its rows, its threads.
 
-Arrays go in as they are; whoever calls has checked them. Calls take turns.
+Arrays are passed on as they are: the caller has checked them. Calls take turns.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Ints = npt.NDArray[np.int32]
 class Engine:
     """Runs ``plan``, which was made for ``program`` and the layout of ``weights``.
 
-    Up to ``rows`` tokens at a time, on ``threads`` threads. UsageError if the system refuses memory or
+    Up to ``rows`` tokens at a time, on ``threads`` threads. Raises UsageError if the system refuses memory or
     threads, after :meth:`close`, and in a forked child.
     """
 
@@ -40,10 +40,18 @@ class Engine:
         for op, planned in zip(ops, plan.ops, strict=True):
             self._fill(op, planned, kernels()[planned.kind])
         self._model = self._lib.tn_open(
-            isa, ops, len(plan.ops), plan.row_bytes, rows, threads, weights.lanes * weights.trits,
-            plan.places[program.logits][0], program.vocab, program.state_words,
+            isa,
+            ops,
+            len(plan.ops),
+            plan.row_bytes,
+            rows,
+            threads,
+            weights.lanes * weights.trits,
+            plan.places[program.logits][0],
+            program.vocab,
+            program.state_words,
             self._ffi.cast("uint16_t *", EXP.ctypes.data),
-        )  # fmt: skip
+        )
         if self._model == self._ffi.NULL:
             raise UsageError(f"the system refuses memory for {rows} rows or {threads} threads")
 
@@ -67,19 +75,33 @@ class Engine:
     def feed(self, state: Any, tokens: Ints, slots: Ints, want: Any, out: Ints) -> None:
         """Feed ``tokens[i]`` to row ``slots[i]`` of ``state``; logits where ``want`` go to ``out``."""
         self._call(
-            "tn_feed", len(tokens), self._ints(tokens), self._ints(slots),
-            self._ffi.from_buffer("uint8_t[]", want), self._words(state), self._ints(out),
-        )  # fmt: skip
+            "tn_feed",
+            len(tokens),
+            self._ints(tokens),
+            self._ints(slots),
+            self._ffi.from_buffer("uint8_t[]", want),
+            self._words(state),
+            self._ints(out),
+        )
 
     def generate(
         self, state: Any, tokens: Ints, slots: Ints, count: int, sampling: Sampling, rngs: Any, chosen: Ints
     ) -> None:
         """``count`` times feed and choose, each row; ``tokens`` and ``rngs`` are changed to the last ones."""
         self._call(
-            "tn_generate", len(tokens), self._ints(tokens), self._ints(slots), self._words(state), count,
-            sampling.greedy, sampling.m, sampling.s, sampling.top_k,
-            self._ffi.from_buffer("uint32_t[]", rngs), self._ints(chosen),
-        )  # fmt: skip
+            "tn_generate",
+            len(tokens),
+            self._ints(tokens),
+            self._ints(slots),
+            self._words(state),
+            count,
+            sampling.greedy,
+            sampling.m,
+            sampling.s,
+            sampling.top_k,
+            self._ffi.from_buffer("uint32_t[]", rngs),
+            self._ints(chosen),
+        )
 
     def products_only(self, rows: int) -> None:
         """The products of a token on whatever the rows hold."""

@@ -20,7 +20,6 @@ from ternac.host.native.engine import Engine
 from ternac.host.native.library import best_isa, isa_number, kernels, load
 from ternac.host.native.plan import make_plan
 from ternac.host.native.weights import Weights, pack_all, trits_per_byte
-from ternac.program.ops import refuse_unknown
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.run.sampling import Sampling
@@ -43,7 +42,8 @@ class NativeExecutor(ExecutorBase):
     ``isa``: instruction set by name (default: the best of this processor). ``bits``: "2" or "1.6" per weight
     (default: 1.6 where the weights exceed the cache and decoding is cheap). ``threads``: default one for
     small programs, else all processors. ``weights``: matrices packed before, if they are not to be taken
-    from the program. ToolMissing if the C part was not compiled, UnsupportedOp, IllegalProgram, UsageError.
+    from the program. Raises ToolMissing if the C part was not compiled, UnsupportedOp if
+    it has no kernel for an op, IllegalProgram, UsageError.
 
     States are plain int16 arrays, as NumPy's. Calls from several Python threads take turns.
     """
@@ -65,8 +65,7 @@ class NativeExecutor(ExecutorBase):
         lanes = load()[1].tn_isa_lanes(self._isa)
         sizes = [(m.shape[0], m.shape[1]) for m in matrices.values()]
         trits = weights.trits if weights else trits_per_byte(bits, self.isa, sizes)
-        plan = self.plan = make_plan(program, lanes * trits)
-        refuse_unknown(program.ops, kernels(), "the native executor")
+        plan = self.plan = make_plan(program, lanes * trits, kernels())
         if weights is None:
             weights = pack_all(matrices, lanes, trits)
         elif weights.lanes != lanes or {n: m.shape for n, m in matrices.items()} != weights.shapes:
@@ -95,22 +94,13 @@ class NativeExecutor(ExecutorBase):
     @property
     def bytes_held(self) -> dict[str, int]:
         """Memory by purpose: packed ``weights``; ``rows``, the values of as many tokens as run at a time;
-        ``other`` constants, which are the program's own arrays and not copied."""
+        ``other`` constants, which are the program's own arrays and not copied.
+        """
         roles = self.program.roles()
         other = sum(int(self.program.consts[n].nbytes) for n, role in roles.items() if role != "trits")
         return {"weights": self.weights.nbytes, "rows": self.plan.row_bytes * self.rows, "other": other}
 
-    def step(
-        self,
-        state: State,
-        tokens: Tokens,
-        trace: MutableMapping[str, Logits] | None = None,
-    ) -> Logits:
-        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
-
-        ``tokens`` are B integers. With ``trace``, every value of the program is put there by name, int32
-        [B, length]. A bad token or state raises UsageError before anything is changed.
-        """
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
         ids = self._ids(tokens)
         self.check_state(state, len(ids))
         if trace is not None:
@@ -118,12 +108,7 @@ class NativeExecutor(ExecutorBase):
         return self.feed(state, ids, np.arange(len(ids)))
 
     def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
-        """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
-
-        Products run for up to ``rows`` tokens at a time, whether of one session (a prompt) or of many.
-        Returns int32 logits [wanted, vocab] of the tokens i with ``want[i]`` (None: all). UsageError before
-        any change.
-        """
+        """Products run for up to ``rows`` tokens at a time, of one session (a prompt) or of many."""
         ids, at, wanted = self.check_feed(state, tokens, slots, want)
         flags = wanted.astype(np.uint8)
         out = np.empty((int(flags.sum()), self.program.vocab), np.int32)
@@ -137,11 +122,6 @@ class NativeExecutor(ExecutorBase):
     def generate(
         self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
-        """In every session, ``count`` times: feed the last token, choose the next.
-
-        Session b starts with ``tokens[b]`` and generator state ``rngs[b]``; the last token chosen is not fed.
-        Returns (chosen int32 [B, count], generator states).
-        """
         ids = self.check_generate(state, tokens, count, rngs)
         slots, generators = np.arange(len(ids), dtype=np.int32), np.array(rngs, np.uint32)
         out = np.empty((len(ids), count), np.int32)
@@ -167,7 +147,7 @@ class NativeExecutor(ExecutorBase):
     def _traced(self, state: State, ids: npt.NDArray[np.int32], trace: MutableMapping[str, Logits]) -> Logits:
         """One session after the other, by a plan that keeps every value."""
         if self._tracer is None:
-            plan = make_plan(self.program, self.weights.lanes * self.weights.trits, keep=True)
+            plan = make_plan(self.program, self.weights.lanes * self.weights.trits, kernels(), keep=True)
             self._tracer = Engine(self._isa, self.program, plan, self.weights, 1, 1)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         zero, one = np.zeros(1, np.int32), np.ones(1, np.uint8)

@@ -1,4 +1,4 @@
-"""The compiled part: loaded when it is first asked for, or refused with the way to get it."""
+"""Load the compiled part when it is first needed, or say how to get it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HINT = (
     "the NumPy executor gives the same bits meanwhile"
 )
 HIDDEN = ("avxvnni-evex",)
-"""Never chosen by itself: the kernels of another instruction set, in an encoding that more processors run."""
+"""Not chosen unless named: kernels of another instruction set, in an encoding that more processors run."""
 
 
 @cache
@@ -24,7 +24,7 @@ def _module() -> Any:
 
 
 def why_missing() -> str:
-    """Why the native executor cannot be used here; empty when it can."""
+    """Return why the native executor cannot be used here; empty when it can."""
     try:
         _module()
     except ImportError as error:
@@ -37,7 +37,7 @@ def why_missing() -> str:
 
 
 def load() -> tuple[Any, Any]:
-    """cffi's ``(ffi, lib)``. ToolMissing, with the way to get it."""
+    """Return cffi's ``(ffi, lib)``. Raises ToolMissing, with the way to get it, if it is not there."""
     reason = why_missing()
     if reason:
         raise ToolMissing(f"the native executor is not here: {reason}", HINT)
@@ -66,21 +66,24 @@ def kernels() -> dict[str, Kernel]:
 
 
 def isas() -> dict[str, str]:
-    """Every instruction set to what this processor lacks for it; empty text: it runs."""
+    """Return what this processor lacks for each instruction set; empty: it runs."""
     ffi, lib = load()
     names = [ffi.string(lib.tn_isa_name(i)).decode() for i in range(lib.tn_isa_count())]
     return {name: ffi.string(lib.tn_isa_missing(i)).decode() for i, name in enumerate(names)}
 
 
 def best_isa() -> str:
-    """The fastest instruction set that runs here."""
+    """Return the fastest instruction set that runs here."""
     found = isas()
     order = ("avx512vnni", "avxvnni", "avx2", "portable")
     return next(name for name in order if not found[name])
 
 
 def isa_number(name: str | None) -> int:
-    """Number of an instruction set (None: the best). UsageError if unknown or not of this processor."""
+    """Return the number of an instruction set (None: the best).
+
+    Raises UsageError if it is unknown or not of this processor.
+    """
     found = isas()
     chosen = name or best_isa()
     if chosen not in found:

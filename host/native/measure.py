@@ -1,17 +1,29 @@
-"""Measuring on a machine that others use: candidates take turns, a thread's own processor time counts.
+"""Measure on a machine that others use: candidates take turns, on programs of the published models' size.
 
-Processor time leaves out what other processes take of the processor; it does not undo that they share caches,
-memory and, with two threads to a core, the arithmetic units. So only figures of one run are compared, and a
-ratio is the median of the ratios of each round.
+The clock is the thread's processor time. It leaves out what other processes take of the processor, not that
+they share caches, memory and, with two threads to a core, the arithmetic units. So only figures of one run
+are compared, and a ratio is the median of the ratios of each round. The programs have random weights and are
+made without ever holding unpacked ones.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
+from typing import Any
 
-__all__ = ["Rounds", "rounds"]
+import numpy as np
+
+from ternac.host.native.library import isa_number, load
+from ternac.host.native.weights import BITS, Weights
+from ternac.program.mmfree import Shape
+from ternac.program.numerics import norm_constants
+from ternac.program.ops import Op
+from ternac.program.program import Program
+from ternac.program.random import GAIN, random_program
 
 ORIGIN = (
     "measured on this host: processor time of one thread, median of {0} rounds in which all candidates "
@@ -30,7 +42,7 @@ class Rounds:
         return median(self.seconds[name])
 
     def ratio(self, name: str, other: str) -> float:
-        """How many times faster ``name`` is than ``other``: median over the rounds."""
+        """Speed of ``name`` over that of ``other``: median over the rounds."""
         return median(b / a for a, b in zip(self.seconds[name], self.seconds[other], strict=True))
 
 
@@ -60,3 +72,73 @@ def rounds(
             seconds[name].append((clock() - began) / repeats[name])
         progress(done + 1)
     return Rounds(seconds)
+
+
+_SMALL = 8
+
+
+def shape_program(shape: Shape, seed: int = 1) -> Program:
+    """A legal program with the op sequence and sizes of a published model.
+
+    Its matrices are views of a single zero, good for their shape only: an executor gets them packed
+    (:func:`random_weights`). Shifts keep random activations within their ranges.
+    """
+    rng = np.random.default_rng(seed)
+    small = random_program(rng, d=_SMALL, m=_SMALL, layers=shape.layers, vocab=_SMALL)
+    wide = {"Wgate": (shape.m, shape.d), "Wup": (shape.m, shape.d), "Wdown": (shape.d, shape.m)}
+    sizes = {
+        name: (shape.vocab, shape.d)
+        if name == "head"
+        else wide.get(name.partition(".")[2], (shape.d, shape.d))
+        for name, role in small.roles().items()
+        if role == "trits"
+    }
+    pre = max(4, math.ceil(math.log2(GAIN * math.sqrt(shape.d) / 255)))
+    table, post = norm_constants(shape.d, GAIN, pre)
+    consts: dict[str, Any] = {name: small.consts[name] for name in small.consts if name not in sizes}
+    consts["embed"] = rng.integers(-128, 128, (shape.vocab, shape.d), np.int8)
+    consts |= {name: table for name, role in small.roles().items() if role == "norm"}
+    columns = {op.out: sizes[op.text("weights")][1] for op in small.ops if op.kind == "TMATVEC"}
+    program = Program(
+        name=f"random-{shape.name}",
+        vocab=shape.vocab,
+        ops=tuple(_op(op, columns, pre, post) for op in small.ops),
+        consts=consts,
+        states=dict.fromkeys(small.states, shape.d),
+        logits=small.logits,
+        logit_scale_bits=small.logit_scale_bits,
+    )
+    whole = dict(program.consts) | {name: np.broadcast_to(np.int8(0), size) for name, size in sizes.items()}
+    object.__setattr__(program, "consts", whole)  # past the copy that the constructor makes of every constant
+    return program
+
+
+def _op(op: Op, columns: dict[str, int], pre: int, post: int) -> Op:
+    """The op with the shifts that its new size wants."""
+    if op.kind == "NORM":
+        return dataclasses.replace(op, attrs={**op.attrs, "pre": pre, "post": post})
+    if op.kind == "REQUANT" and op.ins[0] in columns:
+        more = round(math.log2(math.sqrt(columns[op.ins[0]] / _SMALL)))
+        return dataclasses.replace(op, attrs={**op.attrs, "shift": op.integer("shift") + more})
+    return op
+
+
+def random_weights(program: Program, isa: str, bits: str, seed: int = 2) -> Weights:
+    """Random trits for every matrix of the program, drawn as packed bytes."""
+    _, lib = load()
+    sizes = {name: program.consts[name].shape for name, role in program.roles().items() if role == "trits"}
+    weights = Weights(sizes, lib.tn_isa_lanes(isa_number(isa)), BITS[bits])
+    legal = np.arange(243, dtype=np.uint8) if bits == "1.6" else _pairs()
+    rng = np.random.default_rng(seed)
+    for name in sizes:
+        into = weights.bytes_of(name)
+        for at in range(0, len(into), 1 << 20):
+            part = into[at : at + (1 << 20)]
+            part[:] = legal[rng.integers(0, len(legal), len(part), np.uint8)]
+    return weights
+
+
+def _pairs() -> Any:
+    """The 81 bytes of four codes 0..2 in bit pairs."""
+    codes = np.arange(81)
+    return sum((codes // 3**j % 3) << 2 * j for j in range(4)).astype(np.uint8)

@@ -12,12 +12,12 @@ Three things are decided here and nowhere else:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ternac.program.allocate import Lifetimes
 from ternac.program.legality import infer
-from ternac.program.ops import BYTES, KINDS, Op, Value, state_read, state_written
+from ternac.program.ops import BYTES, KINDS, Op, Value, refuse_unknown, state_read, state_written
 from ternac.program.program import Program
 
 _LINE = 64
@@ -54,13 +54,14 @@ class Plan:
     places: Mapping[str, tuple[int, str, int]]
 
 
-def make_plan(program: Program, grain: int, *, keep: bool = False) -> Plan:
-    """Plan a program for blocks of ``grain`` rows.
+def make_plan(program: Program, grain: int, known: Iterable[str], *, keep: bool = False) -> Plan:
+    """Plan a program for blocks of ``grain`` rows, of ops whose kinds are ``known``.
 
     ``keep``: every value keeps its place to the end of the token, for a trace. Raises IllegalProgram if the
-    program breaks a rule.
+    program breaks a rule, UnsupportedOp if a kind is not known.
     """
     values = infer(program)
+    refuse_unknown(program.ops, known, "the native executor")
     sync, epochs = _meetings(program.ops)
     places, row_bytes = _places(program, values, epochs, grain, keep)
     segments, tail = _segments(program.ops), _tail(program.ops)
@@ -98,7 +99,7 @@ def _form(op: Op, ins: list[Value], result: Value) -> int:
 
 
 def _meetings(ops: tuple[Op, ...]) -> tuple[list[bool], list[int]]:
-    """Whether threads meet before each op, and how often they have met when it runs."""
+    """For each op: True if threads meet before it, and how often they have met when it runs."""
     sync: list[bool] = []
     epochs: list[int] = []
     fresh: set[str] = set()  # written since the last meeting
@@ -156,7 +157,7 @@ def _segments(ops: tuple[Op, ...]) -> dict[int, int]:
 
 
 def _tail(ops: tuple[Op, ...]) -> list[bool]:
-    """Whether no state of a later token depends on the op."""
+    """For each op: True if no state of a later token depends on it."""
     needed: set[str] = set()
     tail = [False] * len(ops)
     for index in range(len(ops) - 1, -1, -1):

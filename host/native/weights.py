@@ -20,7 +20,7 @@ FIVE_FROM = 32 << 20
 class Weights:
     """Packed matrices by name, [rows, columns] each.
 
-    ``lanes`` 8 or 16 and ``trits`` 4 or 5 decide the layout (host/native/pack.c). Memory is taken at once
+    ``lanes`` 8 or 16 and ``trits`` 4 or 5 decide the layout (host/native/weights.c). Memory is taken at once
     for all ``shapes``; then :meth:`put` each matrix. The memory is freed with the object.
     """
 

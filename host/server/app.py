@@ -29,9 +29,13 @@ def create_app(
         await asyncio.to_thread(service.scheduler.close)
 
     app = FastAPI(
-        title="Ternac", description=f"Text from {service.program.name}", version=service.program.hash[:16],
-        docs_url=None, redoc_url=None, lifespan=lifespan,
-    )  # fmt: skip
+        title="Ternac",
+        description=f"Text from {service.program.name}",
+        version=service.program.hash[:16],
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     problems.install(app)
     for part in (api, session_routes, status_routes):
         app.include_router(part.routes(service))

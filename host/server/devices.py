@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ternac.compile.fitting import Model
 from ternac.errors import UsageError
 from ternac.host.backend import Backend
 from ternac.host.device import Device
@@ -26,16 +27,23 @@ class Energy:
 
 
 class Devices:
-    """Devices by the ``names`` that `Device.open` takes, all with ``program``.
+    """Devices by the ``names`` that `Device.open` takes, all with the program of ``model``.
 
     ``fallback`` adds native, or NumPy, as the last one unless one of these is named. Raises UsageError if no
     device is named, or a recording.
     """
 
     def __init__(
-        self, program: Program, names: Sequence[str], board: str = DEFAULT_BOARD, *, fallback: bool = True
+        self,
+        model: Program | Model,
+        names: Sequence[str],
+        board: str = DEFAULT_BOARD,
+        *,
+        fallback: bool = True,
     ) -> None:
-        self.program, self.board = program, board
+        self._model = model
+        self.program = model.program if isinstance(model, Model) else model
+        self.board = board
         self._opened: dict[str, Device] = {}
         self._energy: dict[str, Energy] = {}
         seen: Counter[str] = Counter()
@@ -55,7 +63,7 @@ class Devices:
 
     def _add(self, name: str, label: str, *, fallback: bool = False) -> None:
         def open_it() -> Backend:
-            device = Device.open(name, self.program, board=self.board)
+            device = Device.open(name, self._model, board=self.board)
             self._opened[label] = device
             self._energy.setdefault(label, _energy(device))
             return device.backend

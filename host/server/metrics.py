@@ -25,9 +25,12 @@ class Metrics:
         self._tokens = Counter("ternac_tokens", "Tokens of finished texts.", ["kind"], registry=registry)
         self._texts = Counter("ternac_texts", "Texts, by how they ended.", ["end"], registry=registry)
         self._seconds = Histogram(
-            "ternac_request_seconds", "From a request's arrival to the end of its response.", ["path"],
-            buckets=SECONDS, registry=registry,
-        )  # fmt: skip
+            "ternac_request_seconds",
+            "From a request's arrival to the end of its response.",
+            ["path"],
+            buckets=SECONDS,
+            registry=registry,
+        )
         self._first = Histogram(
             "ternac_first_token_seconds",
             "From a text's arrival to its first tokens.",

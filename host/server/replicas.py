@@ -88,7 +88,7 @@ def build_app(
 ) -> Any:
     """Build the application of one replica: its own devices and scheduler, the common sessions."""
     from ternac.host.server.app import create_app
-    from ternac.host.server.build import build_service
+    from ternac.host.server.service import build_service
     from ternac.program.zoo import open_program
 
     service = build_service(open_program(model), devices, limits, **options)

@@ -57,7 +57,7 @@ class Scheduler:
         opened: list[tuple[Source, Backend | None]] = []
         try:
             for source in sources:
-                opened.append((source, None if source.fallback else source.open()))
+                opened.append((source, None if source.fallback else source.open()))  # noqa: PERF401
         except BaseException:
             for _, backend in opened:
                 if backend is not None:
@@ -113,7 +113,6 @@ class Scheduler:
     # --- for workers ----------------------------------------------------------------------------------------
 
     def wait(self, worker: Worker) -> bool:
-        """Wait until the worker has something to do; returns False when it should end."""
         with self._changed:
             worker.idle = True
             try:
@@ -132,7 +131,6 @@ class Scheduler:
                 worker.idle = False
 
     def admit(self, worker: Worker, count: int) -> None:
-        """Append up to ``count`` waiting jobs to the worker's ring."""
         with self._changed:
             while count and self._waiting and self._may_take(worker):
                 if worker.ring and self._idle_other():
@@ -141,8 +139,6 @@ class Scheduler:
                 count -= 1
 
     def surplus(self, worker: Worker, together: int) -> list[Job]:
-        """Return the jobs that the worker should give away: all jobs of a fallback that is no longer needed;
-        one job if another device is idle and the worker has more than it can run at the same time."""
         with self._changed:
             if not self._may_take(worker):
                 return list(worker.ring)
@@ -151,14 +147,12 @@ class Scheduler:
             return []
 
     def requeue(self, jobs: list[Job], moved: int) -> None:
-        """Put jobs that a device had in front of the queue; ``moved`` of them had begun."""
         with self._changed:
             self._waiting.extendleft(reversed(jobs))
             self._moves += moved
             self._changed.notify_all()
 
     def lost(self, worker: Worker, jobs: list[Job], moved: int) -> None:
-        """Mark the worker's device as lost and requeue its jobs; all jobs fail if no device is left."""
         failed: list[Job] = []
         with self._changed:
             worker.losses += worker.alive
@@ -175,13 +169,11 @@ class Scheduler:
             )
 
     def back(self, worker: Worker, backend: Backend) -> None:
-        """Mark the worker's device as open."""
         with self._changed:
             worker.backend, worker.alive = backend, True
             self._changed.notify_all()
 
     def end(self, job: Job, result: Finished | TernacError) -> None:
-        """Report the end of a job, once."""
         with self._changed:
             if job not in self._jobs:
                 return

@@ -27,7 +27,7 @@ class Strict(BaseModel):
 
 
 class StreamOptions(Strict):
-    """What a stream contains in addition to text."""
+    """Options of a stream."""
 
     include_usage: bool = False
 
@@ -125,7 +125,8 @@ class Usage(BaseModel):
 
 class Ran(BaseModel):
     """Extension: where the text came from. Speed is this request's, from its first token to its last, by this
-    machine's clock."""
+    machine's clock.
+    """
 
     device: str
     executor: str

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from ternac.compile.fitting import Model
 from ternac.errors import SessionBusy, TernacError
+from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.devices import Devices
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.limits import Limits
 from ternac.host.server.metrics import Metrics
 from ternac.host.server.scheduler import Scheduler
-from ternac.host.server.sessions import Kept, Sessions
+from ternac.host.server.sessions import Kept, LocalSessions, Sessions
 from ternac.host.server.texts import Reader
 from ternac.program.program import Program
 from ternac.run.sampling import Sampling, seed_state
@@ -56,6 +58,27 @@ class Service:
         task = asyncio.ensure_future(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def build_service(
+    model: Program | Model,
+    names: Sequence[str],
+    limits: Limits,
+    *,
+    board: str = DEFAULT_BOARD,
+    fallback: bool = True,
+    reopen: float = 5.0,
+    devices: Devices | None = None,
+) -> Service:
+    """Open the devices (or take ``devices``), and make their scheduler and table of sessions.
+
+    Raises what `Device.open` raises.
+    """
+    devices = devices or Devices(model, names, board, fallback=fallback)
+    scheduler = Scheduler(devices.sources, limits.queue, reopen)
+    sessions = LocalSessions(limits)
+    metrics = Metrics(scheduler.stats, sessions.held)
+    return Service(devices, scheduler, sessions, limits, metrics)
 
 
 @dataclass(frozen=True)
@@ -97,9 +120,16 @@ class Reply:
         self._first = self.tokens = 0
         self.finished: Finished | None = None
         self.job = Job(
-            start, request.prompt, request.count, request.sampling, service.program.vocab, self._take,
-            self._done, keep=session is not None, deadline=time.monotonic() + service.limits.seconds,
-        )  # fmt: skip
+            start,
+            request.prompt,
+            request.count,
+            request.sampling,
+            service.program.vocab,
+            self._take,
+            self._done,
+            keep=session is not None,
+            deadline=time.monotonic() + service.limits.seconds,
+        )
 
     @classmethod
     async def begin(

@@ -48,9 +48,13 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, drain: Callable[[], None]) -> None:
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-            server_header=False, lifespan="on",
-        )  # fmt: skip
+            app,
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            server_header=False,
+            lifespan="on",
+        )
         super().__init__(config)
         self._drain = drain
 

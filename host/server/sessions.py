@@ -43,7 +43,8 @@ class SessionTable:
 
     def put(self, name: str, kept: Kept) -> bool:
         """Keep a session; returns True if it is new. Raises SessionBusy if one of that name is in use,
-        Overloaded if there are too many."""
+        Overloaded if there are too many.
+        """
         now = self._clock()
         entry = self._entries.get(name)
         if entry is not None and self._busy(entry):

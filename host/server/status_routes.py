@@ -12,8 +12,11 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from ternac.host.server.service import Service
 
 PAGES = Path(__file__).with_name("pages")
-CONTENT = {"/": ("index.html", "text/html"), "/page.js": ("page.js", "text/javascript"),
-           "/style.css": ("style.css", "text/css")}  # fmt: skip
+CONTENT = {
+    "/": ("index.html", "text/html"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/style.css": ("style.css", "text/css"),
+}
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "base-uri 'none'"

@@ -36,7 +36,7 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     try:
         data = text.encode()
     except UnicodeEncodeError:
-        raise UsageError("the text has half of a surrogate pair, which UTF-8 cannot encode") from None
+        raise UsageError("the text contains an unpaired surrogate and cannot be encoded as UTF-8") from None
     tokens: list[int] = tokenizer.encode(data).ids.tolist()
     return tokens
 

@@ -39,7 +39,8 @@ class Source:
 @dataclass(frozen=True)
 class DeviceStats:
     """One device: ``up``, it holds the program or will when it is needed; ``sessions`` that it runs;
-    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``."""
+    ``tokens`` run on it since the start; its speed in the last slices; the number of ``losses``.
+    """
 
     label: str
     fallback: bool
@@ -70,22 +71,24 @@ class Rate:
 
 
 class JobQueue(Protocol):
-    """What a worker asks of the scheduler (`ternac.host.server.scheduler.Scheduler`)."""
+    """The methods of `ternac.host.server.scheduler.Scheduler` that workers call."""
 
     def wait(self, worker: Worker) -> bool:
-        """Wait until the worker has something to do; False when it should end."""
+        """Wait until the worker has something to do; returns False when it should end."""
 
     def admit(self, worker: Worker, count: int) -> None:
         """Append up to ``count`` waiting jobs to the worker's ring."""
 
     def surplus(self, worker: Worker, together: int) -> list[Job]:
-        """Return the jobs that the worker should give to other devices."""
+        """Return the jobs that the worker should give away: all jobs of a fallback that is no longer needed;
+        one job if another device is idle and the worker has more than it can run at the same time.
+        """
 
     def requeue(self, jobs: list[Job], moved: int) -> None:
         """Put jobs that a device had in front of the queue; ``moved`` of them had begun."""
 
     def lost(self, worker: Worker, jobs: list[Job], moved: int) -> None:
-        """Mark the worker's device as lost and requeue its jobs."""
+        """Mark the worker's device as lost and requeue its jobs; all jobs fail if no device is left."""
 
     def back(self, worker: Worker, backend: Backend) -> None:
         """Mark the worker's device as open."""

@@ -35,9 +35,14 @@ def _norm(norm: Norm) -> NormParams:
 def _layer(block: Block, model: TernaryLM) -> LayerParams:
     s, mlgru, glu = model.config.scales, block.mlgru, block.glu
     linears = {
-        "Wf": mlgru.wf, "Wg": mlgru.wg, "Wc": mlgru.wc, "Wo": mlgru.wo,
-        "Wgate": glu.wgate, "Wup": glu.wup, "Wdown": glu.wdown,
-    }  # fmt: skip
+        "Wf": mlgru.wf,
+        "Wg": mlgru.wg,
+        "Wc": mlgru.wc,
+        "Wo": mlgru.wo,
+        "Wgate": glu.wgate,
+        "Wup": glu.wup,
+        "Wdown": glu.wdown,
+    }
     weights = {name: _trits(linear) for name, linear in linears.items()}
     shifts = {
         "f.pre": mlgru.wf.shift,
@@ -59,7 +64,7 @@ def _layer(block: Block, model: TernaryLM) -> LayerParams:
 def to_program(
     model: TernaryLM, name: str, meta: Mapping[str, Any] | None = None, tokenizer: bytes = b""
 ) -> Program:
-    """The program of a model, with its ``tokenizer.json`` where tokens are not bytes.
+    """Return the program of a model, with its ``tokenizer.json`` where tokens are not bytes.
 
     Raises:
         IllegalProgram: where the model's shape or scales break a rule.

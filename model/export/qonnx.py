@@ -3,7 +3,7 @@
 Inputs: ``token`` int64 [1] and one float32 [1, n] per state, named as in the program.  Outputs: the logits
 and ``<state>/next`` per state, float32.  All values are integer codes.  Values of the program keep their
 names; what an op computes on the way is ``<value>/<stage>``.  ``Quant`` is QONNX's operator, all others are
-ONNX's; what ``Quant`` means is in the file as a function too, so that ONNX Runtime runs the file as it is.
+ONNX's; what ``Quant`` means is in the file as a function too, so that ONNX Runtime runs the file unchanged.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Quant <signed: int = 1, narrow: int = 0, rounding_mode: string = "ROUND">
 
 
 def to_onnx(program: Program) -> onnx.ModelProto:
-    """The step graph of a legal program; ProgramError where the file would exceed what ONNX can hold."""
+    """Return the step graph of a program. Raises ProgramError if the file would exceed ONNX's limits."""
     from ternac.model.export.qonnx_graph import StepGraph
 
     types = infer(program)
@@ -117,20 +117,20 @@ def to_onnx(program: Program) -> onnx.ModelProto:
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:
-    """Write the file, its folder too if need be, whole or not at all."""
+    """Write the file atomically; make its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as scratch:
         onnx.save(model, str(scratch))
 
 
 def _token(program: Program) -> str:
-    """Name of the token input; a name with a slash cannot be taken."""
+    """Return the name of the token input, which no value of the program has."""
     taken = {op.out for op in program.ops} | set(program.consts) | set(program.states)
     return "token" if "token" not in taken else "token/input"
 
 
 class _Names:
-    """From the exporter's names to those of the program."""
+    """Renames what the exporter named to the names of the program."""
 
     def __init__(self, program: Program, graph: torch.nn.Module, model: onnx.ModelProto) -> None:
         self.program, self.model = program, model
@@ -173,7 +173,7 @@ class _Names:
             info.name = self.tensors.get(info.name, info.name)
 
     def _value(self, op: Op, index: int, is_last: bool) -> str:
-        """Name of what the node makes if it is the op's result, else empty."""
+        """Return the name of the node's output if that is the op's result, else ""."""
         if not is_last:
             return ""
         return op.out if op.kind != "STORE" else f"{op.out}/{index}"
@@ -202,7 +202,7 @@ class _Names:
 
 
 def _scope(node: Any) -> tuple[str, str]:
-    """(module of the op, stage within it) from an exporter's node name like ``/op3/halfway/Mul``."""
+    """Return (module of the op, stage within it) of an exporter's node name like ``/op3/halfway/Mul``."""
     parts = node.name.strip("/").split("/")
     stage = "weights" if "weight_quant" in parts else parts[1]
     return parts[0], stage
@@ -225,7 +225,7 @@ def _version(package: str) -> str:
 
 
 def _describe(model: onnx.ModelProto, program: Program, types: dict[str, Value]) -> None:
-    """Metadata, documentation and the integer type of every value of the program."""
+    """Add metadata, documentation and the integer type of every value of the program."""
     model.producer_name, model.producer_version = "ternac", _version("ternac")
     model.graph.name = program.name
     model.graph.doc_string = (
@@ -255,7 +255,7 @@ def _describe(model: onnx.ModelProto, program: Program, types: dict[str, Value])
 
 
 def _integer(value: Value) -> str:
-    """QONNX's name of the integer type that a value keeps to."""
+    """Return QONNX's name of a value's integer type."""
     if value.dtype != "acc":
         return value.dtype.replace("i", "INT")
     return f"INT{max(value.high.bit_length(), (-value.low - 1).bit_length()) + 1}"

@@ -1,4 +1,4 @@
-"""Does an exported step graph compute what the NumPy executor computes?  Exactly, logits and state."""
+"""Comparison of an exported step graph with the NumPy executor: logits and state, exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[[Feeds], Feeds]
 
 
 def by_onnxruntime(model: onnx.ModelProto) -> Run:
-    """The graph as ONNX Runtime runs it, one thread."""
+    """Return a function that runs the graph in ONNX Runtime, on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
@@ -31,7 +31,7 @@ def by_onnxruntime(model: onnx.ModelProto) -> Run:
 
 
 def by_qonnx(model: onnx.ModelProto) -> Run:
-    """The graph as the ``qonnx`` package executes it, node by node: slow, an independent reading of Quant."""
+    """Return a function that runs the graph in ``qonnx``, node by node: slow, an independent Quant."""
     from qonnx.core.modelwrapper import ModelWrapper
     from qonnx.core.onnx_exec import execute_onnx
 
@@ -83,7 +83,7 @@ def _first(name: str, found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> str:
 
 
 def _culprit(model: onnx.ModelProto, program: Program, feeds: Feeds, token: int) -> str:
-    """The first value of the program that ONNX Runtime computes otherwise than NumPy, from the same state."""
+    """Return the first value that ONNX Runtime and NumPy compute differently from the same state."""
     executor = NumpyExecutor(program)
     state = executor.open()
     for name, row in executor.state_dict(state).items():

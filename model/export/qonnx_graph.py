@@ -38,14 +38,14 @@ class CodeQuant(PowerOfTwoActQuant):
 
 
 class TritQuant(TernaryWeightQuant):
-    """Brevitas weight quantizer of trits that are trits already: 2 bits, narrow range, scale 1."""
+    """Brevitas weight quantizer of values that are trits: 2 bits, narrow range, scale 1."""
 
     scaling_impl = ConstScaling
     scaling_init = 1.0
 
 
 class EmbeddingQuant(TritQuant):
-    """The same for an int8 embedding."""
+    """Brevitas weight quantizer of an int8 embedding, scale 1."""
 
     bit_width = 8
     narrow_range = False
@@ -60,7 +60,7 @@ def _buffer(values: Any, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 class Stage(nn.Module):
-    """Part of an op whose result gets a name of its own in the graph: that of the attribute holding it."""
+    """Part of an op whose result has a name in the graph: that of the attribute that holds it."""
 
     def __init__(self, rule: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class Lerp(nn.Module):
 
 
 class _Copy(torch.autograd.Function):
-    """The value itself; in ONNX a node Identity, so that it has a name of its own."""
+    """Identity, an ONNX node of its own, so that the value has a name."""
 
     @staticmethod
     def symbolic(g: Any, x: Any) -> Any:
@@ -229,7 +229,7 @@ class _Copy(torch.autograd.Function):
 
 
 class Copy(nn.Module):
-    """LOAD, STORE; the state that no op stores."""
+    """LOAD and STORE, and states that no op stores."""
 
     def __init__(self, *rule: Any) -> None:
         super().__init__()
@@ -239,9 +239,17 @@ class Copy(nn.Module):
 
 
 MODULES: dict[str, type[nn.Module]] = {
-    "GATHER": Gather, "NORM": Norm, "TMATVEC": Product, "REQUANT": Requant, "TABLE": Table,
-    "MUL": Mul, "ADD": Add, "LERP": Lerp, "LOAD": Copy, "STORE": Copy,
-}  # fmt: skip
+    "GATHER": Gather,
+    "NORM": Norm,
+    "TMATVEC": Product,
+    "REQUANT": Requant,
+    "TABLE": Table,
+    "MUL": Mul,
+    "ADD": Add,
+    "LERP": Lerp,
+    "LOAD": Copy,
+    "STORE": Copy,
+}
 
 
 class StepGraph(nn.Module):

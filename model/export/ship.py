@@ -49,7 +49,7 @@ _MEANS = {
 
 @dataclass(frozen=True)
 class About:
-    """What nobody can work out from a model: where its text is from, and what it is not good for.
+    """Facts that a model does not contain: where its text is from, and what it is not good for.
 
     ``text`` and ``command`` (to train it again) go into the recipe; ``validation`` names the text of the loss
     and ``measure`` the command that measures it. The rest is Markdown.
@@ -66,7 +66,7 @@ class About:
 
     @classmethod
     def read(cls, path: Path) -> About:
-        """From a TOML file with exactly these keys, the last two optional; UsageError."""
+        """Read a TOML file of these keys, the last two optional. Raises UsageError if it has others."""
         try:
             found = tomllib.loads(read_bytes(path).decode())
             return cls(**{key: str(value).strip() for key, value in found.items()})
@@ -76,7 +76,7 @@ class About:
 
 
 def shakespeare(name: str, remarks: str = "") -> About:
-    """A model of the shipped text."""
+    """Return the facts about models of the shipped text."""
     return About(
         text="model/data/tinyshakespeare.txt",
         command=f"ternac train --preset {name} --out runs/{name}",
@@ -103,7 +103,7 @@ moving average at the end of the run, not chosen among its checkpoints.""",
 
 
 def compare(torch_side: TorchExecutor, program: Program, tokens: Tokens) -> int:
-    """Feed ``tokens`` to the torch model and the program; returns their number or raises Mismatch."""
+    """Feed ``tokens`` to model and program; return their number. Raises Mismatch if they differ."""
     numpy_side = NumpyExecutor(program)
     a, b = torch_side.open(), numpy_side.open()
     for index, token in enumerate(tokens.tolist()):
@@ -117,7 +117,8 @@ def compare(torch_side: TorchExecutor, program: Program, tokens: Tokens) -> int:
 
 def loss_of(executor: TorchExecutor, text: Encoded, measure: str) -> ev.Loss:
     """Loss of the model's program on a text: by the program itself ("numpy"), or by the model ("torch"),
-    whose logits are the same, many tokens at a time."""
+    whose logits are the same, many tokens at a time.
+    """
     if measure == "numpy":
         return ev.evaluate(NumpyExecutor(executor.program), text)
     executor.model.fused = compiled()
@@ -150,7 +151,7 @@ def write_folder(
 
 
 def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:
-    """Everything that makes the model again."""
+    """Return all that is needed to train the model again."""
     import torch
 
     tokenizer = ckpt.tokenizer_of(saved)
@@ -175,7 +176,7 @@ def card(
     about: About,
     measure: str = "numpy",
 ) -> str:
-    """The model card, as Markdown."""
+    """Return the model card as Markdown."""
     model, train = recipe["settings"]["model"], recipe["settings"]["train"]
     tokens_seen = saved.info["step"] * train["batch"] * train["window"]
     unit = "tokens" if program.tokenizer else "bytes"

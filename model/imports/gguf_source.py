@@ -1,4 +1,4 @@
-"""An MMfreeLM model in a GGUF file: tensors under their Hugging Face names, matrices as trits or as floats.
+"""MMfreeLM models in GGUF files: tensors under their Hugging Face names, matrices as trits or as floats.
 
 llama.cpp knows no such architecture, so no names but the checkpoint's own exist.  Sizes follow from shapes.
 """
@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import CheckpointError
-from ternac.model.export.gguf_file import text_field
-from ternac.model.export.gguf_trits import TYPES, padded, unpack
+from ternac.model.export.gguf import TYPES, padded, text_field, unpack
 from ternac.model.imports.mmfreelm_config import Config
 from ternac.model.imports.source import Floats, check_finite, quantize
 
@@ -22,14 +21,14 @@ _SIGN = "model.layers.0.attn.i_proj.weight"
 
 
 class GgufSource:
-    """The tensors of a reader as `ternac.model.imports.source.Source`."""
+    """Tensors of a GGUF reader; a `ternac.model.imports.source.Source`."""
 
     def __init__(self, reader: Any) -> None:
         self._tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.shapes = {name: tuple(int(n) for n in t.shape)[::-1] for name, t in self._tensors.items()}
 
     def fit(self, wanted: dict[str, tuple[int, ...]]) -> None:
-        """Take rows that are filled up to a multiple of 256 as what they were (checked when read)."""
+        """Give padded rows their real length (`unpack` checks the padding when they are read)."""
         for name, shape in wanted.items():
             tensor = self._tensors.get(name)
             if tensor is not None and tensor.tensor_type.name in TYPES and len(shape) == 2:
@@ -37,7 +36,7 @@ class GgufSource:
                     self.shapes[name] = shape
 
     def floats(self, name: str) -> Floats:
-        """The tensor as float32; CheckpointError for a type that cannot be read, or values not finite."""
+        """Return the tensor as float32. Raises CheckpointError for an unknown type or infinite values."""
         from gguf import quants
 
         tensor = self._tensors[name]
@@ -48,7 +47,7 @@ class GgufSource:
         return check_finite(name, np.array(values, np.float32).reshape(self.shapes[name]))
 
     def trits(self, name: str) -> tuple[npt.NDArray[np.int8], float]:
-        """Trits as they are in TQ blocks; a matrix of floats through the models' own quantizer."""
+        """Return the trits of TQ blocks, or those of floats by the models' own quantizer."""
         tensor, (rows, columns) = self._tensors[name], self.shapes[name]
         kind = tensor.tensor_type.name
         if kind in TYPES:
@@ -59,7 +58,7 @@ class GgufSource:
 
 
 def open_source(reader: Any, path: Path) -> tuple[Config, GgufSource]:
-    """Configuration and tensors of an MMfreeLM model; CheckpointError says why a file is none."""
+    """Return configuration and tensors of an MMfreeLM model. Raises CheckpointError if the file is none."""
     source = GgufSource(reader)
     if _SIGN not in source.shapes:
         raise _refusal(reader, source, path)
@@ -76,7 +75,7 @@ def open_source(reader: Any, path: Path) -> tuple[Config, GgufSource]:
 
 
 def _refusal(reader: Any, source: GgufSource, path: Path) -> CheckpointError:
-    """Why this model cannot become a program."""
+    """Return the error that says why this model cannot become a program."""
     kind = text_field(reader, "general.architecture") or "unknown"
     attends = any(re.search(r"attn_(q|k|qkv|kv_a)|self_attn\.(q|k|qkv)_proj", name) for name in source.shapes)
     if attends:

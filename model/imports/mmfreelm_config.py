@@ -38,11 +38,12 @@ class Config:
 
     @property
     def trits(self) -> int:
-        """Ternary weights."""
-        return self.layers * (4 * self.d * self.d + 3 * self.d * self.m) + self.vocab * self.d
+        """Number of ternary weights."""
+        shapes = self.tensors()
+        return sum(math.prod(shapes[name]) for name in self.matrices())
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Name to shape of every tensor of the checkpoint."""
+        """Return the shape of every tensor of the checkpoint, by name."""
         d, m = self.d, self.m
         found: dict[str, tuple[int, ...]] = {"model.embeddings.weight": (self.vocab, d)}
         if self.lower_bound:
@@ -57,7 +58,7 @@ class Config:
         return found | {"model.norm.weight": (d,)} | _linear("lm_head", self.vocab, d)
 
     def matrices(self) -> tuple[str, ...]:
-        """Names of the ternary matrices."""
+        """Return the names of the ternary matrices."""
         return tuple(n for n in self.tensors() if n.endswith("_proj.weight") or n == "lm_head.weight")
 
 
@@ -66,7 +67,7 @@ def _linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
 
 
 def read_config(folder: Path) -> Config:
-    """The configuration in ``folder/config.json``; CheckpointError says what is wrong with it."""
+    """Return the configuration in ``folder/config.json``. Raises CheckpointError if it is damaged."""
     path = folder / "config.json"
     try:
         data = json.loads(path.read_text())
@@ -81,7 +82,7 @@ def read_config(folder: Path) -> Config:
 
 
 def parse_config(data: dict[str, Any], where: str) -> Config:
-    """The configuration from the fields of ``config.json``; ``where`` names it in errors."""
+    """Return the configuration of the fields of ``config.json``; ``where`` names it in errors."""
     kind = data.get("model_type", MODEL_TYPE)
     if kind != MODEL_TYPE:
         raise CheckpointError(

@@ -1,29 +1,90 @@
-"""An MMfreeLM checkpoint as an integer program: scales from a calibration text, trits as they are.
+"""An MMfreeLM checkpoint as an integer program: scales from a calibration text, trits unchanged.
 
 Layer by layer: read it, run the float model on the calibration tokens, choose units, emit the layer's ops.
 So one layer's floats and the program's trits are all that is in memory.
+
+A value of the program is a code; its *unit* is how many codes stand for 1.0. Units are powers of two, except
+behind an RMSNORM, where a unit is ``2**k / sqrt(n)`` (docs/numerics.md), and behind a SCALE: any number. The
+highest magnitude of a value in calibration times ``headroom`` still fits; what exceeds it later saturates.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ternac.errors import CheckpointError
 from ternac.model.imports.mmfreelm_config import NORM_EPS
 from ternac.model.imports.mmfreelm_reference import FloatLayer, FloatModel, Projection, block_norm
-from ternac.model.imports.mmfreelm_scales import TOP, Peaks, Scales, factor, gain
 from ternac.model.imports.source import Floats
+from ternac.program.import_ops import (
+    INVERSE_BITS,
+    MAX_EPS,
+    MAX_RESCALE,
+    MAX_RESCALE_SHIFT,
+    MAX_RMS_SHIFT,
+    ROOT_BITS,
+)
 from ternac.program.mmfree import I16, Factor, Gain, Layer, Linear, Norms, Rms, build_mmfree
 from ternac.program.program import Program
-from ternac.program.random_mmfree import curve
+from ternac.program.random import curve
 
 PER_TOKEN, FIXED = "token", "fixed"
+TOP = 32767
+MAX_BITS = 24
+_RMS_BITS = INVERSE_BITS - ROOT_BITS  # 39
 GATE_BITS = (11, 13)  # sigmoid is 0 or 1 beyond +-16
+
+
+@dataclass
+class Peaks:
+    """Highest magnitude of every value in calibration."""
+
+    highest: dict[str, float] = field(default_factory=dict)
+
+    def see(self, name: str, values: Floats) -> None:
+        """Note the peak of ``values``. Raises CheckpointError if the model itself overflows."""
+        top = float(np.abs(values).max())
+        if not math.isfinite(top):
+            raise CheckpointError(f"the float model gives {top} for {name}", "the checkpoint is unusable")
+        self.highest[name] = max(self.highest.get(name, 0.0), top)
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Choices of units from peaks."""
+
+    peaks: Mapping[str, float]
+    headroom: float
+
+    def bits(self, name: str, low: int = -8, high: int = MAX_BITS) -> int:
+        """Return the exponent in ``low..high`` of the finest power-of-two unit in which ``name`` fits."""
+        peak = self.peaks[name] * self.headroom
+        return max(low, min(high, math.floor(math.log2(TOP / peak)))) if peak > 0 else high
+
+    def fit(self, name: str) -> float:
+        """Return the finest unit, any number, in which value ``name`` fits."""
+        peak = self.peaks[name] * self.headroom
+        return TOP / peak if peak > 0 else 1.0
+
+    def rms(self, name: str, n: int, eps: float, unit: float) -> tuple[Rms, float]:
+        """Return an RMSNORM over ``n`` values of ``unit`` whose result is ``name``, and the result's unit."""
+        peak = self.peaks[name] * self.headroom / math.sqrt(n)  # of x / sqrt(sum of squares): at most 1
+        k = max(14, math.floor(math.log2(TOP / peak))) if peak > 0 else 14
+        k = min(k, _RMS_BITS)
+        code = min(round(eps * n * unit * unit), MAX_EPS)
+        return Rms(code, min(_RMS_BITS - k, MAX_RMS_SHIFT)), 2.0**k / math.sqrt(n)
+
+    def gain(self, name: str, weights: Floats, unit: float) -> tuple[Gain, float]:
+        """Return a SCALE by ``weights`` of values of ``unit``, and the finest unit that fits its result."""
+        top = float(np.abs(weights.astype(np.float64)).max())
+        fine = min(self.fit(name), TOP * unit / top if top > 0 else 1.0)  # the second: a constant is an i16
+        return gain(weights.astype(np.float64) * fine / unit), fine
 
 
 @dataclass(frozen=True)
@@ -51,7 +112,7 @@ class Converter:
         progress: Callable[[int], None] = lambda layers: None,
         tokenizer: bytes = b"",
     ) -> Program:
-        """The program, calibrated on ``tokens`` [B, T]; ``progress`` gets the layers that are done.
+        """Return the program, calibrated on ``tokens`` [B, T]; ``progress`` gets the number of layers done.
 
         ``tokenizer`` is a ``tokenizer.json`` to go into the program, with ``meta["tokenizer"]`` saying so.
         """
@@ -76,52 +137,58 @@ class Converter:
             yield self._layer(layer, Scales(peaks.highest, self.settings.headroom))
             progress(index + 1)
 
-    def _unit(self, name: str, bits: int) -> float:
-        self.units[name] = 2.0**bits
-        return 2.0**bits
-
     def _layer(self, layer: FloatLayer, s: Scales) -> Layer:
-        """The integers of one layer."""
-        l, d, m = f"{layer.index}", self.model.config.d, self.model.config.m  # noqa: E741
-        norm1, u = self._norms(s, f"{l}.n1", f"{l}.i.n", layer.attn_norm, self._bits)
-        u_i = self._unit(f"{l}.i", bits_i := s.bits(f"{l}.i"))
-        u_f = self._unit(f"{l}.f", bits_f := s.bits(f"{l}.f", *GATE_BITS))
-        u_g = self._unit(f"{l}.g", s.bits(f"{l}.g"))
-        state = s.bits(f"{l}.c")
-        self._unit(f"{l}.h", state)
-        gate_norm, u_n = s.rms(f"{l}.gn.r", d, NORM_EPS, u_g)
-        gate_gain, u_gn = s.gain(f"{l}.gn", layer.g_norm, u_n)
-        bits_s = s.bits(f"{l}.s")
-        mix, u_oz = _product(u_gn, 2.0**bits_s, s.fit(f"{l}.oz"))
-        o_norm, u_on = s.rms(f"{l}.o.n", d, NORM_EPS, u_oz)
-        shift1, u_r1 = self._step(s, f"{l}.r1")
-        o = self._linear(s, f"{l}.o", layer.o, u_on, (u_r1,))
-        norm2, u2 = self._norms(s, f"{l}.n2", f"{l}.gate.n", layer.mlp_norm, self._bits)
-        u_gate = self._unit(f"{l}.gate", bits_gate := s.bits(f"{l}.gate"))
-        u_up = self._unit(f"{l}.up", s.bits(f"{l}.up"))
-        bits_a = s.bits(f"{l}.a")
-        z_shift, u_z = _product(u_up, 2.0**bits_a, s.fit(f"{l}.z"))
-        self.units[f"{l}.z"] = u_z
-        down_norm, u_zn = s.rms(f"{l}.down.n", m, NORM_EPS, u_z)
-        shift2, u_r2 = self._step(s, f"{l}.r2")
+        """Return the integers of one layer; ``unit`` grows value by value, in the order of its ops."""
+        at, d, m = f"{layer.index}.", self.model.config.d, self.model.config.m
+        bits = {name: s.bits(at + name) for name in ("i", "g", "c", "s", "gate", "up", "a")}
+        bits["f"] = s.bits(f"{at}f", *GATE_BITS)
+        unit = {name: 2.0**count for name, count in bits.items()}
+        unit["h"] = unit["c"]
+        norm1, unit["n1"] = self._norms(s, f"{at}n1", f"{at}i.n", layer.attn_norm, self._bits)
+        gate_norm, unit["gn.r"] = s.rms(f"{at}gn.r", d, NORM_EPS, unit["g"])
+        gate_gain, unit["gn"] = s.gain(f"{at}gn", layer.g_norm, unit["gn.r"])
+        mix_shift, unit["oz"] = _product(unit["gn"], unit["s"], s.fit(f"{at}oz"))
+        o_norm, unit["o.n"] = s.rms(f"{at}o.n", d, NORM_EPS, unit["oz"])
+        shift1, unit["r1"] = self._step(s, f"{at}r1")
+        norm2, unit["n2"] = self._norms(s, f"{at}n2", f"{at}gate.n", layer.mlp_norm, self._bits)
+        z_shift, unit["z"] = _product(unit["up"], unit["a"], s.fit(f"{at}z"))
+        down_norm, unit["down.n"] = s.rms(f"{at}down.n", m, NORM_EPS, unit["z"])
+        shift2, unit["r2"] = self._step(s, f"{at}r2")
+        self.units |= {at + name: unit[name] for name in ("i", "f", "g", "h", "r1", "gate", "up", "z", "r2")}
+
+        def linear(name: str, projection: Projection, source: str, *outs: str) -> Linear:
+            return self._linear(s, at + name, projection, unit[source], tuple(unit[out] for out in outs))
+
         closed = 1.0 - layer.lb.astype(np.float64)
         return Layer(
-            norm1=norm1, i=self._linear(s, f"{l}.i", layer.i, u, (u_i,)),
-            f=self._linear(s, f"{l}.f", layer.f, u, (u_f,)), g=self._linear(s, f"{l}.g", layer.g, u, (u_g,)),
-            candidate=curve("silu", bits_i, state), forget=curve("closed", bits_f, 15),
+            norm1=norm1,
+            o=linear("o", layer.o, "o.n", "r1"),
+            i=linear("i", layer.i, "n1", "i"),
+            f=linear("f", layer.f, "n1", "f"),
+            g=linear("g", layer.g, "n1", "g"),
+            candidate=curve("silu", bits["i"], bits["c"]),
+            forget=curve("closed", bits["f"], 15),
             open=gain(closed) if layer.lb.any() else None,
-            gate_norm=gate_norm, gate_gain=gate_gain, swish=curve("silu", state, bits_s), mix_shift=mix,
-            o_norm=o_norm, o=o, shift1=shift1, norm2=norm2,
-            gate=self._linear(s, f"{l}.gate", layer.gate, u2, (u_gate, u_up)),
-            act=curve("silu", bits_gate, bits_a), z_shift=z_shift, down_norm=down_norm,
-            down=self._linear(s, f"{l}.down", layer.down, u_zn, (u_r2,)), shift2=shift2,
-        )  # fmt: skip
+            gate_norm=gate_norm,
+            gate_gain=gate_gain,
+            swish=curve("silu", bits["c"], bits["s"]),
+            mix_shift=mix_shift,
+            o_norm=o_norm,
+            shift1=shift1,
+            norm2=norm2,
+            gate=linear("gate", layer.gate, "n2", "gate", "up"),
+            act=curve("silu", bits["gate"], bits["a"]),
+            z_shift=z_shift,
+            down_norm=down_norm,
+            down=linear("down", layer.down, "down.n", "r2"),
+            shift2=shift2,
+        )
 
     def _step(self, s: Scales, name: str) -> tuple[int, float]:
-        """Right shift of the residual before the ADD that makes ``name``, and its unit from there on."""
+        """Return the shift of the residual before the ADD that makes ``name``, and its unit from there on."""
         bits = min(self._bits, s.bits(name))
         shift, self._bits = self._bits - bits, bits
-        return shift, self._unit(name, bits)
+        return shift, 2.0**bits
 
     def _norms(self, s: Scales, block: str, inner: str, weights: Floats, bits: int) -> tuple[Norms, float]:
         n = self.model.config.d
@@ -131,7 +198,7 @@ class Converter:
         return Norms(first, by, second), unit
 
     def _linear(self, s: Scales, name: str, p: Projection, unit: float, outs: tuple[float, ...]) -> Linear:
-        """A projection of values of ``unit``, its rows dealt to as many outputs as there are units."""
+        """Return a projection of values of ``unit``, its rows split evenly among the outputs."""
         by, u_y = s.gain(f"{name}.y", p.gamma, unit)
         self.worths[name] = p.worth
         fixed: Factor | None = None
@@ -145,7 +212,7 @@ class Converter:
         return Linear(by, fixed, tuple(zip(parts, factors, strict=True)))
 
     def _head(self) -> tuple[Norms, Linear, int]:
-        """Final norm, head and the scale of the logits."""
+        """Return final norm, head and the fraction bits of the logits."""
         weights, head = self.model.head()
         peaks = Peaks()
         normed = block_norm(self._residual, weights, self.model.config.eps, "n", peaks.see)
@@ -155,13 +222,29 @@ class Converter:
         s = Scales(peaks.highest, self.settings.headroom)
         norm, unit = self._norms(s, "n", "logits.n", weights, self._bits)
         bits = s.bits("logits", 0)
-        return norm, self._linear(s, "logits", head, unit, (self._unit("logits", bits),)), bits
+        self.units["logits"] = 2.0**bits
+        return norm, self._linear(s, "logits", head, unit, (2.0**bits,)), bits
 
 
 def _product(a: float, b: float, most: float) -> tuple[int, float]:
-    """Shift of a MUL16 of values of units ``a`` and ``b`` for a result of unit ``most`` or less; its unit."""
+    """Return the shift of a MUL16 of units ``a`` and ``b`` to a unit of at most ``most``, and that unit."""
     shift = max(0, min(31, math.ceil(math.log2(a * b / most))))
     return shift, a * b / 2.0**shift
+
+
+def gain(factors: np.ndarray) -> Gain:
+    """Return constant and shift of a SCALE by ``factors``, each at most 32767."""
+    top = float(np.abs(factors).max())
+    shift = min(31, math.floor(math.log2(TOP / top))) if top > 0 else 0
+    return Gain(np.clip(np.rint(factors * 2.0**shift), -TOP, TOP).astype(np.int16), shift)
+
+
+def factor(value: float, limit: int = MAX_RESCALE, most: int = MAX_RESCALE_SHIFT) -> Factor:
+    """Return ``multiplier / 2**shift`` nearest to ``value`` > 0 with as many bits as ``limit`` allows."""
+    shift = min(most, math.floor(math.log2(limit / value)))
+    if shift < 0:
+        raise CheckpointError(f"a scale of {value:g} is too large for a 16-bit result")
+    return Factor(max(1, min(limit, round(value * 2.0**shift))), shift)
 
 
 __all__ = ["FIXED", "PER_TOKEN", "Converter", "Gain", "Rms", "Settings"]

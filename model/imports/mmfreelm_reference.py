@@ -30,12 +30,12 @@ Cast = Callable[[Floats], Floats]
 
 
 def exact(x: Floats) -> Floats:
-    """Leaves float32 as it is."""
+    """Leave float32 unchanged."""
     return x
 
 
 def bfloat16(x: Floats) -> Floats:
-    """Rounds to bfloat16 (half to even), kept as float32."""
+    """Round to bfloat16 (half to even), kept as float32."""
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
     return rounded.view(np.float32)
@@ -68,7 +68,7 @@ class Projection:
     gamma: Floats
 
     def __call__(self, x: Floats, name: str, see: See) -> Floats:
-        """The projection of x [..., K]; shows ``{name}.n`` (before gamma) and ``{name}.y``."""
+        """Return the projection of x [..., K]; ``see`` gets ``{name}.n`` (before gamma) and ``{name}.y``."""
         normed = rms_norm(x, NORM_EPS)
         y = normed * self.gamma
         see(f"{name}.n", normed)
@@ -82,7 +82,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class FloatLayer:
-    """The weights of one layer; ``lb`` is its lower bound per channel (zeros in layer 0).
+    """Weights of one layer; ``lb`` is its lower bound per channel (zeros in layer 0).
 
     ``cast`` is applied to every vector that one step hands to the next.
     """
@@ -102,7 +102,7 @@ class FloatLayer:
     cast: Cast = exact
 
     def forward(self, r: Floats, see: See) -> Floats:
-        """The residual behind this layer, for r [B, T, d]; every stream starts from a zero state."""
+        """Return the residual r [B, T, d] after this layer; every stream starts from a zero state."""
         at, cast = f"{self.index}", self.cast
         h = self._block_norm(r, self.attn_norm, f"{at}.n1", see)
         i, f, g = (
@@ -139,7 +139,7 @@ class FloatLayer:
 
 
 def block_norm(r: Floats, weights: Floats, eps: float, name: str, see: See) -> Floats:
-    """RMSNorm with weights; shows ``{name}.r`` (before the weights) and ``{name}.g``."""
+    """RMSNorm with weights; ``see`` gets ``{name}.r`` (before the weights) and ``{name}.g``."""
     normed = rms_norm(r, eps)
     out = normed * weights
     see(f"{name}.r", normed)
@@ -158,7 +158,7 @@ def recur(i: Floats, f: Floats) -> Floats:
 
 
 class FloatModel:
-    """The model of a checkpoint; weights are read from ``source`` when they are needed.
+    """Model of a checkpoint; weights are read from ``source`` when they are needed.
 
     Float32 throughout, or with ``cast`` rounded wherever a vector is handed on.
     """
@@ -168,7 +168,7 @@ class FloatModel:
         self.bounds = self._lower_bounds()
 
     def _lower_bounds(self) -> Floats:
-        """lb [layers, d]: cumsum(softmax(lower_bounds)) - softmax[0], over the layers."""
+        """Return lb [layers, d]: cumsum(softmax(lower_bounds)) - softmax[0], over the layers."""
         shape = (self.config.layers, self.config.d)
         if not self.config.lower_bound:
             return np.zeros(shape, np.float32)
@@ -178,7 +178,7 @@ class FloatModel:
         return np.clip(np.cumsum(part, axis=0) - part[0], 0, 1).astype(np.float32)
 
     def projection(self, name: str) -> Projection:
-        """A projection by the name of its tensors."""
+        """Read a projection by the name of its tensors."""
         trits, worth = self.source.trits(f"{name}.weight")
         return Projection(trits, worth, self.source.floats(f"{name}.norm.weight"))
 
@@ -188,14 +188,21 @@ class FloatModel:
         attn = {name: self.projection(f"{at}attn.{name}_proj") for name in ("i", "f", "g", "o")}
         mlp = {name: self.projection(f"{at}mlp.{name}_proj") for name in ("gate", "down")}
         return FloatLayer(
-            index, self.config.eps, floats(f"{at}attn_norm.weight"), floats(f"{at}mlp_norm.weight"),
-            floats(f"{at}attn.g_norm.weight"), self.bounds[index], **attn, **mlp, cast=self.cast,
-        )  # fmt: skip
+            index,
+            self.config.eps,
+            floats(f"{at}attn_norm.weight"),
+            floats(f"{at}mlp_norm.weight"),
+            floats(f"{at}attn.g_norm.weight"),
+            self.bounds[index],
+            **attn,
+            **mlp,
+            cast=self.cast,
+        )
 
     def embed(self) -> Floats:
-        """The embedding [V, d]."""
+        """Read the embedding [V, d]."""
         return self.source.floats("model.embeddings.weight")
 
     def head(self) -> tuple[Floats, Projection]:
-        """The weights of the final norm, and the head."""
+        """Read the weights of the final norm, and the head."""
         return self.source.floats("model.norm.weight"), self.projection("lm_head")

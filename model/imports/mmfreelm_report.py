@@ -1,4 +1,4 @@
-"""Float model and integer program side by side on the same tokens: deviation per layer, loss of both."""
+"""Comparison of float model and integer program on the same tokens: deviation per layer, loss of both."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Window:
 
     @classmethod
     def of(cls, ids: npt.NDArray[Any]) -> Window:
-        """Cut as `ternac.run.evaluate` does, into 8 streams of at least 64 uncounted tokens before each."""
+        """Cut a text as `ternac.run.evaluate` does: 8 streams, at least 64 uncounted tokens before each."""
         parts = cut(len(ids), STREAMS, CONTEXT)
         place = parts.start[:, None] + np.arange(parts.steps)
         at = np.minimum(place, len(ids) - 2)
@@ -43,7 +43,7 @@ class Window:
 
 
 class Deviations:
-    """Deviation of values from a reference: root mean square of the difference over that of the reference."""
+    """Deviations of values from a reference: RMS of the difference divided by RMS of the reference."""
 
     def __init__(self, reference: Mapping[str, Floats]) -> None:
         self.reference = reference
@@ -60,14 +60,14 @@ class Deviations:
 
 @dataclass(frozen=True)
 class Run:
-    """What a model said: mean loss of the counted predictions, and its first choice after every token."""
+    """Predictions of a model: mean loss of those that count, and its first choice after every token."""
 
     nats: float
     best: npt.NDArray[np.int64]
 
 
 def _judge(logits: Callable[[slice], Any], window: Window) -> Run:
-    """Loss and first choices; ``logits(part)`` gives real logits [B, part, V] of some steps."""
+    """Return loss and first choices; ``logits(part)`` gives real logits [B, part, V] of some steps."""
     total, best = 0.0, np.empty_like(window.targets)
     step = max(1, HEAD_TOKENS // len(window.tokens))
     for start in range(0, window.tokens.shape[1], step):
@@ -87,7 +87,7 @@ def run_float(
     see: Callable[[str, Floats], None],
     progress: Callable[[int], None] = lambda layers: None,
 ) -> Run:
-    """The float model on a text, one layer in memory at a time."""
+    """Run the float model on a text, one layer in memory at a time."""
     r = model.embed()[window.tokens]
     for index in range(model.config.layers):
         r = model.layer(index).forward(r, see)
@@ -100,7 +100,7 @@ def run_float(
 def run_integer(
     program: Program, units: Mapping[str, float], window: Window, see: Callable[[str, Floats], None]
 ) -> Run:
-    """The program on a text; ``see`` gets its values in real units."""
+    """Run the program on a text; ``see`` gets its values in real units."""
     executor = SequenceExecutor(program)
     wanted = {f"{layer}.{point}" for layer in range(len(program.states)) for point in POINTS}
 
@@ -118,7 +118,7 @@ def report(
     ids: npt.NDArray[Any],
     progress: Callable[[int], None] = lambda layers: None,
 ) -> dict[str, Any]:
-    """Both models, and as a yardstick the float model with activations in bfloat16, on the same tokens."""
+    """Run both models, and as a yardstick the float model with bfloat16 activations, on the same tokens."""
     window = Window.of(ids)
     layers = model.config.layers
     kept: dict[str, Floats] = {}

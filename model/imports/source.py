@@ -1,4 +1,4 @@
-"""Where the tensors of a checkpoint come from: `.safetensors` files, one or many, read lazily."""
+"""Tensors of a checkpoint: `.safetensors` files, one or many, read lazily."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _TYPES = ("BF16", "F16", "F32")
 
 
 class Source(Protocol):
-    """Tensors by name; nothing but names and shapes is read before a tensor is asked for."""
+    """Tensors by name; only names and shapes are read before a tensor is asked for."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
 
     def floats(self, name: str) -> Floats:
-        """The tensor as float32; CheckpointError if a value is not finite."""
+        """Return the tensor as float32. Raises CheckpointError if a value is not finite."""
 
     def trits(self, name: str) -> tuple[npt.NDArray[np.int8], float]:
-        """The matrix as trits, and what a trit is multiplied by (1 / s_w)."""
+        """Return the matrix as trits, and what a trit is worth (1 / s_w)."""
 
 
 def quantize(weight: Floats) -> tuple[npt.NDArray[np.int8], float]:
-    """The models' own quantizer, once: trits ``clamp(round(W s), -1, 1)``, ``s = 1 / max(mean |W|, 1e-5)``.
+    """Quantize as the models do: trits ``clamp(round(W s), -1, 1)``, ``s = 1 / max(mean |W|, 1e-5)``.
 
     Returns the trits and ``1 / s`` (a float32 value).  The mean is taken in float64.  Rounds half to even.
     """
@@ -42,7 +42,7 @@ def quantize(weight: Floats) -> tuple[npt.NDArray[np.int8], float]:
 
 
 def check_finite(name: str, values: Floats) -> Floats:
-    """The values; CheckpointError if one is NaN or infinite."""
+    """Return the values. Raises CheckpointError if one is NaN or infinite."""
     bad = values.size - int(np.isfinite(values).sum())
     if bad:
         raise CheckpointError(f"tensor {name}: {bad} of {values.size} values are not finite numbers")
@@ -50,7 +50,7 @@ def check_finite(name: str, values: Floats) -> Floats:
 
 
 class SafetensorsFolder:
-    """The tensors of a folder: ``model.safetensors``, or shards with ``model.safetensors.index.json``."""
+    """Tensors of a folder: ``model.safetensors``, or shards with ``model.safetensors.index.json``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,7 +61,7 @@ class SafetensorsFolder:
         names = sorted(set(index.values())) if index else [SINGLE]
         for file in names:
             handle = self._open(file)
-            for name in handle.keys():
+            for name in handle.keys():  # noqa: SIM118
                 if name in self._home:
                     raise CheckpointError(f"tensor {name} is in {self._home[name]} and in {file}")
                 part = handle.get_slice(name)
@@ -104,7 +104,7 @@ class SafetensorsFolder:
 
 
 def _read_index(folder: Path) -> dict[str, str]:
-    """Tensor to file of a sharded checkpoint; empty for a single file."""
+    """Return the file of each tensor of a sharded checkpoint; empty for a single file."""
     path = folder / INDEX
     if not path.exists():
         if not (folder / SINGLE).exists():
@@ -126,7 +126,7 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 
 def check_tensors(source: Source, wanted: Mapping[str, tuple[int, ...]]) -> None:
-    """CheckpointError unless the source has exactly the tensors ``wanted``, each of its shape."""
+    """Raises CheckpointError if the source has other tensors than ``wanted``, or other shapes."""
     missing = [name for name in wanted if name not in source.shapes]
     extra = [name for name in source.shapes if name not in wanted]
     for what, names in (("missing", missing), ("not part of an MMfreeLM model", extra)):

@@ -1,4 +1,4 @@
-"""The tokens on which an imported model is calibrated and compared: from a text, or random."""
+"""Tokens on which an imported model is calibrated and compared: from a text, or random."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Reader:
-    """How text becomes tokens: by ``tokenizer.json`` (its bytes), by ``"bytes"``, or not at all."""
+    """Encoder of text: by ``tokenizer.json`` (its bytes), by ``"bytes"``, or none."""
 
     name: str | None
     json: bytes = b""
 
     @classmethod
-    def beside(cls, folder: Path, vocab: int) -> Reader:
-        """The tokenizer in a checkpoint's folder, else bytes if the vocabulary is 256; CheckpointError."""
+    def in_folder(cls, folder: Path, vocab: int) -> Reader:
+        """Return a folder's encoder: its tokenizer, else bytes. Raises CheckpointError if neither fits."""
         path = folder / TOKENIZER
         try:
             data = path.read_bytes()
@@ -52,10 +52,10 @@ class Reader:
         return cls("huggingface", data)
 
     def encode(self, data: bytes) -> npt.NDArray[Any]:
-        """The tokens of a text; UsageError."""
+        """Return the tokens of a text. Raises UsageError if it cannot be encoded."""
         if self.name is None:
             raise UsageError(
-                f"there is no {TOKENIZER} beside the checkpoint, so a text cannot be read",
+                f"there is no {TOKENIZER} in the checkpoint's folder, so a text cannot be read",
                 "put the model's tokenizer.json there, or give token numbers in an .npy file as --text",
             )
         tokenizer = HuggingFaceTokenizer(self.json) if self.json else ByteTokenizer()
@@ -63,7 +63,7 @@ class Reader:
 
 
 def read_tokens(path: Path, reader: Reader, vocab: int) -> npt.NDArray[Any]:
-    """Tokens of a text file, or the integers of an ``.npy`` file; every one in the vocabulary."""
+    """Read the tokens of a text file, or the integers of an ``.npy`` file; all are in the vocabulary."""
     try:
         if path.suffix == ".npy":
             ids = np.load(path, allow_pickle=False)
@@ -79,7 +79,7 @@ def read_tokens(path: Path, reader: Reader, vocab: int) -> npt.NDArray[Any]:
 
 
 def samples(text: Path | None, reader: Reader, vocab: int, calibration: int, report: int) -> Samples:
-    """The first ``calibration`` tokens of the text for calibration, the next ``report`` ones for the report.
+    """Return the first ``calibration`` tokens of the text, and the next ``report`` ones.
 
     A text that is shorter is cut in two halves.  Without a text both are random, uniform over the vocabulary.
     """
@@ -97,7 +97,7 @@ def samples(text: Path | None, reader: Reader, vocab: int, calibration: int, rep
 
 
 def _streams(ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """[N] as [B, T] with up to 8 streams, a few tokens left out at the end."""
+    """Return [N] tokens as [B, T] with up to 8 streams; a few tokens at the end are dropped."""
     count = min(STREAMS, len(ids) // LEAST) or 1
     length = len(ids) // count
     return ids[: count * length].reshape(count, length)

@@ -55,7 +55,7 @@ class ModelConfig:
 
     @property
     def ternary_weights(self) -> int:
-        """Number of trits, head included."""
+        """Return the number of trits, head included."""
         return self.layers * (4 * self.d * self.d + 3 * self.d * self.m) + self.vocab * self.d
 
 
@@ -120,7 +120,7 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
 
 
 def to_dict(model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
-    """Both configurations as plain JSON values."""
+    """Return both configurations as plain JSON values."""
     return {"model": asdict(model), "train": asdict(train)}
 
 
@@ -133,7 +133,7 @@ def _pick(cls: type, values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
-    """Inverse of :func:`to_dict`; unknown names raise :class:`UsageError`."""
+    """Invert :func:`to_dict`. Raises UsageError if a name is unknown."""
     model = dict(_pick(ModelConfig, values.get("model", {}), "model"))
     if "scales" in model:
         model["scales"] = Scales(**_pick(Scales, dict(model["scales"]), "model.scales"))

@@ -45,7 +45,7 @@ class TorchExecutor(ExecutorBase):
 
     @classmethod
     def for_program(cls, program: Program, path: Path) -> TorchExecutor:
-        """The model of a checkpoint file, or of ``checkpoint.safetensors`` in a folder or beside a program.
+        """Open a checkpoint file, or ``checkpoint.safetensors`` in a folder or next to a program.
 
         It must export to exactly ``program``; raises CheckpointError if it does not or cannot be used.
         """

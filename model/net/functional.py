@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ternac.model.training import gpu
+from ternac.model.net import gpu
 
 I8 = (-128.0, 127.0)
 I16 = (-32768.0, 32767.0)

@@ -23,7 +23,7 @@ def _accumulate(codes: Tensor, trits: Tensor) -> Tensor:
 
 
 def _both_ways(grad: Tensor, codes: Tensor, trits: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients, from bf16 grad [N, M], of the codes (bf16 [N, K]) and of the trits (float32 [M, K])."""
+    """Return the gradients of codes (bf16 [N, K]) and trits (float32 [M, K]) from bf16 grad [N, M]."""
     back = torch.mm(grad, trits.bfloat16())
     return back, torch.mm(codes.bfloat16().t(), grad).t().float()
 
@@ -106,9 +106,22 @@ class Mix(torch.autograd.Function):
         d_acc = torch.empty(time * streams, 3 * n, dtype=torch.bfloat16)
         carry = torch.zeros(streams, n)
         kernels().call(
-            "mlgru_backward", d_z, z, codes, values, h, h0, ctx.slopes, ctx.mul_scale, time, streams, n,
-            carry, d_acc, rows=streams,
-        )  # fmt: skip
+            "mlgru_backward",
+            d_z,
+            z,
+            codes,
+            values,
+            h,
+            h0,
+            ctx.slopes,
+            ctx.mul_scale,
+            time,
+            streams,
+            n,
+            carry,
+            d_acc,
+            rows=streams,
+        )
         d_y, d_w = _both_ways(d_acc, y, w)
         return _norm_backward(d_y, r, y, y_scales, grad), d_w, d_wo, None, None, None, None
 

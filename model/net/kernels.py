@@ -31,7 +31,7 @@ Argument = Tensor | int | float | None
 
 
 def _processor() -> str:
-    """What ``-march=native`` depends on, so that a cache that moves to another machine is not used there."""
+    """Return what ``-march=native`` depends on, so that a cache is not used on another kind of machine."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -97,5 +97,8 @@ def _convert(argument: Argument) -> ctypes.c_void_p | ctypes.c_int64 | ctypes.c_
 
 @cache
 def kernels() -> Kernels:
-    """The kernels of this process, built at the first call; ToolMissing or BuildFailed if that cannot be."""
+    """Return the kernels of this process, built at the first call.
+
+    Raises ToolMissing or BuildFailed if they cannot be built, UnsafeCache if others can write the cache.
+    """
     return Kernels(build())

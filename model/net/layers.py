@@ -1,7 +1,7 @@
 """BitLinear, MLGRU and GLU: the blocks of a MatMul-free LM, computing in integers.
 
 Tensors are float32 [T, B, width] that hold integer codes; their scales are those of
- :class:`~ternac.model.net.config.Scales`.
+:class:`~ternac.model.net.config.Scales`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,19 @@ from ternac.model.net.quantizers import weight_quantizer
 from ternac.model.net.scan import lerp_scan
 
 Tap = Callable[[str, Tensor], Tensor]
-"""Called with (value name, tensor) for named intermediates; returns the tensor to go on with."""
+"""Called with (value name, tensor) for named intermediates; returns the tensor to continue with."""
+
+
+def dropout_mask(batch: int, width: int, dropout: float, share: tuple[int, int] = (0, 1)) -> Tensor:
+    """Draw a mask [batch, width] of 0 and 1 / (1 - dropout): one for all steps of a window, on the CPU.
+
+    ``share``: (number, count) of the part of a batch that this process trains on. The whole batch's mask is
+    drawn, so that it does not depend on how many processes share it.
+    """
+    number, count = share
+    kept = 1.0 - dropout
+    whole = torch.empty(batch * count, width).bernoulli_(kept).div_(kept)
+    return whole[number * batch : (number + 1) * batch]
 
 
 class BitLinear(nn.Module):
@@ -55,7 +67,7 @@ class BitLinear(nn.Module):
         self.weight.clamp_(-limit, limit)
 
     def train(self, mode: bool = True) -> BitLinear:
-        """As in torch; also forgets what :meth:`freeze` kept."""
+        """Set the mode, as in torch, and drop what :meth:`freeze` kept."""
         self.frozen = None
         super().train(mode)
         return self
@@ -92,7 +104,7 @@ class Norm(nn.Module):
 
 
 class Table(nn.Module):
-    """i8 code -> table value, requantization of the accumulator included."""
+    """Table value of an i8 code, requantization of the accumulator included."""
 
     table: Tensor
     slope: Tensor
@@ -116,7 +128,7 @@ def sigmoid(scales: Scales) -> Table:
 
 
 def silu(scales: Scales, frac_out: int) -> Table:
-    """SiLU in the state scale, then requantized to i8 of ``frac_out`` bits unless that is the state scale."""
+    """SiLU in the state's scale, requantized to i8 of ``frac_out`` bits unless that is the scale."""
     table = torch.from_numpy(tables.silu_table(scales.pre, scales.state)).float()
     slope = torch.from_numpy(tables.silu_slope(scales.pre, frac_out))
     if frac_out != scales.state:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy, embedding
 from ternac.model.net import functional as fn
 from ternac.model.net import fused
 from ternac.model.net.config import ModelConfig
-from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
+from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm, dropout_mask
 from ternac.model.net.quantizers import activation_quantizer
 
 
@@ -66,7 +66,7 @@ class TernaryLM(nn.Module):
         self.frozen: Tensor | None = None
 
     def train(self, mode: bool = True) -> TernaryLM:
-        """As in torch; also forgets what :meth:`freeze` kept."""
+        """Set the mode, as in torch, and drop what :meth:`freeze` kept."""
         self.frozen = None
         super().train(mode)
         return self
@@ -86,27 +86,23 @@ class TernaryLM(nn.Module):
         return self
 
     def embed_codes(self) -> Tensor:
-        """i8 embedding [V, d] as float32, with the straight-through gradient."""
+        """Return the i8 embedding [V, d] as float32, with the straight-through gradient."""
         if self.frozen is not None:
             return self.frozen
         value, scale, _, _ = self.embed_quant(self.embed)
         return value / scale
 
     def layers(self) -> list[Block]:
-        """The blocks in order."""
+        """Return the blocks in order."""
         return [block for block in self.blocks if isinstance(block, Block)]
 
     def initial_state(self, batch: int) -> list[Tensor]:
-        """All-zero state."""
+        """Return the zero state of ``batch`` streams."""
         shape, device = (batch, self.config.d), self.embed.device
         return [torch.zeros(shape, device=device) for _ in range(self.config.layers)]
 
     def _keep(self, batch: int) -> Tensor:
-        """Dropout mask [batch, d]: drawn for the whole batch, on the CPU, however many processes share it."""
-        number, count = self.share
-        kept = 1.0 - self.dropout
-        whole = torch.empty(batch * count, self.config.d).bernoulli_(kept).div_(kept)
-        return whole[number * batch : (number + 1) * batch].to(self.embed.device)
+        return dropout_mask(batch, self.config.d, self.dropout, self.share).to(self.embed.device)
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         s = self.config.scales
@@ -125,12 +121,12 @@ class TernaryLM(nn.Module):
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 
     def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Mean cross entropy in nats of targets [T, B], and the new state."""
+        """Return the mean cross entropy in nats of targets [T, B], and the new state."""
         logits, state = self(tokens, state)
         return self.nats(logits, targets), state
 
     def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross entropy of logits [T, B, V] in codes against targets [T, B].
+        """Return the mean cross entropy of logits [T, B, V] in codes against targets [T, B].
 
         In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
         text by such a factor, and this takes it out of the weights.

@@ -1,4 +1,4 @@
-"""The same model written the plain Brevitas way: a quantizing layer at every place, the recurrence in Python.
+"""The model in plain Brevitas: a quantizing layer at every place, the recurrence in Python.
 
 It is what one would write first, and what ``ternac bench train`` measures against. Values are real numbers
 here (a code times its scale), so no code of :mod:`ternac.model.net.layers` is shared but the norm, which
@@ -90,7 +90,7 @@ class PlainBlock(nn.Module):
 
 
 class PlainLM(nn.Module):
-    """See the module; ``loss`` as that of TernaryLM, without dropout. States are real numbers too."""
+    """The whole model; ``loss`` as that of TernaryLM, without dropout. States are real numbers too."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class PlainLM(nn.Module):
         self.head = _linear(config.d, config.vocab, s.norm - s.logits)
 
     def take(self, model: TernaryLM) -> None:
-        """Copy weights and weight scales; names of the parameters are those of TernaryLM."""
+        """Copy weights and weight scales of a TernaryLM, whose parameters have the same names."""
         ours = dict(self.named_modules())
         with torch.no_grad():
             for name, parameter in model.named_parameters():

@@ -74,7 +74,7 @@ class PowerOfTwoAbsMean(nn.Module):
         self.fresh = True
 
     def follow(self, w: Tensor) -> None:
-        """Move the exponent if ``w`` asks for it."""
+        """Move the exponent if the mean of ``w`` is far from it."""
         mean = float(w.detach().abs().mean())
         target = math.log2(max(mean, 2.0**-24))
         if self.fresh or (not self.hold and abs(target - int(self.exponent)) > self.slack):
@@ -138,10 +138,10 @@ class PowerOfTwoActQuant(ExtendedInjector):
 
 
 def weight_quantizer(max_exponent: int) -> RescalingIntQuant:
-    """The tensor quantizer of one ternary matrix; called with W it gives (trits * scale, scale, 0, bits)."""
+    """Return the quantizer of one ternary matrix: called with W it gives (trits * scale, scale, 0, bits)."""
     return TernaryWeightQuant.let(max_exponent=max_exponent).tensor_quant
 
 
 def activation_quantizer(frac_bits: int) -> RescalingIntQuant:
-    """The tensor quantizer of int8 activations with ``frac_bits`` fraction bits."""
+    """Return the quantizer of int8 activations with ``frac_bits`` fraction bits."""
     return PowerOfTwoActQuant.let(frac_bits=frac_bits).tensor_quant

@@ -1,4 +1,4 @@
-"""The recurrence of :mod:`ternac.model.net.scan` as Triton kernels: one program per block of channels
+"""The recurrence of :mod:`ternac.model.net.scan` as Triton kernels: one program per block of channels.
 
 A parallel scan would be wrong: h_t = c_t + rshift_round(f_t * (h_(t-1) - c_t), 8) rounds at every step, so it
 is not associative, and the published HGRN kernels (a float recurrence) give other bits. But channels are
@@ -37,9 +37,17 @@ def _forward(f_ptr: T, c_ptr: T, h_ptr: T, steps: T, channels: T, block: tl.cons
 
 @triton.jit
 def _backward(
-    f_ptr: T, c_ptr: T, h_ptr: T, grad_ptr: T, d_f_ptr: T, d_c_ptr: T, d_h0_ptr: T,
-    steps: T, channels: T, block: tl.constexpr,
-) -> None:  # fmt: skip
+    f_ptr: T,
+    c_ptr: T,
+    h_ptr: T,
+    grad_ptr: T,
+    d_f_ptr: T,
+    d_c_ptr: T,
+    d_h0_ptr: T,
+    steps: T,
+    channels: T,
+    block: tl.constexpr,
+) -> None:
     lane = tl.program_id(0) * block + tl.arange(0, block)
     live = lane < channels
     carry = (lane * 0).to(tl.float32)

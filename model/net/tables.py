@@ -18,7 +18,7 @@ def _sigmoid(x: float) -> float:
 
 
 def codes(frac: int) -> list[float]:
-    """The 256 values that an i8 code of ``frac`` fraction bits can take, from code -128 up."""
+    """Return the 256 values of the i8 codes of ``frac`` fraction bits, from code -128 up."""
     return [code * 2.0**-frac for code in range(-128, 128)]
 
 

@@ -1,4 +1,4 @@
-"""The price of ternary weights and of integers: twins of one size, trained alike on the same text.
+"""The price of ternary weights and integers: twins of one size, trained the same way on the same text.
 
     float          float weights and activations
     ternary-float  ternary weights, float activations
@@ -23,8 +23,7 @@ from torch import nn
 from ternac.errors import UsageError
 from ternac.model.net.config import ModelConfig, TrainConfig
 from ternac.model.net.executor import TorchExecutor
-from ternac.model.net.transformer import Transformer
-from ternac.model.net.twins import FloatTwin
+from ternac.model.study.float_models import FloatTwin, Transformer
 from ternac.model.training.data import Corpus
 from ternac.model.training.evaluate import nats_per_token
 from ternac.model.training.train import Progress, Trainer
@@ -40,7 +39,7 @@ class TwinTrainer(Trainer):
     kind = "float"
 
     def build(self, model: ModelConfig) -> nn.Module:
-        """The model of ``kind``."""
+        """Return a fresh model of ``kind``."""
         if self.kind == "transformer":
             return Transformer(model, self.config.dropout, self.config.window)
         return FloatTwin(model, self.config.dropout, ternary=self.kind == "ternary-float")
@@ -55,8 +54,11 @@ class _Transformer(TwinTrainer):
 
 
 TRAINERS: dict[str, type[Trainer]] = {
-    "float": TwinTrainer, "ternary-float": _TernaryFloat, "integer": Trainer, "transformer": _Transformer,
-}  # fmt: skip
+    "float": TwinTrainer,
+    "ternary-float": _TernaryFloat,
+    "integer": Trainer,
+    "transformer": _Transformer,
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Row:
     program_nats: float | None = None
 
     def to_json(self, measured: Corpus, base: float | None) -> dict[str, Any]:
-        """Plain data; ``measured`` is the text of the losses, ``base`` the float twin's."""
+        """Return plain data; ``measured`` names the text of the losses, ``base`` is the float twin's loss."""
         return {
             "kind": self.kind,
             "parameters": self.parameters,
@@ -95,7 +97,7 @@ def train_kind(
     report: Callable[[Progress], None],
     held_out: Corpus | None = None,
 ) -> Row:
-    """Train one kind in ``out / kind`` (or go on there), and measure it on ``limit`` tokens of ``held_out``,
+    """Train one kind in ``out / kind`` (or resume there), and measure it on ``limit`` tokens of ``held_out``,
     or of the part of ``corpus`` that is kept for validation.
 
     Its weights are those at the end of the run, averaged where the settings say so, its logits tempered where
@@ -119,12 +121,12 @@ def train_kind(
 
 
 def settings_of(kind: str, train: TrainConfig, lr_float: float | None) -> TrainConfig:
-    """The training settings of a kind: all alike but for the learning rate of the float kinds."""
+    """Return the training settings of a kind: all the same but for the learning rate of the float kinds."""
     return train if kind == "integer" or lr_float is None else replace(train, lr=lr_float)
 
 
 def table(rows: list[Row], measured: Corpus) -> tuple[list[dict[str, Any]], float | None]:
-    """(rows as plain data, integer program minus trained integer model in nats: 0.0 or a fault)."""
+    """Return the rows as plain data, and the loss of the integer program minus that of its model (0.0)."""
     base = next((row.nats for row in rows if row.kind == "float"), None)
     integer = next((row for row in rows if row.program_nats is not None), None)
     gap = None

@@ -1,7 +1,7 @@
 """Tokens per second of the training step and of plain Brevitas, in one run.
 
 Every round does one whole step (forward, backward, clipping, AdamW) of each contender on the same window from
-the same weights, one after the other, so that a busy machine slows all alike. Losses must be equal.
+the same weights, one after the other, so that a busy machine slows all of them. Losses must be equal.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ternac.model.net import gpu
 from ternac.model.net.config import ModelConfig, TrainConfig
 from ternac.model.net.kernels import kernels
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.network import TernaryLM
 from ternac.model.net.plain_brevitas import PlainLM
-from ternac.model.training import gpu
 from ternac.model.training.data import SHAKESPEARE, Streams, read_text
 from ternac.progress import Progress
 
@@ -66,7 +66,7 @@ def bench_train(
 ) -> dict[str, Any]:
     """Measure the median seconds of a step by contender, and compare all losses (``equal_losses``).
 
-    On a GPU the compiled CPU kernels have no part; :mod:`ternac.model.training.gpu` says what is used there.
+    On a GPU the compiled CPU kernels have no part; :mod:`ternac.model.net.gpu` says what is used there.
     """
     on_cpu = device == "cpu"
     if on_cpu:
@@ -125,7 +125,7 @@ def bench_train(
 
 
 def _utilization(model: ModelConfig, rates: dict[str, float]) -> dict[str, Any]:
-    """Model FLOP/s as a share of the GPU's dense bfloat16 peak, where that is known."""
+    """Return model FLOP/s as a share of the GPU's dense bfloat16 peak, or None if that is unknown."""
     name = torch.cuda.get_device_name()
     peak = gpu.peak_tflops(name)
     flops = gpu.flops_per_token(model.ternary_weights)

@@ -1,4 +1,4 @@
-"""Training checkpoints: one ``.safetensors`` file, data only, from which training goes on bit for bit.
+"""Training checkpoints: one ``.safetensors`` file, data only; training resumes from it bit for bit.
 
 Tensors: ``model.*`` (parameters and weight exponents), ``adam.exp_avg.*``, ``adam.exp_avg_sq.*``,
 ``adam.step.*``, ``state.*`` (recurrent state of the streams), ``rng``. The header carries the JSON text
@@ -33,12 +33,12 @@ class Checkpoint:
     info: dict[str, Any] = field(default_factory=dict)
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors whose name starts with ``prefix.``, without it."""
+        """Return the tensors whose name starts with ``prefix.``, without it."""
         return {k[len(prefix) + 1 :]: v for k, v in self.tensors.items() if k.startswith(prefix + ".")}
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, its folder too if need be, whole or not at all."""
+    """Write a checkpoint atomically; make its folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": FORMAT, **checkpoint.info}, sort_keys=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -47,13 +47,13 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a checkpoint; raises :class:`CheckpointError` if it is missing, damaged or of another format."""
+    """Read a checkpoint. Raises CheckpointError if it is missing, damaged or of another format."""
     if not path.is_file():
         raise CheckpointError(f"no checkpoint at {path}", hint="train one with: ternac train --out DIR")
     try:
         with safe_open(str(path), framework="pt") as file:
             info = json.loads((file.metadata() or {}).get("ternac", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
     if not isinstance(info, dict) or info.get("format") != FORMAT:
@@ -62,17 +62,17 @@ def load(path: Path) -> Checkpoint:
 
 
 def model_config(checkpoint: Checkpoint) -> ModelConfig:
-    """Shape of the model inside."""
+    """Return the shape of the checkpoint's model."""
     return from_dict(checkpoint.info.get("config", {}))[0]
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> bytes:
-    """The ``tokenizer.json`` that the model was trained with; empty where its tokens are bytes."""
+    """Return the ``tokenizer.json`` of the model's text; empty where its tokens are bytes."""
     return str(checkpoint.info.get("tokenizer", "")).encode()
 
 
 def model_of(checkpoint: Checkpoint) -> TernaryLM:
-    """The model inside, in evaluation mode; raises :class:`CheckpointError` if the tensors do not fit it."""
+    """Return the model in evaluation mode. Raises CheckpointError if the tensors do not fit it."""
     model = TernaryLM(model_config(checkpoint))
     try:
         model.load_state_dict(checkpoint.part("model"))
@@ -82,7 +82,7 @@ def model_of(checkpoint: Checkpoint) -> TernaryLM:
 
 
 def pack_optimizer(model: TernaryLM, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Moments and step counts by parameter name."""
+    """Return moments and step counts by parameter name."""
     return {
         f"adam.{key}.{name}": optimizer.state[parameter][key]
         for name, parameter in model.named_parameters()
@@ -91,7 +91,7 @@ def pack_optimizer(model: TernaryLM, optimizer: torch.optim.Optimizer) -> dict[s
 
 
 def unpack_optimizer(model: TernaryLM, optimizer: torch.optim.Optimizer, checkpoint: Checkpoint) -> None:
-    """Inverse of :func:`pack_optimizer`."""
+    """Invert :func:`pack_optimizer`. Raises CheckpointError if a parameter has no state."""
     for name, parameter in model.named_parameters():
         for key in ("step", "exp_avg", "exp_avg_sq"):
             tensor = checkpoint.tensors.get(f"adam.{key}.{name}")

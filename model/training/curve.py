@@ -13,7 +13,7 @@ Row = dict[str, float]
 
 
 def write_csv(path: Path, rows: list[Row]) -> None:
-    """One line per row; a loss that was not measured at that step is left empty."""
+    """Write one line per row; a loss that was not measured at that step is left empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, FIELDS, restval="", lineterminator="\n")
     writer.writeheader()
@@ -22,7 +22,7 @@ def write_csv(path: Path, rows: list[Row]) -> None:
 
 
 def write_png(path: Path, rows: list[Row], title: str) -> None:
-    """Training and validation loss over steps."""
+    """Draw training and validation loss over steps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Text to tokens: a file or a folder becomes tokens, split in two parts, read as parallel streams."""
+"""Text as tokens: a file or a folder, split in training and validation, read as parallel streams."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Corpus:
 
     @property
     def digest(self) -> str:
-        """sha256 of the tokens, as in checkpoints and recipes."""
+        """Return the sha256 of the tokens, as in checkpoints and recipes."""
         return hashlib.sha256(self.tokens.tobytes()).hexdigest()
 
     @property
     def bytes_per_token(self) -> float:
-        """Mean over the text: a loss in bits per token, divided by this, is one per byte."""
+        """Return the text's mean: a loss in bits per token divided by this is one in bits per byte."""
         return self.text_bytes / max(1, len(self.tokens))
 
 
 def read_corpus(
     path: Path, tokenizer: bytes = b"", progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Corpus:
-    """A text, or all texts of a folder, as tokens of the ``tokenizer`` (the contents of a tokenizer.json).
+    """Read a text, or all texts of a folder, as tokens of ``tokenizer`` (the contents of a tokenizer.json).
 
     ``progress`` is told bytes done and bytes in all.
 
@@ -58,13 +58,14 @@ def read_corpus(
     text = made.encode(data.tobytes(), lambda done: progress(done, len(data)))
     if not text.lossless:
         raise UsageError(
-            f"the tokenizer does not give {path} back as it is", "take one that does: ternac tokenizer --help"
+            f"the tokenizer does not give {path} back unchanged",
+            "take one that does: ternac tokenizer --help",
         )
     return Corpus(text.ids, text.bytes, made.vocab, tokenizer)
 
 
 def read_text(path: Path) -> npt.NDArray[np.uint8]:
-    """Bytes of a text, or of all ``*.txt`` and ``*.txt.xz`` below a folder in order of their paths, as u8."""
+    """Read a text, or all ``*.txt`` and ``*.txt.xz`` below a folder in order of their paths, as u8."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.name.endswith((".txt", ".txt.xz")))
         if not files:
@@ -77,7 +78,7 @@ def read_text(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def split(tokens: Tokens, val_fraction: float) -> tuple[Tokens, Tokens]:
-    """(train, validation): validation is the last ``val_fraction`` of the text."""
+    """Return (train, validation): validation is the last ``val_fraction`` of the text."""
     cut = int(len(tokens) * (1.0 - val_fraction))
     if cut < 2 or len(tokens) - cut < 2:
         raise UsageError(f"a text of {len(tokens)} tokens is too short to split")
@@ -107,15 +108,15 @@ class Streams:
 
     @property
     def windows_per_pass(self) -> int:
-        """Steps after which every token was read about once."""
+        """Return the number of steps in which every token is read about once."""
         return (len(self.tokens) // self.batch - 1) // self.window
 
     def starts_pass(self, step: int) -> bool:
-        """Whether the recurrent state must be zero before ``step``."""
+        """Return True if the recurrent state must be zero before ``step``."""
         return step % self.windows_per_pass == 0
 
     def window_at(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """(inputs, targets) of a step, both int64 [window, batch]."""
+        """Return (inputs, targets) of a step, both int64 [window, batch]."""
         number, index = divmod(step, self.windows_per_pass)
         origin = int(np.random.default_rng((self.seed, number)).integers(len(self.tokens)))
         lanes = np.arange(self.batch) * (len(self.tokens) // self.batch) + origin

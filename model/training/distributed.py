@@ -45,13 +45,13 @@ KINDS = ("ddp", "fsdp")
 
 
 def under_torchrun() -> bool:
-    """Whether this process was started by torchrun (or sets the same variables)."""
+    """Return True if this process was started by torchrun (or has the same variables)."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes of a run: which one this is, how many there are, how the model lies on them."""
+    """Processes of a run: which one this is, how many there are, how the model is spread over them."""
 
     rank: int
     world: int
@@ -61,7 +61,7 @@ class Group:
 
     @classmethod
     def join(cls, kind: str, device: str) -> Group:
-        """Meet the other processes (gloo on CPUs, NCCL on GPUs); all but the first fall silent on stdout."""
+        """Join the other processes (gloo on CPUs, NCCL on GPUs); only the first writes to stdout."""
         if kind not in KINDS:
             raise UsageError(f"distribution {kind!r} is not one of {', '.join(KINDS)}")
         if device == "cuda":
@@ -75,17 +75,22 @@ class Group:
             dist.init_process_group(backend, store=attempt, rank=rank, world_size=world)
         rank, world = dist.get_rank(), dist.get_world_size()
         if rank:
-            sys.stdout = open(os.devnull, "w")
+            sys.stdout = Path(os.devnull).open("w")
         return cls(rank, world, kind, device, init_device_mesh(device.split(":")[0], (world,)))
 
 
 class DistributedTrainer(Trainer):
-    """A :class:`Trainer` that is one of ``group.world``; all of them must be given the same settings."""
+    """One of ``group.world`` trainers of a run; all of them must have the same settings."""
 
     def __init__(
-        self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, group: Group,
+        self,
+        model: ModelConfig,
+        train: TrainConfig,
+        text: Tokens,
+        out: Path,
+        group: Group,
         tokenizer: bytes = b"",
-    ) -> None:  # fmt: skip
+    ) -> None:
         if train.batch % group.world:
             raise UsageError(
                 f"a batch of {train.batch} streams cannot be dealt out evenly to {group.world} processes",
@@ -108,7 +113,7 @@ class DistributedTrainer(Trainer):
             fully_shard(self.model, mesh=self.group.mesh)
 
     def settle(self) -> None:
-        """Choose the weight scales from whole matrices, before any of them is cut."""
+        """Choose the weight scales from whole matrices, before they are sharded."""
         for linear in self.linears:
             linear.trits()
 
@@ -135,7 +140,7 @@ class DistributedTrainer(Trainer):
     # ---- whole weights --------------------------------------------------------------------------------
 
     def _whole(self, averaged: bool) -> dict[str, Tensor]:
-        """Model tensors by name, put together; every process must ask."""
+        """Return whole model tensors by name; every process must call it."""
         held: dict[str, Tensor] = dict(self.model.state_dict())
         if averaged and self.average:
             names = (name for name, _ in self.model.named_parameters())
@@ -149,7 +154,7 @@ class DistributedTrainer(Trainer):
             ckpt.save(path, ckpt.Checkpoint(tensors, self._info() | dict(more)))
 
     def _evaluate(self, row: curve.Row) -> float:
-        """By the first process, on the whole weights; the others wait for the number."""
+        """Evaluate in the first process, on the whole weights; the others wait for the number."""
         whole = self._whole(averaged=True)
         found = torch.zeros(1, dtype=torch.float64)
         if self.leads:
@@ -171,7 +176,7 @@ class DistributedTrainer(Trainer):
     # ---- checkpoints ----------------------------------------------------------------------------------
 
     def _tensors(self) -> dict[str, Any]:
-        """What a checkpoint holds, as the tensors themselves: to be written, or to be read into."""
+        """Return the tensors of a checkpoint themselves: to be written, or to be read into."""
         parts: dict[str, Any] = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         parts |= ckpt.pack_optimizer(self.model, self.optimizer)
         parts |= {f"average.{i}": tensor for i, tensor in enumerate(self.average)}
@@ -181,7 +186,7 @@ class DistributedTrainer(Trainer):
         return parts
 
     def save(self) -> None:
-        """Write ``shards/step-N``, then remove the ones before it."""
+        """Write ``shards/step-N``, then remove its predecessors."""
         folder = self.out / SHARDS / f"step-{self.step:08d}"
         if self.leads:
             folder.mkdir(parents=True, exist_ok=True)
@@ -201,7 +206,7 @@ class DistributedTrainer(Trainer):
             if (self.out / LATEST).is_file():
                 raise CheckpointError(
                     f"{self.out} holds a run of a single process",
-                    hint="go on without torchrun, or give another --out",
+                    hint="resume without torchrun, or give another --out",
                 )
             return
         try:
@@ -226,26 +231,31 @@ def _whole(tensor: Tensor) -> Tensor:
 
 
 def newest(out: Path) -> Path | None:
-    """The folder of the last complete distributed checkpoint of a run."""
+    """Return the folder of the last complete distributed checkpoint of a run."""
     found = [p for p in (out / SHARDS).glob("step-*") if re.fullmatch(r"step-\d+", p.name)]
     complete = [p for p in found if (p / ".metadata").is_file()]
     return max(complete, key=lambda p: int(p.name[5:]), default=None)
 
 
 def open_trainer(
-    model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, kind: str = "ddp", device: str = "cpu",
+    model: ModelConfig,
+    train: TrainConfig,
+    text: Tokens,
+    out: Path,
+    kind: str = "ddp",
+    device: str = "cpu",
     tokenizer: bytes = b"",
-) -> Trainer:  # fmt: skip
-    """The trainer for this process: one of several under torchrun, otherwise the plain one."""
+) -> Trainer:
+    """Return the trainer of this process: one of several under torchrun, otherwise the plain one."""
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError(
-            "--device cuda: torch finds no GPU here", hint="install a CUDA build, or leave it out"
+            "--device gpu: torch finds no GPU here", hint="install a CUDA build, or leave it out"
         )
     if under_torchrun():
         return DistributedTrainer(model, train, text, out, Group.join(kind, device), tokenizer)
     if newest(out) is not None and not (out / LATEST).is_file():
         raise CheckpointError(
             f"{out} holds a run of several processes",
-            hint="go on with: torchrun --nproc-per-node N -m ternac.cli train ..., or give another --out",
+            hint="resume with: torchrun --nproc-per-node N -m ternac.cli train ..., or give another --out",
         )
     return Trainer(model, train, text, out, device, tokenizer)

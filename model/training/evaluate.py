@@ -21,7 +21,7 @@ def nats_per_token(
     context: int = protocol.CONTEXT,
     window: int = 128,
 ) -> float:
-    """Mean cross entropy in nats over all ``tokens`` but the first (the rest: see the protocol)."""
+    """Return the mean cross entropy in nats over all ``tokens`` but the first (see the protocol)."""
     parts = protocol.cut(len(tokens), streams, context)
     was_training = model.training
     model.eval()

@@ -1,6 +1,6 @@
-"""Quantization-aware training of a :class:`TernaryLM` that can be killed at any time and goes on exactly.
+"""Quantization-aware training of a :class:`TernaryLM` that can be killed at any time and resumes exactly.
 
-A run lives in a folder: ``latest.safetensors`` (everything to go on), ``best.safetensors`` (weights of the
+A run lives in a folder: ``latest.safetensors`` (everything to resume), ``best.safetensors`` (weights of the
 lowest validation loss), ``curve.csv``, ``curve.png``, ``recipe.json``; where weights are averaged
 or logits tempered, the finished run leaves ``final.safetensors``: what it ended with, whatever its loss.
 """
@@ -38,7 +38,7 @@ LATEST, BEST, FINAL = "latest.safetensors", "best.safetensors", "final.safetenso
 
 @dataclass(frozen=True)
 class Progress:
-    """What the reporter is told after every step."""
+    """Report of a step."""
 
     step: int
     steps: int
@@ -49,7 +49,7 @@ class Progress:
 
 @cache
 def compiled() -> bool:
-    """Whether the compiled kernels can be used here; where not, one warning says why and what it costs."""
+    """Return True if the compiled kernels can be used; otherwise warn once why, and what it costs."""
     try:
         kernels()
     except (ToolMissing, BuildFailed) as error:
@@ -59,7 +59,7 @@ def compiled() -> bool:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then a cosine from ``lr`` to ``lr * lr_final``."""
+    """Return the rate of a step: linear warm-up, then a cosine from ``lr`` to ``lr * lr_final``."""
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
@@ -77,9 +77,14 @@ class Trainer:
     processes = 1
 
     def __init__(
-        self, model: ModelConfig, train: TrainConfig, text: Tokens, out: Path, device: str = "cpu",
+        self,
+        model: ModelConfig,
+        train: TrainConfig,
+        text: Tokens,
+        out: Path,
+        device: str = "cpu",
         tokenizer: bytes = b"",
-    ) -> None:  # fmt: skip
+    ) -> None:
         """``tokenizer``: the tokenizer.json that made ``text``, which goes into every checkpoint."""
         self.config = train
         self.tokenizer = tokenizer.decode()
@@ -113,24 +118,24 @@ class Trainer:
         self._restore()
 
     def build(self, model: ModelConfig) -> Any:
-        """The model to train, fresh: a :class:`TernaryLM`, or in a subclass what has its calls."""
+        """Return a fresh model to train: a :class:`TernaryLM`, or in a subclass a model with its methods."""
         made = TernaryLM(model, self.config.dropout, self.config.sharpen).to(self.device)
         made.fused = self.device.type == "cpu" and self.config.bf16_backward and compiled()
         return made
 
     def _place(self) -> None:
-        """Called once the model is there and before the optimizer is: nothing to do in one process."""
+        """Place the model on its devices, before the optimizer is made: nothing to do in one process."""
 
     def _mine(self) -> slice:
-        """The streams that this process trains on."""
+        """Return the streams that this process trains on."""
         return slice(0, self.config.batch)
 
     def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Loss on this process's part of a window, and its new state."""
+        """Return the loss on this process's part of a window, and its new state."""
         return self.model.loss(inputs, targets, self.state)
 
     def _mean(self, loss: torch.Tensor) -> float:
-        """The loss over the whole batch."""
+        """Return the loss over the whole batch."""
         return float(loss)
 
     def _agree(self, flag: bool) -> bool:
@@ -138,7 +143,7 @@ class Trainer:
         return flag
 
     def _restore(self) -> None:
-        """Go on where the folder's checkpoint is, if there is one."""
+        """Resume from the folder's checkpoint, if there is one."""
         if (self.out / LATEST).is_file():
             self._resume(ckpt.load(self.out / LATEST))
 
@@ -211,7 +216,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        """Move the average towards the weights; early on it forgets faster, so no start value lingers."""
+        """Move the average towards the weights; faster in early steps, so that the start value fades."""
         if self.average:
             decay = min(self.config.average, self.step / (self.step + 10))
             for mean, weight in zip(self.average, self.model.parameters(), strict=True):
@@ -219,7 +224,7 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the model holds the averaged weights (its own, where ``average`` is 0)."""
+        """While entered, the model holds the averaged weights (its own where ``average`` is 0)."""
         held = [p.data for p in self.model.parameters()]
         for parameter, mean in zip(self.model.parameters(), self.average or held, strict=True):
             parameter.data = mean
@@ -231,7 +236,7 @@ class Trainer:
 
     @contextmanager
     def tempered(self) -> Iterator[None]:
-        """Inside, the model's logits are those of the finished model, see ``TrainConfig.temper``."""
+        """While entered, the model's logits are those of the finished model, see ``TrainConfig.temper``."""
         before = self.model.config.temper
         if self.config.temper != 1.0:
             self.model.set_temper(self.config.temper)
@@ -242,7 +247,7 @@ class Trainer:
                 self.model.set_temper(before)
 
     def _evaluate(self, row: curve.Row) -> float:
-        """Loss of what would be kept now; the best is kept."""
+        """Measure the weights that would be kept now; keep the best."""
         with self.averaged():
             row["val_nats"] = val = nats_per_token(self.model, self.val_text)
             if val < self.best:
@@ -251,7 +256,7 @@ class Trainer:
         return val
 
     def _keep_last(self) -> None:
-        """What only a finished run leaves: the last average, with tempered logits."""
+        """Write what only a finished run has: the last average, with tempered logits."""
         if self.average or self.config.temper != 1.0:
             with self.averaged():
                 info = self._info() | {"kept": "last"}

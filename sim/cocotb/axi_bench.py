@@ -27,14 +27,14 @@ FAULTS = {part.name: 1 << part.low for part in register("FAULTS").fields}
 
 
 class Scene:
-    """Masters on the two slaves' ports, a sink, a memory; ``level`` 0..3 is how often they pause."""
+    """Masters on the two slaves' ports, a sink and a memory; ``level`` 0..3 is how often they pause."""
 
     def __init__(self, dut: Any, rng: random.Random, level: int) -> None:
         self.dut, self.rng, self.level = dut, rng, level
         logging.getLogger("cocotb.dut").setLevel("WARNING")
 
     async def begin(self) -> None:
-        """Clock, reset, agents."""
+        """Start the clock, reset, start the agents."""
         dut, rng, level = self.dut, self.rng, self.level
         await start_clock(dut, INPUTS)
         self.lite = AxiLiteMaster(AxiLiteBus.from_prefix(dut, "s_axi"), dut.clk, dut.rst)
@@ -42,13 +42,20 @@ class Scene:
         self.sink = AxiStreamSink(AxiStreamBus.from_prefix(dut, "m_axis"), dut.clk, dut.rst)
         self.ram = Ram(dut, 1 << 16, lambda: rng.randint(1, 20))
         if level:
-            for agent in (self.source, self.sink, self.ram.r_channel, self.lite.write_if.aw_channel,
-                          self.lite.write_if.w_channel, self.lite.write_if.b_channel,
-                          self.lite.read_if.ar_channel, self.lite.read_if.r_channel):  # fmt: skip
+            for agent in (
+                self.source,
+                self.sink,
+                self.ram.r_channel,
+                self.lite.write_if.aw_channel,
+                self.lite.write_if.w_channel,
+                self.lite.write_if.b_channel,
+                self.lite.read_if.ar_channel,
+                self.lite.read_if.r_channel,
+            ):
                 agent.set_pause_generator(pauses(rng, level))
 
     async def read(self, name: str) -> int:
-        """A register's value."""
+        """Read a register."""
         answer = await self.lite.read(register(name).offset, 4)
         assert answer.resp == AxiResp.OKAY, name
         return int.from_bytes(answer.data, "little")
@@ -59,7 +66,7 @@ class Scene:
         assert answer.resp == AxiResp.OKAY, name
 
     async def ask(self, data: bytes, streamed: bool) -> bytes:
-        """Bytes in, the answer's wire bytes out, over the streams or over IN and OUT."""
+        """Send bytes and return the answer's wire bytes, over the streams or over IN and OUT."""
         if streamed:
             await self.source.send(data)
             return bytes((await with_timeout(self.sink.recv(), 100, "us")).tdata)
@@ -74,16 +81,33 @@ class Scene:
 
 
 INPUTS = (
-    "s_axi_awaddr", "s_axi_awprot", "s_axi_awvalid", "s_axi_wdata", "s_axi_wstrb", "s_axi_wvalid",
-    "s_axi_bready", "s_axi_araddr", "s_axi_arprot", "s_axi_arvalid", "s_axi_rready",
-    "s_axis_tdata", "s_axis_tvalid", "s_axis_tlast", "m_axis_tready",
-    "m_axi_arready", "m_axi_rid", "m_axi_rdata", "m_axi_rresp", "m_axi_rlast", "m_axi_rvalid",
-)  # fmt: skip
+    "s_axi_awaddr",
+    "s_axi_awprot",
+    "s_axi_awvalid",
+    "s_axi_wdata",
+    "s_axi_wstrb",
+    "s_axi_wvalid",
+    "s_axi_bready",
+    "s_axi_araddr",
+    "s_axi_arprot",
+    "s_axi_arvalid",
+    "s_axi_rready",
+    "s_axis_tdata",
+    "s_axis_tvalid",
+    "s_axis_tlast",
+    "m_axis_tready",
+    "m_axi_arready",
+    "m_axi_rid",
+    "m_axi_rdata",
+    "m_axi_rresp",
+    "m_axi_rlast",
+    "m_axi_rvalid",
+)
 
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
 async def the_map_is_the_table(dut: Any) -> None:
-    """Every word of the map answers as the table says, and what is not in it with an error."""
+    """Every word of the map answers as the table says; other addresses answer with an error."""
     scene = Scene(dut, generator(), 0)
     await scene.begin()
     table = {each.offset: each for each in REGISTERS}
@@ -168,9 +192,13 @@ async def products_through_registers(dut: Any, level: int) -> None:
         address = 4096 - size * 2 + 8192 * base
         scene.ram.write(address, pack_matrix(trits, size, encoding).tobytes())
         for name, value in {
-            "MV_ADDRESS": address, "MV_BEATS": matrix_words(rows, columns, size, encoding), "MV_ROWS": rows,
-            "MV_SHAPE": words | base << 16, "MV_START": 1, "X_ADDRESS": base,
-        }.items():  # fmt: skip
+            "MV_ADDRESS": address,
+            "MV_BEATS": matrix_words(rows, columns, size, encoding),
+            "MV_ROWS": rows,
+            "MV_SHAPE": words | base << 16,
+            "MV_START": 1,
+            "X_ADDRESS": base,
+        }.items():
             await scene.write(name, value)
         for at in range(0, words * size, 4):
             await scene.write("X_DATA", int.from_bytes(x[at : at + 4].tobytes(), "little"))

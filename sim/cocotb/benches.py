@@ -1,4 +1,4 @@
-"""The testbenches by name: which component, which cocotb module, with which settings."""
+"""Testbenches by name: component, cocotb module and settings."""
 
 from __future__ import annotations
 
@@ -18,15 +18,22 @@ from ternac.sim.cocotb.gtkwave import ENGINE, PORTS, Groups, save_file
 from ternac.sim.cocotb.runner import SimResult, run
 
 __all__ = [
-    "BENCHES", "Bench", "axi_top", "names", "run_bench", "run_engine", "run_leaf", "view_path",
-]  # fmt: skip
+    "BENCHES",
+    "Bench",
+    "axi_top",
+    "names",
+    "run_bench",
+    "run_engine",
+    "run_leaf",
+    "view_path",
+]
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A leaf's bench: ``build`` makes the component from ``settings``; the cocotb module gets them too."""
+    """Bench of a component: ``build`` makes it from ``settings``, which the cocotb module gets too."""
 
     help: str
     module: str
@@ -54,7 +61,7 @@ def _stream(settings: dict[str, Any]) -> Any:
 
 
 def axi_top(settings: dict[str, Any]) -> Any:
-    """The AXI top level of the ``axi`` bench, with a stand-in for the engine core."""
+    """Return the AXI top level of the ``axi`` bench, with a stand-in for the engine core."""
     from ternac.hdl.axi.top import AxiTop
     from ternac.hdl.link.controller import LinkController
     from ternac.hdl.link.top import LinkedEngine
@@ -66,32 +73,58 @@ def axi_top(settings: dict[str, Any]) -> Any:
 
 BENCHES = {
     "axi": Bench(
-        "AXI top level: registers, frames, streamed products", "ternac.sim.cocotb.axi_bench", axi_top,
-        {"encoding": "1.6bit", "port_bits": 64, "x_depth": 32, "chain": 2, "depth": 64, "burst": 16,
-         "outstanding": 4, "queue": 4},
+        "AXI top level: registers, frames, streamed products",
+        "ternac.sim.cocotb.axi_bench",
+        axi_top,
+        {
+            "encoding": "1.6bit",
+            "port_bits": 64,
+            "x_depth": 32,
+            "chain": 2,
+            "depth": 64,
+            "burst": 16,
+            "outstanding": 4,
+            "queue": 4,
+        },
     ),
     "dot": Bench(
-        "dot unit: random rows with bubbles", "ternac.sim.cocotb.dot_bench", _dot,
+        "dot unit: random rows with bubbles",
+        "ternac.sim.cocotb.dot_bench",
+        _dot,
         {"lanes": 12, "chain": 3, "words": 5, "rounds": 200},
     ),
     "stream": Bench(
-        "streaming matrix-vector unit on an AXI4 memory", "ternac.sim.cocotb.stream_bench", _stream,
-        {"encoding": "1.6bit", "port_bits": 32, "x_depth": 64, "chain": 2, "depth": 160, "burst": 32,
-         "outstanding": 4, "queue": 4, "rounds": 20},
+        "streaming matrix-vector unit on an AXI4 memory",
+        "ternac.sim.cocotb.stream_bench",
+        _stream,
+        {
+            "encoding": "1.6bit",
+            "port_bits": 32,
+            "x_depth": 64,
+            "chain": 2,
+            "depth": 160,
+            "burst": 32,
+            "outstanding": 4,
+            "queue": 4,
+            "rounds": 20,
+        },
     ),
     "sampler": Bench(
-        "sampler: argmax and seeded draws with gaps", "ternac.sim.cocotb.sampler_bench", _sampler,
+        "sampler: argmax and seeded draws with gaps",
+        "ternac.sim.cocotb.sampler_bench",
+        _sampler,
         {"columns": 3, "vocab": 20, "pace": 1, "rounds": 40},
     ),
-}  # fmt: skip
+}
 """Leaf benches; ``engine`` is the bench of the whole engine, `run_engine`."""
 
 
 def run_leaf(
     name: str, *, say: Say = lambda text: None, settings: dict[str, Any] | None = None, **options: Any
 ) -> SimResult:
-    """Run a leaf's bench; ``settings`` replace its defaults, ``options`` go to
-    `ternac.sim.cocotb.runner.run`."""
+    """Run a component's bench; ``settings`` replace its defaults, ``options`` go to
+    `ternac.sim.cocotb.runner.run`.
+    """
     bench = BENCHES[name]
     merged = bench.settings | (settings or {})
     result = run(lambda: bench.build(merged), bench.module, settings=merged, say=say, **options)
@@ -100,9 +133,14 @@ def run_leaf(
 
 
 def run_engine(
-    program: Program, geometry: Geometry, *, tokens: int = 4, reference: Program | None = None,
-    say: Say = lambda text: None, **options: Any,
-) -> SimResult:  # fmt: skip
+    program: Program,
+    geometry: Geometry,
+    *,
+    tokens: int = 4,
+    reference: Program | None = None,
+    say: Say = lambda text: None,
+    **options: Any,
+) -> SimResult:
     """Run ``program`` on the engine of ``geometry``, every value and state compared with NumPy after each
     token.
 
@@ -144,12 +182,12 @@ def run_bench(name: str, *, seed: int, tokens: int, say: Say, **options: Any) ->
 
 
 def names() -> tuple[str, ...]:
-    """All benches."""
+    """Return the names of all benches."""
     return ("engine", *BENCHES)
 
 
 def view_path(result: SimResult) -> Path | None:
-    """The GTKWave view of a run with waves, else None."""
+    """Return the GTKWave view of a run with waves, else None."""
     return result.folder / "view.gtkw" if result.waves else None
 
 

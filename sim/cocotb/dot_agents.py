@@ -65,7 +65,7 @@ class Word:
 
 
 class DotDriver:
-    """Feeds words, stage j of a word j cycles after its stage 0; None is a bubble."""
+    """Driver: feeds words, stage j of a word j cycles after its stage 0; None is a bubble."""
 
     def __init__(self, dut: Any, lanes: int, chain: int) -> None:
         self.dut, self.lanes, self.chain = dut, lanes, chain
@@ -73,11 +73,11 @@ class DotDriver:
 
     @staticmethod
     def inputs(chain: int) -> list[str]:
-        """Names of the design's inputs."""
+        """Return the names of the design's inputs."""
         return ["en", "first", "last", *(f"{port}__{j}" for port in ("x", "nz", "neg") for j in range(chain))]
 
     async def send(self, word: Word | None) -> None:
-        """One cycle."""
+        """Drive one cycle."""
         dut = self.dut
         self._flight = [word, *self._flight[:-1]]
         dut.en.value = int(word is not None)

@@ -15,7 +15,7 @@ from ternac.sim.cocotb.dot_agents import DotDesign, DotDriver, Word, watch
 
 
 def _row(rng: random.Random, lanes: int, words: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Activations and trits of a row; now and then the extremes."""
+    """Return activations and trits of a row; sometimes the extremes."""
     kind = rng.randrange(6)
     if kind < 2:
         return [[-128] * lanes] * words, [[1 - 2 * kind] * lanes] * words

@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Step:
-    """What the engine answered for one token."""
+    """Answer of the engine to one token."""
 
     next_token: int
     rng: int
@@ -29,7 +29,7 @@ class Step:
 
 
 class EngineDriver:
-    """Loads an image and runs tokens through the ports of `EngineCore`."""
+    """Driver: loads an image and runs tokens through the ports of `EngineCore`."""
 
     INPUTS = (
         "wr_en wr_mem wr_block wr_addr wr_data rd_en rd_block rd_addr "
@@ -40,7 +40,7 @@ class EngineDriver:
         self.dut, self.image, self.limit = dut, image, limit
 
     async def load(self) -> None:
-        """All memories, one word per cycle, and zeros for the state of every session slot."""
+        """Load all memories, one word per cycle, and zeros for the state of every session slot."""
         image = self.image
         for mem, words in image.memories.items():
             for block in range(words.shape[0]):
@@ -64,7 +64,8 @@ class EngineDriver:
         self, token: int, slot: int, *, emit: bool, sampling: Sampling, rng: int, context: int = 0
     ) -> Step:
         """One token in session slot ``slot``, run by ``context``; AssertionError if the engine does not
-        finish."""
+        finish.
+        """
         dut = self.dut
         dut.start_context.value, dut.entry.value = context, self.image.entries[context]
         dut.token.value, dut.session_base.value = token, self.image.session_base(slot)
@@ -86,17 +87,17 @@ class EngineDriver:
 
 
 class BankMonitor:
-    """Reads vectors back out of the banks."""
+    """Monitor: reads vectors out of the banks."""
 
     def __init__(self, dut: Any, image: Image) -> None:
         self.dut, self.image = dut, image
 
     async def values(self) -> dict[str, Ints]:
-        """Every value that is still intact after a token, by name."""
+        """Return every value that is intact after a token, by name."""
         return {name: await self._vector(symbol, 0) for name, symbol in self.image.symbols.items()}
 
     async def states(self, slot: int) -> dict[str, Ints]:
-        """The state of session slot ``slot``, by name."""
+        """Return the state of session slot ``slot``, by name."""
         base = self.image.session_base(slot)
         return {name: await self._vector(symbol, base) for name, symbol in self.image.states.items()}
 

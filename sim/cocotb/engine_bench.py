@@ -29,7 +29,7 @@ from ternac.sim.cocotb.engine_agents import BankMonitor, EngineDriver, Step
 
 
 class Model:
-    """NumPy's sessions, one per slot."""
+    """Reference: NumPy's sessions, one per slot."""
 
     def __init__(self, program: Program, slots: int) -> None:
         self.executor = NumpyExecutor(program)
@@ -37,7 +37,7 @@ class Model:
         self.sessions = [self.executor.open() for _ in range(slots)]
 
     def step(self, token: int, slot: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Values and states after ``token``, by name."""
+        """Return values and states after ``token``, by name."""
         trace: dict[str, Any] = {}
         self.executor.step(self.sessions[slot], np.array([token]), trace)
         return trace, self.executor.state_dict(self.sessions[slot])
@@ -50,7 +50,7 @@ def _sampling(rng: random.Random, vocab: int) -> Sampling:
 
 
 def _check_draw(at: int, logits: Any, sampling: Sampling, rng: int, answer: Step) -> Divergence | None:
-    """Next token and generator."""
+    """Check next token and generator."""
     token, following = choose(logits, sampling, rng)
     return scalar_divergence(at, "next token", token, answer.next_token) or scalar_divergence(
         at, "generator", following, answer.rng

@@ -1,7 +1,7 @@
 """GTKWave save files: which signals of a design to show, in groups. Widths are read from its Verilog.
 
 ``python -m ternac.sim.cocotb.gtkwave`` writes the engine's view for the tiny preset into ``sim/views``;
-`ternac sim --waves` puts one that fits its design beside the waves.
+`ternac sim --waves` writes one that fits the design next to the waves.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NUMBERS = ("v0", "y", "acc")  # signed quantities of the pipelines
 
 
 def signals(verilog: str) -> dict[str, int]:
-    """Width by path of every named net of a design whose top module is `TOP`; submodules are ``TOP.name``."""
+    """Return the width of every named net by path; the top module is `TOP`, submodules are ``TOP.name``."""
     found: dict[str, int] = {}
     parts = _MODULE.split(verilog)
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
@@ -57,7 +57,7 @@ def signals(verilog: str) -> dict[str, int]:
 
 
 def save_file(verilog: str, groups: Groups) -> str:
-    """Text of a save file for the waves of ``verilog``; a path is shown once, in the first group it fits.
+    """Return a save file for the waves of ``verilog``; a path is shown once, in the first group it fits.
 
     ValueError names a pattern that fits nothing: the design was changed and the view was not.
     """
@@ -82,12 +82,12 @@ def save_file(verilog: str, groups: Groups) -> str:
 
 
 def _fits(path: str, pattern: str) -> bool:
-    """A star stays within one level of the hierarchy."""
+    """Match a pattern whose star stays within one level of the hierarchy."""
     return path.count(".") == pattern.count(".") and fnmatchcase(path, pattern)
 
 
 def _natural(path: str) -> list[tuple[int, str]]:
-    """Sort key that puts pipe_10 after pipe_9."""
+    """Return a sort key that puts pipe_10 after pipe_9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path)]
 
 

@@ -1,4 +1,4 @@
-"""Runs a cocotb testbench on a component's Verilog, with Verilator or Icarus, and reads its results.
+"""Run a cocotb testbench on a component's Verilog, with Verilator or Icarus, and read its results.
 
 Every build is an entry of the cache, made once for its Verilog, simulator and options; every run has a folder
 of its own inside, with its log, results and waves.
@@ -70,11 +70,11 @@ class SimResult:
 
     @property
     def ok(self) -> bool:
-        """At least one test ran and all passed."""
+        """Return True if at least one test ran and all passed."""
         return bool(self.tests) and all(test.passed for test in self.tests)
 
     def failures(self) -> str:
-        """What the failed tests said, one per line, or that none ran."""
+        """Return the messages of the failed tests, one per line, or that none ran."""
         if not self.tests:
             return f"the simulation ended before a test did: see {self.log}"
         return "\n".join(f"{test.name}: {test.message}" for test in self.tests if not test.passed)
@@ -104,9 +104,9 @@ def run(
     name) on it.
 
     ``seed`` seeds Python's and cocotb's generators in the bench, ``settings`` is any JSON object for the
-    bench, ``waves`` records all signals (FST; VCD where Verilator lacks lz4's headers). ToolMissing says
-    which tool is not installed, BuildFailed where the log of a failed compilation is; a failing test is not
-    an exception but a result.
+    bench, ``waves`` records all signals (FST; VCD where Verilator lacks lz4's headers). A failing test is a
+    result, not an exception. Raises ToolMissing if a tool is not installed, BuildFailed, which names the log,
+    if the compilation fails.
     """
     design = build(make, simulator=simulator, waves=waves, say=say)
     folder = Path(tempfile.mkdtemp(prefix=f"{bench.rsplit('.', 1)[-1]}-{seed}-", dir=design.folder)).resolve()
@@ -131,14 +131,14 @@ def run(
                 test_args=arguments,
                 extra_env={SETTINGS: json.dumps(settings or {}), "COCOTB_ANSI_OUTPUT": "0"},
             )
-    return SimResult(bench, simulator, seed, _results(results), folder, log, dump if waves else None,
-                     design.folder / "dut.v")  # fmt: skip
+    seen = dump if waves else None
+    return SimResult(bench, simulator, seed, _results(results), folder, log, seen, design.folder / "dut.v")
 
 
 def build(
     make: Callable[[], Any], *, simulator: str, waves: bool = False, say: Say = lambda text: None
 ) -> Build:
-    """Compile the Amaranth component that ``make`` returns unless that is done already."""
+    """Compile the Amaranth component that ``make`` returns, unless the cache has it."""
     if simulator not in SIMULATORS:
         raise UsageError(f"unknown simulator {simulator!r}", f"simulators: {', '.join(SIMULATORS)}")
     tool = _tool(simulator)
@@ -181,7 +181,7 @@ def build(
 
 
 def _options(simulator: str, waves: str) -> list[str]:
-    """Compiler options beyond those of cocotb's runner."""
+    """Return compiler options beyond those of cocotb's runner."""
     if simulator == "icarus":
         # Under -g2012, Icarus 11 leaves Amaranth's combinational outputs at X.
         return ["-g2005", *(["-s", "dump"] if waves else [])]
@@ -189,14 +189,14 @@ def _options(simulator: str, waves: str) -> list[str]:
 
 
 def _has_lz4() -> bool:
-    """Whether Verilator's FST writer can be compiled here."""
+    """Return whether Verilator's FST writer can be compiled here."""
     check = ["g++", "-E", "-x", "c++", "-"]
     done = subprocess.run(check, input="#include <lz4.h>", capture_output=True, text=True, check=False)
     return done.returncode == 0
 
 
 def _tool(simulator: str) -> str:
-    """Version of the simulator, as part of the key of a build; ToolMissing if it is not there."""
+    """Return the version of the simulator for a build's key. Raises ToolMissing if it is not installed."""
     if simulator == "icarus":
         path = shutil.which("iverilog")
         if path is None:
@@ -211,7 +211,7 @@ def _tool(simulator: str) -> str:
 
 @contextlib.contextmanager
 def _environment(simulator: str) -> Iterator[None]:
-    """The environment that cocotb's runner copies: with Verilator's paths, without what changes its ways."""
+    """Set the environment that cocotb's runner copies: Verilator's paths, no variables that change a run."""
     before = dict(os.environ)
     try:
         for name in ("PYTEST_CURRENT_TEST", "WAVES", "GUI", "COCOTB_TEST_FILTER", "COCOTB_RANDOM_SEED"):
@@ -228,13 +228,13 @@ def _environment(simulator: str) -> Iterator[None]:
 
 
 def _quiet(runner: Any) -> Any:
-    """The runner without its own chatter; everything is in the log files."""
+    """Return the runner without its own messages; everything is in the log files."""
     runner.log.setLevel("CRITICAL")
     return runner
 
 
 def _results(path: Path) -> tuple[TestResult, ...]:
-    """The tests of a results file; none if the simulator ended before it was written."""
+    """Return the tests of a results file, none if the simulator ended before it was written."""
     if not path.exists():
         return ()
     found = []
@@ -242,10 +242,6 @@ def _results(path: Path) -> tuple[TestResult, ...]:
         bad = [item for item in case if item.tag in ("failure", "error")]
         message = "; ".join((item.get("error_msg") or item.get("message") or item.tag) for item in bad)
         facts = {item.get("name"): item.get("value", 0) for item in case.iter("property")}
-        found.append(
-            TestResult(
-                case.get("name", "?"), not bad, message,
-                float(facts.get("sim_time_duration", 0)), float(case.get("time", 0)),
-            )
-        )  # fmt: skip
+        sim_ns, seconds = float(facts.get("sim_time_duration", 0)), float(case.get("time", 0))
+        found.append(TestResult(case.get("name", "?"), not bad, message, sim_ns, seconds))
     return tuple(found)

@@ -11,7 +11,7 @@ __all__ = ["SamplerDriver", "watch"]
 
 
 class SamplerDriver:
-    """Feeds logits a row at a time and asks for a token."""
+    """Driver: feeds logits row by row and asks for a token."""
 
     def __init__(self, dut: Any, columns: int, vocab: int, gaps: Gaps) -> None:
         self.dut, self.columns, self.gaps = dut, columns, gaps
@@ -20,12 +20,12 @@ class SamplerDriver:
 
     @staticmethod
     def inputs(columns: int) -> list[str]:
-        """Names of the design's inputs."""
+        """Return the names of the design's inputs."""
         names = "row_valid row_slot last_slot tail start greedy inv_m inv_s top_k rng_in"
         return [*names.split(), *(f"row__{column}" for column in range(columns))]
 
     async def send(self, logits: list[int]) -> None:
-        """All rows in order; what lies beyond the vocabulary is noise."""
+        """Send all rows in order, with noise beyond the vocabulary."""
         dut = self.dut
         dut.last_slot.value, dut.tail.value = self.rows - 1, self.tail
         for slot in range(self.rows):
@@ -40,7 +40,7 @@ class SamplerDriver:
             dut.row_valid.value = 0
 
     async def choose(self, sampling: Sampling, rng: int) -> int:
-        """Start and wait for ``done``; returns the cycles it took."""
+        """Start, wait for ``done`` and return the cycles it took."""
         dut = self.dut
         dut.greedy.value, dut.top_k.value, dut.rng_in.value = int(sampling.greedy), sampling.top_k, rng
         dut.inv_m.value, dut.inv_s.value = sampling.m, sampling.s

@@ -17,7 +17,7 @@ from ternac.sim.cocotb.sampler_agents import SamplerDriver, watch
 
 
 def _logits(rng: random.Random, vocab: int) -> list[int]:
-    """From all equal to the extremes of 16 bits."""
+    """Return logits: from all equal to the extremes of 16 bits."""
     kind = rng.randrange(4)
     if kind == 0:
         return [rng.randrange(-32768, 32768)] * vocab

@@ -19,19 +19,31 @@ from ternac.sim.cocotb.common import PERIOD_NS, Checker, Gaps, tick
 __all__ = ["INPUTS", "DescriptorDriver", "Ram", "pauses", "stream_unit", "watch_sums", "write_activations"]
 
 INPUTS = (
-    "desc__valid", "desc__payload", "x_wr_en", "x_wr_addr", "x_wr_data", "x_ready", "sums__ready", "clear",
-    "m_axi_arready", "m_axi_rid", "m_axi_rdata", "m_axi_rresp", "m_axi_rlast", "m_axi_rvalid",
-)  # fmt: skip
+    "desc__valid",
+    "desc__payload",
+    "x_wr_en",
+    "x_wr_addr",
+    "x_wr_data",
+    "x_ready",
+    "sums__ready",
+    "clear",
+    "m_axi_arready",
+    "m_axi_rid",
+    "m_axi_rdata",
+    "m_axi_rresp",
+    "m_axi_rlast",
+    "m_axi_rvalid",
+)
 
 
 def stream_unit(settings: dict[str, Any]) -> Any:
-    """The unit of the ``stream`` and ``axi`` benches."""
+    """Return the unit of the ``stream`` and ``axi`` benches."""
     names = ("port_bits", "x_depth", "chain", "depth", "burst", "outstanding", "queue")
     return StreamMatVec(encoding=Encoding(settings["encoding"]), **{name: settings[name] for name in names})
 
 
 class _Delayed:
-    """A request channel whose requests are seen some cycles after the bus took them."""
+    """Request channel that delays each request by some cycles after the handshake."""
 
     def __init__(self, channel: Any, cycles: Callable[[], int], seen: Callable[[int, int], None]) -> None:
         self.channel, self.cycles, self.seen = channel, cycles, seen
@@ -45,14 +57,14 @@ class _Delayed:
             self.queue.put_nowait((request, get_sim_time("ns") + PERIOD_NS * self.cycles()))
 
     async def recv(self) -> Any:
-        """The next request, when its time has come."""
+        """Return the next request once its delay is over."""
         request, due = await self.queue.get()
         while get_sim_time("ns") < due:
             await RisingEdge(self.channel.clock)
         return request
 
     def clear(self) -> None:
-        """As the channel's: a reset forgets what is in flight."""
+        """Drop what is in flight, as a reset does."""
         self.channel.clear()
         while not self.queue.empty():
             self.queue.get_nowait()
@@ -91,30 +103,33 @@ class Ram(AxiRamRead):
 
     @property
     def busy(self) -> float:
-        """Beats per cycle, from the first beat to the last."""
+        """Return the beats per cycle, from the first beat to the last."""
         return self.beats / ((self.last - self.first) / PERIOD_NS + 1)
 
 
 def pauses(rng: random.Random, level: int) -> Iterator[bool]:
-    """For ``set_pause_generator``: idle in none (level 0) to three quarters (level 3) of the cycles."""
+    """Yield pauses for ``set_pause_generator``: none (level 0) to three quarters (3) of the cycles."""
     while True:
         yield rng.randrange(4) < level
 
 
 class DescriptorDriver:
-    """Hands descriptors over, with gaps."""
+    """Driver: sends descriptors, with gaps."""
 
     def __init__(self, dut: Any, unit: StreamMatVec, gaps: Gaps) -> None:
         self.dut, self.unit, self.gaps = dut, unit, gaps
 
     async def send(self, descriptor: Descriptor, beats: int | None = None) -> None:
-        """One descriptor; ``beats`` replaces the right number."""
+        """Send one descriptor; ``beats`` replaces the correct number."""
         dut, unit = self.dut, self.unit
         fields = {
-            "address": descriptor.address, "rows": descriptor.rows, "words": descriptor.words,
-            "x_base": descriptor.x_base, "fence": int(descriptor.fence),
+            "address": descriptor.address,
+            "rows": descriptor.rows,
+            "words": descriptor.words,
+            "x_base": descriptor.x_base,
+            "fence": int(descriptor.fence),
             "beats": descriptor.beats(unit.encoding) if beats is None else beats,
-        }  # fmt: skip
+        }
         await self.gaps.wait(dut)
         dut.desc__payload.value = unit.desc_layout.const(fields).as_value().value
         dut.desc__valid.value = 1
@@ -126,7 +141,7 @@ class DescriptorDriver:
 
 
 async def write_activations(dut: Any, base: int, x: Any, gaps: Gaps) -> None:
-    """Write words of activations from ``base`` on, then say that they are there."""
+    """Write words of activations from ``base`` on, then signal that they are complete."""
     for i, word in enumerate(x):
         await gaps.wait(dut)
         dut.x_wr_en.value = 1
@@ -140,7 +155,7 @@ async def write_activations(dut: Any, base: int, x: Any, gaps: Gaps) -> None:
 
 
 async def watch_sums(dut: Any, sum_bits: int, checker: Checker, gaps: Gaps) -> None:
-    """Takes sums, with gaps, and hands (sum, last) to the checker."""
+    """Monitor: takes sums, with gaps, and passes (sum, last) to the checker."""
     while True:
         await gaps.wait(dut)
         dut.sums__ready.value = 1

@@ -28,7 +28,7 @@ MEMORY = 1 << 16
 
 
 class Scene:
-    """The unit on its memory with all agents; ``level`` 0..3 is how often everybody pauses."""
+    """The unit on its memory with all agents; ``level`` 0..3 is how often they pause."""
 
     def __init__(self, dut: Any, rng: random.Random, level: int, latency: tuple[int, int]) -> None:
         self.dut, self.rng, self.level = dut, rng, level
@@ -43,7 +43,7 @@ class Scene:
         self.latency = latency
 
     async def begin(self) -> None:
-        """Clock, reset, memory, monitor."""
+        """Start the clock, reset, start memory and monitor."""
         await start_clock(self.dut, INPUTS)
         rng, level = self.rng, self.level
         self.ram = Ram(self.dut, MEMORY, lambda: rng.randint(*self.latency))
@@ -53,7 +53,7 @@ class Scene:
         cocotb.start_soon(watch_sums(self.dut, self.unit.lanes.sum_bits, self.sums, Gaps(rng, level)))
 
     def matrix(self, address: int, rows: int, words: int, fence: bool = False, x_base: int = 0) -> Descriptor:
-        """Random trits, now and then all -1, into memory."""
+        """Put random trits, sometimes all -1, into memory."""
         rng, size = np.random.default_rng(self.rng.randrange(1 << 30)), self.unit.port_bits // 8
         low = -1 if self.rng.randrange(4) else -2
         trits = np.maximum(rng.integers(low, 2 if low == -1 else 0, (rows, words * size)), -1).astype(np.int8)
@@ -63,14 +63,14 @@ class Scene:
         return Descriptor(address, rows, words, x_base, fence)
 
     def expect(self, descriptor: Descriptor) -> None:
-        """The sums of one matrix and the bursts that fetch it."""
+        """Expect the sums of one matrix and the bursts that fetch it."""
         rows = self.unit.model(self.memory, self.x, [descriptor])
         for i, value in enumerate(rows):
             self.sums.expect((value, int(i == len(rows) - 1)))
         self.requests.append((descriptor.address, descriptor.beats(self.unit.encoding)))
 
     def vector(self, base: int, words: int) -> Any:
-        """Random activations, also the extremes, remembered as what lies at ``base``."""
+        """Write random activations, also the extremes, at ``base``."""
         rng = np.random.default_rng(self.rng.randrange(1 << 30))
         x = rng.integers(-128, 128, (words, self.x.shape[1]), np.int8)
         if not self.rng.randrange(4):
@@ -79,7 +79,7 @@ class Scene:
         return x
 
     async def done(self) -> None:
-        """All sums that were expected have come."""
+        """Wait until all expected sums have come."""
         for _ in range(200_000):
             if not self.sums._expected:
                 return
@@ -124,7 +124,7 @@ async def _send(scene: Scene, descriptors: list[Descriptor]) -> None:
 
 @cocotb.test(timeout_time=2, timeout_unit="ms")
 async def error_is_reported_and_sticks(dut: Any) -> None:
-    """An error response raises READ until it is cleared; as many sums come as without it."""
+    """An error response raises READ until it is cleared; the number of sums stays the same."""
     scene = Scene(dut, generator(1), 0, (5, 30))
     await scene.begin()
     size = scene.unit.port_bits // 8

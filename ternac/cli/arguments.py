@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,6 @@ def number(
     metavar: str = "N",
 ) -> None:
     """Add an option that takes a number of ``least`` to ``most``; its help names the default."""
-
     hint = f"see: {parser.prog} --help"
 
     def parse(given: str) -> float:
@@ -91,7 +90,7 @@ def open_model(name: str | None, geometry: Geometry | None, say: Say) -> Model:
 
 
 def _board(given: str) -> str:
-    """A name of BOARDS. Raises UsageError if it is that of an engine."""
+    """Parse the name of a board. Raises UsageError if it is that of an engine."""
     if given in PRESETS and given not in BOARDS:
         raise UsageError(f"--board {given}: this is an engine, not a board", f"write --geometry {given}")
     return given
@@ -132,6 +131,14 @@ def is_board(device: str) -> bool:
     from ternac.host.executors import parse_executor
 
     return not parse_executor(device).local
+
+
+def default_engine(args: argparse.Namespace, devices: Sequence[str]) -> Geometry | None:
+    """Return the engine that the default model must fit; None if none is named and no device has one."""
+    from ternac.host.executors import parse_executor
+
+    asked = args.geometry is not None or any(parse_executor(device).has_engine for device in devices)
+    return engine_of(args) if asked else None
 
 
 def add_executor(parser: argparse.ArgumentParser) -> None:
@@ -183,7 +190,7 @@ def add_seed(parser: argparse.ArgumentParser, text: str, default: int | None = 1
 
 
 def names_of(flag: str, given: str) -> list[str]:
-    """The parts of a comma-separated list. Raises UsageError if it names none, or one twice."""
+    """Split a comma-separated list. Raises UsageError if it names none, or one twice."""
     names = [name.strip() for name in given.split(",") if name.strip()]
     if not names or len(set(names)) != len(names):
         raise UsageError(f"{flag} {given}: name at least one, and none twice")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ternac.cli.arguments import add_out, names_of, number
-from ternac.cli.train import add_preset, add_settings, add_tokenizer, add_torch, corpus_of, settings
+from ternac.cli.train import FORMER, add_preset, add_settings, add_tokenizer, add_torch, corpus_of, settings
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 from ternac.table import columns
@@ -113,5 +113,5 @@ VERB = Verb(
     example="ternac compare --preset smoke --kinds float,ternary-float,integer,transformer",
     add_arguments=_arguments,
     run=_run,
-    renamed={"--size": "--preset"},
+    renamed={**FORMER, "--size": "--preset"},
 )

@@ -35,14 +35,13 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome({"shell": args.shell, "script": script})
 
 
-def _complete_paths(parser: argparse.ArgumentParser, files: Any) -> None:
+def _complete_paths(parser: Parser, files: Any) -> None:
     """Mark every path of a parser and its subparsers for shtab, which reads an action's ``complete``."""
-    for action in parser._actions:  # argparse has no public list of them
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                _complete_paths(each, files)
-        elif action.metavar in PATHS:
+    for action in parser.arguments:
+        if action.metavar in PATHS:
             action.complete = files  # type: ignore[attr-defined]
+    for bench in parser.benches.values():
+        _complete_paths(bench, files)
 
 
 VERB = Verb(

@@ -16,7 +16,7 @@ BOARD = "ulx3s-85f"
 
 @dataclass(frozen=True)
 class Step:
-    """A command, without the leading ``ternac``, and what it shows."""
+    """One command, without the leading ``ternac``, and its title."""
 
     title: str
     command: str

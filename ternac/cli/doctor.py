@@ -67,7 +67,7 @@ class Finding:
 
     @property
     def ok(self) -> bool:
-        """Whether the thing is there."""
+        """True if it is there and usable."""
         return bool(self.found)
 
 
@@ -96,7 +96,7 @@ def _python() -> Finding:
 
 
 def _model() -> Finding:
-    """The shipped model, loaded with every check that loading makes."""
+    """Load the shipped model, with all checks of loading."""
     if importlib.util.find_spec("numpy") is None:
         return Finding("model", "demo", "", "cannot be looked at without numpy")
     from ternac.program.zoo import DEFAULT, open_program  # needs NumPy, which may be what is missing
@@ -110,7 +110,7 @@ def _model() -> Finding:
 
 
 def _native() -> Finding:
-    """The compiled part of the native executor, with the instruction set that it picks here."""
+    """Find the compiled part of the native executor, and the instruction set that it picks here."""
     try:
         library = importlib.import_module("ternac.host.native.library")
         reason = library.why_missing()
@@ -122,7 +122,7 @@ def _native() -> Finding:
 
 
 def _cache() -> Finding:
-    """The folder that builds are kept in, and its size."""
+    """Find the cache, and its size."""
     try:
         cache.refuse_foreign(*(path for path in [cache.root()] if path.exists()))
     except UnsafeCache as error:
@@ -139,7 +139,7 @@ def _bitstreams() -> Iterator[Finding]:
         name = f"bitstream {manifest.parent.parent.name}/{manifest.parent.name}"
         try:
             entry = json.loads(manifest.read_text())
-            # The manifest may give a path from the repository's root; the file lies beside it either way.
+            # The manifest may give a path from the repository's root; the file is next to it either way.
             file = manifest.parent / Path(entry["bitstream"]).name
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             if digest != entry["sha256"]:
@@ -190,7 +190,7 @@ def examine() -> list[Finding]:
 
 
 def as_data(findings: list[Finding], need: Need) -> dict[str, object]:
-    """The JSON object of the verb: ``ok`` (``need`` lacks nothing), ``missing`` per need, every finding."""
+    """Return ``ok`` (``need`` lacks nothing), ``missing`` per need, and every finding."""
     missing: dict[str, list[str]] = {need: [] for need in NEEDS}
     for finding in findings:
         if not finding.ok:
@@ -203,7 +203,7 @@ def as_data(findings: list[Finding], need: Need) -> dict[str, object]:
 
 
 def as_text(findings: list[Finding]) -> str:
-    """The findings as lines for people, grouped by what they are needed for."""
+    """Format the findings, grouped by need."""
     lines = []
     width = max(len(finding.name) for finding in findings)
     for need, title in NEEDS.items():

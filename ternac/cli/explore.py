@@ -57,12 +57,18 @@ def _show(data: dict[str, Any], say: Say) -> None:
     today = data["today"]
     rows = [
         [
-            row["name"], f"{row['tokens_per_second']:,.0f}", str(row["sessions"]),
-            f"{row['cycles_per_token']:,}", f"{row['latency_us']:,.1f}", f"{row['comb']:,}", f"{row['ff']:,}",
-            str(row["bram"]), "today's engine" if row is today else "",
+            row["name"],
+            f"{row['tokens_per_second']:,.0f}",
+            str(row["sessions"]),
+            f"{row['cycles_per_token']:,}",
+            f"{row['latency_us']:,.1f}",
+            f"{row['comb']:,}",
+            f"{row['ff']:,}",
+            str(row["bram"]),
+            "today's engine" if row is today else "",
         ]
         for row in data["front"][:_ROWS] + ([today] if today else [])
-    ]  # fmt: skip
+    ]
     header = ("geometry", "tokens/s", "sessions", "cycles", "us", "COMB", "FF", "RAM", "")
     for line in columns(header, rows):
         say(f"  {line}")

@@ -212,8 +212,7 @@ def compare_trits(program: Program, again: Program) -> int:
 def _gguf(args: argparse.Namespace, say: Say) -> Outcome:
     """Write, read back with the `gguf` package, compare; ``--out`` appears only if all is equal."""
     from ternac.files import replacing
-    from ternac.model.export import gguf_file
-    from ternac.model.export.gguf_trits import BLOCK
+    from ternac.model.export import gguf
     from ternac.program.zoo import open_program, resolve
     from ternac.progress import Progress
 
@@ -225,13 +224,13 @@ def _gguf(args: argparse.Namespace, say: Say) -> Outcome:
     kind = (args.gguf_type or GGUF_TYPES[0]).upper()
     with replacing(out) as fresh:
         with Progress(len(program.consts), "write", "tensors") as bar:
-            gguf_file.write(program, fresh, kind, bar.update)
-        compared = compare_trits(program, gguf_file.read(gguf_file.open_gguf(fresh), fresh))
+            gguf.write(program, fresh, kind, bar.update)
+        compared = compare_trits(program, gguf.read(gguf.open_gguf(fresh), fresh))
     matrices = [program.consts[name] for name, role in program.roles().items() if role == "trits"]
-    padded = sum(matrix.shape[1] % BLOCK != 0 for matrix in matrices)
+    padded = sum(matrix.shape[1] % gguf.BLOCK != 0 for matrix in matrices)
     say(f"{program.name}: {compared:,} trits in {kind} blocks, read back and equal; hash {program.hash[:16]}")
     if padded:
-        say(f"the rows of {padded} matrices are filled up with zero trits to a multiple of {BLOCK}")
+        say(f"the rows of {padded} matrices are filled up with zero trits to a multiple of {gguf.BLOCK}")
     say(f"written: {out}, {out.stat().st_size:,} bytes")
     return Outcome(
         {

@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
-    from ternac.model.export.gguf_file import HEADER, open_gguf, read, text_field
+    from ternac.model.export.gguf import HEADER, open_gguf, read, text_field
     from ternac.model.imports.gguf_source import open_source
     from ternac.program.file import save
 
@@ -102,7 +102,7 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     began = time.monotonic()
     check_tensors(source, config.tensors())
     folder = args.path if args.path.is_dir() else args.path.parent
-    reader = Reader.beside(folder, config.vocab)
+    reader = Reader.in_folder(folder, config.vocab)
     data = samples(args.text, reader, config.vocab, args.calibration, args.tokens)
     say(f"{name}: {config.layers} layers of {config.d} and {config.m}, {config.trits:,} ternary weights")
     say(f"calibration and report: {data.origin}")
@@ -116,12 +116,21 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     converted = time.monotonic()
     save(program, args.out)
     found: dict[str, Any] = {
-        "program": str(args.out), "hash": program.hash, "ternary_weights": program.trits,
-        "file_bytes": args.out.stat().st_size, "vocab": config.vocab, "width": config.d,
-        "layers": config.layers, "inner": config.m, "activations": args.activations,
-        "headroom": args.headroom, "origin": data.origin, "tokenizer": reader.name,
-        "calibration_tokens": int(data.calibration.size), "report": None,
-    }  # fmt: skip
+        "program": str(args.out),
+        "hash": program.hash,
+        "ternary_weights": program.trits,
+        "file_bytes": args.out.stat().st_size,
+        "vocab": config.vocab,
+        "width": config.d,
+        "layers": config.layers,
+        "inner": config.m,
+        "activations": args.activations,
+        "headroom": args.headroom,
+        "origin": data.origin,
+        "tokenizer": reader.name,
+        "calibration_tokens": int(data.calibration.size),
+        "report": None,
+    }
     if args.tokens:
         with Progress(3 * config.layers, "compare", "layers") as bar:
             found["report"] = report(model, program, data.report, bar.update)

@@ -13,7 +13,7 @@ from ternac.cli.arguments import (
     add_geometry,
     add_model,
     add_seed,
-    engine_of,
+    default_engine,
     is_board,
     number,
     open_model,
@@ -62,15 +62,15 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     given = args.prompt if args.prompt is not None else "" if args.resume else PROMPT
     if not given and not args.resume:
         raise UsageError("the prompt is empty", "give at least one character")
-    on_board = is_board(args.device)
-    for name in () if on_board else BOARD_ONLY:
+    for name in () if is_board(args.device) else BOARD_ONLY:
         if getattr(args, name) is not None:
             raise UsageError(f"--{name} needs a board, not {args.device}", "choose one with --device")
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
-    program = open_model(args.model, engine_of(args) if on_board or args.geometry else None, say).program
+    model = open_model(args.model, default_engine(args, [args.device]), say)
     options = {name: getattr(args, name) for name in BOARD_ONLY}
-    with Device.open(args.device, program, board=args.geometry or args.board, **options) as device:
+    with Device.open(args.device, model, board=args.geometry or args.board, **options) as device:
+        program = device.program
         sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
         tokenizer = tokenizer_of(program, assume_bytes=True)
         prompt = tokenizer.encode(given.encode()).ids.tolist()
@@ -113,7 +113,6 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _session(device: Device, args: argparse.Namespace) -> Session:
     """Open a new session, or that of --resume; --seed resets its generator."""
-
     session = device.session(1 if args.seed is None else args.seed)
     if args.resume:
         session.load(args.resume)

@@ -11,8 +11,7 @@ from ternac.cli.arguments import (
     add_device,
     add_geometry,
     add_model,
-    engine_of,
-    is_board,
+    default_engine,
     number,
     open_model,
 )
@@ -101,20 +100,29 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     tokens = read_tokens(args.token_file)
     check_exposure(args.host, tokens)
     limits = Limits(
-        args.max_body, args.max_prompt, args.max_tokens, args.max_seconds, args.max_queue, args.max_sessions,
+        args.max_body,
+        args.max_prompt,
+        args.max_tokens,
+        args.max_seconds,
+        args.max_queue,
+        args.max_sessions,
         args.session_seconds,
-    )  # fmt: skip
-    from ternac.host.server.build import build_service
+    )
+    from ternac.host.server.service import build_service
     from ternac.host.server.serving import allowed_hosts, bind, serve
 
     devices = args.device or ["auto"]
-    on_board = any(map(is_board, devices)) or args.geometry
-    program = open_model(args.model, engine_of(args) if on_board else None, say).program
+    model = open_model(args.model, default_engine(args, devices), say)
+    program = model.program
     with bind(args.host, args.port) as listening:
         service = build_service(
-            program, devices, limits, board=args.geometry or args.board, fallback=not args.no_fallback,
+            model,
+            devices,
+            limits,
+            board=args.geometry or args.board,
+            fallback=not args.no_fallback,
             reopen=args.reopen,
-        )  # fmt: skip
+        )
         port = listening.getsockname()[1]
         where = f"[{args.host}]" if ":" in args.host else args.host
         labels = ", ".join(source.label for source in service.devices.sources)

@@ -15,8 +15,9 @@ TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 """``--device``: what torch calls it."""
 
 _MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
-_NAMES = {"d": ("--width",), "m": ("--inner", "--m")}
-"""Flags not called as their setting; torchrun takes ``--m`` for one of its own, wherever it stands."""
+_NAMES = {"d": "--width", "m": "--inner"}
+"""Options not called as their setting; torchrun takes ``--m`` for one of its own, wherever it stands."""
+FORMER = {"--m": "--inner"}
 _TRAIN_FLAGS = {
     "steps": "training steps",
     "batch": "parallel streams",
@@ -89,9 +90,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
-            names = _NAMES.get(name, ("--" + name.replace("_", "-"),))
+            option = _NAMES.get(name, "--" + name.replace("_", "-"))
             parser.add_argument(
-                *names, dest=name, type=kinds[name], metavar="N" if kinds[name] is int else "X", help=text
+                option, dest=name, type=kinds[name], metavar="N" if kinds[name] is int else "X", help=text
             )
 
 
@@ -145,7 +146,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     )
     first = trainer.step
     if first:
-        say(f"going on from step {first} of {train.steps} in {out}")
+        say(f"resuming at step {first} of {train.steps} in {out}")
     say(
         f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
         f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
@@ -162,7 +163,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     done = trainer.step >= train.steps
     say(f"best validation loss {best:.4f} nats per token" if best < 1e9 else "no evaluation yet")
     kept = out / (FINAL if done and (out / FINAL).is_file() else BEST)
-    say(f"next: ternac export {kept}" if done else "stopped early; repeat the command to go on")
+    say(f"next: ternac export {kept}" if done else "stopped early; repeat the command to resume")
     return Outcome(
         {
             "out": str(out),
@@ -182,4 +183,5 @@ VERB = Verb(
     example="ternac train my.txt --width 96 --inner 192 --layers 2 --steps 1000 --out runs/mine",
     add_arguments=_arguments,
     run=_run,
+    renamed=FORMER,
 )

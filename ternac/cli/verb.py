@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Verb:
     help: str
     """One line in the imperative: the overview, the head of ``--help`` and the completion show it."""
     example: str
-    """A command that works as it is written."""
+    """One command that works as it is written."""
     add_arguments: Callable[[argparse.ArgumentParser], None]
     run: Callable[[argparse.Namespace, Say], Outcome]
     """Gets the parsed arguments; raises TernacError for whatever the user can cause or cure."""
@@ -60,7 +61,8 @@ class Parser(argparse.ArgumentParser):
 
     def equip(self, verb: Verb, **json: Any) -> None:
         """Add the help, the arguments and the former spellings of ``verb``; ``json`` are options of
-        ``--json``."""
+        ``--json``.
+        """
         self.description = verb.help
         self.epilog = f"example:\n  {verb.example}"
         self.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -70,8 +72,19 @@ class Parser(argparse.ArgumentParser):
         )
         verb.add_arguments(self)
 
+    @property
+    def arguments(self) -> list[argparse.Action]:
+        """Every argument, in order; argparse has no public list of them."""
+        return self._actions
+
+    @property
+    def benches(self) -> dict[str, Parser]:
+        """The parsers of a verb that has further verbs, by name."""
+        choices = (action.choices for action in self.arguments if isinstance(action.choices, dict))
+        return {name: each for some in choices for name, each in some.items() if isinstance(each, Parser)}
+
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        for word in args or ():
+        for word in itertools.takewhile("--".__ne__, args or ()):
             option = word.partition("=")[0]
             if option in self.renamed:
                 raise UsageError(f"{option} is now {self.renamed[option]}", f"see: {self.prog} --help")

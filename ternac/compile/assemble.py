@@ -139,14 +139,10 @@ class _Assembler:
                 spare = [v for v in held if v != keep and v not in only_x]
                 if not spare:
                     used = sum(map(len, held.values()))
-                    beside = f" and what is still read {used}" if used else ""
-                    raise DoesNotFit(
-                        f"{value!r} needs {size} words of the x buffer{beside}, "
-                        f"{self.g.name} has {limit} for a context",
-                        resource="x words",
-                        needed=size + used,
-                        limit=limit,
-                    )
+                    others = f" and what is still read {used}" if used else ""
+                    message = f"{value!r} needs {size} words of the x buffer{others}"
+                    message += f", {self.g.name} has {limit} for a context"
+                    raise DoesNotFit(message, resource="x words", needed=size + used, limit=limit)
                 del held[max(spare, key=lambda v: next(u for u in uses[v] if u > now))]
 
         out: list[Pass] = []
@@ -190,12 +186,8 @@ class _Assembler:
         base = top * self.contexts
         many = f"{self.contexts} sessions'" if self.contexts > 1 else "one session's"
         need, have = base + self.contexts * slots, self.g.bank_depth
-        require(
-            "bank words",
-            need,
-            have,
-            f"vectors and {many} state need {need} bank words per column, {self.g.name} has {have}",
-        )
+        message = f"vectors and {many} state need {need} bank words per column, {self.g.name} has {have}"
+        require("bank words", need, have, message)
         states = {name: replace(s, address=s.address + base) for name, s in states.items()}
         where |= {value: states[state] for value, state in (*self.stored.items(), *self.loaded.items())}
         sessions = (have - base) // slots if slots else self.contexts
@@ -280,13 +272,9 @@ class _Assembler:
                 fields = {"to_bank": 1, "d": target.address, "rel_d": int(one.result in self.stored)}
                 inst = replace(inst, **fields, to_logits=int(logits))  # type: ignore[arg-type]
                 if logits:
-                    most = self.g.logit_slots
-                    require(
-                        "logits",
-                        self.g.slots(target.length) * self.g.columns,
-                        most * self.g.columns,
-                        f"{target.length} logits exceed the {most * self.g.columns} of {self.g.name}",
-                    )
+                    most = self.g.logit_slots * self.g.columns
+                    message = f"{target.length} logits exceed the {most} of {self.g.name}"
+                    require("logits", self.g.slots(target.length) * self.g.columns, most, message)
             for operand, value in one.reads.items():
                 relative = int(value in self.loaded or value in self.stored)
                 fields = {operand: banks.where[value].address, "rel_" + operand: relative}
@@ -399,12 +387,8 @@ class _Assembler:
                 continue
             negatives = (full < 0).sum(1).reshape(inst.count, g.columns)
             most = int(negatives.max(initial=0))
-            require(
-                "weights of -1 in a row",
-                most,
-                (1 << g.bias_bits) - 1,
-                f"{one.name!r}: a row with {most} weights of -1 exceeds {g.bias_bits} bits",
-            )
+            message = f"{one.name!r}: a row with {most} weights of -1 exceeds {g.bias_bits} bits"
+            require("weights of -1 in a row", most, (1 << g.bias_bits) - 1, message)
             corrections.append(negatives.T.astype(np.uint32))
         return np.concatenate(parts), np.concatenate(corrections, axis=1)
 

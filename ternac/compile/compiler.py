@@ -32,12 +32,8 @@ def compile_program(
     check(program)
     refuse_wide(program)
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
-        raise DoesNotFit(
-            f"{contexts} contexts: {geometry.name} has {geometry.contexts}",
-            resource="contexts",
-            needed=contexts,
-            limit=geometry.contexts,
-        )
+        message = f"{contexts} contexts: {geometry.name} has {geometry.contexts}"
+        raise DoesNotFit(message, resource="contexts", needed=contexts, limit=geometry.contexts)
     for count in range(contexts or geometry.contexts, 0, -1):
         for side in (True, False):
             try:

@@ -1,4 +1,4 @@
-"""Which model an engine runs when none is named."""
+"""The model that an engine runs when none is named."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ class Model:
 
 def largest_model(geometry: Geometry) -> str | None:
     """Return the name of the shipped model with the most ternary weights that fits ``geometry``, None if none
-    does. Of several of that size the default model comes first."""
+    does. Of several of that size the default model comes first.
+    """
     sizes = {name: open_program(name).trits for name in names()}
     for name in sorted(sizes, key=lambda name: (-sizes[name], name != DEFAULT)):
         try:

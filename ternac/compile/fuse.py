@@ -162,12 +162,8 @@ class _Fuser:
         base, rows = self.base(op), self.p.consts[op.text("embed")].shape[0]
         stride = (base.count - 1).bit_length()
         need, have = rows << stride, self.g.embed_depth
-        require(
-            "embedding bytes",
-            need,
-            have,
-            f"embedding of {rows} tokens needs {need} bytes per column, {self.g.name} has {have}",
-        )
+        message = f"embedding of {rows} tokens needs {need} bytes per column, {self.g.name} has {have}"
+        require("embedding bytes", need, have, message)
         shift = op.integer("shift")
         inst = replace(base, source=Source.EMBED, shift1=shift, wide1=1, wide2=1, stride=stride)
         return Pass(op.out, inst, op.out)
@@ -178,12 +174,8 @@ class _Fuser:
             raise self.refuse(index, "only matrix products can take the result of a NORM")
         copy = replace(self.copy(op), wide2=1)
         n, most = self.shape[op.out][1], self.g.lane_depth * self.g.columns
-        require(
-            "elements of the side lane",
-            copy.count * self.g.columns,
-            most,
-            f"op {index} {op.out!r} norms {n} elements, {self.g.name}'s side lane holds {most}",
-        )
+        message = f"op {index} {op.out!r} norms {n} elements, {self.g.name}'s side lane holds {most}"
+        require("elements of the side lane", copy.count * self.g.columns, most, message)
         inst = replace(copy, **self.lane_norm(op))  # type: ignore[arg-type]
         return Pass(op.out, inst, "", {"a": op.ins[0]}, x_out=op.out)
 
@@ -205,12 +197,8 @@ class _Fuser:
     def matrix(self, index: int, op: Op) -> Pass:
         trits = op.text("weights")
         k, most = self.p.consts[trits].shape[1], self.g.x_depth * self.g.lanes
-        require(
-            "inputs of a matrix",
-            k,
-            most,
-            f"op {index} {op.out!r} has {k} inputs, {self.g.name}'s x buffer holds {most}",
-        )
+        message = f"op {index} {op.out!r} has {k} inputs, {self.g.name}'s x buffer holds {most}"
+        require("inputs of a matrix", k, most, message)
         inst = replace(self.base(op), words=self.g.words(k))
         one = Pass(op.out, inst, op.out, x_in=op.ins[0], trits=trits)
         follow = self.only_user(op.out)

@@ -47,10 +47,9 @@ class MemoryShape:
 
 @dataclass(frozen=True, kw_only=True)
 class Geometry:
-    """Parameters of one engine; see the module text for what lives where.
+    """Parameters of one engine; the module's text says what each memory holds.
 
-    Raises:
-        ValueError: if the parameters contradict each other (the message says which).
+    Raises ValueError if parameters contradict each other.
     """
 
     name: str
@@ -87,7 +86,7 @@ class Geometry:
     radix: int = 2
     """Sums that meet at a register of the adder tree."""
     contexts: int = 1
-    """Sessions that may be under way at the same time, taking turns phase by phase."""
+    """Sessions that may run at the same time, taking turns phase by phase."""
     lane_depth: int = 0
     """Slots of results that wait in the side lane for their norm; 0: no side lane, a NORM takes two
     passes."""
@@ -158,12 +157,12 @@ class Geometry:
 
     @property
     def streams(self) -> bool:
-        """Whether weights come in program order from outside, instead of from a memory with addresses."""
+        """True if weights come in program order from outside, not from a memory with addresses."""
         return self.weight_ram == "sdram"
 
     @property
     def codes(self) -> tuple[str, ...]:
-        """What ``weight_code`` can be."""
+        """The values that ``weight_code`` can have."""
         return ("five",) if self.streams else ("two_bit", "five")
 
     @property
@@ -177,15 +176,14 @@ class Geometry:
         return self.columns // self.share
 
     @property
-    def wide(self) -> bool:
-        """Whether the columns are so many, or an embedding takes so many block RAMs, that what goes to all of
-        them passes further registers."""
+    def pipelined_broadcast(self) -> bool:
+        """True if signals to all columns, or to an embedding's many block RAMs, pass further registers."""
         return self.columns > 4 or self.streams
 
     @property
     def row_register(self) -> int:
         """Registers between the columns' results and the sampler."""
-        return int(self.wide)
+        return int(self.pipelined_broadcast)
 
     @property
     def sampler_pace(self) -> int:
@@ -205,14 +203,18 @@ class Geometry:
 
     @property
     def weight_register(self) -> bool:
-        """Trits pass a register between weight memory (and decoder) and the adders: where adders follow each
-        other, or a decoder comes before them (that of a stream has a register in it)."""
+        """True if trits pass a register between weight memory and adders.
+
+        So they do if adders follow each other, or behind a decoder (a stream's decoder has a register in it).
+        """
         return self.fold > 1 or (self.weight_code == "five" and not self.streams)
 
     @property
     def weight_blocks_per_stage(self) -> int:
-        """Blocks that hold one stage's `stage_bits`; an even number of them where five trits share a byte and
-        two blocks a block RAM."""
+        """Blocks that hold one stage's `stage_bits`.
+
+        Their number is even where five trits share a byte and two blocks a block RAM.
+        """
         blocks = -(-self.stage_bits // self.weight_block_bits)
         pad = self.weight_code == "five" and self.weight_ram == "paired"
         return blocks + blocks % 2 if pad else blocks
@@ -233,19 +235,19 @@ class Geometry:
         return self.macs * self.weight_depth
 
     def slots(self, length: int) -> int:
-        """Bank words per column that a vector of ``length`` elements takes."""
+        """Return the bank words per column that a vector of ``length`` elements takes."""
         return -(-length // self.columns)
 
     def tail(self, length: int) -> int:
-        """Columns that the last slot of a vector fills, 1..columns."""
+        """Return the columns that the last slot of a vector fills, 1..columns."""
         return length - self.columns * (self.slots(length) - 1)
 
     def words(self, length: int) -> int:
-        """Weight words of one row with ``length`` inputs."""
+        """Return the weight words of one row with ``length`` inputs."""
         return max(self.share, -(-length // self.lanes))
 
     def memory(self, mem: Mem) -> MemoryShape:
-        """Shape of memory ``mem`` as the loader sees it; where weights stream, of all words there can be."""
+        """Return the shape of memory ``mem`` as the loader sees it; of streamed weights, at their largest."""
         c = self.columns
         if self.streams and mem == Mem.WEIGHT:
             return MemoryShape(-(-self.weight_depth * self.stream_words >> 16), 1 << 16, 16)
@@ -263,8 +265,8 @@ class Geometry:
     def hash(self) -> bytes:
         """Eight bytes that differ when any parameter differs; the board reports them.
 
-        ``weight_code``, which came after the first bitstreams, counts only where it is a choice and not the
-        default, so that theirs stay what they were.
+        ``weight_code`` came after the first bitstreams. It counts only where it is a choice and not the
+        default, so that their hashes stay what they were.
         """
         values = asdict(self)
         if self.streams or self.weight_code == "two_bit":
@@ -313,11 +315,7 @@ PRESETS: dict[str, Geometry] = {
 
 
 def preset(name: str) -> Geometry:
-    """The named preset.
-
-    Raises:
-        UsageError: if there is none of that name.
-    """
+    """Return the named preset. Raises UsageError if there is none of that name."""
     try:
         return PRESETS[name]
     except KeyError:

@@ -1,4 +1,4 @@
-"""What is loaded into an engine, and the map of it that the host needs."""
+"""The image of a program: contents of an engine's memories, and where the host finds what in them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Words = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Symbol:
-    """Where a vector lives: bank word of slot 0 (a state's: of session slot 0), length, dtype."""
+    """Place of a vector: bank word of slot 0 (a state's: of session slot 0), length, dtype."""
 
     address: int
     length: int
@@ -53,10 +53,6 @@ class Image:
         Raises DoesNotFit if the banks hold fewer sessions.
         """
         if not 0 <= index < self.sessions:
-            raise DoesNotFit(
-                f"session slot {index}: this image has {self.sessions} slots",
-                resource="session slots",
-                needed=index + 1,
-                limit=self.sessions,
-            )
+            message = f"session slot {index}: this image has {self.sessions} slots"
+            raise DoesNotFit(message, resource="session slots", needed=index + 1, limit=self.sessions)
         return index * self.state_slots

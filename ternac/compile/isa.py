@@ -33,7 +33,7 @@ PIPELINE = 24
 
 
 class Opcode(IntEnum):
-    """What an instruction does. Values 2 to 4 are kept for operations to come; the engine stops on them."""
+    """Kinds of instructions. Values 2 to 4 are reserved; the engine stops on them."""
 
     HALT = 0
     VEC = 1
@@ -43,7 +43,7 @@ class Opcode(IntEnum):
 
 
 class Source(IntEnum):
-    """Where v0 comes from."""
+    """Source of v0."""
 
     DOT = 0
     BANK = 1
@@ -60,7 +60,7 @@ class MulBy(IntEnum):
 
 
 class Addend(IntEnum):
-    """What is added after the second shift."""
+    """The addend after the second shift."""
 
     NONE = 0
     V2 = 1
@@ -82,7 +82,7 @@ LAYOUT: dict[str, tuple[int, int, int]] = {
 
 
 class Lane(IntEnum):
-    """What the side lane makes of y on its way to the x buffer."""
+    """Operation of the side lane on y, on its way to the x buffer."""
 
     DIRECT = 0
     SIDE = 1
@@ -150,10 +150,9 @@ class Instruction:
     """Columns that the last slot fills (1..columns): elements = columns * (count - 1) + tail."""
 
     def encode(self) -> list[int]:
-        """The 12 words of the instruction.
+        """Return the 12 words of the instruction.
 
-        Raises:
-            ProgramError: if a field does not fit its width.
+        Raises ProgramError if a field does not fit its width.
         """
         words = [0] * WORDS
         for name, (word, low, width) in LAYOUT.items():
@@ -165,10 +164,9 @@ class Instruction:
 
     @classmethod
     def decode(cls, words: list[int]) -> Instruction:
-        """The instruction encoded in ``words`` (12 integers of 16 bits).
+        """Return the instruction encoded in ``words`` (12 integers of 16 bits).
 
-        Raises:
-            ProgramError: on a wrong length or an unknown code.
+        Raises ProgramError if their number is wrong or a code is unknown.
         """
         if len(words) != WORDS:
             raise ProgramError(f"an instruction has {WORDS} words, not {len(words)}")
@@ -180,7 +178,7 @@ class Instruction:
             raise ProgramError(f"not an instruction: {error}") from None
 
     def __str__(self) -> str:
-        """Assembler-like text: the opcode and every field that is not at its default."""
+        """Return the opcode and every field that is not at its default, as an assembler would."""
         parts = [self.op.name]
         for f in fields(self):
             value = getattr(self, f.name)

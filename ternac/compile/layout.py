@@ -1,4 +1,4 @@
-"""How trits and embedding bytes are laid into an engine's memory blocks, and back."""
+"""Layout of trits and embedding bytes in an engine's memory blocks, both ways."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def weight_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
 
 
 def weight_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
-    """Inverse of `weight_blocks`: ``trits[word, column, lane]``, whatever the bits are."""
+    """Return ``trits[word, column, lane]``, the inverse of `weight_blocks`; any bits have a meaning."""
     g = geometry
     depth = blocks.shape[1]
     bits = blocks[..., None] >> np.arange(g.weight_block_bits, dtype=np.uint32) & 1
@@ -80,7 +80,7 @@ def stream_blocks(trits: npt.NDArray[np.int8], geometry: Geometry) -> Words:
 
 
 def stream_trits(blocks: Words, geometry: Geometry) -> npt.NDArray[np.int8]:
-    """Inverse of `stream_blocks`, with zero words at the end where the last block is not full."""
+    """Return the inverse of `stream_blocks`, with zero words at the end if the last block is not full."""
     g = geometry
     flat = blocks.reshape(-1).astype("<u2")
     codes = flat[: len(flat) // g.stream_words * g.stream_words].view(np.uint8)
@@ -101,7 +101,7 @@ def embed_blocks(table: npt.NDArray[np.int8], geometry: Geometry, stride: int) -
 
 
 def to_slots(vector: npt.NDArray[np.int32], geometry: Geometry) -> Words:
-    """A vector as bank words ``[columns, slots]`` of 16 bits, padded with zeros."""
+    """Return a vector as bank words ``[columns, slots]`` of 16 bits, padded with zeros."""
     g = geometry
     full = np.zeros(g.slots(len(vector)) * g.columns, np.int32)
     full[: len(vector)] = vector
@@ -109,5 +109,5 @@ def to_slots(vector: npt.NDArray[np.int32], geometry: Geometry) -> Words:
 
 
 def from_slots(words: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.int32]:
-    """The ``length`` elements of bank words ``[columns, slots]``, sign-extended from 16 bits."""
+    """Return ``length`` elements of bank words ``[columns, slots]``, sign-extended from 16 bits."""
     return words.T.reshape(-1)[:length].astype(np.uint16).view(np.int16).astype(np.int32)

@@ -1,4 +1,4 @@
-"""An image as the frames that load it: shared by the driver, the flash image and the tests."""
+"""The frames that load an image: shared by the driver, the flash image and the tests."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import numpy as np
 
 from ternac.compile.geometry import Mem
 from ternac.compile.image import Image
-from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, WRITE_HEAD, Command, Frame
+from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, Command, Frame, WriteRequest
 
 
 def program_id(image: Image) -> bytes:
-    """The sixteen bytes under which a board knows the image: the start of the program's hash."""
+    """Return the sixteen bytes under which a board knows the image: the start of the program's hash."""
     return bytes.fromhex(image.program_hash)[:HASH_BYTES]
 
 
 def write_payload(mem: int, block: int, address: int, words: np.ndarray, bytes_per_word: int) -> bytes:
-    """Payload of one WRITE of unsigned words."""
+    """Return the payload of one WRITE of unsigned words."""
     data = np.asarray(words).astype("<u4").reshape(-1, 1).view(np.uint8)[:, :bytes_per_word]
-    return bytes((mem, block)) + address.to_bytes(WRITE_HEAD - 2, "little") + data.tobytes()
+    return WriteRequest(mem, block, address, data.tobytes()).encode()
 
 
 def load_requests(image: Image, limit: int = MAX_WRITE_BYTES) -> Iterator[tuple[Command, bytes]]:
-    """(command, payload) of every request that loads ``image`` into an engine, in order.
+    """Yield (command, payload) of every request that loads ``image`` into an engine, in order.
 
     The first unloads what is there, so that an interrupted load leaves an engine that refuses to run;
     then come the memories in WRITEs of at most ``limit`` data bytes, then the COMMIT. State is not
@@ -41,11 +41,11 @@ def load_requests(image: Image, limit: int = MAX_WRITE_BYTES) -> Iterator[tuple[
 
 
 def flash_image(image: Image) -> bytes:
-    """What ``FlashBoot`` plays: the load as wire bytes, closed by erased bytes that end it."""
+    """Return the wire bytes that ``FlashBoot`` plays: the load, closed by erased bytes that end it."""
     requests = enumerate(load_requests(image))
     return (
         b"".join(Frame(kind, seq & 0xFF, payload).wire() for seq, (kind, payload) in requests) + b"\xff" * 16
     )
 
 
-assert Mem.BANK == len(Mem) - 1  # the controller takes every number up to the last as a memory
+assert len(Mem) - 1 == Mem.BANK  # the controller takes every number up to the last as a memory

@@ -1,7 +1,7 @@
 """The SDRAM chip that holds streamed weights: its timing in nanoseconds, and where a word of it lies.
 
-Word ``w`` is column ``w % 512`` of bank ``w // 512 % 4`` of row ``w // 2048``: who reads on comes from one
-bank's row into the next bank's, which can be opened meanwhile.
+Word ``w`` is column ``w % 512`` of bank ``w // 512 % 4`` of row ``w // 2048``: a sequential reader comes from
+one bank's row into the next bank's, which can be opened in time.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SdramChip:
         return self.row_bits + self.bank_bits + self.column_bits
 
     def cycles(self, clock_hz: int) -> Cycles:
-        """The distances at a clock; UsageError when the chip is too slow for it, or it for the refreshes."""
+        """Return the distances at a clock. Raises UsageError if it is outside what the chip can run at."""
         if not 1_000_000 <= clock_hz <= self.max_mhz * 1e6:
             raise UsageError(f"{self.name} runs at 1 to {self.max_mhz:g} MHz, not {clock_hz / 1e6:g}")
 
@@ -74,14 +74,21 @@ class SdramChip:
             return int(-(-round(ns * clock_hz / 1e6) // 1000))
 
         return Cycles(
-            rcd=whole(self.rcd), rp=whole(self.rp), ras=whole(self.ras), rc=whole(self.rc),
-            rfc=whole(self.rfc), rrd=whole(self.rrd), wr=max(2, whole(self.wr)), mrd=self.mrd_cycles,
-            cas=2 if clock_hz <= self.cas2_mhz * 1e6 else 3, refresh=int(self.refresh * clock_hz / 1e9),
+            rcd=whole(self.rcd),
+            rp=whole(self.rp),
+            ras=whole(self.ras),
+            rc=whole(self.rc),
+            rfc=whole(self.rfc),
+            rrd=whole(self.rrd),
+            wr=max(2, whole(self.wr)),
+            mrd=self.mrd_cycles,
+            cas=2 if clock_hz <= self.cas2_mhz * 1e6 else 3,
+            refresh=int(self.refresh * clock_hz / 1e9),
             power_up=whole(self.power_up),
-        )  # fmt: skip
+        )
 
     def place(self, word: int) -> tuple[int, int, int]:
-        """(bank, row, column) of a word."""
+        """Return (bank, row, column) of a word."""
         bank = word >> self.column_bits & (1 << self.bank_bits) - 1
         column = word & (1 << self.column_bits) - 1
         return bank, word >> self.column_bits + self.bank_bits, column

@@ -1,4 +1,4 @@
-"""How a matrix of trits lies in external memory for the streaming dot engine, and its descriptor.
+"""Layout of trit matrices in external memory for the streaming dot engine, and their descriptors.
 
 A word is as wide as the port, ``port_bytes`` bytes. Byte b of a word holds column b of the word's columns in
 ``encoding.rows`` consecutive rows: one activation per byte, however many trits the byte holds. So a word of
@@ -25,7 +25,7 @@ _TWO_BITS = np.array([0, 1, 0, -1], np.int8)[np.arange(256)[:, None] >> np.array
 
 
 class Encoding(enum.Enum):
-    """How many trits a byte of streamed weights holds, and how."""
+    """Code of the trits in a byte of streamed weights."""
 
     #: Four trits, each nonzero and negative, as ``ternac.program.packing.pack2``.
     TWO = "2bit"
@@ -58,21 +58,24 @@ class Descriptor:
     fence: bool = False
 
     def groups(self, encoding: Encoding) -> int:
-        """Row groups, the last of which may be padded."""
+        """Return the number of row groups, the last of which may be padded."""
         return -(-self.rows // encoding.rows)
 
     def beats(self, encoding: Encoding) -> int:
-        """Words of memory that the matrix takes."""
+        """Return the words of memory that the matrix takes."""
         return self.groups(encoding) * self.words
 
 
 def matrix_words(rows: int, columns: int, port_bytes: int, encoding: Encoding) -> int:
-    """Words that a matrix takes in memory."""
+    """Return the words that a matrix takes in memory."""
     return -(-rows // encoding.rows) * -(-columns // port_bytes)
 
 
 def pack_matrix(trits: npt.NDArray[Any], port_bytes: int, encoding: Encoding) -> npt.NDArray[np.uint8]:
-    """trits int8[rows, columns] to uint8[words * port_bytes]; ValueError on anything but -1, 0, 1."""
+    """Pack int8[rows, columns] into uint8[words * port_bytes].
+
+    Raises ValueError if a trit is not -1, 0 or 1.
+    """
     rows, columns = trits.shape
     groups, words = -(-rows // encoding.rows), -(-columns // port_bytes)
     padded = np.zeros((groups * encoding.rows, words * port_bytes), np.int8)
@@ -84,7 +87,7 @@ def pack_matrix(trits: npt.NDArray[Any], port_bytes: int, encoding: Encoding) ->
 def unpack_matrix(
     data: npt.NDArray[np.uint8], rows: int, columns: int, port_bytes: int, encoding: Encoding
 ) -> npt.NDArray[np.int8]:
-    """Inverse of `pack_matrix`: int8[rows, columns]; the padding is not looked at."""
+    """Return int8[rows, columns], the inverse of `pack_matrix`; padding is ignored."""
     groups, words = -(-rows // encoding.rows), -(-columns // port_bytes)
     codes = encoding.table[data.reshape(groups, words, port_bytes)]
     return codes.transpose(0, 3, 1, 2).reshape(groups * encoding.rows, words * port_bytes)[:rows, :columns]

@@ -44,12 +44,18 @@ _NO_HASH = "0" * 64
 
 
 def save(program: Program, path: str | Path) -> None:
-    """Check the program and write it, atomically; IllegalProgram, or UsageError on an unwritable path."""
+    """Check the program and write it, atomically.
+
+    Raises IllegalProgram if it breaks a rule, UsageError if the path cannot be written.
+    """
     write_bytes(path, dumps(program))
 
 
 def load(path: str | Path) -> Program:
-    """Read and check the program in a file; BadProgramFile or IllegalProgram with the file's name."""
+    """Read and check the program in a file.
+
+    Raises BadProgramFile or IllegalProgram, with the file's name, if it is damaged or breaks a rule.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
@@ -175,11 +181,16 @@ def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Prog
         states[pair[0]] = pair[1]
     ops = [_rebuild_op(entry, index) for index, entry in enumerate(sj.items(text["ops"], "ops", MAX_OPS))]
     return Program(
-        name=text["name"], vocab=text["vocab"], ops=tuple(ops),
+        name=text["name"],
+        vocab=text["vocab"],
+        ops=tuple(ops),
         consts={name: array.astype(array.dtype.newbyteorder("=")) for name, array in consts.items()},
-        states=states, logits=text["logits"], logit_scale_bits=text["logit_scale_bits"],
-        meta=meta, tokenizer=b"" if tokenizer is None else tokenizer.tobytes(),
-    )  # fmt: skip
+        states=states,
+        logits=text["logits"],
+        logit_scale_bits=text["logit_scale_bits"],
+        meta=meta,
+        tokenizer=b"" if tokenizer is None else tokenizer.tobytes(),
+    )
 
 
 def _rebuild_op(entry: Any, index: int) -> Op:

@@ -136,9 +136,16 @@ def build_lm(
     n = b.norm("n", r, params.norm)
     logits = b.linear("logits", "logits.acc", n, "head", params.head, params.head_shift, "i16")
     program = Program(
-        name=name, vocab=vocab, ops=tuple(b.ops), consts=b.consts, states=states, logits=logits,
-        logit_scale_bits=int(params.logit_scale_bits), meta=dict(meta or {}), tokenizer=tokenizer,
-    )  # fmt: skip
+        name=name,
+        vocab=vocab,
+        ops=tuple(b.ops),
+        consts=b.consts,
+        states=states,
+        logits=logits,
+        logit_scale_bits=int(params.logit_scale_bits),
+        meta=dict(meta or {}),
+        tokenizer=tokenizer,
+    )
     check(program)
     return program
 

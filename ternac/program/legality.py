@@ -1,4 +1,4 @@
-"""Which programs may run: every op is checked for names, types, lengths, attributes and value ranges.
+"""Check that a program may run: names, types, lengths, attributes and value ranges of every op.
 
 :func:`check` raises IllegalProgram with op index, name and reason.  An executor runs only what passed, and
 may rely on it: no intermediate overflows 32 bits (64 in REQUANT with a multiplier and in ops of imports),

@@ -1,4 +1,4 @@
-"""What the declaration of an op kind consists of, and the checks that follow from it alone.
+"""Parts of an op kind's declaration, and the checks that follow from it alone.
 
 :mod:`ternac.program.ops` declares the kinds that training makes, :mod:`ternac.program.import_ops` those of
 imported models. The names that others need are exported by :mod:`ternac.program.ops`.
@@ -68,7 +68,7 @@ class Value:
 
 
 class Scope(Protocol):
-    """What a rule may look at besides the op and its inputs: the program."""
+    """The part of a program that a rule may look at, apart from the op and its inputs."""
 
     @property
     def vocab(self) -> int:
@@ -98,10 +98,10 @@ def check_name(name: object) -> None:
 
 @dataclass(frozen=True)
 class Role:
-    """What a constant is: its dtype, its shape (None: a side of 1..65535) and the range of its elements.
+    """A use of constants: their dtype, shape (None: a side of 1..65535) and the range of their elements.
 
-    ``what`` says it in messages, ``widened`` is the dtype in which the NumPy meaning wants it (None: as it
-    is stored, for constants too large to copy).
+    ``what`` says it in messages, ``widened`` is the dtype in which the NumPy meaning gets them (None: as they
+    are stored, for constants too large to copy).
     """
 
     name: str
@@ -168,7 +168,20 @@ class Dtype:
             raise Refused(f"dtype is {value!r}, not 'i8' or 'i16'")
 
 
-Attribute = Integer | Constant | Dtype
+@dataclass(frozen=True)
+class State:
+    """An attribute that names a state which the op reads, and if it ``writes`` changes in place."""
+
+    writes: bool = False
+    default: None = None
+
+    def check(self, name: str, value: object) -> None:
+        """Raise Refused unless ``value`` is text; that the state exists is checked with the inputs."""
+        if not isinstance(value, str):
+            raise Refused(f"{name} is {value!r}, not text")
+
+
+Attribute = Integer | Constant | Dtype | State
 
 
 @dataclass(frozen=True)
@@ -177,8 +190,8 @@ class Input:
 
     ``whole``: every element of the result may depend on every element of it. ``scalar``: one element, never
     negative, for the whole vector. ``own_length``: its length is checked by the kind's rule. All other
-    inputs of an op must be of one length. ``within``: the range that it must provably keep, ``what`` its
-    name in the message.
+    inputs of an op must be of one length. ``optional``: it may be left out, if all behind it are.
+    ``within``: the range that it must provably keep, ``what`` its name in the message.
     """
 
     name: str
@@ -186,6 +199,7 @@ class Input:
     whole: bool = False
     scalar: bool = False
     own_length: bool = False
+    optional: bool = False
     within: tuple[int, int] | None = None
     what: str = "input"
 
@@ -214,7 +228,8 @@ class OpKind:
     for a kind that defines no value.
     ``numpy``: what it computes, a function of the inputs in order (each an int array [..., n]) and of the
     attributes by name, constants as arrays. A kind that ``reads_token`` gets the token ids instead of
-    inputs, a kind that touches a state has none: executors move states.
+    inputs; a state that an attribute names comes as a view, int16 [..., n]. LOAD and STORE have none:
+    executors move states.
     ``rule``: what it accepts beyond the declaration, and what it makes; without one the result may be
     anything that its dtype holds.
     ``saturates``: ``numpy`` takes ``dtype``, and with None gives the result before saturation.
@@ -247,6 +262,11 @@ class OpKind:
         return {name: attr.role for name, attr in self.attrs.items() if isinstance(attr, Constant)}
 
     @property
+    def states(self) -> dict[str, State]:
+        """Attributes that name states."""
+        return {name: attr for name, attr in self.attrs.items() if isinstance(attr, State)}
+
+    @property
     def integers(self) -> dict[str, Integer]:
         """Attributes that are integers, in the declared order."""
         return {name: attr for name, attr in self.attrs.items() if isinstance(attr, Integer)}
@@ -259,7 +279,8 @@ class OpKind:
     @property
     def elementwise(self) -> bool:
         """True if element i of the result needs no other element of any vector."""
-        return not self.state and not any(one.whole or one.own_length for one in self.inputs)
+        apart = any(one.whole or one.own_length for one in self.inputs)
+        return not (self.state or self.states or apart)
 
     @property
     def is_product(self) -> bool:
@@ -289,16 +310,22 @@ class OpKind:
         for name in self.constants:
             if op.text(name) not in scope.consts:
                 raise Refused(f"constant {op.text(name)[:MAX_NAME]!r} does not exist")
+        for name in self.states:
+            if op.text(name) not in scope.states:
+                raise Refused(f"state {op.text(name)[:MAX_NAME]!r} does not exist")
         if self.rule:
             return self.rule(op, ins, scope)
         return Value.full(self.dtype_of(op), ins[0].length)
 
     def _inputs(self, op: Op, values: Mapping[str, Value]) -> list[Value]:
         """The inputs of ``op``; raises Refused unless they are as many and of the types declared."""
-        if len(op.ins) != len(self.inputs):
-            raise Refused(f"{len(op.ins)} inputs, needs {len(self.inputs)}")
-        found = []
-        for name, declared in zip(op.ins, self.inputs, strict=True):
+        most = len(self.inputs)
+        least = sum(not one.optional for one in self.inputs)
+        if not least <= len(op.ins) <= most:
+            needed = f"{most}" if least == most else f"{least} to {most}"
+            raise Refused(f"{len(op.ins)} inputs, needs {needed}")
+        declared_ins, found = self.inputs[: len(op.ins)], []
+        for name, declared in zip(op.ins, declared_ins, strict=True):
             value = values.get(name)
             if value is None:
                 raise Refused(f"input {str(name)[:MAX_NAME]!r} is not defined before it")
@@ -306,7 +333,7 @@ class OpKind:
             found.append(value)
         same = [
             (name, value.length)
-            for name, value, one in zip(op.ins, found, self.inputs, strict=True)
+            for name, value, one in zip(op.ins, found, declared_ins, strict=True)
             if not (one.scalar or one.own_length)
         ]
         if len({length for _, length in same}) > 1:

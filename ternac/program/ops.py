@@ -23,6 +23,7 @@ from ternac.program.op_kind import (
     BYTES,
     MAX_NAME,
     RANGES,
+    Attribute,
     Constant,
     Dtype,
     Input,
@@ -32,6 +33,7 @@ from ternac.program.op_kind import (
     Refused,
     Role,
     Scope,
+    State,
     Value,
     between_two,
     check_name,
@@ -41,7 +43,7 @@ from ternac.program.op_kind import (
 
 __all__ = [
     "BYTES", "IMPORT_KINDS", "KINDS", "MAX_NAME", "RANGES", "RESERVED_KINDS",
-    "Constant", "Dtype", "Input", "Integer", "Op", "OpKind", "Refused", "Role", "Value",
+    "Constant", "Dtype", "Input", "Integer", "Op", "OpKind", "Refused", "Role", "State", "Value",
     "check_name", "op_function", "op_table", "refuse_unknown", "roles_of", "state_read", "state_written",
 ]  # fmt: skip
 
@@ -178,12 +180,16 @@ IMPORT_KINDS = tuple(kind.name for kind in IMPORT_OPS)
 
 def state_read(op: Op) -> str | None:
     """Name of the state that ``op`` reads, or None."""
-    return op.ins[0] if KINDS[op.kind].state == "in" else None
+    kind = KINDS[op.kind]
+    return op.ins[0] if kind.state == "in" else next((op.text(name) for name in kind.states), None)
 
 
 def state_written(op: Op) -> str | None:
-    """Name of the state that ``op`` replaces, or None."""
-    return op.out if KINDS[op.kind].state == "out" else None
+    """Name of the state that ``op`` replaces or changes, or None."""
+    kind = KINDS[op.kind]
+    if kind.state == "out":
+        return op.out
+    return next((op.text(name) for name, attr in kind.states.items() if attr.writes), None)
 
 
 def roles_of(ops: Iterable[Op]) -> dict[str, Role]:
@@ -203,7 +209,8 @@ def op_function(
 ) -> Callable[..., IntArray]:
     """The NumPy meaning of ``op`` as a function of its input vectors (or of the token ids that it reads).
 
-    ``saturated`` False: of a kind that saturates, the result before that.
+    States that attributes name are left to the caller, by the names of the attributes. ``saturated`` False:
+    of a kind that saturates, the result before that.
     """
     kind = KINDS[op.kind]
     assert kind.numpy is not None, f"{op.kind} moves a state: the executor does it"
@@ -211,6 +218,8 @@ def op_function(
     for name, role in kind.constants.items():
         array = consts[op.text(name)]
         attrs[name] = array if role.widened is None else array.astype(role.widened)
+    for name in kind.states:
+        del attrs[name]
     if kind.saturates:
         attrs["dtype"] = kind.dtype_of(op) if saturated else None
     return partial(kind.numpy, **attrs)
@@ -241,9 +250,9 @@ def op_table() -> str:
     return "\n".join(lines)
 
 
-def _described(name: str, attr: Constant | Dtype | Integer) -> str:
+def _described(name: str, attr: Attribute) -> str:
     """An attribute as the page shows it."""
-    if isinstance(attr, Constant):
+    if isinstance(attr, Constant | State):
         return f"`{name}`"
     if isinstance(attr, Dtype):
         return f"`{name}` i8 or i16"

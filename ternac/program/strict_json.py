@@ -1,4 +1,4 @@
-"""JSON as program files use it: one way to write, and a reader that refuses what the usual one lets pass."""
+"""JSON as program files use it: one way to write, and a reader that refuses what Python's lets pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ MAX_DEPTH = 32
 
 
 class BadJson(Exception):
-    """What is wrong with the text, in words; callers turn it into their typed error."""
+    """A text that is not JSON as program files use it; callers turn it into their typed error."""
 
 
 def dump(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a program consists of, as plain data and as lines of text."""
+"""Summarize a program, as plain data and as lines of text."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ Vectors = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where two executors part: ``expected`` is the first one's, ``got`` the second's."""
+    """The first difference of two executors: ``expected`` is the first one's value, ``got`` the second's."""
 
     token: int
     """Index of the token in the run, from 0."""
@@ -41,7 +41,7 @@ class Divergence:
 
     @property
     def layer(self) -> str:
-        """The layer's number out of the name (``0.f.pre`` is of layer 0), or empty."""
+        """The layer's number from the name (``0.f.pre``: layer 0), or empty."""
         head = self.name.partition(".")[0]
         return head if head.isdigit() and "." in self.name else ""
 
@@ -57,11 +57,11 @@ class Divergence:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, with the layer."""
+        """Return plain data, with the layer."""
         return asdict(self) | {"executors": list(self.executors), "layer": self.layer}
 
     def error(self) -> Mismatch:
-        """The same as an exception."""
+        """Return it as an exception."""
         return Mismatch(str(self), "everything before it agrees: look at this op's inputs, tables and shifts")
 
 
@@ -75,7 +75,7 @@ def first_divergence(
     got_states: Vectors | None = None,
     executors: tuple[str, str] = ("numpy", "rtl"),
 ) -> Divergence | None:
-    """The first difference after one token, or None.
+    """Return the first difference after one token, or None.
 
     ``expected`` and ``got`` map value names to vectors [length] (a leading batch axis of 1 is allowed); only
     names in both are compared, for an engine does not keep every intermediate. States are those after the
@@ -99,7 +99,7 @@ def first_divergence(
 def scalar_divergence(
     token: int, kind: str, expected: int, got: int, executors: tuple[str, str] = ("numpy", "rtl")
 ) -> Divergence | None:
-    """Divergence of a single number (``next token``, ``generator`` or ``cycles``), or None."""
+    """Return the divergence of one number (``next token``, ``generator`` or ``cycles``), or None."""
     if expected == got:
         return None
     return Divergence(token, kind, kind, "", 0, int(expected), int(got), 1, 1, executors)
@@ -108,15 +108,17 @@ def scalar_divergence(
 def cycle_divergence(
     token: int, closed_form: int, got: int, executor: str, *, exact: bool
 ) -> Divergence | None:
-    """Divergence of an engine's cycles from the closed form (`ternac.hdl.engine.schedule`): where that is not
-    ``exact``, of an engine that took fewer."""
+    """Return the divergence of an engine's cycles from the closed form (`ternac.hdl.engine.schedule`).
+
+    Where that is not ``exact``, it is a lower bound.
+    """
     if not exact and got >= closed_form:
         return None
     return scalar_divergence(token, "cycles", closed_form, got, ("closed form", executor))
 
 
 def _difference(expected: npt.NDArray[Any], got: npt.NDArray[Any]) -> tuple[int, int, int, int, int] | None:
-    """(element, expected, got, differing, length) of the first differing element, or None."""
+    """Return (element, expected, got, differing, length) of the first differing element, or None."""
     a, b = np.asarray(expected, np.int64).reshape(-1), np.asarray(got, np.int64).reshape(-1)
     if len(a) != len(b):
         raise ValueError(f"vectors of {len(a)} and of {len(b)} elements cannot be compared")

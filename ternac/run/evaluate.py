@@ -2,10 +2,10 @@
 
 The text is read as parallel streams.  Stream i owns a contiguous run of targets; it starts from a zero state
 and is first fed the ``context`` tokens before its run, uncounted (fewer where the text begins).  So every
-prediction but those near the beginning of the text stands on at least ``context`` tokens of history, and the
-loss is, up to what more history would give, that of one reader of the whole text.
+prediction but those near the beginning of the text has at least ``context`` tokens of history, and the loss
+is that of one reader of the whole text, but for what more history would give.
 
-With a tokenizer, what the first token stands for is not counted either, in bytes or characters.
+With a tokenizer, the bytes and characters of the first token are not counted either.
 A logit is worth ``code * 2**-logit_scale_bits``; log-softmax is taken in float64.
 """
 
@@ -28,7 +28,8 @@ from ternac.text.tokenizer import Encoded, tokenizer_of
 __all__ = ["Loss", "Streams", "cut", "encode", "evaluate", "loss_of", "read_text", "split"]
 
 STREAMS, CONTEXT = 64, 256
-TRAIN_PART = 0.9  # of the text; the rest is for validation
+TRAIN_PART = 0.9
+"""Part of a text for training; the rest is for validation."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Streams:
 
     @property
     def steps(self) -> int:
-        """Steps that the longest stream takes."""
+        """Steps of the longest stream."""
         return int((self.last - 1 - self.start).max())
 
 
@@ -76,9 +77,9 @@ def evaluate(
     context: int = CONTEXT,
     progress: Callable[[int], None] = lambda done: None,
 ) -> Loss:
-    """Loss of the executor's program on a text; ``progress`` gets the predictions so far.
+    """Return the loss of the executor's program on a text; ``progress`` is told the predictions so far.
 
-    Plain tokens [N] are taken for one byte each.
+    Plain tokens [N] count as one byte each.
     """
     tokens = text.ids if isinstance(text, Encoded) else text
     parts = cut(len(tokens), streams, context)
@@ -97,7 +98,7 @@ def evaluate(
 
 
 def loss_of(total: float, counted: int, text: Encoded | None) -> Loss:
-    """``total`` nats over ``counted`` predictions, by token, byte and character of ``text``."""
+    """Return ``total`` nats over ``counted`` predictions by token, byte and character of ``text``."""
     if text is None:
         return Loss(total / counted, total / counted / math.log(2), total / counted, counted, counted)
     covered = text.bytes - text.head
@@ -112,18 +113,18 @@ def loss_of(total: float, counted: int, text: Encoded | None) -> Loss:
 
 
 def _nats(logits: npt.NDArray[Any], targets: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Cross entropy per row, float64 [B], of float64 logits [B, V]."""
+    """Return the cross entropy per row, float64 [B], of float64 logits [B, V]."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     result: npt.NDArray[Any] = np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, targets]
     return result
 
 
 def encode(program: Program, data: bytes) -> npt.NDArray[Any]:
-    """The tokens of a text, by the program's own tokenizer; raises what `ternac.text.tokenizer` does."""
+    """Encode a text with the program's own tokenizer; raises what `ternac.text.tokenizer` raises."""
     return tokenizer_of(program).encode(data).ids
 
 
 def split(data: bytes, which: str) -> bytes:
-    """The first 90% (``"train"``) or the last 10% (``"val"``) of a text, cut at ``int(0.9 * len)``."""
+    """Return the first 90% (``"train"``) or last 10% (``"val"``) of a text, cut at ``int(0.9 * len)``."""
     edge = int(TRAIN_PART * len(data))
     return data[:edge] if which == "train" else data[edge:]

@@ -45,7 +45,7 @@ class Executor(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where a measured speed comes from, for reports."""
+        """Origin of a measured speed, for reports."""
 
     def open(self, batch: int = 1) -> State:
         """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""

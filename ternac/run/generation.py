@@ -40,9 +40,9 @@ class Chosen(NamedTuple):
     rng: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Generation:
-    """Where the text of a session stands; the state itself is kept elsewhere.
+    """The position of a session in its text; its state is kept elsewhere.
 
     ``vocab``: tokens of the program. ``rng``: generator state. ``pending``: the token chosen last, which is
     fed first when generation continues, or None. ``fed``: tokens that the state has seen.

@@ -1,4 +1,4 @@
-"""The NumPy executor: the living definition of what a program computes, batched over sessions.
+"""The NumPy executor: the definition of what a program computes, batched over sessions.
 
 The arithmetic is that of :mod:`ternac.program.ops`; this module adds evaluation order and two exact
 optimisations. A ternary product is taken as a float32 matrix product: every partial sum is an integer of at
@@ -7,24 +7,23 @@ most 65535 * 128 < 2**24, where float32 is exact. And matrices that read the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.program.legality import check
-from ternac.program.numerics import IntArray
-from ternac.program.ops import KINDS, Op, op_function, state_read, state_written
+from ternac.program.ops import KINDS, Op, op_function
 from ternac.program.program import Program
-from ternac.run.executor import ExecutorBase, State
+from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 
 Values = dict[str, Any]
 _Step = Callable[[Values, State, npt.NDArray[np.intp]], None]
 
 
 class NumpyExecutor(ExecutorBase):
-    """Runs one program for any number of sessions at a time; IllegalProgram if it breaks a rule."""
+    """Runs one program for any number of sessions at a time. Raises IllegalProgram if it breaks a rule."""
 
     name = "numpy"
     origin = "NumPy on this host, measured"
@@ -35,17 +34,7 @@ class NumpyExecutor(ExecutorBase):
         self._plan = [_bind(op, program) for op in program.ops]
         self._stack_products()
 
-    def step(
-        self,
-        state: State,
-        tokens: Iterable[int] | npt.NDArray[Any],
-        trace: MutableMapping[str, IntArray] | None = None,
-    ) -> IntArray:
-        """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
-
-        ``tokens`` are B integers.  With ``trace``, every value of the program is put there by name, int32
-        [B, length].  A bad token or state raises UsageError before anything is changed.
-        """
+    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
         ids = self.check_tokens(tokens).astype(np.intp)
         self.check_state(state, len(ids))
         values: Values = {}
@@ -94,15 +83,20 @@ def _product(source: str, outs: list[str], weights: list[npt.NDArray[Any]]) -> _
 def _bind(op: Op, program: Program) -> _Step:
     """The op as a function of (values, state, token ids) that stores its result under ``op.out``."""
     out, slices = op.out, program.state_slices()
-    loaded, stored = state_read(op), state_written(op)
-    if loaded is not None:
-        part = slices[loaded]
+    kind = KINDS[op.kind]
+    if kind.state == "in":
+        part = slices[op.ins[0]]
         return lambda v, s, ids: v.__setitem__(out, s[:, part].astype(np.int32))
-    if stored is not None:
-        (value,), part = op.ins, slices[stored]
+    if kind.state == "out":
+        (value,), part = op.ins, slices[op.out]
         return lambda v, s, ids: s.__setitem__((slice(None), part), v[value])
     function, names = op_function(op, program.consts), op.ins
-    if KINDS[op.kind].reads_token:
+    if kind.states:
+        parts = {attr: slices[op.text(attr)] for attr in kind.states}
+        return lambda v, s, ids: v.__setitem__(
+            out, function(*(v[name] for name in names), **{attr: s[:, part] for attr, part in parts.items()})
+        )
+    if kind.reads_token:
         return lambda v, s, ids: v.__setitem__(out, function(ids))
     if len(names) == 1:
         (x,) = names

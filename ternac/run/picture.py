@@ -1,4 +1,4 @@
-"""The picture of a profile: what each layer costs, how full every value is, how every table is entered."""
+"""Draw a profile: the cost of each layer, the range of each value, the use of each table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def write_picture(
     path: Path, title: str, values: list[ValueStats], tables: list[TableStats], costs: list[Cost]
 ) -> None:
-    """PNG, SVG or PDF by the ending of ``path``."""
+    """Write a PNG, SVG or PDF, by the ending of ``path``."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

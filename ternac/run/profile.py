@@ -47,7 +47,7 @@ class ValueStats:
 
 @dataclass
 class TableStats:
-    """How a TABLE is entered: ``codes`` counts its 256 codes, ``ends`` is the share at -128 and 127."""
+    """Use of a TABLE: ``codes`` counts its 256 codes, ``ends`` is the share at -128 and 127."""
 
     name: str
     table: str
@@ -59,7 +59,7 @@ class TableStats:
 
 
 class Observer:
-    """Collects what :meth:`see` is shown: the trace of one step, any batch."""
+    """Collects statistics of traces, one step of any batch at a time."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -68,7 +68,7 @@ class Observer:
         self._unsaturated = {
             op.out: op_function(op, program.consts, saturated=False)
             for op in self._ops
-            if KINDS[op.kind].saturates
+            if KINDS[op.kind].saturates and not KINDS[op.kind].states
         }
         self._sums: dict[str, npt.NDArray[np.float64]] = {}  # count, zeros, saturated, squares
         self._ends: dict[str, tuple[int, int]] = {}
@@ -98,9 +98,17 @@ class Observer:
             product = KINDS[op.kind].is_product
             room = 128 * self.types[op.ins[0]][1] if product else -RANGES[dtype][0]
             stats = ValueStats(
-                op.out, op.kind, dtype, length, low, high, math.sqrt(squares / count),
-                zeros / count, clipped / count, max(-low, high) / room,
-            )  # fmt: skip
+                op.out,
+                op.kind,
+                dtype,
+                length,
+                low,
+                high,
+                math.sqrt(squares / count),
+                zeros / count,
+                clipped / count,
+                max(-low, high) / room,
+            )
             found.append(stats)
         return found
 
@@ -126,7 +134,7 @@ def zeros_in_trits(program: Program) -> dict[str, float]:
 def _losses(
     executor: Any, tokens: npt.NDArray[Any], parts: ev.Streams, seen: Callable[[Any, Any], Any]
 ) -> npt.NDArray[np.float64]:
-    """Nats of every predicted token in a fixed order; ``seen(state, tokens)`` makes a step."""
+    """Return the nats of every predicted token in a fixed order; ``seen(state, tokens)`` makes a step."""
     state = executor.open(len(parts.start))
     scale = 2.0**-executor.program.logit_scale_bits
     rows = np.arange(len(parts.start))
@@ -142,7 +150,7 @@ def _losses(
 
 
 def observe(program: Program, tokens: npt.NDArray[Any], parts: ev.Streams) -> tuple[Observer, Any]:
-    """What the NumPy executor computes on the text, and the nats of every prediction."""
+    """Run the NumPy executor on the text; returns an observer of its values and the nats of each token."""
     executor, observer = NumpyExecutor(program), Observer(program)
 
     def step(state: Any, ids: Any) -> Any:
@@ -156,7 +164,7 @@ def observe(program: Program, tokens: npt.NDArray[Any], parts: ev.Streams) -> tu
 
 @dataclass
 class Cost:
-    """What the rounding of a group of ops costs, in nats per token.
+    """Cost of the rounding of a group of ops, in nats per token.
 
     ``nats``: the loss as it is minus the loss with these ops in real numbers (neither rounded nor saturated).
     ``coarser``: the loss with these ops rounded to even codes, one bit less, minus the loss as it is.
@@ -203,9 +211,17 @@ def by_layer(program: Program, values: list[ValueStats], trits: dict[str, float]
     for value in values:
         row = rows.setdefault(
             layer_of(value.name),
-            {"layer": layer_of(value.name), "values": 0, "trits": 0, "trit_zeros": 0.0, "elements": 0,
-             "zeros": 0.0, "most_saturated": "", "saturated": 0.0},
-        )  # fmt: skip
+            {
+                "layer": layer_of(value.name),
+                "values": 0,
+                "trits": 0,
+                "trit_zeros": 0.0,
+                "elements": 0,
+                "zeros": 0.0,
+                "most_saturated": "",
+                "saturated": 0.0,
+            },
+        )
         row["values"] += 1
         if value.dtype == "i8":
             row["zeros"] += value.zeros * value.length

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ternac.errors import UnsupportedOp
 from ternac.program import numerics as nu
 from ternac.program.legality import infer
 from ternac.program.ops import KINDS, RANGES, Op, Value, op_function, state_read, state_written
@@ -32,6 +33,9 @@ class RealExecutor:
 
     def __init__(self, program: Program, relaxed: Collection[str] = (), coarse: Collection[str] = ()) -> None:
         values = infer(program)
+        for index, op in enumerate(program.ops):
+            if KINDS[op.kind].states:
+                raise UnsupportedOp(f"op {index} ({op.kind} {op.out}): {op.kind} has no rule in real numbers")
         self.program = program
         self._slices = program.state_slices()
         self._plan = [

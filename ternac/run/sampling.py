@@ -1,6 +1,6 @@
-"""From logits to a token: argmax, or seeded sampling with integers only, the same bits on every executor.
+"""Choose a token from logits: argmax, or seeded sampling with integers only, the same on every executor.
 
-``docs/numerics.md`` is the page for people; the engine's sampler does exactly this.
+The engine's sampler does exactly this; docs/numerics.md is the page.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ EXP.setflags(write=False)
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen: argmax (``greedy``), or drawn by ``EXP[((M - logit) * m) >> s]``.
+    """Rule that chooses the next token: argmax (``greedy``), or a draw by ``EXP[((M - logit) * m) >> s]``.
 
     ``m`` 1..255 and ``s`` 0..31 set the temperature (see :meth:`from_temperature`); ``top_k`` keeps the k
     largest logits, 0 keeps all.  A ``top_k`` above the vocabulary keeps all.
@@ -71,7 +71,7 @@ class Sampling:
 
     @classmethod
     def from_temperature(cls, temperature: float, logit_scale_bits: int, top_k: int = 0) -> Sampling:
-        """Closest ``m / 2**s`` to ``16 * 2**-logit_scale_bits / temperature``; temperature 0 is argmax.
+        """Return the closest ``m / 2**s`` to ``16 * 2**-logit_scale_bits / temperature``; 0 is argmax.
 
         ``m`` uses its full 8 bits (128..255) where ``s`` stays within 0..31.
         """
@@ -91,14 +91,14 @@ GREEDY = Sampling()
 
 
 def xorshift32(x: int) -> int:
-    """Next generator state: ``x ^= x << 13; x ^= x >> 17; x ^= x << 5`` in 32 bits; never 0 from x != 0."""
+    """Return the next generator state: ``x ^= x << 13; x ^= x >> 17; x ^= x << 5`` in 32 bits, never 0."""
     x ^= (x << 13) & U32
     x ^= x >> 17
     return x ^ (x << 5) & U32
 
 
 def seed_state(seed: int) -> int:
-    """A generator state (1..2**32-1) from any integer seed; nearby seeds give unrelated states."""
+    """Return a generator state (1..2**32-1) for any integer seed; nearby seeds give unrelated states."""
     x = (seed * 0x9E3779B1 + 0x7F4A7C15) & U32
     x ^= x >> 16
     x = (x * 0x85EBCA6B) & U32
@@ -107,12 +107,12 @@ def seed_state(seed: int) -> int:
 
 
 def argmax(logits: Any) -> int:
-    """Index of the largest logit, the lowest among equals."""
+    """Return the index of the largest logit, the lowest among equals."""
     return int(np.argmax(logits))
 
 
 def weights(logits: Any, sampling: Sampling) -> np.ndarray:
-    """The integer weight (0..65535) of each token, int64 [V]; at least one is 65535."""
+    """Return the integer weight (0..65535) of each token, int64 [V]; at least one is 65535."""
     z = np.asarray(logits, np.int64)
     codes = np.minimum(((z.max() - z) * sampling.m) >> sampling.s, 255)
     w = EXP[codes].astype(np.int64)
@@ -122,7 +122,7 @@ def weights(logits: Any, sampling: Sampling) -> np.ndarray:
 
 
 def choose(logits: Any, sampling: Sampling, rng: int) -> tuple[int, int]:
-    """Next token and next generator state from logits int [V].
+    """Return the next token and the next generator state from logits int [V].
 
     Greedy leaves ``rng`` as it is; a draw advances it once: ``rng = xorshift32(rng)``,
     ``r = (rng * sum(w)) >> 32``, and the token is the first whose cumulated weight exceeds ``r``.

@@ -1,8 +1,8 @@
-"""A program on whole sequences: op after op over all tokens at once, only the recurrence token by token.
+"""Run a program on whole sequences: op by op over all tokens, only the recurrence token by token.
 
 The same integers as :class:`ternac.run.numpy_executor.NumpyExecutor`, which takes all ops for one token.
-Here a matrix is unpacked for many tokens and let go again, so that a model of billions of weights runs in
-the memory of its trits, and matrix products are large.  For evaluation and reports, not for generating text.
+Here a matrix is unpacked for many tokens and freed again, so that a model of billions of weights runs in the
+memory of its trits, and matrix products are large.  For evaluation and reports, not for generating text.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a program reads and writes text: bytes, or the Hugging Face tokenizer that its file carries.
+"""Tokenizers of programs: bytes, or the Hugging Face tokenizer that a program file carries.
 
 A text is encoded in pieces of at most `PIECE` characters, cut behind the last line end in them, so that a
 text of any length takes little memory and the same text always gives the same tokens. No special tokens are
@@ -32,7 +32,7 @@ class Encoded:
     ``ids`` int [N], as small as the vocabulary allows. ``head`` bytes and ``head_chars`` characters come
     before what the second token stands for: a model that predicts every token but the first does not predict
     them.
-    ``chars`` is None where the text is not UTF-8. ``lossless``: the tokens decode to the text.
+    ``chars`` is None if the text is not UTF-8. ``lossless``: the tokens decode to the text.
     """
 
     ids: Tokens
@@ -52,7 +52,7 @@ class TextStream(Protocol):
 
 
 class Tokenizer(Protocol):
-    """Text to tokens and back; ids are 0..vocab-1."""
+    """Text to tokens and back; ids are 0..vocab-1. `stream` decodes tokens that come one by one."""
 
     name: str
     vocab: int
@@ -71,7 +71,7 @@ class ByteTokenizer:
     vocab = 256
 
     def encode(self, data: bytes, progress: Callable[[int], None] = lambda done: None) -> Encoded:
-        """The bytes themselves, uint8."""
+        """Return the bytes themselves, uint8."""
         chars, head_chars = None, 0
         try:
             text = data.decode()
@@ -82,11 +82,9 @@ class ByteTokenizer:
         return Encoded(np.frombuffer(data, np.uint8), len(data), chars, min(1, len(data)), head_chars, True)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the tokens."""
         return bytes(ids).decode(errors="replace")
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """For tokens that come one by one, behind whole characters."""
         return _ByteStream()
 
 
@@ -104,8 +102,7 @@ class _ByteStream:
 class HuggingFaceTokenizer:
     """A ``tokenizer.json``, run by the `tokenizers` package; takes UTF-8 only.
 
-    Raises:
-        UsageError: if the text of the file is not a tokenizer.
+    Raises UsageError if the text of the file is not a tokenizer.
     """
 
     name = "huggingface"
@@ -129,7 +126,7 @@ class HuggingFaceTokenizer:
             raise UsageError(f"{source} has an empty vocabulary")
 
     def encode(self, data: bytes, progress: Callable[[int], None] = lambda done: None) -> Encoded:
-        """UsageError naming the first byte that is not UTF-8; ``progress`` gets the bytes done."""
+        """Encode UTF-8; ``progress`` gets the bytes done. Raises UsageError at the first byte that is not."""
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
@@ -153,11 +150,10 @@ class HuggingFaceTokenizer:
         return Encoded(whole, len(data), len(text), len(text[:head].encode()), head, lossless)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the tokens."""
         return str(self._rust.decode([int(i) for i in ids], skip_special_tokens=False))
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
-        """For tokens that come one by one; how some are written depends on the last of those ``before``."""
+        """Decode tokens one by one; the text of some depends on the last of those ``before``."""
         return _HeldStream(self.decode, list(before[-_HOLD:]))
 
 
@@ -190,14 +186,16 @@ class _HeldStream:
 
 
 def whole_characters(data: bytes) -> bytes:
-    """``data`` without the UTF-8 character at its end that was cut, if that is all that is wrong there."""
+    """Return ``data`` without an incomplete UTF-8 character at its end."""
     for short in range(1, min(4, len(data))):
         tail = data[-short:]
         if tail[0] >= 0xC0:
             try:
                 tail.decode()
             except UnicodeDecodeError as error:
-                return data[:-short] if error.reason == "unexpected end of data" else data
+                # The error spans the whole of an incomplete character, but only one byte of a wrong one.
+                cut = 0xC2 <= tail[0] <= 0xF4 and (error.start, error.end) == (0, short)
+                return data[:-short] if cut else data
             return data
     return data
 
@@ -218,11 +216,10 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def tokenizer_of(program: Program, *, assume_bytes: bool = False) -> Tokenizer:
-    """The tokenizer of a program; with ``assume_bytes`` one of at most 256 tokens need not name it.
+    """Return the tokenizer of a program; with ``assume_bytes`` one of at most 256 tokens need not name it.
 
-    Raises:
-        UsageError: if the program says of no tokenizer how it reads text.
-        BadProgramFile: if its tokenizer cannot be used, or has tokens that the program does not know.
+    Raises UsageError if the program names no tokenizer, BadProgramFile if its tokenizer cannot be used or has
+    tokens that the program does not know.
     """
     if program.tokenizer:
         try:

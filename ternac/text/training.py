@@ -2,8 +2,8 @@
 
 A vocabulary usually starts with all 256 bytes. An engine's embedding memory may hold no more than that, so
 here bytes that are rare in the training text have no token of their own: such a byte is written as an escape
-and two hexadecimal digits, three tokens. Everything is said in the file, by parts of the `tokenizers`
-package; it loads there as any other.
+and two hexadecimal digits, three tokens. The file says all of this in parts of the `tokenizers` package,
+which loads it as any other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ternac.errors import UsageError
 from ternac.text.tokenizer import PIECE
 
 ESCAPE = "\u241b"
-"""What begins the three characters that stand for a rare byte; no byte's own character."""
+"""The first of the three characters that stand for a rare byte; no byte's own character."""
 RARE = 50_000
 """A byte that is fewer than one in this many has no token of its own."""
 MAX_VOCAB = 65535
@@ -33,18 +33,17 @@ into pieces changes no token."""
 
 
 def byte_characters() -> list[str]:
-    """The character that stands for each byte in byte-level tokenizers: itself where it can be seen."""
+    """Return the character that stands for each byte in byte-level tokenizers: itself if it is visible."""
     seen = {*range(33, 127), *range(161, 173), *range(174, 256)}
     hidden = iter(range(256, 512))
     return [chr(byte) if byte in seen else chr(next(hidden)) for byte in range(256)]
 
 
 def train_bpe(data: bytes, vocab: int) -> bytes:
-    """The ``tokenizer.json`` of a byte-level BPE with ``vocab`` tokens for texts like ``data`` (UTF-8).
+    """Return the ``tokenizer.json`` of a byte-level BPE with ``vocab`` tokens, trained on UTF-8 ``data``.
 
-    Raises:
-        UsageError: if the text is not UTF-8, or has not enough in it for so many tokens, or the vocabulary is
-            too small for the bytes that occur.
+    Raises UsageError if the text is not UTF-8 or too short for ``vocab`` tokens, or if the vocabulary is too
+    small for the bytes that occur.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -93,7 +92,7 @@ def train_bpe(data: bytes, vocab: int) -> bytes:
 
 
 def _sample(text: str) -> Iterator[str]:
-    """Pieces spread evenly over the text, about `SAMPLE` characters in all."""
+    """Yield pieces spread evenly over the text, about `SAMPLE` characters in all."""
     every = max(1, len(text) // SAMPLE)
     for at in range(0, len(text), PIECE * every):
         yield text[at : at + PIECE]

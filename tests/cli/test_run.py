@@ -10,6 +10,7 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.cli.run import VERB
+from ternac.compile.geometry import Mem
 from ternac.errors import UsageError
 from ternac.host import device as device_module
 from ternac.host.device import Device
@@ -54,6 +55,13 @@ def test_numpy(capsys, model):
     assert "abc" in err
 
 
+def test_torch_finds_the_checkpoint_of_the_default_and_of_a_named_model(capsys):
+    pytest.importorskip("torch")
+    for named in ([], ["shakespeare-small"]):
+        status, data, _ = run_json(capsys, *named, "--device", "torch", "--tokens", "2", "--check")
+        assert (status, data["executor"], data["check"]["equal"]) == (0, "torch", True)
+
+
 def test_text_on_standard_output(capsys, model):
     assert main(["run", model, "--prompt", "abc", "--tokens", "3"]) == 0
     out = capsys.readouterr().out
@@ -82,9 +90,8 @@ def test_simulated_board_says_simulation(capsys, model, board):
 def test_check_finds_a_wrong_bit(capsys, model, board):
     """One flipped trit in the board's weights: the check fails, and says where."""
     assert run_json(capsys, model, "--device", "sim", "--geometry", "tiny", "--tokens", "1")[0] == 0
-    weights = board.engine._image.memories[1]
-    weights[:, :] ^= 1
-    board.engine._machine = None
+    for (block, address), word in np.ndenumerate(board.engine.memories[Mem.WEIGHT]):
+        board.engine.write(Mem.WEIGHT, block, address, int(word) ^ 1)
     options = ["--device", "sim", "--geometry", "tiny", "--tokens", "30", "--check"]
     status, data, err = run_json(capsys, model, *options)
     assert status == 1

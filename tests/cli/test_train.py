@@ -12,15 +12,15 @@ from ternac.model.training.data import SHAKESPEARE
 from ternac.program.file import load
 from ternac.run.numpy_executor import NumpyExecutor
 
+SMALL = "--preset smoke --width 16 --inner 16 --layers 1"
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished tiny run, made by the verb."""
     folder = tmp_path_factory.mktemp("run")
     (folder / "text.txt").write_bytes(SHAKESPEARE.read_bytes()[:4000])
-    flags = (
-        "--preset smoke --width 16 --m 16 --layers 1 --steps 6 --batch 4 --window 32 --eval-every 3 --json"
-    )
+    flags = f"{SMALL} --steps 6 --batch 4 --window 32 --eval-every 3 --json"
     assert main(["train", str(folder / "text.txt"), "--out", str(folder / "run"), *flags.split()]) == 0
     return folder / "run"
 
@@ -57,10 +57,10 @@ def test_export_to_a_folder_is_complete(
 
 def test_train_says_what_it_did_and_goes_on(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = str(run.parent / "text.txt")
-    flags = "--preset smoke --width 16 --m 16 --layers 1 --steps 6 --batch 4 --window 32 --eval-every 3"
+    flags = f"{SMALL} --steps 6 --batch 4 --window 32 --eval-every 3"
     assert main(["train", text, "--out", str(run), *flags.split()]) == 0
     spoken = capsys.readouterr().out
-    assert "going on from step 6 of 6" in spoken
+    assert "resuming at step 6 of 6" in spoken
     assert "next: ternac export" in spoken
 
 
@@ -68,7 +68,7 @@ def test_export_takes_the_last_average_of_a_finished_run(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text, out = str(run.parent / "text.txt"), str(tmp_path / "mean")
-    flags = "--preset smoke --width 16 --m 16 --layers 1 --steps 6 --batch 4 --window 32 --average 0.5 --json"
+    flags = f"{SMALL} --steps 6 --batch 4 --window 32 --average 0.5 --json"
     assert main(["train", text, "--out", out, *flags.split(), "--until", "3"]) == 0
     assert json.loads(capsys.readouterr().out)["checkpoint"].endswith("best.safetensors")
     assert main(["train", text, "--out", out, *flags.split()]) == 0
@@ -105,7 +105,7 @@ def test_a_tokenizer_goes_from_training_to_the_program(
     short = tmp_path / "short.txt"
     short.write_bytes(text.read_bytes()[:200])
     assert main(["tokenizer", "train", str(text), "--vocab", "256", "--out", str(tokenizer)]) == 0
-    flags = "--preset smoke --width 16 --m 16 --layers 1 --steps 2 --batch 2 --window 16 --eval-every 2"
+    flags = f"{SMALL} --steps 2 --batch 2 --window 16 --eval-every 2"
     words = ["train", str(text), *flags.split(), "--out", str(out)]
     assert main([*words, "--tokenizer", str(tokenizer)]) == 0
     assert main([*words, "--json"]) == 2  # as bytes it is another run

@@ -9,9 +9,8 @@ import shlex
 import shutil
 import subprocess
 import sys
-from argparse import ArgumentParser
+from argparse import Action
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,12 +28,11 @@ COMMANDS = [*VERBS, *(f"bench {name}" for name in BENCHES)]
 FIXED = ["MODEL", "--board", "--geometry", "--executor", "--device", "--out", "--seed"]
 
 
-def actions(command: str) -> list[Any]:
+def actions(command: str) -> list[Action]:
     """The arguments of a verb or a bench."""
     verb, *bench = command.split()
     _, parser = verb_and_parser(verb)
-    found: ArgumentParser = parser._actions[-1].choices[bench[0]] if bench else parser  # type: ignore[index]
-    return found._actions
+    return parser.benches[bench[0]].arguments if bench else parser.arguments
 
 
 def failure(capsys: pytest.CaptureFixture[str], command: str) -> dict[str, str]:
@@ -187,6 +185,9 @@ def test_the_default_model_fits_and_says_where_it_is_random(
         ("estimate --geometry tiny", "random-24x20x2-256"),
         ("verify --executors numpy,isa --geometry tiny --tokens 20", "random-24x20x2-256"),
         ("verify --executors numpy,isa --geometry icebreaker --tokens 2", "shakespeare-small"),
+        ("run --device isa --board icebreaker --tokens 2 --check", "shakespeare-small"),
+        ("run --device isa --geometry tiny --tokens 2 --check", "random-24x20x2-256"),
+        ("run --geometry icebreaker --tokens 2", "shakespeare-small"),
     ],
 )
 def test_defaults_work_on_every_engine(

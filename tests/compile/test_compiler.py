@@ -37,7 +37,7 @@ def agree(program: Program, geometry: Geometry, seed: int, tokens: int = 6) -> M
     return machine
 
 
-@pytest.mark.parametrize("geometry", PRESETS.values(), ids=str)
+@pytest.mark.parametrize("geometry", PRESETS.values())
 @pytest.mark.parametrize("seed", range(8))
 def test_random_programs(geometry: Geometry, seed: int) -> None:
     agree(random_program(np.random.default_rng(seed)), geometry, seed)
@@ -208,7 +208,7 @@ def test_more_tokens_than_bytes() -> None:
         compile_program(of(257, 192), geometry)
 
 
-@pytest.mark.parametrize("geometry", PRESETS.values(), ids=str)
+@pytest.mark.parametrize("geometry", PRESETS.values())
 @pytest.mark.parametrize("vocab", [100, 256, 300])
 def test_widest_model_of_a_vocabulary(geometry: Geometry, vocab: int) -> None:
     """`ternac tokenizer` says of each engine how wide a model may be: so wide, and no wider."""

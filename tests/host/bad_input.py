@@ -12,7 +12,8 @@ from ternac.run.sampling import GREEDY
 
 def refuses_bad_input(executor: Any, state: Any) -> None:
     """Tokens, slots, states and generators that ``executor``, of a program with 9 tokens, must refuse;
-    ``state``: two sessions of it."""
+    ``state``: two sessions of it.
+    """
     for tokens in ([0, 9], [-1, 0], [0.5, 1.0], [0], []):
         with pytest.raises(UsageError):
             executor.step(state, tokens)

@@ -87,7 +87,7 @@ class Line:
         self.board, self.rng, self.faults, self.cut_after = board, random.Random(seed), faults, cut_after
         self.writes = 0
         self.closed = False
-        self._out = bytearray()
+        self.out = bytearray()
         self._late = bytearray()
 
     def _spoil(self, data: bytes) -> bytes:
@@ -111,18 +111,18 @@ class Line:
         self.writes += 1
         if self.cut_after is not None and self.writes > self.cut_after:
             raise NoAnswer("cut")
-        self._out += self._late
+        self.out += self._late
         self._late.clear()
         answer = self._spoil(self.board.feed(self._spoil(data)))
         late = self.rng.random() < self.faults / 4
-        (self._late if late else self._out).extend(answer)
+        (self._late if late else self.out).extend(answer)
 
     def read(self, timeout: float) -> bytes:
-        if not self._out:
+        if not self.out:
             time.sleep(min(timeout, 0.002))
             return b""
-        n = self.rng.randrange(1, len(self._out) + 1)
-        data, self._out = bytes(self._out[:n]), self._out[n:]
+        n = self.rng.randrange(1, len(self.out) + 1)
+        data, self.out = bytes(self.out[:n]), self.out[n:]
         return data
 
     def close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from ternac.errors import NoAnswer, SnapshotError, UsageError, WrongBitstream, W
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.device import Device, geometry_of
-from ternac.link import Command, Frame, Status
+from ternac.link import BatchMember, BatchRequest, Choice, Command, Frame, SlipDecoder, Status
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
@@ -291,7 +291,8 @@ def test_speed_says_where_it_comes_from(device):
 @pytest.mark.parametrize("sampling", [SAMPLING, Sampling(True, 128, 0, 0)])
 def test_sessions_together(sampling):
     """Several sessions in one request choose what each would choose alone, also beyond one request's
-    tokens."""
+    tokens.
+    """
     with open_board() as device:
         backend = device.backend
         sessions = [backend.open() for _ in range(backend.together)]
@@ -312,12 +313,19 @@ def test_sessions_together(sampling):
 
 def test_batch_frames_that_are_refused():
     board = make_board(IMAGE)
-    head, member = struct.pack("<HBBBH", 0, 128, 5, 0x80, 0), struct.pack("<IHH", 1, 0, 1)
-    assert board._execute(Frame(Command.BATCH, 0, head + member), None) == (Status.NOT_LOADED, b"")
+    sequence = itertools.count()
+
+    def status(payload: bytes) -> int:
+        (answer,) = SlipDecoder().feed(board.feed(Frame(Command.BATCH, next(sequence), payload).wire()))
+        return Frame.decode(answer).payload[0]
+
+    def batch(members: int, count: int = 5) -> bytes:
+        return BatchRequest([BatchMember(1, 0, 1)] * members, 0, count, Choice(True, 128, 0, 0)).encode()
+
+    assert status(batch(1)) == Status.NOT_LOADED
     board.identity = replace(board.identity, program_hash=bytes(15) + b"x")
-    too_many = head[:3] + b"\x4c" + head[4:] + member
-    for bad in (head, head + member[:-1], head + 4 * member, bytes(7) + member, too_many):
-        assert board._execute(Frame(Command.BATCH, 0, bad), None) == (Status.BAD_LENGTH, b"")
+    for bad in (batch(0), batch(1)[:-1], batch(4), batch(1, count=0), batch(1, count=76)):
+        assert status(bad) == Status.BAD_LENGTH
 
 
 def test_generate_together(device):
@@ -344,3 +352,11 @@ def test_one_session_together_on_an_engine_with_one_context():
         backend.run(other, Run([5], 9, SAMPLING, 1))
     ]
     assert np.array_equal(backend.get_state(one), backend.get_state(other))
+
+
+def test_the_default_model_fits_the_engine() -> None:
+    for board, name in (("icebreaker", "shakespeare-small"), ("tiny", "random-24x20x2-256")):
+        with Device.open("isa", board=board) as device:
+            assert device.program.name == name
+    with Device.open("numpy") as device:
+        assert device.program.name == "shakespeare"

@@ -19,7 +19,7 @@ from ternac.program.file import dumps, loads
 from ternac.program.legality import check, infer
 from ternac.program.ops import IMPORT_KINDS, Op
 from ternac.program.program import Program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor
 
 I16 = st.integers(-32768, 32767)

@@ -19,7 +19,7 @@ from ternac.run import profile
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.real import RealExecutor
 from ternac.run.sequence import SequenceExecutor
-from tests.program.toy import LEAK, leaky_program
+from tests.program.toy import LEAK, TALLY, leaky_program, tallying_program
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "program.md"
 
@@ -42,6 +42,7 @@ def test_every_function_takes_what_is_declared() -> None:
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(KINDS, "LEAK", LEAK)
+    monkeypatch.setitem(KINDS, "TALLY", TALLY)
 
 
 def test_a_kind_that_is_not_declared_is_unknown() -> None:
@@ -108,3 +109,32 @@ def test_an_executor_without_a_kernel_names_it() -> None:
     known = [name for name in KINDS if name != "LEAK"]
     with pytest.raises(UnsupportedOp, match=r"op 2 \(LEAK kept\): this executor has no kernel for LEAK"):
         table.refuse_unknown(leaky_program().ops, known, "this executor")
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_kind_may_change_a_state_in_place_and_leave_out_an_input() -> None:
+    program = loads(dumps(tallying_program()))
+    assert infer(program)["before"].length == 3
+    executor = NumpyExecutor(program)
+    state, rows = executor.open(2), program.consts["E"].astype(int)
+    sums, tokens = np.zeros((2, 5), int), [[0, 1], [4, 4], [2, 0]]
+    for ids in tokens:
+        trace: dict[str, Any] = {}
+        executor.step(state, ids, trace)
+        assert np.array_equal(trace["before"], sums[:, [1, 1, 1]])
+        sums = (sums + rows[ids]) % 1000
+        assert np.array_equal(state[:, :5], sums)
+
+
+@pytest.mark.usefixtures("declared")
+def test_misuse_of_states_and_inputs_is_named() -> None:
+    with pytest.raises(IllegalProgram, match=r"op 3 \(TALLY before\): state 'nowhere' does not exist"):
+        check(tallying_program(sums="nowhere"))
+    ops = list(tallying_program().ops)
+    ops[3] = dataclasses.replace(ops[3], ins=("x", "places", "places"))
+    with pytest.raises(IllegalProgram, match="3 inputs, needs 1 to 2"):
+        check(dataclasses.replace(tallying_program(), ops=tuple(ops)))
+    with pytest.raises(IllegalProgram, match="state s is not loaded once and then stored once"):
+        SequenceExecutor(tallying_program())
+    with pytest.raises(UnsupportedOp, match=r"op 3 \(TALLY before\): TALLY has no rule in real numbers"):
+        RealExecutor(tallying_program())

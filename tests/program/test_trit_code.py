@@ -82,6 +82,6 @@ def test_refusals() -> None:
         unpack_code5(np.zeros(1, np.uint8), 6)
     with pytest.raises(ValueError, match="padding"):
         unpack_code5(pack_code5(np.ones(5)), 4)
-    second = next(code for code in range(256) if ENCODE[ENCODE != code].size == 243)
+    second = next(code for code in range(256) if ENCODE[code != ENCODE].size == 243)
     with pytest.raises(ValueError, match="not the smallest"):
         unpack_code5(np.array([second], np.uint8), 5)

@@ -32,7 +32,7 @@ def test_navigation_names_every_page_once() -> None:
     """Pages of ``docs/``, of elsewhere and generated ones; API and journal pages hang on one page each."""
     named = list(pages(CONFIG["nav"]))
     written = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
-    there = written | set(HOOKS["OUTSIDE"].values()) | {"commands.md", "modules.md"}
+    there = written | set(HOOKS["OUTSIDE"].values()) | {"commands.md", "modules.md", "python.md"}
     folders = ("journal/", "decisions/")
     assert len(named) == len(set(named))
     assert set(named) <= there
@@ -82,7 +82,9 @@ def test_the_command_reference_has_every_verb() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("mkdocs") is None, reason="needs pip install 'ternac[docs]'")
+@pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="mkdocs is not installed: pip install 'ternac[docs]'"
+)
 def test_the_site_builds(tmp_path: Path) -> None:
     """Strictly: a link or a module that is not there fails; no page asks another server for anything."""
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]

@@ -39,7 +39,7 @@ def test_links_are_relative_and_name_the_packages() -> None:
     for name, folder in CONFIG["tool"]["setuptools"]["package-dir"].items():
         link = ROOT / name.replace(".", "/")
         assert link.is_symlink()
-        assert os.readlink(link) == f"../{folder}"
+        assert str(link.readlink()) == f"../{folder}"
 
 
 def test_every_dependency_has_a_reason() -> None:
@@ -59,7 +59,7 @@ def test_make_without_a_target_says_what_there_is() -> None:
     done = subprocess.run(
         ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    for target in ("make demo", "make test", "make test-all", "make lint", "make clean"):
+    for target in ("make demo", "make test", "make nightly", "make test-all", "make lint", "make clean"):
         assert target in done.stdout
 
 
@@ -77,18 +77,20 @@ def test_make_refuses_an_old_python(tmp_path: Path) -> None:
 
 
 def test_ci_runs_make_test() -> None:
-    """The CI script is executable, valid bash, sets CI and ends in ``make test``."""
+    """The CI script is executable, valid bash, sets CI, installs the tests' tools and runs ``make test``."""
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text()
     assert "export CI=true" in text
-    assert text.rstrip().endswith("make test")
+    assert all(tool in text for tool in ("iverilog", "chromium", "chromium-driver"))
+    assert text.rstrip().endswith("make env-ci\nmake test")
 
 
 def test_every_import_is_declared() -> None:
     """What ``model/`` and its verbs import may come from the training extras, what ``host/gpu`` imports from
-    ``cuda``, the server's from its own; all else from the base install."""
+    ``cuda``, the server's from its own; all else from the base install.
+    """
     names = {"pyserial": "serial", "amaranth-boards": "amaranth_boards", "cocotb": "cocotb_tools"}
     names |= {"cocotbext-axi": "cocotbext"}
     project = CONFIG["project"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("ternac", "model", "hdl", "sim", "host", "bitstreams")
 
@@ -42,7 +43,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel"))
 
 
-@pytest.mark.slow
 def test_wheel_without_a_compiler_installs_and_says_so(tmp_path: Path) -> None:
     """The C part is optional: the package is there, the native executor names what is missing."""
     (tmp_path / "source").mkdir()

@@ -15,7 +15,7 @@ from ternac.program import numerics as nu
 from ternac.program.file import load, save
 from ternac.program.ops import RANGES, Op
 from ternac.program.program import Program
-from ternac.program.random import random_program
+from ternac.program.random import random_mmfree, random_program
 from ternac.program.zoo import TEXT, open_program
 from ternac.run import evaluate as ev
 from ternac.run import profile as pf
@@ -37,10 +37,14 @@ def _multiplied(program: Program) -> Program:
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("change", [lambda program: program, _multiplied], ids=["plain", "multiplier"])
-def test_nothing_relaxed_is_the_program(seed: int, change: Any) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [random_program, lambda rng: _multiplied(random_program(rng)), random_mmfree],
+    ids=["plain", "multiplier", "imported"],
+)
+def test_nothing_relaxed_is_the_program(seed: int, make: Any) -> None:
     rng = np.random.default_rng(seed)
-    program = change(random_program(rng))
+    program = make(rng)
     integer, real = NumpyExecutor(program), RealExecutor(program)
     state, twin = integer.open(5), real.open(5)
     for _ in range(30):
@@ -98,6 +102,20 @@ def test_counts_are_those_of_the_trace() -> None:
         assert (table.low, table.high, table.entries) == (codes.min(), codes.max(), len(np.unique(codes)))
         assert table.ends == pytest.approx(np.isin(codes, (-128, 127)).mean())
     assert any(value.saturated > 0 for value in found.values())
+
+
+def test_an_imported_program_has_a_profile() -> None:
+    """Its own ops round by their integer rules; the costs are those of the others."""
+    program = load(VECTORS / "mmfree-token.safetensors")
+    tokens = np.random.default_rng(0).integers(program.vocab, size=60)
+    parts = ev.cut(len(tokens), 4, 8)
+    observer, base = pf.observe(program, tokens, parts)
+    found = {value.name: value for value in observer.values()}
+    assert found["0.n1.g"].saturated > 0
+    assert found["0.i.m"].saturated == 0  # PEAK has no saturation to count
+    assert pf.groups(program)["0"] == ["0.r1", "0.r2"]
+    costs = [pf.cost(program, tokens, parts, base, name, ops) for name, ops in pf.groups(program).items()]
+    assert any(cost.coarser != 0 for cost in costs)
 
 
 def _saturating_layer(program: Program, layer: str) -> Program:

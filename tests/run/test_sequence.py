@@ -12,8 +12,7 @@ import pytest
 from ternac.errors import IllegalProgram, UsageError
 from ternac.program.ops import Op
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sequence import SequenceExecutor
 
@@ -33,9 +32,10 @@ def test_equal_to_numpy(make: Callable[..., Program], seed: int) -> None:
         for name, values in trace.items():
             want.setdefault(name, []).append(values)
     seen: dict[str, list[Any]] = {name: [] for name in want}
-    logits = []
-    for part in (tokens[:, :4], tokens[:, 4:5], tokens[:, 5:]):
-        logits.append(many.run(other, part, lambda name, values: seen[name].append(values)))
+    logits = [
+        many.run(other, part, lambda name, values: seen[name].append(values))
+        for part in (tokens[:, :4], tokens[:, 4:5], tokens[:, 5:])
+    ]
     for name, series in want.items():
         assert np.array_equal(np.stack(series, axis=1), np.concatenate(seen[name], axis=1)), name
     assert np.array_equal(np.concatenate(logits, axis=1), np.stack(want[program.logits], axis=1))

@@ -13,7 +13,7 @@ from ternac.cli import main as cli
 from ternac.compile.stream_layout import Encoding
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.hdl.stream.schedule import phase_ends
-from ternac.program.mmfree_sizes import SHAPES, Shape, share
+from ternac.program.mmfree import SHAPES, Shape, share
 from ternac.sim.cocotb.benches import run_leaf
 from ternac.sim.stream import IDEAL, build_stream, make_job, place_activations, run_job
 

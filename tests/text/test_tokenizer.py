@@ -146,7 +146,8 @@ def test_whole_characters() -> None:
     text = "a\u00e9\u4f60\U0001f642".encode()
     for end in range(len(text) + 1):
         assert whole_characters(text[:end]) == text[:end].decode(errors="ignore").encode()
-    assert whole_characters(b"ab\xff") == b"ab\xff"  # wrong, not cut: for the tokenizer to name
+    for wrong in (b"ab\xff", b"a\xed\xac", b"a\xc3\xa0\x80", b"a\xc0"):  # not cut: for the tokenizer to name
+        assert whole_characters(wrong) == wrong
 
 
 def test_of_a_program() -> None:

@@ -21,8 +21,7 @@ from ternac.program import import_ops
 from ternac.program import numerics as nu
 from ternac.program.file import save
 from ternac.program.program import Program
-from ternac.program.random import random_program, sigmoid_table, silu_table
-from ternac.program.random_mmfree import curve, random_mmfree
+from ternac.program.random import curve, random_mmfree, random_program, sigmoid_table, silu_table
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, choose
 

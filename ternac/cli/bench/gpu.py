@@ -8,7 +8,7 @@ from typing import Any
 
 from ternac.cli.arguments import number
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.program.mmfree_sizes import SHAPES
+from ternac.program.mmfree import SHAPES
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ternac.cli.arguments import add_model, number, open_model
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.program.mmfree_sizes import SHAPES
+from ternac.program.mmfree import SHAPES
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,9 +29,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.host.native.bench import bench_geometry, bench_shipped, product_rows
+    from ternac.host.native.bench import bench_geometry, bench_shipped, find_ggml, product_rows
     from ternac.host.native.library import best_isa, isas, load
-    from ternac.host.native.peers import find_ggml
     from ternac.host.native.weights import BITS
 
     load()

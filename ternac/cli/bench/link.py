@@ -38,9 +38,14 @@ def bench_link(target: Board, program: Program, chunk: int | None, turnaround: f
     rows = []
     for window in sorted({1, target.window}):
         run = run_line(
-            target.clock_hz, target.baud, cycles,
-            window=window, chunk=chunk, answers=ANSWERS, turnaround=turnaround,
-        )  # fmt: skip
+            target.clock_hz,
+            target.baud,
+            cycles,
+            window=window,
+            chunk=chunk,
+            answers=ANSWERS,
+            turnaround=turnaround,
+        )
         rows.append(
             {
                 "window": window,

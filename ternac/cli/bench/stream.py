@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ternac.cli.arguments import PORT_BITS, add_seed, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
-from ternac.program.mmfree_sizes import SHAPES, Shape, share
+from ternac.program.mmfree import SHAPES, Shape, share
 
 if TYPE_CHECKING:
     from ternac.compile.stream_layout import Encoding
@@ -83,11 +83,15 @@ def bench_stream(
         "tokens_per_second_at": {f"{clock} MHz": clock * 1e6 / cycles for clock in CLOCKS_MHZ},
         "layers_simulated": layers,
         "closed_form": {
-            "cycles_per_token": token, "equal": exact, "block_and_head_cycles": ideal["cycles"],
+            "cycles_per_token": token,
+            "equal": exact,
+            "block_and_head_cycles": ideal["cycles"],
             "origin": "closed form for a memory that sends a beat a cycle; equal: to the RTL, block and head",
         },
         "idle_cycles": {
-            "memory_paused": found["gaps"], "memory_latency": found["late"], "not_asked": found["unasked"],
+            "memory_paused": found["gaps"],
+            "memory_latency": found["late"],
+            "not_asked": found["unasked"],
         },
         "rows_checked": found["sums"],
         "rows_wrong": found["wrong"] + ideal["wrong"],
@@ -102,7 +106,7 @@ def bench_stream(
             f"without data; {turnaround} cycles from the last sum of a phase to the next activations are an "
             "estimate; tokens per second x assumed clocks; bound: bytes / port width"
         ),
-    }  # fmt: skip
+    }
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -144,9 +148,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     )
     _show(data, say)
     good = (
-        not data["rows_wrong"] and not data["fault"] and data["closed_form"]["equal"]
-        and data["port_busy"] >= PORT_BUSY and data["over_bound"] <= OVER_BOUND
-    )  # fmt: skip
+        not data["rows_wrong"]
+        and not data["fault"]
+        and data["closed_form"]["equal"]
+        and data["port_busy"] >= PORT_BUSY
+        and data["over_bound"] <= OVER_BOUND
+    )
     return Outcome(data, ok=good)
 
 

@@ -13,11 +13,9 @@ from ternac.cli.main import main
 from ternac.errors import UsageError
 from ternac.host.native import bench as measuring
 from ternac.host.native.executor import NativeExecutor
-from ternac.host.native.geometry import random_weights, shape_program
 from ternac.host.native.library import best_isa
-from ternac.host.native.measure import Rounds, rounds
-from ternac.host.native.peers import find_ggml
-from ternac.program.mmfree_sizes import Shape
+from ternac.host.native.measure import Rounds, random_weights, rounds, shape_program
+from ternac.program.mmfree import Shape
 from ternac.program.program import Program
 from ternac.run.numpy_executor import NumpyExecutor
 from tests.host.native.native_here import RUNNING, needs_native
@@ -104,7 +102,7 @@ def test_bad_arguments(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     bad = tmp_path / "libggml-cpu.so"
     bad.write_bytes(b"no library")
     with pytest.raises(UsageError, match="is not ggml's CPU library"):
-        find_ggml(str(bad))
+        measuring.find_ggml(str(bad))
 
 
 def test_shipped_model_must_agree(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,15 +12,15 @@ import pytest
 from ternac import cache, manifest
 from ternac.cli.main import main
 from ternac.compile.compiler import compile_program
-from ternac.errors import BuildFailed, DoesNotFit
 from ternac.compile.geometry import Geometry, preset
-from ternac.hdl.build import plan
-from ternac.hdl.build import bitstream as product
+from ternac.compile.loading import flash_image
+from ternac.errors import BuildFailed, DoesNotFit
 from ternac.hdl.boards.boards import Board, board
-from ternac.hdl.link.spiflash import FlashBoot
+from ternac.hdl.build import bitstream as product
+from ternac.hdl.build import plan
 from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.steps import sha256_of
-from ternac.compile.loading import flash_image
+from ternac.hdl.link.spiflash import FlashBoot
 from ternac.program.file import save
 from ternac.program.random import random_program
 from tests.hdl.board_designs import Blank, Identified

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from ternac.errors import BuildFailed, ToolMissing, UsageError
-from ternac.hdl.build import plan as plan_module
-from ternac.hdl.build import bitstream as product
-from ternac.hdl.build import toolchain
 from ternac.cache import locked
+from ternac.errors import BuildFailed, ToolMissing, UsageError
 from ternac.hdl.boards.boards import BOARDS, board
-from ternac.hdl.build.recipe import build, critical_path, directory_of
+from ternac.hdl.build import bitstream as product
+from ternac.hdl.build import plan as plan_module
+from ternac.hdl.build import toolchain
 from ternac.hdl.build.plan import ID_BYTES, Plan, make_plan
+from ternac.hdl.build.recipe import build, critical_path, directory_of
 from tests.hdl.board_designs import Identified
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ternac.errors import DeviceError, ToolMissing
-from ternac.hdl.build import flash
 from ternac.hdl.boards.boards import board
+from ternac.hdl.build import flash
 
 
 def test_commands() -> None:

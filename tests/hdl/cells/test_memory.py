@@ -44,7 +44,8 @@ def test_reads_follow_writes(storage: str, depth: int) -> None:
 
 def _ecp5_cell(ram: BlockRam | PairedRam) -> tuple[dict[str, Any], dict[str, str]]:
     """The one DP16KD of ``ram`` after synthesis: parameters, and the top-level port bit or constant at each
-    pin."""
+    pin.
+    """
     text = rtlil.convert(ram, name="top", emit_src=False)
     script = "read_rtlil top.il\nsynth_ecp5 -top top -nolutram -json top.json\n"
     top = json.loads(run_yosys(script, {"top.il": text}, ("top.json",))["top.json"])["modules"]["top"]
@@ -205,7 +206,8 @@ def test_paired_blocks_are_the_halves_of_one_ecp5_cell() -> None:
 @pytest.mark.icarus
 def test_paired_cell_behaves() -> None:
     """The ECP5 form on a model of the cell: port A writes and reads, both ports through an output
-    register."""
+    register.
+    """
     ram = PairedRam(18, 512, tech=Technology.ECP5)
     rng = random.Random(4)
     places = rng.sample(range(512), 40)

@@ -1,5 +1,6 @@
 """The sampler against ternac.run.sampling: every path, ties, partial last rows, gaps, extremes, cycle
-counts."""
+counts.
+"""
 
 from __future__ import annotations
 

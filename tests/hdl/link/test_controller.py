@@ -108,7 +108,8 @@ def test_a_run_that_follows_goes_on():
 
 def test_a_run_that_does_not_follow_is_refused():
     """After a gap in the numbers, after anything but a RUN, after a refused one; a repeated frame is
-    answered again."""
+    answered again.
+    """
     bench, model = make(window=WINDOW, gap=0, stall=0), StubModel()
     go_on = run_payload([], 2, follows=1)
 

@@ -10,7 +10,7 @@ import pytest
 from amaranth.back import rtlil
 
 from ternac.compile.geometry import Mem, preset
-from ternac.hdl.array.bare import BareArray
+from ternac.hdl.array.bare import FEED_WIDTH, BareArray
 from ternac.hdl.cells.memory import BlockRam, PairedRam
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.netlist.floorplan import (
@@ -94,12 +94,18 @@ def test_a_design_that_does_not_fit_is_left_alone(pairs: int) -> None:
 
 
 def bare(columns: int, lanes: int) -> tuple[BareArray, dict[str, Any]]:
-    """A bare array's block RAM cells, by the names of its instances."""
+    """A bare array and its block RAM cells: 36 bits each of weights, activations and sums."""
     array = BareArray(columns, lanes, 4, 8 * lanes, fold=2, radix=3, tech=Technology.ECP5, fed=True)
-    text = rtlil.convert(array, name="top", emit_src=False)
-    names = re.findall(r"cell \\PDPW16KD \\(\S+)", text)
+    bits = {"x": 8 * lanes, "w": 2 * array.macs, "sum": columns * array.units[0].acc_bits}
+    names = [f"feed_{feed}_{low}" for feed, count in bits.items() for low in range(0, count, FEED_WIDTH)]
     cells = {name: {"type": "PDPW16KD", "attributes": {}} for name in names}
     return array, {"modules": {"top": {"cells": cells}}}
+
+
+def test_the_cells_of_a_bare_array_are_those_of_its_rtl() -> None:
+    array, netlist = bare(3, 16)
+    text = rtlil.convert(array, name="top", emit_src=False)
+    assert re.findall(r"cell \\PDPW16KD \\(\S+)", text) == list(netlist["modules"]["top"]["cells"])
 
 
 def test_a_bare_array_has_its_weights_around_its_activations() -> None:

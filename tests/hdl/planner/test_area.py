@@ -171,7 +171,7 @@ def test_tables_of_the_page_are_todays() -> None:
 
 @pytest.mark.slow
 def test_a_sample_is_still_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Synthesis and packing of the smallest; if it fails: python -m ternac.hdl.planner.measure --write"""
+    """Synthesis and packing of the smallest; `python -m ternac.hdl.planner.measure --write` updates it."""
     monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
     sample = next(s for s in SAMPLES if s.geometry.name == "2x4-share-1")
     row = next(b for b in builds() if b["geometry"] == sample.geometry)

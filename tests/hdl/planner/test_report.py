@@ -57,6 +57,7 @@ def test_report_shows_the_numbers_of_manifest_program_and_curve(model: Path) -> 
     data = estimate(load(model), board("ulx3s-85f"))
     for text in (
         "40,123 of 83,640", "171 of 208", "62.50 MHz", "4.00 ns", "5a5a", "2.1250", "validation 2.125",
+        f"{data['energy']['joules_per_token'] * 1e6:,.1f} uJ",
         f"{data['cycles_per_token']:,}", f"{data['tokens_per_second']:,.0f}", "routed clock of 50 MHz",
     ):  # fmt: skip
         assert text in page
@@ -93,7 +94,7 @@ def test_page_is_balanced_and_names_are_escaped(model: Path) -> None:
 def test_report_without_build_and_curve_says_so(model: Path) -> None:
     (model.parent / "curve.csv").unlink()
     page = report.render(opened(model), board("icebreaker"))
-    assert "No curve.csv lies beside this program" in page
+    assert "There is no curve.csv next to this program" in page
 
 
 def test_report_of_a_model_that_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_load_writes_every_word():
     board = loaded_board()
     assert board.identity.program_hash == program_id(IMAGE)
     for mem, words in IMAGE.memories.items():
-        assert (board.engine._image.memories[mem] == words).all()
+        assert (board.engine.memories[mem] == words).all()
 
 
 @settings(max_examples=25)
@@ -95,7 +95,7 @@ def test_old_answers_are_ignored():
     line = Line(make_board(IMAGE))
     client = LinkClient(line, FAST)
     client.hello()
-    line._out += Frame(0x81, 0, b"\x00wrong").wire() + Frame(0x84, 1, b"\x00wrong").wire()
+    line.out += Frame(0x81, 0, b"\x00wrong").wire() + Frame(0x84, 1, b"\x00wrong").wire()
     assert client.hello() == line.board.identity
     assert client.resent == 0
 
@@ -118,7 +118,7 @@ def test_answers_of_wrong_size():
     class Odd(Line):
         def write(self, data):
             seq = data[2]
-            self._out += Frame(data[1] | 0x80, seq, b"\x00xyz").wire()
+            self.out += Frame(data[1] | 0x80, seq, b"\x00xyz").wire()
 
     for ask in (
         lambda c: c.hello(),

@@ -38,7 +38,7 @@ def load(board, image, cut_after=None):
 
 
 def holds(board, image):
-    memories = board.engine._image.memories
+    memories = board.engine.memories
     return board.identity.program_hash == program_id(image) and all(
         np.array_equal(memories[mem], words) for mem, words in image.memories.items()
     )

@@ -36,7 +36,8 @@ def held() -> int:
 
 def measure(kind: str, count: int) -> tuple[float, float]:
     """Bytes a session after its first token, and after more of them; what the simulated board holds in its
-    registers, up to 15 KB, is in them too and needs ``count`` to be some hundreds."""
+    registers, up to 15 KB, is in them too and needs ``count`` to be some hundreds.
+    """
     with open_device(kind) as device:
         if isinstance(device.backend, BoardBackend):
             keep_slots(device.backend, 4)

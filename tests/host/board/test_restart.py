@@ -53,7 +53,7 @@ class Restarting(Line):
     def write(self, data: bytes) -> None:
         if self.writes + 1 in self.at:
             self.board = self.again()
-            self._out.clear()
+            self.out.clear()
             self.writes += 1
             return
         super().write(data)

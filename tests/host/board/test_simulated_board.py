@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import struct
 import subprocess
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ from ternac.hdl.link.top import LinkedEngine
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.link import Command, Frame, Identity, SlipDecoder
+from ternac.link import READ, RUN, WRITE, Command, Frame, Identity, SlipDecoder
 from ternac.program.random import random_program
 from ternac.run.generation import Run
 from ternac.run.sampling import Sampling, xorshift32
@@ -65,12 +64,12 @@ def random_wire(rng: random.Random, seq: int) -> bytes:
     kind = rng.choice([0, 1, 2, 2, 3, 3, 4, 4, 4, 5, 77])
     body = bytes(rng.choice((0xC0, 0xDB, rng.randrange(256))) for _ in range(rng.randrange(40)))
     if kind == Command.WRITE and rng.random() < 0.8:
-        body = struct.pack("<BBH", rng.choice([6, 6, 6, 3, 9]), rng.randrange(4), rng.randrange(16)) + body
+        body = WRITE.pack(rng.choice([6, 6, 6, 3, 9]), rng.randrange(4), rng.randrange(16)) + body
     if kind == Command.READ and rng.random() < 0.8:
-        body = struct.pack("<BBH", rng.choice([0, 1, 9, 255]), rng.randrange(4), rng.randrange(300))
+        body = READ.pack(rng.choice([0, 1, 9, 255]), rng.randrange(4), rng.randrange(300))
     if kind == Command.RUN and rng.random() < 0.8:
         head = (rng.randrange(1 << 32), rng.randrange(1 << 16), 128 + rng.randrange(128), rng.randrange(9))
-        body = struct.pack("<IHBBBH", *head, rng.choice([3, 0x85]), rng.randrange(16)) + body
+        body = RUN.pack(*head, rng.choice([3, 0x85]), rng.randrange(16)) + body
     if kind == Command.COMMIT and rng.random() < 0.8:
         body = rng.choice([bytes(16), b"programme-hash!!"])
     wire = Frame(kind, seq, body).wire()

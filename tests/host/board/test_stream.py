@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from ternac.host.session import Session
 from ternac.link import MAX_PROMPT
 from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
+from ternac.sim.link_model import MachineEngine
 from tests.host.boards import Line, image_of, keep_slots, make_board, numpy_backend, small_program
 from tests.host.faults import Fault, FaultyLine, faults
 
@@ -59,7 +61,7 @@ def prompt(length: int) -> list[int]:
     return [i * 31 % 256 for i in range(length)]
 
 
-def any_fault_anywhere(
+def check_any_fault_anywhere(
     requests: dict[int, Fault], answers: dict[int, Fault], length: int, count: int, stream: bool
 ) -> None:
     """Up to ten faults among the frames of one text: NumPy's tokens and state, and no error."""
@@ -73,13 +75,22 @@ def any_fault_anywhere(
 
 
 TEXTS = (faults(25, 5), faults(25, 5), st.integers(1, 320), st.integers(0, 40), st.booleans())
-test_any_fault_anywhere = settings(max_examples=4, deadline=None)(given(*TEXTS)(any_fault_anywhere))
-test_any_fault_anywhere_at_length = pytest.mark.slow(
-    settings(max_examples=200, deadline=None)(given(*TEXTS)(any_fault_anywhere))
-)
 
 
-def streams_take_turns(data: st.DataObject) -> None:
+@settings(max_examples=4)
+@given(st.tuples(*TEXTS))
+def test_any_fault_anywhere(text: tuple[Any, ...]) -> None:
+    check_any_fault_anywhere(*text)
+
+
+@pytest.mark.slow
+@settings(max_examples=200)
+@given(st.tuples(*TEXTS))
+def test_any_fault_anywhere_at_length(text: tuple[Any, ...]) -> None:
+    check_any_fault_anywhere(*text)
+
+
+def check_streams_take_turns(data: st.DataObject) -> None:
     """Several sessions, fewer slots, faults; streams advanced in any order, closed and taken up again."""
     requests, answers = data.draw(faults(120, 4)), data.draw(faults(120, 4))
     backend = load(requests, answers, slots=2)
@@ -109,10 +120,17 @@ def streams_take_turns(data: st.DataObject) -> None:
         assert np.array_equal(session.state, numpy_run(fed, 0)[1] if fed else np.zeros_like(session.state))
 
 
-test_streams_take_turns = settings(max_examples=5, deadline=None)(given(st.data())(streams_take_turns))
-test_streams_take_turns_at_length = pytest.mark.slow(
-    settings(max_examples=100, deadline=None)(given(st.data())(streams_take_turns))
-)
+@settings(max_examples=5)
+@given(st.data())
+def test_streams_take_turns(data: st.DataObject) -> None:
+    check_streams_take_turns(data)
+
+
+@pytest.mark.slow
+@settings(max_examples=100)
+@given(st.data())
+def test_streams_take_turns_at_length(data: st.DataObject) -> None:
+    check_streams_take_turns(data)
 
 
 def test_two_requests_are_under_way() -> None:
@@ -153,8 +171,9 @@ def test_an_engine_that_was_reset_gets_the_session_anew() -> None:
     board = line_of(backend).board
     stream = backend.stream(backend.open(), Run([1, 2], 60, SAMPLING, 7))
     got = [next(stream) for _ in range(20)]
-    board._ran = board._last = None
-    board.engine._bank[:] = 0  # type: ignore[attr-defined]
+    board.restart()
+    assert isinstance(board.engine, MachineEngine)
+    board.engine.bank[:] = 0
     got += stream
     want = numpy_run([1, 2], 60)[0]
     assert got == want

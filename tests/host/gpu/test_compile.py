@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from ternac.run.sampling import GREEDY, Sampling
 from tests.host.gpu.gpu_here import needs_triton
 from tests.host.native.native_here import Soup

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from ternac.program.zoo import open_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, Sampling

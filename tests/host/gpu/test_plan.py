@@ -19,8 +19,7 @@ from ternac.host.gpu.weights import Weights, fill_random
 from ternac.program.file import load as load_program
 from ternac.program.ops import KINDS
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from ternac.program.zoo import open_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling

@@ -14,9 +14,8 @@ from ternac.errors import Mismatch, ToolMissing, UsageError
 from ternac.host.device import Device
 from ternac.host.executors import open_executor
 from ternac.host.gpu import where
-from ternac.program.mmfree_sizes import Shape
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.mmfree import Shape
+from ternac.program.random import random_mmfree, random_program
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, seed_state
@@ -159,9 +158,9 @@ def test_counts_are_those_of_the_geometry() -> None:
     """2.7B: trits, bytes at 2 bits, what filling and values add, what a prompt leaves out."""
     bench, plan = (importlib.import_module(f"ternac.host.gpu.{name}") for name in ("bench", "plan"))
     weights = importlib.import_module("ternac.host.gpu.weights")
-    geometry = importlib.import_module("ternac.host.native.geometry")
+    measure = importlib.import_module("ternac.host.native.measure")
     shape = Shape("2.7b", 2560, 2, 6912)
-    program = geometry.shape_program(shape)
+    program = measure.shape_program(shape)
     places = weights.Weights({}, "cpu")
     for name, role in program.roles().items():
         if role == "trits":

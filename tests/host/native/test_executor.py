@@ -21,8 +21,7 @@ from ternac.host.native.library import load
 from ternac.program.file import load as load_program
 from ternac.program.ops import Op
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from ternac.program.zoo import names, open_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import EXP, Sampling, choose, seed_state

@@ -18,10 +18,9 @@ pytest.importorskip(
 )
 
 from ternac.host.server.app import create_app
-from ternac.host.server.build import build_service
 from ternac.host.server.devices import Devices
 from ternac.host.server.limits import LOOPBACK, Limits
-from ternac.host.server.service import Service
+from ternac.host.server.service import Service, build_service
 from ternac.host.server.serving import Server, bind
 from ternac.host.server.worker import Source
 from ternac.program.program import Program

@@ -80,7 +80,8 @@ class Watched:
 
 class Shaky(LocalBackend):
     """NumPy, ``chunk`` tokens at a time, whose line is cut at the ``fail_at``th request: before the request
-    is executed, or after it. Remembers what it ran."""
+    is executed, or after it. Remembers what it ran.
+    """
 
     def __init__(
         self,

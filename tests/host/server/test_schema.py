@@ -71,7 +71,8 @@ def test_the_schema_has_every_operation(schema: Any) -> None:
 
 def name_what_is_there(server: Running, case: Any) -> None:
     """Models and sessions that the server has, most of the time, and prompts that are not empty: what no
-    schema can say, and without which nearly every request ends at "there is no such"."""
+    schema can say, and without which nearly every request ends at "there is no such".
+    """
     call(server, "PUT", "/v1/sessions/known", fresh(PROGRAM).to_bytes(PROGRAM))
     if zlib.crc32(repr(case.body).encode()) % 3 == 0:
         make_plain(case)
@@ -93,7 +94,8 @@ def name_what_is_there(server: Running, case: Any) -> None:
 
 def make_plain(case: Any) -> None:
     """The body as short as it can be: of fifteen that are drawn, perhaps none is without an option that is
-    refused."""
+    refused.
+    """
     if case.method == "PUT":
         case.body = fresh(PROGRAM).to_bytes(PROGRAM)
     elif isinstance(case.body, dict):

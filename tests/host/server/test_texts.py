@@ -59,5 +59,5 @@ def test_chat_is_written_like_a_play() -> None:
 
 
 def test_half_a_surrogate_pair_is_refused() -> None:
-    with pytest.raises(UsageError, match="half of a surrogate pair"):
+    with pytest.raises(UsageError, match="unpaired surrogate"):
         encode(ByteTokenizer(), "a\ud800")

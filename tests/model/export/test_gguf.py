@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from ternac.cli import main as cli
 from ternac.cli.export import compare_trits
 from ternac.errors import BadProgramFile, CheckpointError, Mismatch, TernacError, UsageError
-from ternac.model.export.gguf_file import open_gguf, read, text_field, write
-from ternac.model.export.gguf_trits import TYPES, pack, padded, unpack
+from ternac.model.export.gguf import TYPES, open_gguf, pack, padded, read, text_field, unpack, write
 from ternac.model.imports.gguf_source import open_source
 from ternac.model.imports.mmfreelm_config import read_config
 from ternac.model.imports.mmfreelm_convert import Converter
@@ -26,8 +25,7 @@ from ternac.model.imports.mmfreelm_reference import FloatModel
 from ternac.model.imports.source import SafetensorsFolder
 from ternac.program.file import dumps, load
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from tests.model.imports import mmfreelm_files as files
 
 
@@ -270,7 +268,7 @@ def test_export_leaves_nothing_behind_on_a_mismatch(
         program = read(reader, path)
         return dataclasses.replace(program, name="other")
 
-    monkeypatch.setattr("ternac.model.export.gguf_file.read", other)
+    monkeypatch.setattr("ternac.model.export.gguf.read", other)
     words = ["export", "shakespeare-small", "--format", "gguf", "--out", str(tmp_path / "m.gguf"), "--json"]
     assert cli.main(words) == 2
     assert json.loads(capsys.readouterr().out)["error"]["type"] == "Mismatch"

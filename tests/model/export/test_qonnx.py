@@ -20,8 +20,7 @@ from ternac.program.file import load
 from ternac.program.legality import check
 from ternac.program.ops import Op
 from ternac.program.program import Program
-from ternac.program.random import random_program
-from ternac.program.random_mmfree import random_mmfree
+from ternac.program.random import random_mmfree, random_program
 from ternac.program.zoo import open_program
 
 VECTORS = Path(__file__).resolve().parents[2] / "vectors"

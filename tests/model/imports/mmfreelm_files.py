@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from ternac.model.imports.mmfreelm_config import Config, parse_config
-from ternac.program.mmfree_sizes import SHAPES, Shape
+from ternac.program.mmfree import SHAPES, Shape
 
 SMALL = {"vocab_size": 43, "hidden_size": 21, "num_hidden_layers": 3, "intermediate_size": 37}
 

@@ -296,14 +296,14 @@ def test_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_texts(tmp_path: Path) -> None:
     text = tmp_path / "t.txt"
     text.write_bytes(b"To be, or not to be, that is the question: whether it is nobler in the mind")
-    nothing = Reader.beside(tmp_path, 300)
-    with pytest.raises(UsageError, match=r"no tokenizer\.json beside"):
+    nothing = Reader.in_folder(tmp_path, 300)
+    with pytest.raises(UsageError, match=r"no tokenizer\.json in the checkpoint"):
         samples(text, nothing, 300, 64, 64)
-    found = samples(text, Reader.beside(tmp_path, 256), 256, 1000, 20)  # shorter than asked for: halved
+    found = samples(text, Reader.in_folder(tmp_path, 256), 256, 1000, 20)  # shorter than asked for: halved
     assert found.calibration.size <= 37 and len(found.report) == 20
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(CheckpointError, match="is not a tokenizer"):
-        Reader.beside(tmp_path, 300)
+        Reader.in_folder(tmp_path, 300)
     for array, reason in (
         (np.array([[1]]), "one row of integers"),
         (np.array([0.5]), "one row of integers"),
@@ -334,7 +334,7 @@ def test_tokenizer_goes_into_the_program(tmp_path: Path, capsys: pytest.CaptureF
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 20}))
     with pytest.raises(CheckpointError, match="tokens, the model 20"):
-        Reader.beside(folder, 20)
+        Reader.in_folder(folder, 20)
 
 
 @pytest.mark.slow

@@ -11,9 +11,9 @@ import torch
 
 from ternac.cli.main import main
 from ternac.model.net.config import PRESETS, ModelConfig
-from ternac.model.net.transformer import Transformer
-from ternac.model.net.twins import FloatScan, FloatTwin, TritLinear
+from ternac.model.net.scan import FloatScan
 from ternac.model.study import compare
+from ternac.model.study.float_models import FloatTwin, Transformer, TritLinear
 from ternac.model.training.data import SHAKESPEARE
 from ternac.model.training.evaluate import nats_per_token
 
@@ -101,7 +101,9 @@ def test_tempered_logits_of_a_twin() -> None:
             assert torch.equal(model(tokens, state)[0], plain / 2)
 
 
-FLAGS = "--preset smoke --width 32 --m 16 --layers 1 --steps 2 --batch 2 --window 16 --limit 60 --threads 1"
+FLAGS = (
+    "--preset smoke --width 32 --inner 16 --layers 1 --steps 2 --batch 2 --window 16 --limit 60 --threads 1"
+)
 
 
 @pytest.fixture

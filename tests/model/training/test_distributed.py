@@ -16,7 +16,7 @@ import torch
 from ternac.cli.main import main
 from ternac.errors import UsageError
 from ternac.model.net.config import ModelConfig, TrainConfig
-from ternac.model.net.network import TernaryLM
+from ternac.model.net.layers import dropout_mask
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training import distributed
 from ternac.model.training.data import SHAKESPEARE, read_text
@@ -125,13 +125,11 @@ def test_the_verb_under_torchrun_prints_one_object(tmp_path: Path) -> None:
 
 
 def test_dropout_masks_are_those_of_the_whole_batch() -> None:
-    model = TernaryLM(ModelConfig(d=8, m=8, layers=1), dropout=0.5)
     torch.manual_seed(0)
-    whole = model._keep(6)
+    whole = dropout_mask(6, 8, 0.5)
     for number in range(3):
         torch.manual_seed(0)
-        model.share = (number, 3)
-        assert torch.equal(model._keep(2), whole[2 * number : 2 * number + 2])
+        assert torch.equal(dropout_mask(2, 8, 0.5, (number, 3)), whole[2 * number : 2 * number + 2])
 
 
 def test_a_batch_that_cannot_be_dealt_out_is_refused(tmp_path: Path) -> None:

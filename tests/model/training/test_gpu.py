@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ternac.model.net import functional as fn
+from ternac.model.net import gpu
 from ternac.model.net.config import ModelConfig
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.network import TernaryLM
 from ternac.model.net.scan import LerpScan, lerp_scan
-from ternac.model.training import gpu
 
 no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and torch built for it")
 
@@ -22,7 +22,7 @@ no_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA 
 @pytest.fixture
 def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The kernels run by Triton's interpreter on CPU tensors."""
-    pytest.importorskip("triton", reason="needs Triton: pip install 'ternac[cuda]'")
+    pytest.importorskip("triton", reason="Triton is not installed: pip install 'ternac[cuda]'")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     module = importlib.import_module("ternac.model.net.scan_triton")
     yield importlib.reload(module)  # Triton decides when a kernel is decorated

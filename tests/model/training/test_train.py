@@ -97,7 +97,7 @@ def test_a_run_that_diverges_ends_and_leaves_the_checkpoint_before(
 def test_kill_and_resume_equals_uninterrupted(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_bytes(TEXT.tobytes())
     flags = (
-        "--preset smoke --width 16 --m 16 --steps 60 --batch 4 --window 32 --eval-every 20 "
+        "--preset smoke --width 16 --inner 16 --steps 60 --batch 4 --window 32 --eval-every 20 "
         "--checkpoint-every 5 --threads 1"
     )
 

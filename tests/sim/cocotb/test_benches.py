@@ -45,6 +45,7 @@ def test_engine_on_random_programs(seed: int, simulator: str) -> None:
     assert result.ok, result.failures()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_engine_tiny_preset(simulator: str) -> None:
     result = run_bench("engine", seed=2, tokens=3, say=lambda text: None, simulator=simulator)

@@ -1,10 +1,27 @@
-/* The layout of weights in memory, the order in which the kernels read them.
+/* Weights: their memory, and their layout in it, which is the order in which the kernels read them.
 
    A block is `trits` groups of `lanes` rows. It is stored quad by quad (four columns), each quad as 4 * lanes
    bytes: byte 4 i + c belongs to column c of the quad and to row i of every group; it holds the trits of the groups,
    plus one: as bit pairs (4 trits, group j at bit 2 j) or as digits in base 3 (5 trits, group j worth 3^j).
    Columns are filled up to a multiple of TN_COLUMNS and rows to whole blocks; what is filled in counts zero. */
+#define _GNU_SOURCE
 #include "native.h"
+
+#include <sys/mman.h>
+
+/* Pages, huge ones where the system has them. */
+void *tn_alloc(size_t bytes) {
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return NULL;
+#ifdef MADV_HUGEPAGE
+  madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+  return memory;
+}
+
+void tn_free(void *memory, size_t bytes) {
+  if (memory) munmap(memory, bytes);
+}
 
 static size_t up(size_t n, size_t step) { return (n + step - 1) / step * step; }
 

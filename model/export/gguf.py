@@ -1,4 +1,4 @@
-"""A program as a GGUF file, and back: ternary matrices in TQ2_0 or TQ1_0 blocks, everything else as it is.
+"""Programs as GGUF files: ternary matrices in TQ2_0 or TQ1_0 blocks, everything else unchanged.
 
 The file carries the header of the program file (docs/program.md) as text, so that reading it back gives the
 program file byte for byte, content hash included.  Metadata, all under ``ternac.``:
@@ -7,6 +7,13 @@ program file byte for byte, content hash included.  Metadata, all under ``ternac
     matrices             names of the ternary tensors
     matrices.columns     their row lengths before they were filled up with zeros to a multiple of 256
     matrices.worth       what one trit is worth, float32 (the blocks hold it rounded to float16)
+
+A block is 256 weights: 66 bytes in TQ2_0 (2 bits each), 54 in TQ1_0 (1.6 bits). Its layout is that of the
+`gguf` package; two rules keep trits what they are:
+
+* a block's half-precision scale is what one trit is worth in the whole matrix, also in blocks of zeros;
+* rows whose length is no multiple of 256 are filled up with zero trits, which add nothing to a product with
+  an activation vector filled up likewise.
 """
 
 from __future__ import annotations
@@ -21,18 +28,74 @@ import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
 from ternac.files import replacing
-from ternac.model.export.gguf_trits import BLOCK_BYTES, TYPES, pack, padded, unpack
 from ternac.program.file import dumps, loads
-from ternac.program.packing import pack5
+from ternac.program.packing import Trits, pack5
 from ternac.program.program import Program
 
+BLOCK = 256
+BLOCK_BYTES = {"TQ2_0": 66, "TQ1_0": 54}
+TYPES = tuple(BLOCK_BYTES)
+_SCALE_BYTES = 2  # at the end of a block, in both types
 ARCHITECTURE = "ternac"
 HEADER = "ternac.header"
 _STORED = {"I8": np.int8, "U8": np.int8, "I16": np.int16}  # GGUF has no unsigned bytes: the same bits
-
-
 FOREIGN_TYPES = {36: "I2_S", 37: "I8_S", 38: "TL1"}
 """Tensor types that bitnet.cpp writes and ggml, hence the `gguf` package, does not define."""
+
+
+def _quants(kind: str) -> Any:
+    from gguf import GGMLQuantizationType
+
+    return GGMLQuantizationType[kind]
+
+
+def padded(columns: int) -> int:
+    """Return the row length in a file: the next multiple of 256."""
+    return -(-columns // BLOCK) * BLOCK
+
+
+def pack(trits: Trits, worth: float, kind: str) -> npt.NDArray[np.uint8]:
+    """Pack int8[m, K] into blocks uint8[m, bytes]. Raises UsageError if float16 cannot hold ``worth``."""
+    from gguf import quants
+
+    limits = np.finfo(np.float16)
+    if not float(limits.tiny) <= worth <= float(limits.max):
+        raise UsageError(f"a trit is worth {worth:g}, GGUF's float16 block scale cannot say that")
+    rows, columns = trits.shape
+    full = np.zeros((rows, padded(columns)), np.float32)
+    full[:, :columns] = trits
+    blocks = quants.quantize(full, _quants(kind)).reshape(rows, padded(columns) // BLOCK, -1)
+    blocks[..., -_SCALE_BYTES:] = np.array([worth], "<f2").view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+def unpack(data: npt.NDArray[np.uint8], columns: int, kind: str, name: str) -> tuple[Trits, float]:
+    """Return the matrix int8[m, columns] of rows of blocks, and what a trit is worth.
+
+    Raises BadProgramFile if a code is no trit, the blocks have several scales, or a row is filled up with
+    something else than zeros.
+    """
+    from gguf import quants
+
+    rows = len(data)
+    blocks = np.array(data, np.uint8).reshape(rows, padded(columns) // BLOCK, -1)
+    scales = np.ascontiguousarray(blocks[..., -_SCALE_BYTES:]).view("<f2").ravel()
+    codes, flat = blocks.copy(), blocks.reshape(rows, -1)
+    codes[..., -_SCALE_BYTES:] = np.array([1.0], "<f2").view(np.uint8)
+    values = quants.dequantize(codes.reshape(rows, -1), _quants(kind))
+    if values.min() < -1 or values.max() > 1:
+        raise BadProgramFile(f"tensor {name}: a {kind} code is no trit")
+    trits = values.astype(np.int8)
+    live = np.any(trits.reshape(len(scales), -1), axis=1)
+    worths = np.unique(scales[live] if live.any() else scales)
+    if len(worths) != 1 or not np.isfinite(worths[0]) or worths[0] <= 0:
+        raise BadProgramFile(
+            f"tensor {name}: {len(worths)} different block scales, a trit must be worth the same everywhere",
+            "a matrix of real weights in TQ blocks is quantized per block; take the original weights",
+        )
+    if trits[:, columns:].any():
+        raise BadProgramFile(f"tensor {name}: {flat.shape[1]} bytes a row hold more than {columns} columns")
+    return np.ascontiguousarray(trits[:, :columns]), float(worths[0])
 
 
 def open_gguf(path: Path) -> Any:
@@ -71,7 +134,7 @@ def open_gguf(path: Path) -> Any:
 
 
 def _native_order(tensor: Any) -> npt.NDArray[Any]:
-    """The data of a tensor from a file of the other byte order, in this machine's order.
+    """Return the data of a tensor from a file of the other byte order, in this machine's order.
 
     The package swaps numbers, but hands out every other type as the bytes of the file.
     Raises BadProgramFile if the type's blocks hold more than one 16-bit scale at their end.
@@ -103,7 +166,7 @@ def text_field(reader: Any, name: str) -> str | None:
 
 
 def _header(data: bytes) -> tuple[str, dict[str, Any], dict[str, list[int]]]:
-    """Text and entries of a program file's header, and the shapes of its ternary matrices."""
+    """Return text and entries of a program file's header, and the shapes of its ternary matrices."""
     text = data[8 : 8 + int.from_bytes(data[:8], "little")].decode("ascii")
     entries = json.loads(text)
     about = json.loads(entries.pop("__metadata__")["program"])
@@ -111,7 +174,7 @@ def _header(data: bytes) -> tuple[str, dict[str, Any], dict[str, list[int]]]:
 
 
 def worth_of(program: Program, matrix: str) -> float:
-    """What a trit of ``matrix`` is worth: imported models say so, in others scales are part of the ops."""
+    """Return what a trit of ``matrix`` is worth: imported models say so; others have scales in their ops."""
     worths = program.meta.get("worth", {})
     name = matrix.removesuffix(".w")
     value = worths.get(name.replace(".up", ".gate"), 1.0) if isinstance(worths, dict) else 1.0
@@ -154,7 +217,7 @@ def write(
 
 
 def read(reader: Any, path: Path) -> Program:
-    """The program of a file that `write` made; BadProgramFile or IllegalProgram."""
+    """Return the program of a file that `write` made. Raises BadProgramFile or IllegalProgram."""
     try:
         data = _program_file(reader)
     except BadProgramFile as error:
@@ -165,7 +228,7 @@ def read(reader: Any, path: Path) -> Program:
 
 
 def _program_file(reader: Any) -> bytes:
-    """The program file's bytes, put together from header and tensors; nothing in them is believed yet."""
+    """Rebuild the program file's bytes from header and tensors; `loads` checks them later."""
     text = text_field(reader, HEADER) or ""
     head = text.encode("ascii")
     head = len(head).to_bytes(8, "little") + head
@@ -187,7 +250,7 @@ def _program_file(reader: Any) -> bytes:
 
 
 def _bytes_of(tensor: Any, shape: list[int] | None) -> bytes:
-    """A tensor as the program file stores it."""
+    """Return a tensor's bytes as the program file stores them."""
     values: npt.NDArray[Any] = tensor.data
     if shape is None:
         return values.tobytes()

@@ -1,4 +1,4 @@
-"""What training does otherwise on a GPU; the same integers as everywhere else.
+"""GPU forms of the training step's products and scan; the same integers as on a CPU.
 
 Forward products run on int8 tensor cores with int32 accumulators, backward products in bfloat16; master
 weights and AdamW stay in float32. The recurrence is a Triton kernel that goes through time in order
@@ -17,7 +17,7 @@ TENSOR_FLOPS = {  # dense bfloat16, 1e12 per second, from the makers' data sheet
 
 
 def scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
-    """`scan.lerp_scan` for tensors on a GPU; raises ModuleNotFoundError naming triton where it is absent."""
+    """`scan.lerp_scan` for tensors on a GPU. Raises ModuleNotFoundError if triton is missing."""
     from ternac.model.net.scan_triton import TritonLerpScan
 
     result: Tensor = TritonLerpScan.apply(f, c, h0)
@@ -25,7 +25,7 @@ def scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
 
 
 def product(x: Tensor, trits: Tensor) -> Tensor:
-    """x [N, K] of i8 codes times trits [M, K], both float32: float32 [N, M], exact.
+    """Multiply i8 codes x [N, K] by trits [M, K], both float32: float32 [N, M], exact.
 
     On int8 tensor cores where their shapes allow it (N > 16, K and M multiples of 8), else in float32 with
     sums below 2**24, which no rounding touches.
@@ -36,10 +36,10 @@ def product(x: Tensor, trits: Tensor) -> Tensor:
 
 
 def peak_tflops(name: str) -> float | None:
-    """Dense bfloat16 peak of a GPU by torch's name of it, if it is in the table."""
+    """Return the dense bfloat16 peak of a GPU by its name in torch, or None."""
     return next((peak for key, peak in TENSOR_FLOPS.items() if key in name), None)
 
 
 def flops_per_token(ternary_weights: int) -> int:
-    """Of training: two per weight forward, four backward."""
+    """Return the FLOPs of a training token: two per weight forward, four backward."""
     return 6 * ternary_weights
