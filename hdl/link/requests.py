@@ -14,7 +14,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile.geometry import Mem
-from ternac.link import FOLLOWS, GREEDY, RUN_HEAD, Status
+from ternac.link import FOLLOWS, GREEDY_FLAG, RUN_HEAD, Status
 
 __all__ = [
     "REQUEST",
@@ -148,7 +148,7 @@ class RequestRegisters(wiring.Component):
             self.number.eq(number),
             self.block.eq(block),
             self.inv_s.eq(block[:5]),
-            self.greedy.eq(block[GREEDY.bit_length() - 1]),
+            self.greedy.eq(block[GREEDY_FLAG.bit_length() - 1]),
             self.follows.eq(block[FOLLOWS.bit_length() - 1]),
             self.address.eq(address),
         ]
