@@ -14,9 +14,10 @@ from ternac.cli.arguments import (
     add_model,
     add_seed,
     default_engine,
-    is_board,
     number,
     open_model,
+    refuse_unused,
+    unused_on,
 )
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from ternac.text.tokenizer import TextStream
 
 PROMPT = "ROMEO:"
-BOARD_ONLY = ("bitstream", "record", "waves")
-"""Options that mean nothing without a board."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,14 +61,23 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     given = args.prompt if args.prompt is not None else "" if args.resume else PROMPT
     if not given and not args.resume:
         raise UsageError("the prompt is empty", "give at least one character")
-    for name in () if is_board(args.device) else BOARD_ONLY:
-        if getattr(args, name) is not None:
-            raise UsageError(f"--{name} needs a board, not {args.device}", "choose one with --device")
+    refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
+    if args.temperature == 0:
+        works = "--temperature T above 0"
+        seed = {} if args.save else {"--seed": f"{works}, or --save"}
+        refuse_unused(args, "--temperature 0", {"--top-k": works, **seed})
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     model = open_model(args.model, default_engine(args, [args.device]), say)
-    options = {name: getattr(args, name) for name in BOARD_ONLY}
-    with Device.open(args.device, model, board=args.geometry or args.board, **options) as device:
+    with Device.open(
+        args.device,
+        model,
+        board=args.board,
+        geometry=args.geometry,
+        bitstream=args.bitstream,
+        record=args.record,
+        waves=args.waves,
+    ) as device:
         program = device.program
         sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
         tokenizer = tokenizer_of(program, assume_bytes=True)
