@@ -241,7 +241,7 @@ def test_bash_completes_verbs_benches_options_and_choices(
     script.write_text(capsys.readouterr().out)
     assert completions(script, "ternac", "ver") == ["verify"]
     assert set(completions(script, "ternac", "bench", "")) >= set(BENCHES)
-    assert completions(script, "ternac", "run", "--pro") == ["--prompt"]
+    assert completions(script, "ternac", "run", "--pro") == ["--prompt", "--prompt-file"]
     assert completions(script, "ternac", "estimate", "--board", "ice") == ["icebreaker"]
     assert completions(script, "ternac", "verify", "--geometry", "ulx3s-85f-d") == ["ulx3s-85f-dense"]
     assert completions(script, "ternac", "bench", "gpu", "--size", "2") == ["2.7b"]
