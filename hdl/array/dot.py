@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile.geometry import Geometry
 from ternac.hdl.cells.carry import Gate, add
 from ternac.hdl.cells.carry_lut6 import Lane, add_lanes, add_three
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 
 __all__ = ["DotControl", "DotUnit", "array_latency", "dot_latency"]
@@ -72,6 +73,8 @@ class DotUnit(wiring.Component):
     form for LUT6 devices one per bit on two lanes, or on three sums of the tree
     (``hdl/cells/carry_lut6.py``).
     """
+
+    AREA_PART = "array"
 
     def __init__(
         self, lanes: int, chain: int, k_max: int, *,
@@ -176,6 +179,8 @@ class DotControl(wiring.Component):
     cycle in which ``acc`` holds a finished row, ``dot_latency`` cycles after its last word.
     """
 
+    AREA_PART = "array"
+
     def __init__(self, lanes: int, chain: int, fold: int = 1, radix: int = 2) -> None:
         self.lanes, self.chain, self.fold, self.radix = lanes, chain, fold, radix
         self.latency = dot_latency(lanes, chain, fold, radix)
@@ -192,11 +197,8 @@ class DotControl(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        en, first, last = self.en, self.first, self.last
-        for cycle in range(1, self.latency):
-            later = [Signal(name=f"{name}_{cycle}") for name in ("en", "first", "last")]
-            m.d.sync += [signal.eq(source) for signal, source in zip(later, (en, first, last), strict=True)]
-            en, first, last = later
+        flags = delay(m, Cat(self.en, self.first, self.last), self.latency - 1, name="flags")
+        en, first, last = flags
         m.d.comb += [self.acc_en.eq(en), self.acc_first.eq(first)]
         m.d.sync += self.valid.eq(en & last)
         return m

@@ -89,7 +89,7 @@ class Argmax(wiring.Component):
             level += 1
 
         key, column = nodes[0][0], nodes[0][1]
-        best_slot, best_column = Signal.like(slot), Signal(column_bits)
+        best_slot, best_column = Signal.like(slot, name="best_slot"), Signal(column_bits, name="best_column")
         with m.If(valid & ((slot == 0) | (key > self.best))):
             m.d.sync += [self.best.eq(key), best_slot.eq(slot), best_column.eq(column)]
         m.d.sync += self.index.eq(element_index(best_slot, best_column, self.columns))

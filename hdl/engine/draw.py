@@ -62,16 +62,20 @@ class Draw(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         bits = 16 + ceil_log2(self.elements)
-        total, rest = Signal(bits), Signal(bits)
-        scale_bit, found = Signal(), Signal()
+        total, rest = Signal(bits, name="total"), Signal(bits, name="rest")
+        scale_bit, found = Signal(name="scale_bit"), Signal(name="found")
         # the count of weights passed over is a cycle behind, so that it is not added in the same one
-        token, passed = Signal.like(self.token), Signal()
+        token, passed = Signal.like(self.token, name="token"), Signal(name="passed")
         m.d.comb += self.token.eq(token + passed)
         m.d.sync += [passed.eq(0), token.eq(self.token)]
 
         # One adder for all: rest + weight, rest + (bit ? total : 0), rest - weight; its lowest bit is the
         # carry in.
-        weight, addend, added = Signal(bits), Signal(bits), Signal(bits + 2)
+        weight, addend, added = (
+            Signal(bits, name="weight"),
+            Signal(bits, name="addend"),
+            Signal(bits + 2, name="added"),
+        )
         m.d.comb += [
             scale_bit.eq(self.rng_out[0]),
             weight.eq(self.weight),

@@ -11,6 +11,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ternac.hdl.cells.memory import read_port, write_port
+
 __all__ = ["NormUnit", "norm_latency"]
 
 _ENTRIES = 256
@@ -51,6 +53,8 @@ class NormUnit(wiring.Component):
 
     Area: 113 LUT4 and a block RAM for 2 columns (``synth_ice40``).
     """
+
+    AREA_PART = "norm"
 
     def __init__(self, *, columns: int, tables: int = 1) -> None:
         if not 1 <= columns <= 256:
@@ -94,12 +98,12 @@ class NormUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
 
-        valid = Signal(self.latency)
+        valid = Signal(self.latency, name="valid")
         m.d.comb += [self.busy.eq(valid[:-1].any()), self.done.eq(valid[-1])]
         m.d.sync += valid.eq(Cat(self.start & ~self.busy, valid[:-1]))
 
-        post = Signal.like(self.post)
-        table = Signal.like(self.table)
+        post = Signal.like(self.post, name="post")
+        table = Signal.like(self.table, name="table")
         with m.If(self.start & ~self.busy):
             m.d.sync += [post.eq(self.post), table.eq(self.table)]
 
@@ -127,21 +131,21 @@ class NormUnit(wiring.Component):
             return shifted, empty
 
         shifted, empty16 = step(level[0], 22, 16)
-        after16, taken16 = Signal(22), Signal()
+        after16, taken16 = Signal(22, name="after16"), Signal(name="taken16")
         m.d.sync += [after16.eq(shifted), taken16.eq(empty16)]
 
         shifted, empty8 = step(after16, 14, 8)
-        after8, taken8 = Signal(14), Signal(2)
+        after8, taken8 = Signal(14, name="after8"), Signal(2, name="taken8")
         m.d.sync += [after8.eq(shifted), taken8.eq(Cat(empty8, taken16))]
 
         shifted, empty4 = step(after8, 10, 4)
         shifted, empty2 = step(shifted, 8, 2)
-        index, exponent = Signal(8), Signal(4)
-        exponent_read = Signal(4)
+        index, exponent = Signal(8, name="index"), Signal(4, name="exponent")
+        exponent_read = Signal(4, name="exponent_read")
         m.d.sync += [index.eq(shifted), exponent.eq(~Cat(empty2, empty4, taken8)), exponent_read.eq(exponent)]
 
         m.submodules.table = memory = Memory(shape=8, depth=self.tables * _ENTRIES, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
+        write, read = write_port(memory), read_port(memory, domain="comb")
         address_bits = len(self.wr_addr)
         m.d.comb += [
             write.en.eq(self.wr_en),
@@ -149,7 +153,7 @@ class NormUnit(wiring.Component):
             write.data.eq(self.wr_data),
             read.addr.eq(Cat(index, table)[:address_bits]),
         ]
-        entry = Signal(8)
+        entry = Signal(8, name="entry")
         with m.If(~self.wr_en):  # with this, synthesis knows that the block RAM's ports never collide
             m.d.sync += entry.eq(read.data)
         with m.If(valid[-2]):

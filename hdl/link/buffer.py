@@ -7,8 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
+from ternac.hdl.cells.registers import StreamRegister
 from ternac.hdl.link.ports import ByteStream
-from ternac.hdl.link.register import StreamRegister
 from ternac.link import FRAME_BYTES
 
 __all__ = ["LINE_BUFFER", "LineBuffer"]

@@ -36,8 +36,8 @@ class Crc32(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        register = Signal(32, init=0xFFFFFFFF)
-        byte = Signal(8)
+        register = Signal(32, init=0xFFFFFFFF, name="register")
+        byte = Signal(8, name="byte")
         following = register
         for i in range(8):
             following = Cat(following[1:], Const(0, 1)) ^ Mux(following[0] ^ byte[i], POLYNOMIAL, 0)

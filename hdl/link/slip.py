@@ -49,9 +49,9 @@ class SlipDecoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        escape, bad = Signal(), Signal()
+        escape, bad = Signal(name="escape"), Signal(name="bad")
         byte, item = self.i.payload, self.o.payload
-        is_end, is_esc, is_esc_end = Signal(), Signal(), Signal()
+        is_end, is_esc, is_esc_end = Signal(name="is_end"), Signal(name="is_esc"), Signal(name="is_esc_end")
         m.d.comb += [
             is_end.eq(byte == END),
             is_esc.eq((byte == ESC) & ~escape),
@@ -89,10 +89,10 @@ class SlipEncoder(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        second = Signal()
+        second = Signal(name="second")
         item = self.i.payload
-        is_end, is_esc = Signal(), Signal()
-        stuff = Signal()
+        is_end, is_esc = Signal(name="is_end"), Signal(name="is_esc")
+        stuff = Signal(name="stuff")
         m.d.comb += [
             is_end.eq(item.data == END),
             is_esc.eq(item.data == ESC),

@@ -51,16 +51,20 @@ class FlashBoot(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        shift, bit, index = Signal(8), Signal(3), Signal(2)
-        first, boundary, aborted = Signal(init=1), Signal(), Signal()
+        shift, bit, index = Signal(8, name="shift"), Signal(3, name="bit"), Signal(2, name="index")
+        first, boundary, aborted = (
+            Signal(init=1, name="first"),
+            Signal(name="boundary"),
+            Signal(name="aborted"),
+        )
         with m.If(self.abort):
             m.d.sync += aborted.eq(1)
-        wait = Signal(range(self.wake_cycles + 1), init=self.wake_cycles)
+        wait = Signal(range(self.wake_cycles + 1), init=self.wake_cycles, name="wait")
         m.d.comb += [self.copi.eq(shift[7]), self.o.payload.eq(shift)]
 
         def transfer(then: str) -> None:
             """One bit in two cycles: clock low, then high; sampled at the rise, shifted at the fall."""
-            sample = Signal()
+            sample = Signal(name="sample")
             m.d.sync += self.clk.eq(~self.clk)
             with m.If(self.clk):
                 m.d.sync += [shift.eq(Cat(sample, shift[:7])), bit.eq(bit + 1)]

@@ -119,7 +119,7 @@ class UartEngine(wiring.Component):
             connect_streams(m, engine.tx, sent)
             return m
         m.submodules.boot = boot = self.boot
-        booted = Signal()
+        booted = Signal(name="booted")
         with m.If(boot.done & engine.idle):
             m.d.sync += booted.eq(1)
         m.d.comb += [

@@ -44,9 +44,9 @@ class UartTx(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        phase, tick = Signal(self.phase_bits), Signal()
-        shift = Signal(9)
-        left = Signal(4)
+        phase, tick = Signal(self.phase_bits, name="phase"), Signal(name="tick")
+        shift = Signal(9, name="shift")
+        left = Signal(4, name="left")
         m.d.comb += self.i.ready.eq(left == 0)
         with m.If(left == 0):
             m.d.sync += [phase.eq(self.increment), tick.eq(0)]
@@ -88,10 +88,10 @@ class UartRx(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        line = Signal(init=1)
+        line = Signal(init=1, name="line")
         m.submodules.synchronizer = FFSynchronizer(self.rx, line, init=1)
-        phase, tick = Signal(self.phase_bits), Signal()
-        shift, left = Signal(8), Signal(4)
+        phase, tick = Signal(self.phase_bits, name="phase"), Signal(name="tick")
+        shift, left = Signal(8, name="shift"), Signal(4, name="left")
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(left == 0):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ternac.hdl.cells.carry import starts_chain
 
-__all__ = ["LONGEST", "join_carries"]
+__all__ = ["LONGEST", "chain_carries"]
 
 LONGEST = 16
 """CCU2C of a joined chain at most: four tiles in a row."""
@@ -30,7 +30,7 @@ class _Chain:
         return wires - {"x", "0", "1"}
 
 
-def join_carries(design: dict[str, Any], top: str = "top") -> int:
+def chain_carries(design: dict[str, Any], top: str = "top") -> int:
     """Lead the carry of each adder on into the one that adds to its sum, where that one's first half ignores
     it (see `starts_chain`); returns how many were joined.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fold_zeros"]
+__all__ = ["fold_constant_pins"]
 
 _PINS = "ABCD"
 
@@ -19,7 +19,7 @@ def _without(table: str, pin: int) -> str:
     return "".join(entries[i & ~(1 << pin)] for i in range(16))[::-1]
 
 
-def fold_zeros(design: dict[str, Any], top: str = "top") -> int:
+def fold_constant_pins(design: dict[str, Any], top: str = "top") -> int:
     """Tie high every CCU2C table input that is constant zero, its table made blind to it; how many.
 
     ``design`` is a yosys JSON netlist, changed in place. The function of each cell stays the same: the

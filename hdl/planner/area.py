@@ -27,8 +27,8 @@ from ternac.hdl.array.xbuffer import XBuffer
 from ternac.hdl.boards.boards import Board, board
 from ternac.hdl.cells.bram_cells import BramSlice, max_depth, slices_of
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.engine.columns import NEIGHBOURS
-from ternac.hdl.link.controller import RAM_DEPTH
+from ternac.hdl.engine.memories import PAIRS_A_REGISTER
+from ternac.hdl.link.frames import RAM_DEPTH
 
 __all__ = [
     "DATA", "GROUPS", "Area", "accumulator_bits", "area", "block_rams", "builds", "coefficients", "dot_units",
@@ -153,7 +153,9 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
 def _control(g: Geometry, tech: Technology) -> int:
     """Count the registers of flags and addresses on their way to the stages, and of x buffer writes."""
     flags = 3 * (array_latency(g) + 3)
-    weight_places = max(1, g.weight_blocks_per_stage // 2 // NEIGHBOURS) if g.weight_ram == "paired" else 1
+    weight_places = (
+        max(1, g.weight_blocks_per_stage // 2 // PAIRS_A_REGISTER) if g.weight_ram == "paired" else 1
+    )
     x_places = math.gcd(g.chains, XBuffer.PLACES) if tech is Technology.ECP5 else 1
     weights = ceil_log2(g.weight_depth) * g.chain * (1 + weight_places)
     reads = ceil_log2(g.x_depth) * g.chain * x_places

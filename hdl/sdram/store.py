@@ -68,7 +68,7 @@ class SdramStore(wiring.Component):
 
         # words of before the restart may still be in the FIFO or on their way: all goes at the flush. Reading
         # waits for the last of the loader's words, which were here before the restart.
-        begin, old = Signal(), Signal()
+        begin, old = Signal(name="begin"), Signal(name="old")
         with m.If(self.restart):
             m.d.sync += begin.eq(1)
         with m.Elif(~writes.r_rdy & ~self.wr_en):
@@ -79,8 +79,8 @@ class SdramStore(wiring.Component):
         ]
         reads = SyncFIFOBuffered(width=16, depth=READ_FIFO)
         m.submodules.reads = ResetInserter(old)(reads)
-        free = Signal(range(READ_FIFO + 1), init=READ_FIFO)  # less what has been asked for
-        taken = Signal()
+        free = Signal(range(READ_FIFO + 1), init=READ_FIFO, name="free")  # less what has been asked for
+        taken = Signal(name="taken")
         m.d.comb += [
             chip.room.eq((free >= BURST) & ~begin),
             reads.w_en.eq(chip.valid & ~old), reads.w_data.eq(chip.data),
@@ -95,8 +95,8 @@ class SdramStore(wiring.Component):
 
     def _gather(self, m: Module, reads: SyncFIFOBuffered, taken: Signal, old: Signal) -> None:
         """Words of SDRAM, the first one lowest, to words of the dot units; a word a cycle goes in."""
-        whole, count = Signal(16 * self.words), Signal(range(self.words + 1))
-        complete = Signal()
+        whole, count = Signal(16 * self.words, name="whole"), Signal(range(self.words + 1), name="count")
+        complete = Signal(name="complete")
         m.d.comb += [
             complete.eq(count == self.words),
             self.o.payload.eq(whole), self.o.valid.eq(complete & ~old),

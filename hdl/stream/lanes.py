@@ -10,8 +10,8 @@ from amaranth.lib.wiring import In, Out
 
 from ternac.compile.stream_layout import Encoding
 from ternac.hdl.array.dot import DotControl, DotUnit, dot_latency
-from ternac.hdl.cells.delay import delayed
 from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.decode import TritDecoder
 from ternac.hdl.stream.negatives import NegativeCount
@@ -66,10 +66,10 @@ class StreamLanes(wiring.Component):
             memory.wr_data.eq(self.x_wr_data),
             memory.rd_addr.eq(self.x_addr),
         ]
-        flags = delayed(m, Cat(self.en, self.first, self.last), BlockRam.LATENCY + 1, name="flags")
+        flags = delay(m, Cat(self.en, self.first, self.last), BlockRam.LATENCY + 1, name="flags")
         m.d.comb += Cat(control.en, control.first, control.last).eq(flags)
-        word = delayed(m, self.word, BlockRam.LATENCY, name="word", reset_less=True)
-        activations = delayed(m, memory.rd_data, 1, name="x", reset_less=True)
+        word = delay(m, self.word, BlockRam.LATENCY, name="word", reset_less=True)
+        activations = delay(m, memory.rd_data, 1, name="x", reset_less=True)
         counts = [NegativeCount(self.lanes, self.chain, self.k_max) for _ in range(self.encoding.rows)]
         for g, (unit, count) in enumerate(zip(self.units, counts, strict=True)):
             m.submodules[f"dot_{g}"], m.submodules[f"count_{g}"] = unit, count
@@ -85,9 +85,9 @@ class StreamLanes(wiring.Component):
         """Stage j of all chains: its bytes j cycles late, decoded, and the activations beside them."""
         places = range(j, self.lanes, self.chain)
         bytes_ = Cat(word.word_select(lane, 8) for lane in places)
-        codes = delayed(m, bytes_, j, name=f"codes_{j}", reset_less=True)
+        codes = delay(m, bytes_, j, name=f"codes_{j}", reset_less=True)
         bytes_ = Cat(x.word_select(lane, 8) for lane in places)
-        values = delayed(m, bytes_, j, name=f"values_{j}", reset_less=True)
+        values = delay(m, bytes_, j, name=f"values_{j}", reset_less=True)
         rows = self.encoding.rows
         nz, neg = Signal(rows * len(places), name=f"nz_{j}"), Signal(rows * len(places), name=f"neg_{j}")
         for q in range(len(places)):

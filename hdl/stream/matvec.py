@@ -123,7 +123,7 @@ class StreamMatVec(wiring.Component):
         for name, member in read_port("m_axi", address_bits=13, data_bits=self.port_bits).items():
             inner, outer = getattr(reader, name), getattr(self, name)
             m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
-        short = Signal()
+        short = Signal(name="short")
         m.d.comb += [
             reader.clear.eq(self.clear),
             self.fault.eq(Cat(reader.fault, short)),
@@ -132,7 +132,7 @@ class StreamMatVec(wiring.Component):
             lanes.word.eq(reader.words.payload.data),
         ]  # fmt: skip
         m.submodules.info = info = SyncFIFO(width=4, depth=self.results)
-        returned = Signal()
+        returned = Signal(name="returned")
         mismatch = self._control(m, info, returned)
         m.d.sync += short.eq((short & ~self.clear) | mismatch)
         self._output(m, info, returned)
@@ -143,7 +143,7 @@ class StreamMatVec(wiring.Component):
         words, lanes, rows = self.reader.words, self.lanes, self.encoding.rows
         m.submodules.queue = queue = SyncFIFO(width=self.desc_layout.size, depth=self.queue)
         following = data.View(self.desc_layout, queue.r_data)
-        both = Signal()
+        both = Signal(name="both")
         m.d.comb += [
             both.eq(queue.w_rdy & self.reader.requests.ready),
             self.desc.ready.eq(both),
@@ -153,13 +153,27 @@ class StreamMatVec(wiring.Component):
             self.reader.requests.payload.address.eq(self.desc.payload.address),
             self.reader.requests.payload.beats.eq(self.desc.payload.beats),
         ]
-        active, first, at_end = Signal(), Signal(), Signal()
-        rows_left, most, left = Signal(ROWS_BITS), Signal(WORDS_BITS), Signal(WORDS_BITS)
-        x_base = Signal(range(self.x_depth))
-        pulses = Signal(4)
-        room = Signal(range(self.results + 1), init=self.results)
-        take, close, final, start, wait = Signal(), Signal(), Signal(), Signal(), Signal()
-        taken, came, due = Signal(), Signal(), Signal()  # registered: the FIFO's data comes late
+        active, first, at_end = Signal(name="active"), Signal(name="first"), Signal(name="at_end")
+        rows_left, most, left = (
+            Signal(ROWS_BITS, name="rows_left"),
+            Signal(WORDS_BITS, name="most"),
+            Signal(WORDS_BITS, name="left"),
+        )
+        x_base = Signal(range(self.x_depth), name="x_base")
+        pulses = Signal(4, name="pulses")
+        room = Signal(range(self.results + 1), init=self.results, name="room")
+        take, close, final, start, wait = (
+            Signal(name="take"),
+            Signal(name="close"),
+            Signal(name="final"),
+            Signal(name="start"),
+            Signal(name="wait"),
+        )
+        taken, came, due = (
+            Signal(name="taken"),
+            Signal(name="came"),
+            Signal(name="due"),
+        )  # registered: the FIFO's data comes late
         m.d.sync += [taken.eq(take), came.eq(words.payload.last), due.eq(at_end & final)]
         m.d.comb += [
             at_end.eq(left == 0),
@@ -197,10 +211,10 @@ class StreamMatVec(wiring.Component):
         """A row group's sums, one after the other."""
         lanes, rows = self.lanes, self.encoding.rows
         m.submodules.groups = groups = SyncFIFO(width=len(lanes.sums.as_value()), depth=self.results)
-        index = Signal(range(rows))
+        index = Signal(range(rows), name="index")
         sums = data.View(data.ArrayLayout(signed(lanes.sum_bits), rows), groups.r_data)
         count, final = info.r_data[:3], info.r_data[3]
-        at_end, sent = Signal(), Signal()
+        at_end, sent = Signal(name="at_end"), Signal(name="sent")
         m.d.comb += [
             groups.w_data.eq(lanes.sums), groups.w_en.eq(lanes.valid),
             at_end.eq(index + 1 == count),

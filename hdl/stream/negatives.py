@@ -21,6 +21,8 @@ class NegativeCount(wiring.Component):
     ``DotControl``. ``count`` is there when the unit's ``acc`` is, for rows of up to ``k_max`` lanes.
     """
 
+    AREA_PART = "array"
+
     def __init__(self, lanes: int, chain: int, k_max: int) -> None:
         self.latency = dot_latency(lanes, chain)
         self.lanes, self.chain, self.chains = lanes, chain, lanes // chain

@@ -97,8 +97,8 @@ class AxiReader(wiring.Component):
         m = Module()
         m.submodules.flight = flight = SyncFIFO(width=9, depth=self.outstanding)
         m.submodules.words = fifo = SyncFIFOBuffered(width=self.data_bits + 1, depth=self.depth)
-        free = Signal(range(self.depth + 1), init=self.depth - _SPARE)
-        taken, promised = Signal(), Signal(range(self.burst + 1))
+        free = Signal(range(self.depth + 1), init=self.depth - _SPARE, name="free")
+        taken, promised = Signal(name="taken"), Signal(range(self.burst + 1), name="promised")
         m.d.sync += free.eq(free + taken - promised)
         self._requests(m, flight, free, promised)
         self._beats(m, flight, fifo)
@@ -115,11 +115,11 @@ class AxiReader(wiring.Component):
         m.submodules.queue = queue = SyncFIFO(width=self.request_layout.size, depth=self.queue)
         shift = (self.word_bytes - 1).bit_length()
         request = data.View(self.request_layout, queue.r_data)
-        place = Signal(self.address_bits - shift)  # address in words
-        left = Signal(BEATS_BITS)
-        length = Signal(range(self.burst + 1))
-        to_edge = Signal(range(self.burst + 1))
-        arlen = Signal(8)
+        place = Signal(self.address_bits - shift, name="place")  # address in words
+        left = Signal(BEATS_BITS, name="left")
+        length = Signal(range(self.burst + 1), name="length")
+        to_edge = Signal(range(self.burst + 1), name="to_edge")
+        arlen = Signal(8, name="arlen")
         m.d.comb += [
             queue.w_data.eq(self.requests.payload),
             queue.w_en.eq(self.requests.valid),
@@ -162,8 +162,8 @@ class AxiReader(wiring.Component):
 
     def _beats(self, m: Module, flight: SyncFIFO, fifo: SyncFIFOBuffered) -> None:
         """The R side: every beat goes into the FIFO in the cycle in which it comes."""
-        index = Signal(8)
-        at_end = Signal()
+        index = Signal(8, name="index")
+        at_end = Signal(name="at_end")
         beat, wanted = self.m_axi_rvalid & self.m_axi_rready, flight.r_rdy
         m.d.comb += [
             self.m_axi_rready.eq(1),

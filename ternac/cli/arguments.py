@@ -22,6 +22,8 @@ from ternac.errors import UsageError
 
 if TYPE_CHECKING:
     from ternac.compile.fitting import Model
+    from ternac.program.program import Program
+    from ternac.run.sampling import Sampling
 
 DEFAULT_BOARD = "ulx3s-85f"
 BOARDS = (DEFAULT_BOARD, "icebreaker")
@@ -226,6 +228,44 @@ def make_folder(out: Path | None) -> None:
 def add_seed(parser: argparse.ArgumentParser, text: str, default: int | None = 1) -> None:
     """Add ``--seed``."""
     number(parser, "--seed", text, default=default, least=0)
+
+
+TEMPERATURE = 0.8
+"""Default of `add_sampling`. The likeliest token at every step makes these models repeat themselves."""
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `sampling_of` and `seed_of` read."""
+    text = f"0 takes the likeliest token (default: {TEMPERATURE})"
+    number(parser, "--temperature", text, least=0, kind=float, metavar="T")
+    number(parser, "--top-k", "draw among the K likeliest (default: 0, all)", least=0, metavar="K")
+    parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
+    add_seed(parser, "seed of the draws (default: another one each time, which is printed)", default=None)
+
+
+def check_sampling(args: argparse.Namespace) -> None:
+    """Raise UsageError if options of `add_sampling` conflict."""
+    works = "a --temperature above 0, without --greedy"
+    if args.greedy:
+        refuse_unused(args, "--greedy", dict.fromkeys(("--temperature", "--top-k", "--seed"), works))
+    if args.temperature == 0:
+        refuse_unused(args, "--temperature 0", dict.fromkeys(("--top-k", "--seed"), works))
+
+
+def sampling_of(args: argparse.Namespace, program: Program) -> Sampling:
+    """Return the rule that the options of `add_sampling` ask for."""
+    from ternac.run.sampling import Sampling
+
+    temperature = 0.0 if args.greedy else TEMPERATURE if args.temperature is None else args.temperature
+    return Sampling.from_temperature(temperature, program.logit_scale_bits, args.top_k or 0)
+
+
+def seed_of(args: argparse.Namespace) -> int:
+    """Return ``--seed``, else a new one that is short enough to type."""
+    import secrets
+
+    seed: int = secrets.randbelow(1_000_000) if args.seed is None else args.seed
+    return seed
 
 
 def names_of(flag: str, given: str) -> list[str]:

@@ -31,13 +31,13 @@ STEPS = (
     ),
     Step(
         f"The complete RTL of {BOARD} behind its byte link, as a board; every token against NumPy's",
-        f"run --device sim --board {BOARD} --check --prompt {PROMPT} --tokens 240 --temperature 0.7",
+        f"run --device sim --board {BOARD} --check --prompt {PROMPT} --tokens 240 --temperature 0.7 --seed 1",
     ),
 )
 
 NEXT = """What to do next
   .venv/bin/ternac run --prompt "JULIET:" --tokens 400           another text, on the NumPy executor
-  .venv/bin/ternac run --device sim --temperature 0.9 --seed 2   other draws, on the simulated board
+  .venv/bin/ternac run --device sim --temperature 0.9           other draws, on the simulated board
   .venv/bin/ternac inspect                                       what the program consists of
   .venv/bin/ternac estimate --board ulx3s-85f --ops              cycles by op, tokens per second
   .venv/bin/ternac report --out report.html                      all of it on one page

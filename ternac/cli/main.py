@@ -41,7 +41,9 @@ VERBS = {
     "report": "ternac.cli.report",
     "flash": "ternac.cli.flash",
     "integrate": "ternac.cli.integrate",
+    "list": "ternac.cli.list",
     "run": "ternac.cli.run",
+    "chat": "ternac.cli.chat",
     "serve": "ternac.cli.serve",
     "bench": "ternac.cli.bench.main",
     "doctor": "ternac.cli.doctor",
@@ -76,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = "ternac doctor says what is missing and how to get it"
         message = f"ternac {words[0]} needs the Python package {error.name}, which is not installed"
         return _fail(ToolMissing.__name__, message, hint, as_json)
-    except KeyboardInterrupt:
-        return _fail("Interrupted", "interrupted", "", as_json, 130)
+    except KeyboardInterrupt as stop:  # a verb may say what it has kept
+        return _fail("Interrupted", str(stop) or "interrupted", "", as_json, 130)
     except BrokenPipeError:  # the reader of our output went away; that is its business
         _drop_output()
         return 1

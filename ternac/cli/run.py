@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,14 @@ from ternac.cli.arguments import (
     add_device,
     add_geometry,
     add_model,
-    add_seed,
+    add_sampling,
+    check_sampling,
     default_engine,
     number,
     open_model,
     refuse_unused,
+    sampling_of,
+    seed_of,
     unused_on,
 )
 from ternac.cli.verb import Outcome, Say, Verb
@@ -36,13 +40,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser, "numpy", default="numpy")
     add_board(parser, "board of sim and serial")
     add_geometry(parser)
-    parser.add_argument(
-        "--prompt", metavar="TEXT", help=f"text to continue (default: {PROMPT!r}; with --resume none)"
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help=f"text to continue; -: standard input (default: {PROMPT!r}; with --resume none)",
     )
+    prompt.add_argument("--prompt-file", metavar="FILE", help="text to continue, from a file of UTF-8")
     number(parser, "--tokens", "tokens to generate", default=200, least=0)
-    number(parser, "--temperature", "0 takes the likeliest token", default=0, kind=float, metavar="T")
-    number(parser, "--top-k", "draw among the K likeliest; 0: all", default=0, metavar="K")
-    add_seed(parser, "seed of the draws (default: 1; with --resume the saved generator)", default=None)
+    add_sampling(parser)
     parser.add_argument(
         "--resume", metavar="FILE", help="continue a session that --save wrote, here or elsewhere"
     )
@@ -55,17 +61,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.device import Device
-    from ternac.run.sampling import Sampling
     from ternac.text.tokenizer import tokenizer_of
 
-    given = args.prompt if args.prompt is not None else "" if args.resume else PROMPT
+    given = _prompt(args)
     if not given and not args.resume:
         raise UsageError("the prompt is empty", "give at least one character")
     refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
-    if args.temperature == 0:
-        works = "--temperature T above 0"
-        seed = {} if args.save else {"--seed": f"{works}, or --save"}
-        refuse_unused(args, "--temperature 0", {"--top-k": works, **seed})
+    check_sampling(args)
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     model = open_model(args.model, default_engine(args, [args.device]), say)
@@ -79,10 +81,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         waves=args.waves,
     ) as device:
         program = device.program
-        sampling = Sampling.from_temperature(args.temperature, program.logit_scale_bits, args.top_k)
+        sampling = sampling_of(args, program)
+        # A session goes on with its own generator; what is not drawn has no seed.
+        seed = None if sampling.greedy or (args.resume and args.seed is None) else seed_of(args)
         tokenizer = tokenizer_of(program, assume_bytes=True)
         prompt = tokenizer.encode(given.encode()).ids.tolist()
-        with _session(device, args) as session:
+        with _session(device, args.resume, seed) as session:
             say(given, end="")
             start = session.snapshot()
             before = [] if session.pending is None else [session.pending]
@@ -94,6 +98,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         say()
         speed = device.speed()
         say(f"\n[{speed}]")
+        if seed is not None and args.seed is None:
+            say(f"[--seed {seed} repeats this text]")
         data: dict[str, Any] = {
             "model": program.name,
             "program_hash": program.hash,
@@ -102,6 +108,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "board": device.board_name or None,
             "prompt": given,
             "text": text,
+            "greedy": sampling.greedy,
+            "seed": seed,
             "tokenizer": tokenizer.name,
             "tokens": tokens,
             "tokens_fed": fed,
@@ -119,13 +127,28 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         return Outcome(data, ok)
 
 
-def _session(device: Device, args: argparse.Namespace) -> Session:
-    """Open a new session, or that of --resume; --seed resets its generator."""
-    session = device.session(1 if args.seed is None else args.seed)
-    if args.resume:
-        session.load(args.resume)
-        if args.seed is not None:
-            session.reseed(args.seed)
+def _prompt(args: argparse.Namespace) -> str:
+    """Return the text to continue. Raises UsageError if it cannot be read."""
+    if args.prompt_file is None and args.prompt != "-":
+        return str(args.prompt) if args.prompt is not None else "" if args.resume else PROMPT
+    name = "standard input" if args.prompt_file is None else args.prompt_file
+    try:
+        data = sys.stdin.buffer.read() if args.prompt_file is None else Path(name).read_bytes()
+        return data.decode()
+    except OSError as error:
+        raise UsageError(f"cannot read the prompt from {name}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        text = f"the prompt in {name} is not UTF-8: byte {error.start} is 0x{data[error.start]:02x}"
+        raise UsageError(text, "convert it, for example with iconv") from None
+
+
+def _session(device: Device, resume: str | None, seed: int | None) -> Session:
+    """Open a new session, or that of --resume; ``seed`` resets its generator."""
+    session = device.session(1 if seed is None else seed)
+    if resume:
+        session.load(resume)
+        if seed is not None:
+            session.reseed(seed)
     return session
 
 
@@ -168,7 +191,7 @@ def _check(
 
 VERB = Verb(
     help="Generate text on an executor or a board.",
-    example='ternac run --device sim --board ulx3s-85f --prompt "ROMEO:" --tokens 100 --check',
+    example='ternac run --device auto --prompt "ROMEO:" --tokens 100 --check',
     add_arguments=_arguments,
     run=_run,
     renamed={"--executor": "--device"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 
@@ -14,12 +15,14 @@ from ternac.compile.geometry import Mem
 from ternac.errors import UsageError
 from ternac.host import device as device_module
 from ternac.host.device import Device
+from ternac.host.executors import EXECUTORS
 from ternac.program.file import save
 from ternac.program.random import random_program
-from ternac.program.zoo import TEXT
+from ternac.program.zoo import TEXT, names
+from ternac.run.sampling import Sampling
 from ternac.text.tokenizer import tokenizer_of
 from ternac.text.training import train_bpe
-from tests.host.boards import Line, image_of, make_board, small_program
+from tests.host.boards import Line, image_of, make_board, numpy_tokens, small_program
 
 PROGRAM = small_program()
 
@@ -60,6 +63,68 @@ def test_torch_finds_the_checkpoint_of_the_default_and_of_a_named_model(capsys):
     for named in ([], ["shakespeare-small"]):
         status, data, _ = run_json(capsys, *named, "--device", "torch", "--tokens", "2", "--check")
         assert (status, data["executor"], data["check"]["equal"]) == (0, "torch", True)
+
+
+def test_a_text_is_drawn_and_its_seed_repeats_it(capsys, model):
+    """By default at 0.8 with a new seed; --greedy is argmax, from NumPy as from here."""
+    sampling = Sampling.from_temperature(0.8, PROGRAM.logit_scale_bits)
+    _, data, err = run_json(capsys, model, "--prompt", "abc", "--tokens", "20")
+    assert data["tokens"] == numpy_tokens(PROGRAM, b"abc", 20, sampling, data["seed"])
+    assert f"--seed {data['seed']} repeats this text" in err
+    _, again, err = run_json(capsys, model, "--prompt", "abc", "--tokens", "20", "--seed", str(data["seed"]))
+    assert again["tokens"] == data["tokens"]
+    assert "repeats" not in err
+    seeds = {run_json(capsys, model, "--tokens", "0")[1]["seed"] for _ in range(4)}
+    assert len(seeds) > 1
+    _, greedy, err = run_json(capsys, model, "--prompt", "abc", "--tokens", "20", "--greedy")
+    assert greedy["tokens"] == numpy_tokens(PROGRAM, b"abc", 20, Sampling(), 1)
+    assert (greedy["greedy"], greedy["seed"]) == (True, None)
+    assert "repeats" not in err
+
+
+def test_the_prompt_comes_from_standard_input_or_a_file(capsys, model, monkeypatch, tmp_path):
+    path = tmp_path / "prompt.txt"
+    path.write_bytes("Röm\n".encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes()), "ascii"))
+    for source in (["--prompt", "-"], ["--prompt-file", str(path)]):
+        assert run_json(capsys, model, *source, "--tokens", "1")[1]["prompt"] == "Röm\n"
+    path.write_bytes(b"ab\xff")
+    for name, message in (
+        (path, "byte 2 is 0xff"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "no", "No such"),
+    ):
+        status, data, _ = run_json(capsys, model, "--prompt-file", str(name))
+        assert (status, data["error"]["type"]) == (2, "UsageError")
+        assert message in data["error"]["message"]
+        assert str(name) in data["error"]["message"]
+
+
+def test_a_chat_is_one_text_in_turns(capsys, model, monkeypatch):
+    """Each answer is what NumPy gives after all turns before it; one that was cut is ended first."""
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\n\ntwo"))
+    options = ["--tokens", "8", "--greedy", "--you", "A", "--model-as", "B", "--json"]
+    assert main(["chat", model, *options]) == 0
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    fed: list[int] = []
+    for turn, text in zip(data["turns"], ("A:\none\n\nB:\n", "\n\nA:\ntwo\n\nB:\n"), strict=True):
+        fed += text.encode()
+        made = numpy_tokens(PROGRAM, fed, 8, Sampling(), 1)
+        fed += made
+        assert turn["answer"] == bytes(made).decode(errors="replace")
+        assert turn["answer"] in err
+
+
+def test_the_list_names_what_verbs_take(capsys):
+    assert main(["list", "--json"]) == 0
+    out, err = capsys.readouterr()
+    data = json.loads(out)
+    assert [one["name"] for one in data["models"]] == names()
+    assert [one["name"] for one in data["executors"]] == list(EXECUTORS)
+    assert data["executors"][0]["missing"] == ""
+    for kind in ("boards", "geometries"):
+        assert all(one["name"] in err for one in data[kind])
 
 
 def test_text_on_standard_output(capsys, model):
@@ -103,6 +168,9 @@ def test_check_finds_a_wrong_bit(capsys, model, board):
     ("arguments", "kind"),
     [
         (["--prompt", ""], "UsageError"),
+        (["--prompt", "a", "--prompt-file", "b"], "UsageError"),
+        (["--greedy", "--temperature", "1"], "UsageError"),
+        (["--greedy", "--seed", "1"], "UsageError"),
         (["--tokens", "-1"], "UsageError"),
         (["--temperature", "-1"], "UsageError"),
         (["--device", "abacus"], "UnknownExecutor"),

@@ -275,8 +275,9 @@ def test_options_that_would_be_ignored_are_refused(capsys: pytest.CaptureFixture
         ),
         ("bench host --bits 2", "--bits has no effect with a shipped model"),
         ("bench host --threads 2", "--threads has no effect with a shipped model"),
-        ("run --top-k 3", "--top-k has no effect with --temperature 0"),
-        ("run --seed 3", "--seed has no effect with --temperature 0"),
+        ("run --temperature 0 --top-k 3", "--top-k has no effect with --temperature 0"),
+        ("run --seed 3 --temperature 0", "--seed has no effect with --temperature 0"),
+        ("chat --greedy --seed 3", "--seed has no effect with --greedy"),
         ("run --device serial:x --waves x.vcd", "--waves has no effect with --device serial:x"),
         (
             "serve --device native --device numpy --board icebreaker",
@@ -298,7 +299,7 @@ def written(action: Action) -> list[str]:
     return [action.option_strings[-1], "icebreaker" if action.choices else "1"]
 
 
-@pytest.mark.parametrize("command", ["run shakespeare", "serve shakespeare"])
+@pytest.mark.parametrize("command", ["run shakespeare", "chat shakespeare", "serve shakespeare"])
 @pytest.mark.parametrize("device", ["numpy", "native", "auto", "torch", "gpu:cpu"])
 def test_what_a_device_does_not_heed_is_refused_by_name(
     command: str, device: str, capsys: pytest.CaptureFixture[str]
@@ -306,7 +307,8 @@ def test_what_a_device_does_not_heed_is_refused_by_name(
     """Every option of a verb with --device is here: of the host or of boards. A new one must be sorted in."""
     unused = arguments.unused_on([device], named=True)
     of_host = {
-        "run": "device prompt tokens temperature top-k seed resume save check json help",
+        "run": "device prompt prompt-file tokens temperature top-k greedy seed resume save check json help",
+        "chat": "device you model-as tokens temperature top-k greedy seed json help",
         "serve": "device host port token-file allow-host max-body max-prompt max-tokens max-queue "
         "max-sessions max-seconds session-seconds json help",
     }
@@ -348,7 +350,7 @@ def test_bash_completes_verbs_benches_options_and_choices(
     script.write_text(capsys.readouterr().out)
     assert completions(script, "ternac", "ver") == ["verify"]
     assert set(completions(script, "ternac", "bench", "")) >= set(BENCHES)
-    assert completions(script, "ternac", "run", "--pro") == ["--prompt"]
+    assert completions(script, "ternac", "run", "--pro") == ["--prompt", "--prompt-file"]
     assert completions(script, "ternac", "estimate", "--board", "ice") == ["icebreaker"]
     assert completions(script, "ternac", "verify", "--geometry", "ulx3s-85f-d") == ["ulx3s-85f-dense"]
     assert completions(script, "ternac", "bench", "gpu", "--size", "2") == ["2.7b"]
