@@ -18,7 +18,7 @@ from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
 from ternac.files import write_text
 from ternac.hdl.build.plan import Plan
-from ternac.hdl.build.steps import Step, run_step, seconds_of, sha256_of
+from ternac.hdl.build.steps import Step, is_done, run_step, seconds_of, sha256_of
 from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.hdl.netlist import cells as netlist
 from ternac.hdl.netlist.parts import parts_of, require_engine
@@ -131,8 +131,10 @@ def directory_of(plan: Plan, root: Path) -> Path:
     return root / plan.board.name / plan.hash[:16]
 
 
-def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str, Any]:
+def build(plan: Plan, root: Path, say: Say, *, force: bool = False, warn: str = "") -> dict[str, Any]:
     """Build ``plan`` under ``root`` and return its figures; finished steps run again only with ``force``.
+
+    ``warn`` is said before the first step, unless all are done.
 
     Raises BuildFailed if a step fails, the clock is not met, or a cell multiplies.
     """
@@ -146,6 +148,8 @@ def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str,
         write_text(directory / plan.constraint_file, plan.constraints)
         write_text(directory / "synth.ys", plan.script)
         ran = []
+        if warn and not all(is_done(directory, step) for step in steps(plan)):
+            say(warn)
         for step in steps(plan):
             if run_step(directory, step, say):
                 ran.append(step.name)

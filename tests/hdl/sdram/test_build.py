@@ -41,7 +41,7 @@ def test_the_plan_has_the_memorys_pins_and_is_the_shipped_one():
 
 def test_refusals(capsys, tmp_path):
     with pytest.raises(UsageError, match="no bitstream can hold"):
-        bitstream_for("ulx3s-85f", lambda text: None, model="shakespeare", engine=NAME)
+        bitstream_for("ulx3s-85f", lambda text: None, model="shakespeare", geometry=preset(NAME))
     with pytest.raises(UsageError, match="no memory for"):
         run_engine(small_program(), preset(NAME))
     assert main(["integrate", "--geometry", NAME, "--out", str(tmp_path)]) == 2
