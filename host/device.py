@@ -64,9 +64,9 @@ class Device:
         ``device`` is the name of an executor (`ternac.host.executors.EXECUTORS`), or a serial port below
         /dev; ``kind`` says what ``auto`` stood for. ``model``: a program, its path or the name of a shipped
         one (default: the largest shipped one that fits the engine, or a random program). ``board`` names
-        board or geometry; ``bitstream`` (hex or 16 bytes) demands one bitstream; ``record`` writes the
-        traffic to a file; ``waves`` (.vcd or .fst, "sim" only) the signals. ``transport`` replaces the line
-        that ``device`` would open, ``geometry`` the board's.
+        board or geometry, ``geometry`` another engine than the board's; ``bitstream`` (hex or 16 bytes)
+        demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
+        the signals. ``transport`` replaces the line that ``device`` would open.
 
         Raises UsageError (UnknownExecutor lists the choices), IllegalProgram, DoesNotFit, WrongBitstream,
         WrongGeometry, NoAnswer, BadFrame, DeviceRefused; ToolMissing and BuildFailed where the simulated
@@ -80,6 +80,7 @@ class Device:
             executor = open_executor(name, program, geometry=geometry, path=opened.path)
             return cls(executor.name if name.kind == "auto" else name.kind, LocalBackend(executor))
         image = compile_program(program, geometry)
+        label = _label(board, geometry)
         line = transport or _line(name, board, geometry, waves)
         try:
             if record is not None:
@@ -95,14 +96,14 @@ class Device:
                 program,
                 image,
                 CHUNK[name.kind],
-                board=board,
+                board=label,
                 measured=name.kind == "serial",
             )
             backend.load(progress=progress)
         except BaseException:
             line.close()
             raise
-        return cls(name.kind, backend, board)
+        return cls(name.kind, backend, label)
 
     def session(self, seed: int = 1) -> Session:
         """A new session with a zero state; its generator starts from ``seed``."""
@@ -207,6 +208,13 @@ def geometry_of(board: str) -> Geometry:
         if board in BOARDS:
             return preset(BOARDS[board].geometry)
     return preset(board)
+
+
+def _label(board: str, geometry: Geometry) -> str:
+    """Return what a device is called: the board if it has that engine, else the engine."""
+    from ternac.hdl.boards.boards import BOARDS
+
+    return board if board in BOARDS and BOARDS[board].geometry == geometry.name else geometry.name
 
 
 def identify(identity: Identity, geometry: Geometry, bitstream: str | bytes | None = None) -> None:

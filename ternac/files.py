@@ -79,6 +79,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
+def make_folder(path: str | Path) -> None:
+    """Make a folder and those above it. Raises UsageError if that cannot be done."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{path} is a file, and a folder is needed", "name another one") from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot make the folder {path}: {error.strerror or error}",
+            "name a folder in one that you may write",
+        ) from None
+
+
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises UsageError if it cannot be written."""
     with replacing(path) as scratch:

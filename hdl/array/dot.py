@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile.geometry import Geometry
 from ternac.hdl.cells.carry import Gate, add
 from ternac.hdl.cells.carry_lut6 import Lane, add_lanes, add_three
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 
 __all__ = ["DotControl", "DotUnit", "array_latency", "dot_latency"]
@@ -71,7 +72,24 @@ class DotUnit(wiring.Component):
     The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/cells/carry.py``); the
     form for LUT6 devices one per bit on two lanes, or on three sums of the tree
     (``hdl/cells/carry_lut6.py``).
+
+    Members
+    -------
+    x : In(ArrayLayout(signed(8), chains)).array(chain)
+        Activations by stage and chain.
+    nz : In(chains).array(chain)
+        The weights that are not 0.
+    neg : In(chains).array(chain)
+        The weights that are -1.
+    acc_en : In(1)
+        Take a word into the sum.
+    acc_first : In(1)
+        It is a row's first: the sum starts over.
+    acc : Out(signed(acc_bits))
+        The sum.
     """
+
+    AREA_PART = "array"
 
     def __init__(
         self, lanes: int, chain: int, k_max: int, *,
@@ -171,10 +189,23 @@ class DotUnit(wiring.Component):
 class DotControl(wiring.Component):
     """The delay line of the words' flags, one for all dot units of the same shape.
 
-    ``en``, ``first``, ``last`` come with the stage-0 inputs of a word (``en`` low: a bubble; ``first`` and
-    ``last`` may both be set). ``acc_en``, ``acc_first`` go to every ``DotUnit``; ``valid`` is high in the
-    cycle in which ``acc`` holds a finished row, ``dot_latency`` cycles after its last word.
+    Members
+    -------
+    en : In(1)
+        A word's stage-0 inputs are there; low: a bubble.
+    first : In(1)
+        It is a row's first word.
+    last : In(1)
+        It is a row's last word; it may be the first, too.
+    acc_en : Out(1)
+        To every `DotUnit`.
+    acc_first : Out(1)
+        To every `DotUnit`.
+    valid : Out(1)
+        ``acc`` holds a finished row, `dot_latency` cycles after its last word.
     """
+
+    AREA_PART = "array"
 
     def __init__(self, lanes: int, chain: int, fold: int = 1, radix: int = 2) -> None:
         self.lanes, self.chain, self.fold, self.radix = lanes, chain, fold, radix
@@ -192,11 +223,8 @@ class DotControl(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        en, first, last = self.en, self.first, self.last
-        for cycle in range(1, self.latency):
-            later = [Signal(name=f"{name}_{cycle}") for name in ("en", "first", "last")]
-            m.d.sync += [signal.eq(source) for signal, source in zip(later, (en, first, last), strict=True)]
-            en, first, last = later
+        flags = delay(m, Cat(self.en, self.first, self.last), self.latency - 1, name="flags")
+        en, first, last = flags
         m.d.comb += [self.acc_en.eq(en), self.acc_first.eq(first)]
         m.d.sync += self.valid.eq(en & last)
         return m

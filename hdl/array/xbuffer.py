@@ -11,7 +11,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.compile.geometry import Geometry
-from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.memory import read_port, write_port
+from ternac.hdl.cells.registers import duplicate_register
 from ternac.hdl.cells.tech import Technology
 
 
@@ -27,9 +28,23 @@ class XBuffer(wiring.Component):
 
     Members
     -------
-    rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain +
-    j``. wr_en(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
+    rd_word : In(x word)
+        The word to read.
+    x : Out(ArrayLayout(ArrayLayout(8, chains), chain))
+        Its bytes; ``x[j][q]`` is that of lane ``q * chain + j``.
+    wr_en : In(1)
+        Write a byte of every pipeline.
+    wr_word : In(x word)
+        The word.
+    wr_chunk : In(chunk)
+        The chunk of the word.
+    wr_turn : In(turn)
+        The column of each pipeline.
+    wr_data : In(ArrayLayout(8, pipelines))
+        The bytes.
     """
+
+    AREA_PART = "array"
 
     LATENCY = 3
     PLACES = 8
@@ -55,20 +70,20 @@ class XBuffer(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         g = self.geometry
-        enable = Signal(self.chunks * g.share)
+        enable = Signal(self.chunks * g.share, name="enable")
         index = Cat(self.wr_turn, self.wr_chunk)
         m.d.sync += [enable[i].eq(self.wr_en & (index == i)) for i in range(len(enable))]
         places = math.gcd(g.chains, self.PLACES) if self.tech is Technology.ECP5 else 1
-        words = spread(m, self.wr_word, places, self.tech, "word")
-        written = spread(m, self.wr_data, -(-places // 2), self.tech, "written")
-        addresses = spread(m, self.rd_word, places, self.tech, "address_0")
+        words = duplicate_register(m, self.wr_word, places, self.tech, "word")
+        written = duplicate_register(m, self.wr_data, -(-places // 2), self.tech, "written")
+        addresses = duplicate_register(m, self.rd_word, places, self.tech, "address_0")
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         for stage in range(g.chain):
             for place, address in enumerate(addresses):
                 chains = range(place * g.chains // places, (place + 1) * g.chains // places)
                 memory = Memory(shape=8 * len(chains), depth=1 << len(self.rd_word), init=[], attrs=attrs)
                 m.submodules[f"stage_{stage}_{place}"] = memory
-                write, read = memory.write_port(granularity=8), memory.read_port()
+                write, read = write_port(memory, granularity=8), read_port(memory)
                 m.d.comb += [read.addr.eq(address), write.addr.eq(words[place])]
                 for i, q in enumerate(chains):
                     chunk, column = divmod(q * g.chain + stage, g.columns)
@@ -79,7 +94,7 @@ class XBuffer(wiring.Component):
                     ]
                     m.d.sync += self.x[stage][q].eq(read.data[8 * i : 8 * i + 8])
             addresses = [
-                spread(m, one, 1, self.tech, f"address_{stage + 1}_{place}")[0]
+                duplicate_register(m, one, 1, self.tech, f"address_{stage + 1}_{place}")[0]
                 for place, one in enumerate(addresses)
             ]
         return m

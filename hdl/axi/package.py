@@ -8,7 +8,7 @@ from pathlib import Path
 
 from amaranth.back import verilog
 
-from ternac.compile.geometry import preset
+from ternac.compile.geometry import Geometry
 from ternac.compile.stream_layout import Encoding
 from ternac.files import write_text
 from ternac.hdl.axi.export import c_header, svd, to_json
@@ -25,9 +25,8 @@ NAME = "ternac_axi"
 VERSION = f"{MAP_VERSION}.0"
 
 
-def axi_design(geometry: str, port_bits: int, clock_hz: int) -> AxiTop:
-    """Build the top level with an engine of a preset, and a streaming unit unless ``port_bits`` is 0."""
-    shape = preset(geometry)
+def axi_design(shape: Geometry, port_bits: int, clock_hz: int) -> AxiTop:
+    """Build the top level with an engine, and a streaming unit unless ``port_bits`` is 0."""
     identity = hashlib.sha256(f"{NAME} {MAP_VERSION} {port_bits} ".encode() + shape.hash).digest()[:16]
     link = LinkController(clock_hz, identity, shape.hash, word_bytes=word_bytes(shape))
     unit = StreamMatVec(port_bits=port_bits, encoding=Encoding.FIVE) if port_bits else None

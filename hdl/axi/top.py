@@ -26,10 +26,6 @@ ADDRESS_BITS = (4 * MAP_WORDS - 1).bit_length()
 class AxiTop(wiring.Component):
     """The engine, and optionally a streaming matrix-vector unit, for a system on chip.
 
-    ``s_axi_*``: AXI4-Lite slave, registers of `ternac.hdl.axi.registers`. ``s_axis_*``, ``m_axis_*``:
-    AXI4-Stream of bytes, the frames of docs/link.md as on a UART, TLAST on an answer's last byte. ``irq``
-    Out(1). With ``stream``: ``m_axi_*``, AXI4 read master.
-
     :param engine: the engine behind its byte link.
     :param stream: a streaming unit, or None: then its registers answer with an error. Its sums must fit 32
         bits, its activation memory 2**16 words.
@@ -37,6 +33,19 @@ class AxiTop(wiring.Component):
 
     The link has one byte stream, and CONTROL says whose it is; the other side then sees neither ready
     nor valid.
+
+    Members
+    -------
+    s_axi_* : lite_port
+        AXI4-Lite slave: the registers of `ternac.hdl.axi.registers`.
+    s_axis_* : AXI4-Stream of bytes
+        Requests, the frames of docs/link.md as on a UART.
+    m_axis_* : AXI4-Stream of bytes
+        Answers, TLAST on each one's last byte.
+    irq : Out(1)
+        Interrupt.
+    m_axi_* : read_port
+        With ``stream``: AXI4 read master.
     """
 
     def __init__(self, engine: LinkedEngine, stream: StreamMatVec | None = None, *, fifo: int = 1024) -> None:
@@ -78,7 +87,7 @@ class AxiTop(wiring.Component):
                         lite.rd_en & (lite.rd_word == each.offset // 4))
             for each in REGISTERS
         }  # fmt: skip
-        overrun, underrun = Signal(), Signal()
+        overrun, underrun = Signal(name="overrun"), Signal(name="underrun")
         bad, empty = self._link(m, lite.wr_data), Value.cast(0)
         wanted = self._values["STATUS"][3]
         stream_fault: Value = Const(0, 3)
@@ -86,7 +95,7 @@ class AxiTop(wiring.Component):
             more, less, stream_fault, sum_valid = self._stream(m, self.stream, lite.wr_data)
             bad, empty, wanted = bad | more, less, wanted | sum_valid
         m.d.comb += [overrun.eq(bad), underrun.eq(empty)]
-        faults, cleared = Signal(6), Signal(6)
+        faults, cleared = Signal(6, name="faults"), Signal(6, name="cleared")
         m.d.comb += cleared.eq(Mux(self._access["FAULTS"][0], lite.wr_data, 0))
         m.d.sync += faults.eq((faults & ~cleared) | Cat(self.engine.fault, overrun, underrun, stream_fault))
         m.d.comb += self.irq.eq(self._values["CONTROL"][1] & wanted)
@@ -126,7 +135,7 @@ class AxiTop(wiring.Component):
         m.submodules.outward = outward = SyncFIFO(width=8, depth=self.fifo)
         write, take = self._access["IN"][0], self._access["OUT"][1]
         streamed, out_byte = control[0], outward.r_data
-        inside = Signal()  # of a frame that is being sent
+        inside = Signal(name="inside")  # of a frame that is being sent
         m.d.comb += [
             inward.w_data.eq(Mux(streamed, self.s_axis_tdata, data)),
             inward.w_en.eq(Mux(streamed, self.s_axis_tvalid, write)),
@@ -156,9 +165,9 @@ class AxiTop(wiring.Component):
         shape = self._held(m, "MV_SHAPE", 32, data)
         desc, sums = unit.desc, unit.sums
         start, take = self._access["MV_START"][0], self._access["SUM"][1]
-        x_data, x_address = self._access["X_DATA"][0], Signal(16)
+        x_data, x_address = self._access["X_DATA"][0], Signal(16, name="x_address")
         parts = unit.port_bits // 32
-        part, held = Signal(range(max(parts, 2))), Signal(unit.port_bits)
+        part, held = Signal(range(max(parts, 2)), name="part"), Signal(unit.port_bits, name="held")
         m.d.comb += [
             desc.payload.address.eq(self._held(m, "MV_ADDRESS", 32, data)),
             desc.payload.beats.eq(self._held(m, "MV_BEATS", 32, data)),
@@ -175,7 +184,7 @@ class AxiTop(wiring.Component):
             m.d.sync += [held.eq(Cat(held[32:], data)), part.eq(part + 1)]
             with m.If(part == parts - 1):
                 m.d.sync += [part.eq(0), x_address.eq(x_address + 1)]
-        signed_sum = Signal(32)
+        signed_sum = Signal(32, name="signed_sum")
         m.d.comb += signed_sum.eq(sums.payload.sum)
         self._values |= {
             "MV_STATUS": Cat(desc.ready, sums.valid, sums.payload.last & sums.valid),

@@ -29,10 +29,11 @@ class EngineDesign(Elaboratable):
             board.baud,
             board.flash_offset,
         )
-        self.start = Signal()
+        self.start = Signal(name="start")
         self.sdram = engine.sdram if geometry.streams else None
         self.rx, self.tx, self.loaded, self.busy = engine.rx, engine.tx, engine.loaded, engine.busy
-        self.flash_cs, self.flash_clk, self.flash_copi, self.flash_cipo = (Signal() for _ in range(4))
+        self.flash_cs, self.flash_clk = Signal(name="flash_cs"), Signal(name="flash_clk")
+        self.flash_copi, self.flash_cipo = Signal(name="flash_copi"), Signal(name="flash_cipo")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

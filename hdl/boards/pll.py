@@ -103,12 +103,12 @@ class Ecp5Clock(Elaboratable):
     def __init__(self, pll: Ecp5Pll, clk_in: Value) -> None:
         self.pll = pll
         self.clk_in = clk_in
-        self.clk_out = Signal()
+        self.clk_out = Signal(name="clk_out")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        raw = Signal()
-        locked = Signal()
+        raw = Signal(name="raw")
+        locked = Signal(name="locked")
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=f"{float(self.pll.clock_hz * self.pll.ref / self.pll.fb) / 1e6:g}",
@@ -159,8 +159,8 @@ class Ice40Clock(Elaboratable):
     def __init__(self, pll: Ice40Pll | None, pad: object) -> None:
         self.pll = pll
         self.pad = pad
-        self.clk_out = Signal()
-        self.locked = Signal(init=0)
+        self.clk_out = Signal(name="clk_out")
+        self.locked = Signal(init=0, name="locked")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -1,29 +1,33 @@
 """``ternac build``: the bitstream of a board, with a model or without: shipped, from the cache, or built now.
 
-The shipped bitstream (bitstreams/<board>/<geometry>/) is used as it is if its plan is the one that would be
-built now. Baking a model asks less: the same design and constraints are enough, so another version of a tool
-does not cost a place-and-route run. What is built here lies in the cache, ``bitstreams/<board>/<start of the
-plan's hash>/``; in a checkout, a build at the board's usual clock replaces the shipped one too.
+The shipped bitstream (bitstreams/<board>/<geometry>/) is taken if its manifest is of this board, engine and
+clock and its file is whole. The design is not elaborated for that, so that neither the version of a tool nor
+that of Python costs a place-and-route run. ``--force`` builds anew, after a change of the RTL. What is built
+lies in the cache, ``bitstreams/<board>/<start of the plan's hash>/``; in a checkout, a build of a board's own
+engine at its usual clock replaces the shipped one too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ternac import cache
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
-from ternac.errors import BuildFailed, UsageError
+from ternac.errors import BuildFailed, DoesNotFit, UsageError
 from ternac.files import write_bytes, write_json
-from ternac.hdl.boards.boards import Board, board, with_geometry
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, Board, board, with_geometry
 from ternac.hdl.boards.design import EngineDesign
 from ternac.hdl.build.bake import bake
 from ternac.hdl.build.plan import Plan, id_literal, make_plan
-from ternac.hdl.build.recipe import MEMORIES, REPORT, build, directory_of
+from ternac.hdl.build.recipe import MEMORIES, REPORT, build
 from ternac.hdl.build.steps import sha256_of
 from ternac.hdl.netlist.memory_map import loads, refuse_incomplete
+from ternac.hdl.planner.area import area
 from ternac.manifest import folder, in_checkout, read_manifest
 from ternac.program.zoo import open_program
 
@@ -35,6 +39,8 @@ SHIPPED_KEYS = (
     "tools", "report", "memories", "command",
 )  # fmt: skip
 """Keys of a shipped manifest, in order; file names are relative to the manifest."""
+REQUIRED = ("bitstream", "sha256", "bitstream_id", "comb", "ff", "bram", "fmax_mhz")
+"""Those without which it is not taken."""
 
 
 def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
@@ -58,24 +64,39 @@ def parse_clock(target: Board, mhz: float | None) -> int:
     return clock_hz
 
 
-def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | None:
-    """Return the shipped manifest with absolute file names, None if there is none or a file is damaged."""
-    manifest = read_manifest(target.name, geometry.name)
-    if manifest is None:
-        return None
+def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | str:
+    """Return the shipped manifest with absolute file names, or else why it cannot be taken."""
+    try:
+        manifest = read_manifest(target.name, geometry.name)
+    except UsageError as error:
+        return str(error)
     where = folder(target.name, geometry.name)
+    what = f"{target.name} with geometry {geometry.name} at {target.clock_hz / 1e6:g} MHz"
+    if manifest is None:
+        return f"no bitstream of {what} is shipped"
+    want = {"board": target.name, "geometry_hash": geometry.hash.hex(), "clock_mhz": target.clock_hz / 1e6}
+    for key, value in want.items():
+        if manifest.get(key) != value:
+            return f"the shipped bitstream has {key} {manifest.get(key)}, not {value}"
+    if missing := [key for key in REQUIRED if key not in manifest]:
+        return f"the shipped manifest lacks {', '.join(missing)}"
     found = dict(manifest)
     for key in ("bitstream", "report", "memories"):
         if found.get(key):
             found[key] = str(where / found[key])
-    bitstream = Path(found["bitstream"])
-    return found if bitstream.is_file() and sha256_of(bitstream) == found["sha256"] else None
+            if not Path(found[key]).is_file():
+                return f"{found[key]} is missing"
+    if sha256_of(Path(found["bitstream"])) != found["sha256"]:
+        return f"{found['bitstream']} is damaged: its SHA-256 is not that of its manifest"
+    return found
 
 
 def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: str) -> None:
     """Copy a build and its manifest into bitstreams/, unless plan and file are those that are there."""
     where = folder(target.name, geometry.name)
-    old = read_manifest(target.name, geometry.name)
+    old = None
+    with suppress(UsageError):  # a damaged one is replaced
+        old = read_manifest(target.name, geometry.name)
     if old is not None and all(old.get(key) == figures[key] for key in ("plan", "sha256")):
         return
     where.mkdir(parents=True, exist_ok=True)
@@ -92,23 +113,42 @@ def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: st
     write_json(where / "manifest.json", ordered, indent=2)
 
 
+def engine_board(target: Board, geometry: Geometry | None) -> tuple[Board, Geometry, bool]:
+    """Return a board with another engine, that engine, and whether it is one of the board's own.
+
+    Raises DoesNotFit if the engine is too large for the chip, UsageError if its weights stream and the board
+    has no SDRAM for it.
+    """
+    if geometry is None or geometry.name == target.geometry:
+        return target, preset(target.geometry), True
+    variant = VARIANTS.get(geometry.name)
+    if geometry.streams or (variant is not None and variant.name == target.name):
+        return with_geometry(target, geometry.name), geometry, True
+    if short := area(geometry, target).excess(target.resources):
+        raise DoesNotFit(
+            f"{geometry.name} would take {', '.join(short)} on {target.name}",
+            "ternac explore finds some that fit",
+        )
+    return replace(target, geometry=geometry.name), geometry, False
+
+
 def bitstream_for(
     board_name: str,
     say: Say,
     *,
     model: str | None = None,
     clock_mhz: float | None = None,
-    engine: str | None = None,
+    geometry: Geometry | None = None,
     force: bool = False,
     out: Path | None = None,
 ) -> dict[str, Any]:
     """Return the figures of a board's bitstream, with ``model`` of the one that carries it; build if need be.
 
-    ``engine``: another geometry of the board. ``force`` runs every step again. ``out``: copy it there too.
+    ``geometry``: another engine than the board's. ``force`` runs every step again. ``out``: copy it there.
     Raises UsageError, BuildFailed or ToolMissing; DoesNotFit or IllegalProgram if the model is not for this
-    board's engine.
+    engine, or the engine not for the board.
     """
-    figures = _bitstream_for(board_name, say, model, clock_mhz, engine, force)
+    figures = _bitstream_for(board_name, say, model, clock_mhz, geometry, force)
     if out is not None:
         write_bytes(out, Path(figures["bitstream"]).read_bytes())
         figures["bitstream"] = str(out)
@@ -116,11 +156,10 @@ def bitstream_for(
 
 
 def _bitstream_for(
-    board_name: str, say: Say, model: str | None, clock_mhz: float | None, engine: str | None, force: bool
+    board_name: str, say: Say, model: str | None, clock_mhz: float | None, asked: Geometry | None, force: bool
 ) -> dict[str, Any]:
-    target = with_geometry(board(board_name), engine)
+    target, geometry, own = engine_board(board(board_name), asked)
     clock_hz = parse_clock(target, clock_mhz)
-    geometry = preset(target.geometry)
     if model is not None and geometry.streams:
         raise UsageError(
             f"{geometry.name} has its weights in SDRAM, which no bitstream can hold",
@@ -128,28 +167,33 @@ def _bitstream_for(
         )
     image = compile_program(open_program(model), geometry) if model is not None else None
     root = cache.folder("bitstreams")
-    say(f"{target.name}: elaborating geometry {geometry.name} at {clock_hz / 1e6:g} MHz")
-    plan = engine_plan(target, geometry, clock_hz)
     default = clock_hz == target.clock_hz
-    shipped = shipped_figures(target, geometry) if default and not force else None
-    same = "plan" if image is None else "source"
-    current = {"plan": plan.hash, "source": plan.source_hash}
-    if shipped is not None and shipped.get(same) == current[same]:
-        figures = {**shipped, "steps_run": [], "origin": "shipped bitstream, made from the same plan"}
+    if force:
+        shipped: dict[str, Any] | str = "--force is given"
+    elif not default:
+        shipped = f"no bitstream of {target.name} at {clock_hz / 1e6:g} MHz is shipped"
     else:
-        figures = build(plan, root, say, force=force)
+        shipped = shipped_figures(target, geometry)
+    if not isinstance(shipped, str):
+        figures = {**shipped, "steps_run": [], "origin": "shipped bitstream"}
+    else:
+        say(f"{shipped}: elaborating {geometry.name} at {clock_hz / 1e6:g} MHz for {target.name}")
+        plan = engine_plan(target, geometry, clock_hz)
+        warn = f"placing and routing {geometry.name} for {target.name} now: {rough_time(target)}"
+        figures = build(plan, root, say, force=force, warn=warn)
         ran = ", ".join(figures["steps_run"])
         figures["origin"] = f"built here: {ran}" if ran else "built here before"
         if target.flash_offset is None and not geometry.streams:
             refuse_incomplete(loads(Path(figures["memories"]).read_text()), geometry)
-        if default and in_checkout():
-            which = ["--board", target.name, *(["--geometry", engine] if engine else [])]
+        if default and own and in_checkout():
+            which = ["--board", target.name, *(["--geometry", geometry.name] if asked else [])]
             command = ["ternac build", *which, "--force"]
             ship(target, geometry, figures, " ".join(command))
     figures["geometry"] = geometry.name
     if image is None:
         return figures
-    out = directory_of(plan, root) / f"model-{image.program_hash[:16]}{target.bitstream_suffix}"
+    out = root / target.name / f"base-{figures['sha256'][:16]}"
+    out /= f"model-{image.program_hash[:16]}{target.bitstream_suffix}"
     memories = figures.get("memories")
     say(f"baking {model} into {Path(figures['bitstream']).name}, without place and route")
     bake(target, Path(figures["bitstream"]), Path(memories) if memories else None, image, out)
@@ -161,3 +205,13 @@ def _bitstream_for(
         "model": model,
         "program_hash": image.program_hash,
     }
+
+
+def rough_time(target: Board) -> str:
+    """Say how long a build for a board takes, from the shipped one's record."""
+    with suppress(UsageError):
+        for name in (target.geometry, BOARDS[target.name].geometry):
+            seconds = (read_manifest(target.name, name) or {}).get("seconds")
+            if isinstance(seconds, int | float):
+                return f"about {max(1, round(seconds / 60))} minutes, as the shipped {name} took"
+    return "minutes on a small chip, half an hour on a large one"

@@ -22,15 +22,20 @@ def command(board: Board, bitstream: Path, *, permanent: bool, program: str = PR
     return [program, "--board", board.openfpgaloader_board, *target, str(bitstream)]
 
 
+def find_program() -> str:
+    """Return the path of openFPGALoader. Raises ToolMissing if it is not installed."""
+    program = shutil.which(PROGRAM)
+    if program is None:
+        raise ToolMissing(f"{PROGRAM} is not on the PATH", HINT)
+    return program
+
+
 def flash(board: Board, bitstream: Path, *, permanent: bool) -> list[str]:
     """Write ``bitstream`` to the attached board; return the command that did it.
 
     Raises ToolMissing if openFPGALoader is not installed, DeviceError if it fails.
     """
-    program = shutil.which(PROGRAM)
-    if program is None:
-        raise ToolMissing(f"{PROGRAM} is not on the PATH", HINT)
-    arguments = command(board, bitstream, permanent=permanent, program=program)
+    arguments = command(board, bitstream, permanent=permanent, program=find_program())
     status = subprocess.run(arguments, check=False).returncode
     if status != 0:
         raise DeviceError(

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ternac.cache import locked
+from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
 from ternac.files import write_text
 from ternac.hdl.build.plan import Plan
-from ternac.hdl.build.steps import Step, run_step, seconds_of, sha256_of
+from ternac.hdl.build.steps import Step, is_done, run_step, seconds_of, sha256_of
 from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.hdl.netlist import cells as netlist
-from ternac.hdl.netlist.parts import parts_of
+from ternac.hdl.netlist.parts import parts_of, require_engine
 from ternac.hdl.netlist.passes import prepare
 
 Run = Callable[..., None]
@@ -47,18 +48,28 @@ def _synthesize(run: Run, scratch: Path) -> None:
     (scratch / "cells.json").write_text(json.dumps(cells, indent=1))
 
 
-def _mark(run: Run, scratch: Path) -> None:
-    design = netlist.load(scratch.parent / "netlist.json")
-    originals = {
-        name: bram_patch.contents_of(cell["parameters"]).tolist()
-        for name, cell in design["modules"]["top"]["cells"].items()
-        if cell["type"] == "DP16KD"
-    }
-    prepare(design)
-    (scratch / PARTS).write_text(json.dumps(parts_of(design), indent=1))
-    names = bram_patch.mark(design)
-    (scratch / "marked.json").write_text(json.dumps(design))
-    (scratch / "marks.json").write_text(json.dumps([[name, originals[name]] for name in names]))
+def _mark_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
+    def work(run: Run, scratch: Path) -> None:
+        design = netlist.load(scratch.parent / "netlist.json")
+        originals = {
+            name: bram_patch.contents_of(cell["parameters"]).tolist()
+            for name, cell in design["modules"]["top"]["cells"].items()
+            if cell["type"] == "DP16KD"
+        }
+        placed, parts = prepare(design), parts_of(design)
+        if plan.geometry_hash == preset(plan.board.geometry).hash:
+            if not placed:
+                raise BuildFailed(
+                    f"no floor plan fits the block RAMs of {plan.board.geometry}, which has one",
+                    "an instance has another name: adapt hdl/netlist/floorplan.py or hdl/sdram/floorplan.py",
+                )
+            require_engine(parts)
+        (scratch / PARTS).write_text(json.dumps(parts, indent=1))
+        names = bram_patch.mark(design)
+        (scratch / "marked.json").write_text(json.dumps(design))
+        (scratch / "marks.json").write_text(json.dumps([[name, originals[name]] for name in names]))
+
+    return work
 
 
 def _place_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
@@ -104,7 +115,7 @@ def steps(plan: Plan) -> tuple[Step, ...]:
     if plan.board.family == "ecp5":
         return (
             synth,
-            Step("mark", ("marked.json", "marks.json", PARTS), _mark),
+            Step("mark", ("marked.json", "marks.json", PARTS), _mark_ecp5(plan)),
             Step("place-and-route", ("routed.config", REPORT), _place_ecp5(plan)),
             Step("pack", (f"top{plan.board.bitstream_suffix}", MEMORIES), _pack_ecp5(plan)),
         )
@@ -120,8 +131,10 @@ def directory_of(plan: Plan, root: Path) -> Path:
     return root / plan.board.name / plan.hash[:16]
 
 
-def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str, Any]:
+def build(plan: Plan, root: Path, say: Say, *, force: bool = False, warn: str = "") -> dict[str, Any]:
     """Build ``plan`` under ``root`` and return its figures; finished steps run again only with ``force``.
+
+    ``warn`` is said before the first step, unless all are done.
 
     Raises BuildFailed if a step fails, the clock is not met, or a cell multiplies.
     """
@@ -135,6 +148,8 @@ def build(plan: Plan, root: Path, say: Say, *, force: bool = False) -> dict[str,
         write_text(directory / plan.constraint_file, plan.constraints)
         write_text(directory / "synth.ys", plan.script)
         ran = []
+        if warn and not all(is_done(directory, step) for step in steps(plan)):
+            say(warn)
         for step in steps(plan):
             if run_step(directory, step, say):
                 ran.append(step.name)

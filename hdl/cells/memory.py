@@ -7,18 +7,36 @@ from typing import Any
 
 from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
+from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from ternac.hdl.cells.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 
-__all__ = ["STORAGES", "BlockRam", "BramSlice", "DeepRam", "PairedRam"]
+__all__ = ["STORAGES", "BlockRam", "BramSlice", "MemoryBank", "PairedRam", "read_port", "write_port"]
 
 STORAGES = ("block", "distributed", "spram")
 
 _SPRAM_DEPTH = 1 << 14
 _SPRAM_BITS = 16
+
+
+def read_port(memory: Memory, *, domain: str = "sync", name: str = "read") -> ReadPort:
+    """Request a read port whose signals are named here: Amaranth takes the names from the caller's bytecode,
+    which differs from one version of Python to the next.
+    """
+    signature = ReadPort.Signature(addr_width=ceil_log2(memory.depth), shape=memory.shape)
+    return ReadPort(signature, memory=memory, domain=domain, path=(name,))
+
+
+def write_port(memory: Memory, *, granularity: int | None = None, name: str = "write") -> WritePort:
+    """Request a write port whose signals are named here, as in `read_port`."""
+    signature = WritePort.Signature(
+        addr_width=ceil_log2(memory.depth), shape=memory.shape, granularity=granularity
+    )
+    return WritePort(signature, memory=memory, domain="sync", path=(name,))
 
 
 def _ports(width: int, depth: int) -> dict[str, wiring.Member]:
@@ -49,6 +67,19 @@ class BlockRam(wiring.Component):
     Block RAM is instantiated, because yosys' inference adds logic for reads that meet writes. A DP16KD
     (ECP5, output register used) is 18 bits wide to 1024 words, 9 to 2048, then 4, 2, 1 to 16384; an
     SB_RAM40_4K (iCE40) is 16 bits wide to 256 words, then 8, 4, 2 to 2048.
+
+    Members
+    -------
+    wr_en : In(1)
+        Write a word.
+    wr_addr : In(range(depth))
+        Its address.
+    wr_data : In(width)
+        The word.
+    rd_addr : In(range(depth))
+        The address to read.
+    rd_data : Out(width)
+        The word there, LATENCY cycles later.
     """
 
     LATENCY = 2
@@ -124,7 +155,7 @@ class BlockRam(wiring.Component):
     def _portable(self, m: Module) -> None:
         style = {"ram_style": "distributed"} if self.tech is Technology.ECP5 else {}
         m.submodules.array = array = Memory(shape=self.width, depth=self.depth, init=self.init, attrs=style)
-        write, read = array.write_port(), array.read_port()
+        write, read = write_port(array), read_port(array)
         m.d.comb += [
             write.en.eq(self.wr_en),
             write.addr.eq(self.wr_addr),
@@ -135,7 +166,7 @@ class BlockRam(wiring.Component):
         m.d.sync += self.rd_data.eq(read.data)
 
     def _spram(self, m: Module) -> None:
-        address = Signal(14)
+        address = Signal(14, name="address")
         m.d.comb += address.eq(Mux(self.wr_en, self.wr_addr, self.rd_addr))
         for first in range(0, self.width, _SPRAM_BITS):
             bits = min(_SPRAM_BITS, self.width - first)
@@ -156,24 +187,37 @@ class BlockRam(wiring.Component):
             m.d.sync += self.rd_data[first : first + bits].eq(data[:bits])
 
 
-class DeepRam(wiring.Component):
-    """``depth`` words of ``width`` bits in as many block RAMs one after the other as it takes; ports and
-    timing of `BlockRam`.
+class MemoryBank(wiring.Component):
+    """A memory of any depth: one `BlockRam`, or several one after the other where the device's are shallower.
 
-    The cells of a memory that takes more than one are not in any memory map: its contents are loaded, never
-    patched into a bitstream.
+    Ports and timing of `BlockRam`. The cells of a memory that takes more than one are not in any memory map:
+    its contents are loaded, never patched into a bitstream.
+
+    Members
+    -------
+    wr_en : In(1)
+        Write a word.
+    wr_addr : In(range(depth))
+        Its address.
+    wr_data : In(width)
+        The word.
+    rd_addr : In(range(depth))
+        The address to read.
+    rd_data : Out(width)
+        The word there, LATENCY cycles later.
     """
 
     LATENCY = BlockRam.LATENCY
 
     def __init__(
-        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, memory: str = "ram",
-        block: int = 0,
+        self, width: int, depth: int, *, tech: Technology = Technology.PORTABLE, storage: str = "block",
+        memory: str = "ram", block: int = 0,
     ) -> None:  # fmt: skip
         self.width, self.depth = width, depth
-        bank = depth if tech is Technology.PORTABLE else max_depth(tech)
+        whole = tech is Technology.PORTABLE or storage != "block"
+        bank = depth if whole else max_depth(tech)
         self.banks = [
-            BlockRam(width, min(bank, depth - first), tech=tech, memory=memory, block=block)
+            BlockRam(width, min(bank, depth - first), tech=tech, storage=storage, memory=memory, block=block)
             for first in range(0, depth, bank)
         ]
         super().__init__(_ports(width, depth))
@@ -181,11 +225,7 @@ class DeepRam(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         low = len(self.banks[0].rd_addr)
-        chosen: Value = self.rd_addr[low:]
-        for _ in range(self.LATENCY):
-            later = Signal.like(Value.cast(chosen), name="chosen", reset_less=True)
-            m.d.sync += later.eq(chosen)
-            chosen = later
+        chosen = delay(m, self.rd_addr[low:], self.LATENCY, name="chosen", reset_less=True)
         data: Value = self.banks[0].rd_data
         for i, bank in enumerate(self.banks):
             m.submodules[f"bank_{i}"] = bank
@@ -211,6 +251,19 @@ class PairedRam(wiring.Component):
 
     :param width: 1 to 18.   :param depth: 2 to 512.
     :param memory: name of the memory, ``block``: even index of the first of the two blocks in it.
+
+    Members
+    -------
+    addr : In(range(depth))
+        The address to read or write.
+    wr_en : In(1)
+        Write a word.
+    wr_half : In(1)
+        Into the second block; low whenever a read is meant.
+    wr_data : In(width)
+        The word.
+    rd_data : Out(width).array(2)
+        The words of both blocks, LATENCY cycles later.
     """
 
     LATENCY = 2
@@ -253,12 +306,12 @@ class PairedRam(wiring.Component):
             return m
         for half in range(2):
             m.submodules[f"array_{half}"] = array = Memory(shape=self.width, depth=self.depth, init=[])
-            write_port, read_port = array.write_port(), array.read_port()
+            write, read = write_port(array), read_port(array)
             m.d.comb += [
-                write_port.en.eq(self.wr_en & (self.wr_half == half)),
-                write_port.addr.eq(self.addr),
-                write_port.data.eq(self.wr_data),
-                read_port.addr.eq(self.addr),
+                write.en.eq(self.wr_en & (self.wr_half == half)),
+                write.addr.eq(self.addr),
+                write.data.eq(self.wr_data),
+                read.addr.eq(self.addr),
             ]
-            m.d.sync += self.rd_data[half].eq(read_port.data)
+            m.d.sync += self.rd_data[half].eq(read.data)
         return m

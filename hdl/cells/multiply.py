@@ -23,6 +23,15 @@ class ShiftAddMultiplier(wiring.Component):
     ``b`` (9 bits) is recoded into four digits of -1, 0, 1, 2 and a top digit of -1, 0, 1, so that each
     partial product is one lookup table per bit of ``a``: 0, a, 2a or the complement of a. The ones that the
     complements lack go into free low places of the adder tree.
+
+    Members
+    -------
+    a : In(signed(a_bits))
+        The first factor.
+    b : In(signed(b_bits))
+        The second factor, a cycle earlier.
+    p : Out(signed(a_bits + b_bits))
+        The product, LATENCY cycles after ``a``.
     """
 
     LATENCY = 3
@@ -51,7 +60,7 @@ class ShiftAddMultiplier(wiring.Component):
         n = self.a_bits
         # Digit i of b is 0, 1, 2 or -1 (code 3), taken from two bits and the carry of the digit below.
         digits = [Signal(2, name=f"digit{i}") for i in range(4)]
-        top = Signal(2)
+        top = Signal(2, name="top")
         carry: Value = Const(0)
         for i, digit in enumerate(digits):
             low, high = self.b[2 * i], self.b[2 * i + 1]
@@ -67,21 +76,21 @@ class ShiftAddMultiplier(wiring.Component):
             return Array([Const(0, signed(n + 1)), a, a << 1, ~a])[digit].as_signed()
 
         ones = [digit.all() for digit in digits]
-        sum01, sum23 = Signal(signed(n + 4)), Signal(signed(n + 4))
+        sum01, sum23 = Signal(signed(n + 4), name="sum01"), Signal(signed(n + 4), name="sum23")
         m.d.sync += [
             sum01.eq(partial(digits[0]) + Cat(ones[0], Const(0, 1), partial(digits[1])).as_signed()),
             sum23.eq(partial(digits[2]) + Cat(ones[2], Const(0, 1), partial(digits[3])).as_signed()),
         ]
         # Of the top digit: a itself, whether it counts, whether it is negative; and the ones still to add.
         late = (self.a, top[0], top[1], ones[3])
-        one1 = Signal()
+        one1 = Signal(name="one1")
         m.d.sync += one1.eq(ones[1])
         for stage in range(2):
             now = tuple(Signal(value.shape(), name=f"late{stage}_{i}") for i, value in enumerate(late))
             m.d.sync += [signal.eq(value) for signal, value in zip(now, late, strict=True)]
             late = now
         a2, counts, minus, one3 = late
-        low_sum = Signal(signed(n + 8))
+        low_sum = Signal(signed(n + 8), name="low_sum")
         m.d.sync += low_sum.eq(sum01 + Cat(Const(0, 2), one1, Const(0, 1), sum23).as_signed())
         # A negative top digit has no carry from digit 3, hence digit 3 is not -1: never both want bit 6.
         upper = add(

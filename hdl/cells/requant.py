@@ -28,6 +28,23 @@ class Requant(wiring.Component):
 
     With ``wide=False`` the result is always saturated to 8 bits: ``narrow`` is not there, ``early`` and ``y``
     are 8 bits, and the shifter keeps half as many.
+
+    Members
+    -------
+    x : In(signed(in_bits))
+        The value, at cycle 0.
+    coarse : In(2)
+        shift >> 3, at cycle 0.
+    fine : In(3)
+        shift & 7, at cycle 1.
+    addend : In(signed(16))
+        With ``addend=True``: added after the shift, at cycle 2.
+    narrow : In(1)
+        With ``wide=True``: saturate to 8 bits, at cycle 3.
+    early : Out(signed(out_bits))
+        The result, combinational at cycle 3.
+    y : Out(signed(out_bits))
+        The result, at cycle 4.
     """
 
     LATENCY = 4
@@ -62,9 +79,9 @@ class Requant(wiring.Component):
         # With an addend 17 bits are kept: what lies beyond them no 16-bit addend brings back into range.
         keep = self.out_bits + (2 if self.has_addend else 1)
 
-        x2 = Signal(signed(self.in_bits + 1))
+        x2 = Signal(signed(self.in_bits + 1), name="x2")
         m.d.comb += x2.eq(self.x << 1)
-        rough = Signal(signed(self.in_bits + 1))
+        rough = Signal(signed(self.in_bits + 1), name="rough")
         sign1 = self.x[-1]
         by16 = Mux(self.coarse[1], x2 >> 16, x2)
         m.d.sync += rough.eq(Mux(self.coarse[0], by16 >> 8, by16))
@@ -77,11 +94,11 @@ class Requant(wiring.Component):
             value, over = self._narrow(value, wide, over)
             value = Mux(self.fine[bit], value >> step, value)
         value, over = self._narrow(value, keep, over)
-        fine, over2, sign2 = Signal(signed(keep)), Signal(), Signal()
+        fine, over2, sign2 = Signal(signed(keep), name="fine"), Signal(name="over2"), Signal(name="sign2")
         m.d.sync += [fine.eq(value), over2.eq(over), sign2.eq(sign1)]
 
-        total = Signal(signed(keep))
-        over3, sign3 = Signal(), Signal()
+        total = Signal(signed(keep), name="total")
+        over3, sign3 = Signal(name="over3"), Signal(name="sign3")
         addend = self.addend if self.has_addend else Const(0, signed(2))
         # fine[0] is the carry in: the bit below the point rounds.
         rounded = Cat(Const(1, 1), fine[1:]).as_signed() + Cat(fine[0], addend).as_signed()

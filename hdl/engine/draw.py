@@ -32,9 +32,30 @@ class Draw(wiring.Component):
 
     Members
     -------
-    load, advance, rng_in(32), preset, preset_token, valid, weight(16), summed, multiply,
-    pick : In.
-    rng_out(32), token : Out.
+    load : In(1)
+        Pulse: begin.
+    advance : In(1)
+        With ``load``: the generator makes a step.
+    rng_in : In(32)
+        With ``load``: its state.
+    preset : In(1)
+        Pulse: the token is ``preset_token``.
+    preset_token : In(range(elements))
+        That token.
+    valid : In(1)
+        There is a weight.
+    weight : In(16)
+        The weight, else 0.
+    summed : In(1)
+        Pulse: all weights have come once.
+    multiply : In(1)
+        Scale the random number, for `scaling` cycles.
+    pick : In(1)
+        All weights come again.
+    rng_out : Out(32)
+        The new state of the generator.
+    token : Out(range(elements))
+        The token.
     """
 
     scaling = 32
@@ -62,16 +83,20 @@ class Draw(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
         bits = 16 + ceil_log2(self.elements)
-        total, rest = Signal(bits), Signal(bits)
-        scale_bit, found = Signal(), Signal()
+        total, rest = Signal(bits, name="total"), Signal(bits, name="rest")
+        scale_bit, found = Signal(name="scale_bit"), Signal(name="found")
         # the count of weights passed over is a cycle behind, so that it is not added in the same one
-        token, passed = Signal.like(self.token), Signal()
+        token, passed = Signal.like(self.token, name="token"), Signal(name="passed")
         m.d.comb += self.token.eq(token + passed)
         m.d.sync += [passed.eq(0), token.eq(self.token)]
 
         # One adder for all: rest + weight, rest + (bit ? total : 0), rest - weight; its lowest bit is the
         # carry in.
-        weight, addend, added = Signal(bits), Signal(bits), Signal(bits + 2)
+        weight, addend, added = (
+            Signal(bits, name="weight"),
+            Signal(bits, name="addend"),
+            Signal(bits + 2, name="added"),
+        )
         m.d.comb += [
             scale_bit.eq(self.rng_out[0]),
             weight.eq(self.weight),

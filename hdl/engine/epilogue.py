@@ -1,31 +1,22 @@
-"""One column's pipeline from accumulator to result."""
+"""One column's pipeline from accumulator to result, and the interface to its control."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.cells.carry import Gate, add
 from ternac.hdl.cells.memory import BlockRam
 from ternac.hdl.cells.multiply import ShiftAddMultiplier
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.requant import Requant
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.engine.epilogue_stages import (
-    B_OFFSET,
-    C_OFFSET,
-    SQUARE_OFFSET,
-    Y_OFFSET,
-    AddendCode,
-    AddSelect,
-    EpilogueRecord,
-    EpilogueStages,
-    MulSelect,
-    check_tables,
-)
 
 __all__ = [
     "B_OFFSET",
@@ -33,11 +24,100 @@ __all__ = [
     "SQUARE_OFFSET",
     "Y_OFFSET",
     "AddSelect",
+    "AddendCode",
     "Epilogue",
     "EpilogueRecord",
     "EpilogueStages",
     "MulSelect",
 ]
+
+C_OFFSET = 4
+"""Cycle of operand C; v0 is at cycle 0."""
+B_OFFSET = 5
+"""Cycle of operand B."""
+SQUARE_OFFSET = 10
+"""Cycle in which ``square_sum`` holds an element's square."""
+Y_OFFSET = 13
+"""Cycle of the result."""
+
+
+class AddendCode(enum.IntEnum):
+    """``EpilogueStages.addend``: where the column takes the addend from; it holds v2 or its complement."""
+
+    ZERO = 0
+    B = 1
+    V2 = 2
+    NOT_V2 = 3
+
+
+class MulSelect(enum.Enum):
+    """The second factor: the record's ``const`` (1, or the norm's mantissa), ``c``, or v1 (square)."""
+
+    CONST = 0
+    C = 1
+    SQUARE = 2
+
+
+class AddSelect(enum.Enum):
+    """What is added before the last saturation."""
+
+    ZERO = 0
+    V2 = 1
+    B = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpilogueRecord:
+    """What an element asks of the pipeline, as ``Epilogue.model`` reads it."""
+
+    shift1: int = 0
+    narrow1: bool = False
+    table_en: bool = False
+    table_sel: int = 0
+    sub: bool = False
+    mul: MulSelect = MulSelect.CONST
+    const: int = 1
+    add: AddSelect = AddSelect.ZERO
+    shift2: int = 0
+    narrow2: bool = False
+
+
+def check_tables(tables: int) -> None:
+    """Raise ValueError unless ``tables`` is 1..16."""
+    if not 1 <= tables <= 16:
+        raise ValueError(f"tables must be 1..16, not {tables}")
+
+
+class EpilogueStages(wiring.Signature):
+    """Control signals (Out: from ``PassControl``) to the columns, each in the cycle of its use."""
+
+    def __init__(self, tables: int) -> None:
+        self.tables = tables
+        super().__init__(
+            {
+                "coarse1": Out(2),
+                "fine1": Out(3),
+                "narrow1": Out(1),  # cycles 0, 1, 3
+                "table_sel": Out(range(max(tables, 2))),
+                "table_en": Out(1),  # cycles 3, 5
+                "mul": Out(MulSelect),
+                "const": Out(signed(9)),  # cycle C_OFFSET
+                "sub": Out(1),
+                "addend": Out(2),  # cycle B_OFFSET
+                "square_en": Out(1),
+                "square_first": Out(1),
+                "square_last": Out(1),  # SQUARE_OFFSET - 1
+                "coarse2": Out(2),
+                "fine2": Out(3),
+                "narrow2": Out(1),  # cycles 9, 10, 12
+            }
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, EpilogueStages) and other.tables == self.tables
+
+    def __hash__(self) -> int:
+        return hash(self.tables)
 
 
 class Epilogue(wiring.Component):
@@ -56,7 +136,32 @@ class Epilogue(wiring.Component):
 
     The table memory (tables * 256 words of 16 bits, entry of code v1 at ``table * 256 + v1 + 128``) is
     inside; its write port is ``table_wr_*``. ``table_ram`` is its ``BlockRam``, block number ``column``.
+
+    Members
+    -------
+    v0 : In(signed(20))
+        The value that enters, at cycle 0.
+    b : In(signed(16))
+        Operand B, at cycle B_OFFSET.
+    c : In(signed(9))
+        Operand C, at cycle C_OFFSET.
+    stages : In(EpilogueStages)
+        The settings of every stage, each in the cycle of its use.
+    drop_last : In(1)
+        The last square is not added.
+    table_wr_en : In(1)
+        Loader: write an entry of the tables.
+    table_wr_addr : In(range(tables * 256))
+        Loader: its address.
+    table_wr_data : In(16)
+        Loader: the entry.
+    y : Out(signed(16))
+        The result, at cycle Y_OFFSET.
+    square_sum : Out(square_bits)
+        The sum of squares.
     """
+
+    AREA_PART = "pipelines"
 
     LATENCY = Y_OFFSET
 
@@ -125,8 +230,8 @@ class Epilogue(wiring.Component):
         ]
 
         # Cycle 4: the second factor, which the multiplier wants a cycle before the first.
-        w = Signal(signed(9))
-        v1 = Signal(signed(16))
+        w = Signal(signed(9), name="w")
+        v1 = Signal(signed(16), name="v1")
         with m.Switch(s.mul):
             with m.Case(MulSelect.CONST):
                 m.d.sync += w.eq(s.const)
@@ -138,9 +243,9 @@ class Epilogue(wiring.Component):
         m.d.sync += v1.eq(requant1.y)
 
         # Cycle 5: v2, complemented for a subtraction, the first factor, the addend.
-        v2 = Signal(signed(16))
-        u = Signal(signed(17))
-        addend = Signal(signed(16))
+        v2 = Signal(signed(16), name="v2")
+        u = Signal(signed(17), name="u")
+        addend = Signal(signed(16), name="addend")
         m.d.comb += v2.eq(Mux(s.table_en, table.rd_data, v1) ^ s.sub.replicate(16))
         m.d.sync += u.eq(add(m, self.tech, "u_add", 17, v2, self.b, Gate.KEEP, c=s.sub, carry_in=s.sub))
         with m.Switch(s.addend):
@@ -155,18 +260,14 @@ class Epilogue(wiring.Component):
 
         # Cycles 6 to 9: the product.
         m.d.comb += [multiply.a.eq(u), multiply.b.eq(w)]
-        later: Value = addend
-        for cycle in range(B_OFFSET + 2, Y_OFFSET - 1):
-            delayed = Signal(signed(16), name=f"addend_{cycle}")
-            m.d.sync += delayed.eq(later)
-            later = delayed
+        addend_9 = delay(m, addend, Y_OFFSET - B_OFFSET - 3, name="addend_late")
 
         # Cycles 9 to 13: shift, add, saturate.
         m.d.comb += [
             requant2.x.eq(multiply.p),
             requant2.coarse.eq(s.coarse2),
             requant2.fine.eq(s.fine2),
-            requant2.addend.eq(later),
+            requant2.addend.eq(addend_9),
             requant2.narrow.eq(s.narrow2),
             self.y.eq(requant2.y),
         ]

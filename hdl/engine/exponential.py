@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from ternac.hdl.cells.memory import read_port
 from ternac.run.sampling import EXP
 
 __all__ = ["Exponential"]
@@ -28,12 +29,22 @@ class Exponential(wiring.Component):
         element begins with ``strobe`` in one cycle (``keep`` in this cycle only) and ``distance`` holds for
         four.
 
+    ``latency`` is 8 cycles at either pace: product 4, shift 2, ROM 1, its output register 1.
+
     Members
     -------
-    distance(16), strobe, keep, m(8), s(5) : In.  ``strobe`` is not used at pace 1.
-    weight(16) : Out.
-
-    ``latency`` : 8 cycles at either pace: product 4, shift 2, ROM 1, its output register 1.
+    distance : In(16)
+        How far a logit is below the largest.
+    strobe : In(1)
+        At pace 4: an element begins.
+    keep : In(1)
+        It takes part in the draw.
+    m : In(8)
+        Mantissa of the inverse temperature.
+    s : In(5)
+        Its shift.
+    weight : Out(16)
+        The weight, `latency` cycles later.
     """
 
     latency = 8
@@ -57,17 +68,17 @@ class Exponential(wiring.Component):
         product = self._pipelined(m) if self.pace == 1 else self._iterated(m)
 
         # Bits from 15 up saturate whatever the fine shift (at most 7) is.
-        coarse, fine = Signal(24), Signal(15)
-        shifted, over, code = Signal(15), Signal(), Signal(8)
+        coarse, fine = Signal(24, name="coarse"), Signal(15, name="fine")
+        shifted, over, code = Signal(15, name="shifted"), Signal(name="over"), Signal(8, name="code")
         m.d.comb += [coarse.eq(product >> Cat(Const(0, 3), self.s[3:])), fine.eq(shifted >> self.s[:3])]
         m.d.sync += [shifted.eq(coarse), over.eq(coarse[15:].any())]
         m.d.sync += code.eq(fine[:8] | (over | fine[8:].any()).replicate(8))
 
-        keep = Signal(self.latency - 1)
+        keep = Signal(self.latency - 1, name="keep")
         m.d.sync += keep.eq(Cat(self.keep, keep))
 
         m.submodules.rom = rom = Memory(shape=16, depth=256, init=[int(value) for value in EXP])
-        read = rom.read_port()
+        read = read_port(rom)
         m.d.comb += [read.en.eq(1), read.addr.eq(code)]
         m.d.sync += self.weight.eq(Mux(keep[-1], read.data, 0))
         return m
@@ -75,7 +86,7 @@ class Exponential(wiring.Component):
     def _pipelined(self, m: Module) -> Signal:
         """Product four cycles after its distance; the low bits, final early, travel along."""
         distance: Signal = self.distance
-        product = Signal(0)
+        product = Signal(0, name="product")
         for stage in range(_DIGITS):
             low = 2 * stage
             following = Signal(18 + low, name=f"product_{stage}")
@@ -90,8 +101,8 @@ class Exponential(wiring.Component):
 
     def _iterated(self, m: Module) -> Signal:
         """The same value at the same time from one stage; digits of m move past it from ``strobe`` on."""
-        digits, high, low = Signal(8), Signal(18), Signal(6)
-        digit = Signal(2)
+        digits, high, low = Signal(8, name="digits"), Signal(18, name="high"), Signal(6, name="low")
+        digit = Signal(2, name="digit")
         m.d.comb += digit.eq(Mux(self.strobe, self.m[:2], digits[:2]))
         m.d.sync += [
             digits.eq(Mux(self.strobe, self.m, digits) >> 2),

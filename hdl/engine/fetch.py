@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import LAYOUT, WORDS, Source
 from ternac.hdl.cells.memory import BlockRam
 from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.ports import context_bits, instruction_layout, pass_layout, pass_slots
 
 PAIRS = WORDS // 2
 FETCH = PAIRS + BlockRam.LATENCY
@@ -20,55 +19,104 @@ FETCH = PAIRS + BlockRam.LATENCY
 
 
 class Fetch(wiring.Component):
-    """The program memory, its loader's port, and per context a program counter, a token and a session base.
+    """The program memory, the next instruction, and per context a program counter, token and session base.
 
-    ``connect`` wires it into the sequencer, into whose signals the fields of an instruction go.
+    An instruction is read as soon as the place of its pass is free. What its pass keeps goes straight into
+    that place; the rest waits in ``next`` until the pass begins. All but the last words are there some cycles
+    before the instruction is complete.
+
+    Members
+    -------
+    start : In(1)
+        Pulse: begin the program of ``start_context``. The five members below are taken with it.
+    start_context : In(context)
+        The context that starts; it is not running.
+    again : In(1)
+        Keep entry and session base as they were at the start before.
+    entry : In(16)
+        Address of the first word of the context's program.
+    token : In(16)
+        The token whose embedding the program reads.
+    session_base : In(16)
+        What relative operand addresses are added to.
+    running : In(contexts)
+        One bit per context: its program has not ended.
+    current : In(context)
+        The context whose instruction is read.
+    index : In(pass)
+        The place of the instruction's pass in ``passes``.
+    occupied : In(1)
+        The pass before in that place is still in the pipelines.
+    take : In(1)
+        Pulse: the instruction has begun; read the next one.
+    complete : Out(1)
+        All of the instruction is there.
+    next : Out(instruction_layout)
+        Its fields that are needed until it begins.
+    passes : Out(ArrayLayout(pass_layout))
+        Its other fields, and those of the passes in the pipelines.
+    wr_en : In(1)
+        Loader: write a word of the program memory, only while no context runs.
+    wr_block : In(1)
+        Loader: 0 for even words, 1 for odd ones.
+    wr_addr : In(addr)
+        Loader: half of the word's address.
+    wr_data : In(16)
+        Loader: the word.
     """
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
-        self.geometry, self.tech = geometry, tech
-        depth = geometry.program_depth // 2
+        g = self.geometry = geometry
+        self.tech = tech
+        depth = g.program_depth // 2
         self.rams = [BlockRam(16, depth, tech=tech, memory="PROGRAM", block=i) for i in range(2)]
         super().__init__(
-            {"wr_en": In(1), "wr_block": In(1), "wr_addr": In(ceil_log2(depth)), "wr_data": In(16)}
+            {
+                "start": In(1),
+                "start_context": In(context_bits(g)),
+                "again": In(1),
+                "entry": In(16),
+                "token": In(16),
+                "session_base": In(16),
+                "running": In(g.contexts),
+                "current": In(context_bits(g)),
+                "index": In(ceil_log2(pass_slots(g))),
+                "occupied": In(1),
+                "take": In(1),
+                "complete": Out(1),
+                "next": Out(instruction_layout(g)),
+                "passes": Out(data.ArrayLayout(pass_layout(g), pass_slots(g))),
+                "wr_en": In(1),
+                "wr_block": In(1),
+                "wr_addr": In(ceil_log2(depth)),
+                "wr_data": In(16),
+            }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        for i, ram in enumerate(self.rams):
-            m.submodules[f"program_{i}"] = ram
-            m.d.comb += [
-                ram.wr_en.eq(self.wr_en & (self.wr_block == i)),
-                ram.wr_addr.eq(self.wr_addr),
-                ram.wr_data.eq(self.wr_data),
-            ]
-        return m
+        own, place = self.next, self.passes[self.index]
 
-    def connect(
-        self, m: Module, ports: wiring.PureInterface, own: dict[str, Signal], field: Callable[[str], Value],
-        have: Signal, occupied: Value, current: Value,
-    ) -> None:  # fmt: skip
-        """Read an instruction into ``own`` and the place of its pass once that is free; sets ``have``."""
-        count = self.geometry.contexts
-        pcs = Array(
-            [Signal(ceil_log2(self.geometry.program_depth // 2), name=f"pc_{k}") for k in range(count)]
-        )
-        tokens = Array([Signal(len(own["a"]), name=f"token_{k}") for k in range(count)])
-        bases = Array([Signal(16, name=f"base_{k}") for k in range(count)])
-        entries = Array([Signal.like(pcs[0], name=f"entry_{k}") for k in range(count)])
-        pc, base = pcs[current], bases[current]
-        with m.If(ports.start):
-            chosen = ports.start_context
-            entry = Mux(ports.again, entries[chosen], ports.entry >> 1)
-            m.d.sync += [pcs[chosen].eq(entry), entries[chosen].eq(entry), tokens[chosen].eq(ports.token)]
-            with m.If(~ports.again):
-                m.d.sync += bases[chosen].eq(ports.session_base)
+        # The contexts: a start sets the program counter, the token and, unless `again`, the session's base.
+        many = range(self.geometry.contexts)
+        pcs = Array([Signal(ceil_log2(self.geometry.program_depth // 2), name=f"pc_{k}") for k in many])
+        tokens = Array([Signal(len(own.a), name=f"token_{k}") for k in many])
+        bases = Array([Signal(16, name=f"base_{k}") for k in many])
+        entries = Array([Signal.like(pcs[0], name=f"entry_{k}") for k in many])
+        pc, base = pcs[self.current], bases[self.current]
+        with m.If(self.start):
+            chosen = self.start_context
+            entry = Mux(self.again, entries[chosen], self.entry >> 1)
+            m.d.sync += [pcs[chosen].eq(entry), entries[chosen].eq(entry), tokens[chosen].eq(self.token)]
+            with m.If(~self.again):
+                m.d.sync += bases[chosen].eq(self.session_base)
+
+        # The memories: bit p of `arrives` says that pair p of words leaves them. The first pair says which
+        # addresses, which come later, are relative to the session's base.
         latency = BlockRam.LATENCY
-        step = Signal(range(PAIRS + latency + 1))
-        # a bit per pair of words: it leaves the memory; the first word says what the base is added to
-        arrives = Signal(PAIRS)
+        step = Signal(range(PAIRS + latency + 1), name="step")
+        arrives = Signal(PAIRS, name="arrives")
         m.d.sync += arrives.eq(Cat(step == latency - 1, arrives))
-        token = Signal(len(own["a"]))
         addresses: list[Value] = []
         for half, ram in enumerate(self.rams):
             relative: Value = Const(0, 1)
@@ -79,28 +127,45 @@ class Fetch(wiring.Component):
             added = Signal(16, name=f"added_{half}")
             m.d.sync += added.eq(Mux(relative, base, 0))
             address = Signal(16, name=f"address_{half}")
-            m.d.comb += [ram.rd_addr.eq(pc), address.eq(ram.rd_data + added)]
+            m.submodules[f"program_{half}"] = ram
+            m.d.comb += [
+                ram.rd_addr.eq(pc),
+                address.eq(ram.rd_data + added),
+                ram.wr_en.eq(self.wr_en & (self.wr_block == half)),
+                ram.wr_addr.eq(self.wr_addr),
+                ram.wr_data.eq(self.wr_data),
+            ]
             addresses.append(address)
+
+        # The steps: one read a cycle; then, for an embedding, as many cycles as the stride asks for, in which
+        # the token is shifted to become its address.
+        token = Signal(len(own.a), name="token")
         last = PAIRS + latency - 1
-        with m.If(have):
+        running = self.running.bit_select(self.current, 1)
+        with m.If(self.complete):
             m.d.sync += step.eq(0)
-        with m.Elif(ports.running.bit_select(current, 1) & ~((step == 0) & occupied)):
+        with m.Elif(running & ~((step == 0) & self.occupied)):
             with m.If(step < PAIRS):
                 m.d.sync += pc.eq(pc + 1)
-            # an embedding's address is the token shifted by the stride
             with m.If(step == 0):
-                m.d.sync += [own["stride"].eq(0), token.eq(tokens[current]), field("context").eq(current)]
-            with m.Elif((step > LAYOUT["stride"][0] // 2 + latency) & (own["stride"] != 0)):
-                m.d.sync += [own["stride"].eq(own["stride"] - 1), token.eq(token << 1)]
+                m.d.sync += [own.stride.eq(0), token.eq(tokens[self.current]), place.context.eq(self.current)]
+            with m.Elif((step > LAYOUT["stride"][0] // 2 + latency) & (own.stride != 0)):
+                m.d.sync += [own.stride.eq(own.stride - 1), token.eq(token << 1)]
             with m.If(step <= last):
                 m.d.sync += step.eq(step + 1)
-            with m.If((step >= last) & (own["stride"] == 0)):
-                m.d.sync += have.eq(1)
-                with m.If(field("source") == Source.EMBED):
-                    m.d.sync += own["a"].eq(token)
+            with m.If((step >= last) & (own.stride == 0)):
+                m.d.sync += self.complete.eq(1)
+                with m.If(place.source == Source.EMBED):
+                    m.d.sync += own.a.eq(token)
+        with m.If(self.take):
+            m.d.sync += self.complete.eq(0)
+
+        # The fields, each from its pair of words.
         for pair in range(PAIRS):
             with m.If(arrives[pair]):
                 for name, (home, low, width) in LAYOUT.items():
                     if home // 2 == pair:
                         word = self.rams[home % 2].rd_data[low : low + width]
-                        m.d.sync += field(name).eq(addresses[home % 2] if name in "abcd" else word)
+                        target = own[name] if name in own.shape().members else place[name]
+                        m.d.sync += Value.cast(target).eq(addresses[home % 2] if name in "abcd" else word)
+        return m

@@ -11,6 +11,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ternac.hdl.cells.memory import read_port, write_port
+
 __all__ = ["NormUnit", "norm_latency"]
 
 _ENTRIES = 256
@@ -40,17 +42,36 @@ class NormUnit(wiring.Component):
     columns : number of column sums, 1..256.
     tables : number of rsqrt tables, 1..16.
 
+    ``latency``, from ``start`` to ``done``, is ceil_log2(columns) + 5 cycles (4 columns: 7, 12 columns: 9).
+    Area: 113 LUT4 and a block RAM for 2 columns (``synth_ice40``).
+
     Members
     -------
-    sums : In(32) array of ``columns``; their total must be below 2**32 (true for every legal program).
-    start, post(5), table(ceil_log2(tables), at least 1) : In.  post + E must be at most 31 (legality rule).
-    busy, done, mantissa(8), shift(5) : Out.
-    wr_en, wr_addr, wr_data(8) : In.  Loader's port; address = table * 256 + index.
-
-    ``latency`` : cycles from ``start`` to ``done``: ceil_log2(columns) + 5 (4 columns: 7, 12 columns: 9).
-
-    Area: 113 LUT4 and a block RAM for 2 columns (``synth_ice40``).
+    sums : In(unsigned(32)).array(columns)
+        Sums of squares; their total is below 2**32, true for every legal program.
+    start : In(1)
+        Pulse: begin.
+    post : In(5)
+        A shift; post + E is at most 31, a legality rule.
+    table : In(table)
+        The table of reciprocal square roots.
+    busy : Out(1)
+        It works.
+    done : Out(1)
+        Pulse: there is the result.
+    mantissa : Out(8)
+        The factor.
+    shift : Out(5)
+        Its shift.
+    wr_en : In(1)
+        Loader: write an entry of the tables.
+    wr_addr : In(addr)
+        Loader: table * 256 + index.
+    wr_data : In(8)
+        Loader: the entry.
     """
+
+    AREA_PART = "norm"
 
     def __init__(self, *, columns: int, tables: int = 1) -> None:
         if not 1 <= columns <= 256:
@@ -94,12 +115,12 @@ class NormUnit(wiring.Component):
     def elaborate(self, platform: object) -> Elaboratable:
         m = Module()
 
-        valid = Signal(self.latency)
+        valid = Signal(self.latency, name="valid")
         m.d.comb += [self.busy.eq(valid[:-1].any()), self.done.eq(valid[-1])]
         m.d.sync += valid.eq(Cat(self.start & ~self.busy, valid[:-1]))
 
-        post = Signal.like(self.post)
-        table = Signal.like(self.table)
+        post = Signal.like(self.post, name="post")
+        table = Signal.like(self.table, name="table")
         with m.If(self.start & ~self.busy):
             m.d.sync += [post.eq(self.post), table.eq(self.table)]
 
@@ -127,21 +148,21 @@ class NormUnit(wiring.Component):
             return shifted, empty
 
         shifted, empty16 = step(level[0], 22, 16)
-        after16, taken16 = Signal(22), Signal()
+        after16, taken16 = Signal(22, name="after16"), Signal(name="taken16")
         m.d.sync += [after16.eq(shifted), taken16.eq(empty16)]
 
         shifted, empty8 = step(after16, 14, 8)
-        after8, taken8 = Signal(14), Signal(2)
+        after8, taken8 = Signal(14, name="after8"), Signal(2, name="taken8")
         m.d.sync += [after8.eq(shifted), taken8.eq(Cat(empty8, taken16))]
 
         shifted, empty4 = step(after8, 10, 4)
         shifted, empty2 = step(shifted, 8, 2)
-        index, exponent = Signal(8), Signal(4)
-        exponent_read = Signal(4)
+        index, exponent = Signal(8, name="index"), Signal(4, name="exponent")
+        exponent_read = Signal(4, name="exponent_read")
         m.d.sync += [index.eq(shifted), exponent.eq(~Cat(empty2, empty4, taken8)), exponent_read.eq(exponent)]
 
         m.submodules.table = memory = Memory(shape=8, depth=self.tables * _ENTRIES, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
+        write, read = write_port(memory), read_port(memory, domain="comb")
         address_bits = len(self.wr_addr)
         m.d.comb += [
             write.en.eq(self.wr_en),
@@ -149,7 +170,7 @@ class NormUnit(wiring.Component):
             write.data.eq(self.wr_data),
             read.addr.eq(Cat(index, table)[:address_bits]),
         ]
-        entry = Signal(8)
+        entry = Signal(8, name="entry")
         with m.If(~self.wr_en):  # with this, synthesis knows that the block RAM's ports never collide
             m.d.sync += entry.eq(read.data)
         with m.If(valid[-2]):

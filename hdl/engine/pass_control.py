@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import PIPELINE, Addend, MulBy, Source
 from ternac.hdl.cells.memory import BlockRam
-from ternac.hdl.engine.epilogue_stages import (
+from ternac.hdl.engine.epilogue import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,
@@ -19,7 +19,7 @@ from ternac.hdl.engine.epilogue_stages import (
     EpilogueStages,
     MulSelect,
 )
-from ternac.hdl.engine.sequencer import element_layout, pass_layout, pass_slots
+from ternac.hdl.engine.ports import element_layout, lane_layout, pass_layout, pass_slots
 
 A_READ = 1
 """Cycles from an element to the read of its operand A, whose address passes a register on its way to all the
@@ -36,13 +36,6 @@ RESULT_OFFSET = V0_OFFSET + Y_OFFSET
 """Cycles from an element to the cycle that writes its result."""
 
 
-def lane_layout(geometry: Geometry) -> data.StructLayout:
-    """What a result's pass wants of the x buffer and the side lane; ``first`` and ``last`` of the pass."""
-    fields = pass_layout(geometry)
-    names = ("lane", "pre", "post", "norm_table", "tail", "x_dst", "context")
-    return data.StructLayout({"first": 1, "last": 1} | {name: fields[name].shape for name in names})
-
-
 class PassControl(wiring.Component):
     """Follows each element down the pipeline and gives every stage its pass's settings; one for all columns.
 
@@ -51,15 +44,55 @@ class PassControl(wiring.Component):
 
     Members
     -------
-    elem, passes : In, see hdl/engine/sequencer.py.   mantissa(8), norm_shift(5) : In, held.
-    stages : Out, for the epilogues.   source : Out, of v0, at A_OFFSET.
-    first_addr, first_turn : Out, what is read through the port of operands A and B in the next cycle.
-    c_addr, d_addr : Out, at C_READ and RESULT_OFFSET.   slot : Out, at RESULT_OFFSET.
-    to_bank, to_x, to_logits, to_side : Out(1), a valid result at RESULT_OFFSET goes there.
-    lane : Out, settings of the side lane at RESULT_OFFSET, see `lane_layout`.
-    square_turn : Out, the turn of the square being summed.
-    retire, retire_index : Out, two cycles before a pass's last result is written.
+    elem : In(element_layout)
+        An element enters.
+    passes : In(ArrayLayout(pass_layout))
+        The settings of the passes in flight.
+    mantissa : In(8)
+        The norm unit's result, held.
+    norm_shift : In(5)
+        Its shift, held.
+    stages : Out(EpilogueStages)
+        The settings of each stage of the epilogues, in the cycle of their use.
+    source : Out(2)
+        Where v0 comes from, at A_OFFSET.
+    first_addr : Out(slot)
+        What is read through the port of operands A and B in the next cycle.
+    first_turn : Out(turn)
+        The turn of that read.
+    a_turn : Out(turn)
+        The turn at A_READ.
+    v0_turn : Out(turn)
+        The turn at A_OFFSET.
+    c_addr : Out(slot)
+        The word of operand C, at C_READ.
+    c_turn : Out(turn)
+        The turn at C_READ.
+    d_addr : Out(slot)
+        Where the result goes in the banks, at RESULT_OFFSET.
+    slot : Out(slot)
+        The slot, at RESULT_OFFSET.
+    turn : Out(turn)
+        The turn at RESULT_OFFSET.
+    to_bank : Out(1)
+        At RESULT_OFFSET: a valid result goes to the banks.
+    to_x : Out(1)
+        Likewise to the x buffer.
+    to_logits : Out(1)
+        Likewise to the sampler.
+    to_side : Out(1)
+        Likewise to the side lane's multiplicand.
+    lane : Out(lane_layout)
+        Settings of the side lane at RESULT_OFFSET.
+    square_turn : Out(turn)
+        The turn of the square being summed.
+    retire : Out(1)
+        Pulse, two cycles before a pass's last result is written.
+    retire_index : Out(pass)
+        The index of that pass.
     """
+
+    AREA_PART = "control"
 
     def __init__(self, geometry: Geometry) -> None:
         g = self.geometry = geometry
@@ -70,7 +103,7 @@ class PassControl(wiring.Component):
         layout = data.StructLayout(
             {"valid": 1, "index": index, "first": 1, "last": 1, "turn": self.turn_bits}
         )
-        self.track = [Signal(layout, name=f"track_{k}", reset_less=k > 0) for k in range(RESULT_OFFSET + 1)]
+        self.track_layout = layout
         bank = ceil_log2(g.bank_depth)
         super().__init__(
             {
@@ -82,9 +115,13 @@ class PassControl(wiring.Component):
                 "source": Out(2),
                 "first_addr": Out(bank),
                 "first_turn": Out(self.turn_bits),
+                "a_turn": Out(self.turn_bits),
+                "v0_turn": Out(self.turn_bits),
                 "c_addr": Out(bank),
+                "c_turn": Out(self.turn_bits),
                 "d_addr": Out(bank),
                 "slot": Out(bank),
+                "turn": Out(self.turn_bits),
                 "to_bank": Out(1),
                 "to_x": Out(1),
                 "to_logits": Out(1),
@@ -98,7 +135,16 @@ class PassControl(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        track, s, slots = self.track, self.stages, pass_slots(self.geometry)
+        s, slots = self.stages, pass_slots(self.geometry)
+        track = [
+            Signal(self.track_layout, name=f"track_{k}", reset_less=k > 0) for k in range(RESULT_OFFSET + 1)
+        ]
+        m.d.comb += [
+            self.a_turn.eq(track[A_READ].turn),
+            self.v0_turn.eq(track[A_OFFSET].turn),
+            self.c_turn.eq(track[C_READ].turn),
+            self.turn.eq(track[RESULT_OFFSET].turn),
+        ]
         m.d.comb += [
             getattr(track[0], n).eq(getattr(self.elem, n))
             for n in ("valid", "index", "first", "last", "turn")
@@ -157,7 +203,10 @@ class PassControl(wiring.Component):
             self.square_turn.eq(square.turn),
         ]
 
-        b_addr, b_next = Signal.like(self.first_addr), Signal.like(self.first_addr)
+        b_addr, b_next = (
+            Signal.like(self.first_addr, name="b_addr"),
+            Signal.like(self.first_addr, name="b_next"),
+        )
         m.d.comb += b_next.eq(b_addr)
         m.d.sync += b_addr.eq(b_next)
         for address, name, cycle, domain in (

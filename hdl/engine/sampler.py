@@ -11,6 +11,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
+from ternac.hdl.cells.memory import read_port, write_port
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.engine.argmax import Argmax
 from ternac.hdl.engine.draw import Draw
 from ternac.hdl.engine.exponential import Exponential
@@ -50,6 +52,110 @@ def sampler_latency(columns: int, pace: int, vocab: int, *, greedy: bool, top_k:
     return cycles
 
 
+class LogitScan(wiring.Component):
+    """The logits of a step and the way through them, row by row or element by element.
+
+    A pass begins with ``begin``. An element goes out every ``pace`` cycles, a row every cycle; bit i of
+    ``valid`` says that one went out i + 1 cycles ago.
+
+    Members
+    -------
+    row_valid : In(1)
+        Write a row of logits.
+    row_slot : In(slot)
+        Its slot.
+    keys : In(16 * columns)
+        Its keys.
+    last_slot : In(slot)
+        The last row of the step.
+    tail : In(tail)
+        Its columns.
+    begin : In(1)
+        Pulse: walk through all.
+    by_row : In(1)
+        Row by row.
+    valid : Out(stages)
+        A row or an element went out, by its age.
+    last : Out(stages)
+        It was the last one.
+    row : Out(16 * columns)
+        The row of two cycles ago.
+    column : Out(column)
+        The element's column in it.
+    row_end : Out(1)
+        It is the last row.
+    """
+
+    def __init__(self, *, columns: int, slots: int, pace: int) -> None:
+        self.columns, self.slots, self.pace = columns, slots, pace
+        super().__init__(
+            {
+                "row_valid": In(1),
+                "row_slot": In(ceil_log2(slots)),
+                "keys": In(_KEY_BITS * columns),
+                "last_slot": In(ceil_log2(slots)),
+                "tail": In(bits_for(columns)),
+                "begin": In(1),
+                "by_row": In(1),
+                "valid": Out(_WEIGH),
+                "last": Out(_WEIGH),
+                "row": Out(_KEY_BITS * columns),
+                "column": Out(range(max(2, columns))),
+                "row_end": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        columns, by_row = self.columns, self.by_row
+        m.submodules.logits = memory = Memory(shape=_KEY_BITS * columns, depth=self.slots, init=[])
+        write, read = write_port(memory), read_port(memory, domain="comb")
+        m.d.comb += [
+            write.en.eq(self.row_valid),
+            write.addr.eq(self.row_slot),
+            write.data.eq(self.keys),
+        ]
+
+        # Cycle 0: the address, `slot` and `column`. An element stays for `pace` cycles.
+        slot, column = Signal(range(self.slots), name="slot"), Signal.like(self.column, name="column_0")
+        issue, row_end, pass_end = Signal(name="issue"), Signal(name="row_end_0"), Signal(name="pass_end")
+        first_phase, last_phase = Signal(name="first_phase"), Signal(name="last_phase")
+        if self.pace == 1:
+            m.d.comb += [first_phase.eq(1), last_phase.eq(1)]
+        else:
+            phase = Signal(range(self.pace), name="phase")
+            m.d.sync += phase.eq(Mux(issue, phase + 1, 0))
+            m.d.comb += first_phase.eq(by_row | (phase == 0))
+            m.d.comb += last_phase.eq(by_row | (phase == self.pace - 1))
+        m.d.comb += [
+            row_end.eq(slot == self.last_slot),
+            pass_end.eq(row_end & (by_row | (column == (self.tail - 1)[: len(column)]))),
+            read.addr.eq(slot),
+        ]
+        with m.If(issue & last_phase):
+            with m.If(by_row | (column == columns - 1)):
+                m.d.sync += [slot.eq(slot + 1), column.eq(0)]
+            with m.Else():
+                m.d.sync += column.eq(column + 1)
+        with m.If(issue & first_phase & pass_end):
+            m.d.sync += issue.eq(0)
+        m.d.sync += self.valid.eq(Cat(issue & first_phase, self.valid))
+        m.d.sync += self.last.eq(Cat(issue & first_phase & pass_end, self.last))
+        with m.If(self.begin):
+            m.d.sync += [issue.eq(1), slot.eq(0), column.eq(0), self.valid.eq(0), self.last.eq(0)]
+
+        # Cycles 1 and 2: the memory's output and its register.
+        read_data = Signal(_KEY_BITS * columns, name="read_data")
+        with m.If(~self.row_valid):  # with this, synthesis knows that the block RAM's ports never collide
+            m.d.sync += read_data.eq(read.data)
+        m.d.sync += self.row.eq(read_data)
+        m.d.comb += [
+            self.column.eq(delay(m, column, 2, name="column_late")),
+            self.row_end.eq(delay(m, row_end, 2, name="row_end_late")),
+        ]
+        return m
+
+
 class Sampler(wiring.Component):
     """Chooses the next token from the logits of one step; docs/numerics.md, section Sampling, is its formula.
 
@@ -75,14 +181,42 @@ class Sampler(wiring.Component):
 
     Members
     -------
-    row_valid, row_slot(ceil_log2(slots)), row (array of ``columns`` signed(16)) : In.
-    last_slot(ceil_log2(slots)), tail(bits_for(columns), 1..columns) : In.
-    start, greedy, inv_m(8, 1..255), inv_s(5), top_k(16, 0 = off), rng_in(32, not 0) : In.
-    busy, done, next_token(16), rng_out(32) : Out.
+    row_valid : In(1)
+        A row of logits.
+    row_slot : In(slot)
+        Its slot.
+    row : In(signed(16)).array(columns)
+        The logits.
+    last_slot : In(slot)
+        The last slot of the step.
+    tail : In(tail)
+        Its columns, 1 to ``columns``.
+    start : In(1)
+        Pulse: choose a token.
+    greedy : In(1)
+        The argmax, else a draw.
+    inv_m : In(8)
+        Mantissa of the inverse temperature, 1 to 255.
+    inv_s : In(5)
+        Its shift.
+    top_k : In(16)
+        Draw among so many of the largest logits; 0: among all.
+    rng_in : In(32)
+        The state of the generator, not 0.
+    busy : Out(1)
+        A token is being chosen.
+    done : Out(1)
+        Pulse: it is.
+    next_token : Out(16)
+        The token.
+    rng_out : Out(32)
+        The new state of the generator.
 
     Area on iCE40 for columns=2, slots=128 (``synth_ice40``): 703 LUT4 and 395 FF at pace 4, 849 and
     495 at pace 1, 3 block RAMs.
     """
+
+    AREA_PART = "sampler"
 
     def __init__(self, *, columns: int, slots: int, pace: int = 1) -> None:
         if not 1 <= columns <= 64:
@@ -130,9 +264,8 @@ class Sampler(wiring.Component):
         columns, slots = self.columns, self.slots
 
         # Way in. Keys are logits with the sign bit inverted: unsigned order is the logits' order.
+        m.submodules.scan = scan = LogitScan(columns=columns, slots=slots, pace=self.pace)
         m.submodules.argmax = argmax = Argmax(columns=columns, slots=slots)
-        m.submodules.logits = memory = Memory(shape=_KEY_BITS * columns, depth=slots, init=[])
-        write, read = memory.write_port(), memory.read_port(domain="comb")
         keys = [Cat(logit[:-1], ~logit[-1]) for logit in self.row]
         m.d.comb += [
             argmax.row_valid.eq(self.row_valid),
@@ -140,65 +273,37 @@ class Sampler(wiring.Component):
             argmax.row_last.eq(self.row_slot == self.last_slot),
             argmax.tail.eq(self.tail),
             *(port.eq(key) for port, key in zip(argmax.keys, keys, strict=True)),
-            write.en.eq(self.row_valid),
-            write.addr.eq(self.row_slot),
-            write.data.eq(Cat(keys)),
+            scan.row_valid.eq(self.row_valid),
+            scan.row_slot.eq(self.row_slot),
+            scan.keys.eq(Cat(keys)),
+            scan.last_slot.eq(self.last_slot),
+            scan.tail.eq(self.tail),
         ]
 
-        # A pass over rows (search) or elements: `slot` and `column` go out while `issue`, every cycle or, for
-        # elements, every `pace` cycles; `valid` and `last` travel with what they address.
-        begin, begun, issue, by_row = Signal(), Signal(), Signal(), Signal()
-        first_phase, last_phase = Signal(), Signal()
-        slot, column = Signal(range(slots)), Signal(range(max(2, columns)))
-        row_end, pass_end = Signal(), Signal()
-        valid, last = Signal(_WEIGH), Signal(_WEIGH)
-        if self.pace == 1:
-            m.d.comb += [first_phase.eq(1), last_phase.eq(1)]
-        else:
-            phase = Signal(range(self.pace))
-            m.d.sync += phase.eq(Mux(issue, phase + 1, 0))
-            m.d.comb += first_phase.eq(by_row | (phase == 0))
-            m.d.comb += last_phase.eq(by_row | (phase == self.pace - 1))
-        m.d.comb += [
-            row_end.eq(slot == self.last_slot),
-            pass_end.eq(row_end & (by_row | (column == (self.tail - 1)[: len(column)]))),
-            read.addr.eq(slot),
-        ]
-        with m.If(issue & last_phase):
-            with m.If(by_row | (column == columns - 1)):
-                m.d.sync += [slot.eq(slot + 1), column.eq(0)]
-            with m.Else():
-                m.d.sync += column.eq(column + 1)
-        with m.If(issue & first_phase & pass_end):
-            m.d.sync += issue.eq(0)
-        m.d.sync += valid.eq(Cat(issue & first_phase, valid))
-        m.d.sync += last.eq(Cat(issue & first_phase & pass_end, last))
-
-        # Stage 1: memory output. 2: its register. 3: comparison of every lane with the candidate threshold.
-        read_data, row, row_end_2 = Signal(_KEY_BITS * columns), Signal(_KEY_BITS * columns), Signal()
-        lanes = [row.word_select(c, _KEY_BITS) for c in range(columns)]
-        column_1, column_2, row_end_1 = Signal.like(column), Signal.like(column), Signal()
-        with m.If(~self.row_valid):  # with this, synthesis knows that the block RAM's ports never collide
-            m.d.sync += read_data.eq(read.data)
-        m.d.sync += [row.eq(read_data), column_1.eq(column), column_2.eq(column_1)]
-        m.d.sync += [row_end_1.eq(row_end), row_end_2.eq(row_end_1)]
-        candidate, bit, reaches = Signal(_KEY_BITS), Signal(_KEY_BITS), Signal(columns)
+        # A pass over rows (search) or elements. Cycle 2: the row. 3: its lanes against the candidate.
+        begin, begun, by_row = scan.begin, Signal(name="begun"), scan.by_row
+        valid, last = scan.valid, scan.last
+        lanes = [scan.row.word_select(c, _KEY_BITS) for c in range(columns)]
+        candidate, bit = Signal(_KEY_BITS, name="candidate"), Signal(_KEY_BITS, name="bit")
+        reaches = Signal(columns, name="reaches")
         m.d.comb += reaches.eq(Cat(lane >= candidate for lane in lanes))
 
         # Search: 4: how many lanes of the row reach the candidate. 5: added up.
-        counted, reaching = Signal(columns), Signal(range(columns + 1))
-        count, above = Signal(range(columns * slots + 1)), Signal(range(columns * slots + 1))
-        exists = Cat(~row_end_2 | (self.tail > c) for c in range(columns))
+        counted, reaching = Signal(columns, name="counted"), Signal(range(columns + 1), name="reaching")
+        total = range(columns * slots + 1)
+        count, above = Signal(total, name="count"), Signal(total, name="above")
+        exists = Cat(~scan.row_end | (self.tail > c) for c in range(columns))
         m.d.sync += counted.eq(reaches & exists & (valid[1] & by_row).replicate(columns))
         m.d.sync += reaching.eq(_population(list(counted)))
 
         # Weights: 3: the element. 4: its distance from the largest. Then the exponential.
-        element, distance = Signal(_KEY_BITS), Signal(_KEY_BITS)
-        over, over_4, equal, weighing, tie = Signal(), Signal(), Signal(), Signal(), Signal()
+        element, distance = Signal(_KEY_BITS, name="element"), Signal(_KEY_BITS, name="distance")
+        over, over_4, equal = Signal(name="over"), Signal(name="over_4"), Signal(name="equal")
+        weighing, tie = Signal(name="weighing"), Signal(name="tie")
         m.submodules.exponential = exponential = Exponential(pace=self.pace)
         m.d.sync += [
-            element.eq(Array(lanes)[column_2]),
-            over.eq(reaches.bit_select(column_2, 1)),
+            element.eq(Array(lanes)[scan.column]),
+            over.eq(reaches.bit_select(scan.column, 1)),
             distance.eq(argmax.best - element),
             equal.eq(element == candidate),
             over_4.eq(over),
@@ -230,11 +335,9 @@ class Sampler(wiring.Component):
 
         # The search finds the k-th largest key bit by bit: `candidate` is what is known so far and the bit on
         # trial; `above` counts the keys over it, so that top_k - above of those equal to it may stay.
-        timer, enough = Signal(5), Signal()
+        timer, enough = Signal(5, name="timer"), Signal(name="enough")
         m.d.comb += enough.eq(count >= self.top_k)
         m.d.sync += [self.done.eq(0), begun.eq(begin)]
-        with m.If(begin):
-            m.d.sync += [issue.eq(1), slot.eq(0), column.eq(0), valid.eq(0), last.eq(0)]
         with m.FSM() as fsm:
             with m.State("IDLE"):
                 m.d.sync += [timer.eq(0), candidate.eq(0), bit.eq(1 << (_KEY_BITS - 1)), above.eq(0)]

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from ternac.compile.image import Image
 from ternac.compile.isa import Instruction, Lane, Opcode, Source
 from ternac.hdl.array.dot import array_latency
-from ternac.hdl.engine.core import DONE_GAP, ISSUE_AHEAD
+from ternac.hdl.engine.contexts import DONE_GAP, ISSUE_AHEAD
 from ternac.hdl.engine.fetch import FETCH
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.pass_control import RESULT_OFFSET
+from ternac.hdl.engine.ports import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots
 from ternac.hdl.engine.sampler import sampler_latency
-from ternac.hdl.engine.sequencer import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots
 from ternac.hdl.engine.side_lane import x_ready
 from ternac.hdl.link.batch import BATCH_STAGGER
 from ternac.hdl.link.ports import turnaround
@@ -125,6 +125,8 @@ class _Timeline:
             finished = self.issued + self.delay + g.share - 1
             self.bank_until = 0
         else:
+            if inst.source == Source.BANK and self.finished:  # its port is free
+                start = max(start, last + RESULT_OFFSET)
             start = self.lane(inst, max(start, last + 1 if self.finished else 0, self.settled))
             self.taken = start
             finished = start + inst.count * g.share * (PACE if inst.paced else 1)

@@ -2,88 +2,166 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.compile.geometry import Geometry
-from ternac.compile.isa import LAYOUT, Lane, Opcode, Source
-from ternac.hdl.cells.delay import delayed
-from ternac.hdl.cells.spread import spread
+from ternac.compile.isa import Lane, Opcode, Source
+from ternac.hdl.cells.registers import delay, duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.fetch import Fetch
+from ternac.hdl.engine.issue import DotIssue, ElementIssue, LaneArbiter
+from ternac.hdl.engine.ports import (
+    context_bits,
+    count_bits,
+    dot_layout,
+    element_layout,
+    pass_layout,
+    pass_slots,
+)
 
-PASS_FIELDS = (
-    "source", "table_en", "table", "mul", "sub", "add", "stat", "to_logits", "to_bank", "to_x",
-    "wide1", "wide2", "shift1", "shift2", "lane", "to_side", "pre", "post", "norm_table",
-)  # fmt: skip
-"""Instruction fields that the column pipelines need for as long as the pass is on its way."""
-BASES = ("b", "c", "d")
-"""Operand addresses likewise: the bank words of slot 0."""
-PACE = 4
-"""Cycles per element of a paced pass."""
-STREAM_GAP = 19
-"""Cycles from the last result of a NORM pass in the side lane to the first that streams back out of it."""
-BACK_TO_BACK = 16
-"""Slots from which a NORM pass may follow another one at once."""
+__all__ = ["InFlight", "Sequencer", "Turns"]
 
 
-def dot_layout(geometry: Geometry) -> data.StructLayout:
-    """One word of a matrix row, issued to the weight memory, the x buffer and the dot units."""
-    return data.StructLayout(
-        {
-            "valid": 1,
-            "first": 1,
-            "last": 1,
-            "weight": ceil_log2(geometry.weight_depth),
-            "word": max(1, ceil_log2(geometry.x_depth)),
-        }
-    )
+class Turns(wiring.Component):
+    """Says which contexts run and whose turn it is, in the order of their numbers.
 
-
-def first_address_bits(geometry: Geometry) -> int:
-    """Width of operand A, which addresses a bank, the row corrections or the embedding."""
-    return ceil_log2(max(geometry.bank_depth, geometry.bias_depth, geometry.embed_depth))
-
-
-def pass_slots(geometry: Geometry) -> int:
-    """Passes that may be on their way at the same time."""
-    return 4 if geometry.contexts > 1 else 2
-
-
-def context_bits(geometry: Geometry) -> int:
-    """Width of a context's number."""
-    return max(1, ceil_log2(geometry.contexts))
-
-
-def element_layout(geometry: Geometry) -> data.StructLayout:
-    """One element per pipeline: column ``turn`` of those that share it, of one slot of pass ``index``.
-
-    ``first`` marks slot 0 at turn 0, ``last`` the last slot at every turn.
+    Members
+    -------
+    start : In(1)
+        Pulse: ``start_context`` runs.
+    start_context : In(context)
+        The context that starts.
+    leave : In(1)
+        Pulse: the current context has ended.
+    switch : In(1)
+        Pulse: the current context hands on its turn.
+    running : Out(contexts)
+        One bit per context.
+    current : Out(context)
+        Whose turn it is.
+    fetching : Out(context)
+        The same in a register of its own, for the fetch.
     """
-    return data.StructLayout(
-        {
-            "valid": 1,
-            "index": ceil_log2(pass_slots(geometry)),
-            "first": 1,
-            "last": 1,
-            "turn": ceil_log2(geometry.share),
-            "a": first_address_bits(geometry),
-        }
-    )
+
+    def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
+        self.count, self.tech = geometry.contexts, tech
+        context = context_bits(geometry)
+        super().__init__(
+            {
+                "start": In(1),
+                "start_context": In(context),
+                "leave": In(1),
+                "switch": In(1),
+                "running": Out(self.count),
+                "current": Out(context),
+                "fetching": Out(context),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        turn = Signal.like(self.current, name="turn_next")
+        current, fetching = duplicate_register(m, turn, 2, self.tech, "turn")
+        m.d.comb += [turn.eq(current), self.current.eq(current), self.fetching.eq(fetching)]
+        with m.If(self.leave):
+            m.d.sync += self.running.bit_select(current, 1).eq(0)
+        with m.If(self.start):
+            m.d.sync += self.running.bit_select(self.start_context, 1).eq(1)
+        if self.count == 1:
+            return m
+        staying = self.running & ~Mux(self.leave, 1 << current, 0)[: self.count]
+        following: list[Value] = []
+        for k in range(self.count):
+            choice: Value = Cat(current)
+            for step in range(self.count - 1, 0, -1):
+                other = (k + step) % self.count
+                choice = Mux(staying[other], other, choice)
+            following.append(choice)
+        with m.If(self.switch | self.leave | ~self.running.bit_select(current, 1)):
+            m.d.comb += turn.eq(Array(following)[current])
+        with m.If(self.start & ~self.running.any()):
+            m.d.comb += turn.eq(self.start_context)
+        return m
 
 
-def pass_layout(geometry: Geometry) -> data.StructLayout:
-    """What a pass keeps while its elements are in the pipelines."""
-    fields: dict[str, Shape] = {name: unsigned(LAYOUT[name][2]) for name in PASS_FIELDS}
-    fields |= dict.fromkeys(BASES, unsigned(ceil_log2(geometry.bank_depth)))
-    fields |= {
-        "x_dst": unsigned(max(1, ceil_log2(geometry.x_depth))),
-        "tail": unsigned(bits_for(geometry.columns)),
-        "context": unsigned(context_bits(geometry)),
-    }
-    return data.StructLayout(fields)
+class InFlight(wiring.Component):
+    """Keeps account of the passes whose results are not all written: in the pipelines and in the side lane.
+
+    Members
+    -------
+    accept : In(1)
+        Pulse: the pass ``index`` of the current context begins.
+    to_x : In(1)
+        It writes the x buffer, taken with ``accept``.
+    current : In(context)
+        Whose turn it is.
+    passes : In(ArrayLayout(pass_layout))
+        The passes by index.
+    retire : In(1)
+        Pulse: the last result of pass ``retire_index`` is written two cycles later.
+    retire_index : In(pass)
+        The index of that pass.
+    lane_retire : In(1)
+        Pulse: the side lane has passed on the last x word of a pass.
+    lane_context : In(context)
+        The context of that pass.
+    index : Out(pass)
+        The place of the next pass.
+    occupied : Out(1)
+        The pass before in that place is still in the pipelines.
+    pending : Out(1)
+        Passes of the current context are in flight.
+    any : Out(1)
+        Passes of any context are in the pipelines.
+    """
+
+    def __init__(self, geometry: Geometry) -> None:
+        g = self.geometry = geometry
+        self.slots = pass_slots(g)
+        index, context = ceil_log2(self.slots), context_bits(g)
+        super().__init__(
+            {
+                "accept": In(1),
+                "to_x": In(1),
+                "current": In(context),
+                "passes": In(data.ArrayLayout(pass_layout(g), self.slots)),
+                "retire": In(1),
+                "retire_index": In(index),
+                "lane_retire": In(1),
+                "lane_context": In(context),
+                "index": Out(index),
+                "occupied": Out(1),
+                "pending": Out(1),
+                "any": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        on_way = Signal(self.slots, name="on_way")
+        with m.If(self.retire):
+            m.d.sync += on_way.bit_select(self.retire_index, 1).eq(0)
+        with m.If(self.accept):
+            m.d.sync += [self.index.eq(self.index + 1), on_way.bit_select(self.index, 1).eq(1)]
+        owned = [on_way[i] & (self.passes[i].context == self.current) for i in range(self.slots)]
+        m.d.comb += [self.occupied.eq(on_way.bit_select(self.index, 1)), self.any.eq(on_way.any())]
+        if not self.geometry.lane_depth:
+            m.d.comb += self.pending.eq(Cat(owned).any())
+            return m
+        # What leaves a pipeline for the x buffer is in the side lane for some cycles more.
+        counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(self.geometry.contexts)])
+        for k, count in enumerate(counts):
+            enter = delay(m, self.accept & self.to_x & (self.current == k))
+            leave = self.lane_retire & (self.lane_context == k)
+            with m.If(enter & ~leave):
+                m.d.sync += count.eq(count + 1)
+            with m.Elif(leave & ~enter):
+                m.d.sync += count.eq(count - 1)
+        m.d.comb += self.pending.eq(Cat(owned).any() | counts[self.current].any())
+        return m
 
 
 class Sequencer(wiring.Component):
@@ -91,13 +169,15 @@ class Sequencer(wiring.Component):
 
     A pass over a matrix issues one `dot` word per cycle; its rows come back ``dot_delay`` cycles after their
     last word was issued, as one `elem` per turn. A pass over banks or the embedding issues `elem` directly,
-    one per cycle, or one in `PACE` cycles when it is ``paced``. Passes are issued one after the other,
-    whosever they are, and elements leave in that order. As many passes as `pass_slots` are on their way at
-    most; an element's ``index`` says which of the `passes` it belongs to, and ``retire`` gives that one back.
+    one per cycle, or one in `PACE` cycles when it is ``paced``. Passes of all contexts are issued one after
+    the other, and elements leave in that order. At most `pass_slots` passes are in flight; an element's
+    ``index`` says which of the `passes` it belongs to, and ``retire`` gives that one back.
 
     After an instruction with ``switch``, and after HALT, it is the next running context's turn, in the order
     of their numbers. An instruction with ``barrier`` waits until all earlier passes of its context have been
-    written. A bank or embedding pass also waits until the rows of all matrix passes have come back.
+    written. A bank or embedding pass also waits until the rows of all matrix passes have come back. A pass
+    that reads operand A from the banks waits until all passes of all contexts have been written: operands A
+    and B share a port, and the pass before would still be reading its B.
 
     The side lane carries one vector at a time: a NORM pass claims room in it and streams back out of it
     `STREAM_GAP` cycles after its last result; a pass that writes the x buffer otherwise waits until its
@@ -110,50 +190,96 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    start : In(1) pulse, not while its context runs.   start_context, again, entry(16, word of the program),
-        token(16), session_base(16) : In, taken with ``start``; with ``again`` entry and session base stay.
-    running : Out, one bit per context.
-    done : Out(1) pulse, after every result of ``done_context`` was written.
-    wr_en, wr_block(1), wr_addr, wr_data(16) : In, loader's port of the program memory (only while none runs).
-    dot_ready : In(1), where weights stream: there is a word of them, taken in a cycle with ``dot.valid``.
-    dot : Out, see `dot_layout`.   elem : Out, see `element_layout`.   passes : Out, of `pass_layout`.
-    retire, retire_index : In, the pass's last result is written two cycles later.
-    claim(1), claim_slots : Out, a NORM pass takes room in the side lane.   room : In, slots free there.
-    lane_retire(1), lane_context : In, likewise for the x buffer's last word of a pass through the side lane,
-        two cycles before a matrix pass may begin that reads it.
-    norm_start : Out(1) pulse; norm_post(5), norm_table(3), norm_tail : Out, of the last statistics pass.
-    norm_done : In(1) pulse.
-    logits_start, logits_issued : Out(1) pulses, the pass of a context's logits begins, takes its last word.
-    logits_hold : In(1), it must not begin.
-    logits_last(slot), logits_tail : Out, the last slot of the logits' pass, which is the same for all
-        contexts, and the columns it fills.
+    start : In(1)
+        Pulse, not while its context runs. The five members below are taken with it.
+    start_context : In(context)
+        The context that starts.
+    again : In(1)
+        Entry and session base stay what they were.
+    entry : In(16)
+        Address of the first word of its program.
+    token : In(16)
+        The token that it is fed.
+    session_base : In(16)
+        The bank word at which its session's state begins.
+    running : Out(contexts)
+        One bit per context.
+    done : Out(1)
+        Pulse, after every result of ``done_context`` was written.
+    done_context : Out(context)
+        The context that has ended.
+    wr_en : In(1)
+        Loader: write a word of the program memory, only while no context runs.
+    wr_block : In(1)
+        Loader: 0 for even words, 1 for odd ones.
+    wr_addr : In(addr)
+        Loader: half of the word's address.
+    wr_data : In(16)
+        Loader: the word.
+    dot_ready : In(1)
+        Where weights stream: there is a word of them, taken in a cycle with ``dot.valid``.
+    dot : Out(dot_layout)
+        Words for the dot units.
+    elem : Out(element_layout)
+        Elements for the column pipelines.
+    passes : Out(ArrayLayout(pass_layout))
+        The settings of the passes in flight.
+    retire : In(1)
+        Pulse: the last result of a pass is written two cycles later.
+    retire_index : In(pass)
+        The index of that pass.
+    claim : Out(1)
+        Pulse: a NORM pass takes room in the side lane.
+    claim_slots : Out(count)
+        The slots that it takes.
+    room : In(lane_depth)
+        Slots that are free in the side lane.
+    lane_retire : In(1)
+        Pulse: the last x word of a pass has passed the side lane; a matrix pass that reads it may begin two
+        cycles later.
+    lane_context : In(context)
+        The context of that pass.
+    norm_start : Out(1)
+        Pulse: the sums of squares of a statistics pass are complete.
+    norm_post : Out(5)
+        Shift of the last statistics pass.
+    norm_table : Out(3)
+        Its table of reciprocal square roots.
+    norm_tail : Out(tail)
+        The columns that its last slot fills.
+    norm_done : In(1)
+        Pulse: the norm is there.
+    logits_start : Out(1)
+        Pulse: the pass of a context's logits begins.
+    logits_issued : Out(1)
+        Pulse: its last word is issued.
+    logits_hold : In(1)
+        A pass of logits must not begin.
+    logits_last : Out(slot)
+        The last slot of the logits' pass, the same for all contexts.
+    logits_tail : Out(tail)
+        The columns that it fills.
     """
+
+    AREA_PART = "sequencer"
 
     def __init__(self, geometry: Geometry, *, dot_delay: int, tech: Technology = Technology.PORTABLE) -> None:
         if dot_delay < 3:
             raise ValueError(f"dot_delay must be at least 3, not {dot_delay}")
         g = self.geometry = geometry
         self.dot_delay, self.tech = dot_delay, tech
-        self.slots, self.context = pass_slots(g), context_bits(g)
-        self.widths = {
-            "count": bits_for(max(g.bank_depth, g.bias_depth)),
-            "words": bits_for(g.x_depth),
-            "weight": ceil_log2(g.weight_depth),
-            "a": first_address_bits(g),
-            "tail": bits_for(g.columns),
-            "x_src": max(1, ceil_log2(g.x_depth)),
-        }
+        self.slots, context = pass_slots(g), context_bits(g)
         super().__init__(
             {
                 "start": In(1),
-                "start_context": In(self.context),
+                "start_context": In(context),
                 "again": In(1),
                 "entry": In(16),
                 "token": In(16),
                 "session_base": In(16),
                 "running": Out(g.contexts),
                 "done": Out(1),
-                "done_context": Out(self.context),
+                "done_context": Out(context),
                 "wr_en": In(1),
                 "wr_block": In(1),
                 "wr_addr": In(ceil_log2(g.program_depth // 2)),
@@ -164,10 +290,10 @@ class Sequencer(wiring.Component):
                 "retire": In(1),
                 "retire_index": In(ceil_log2(self.slots)),
                 "claim": Out(1),
-                "claim_slots": Out(self.widths["count"]),
+                "claim_slots": Out(count_bits(g)),
                 "room": In(bits_for(g.lane_depth)),
                 "lane_retire": In(1),
-                "lane_context": In(self.context),
+                "lane_context": In(context),
                 "norm_start": Out(1),
                 "norm_post": Out(5),
                 "norm_table": Out(3),
@@ -184,259 +310,141 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        g, widths = self.geometry, self.widths
-        # the fetched instruction: what its pass keeps is fetched straight into its place in `passes`
-        own = {
-            name: Signal(widths.get(name, LAYOUT[name][2]), name=f"next_{name}")
-            for name in LAYOUT
-            if name not in (*PASS_FIELDS, *BASES, "x_dst", "tail")
-        }
-        index = Signal(ceil_log2(self.slots))
-        place = self.passes[index]
-
-        def field(name: str) -> Value:
-            return Value.cast(own[name] if name in own else getattr(place, name))
-
-        have = Signal()  # it is complete
-        begin, accept, leave = Signal(), Signal(), Signal()  # its rows begin / it is under way / it was HALT
-        on_way = Signal(self.slots)  # elements of a pass are in the pipelines, by index
-        turn_next = Signal(self.context)  # whose turn it will be
-        current, fetching = spread(m, turn_next, 2, self.tech, "current")
-        m.d.comb += turn_next.eq(current)
-        fetch = Fetch(g, tech=self.tech)
-        m.submodules.fetch = fetch
-        m.d.comb += [
-            fetch.wr_en.eq(self.wr_en),
-            fetch.wr_block.eq(self.wr_block),
-            fetch.wr_addr.eq(self.wr_addr),
-            fetch.wr_data.eq(self.wr_data),
-        ]
-        fetch.connect(m, self, own, field, have, on_way.bit_select(index, 1), fetching)
+        g = self.geometry
+        m.submodules.turns = turns = Turns(g, tech=self.tech)
+        m.submodules.fetch = fetch = Fetch(g, tech=self.tech)
+        m.submodules.in_flight = in_flight = InFlight(g)
+        m.submodules.dots = dots = DotIssue(g, dot_delay=self.dot_delay)
+        m.submodules.elements = elements = ElementIssue(g, dot_delay=self.dot_delay)
+        begin, bank, accept = Signal(name="begin"), Signal(name="bank"), Signal(name="accept")
+        leave = Signal(name="leave")
+        following, kept = fetch.next, fetch.passes[in_flight.index]
         # all but the last words of an instruction are there some cycles before it is complete
-        is_dot = delayed(m, field("source") == Source.DOT)
-        to_logits = delayed(m, field("to_logits"))
+        is_dot = delay(m, kept.source == Source.DOT, name="is_dot")
+        to_logits = delay(m, kept.to_logits, name="to_logits")
+        is_norm = kept.to_x & (kept.lane == Lane.NORM)
 
-        # dot side: one word of one row per cycle
-        running, is_logits = Signal(), Signal()
-        rows_left = Signal(widths["count"])
-        words_left, words = Signal(widths["words"]), Signal(widths["words"])
-        weight, word, start_word = Signal(widths["weight"]), Signal(widths["x_src"]), Signal(widths["x_src"])
-        first_word = Signal()
-        # without a word of streamed weights, the row waits
-        goes = running & self.dot_ready if g.streams else running
+        # Whose turn it is, and the next instruction.
         m.d.comb += [
-            self.dot.valid.eq(goes),
-            self.dot.first.eq(first_word),
-            self.dot.last.eq(words_left == 1),
-            self.dot.weight.eq(weight),
-            self.dot.word.eq(word),
-        ]
-        with m.If(goes):
-            m.d.sync += [
-                weight.eq(weight + 1), word.eq(word + 1), words_left.eq(words_left - 1), first_word.eq(0),
-            ]  # fmt: skip
-            with m.If(self.dot.last):
-                m.d.sync += [
-                    word.eq(start_word), words_left.eq(words), rows_left.eq(rows_left - 1), first_word.eq(1),
-                ]  # fmt: skip
-                with m.If(rows_left == 1):
-                    m.d.sync += running.eq(0)
-                    m.d.comb += self.logits_issued.eq(is_logits)
-        rows = Signal(self.dot_delay)
-        m.d.sync += rows.eq(Cat(self.dot.valid & self.dot.last, rows[:-1]))
+            turns.start.eq(self.start),
+            turns.start_context.eq(self.start_context),
+            turns.leave.eq(leave),
+            turns.switch.eq(accept & following.switch),
+            self.running.eq(turns.running),
+            *(
+                getattr(fetch, name).eq(getattr(self, name))
+                for name in (
+                    "start", "start_context", "again", "entry", "token", "session_base",
+                    "wr_en", "wr_block", "wr_addr", "wr_data",
+                )
+            ),
+            fetch.running.eq(turns.running),
+            fetch.current.eq(turns.fetching),
+            fetch.index.eq(in_flight.index),
+            fetch.occupied.eq(in_flight.occupied),
+            fetch.take.eq(accept | leave),
+            self.passes.eq(fetch.passes),
+        ]  # fmt: skip
 
-        # element side: the pass whose slots enter the pipelines, and a matrix pass whose slots are next
-        active, from_dot, paced, first = Signal(), Signal(), Signal(), Signal()
-        stat, norm, slots = Signal(), Signal(), Signal(widths["count"])
-        queued, take = Signal(), Signal()
-        own_pass = data.StructLayout(
-            {"index": len(index), "norm": 1, "count": widths["count"], "a": widths["a"], "logits": 1,
-             "tail": widths["tail"]}
-        )  # fmt: skip
-        entry, waiting = Signal(own_pass), Signal(own_pass)
+        # The passes in flight.
         m.d.comb += [
-            entry.index.eq(index),
-            entry.norm.eq(field("to_x") & (field("lane") == Lane.NORM)),
-            entry.count.eq(field("count")),
-            entry.a.eq(field("a")),
-            entry.logits.eq(to_logits),
-            entry.tail.eq(field("tail")),
+            in_flight.accept.eq(accept),
+            in_flight.to_x.eq(kept.to_x),
+            in_flight.current.eq(turns.current),
+            in_flight.passes.eq(fetch.passes),
+            *(
+                getattr(in_flight, name).eq(getattr(self, name))
+                for name in ("retire", "retire_index", "lane_retire", "lane_context")
+            ),
         ]
-        phase = Signal(range(PACE))
-        address = Signal(widths["a"])
-        left = Signal(widths["count"])
-        # rows must not overtake a bank pass that is still issuing: so many of its slots may be left
-        near_slots = (self.dot_delay - 2) // g.share
-        near, is_last = Signal(init=1), Signal()
-        turn = Signal(max(1, ceil_log2(g.share)))
-        go, last_turn, finishing = Signal(), Signal(), Signal()
-        m.d.comb += [
-            last_turn.eq(turn == g.share - 1),
-            go.eq(active & Mux(from_dot, rows[-1] | (turn != 0), ~paced | (phase == PACE - 1))),
-            finishing.eq(go & self.elem.last & last_turn),
-            self.elem.valid.eq(go),
-            self.elem.first.eq(first),
-            self.elem.last.eq(is_last),
-            self.elem.a.eq(address),
-            self.elem.turn.eq(turn),
-        ]
-        m.d.sync += phase.eq(phase + 1)
-        with m.If(go):
-            m.d.sync += [first.eq(0), turn.eq(Mux(last_turn, 0, turn + 1))]
-            with m.If(last_turn):
-                m.d.sync += [
-                    address.eq(address + 1),
-                    left.eq(left - 1),
-                    is_last.eq(left == 2),
-                    near.eq(left <= near_slots + 1),
-                ]
 
-        norm_wait, norm_run, unsettled = Signal(), Signal(), Signal()
-        with m.If(finishing):
-            m.d.sync += [active.eq(0), norm_wait.eq(stat)]
+        # Words of a matrix pass, and elements.
         m.d.comb += [
-            unsettled.eq(norm_wait | norm_run),
-            self.norm_start.eq(norm_wait & (on_way == 0)),
+            dots.begin.eq(begin),
+            dots.next.eq(following),
+            dots.is_logits.eq(to_logits),
+            self.dot.eq(dots.dot),
+            self.logits_issued.eq(dots.logits_issued),
+            elements.ticket.index.eq(in_flight.index),
+            elements.ticket.norm.eq(is_norm),
+            elements.ticket.count.eq(following.count),
+            elements.ticket.a.eq(following.a),
+            elements.ticket.logits.eq(to_logits),
+            elements.ticket.tail.eq(kept.tail),
+            elements.queue.eq(begin),
+            elements.bank.eq(bank),
+            elements.paced.eq(following.paced),
+            elements.stat.eq(kept.stat),
+            elements.row.eq(dots.row),
+            self.elem.eq(elements.elem),
+            self.logits_last.eq(elements.logits_last),
+            self.logits_tail.eq(elements.logits_tail),
         ]
+        if g.streams:
+            m.d.comb += dots.dot_ready.eq(self.dot_ready)
+        lane_free = self._lane(m, elements, accept, kept.to_x, is_norm, is_dot, following.count)
+        norm_wait, unsettled = self._norm(m, elements, in_flight, bank, kept)
+
+        # The instruction starts. HALT ends one cycle after the last result is written.
+        is_vec = following.op == Opcode.VEC
+        port_taken = (kept.source == Source.BANK) & in_flight.any
+        waits = delay(m, (following.barrier & in_flight.pending) | port_taken | ~lane_free, name="waits")
+        quiet = delay(m, ~in_flight.pending, name="quiet")
+        ready = ~dots.running & elements.room & ~norm_wait & ~waits
+        m.d.comb += [
+            begin.eq(fetch.complete & is_vec & is_dot & ready & ~(to_logits & self.logits_hold)),
+            bank.eq(fetch.complete & is_vec & ~is_dot & ~dots.running & elements.idle & ~unsettled & ~waits),
+            accept.eq(begin | bank),
+            leave.eq(fetch.complete & ~is_vec & quiet & ~unsettled),
+            self.logits_start.eq(begin & to_logits),
+        ]
+        m.d.sync += self.done.eq(leave)
+        with m.If(leave):
+            m.d.sync += self.done_context.eq(turns.current)
+        return m
+
+    def _lane(
+        self, m: Module, elements: ElementIssue, accept: Signal, to_x: Value, is_norm: Value, is_dot: Value,
+        count: Value,
+    ) -> Value:  # fmt: skip
+        """Wire the arbiter of the side lane; returns whether the next pass may use it."""
+        if not self.geometry.lane_depth:
+            return Cat(1)
+        m.submodules.arbiter = arbiter = LaneArbiter(self.geometry, dot_delay=self.dot_delay)
+        m.d.comb += [
+            arbiter.to_x.eq(to_x),
+            arbiter.is_norm.eq(is_norm),
+            arbiter.is_dot.eq(is_dot),
+            arbiter.count.eq(count),
+            arbiter.accept.eq(accept),
+            arbiter.norm_ends.eq(elements.norm_ends),
+            arbiter.norm_open.eq(elements.norm_open),
+            arbiter.slots.eq(elements.slots),
+            arbiter.room.eq(self.room),
+            self.claim.eq(arbiter.claim),
+            self.claim_slots.eq(arbiter.claim_slots),
+        ]
+        return arbiter.free
+
+    def _norm(
+        self, m: Module, elements: ElementIssue, in_flight: InFlight, bank: Signal,
+        kept: data.View[data.StructLayout],
+    ) -> tuple[Signal, Value]:  # fmt: skip
+        """Wait for the norm of a statistics pass; returns whether it is still to begin, and whether there is
+        one at all.
+        """
+        norm_wait, norm_run = Signal(name="norm_wait"), Signal(name="norm_run")
+        m.d.comb += self.norm_start.eq(norm_wait & ~in_flight.any)
+        with m.If(elements.finishing):
+            m.d.sync += norm_wait.eq(elements.is_stat)
         with m.If(self.norm_start):
             m.d.sync += [norm_wait.eq(0), norm_run.eq(1)]
         with m.If(self.norm_done):
             m.d.sync += norm_run.eq(0)
-        with m.If(self.retire):
-            m.d.sync += on_way.bit_select(self.retire_index, 1).eq(0)
-
-        pending = self.pending(m, on_way, accept, field, current)
-        norm_open = (active & norm) | (queued & waiting.norm)
-        lane_free = self.lane_free(m, accept, finishing & norm, norm_open, slots, is_dot, field)
-
-        # start of the fetched instruction; HALT ends one cycle after the last result is written
-        m.d.sync += self.done.eq(0)
-        is_vec = field("op") == Opcode.VEC
-        waits = delayed(m, (field("barrier") & pending) | ~lane_free)
-        quiet = delayed(m, ~pending)
-        with m.If(have):
-            ready = ~running & ~queued & ~norm_wait & (~active | from_dot | (near & ~paced)) & ~waits
-            m.d.comb += begin.eq(is_vec & is_dot & ready & ~(to_logits & self.logits_hold))
-            bank = have & is_vec & ~is_dot & ~running & ~queued & ~active & ~unsettled & ~waits
-            m.d.comb += [accept.eq(begin | bank), leave.eq(~is_vec & quiet & ~unsettled)]
-        with m.If(begin):
+        with m.If(bank & kept.stat):
             m.d.sync += [
-                queued.eq(1),
-                waiting.eq(entry),
-                running.eq(1),
-                rows_left.eq(field("count")),
-                words_left.eq(field("words")),
-                words.eq(field("words")),
-                weight.eq(field("weight")),
-                word.eq(field("x_src")),
-                start_word.eq(field("x_src")),
-                first_word.eq(1),
-                is_logits.eq(to_logits),
+                self.norm_post.eq(kept.shift2),
+                self.norm_table.eq(kept.norm_table),
+                self.norm_tail.eq(kept.tail),
             ]
-            m.d.comb += self.logits_start.eq(to_logits)
-        with m.If(accept):
-            m.d.sync += [have.eq(0), index.eq(index + 1), on_way.bit_select(index, 1).eq(1)]
-        with m.If(leave):
-            m.d.sync += [self.done.eq(1), self.done_context.eq(current), have.eq(0)]
-
-        # its elements may enter the pipelines
-        m.d.comb += take.eq((queued & (~active | finishing)) | bank)
-        coming = Mux(queued, waiting.as_value(), entry.as_value())
-        chosen = data.View(own_pass, coming)
-        with m.If(take):
-            m.d.sync += [
-                active.eq(1),
-                self.elem.index.eq(chosen.index),
-                from_dot.eq(queued),
-                stat.eq(field("stat") & ~queued),
-                norm.eq(chosen.norm),
-                slots.eq(chosen.count),
-                paced.eq(field("paced") & ~queued),
-                phase.eq(0),
-                first.eq(1),
-                turn.eq(0),
-                left.eq(chosen.count),
-                is_last.eq(chosen.count == 1),
-                near.eq(chosen.count <= near_slots),
-                address.eq(chosen.a),
-            ]
-            with m.If(queued):
-                m.d.sync += queued.eq(0)
-            with m.Elif(field("stat")):
-                m.d.sync += [
-                    self.norm_post.eq(field("shift2")),
-                    self.norm_table.eq(field("norm_table")),
-                    self.norm_tail.eq(field("tail")),
-                ]
-            with m.If(chosen.logits):
-                m.d.sync += [self.logits_last.eq(chosen.count - 1), self.logits_tail.eq(chosen.tail)]
-        self.contexts(m, accept & field("switch"), leave, current, turn_next)
-        return m
-
-    def pending(self, m: Module, on_way: Signal, accept: Signal, field: object, current: Value) -> Value:
-        """Whether passes of the ``current`` context are still on their way, in the pipelines or the side
-        lane.
-        """
-        assert callable(field)
-        g = self.geometry
-        owned = [on_way[i] & (self.passes[i].context == current) for i in range(self.slots)]
-        if not g.lane_depth:
-            return Cat(owned).any()
-        counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(g.contexts)])
-        for k, count in enumerate(counts):
-            enter = delayed(m, accept & field("to_x") & (current == k))
-            exit_ = self.lane_retire & (self.lane_context == k)
-            with m.If(enter & ~exit_):
-                m.d.sync += count.eq(count + 1)
-            with m.Elif(exit_ & ~enter):
-                m.d.sync += count.eq(count - 1)
-        return Cat(owned).any() | counts[current].any()
-
-    def lane_free(
-        self, m: Module, accept: Signal, norm_ends: Value, norm_open: Value, slots: Signal, is_dot: Value,
-        field: object,
-    ) -> Value:  # fmt: skip
-        """Whether the fetched pass may use the side lane in the way that it wants to."""
-        assert callable(field)
-        if not self.geometry.lane_depth:
-            return Cat(1)
-        busy_for = Signal(
-            range(STREAM_GAP + (1 << len(slots)))
-        )  # cycles until the last stream has entered the lane
-        least = Signal(len(slots))
-        is_norm = field("lane") == Lane.NORM
-        with m.If(busy_for.any()):
-            m.d.sync += busy_for.eq(busy_for - 1)
-        with m.If(norm_ends):
-            m.d.sync += busy_for.eq(slots + (STREAM_GAP - 2))
-        claims = accept & field("to_x") & is_norm
-        m.d.sync += [self.claim.eq(claims), self.claim_slots.eq(field("count"))]
-        with m.If(claims):
-            m.d.sync += least.eq(field("count"))
-        idle = ~norm_open & ~busy_for.any()
-        follows = (field("count") >= least) & (field("count") >= BACK_TO_BACK)
-        norm_free = (field("count") <= delayed(m, self.room)) & (idle | follows)
-        in_time = ~norm_open & (busy_for <= Mux(is_dot, self.dot_delay, 0))
-        return ~field("to_x") | Mux(is_norm, norm_free, in_time)
-
-    def contexts(self, m: Module, switch: Value, leave: Signal, current: Value, turn_next: Signal) -> None:
-        """Whose turn it is."""
-        count = self.geometry.contexts
-        with m.If(leave):
-            m.d.sync += self.running.bit_select(current, 1).eq(0)
-        with m.If(self.start):
-            m.d.sync += self.running.bit_select(self.start_context, 1).eq(1)
-        if count == 1:
-            return
-        staying = self.running & ~Mux(leave, 1 << current, 0)[:count]
-        following: list[Value] = []
-        for k in range(count):
-            choice: Value = Cat(current)
-            for step in range(count - 1, 0, -1):
-                other = (k + step) % count
-                choice = Mux(staying[other], other, choice)
-            following.append(choice)
-        with m.If(switch | leave | ~self.running.bit_select(current, 1)):
-            m.d.comb += turn_next.eq(Array(following)[current])
-        with m.If(self.start & ~self.running.any()):
-            m.d.comb += turn_next.eq(self.start_context)
+        return norm_wait, norm_wait | norm_run

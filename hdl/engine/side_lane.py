@@ -13,14 +13,13 @@ from amaranth.utils import bits_for, ceil_log2
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import Lane
 from ternac.hdl.cells.carry import Gate, add
-from ternac.hdl.cells.delay import delayed
+from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.cells.multiply import ShiftAddMultiplier
+from ternac.hdl.cells.registers import delay, duplicate_register
 from ternac.hdl.cells.requant import Requant
-from ternac.hdl.cells.spread import spread
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.norm import NormUnit, norm_latency
-from ternac.hdl.engine.pass_control import lane_layout
-from ternac.hdl.engine.sequencer import STREAM_GAP
+from ternac.hdl.engine.ports import STREAM_GAP, count_bits, lane_layout
 
 LATENCY = 9
 """Cycles from a result at the lane's entrance to the cycle that writes it to the x buffer."""
@@ -55,10 +54,49 @@ class SideColumn(wiring.Component):
     ``square_first`` and ``square_last`` at cycle 8 of each element, ``pre_coarse`` at cycle 0 and
     ``pre_fine`` at cycle 1. Where ``drop_last`` is high the last one is left out.
 
-    Members: ``y`` signed(16), ``buffer_en``, ``wr_addr``, ``rd_addr``, ``side_en`` (write y's low byte at
-    ``slot``), ``slot``, ``stream``, ``side``, ``mantissa``(8), ``coarse``, ``fine``, ``pre_coarse``,
-    ``pre_fine``, ``square_*``, ``drop_last`` : In.   ``x`` signed(8), ``square_sum`` : Out.
+    Members
+    -------
+    y : In(signed(16))
+        A result.
+    buffer_en : In(1)
+        Keep it in the buffer.
+    wr_addr : In(lane_depth)
+        The word of the buffer for it.
+    rd_addr : In(lane_depth)
+        The word that streams.
+    side_en : In(1)
+        Its low byte is the side word at ``slot``.
+    slot : In(side_depth)
+        The side word.
+    stream : In(1)
+        The value is the buffer's and the factor ``mantissa``.
+    side : In(1)
+        The factor is the side word.
+    mantissa : In(8)
+        The norm's mantissa.
+    coarse : In(2)
+        The shift's upper part, at cycle 5.
+    fine : In(3)
+        The shift's lower part, at cycle 6.
+    pre_coarse : In(2)
+        The upper part of the shift before squaring, at cycle 0.
+    pre_fine : In(3)
+        Its lower part, at cycle 1.
+    square_en : In(1)
+        Add the square, at cycle 8.
+    square_first : In(1)
+        It is the vector's first, at cycle 8.
+    square_last : In(1)
+        It is the vector's last, at cycle 8.
+    drop_last : In(1)
+        The last one does not count.
+    x : Out(signed(8))
+        The value on its way to the x buffer, at cycle `LATENCY`.
+    square_sum : Out(square_bits)
+        The sum of squares.
     """
+
+    AREA_PART = "side_columns"
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         g = self.geometry = geometry
@@ -83,8 +121,9 @@ class SideColumn(wiring.Component):
         attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
         m.submodules.buffer = buffer = Memory(shape=16, depth=g.lane_depth, init=[], attrs=attrs)
         m.submodules.side = side = Memory(shape=8, depth=g.side_depth, init=[], attrs=attrs)
-        write, read = buffer.write_port(), buffer.read_port(domain="comb")
-        side_write, side_read = side.write_port(), side.read_port(domain="comb")
+        write, read = write_port(buffer), read_port(buffer, domain="comb")
+        side_write = write_port(side, name="side_write")
+        side_read = read_port(side, domain="comb", name="side_read")
         m.d.comb += [
             write.en.eq(self.buffer_en), write.addr.eq(self.wr_addr), write.data.eq(self.y),
             read.addr.eq(self.rd_addr),
@@ -95,7 +134,11 @@ class SideColumn(wiring.Component):
         # cycles 0 and 1: the factor goes to the multiplier a cycle before the value
         m.submodules.multiply = multiply = ShiftAddMultiplier(16, 9, tech=self.tech)
         m.submodules.requant = requant = Requant(25, wide=False)
-        value, later, factor = Signal(signed(16)), Signal(signed(16)), Signal(signed(9))
+        value, later, factor = (
+            Signal(signed(16), name="value"),
+            Signal(signed(16), name="later"),
+            Signal(signed(9), name="factor"),
+        )
         alone = Mux(self.side, side_read.data.as_signed(), Const(1, signed(8)))
         m.d.sync += [
             value.eq(Mux(self.stream, read.data, self.y)),
@@ -111,7 +154,7 @@ class SideColumn(wiring.Component):
         # squares: cycle 4 the rounded value, cycle 8 its square
         m.submodules.scale = scale = Requant(16, wide=False)
         m.submodules.square = square = ShiftAddMultiplier(8, 9, tech=self.tech)
-        small = Signal(signed(8))
+        small = Signal(signed(8), name="small")
         m.d.comb += [
             scale.x.eq(self.y), scale.coarse.eq(self.pre_coarse), scale.fine.eq(self.pre_fine),
             square.b.eq(scale.y), square.a.eq(small),
@@ -135,8 +178,163 @@ class SideColumn(wiring.Component):
         return m
 
 
+class NormQueue(wiring.Component):
+    """The vectors that wait in the side lane for their norm, in a ring, and the norm unit.
+
+    Members
+    -------
+    enter : In(1)
+        A result of a NORM pass comes.
+    settings : In(lane_layout)
+        Those of its pass.
+    squared : In(1)
+        Pulse: the squares of a vector are complete in the next cycle.
+    sums : In(32).array(columns)
+        The sums of squares of all columns.
+    tail : Out(tail)
+        The columns that the last slot of the vector being squared fills.
+    wr_addr : Out(lane_depth)
+        Where the result goes.
+    rd_next : Out(lane_depth)
+        The word to stream in the next cycle; ``rd_addr`` is it, a cycle later.
+    rd_addr : In(lane_depth)
+        The word that streams.
+    stream : Out(1)
+        A vector streams.
+    first : Out(1)
+        Its first slot.
+    last : Out(1)
+        Its last slot.
+    x_dst : Out(x word)
+        The word of the x buffer that it goes to.
+    context : Out(context)
+        Its context.
+    mantissa : Out(8)
+        Its norm.
+    shift : Out(5)
+        The shift of its norm.
+    claim : In(1)
+        Pulse: a NORM pass takes room.
+    claim_slots : In(count)
+        The slots that it takes.
+    room : Out(lane_depth)
+        Slots that are free.
+    wr_en : In(1)
+        Loader: write a word of the tables of reciprocal square roots.
+    table_addr : In(addr)
+        Loader: the word's address.
+    table_data : In(8)
+        Loader: the word.
+    """
+
+    AREA_PART = "side_lane"
+
+    def __init__(self, geometry: Geometry) -> None:
+        g = self.geometry = geometry
+        # the first slot streams in the cycle in which the norm unit is done
+        self.gap = SQUARED + norm_latency(g.columns)
+        if self.gap >= STREAM_GAP:
+            raise ValueError(f"{g.columns} columns need a gap of {self.gap + 1} cycles, not {STREAM_GAP}")
+        lane = lane_layout(g)
+        super().__init__(
+            {
+                "enter": In(1),
+                "settings": In(lane),
+                "squared": In(1),
+                "sums": In(32).array(g.columns),
+                "tail": Out(lane["tail"].shape),
+                "wr_addr": Out(ceil_log2(g.lane_depth)),
+                "rd_next": Out(ceil_log2(g.lane_depth)),
+                "rd_addr": In(ceil_log2(g.lane_depth)),
+                "stream": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "x_dst": Out(lane["x_dst"].shape),
+                "context": Out(lane["context"].shape),
+                "mantissa": Out(8),
+                "shift": Out(5),
+                "claim": In(1),
+                "claim_slots": In(count_bits(g)),
+                "room": Out(bits_for(g.lane_depth)),
+                "wr_en": In(1),
+                "table_addr": In(ceil_log2(g.norm_tables * 256)),
+                "table_data": In(8),
+            }
+        )
+
+    def elaborate(self, platform: Any) -> Module:
+        m = Module()
+        g, s = self.geometry, self.settings
+        m.submodules.norm = norm = NormUnit(columns=g.columns, tables=g.norm_tables)
+        kept = ("post", "norm_table", "tail", "x_dst", "context")
+        layout = data.StructLayout(
+            {name: s.shape()[name].shape for name in kept} | {"slots": bits_for(g.lane_depth)}
+        )
+        waiting = Array([Signal(layout, name=f"waiting_{i}") for i in range(WAITING)])
+        pointer = ceil_log2(WAITING)
+        entered, begun, gone = (Signal(pointer, name=name) for name in ("entered", "begun", "gone"))
+
+        # A vector enters, slot by slot; with the last one it has its place in the ring.
+        slots = Signal(bits_for(g.lane_depth), name="slots")
+        with m.If(self.enter):
+            m.d.sync += [self.wr_addr.eq(self.wr_addr + 1), slots.eq(Mux(s.first, 1, slots + 1))]
+            with m.If(s.last):
+                m.d.sync += entered.eq(entered + 1)
+                for name in kept:
+                    m.d.sync += Value.cast(waiting[entered][name]).eq(getattr(s, name))
+                m.d.sync += waiting[entered]["slots"].eq(Mux(s.first, 1, slots + 1))
+
+        # Its norm begins when its squares are complete.
+        start = Signal(name="start")
+        m.d.sync += start.eq(self.squared)
+        m.d.comb += [
+            norm.wr_en.eq(self.wr_en),
+            norm.wr_addr.eq(self.table_addr),
+            norm.wr_data.eq(self.table_data),
+            norm.start.eq(start),
+            norm.post.eq(waiting[begun]["post"]),
+            norm.table.eq(waiting[begun]["norm_table"]),
+            *(into.eq(total) for into, total in zip(norm.sums, self.sums, strict=True)),
+            self.tail.eq(waiting[begun]["tail"]),
+        ]
+        with m.If(start):
+            m.d.sync += begun.eq(begun + 1)
+
+        # The stream, from the cycle after the one in which the norm is done. The norm unit is faster with
+        # fewer columns; what comes out of it waits. A vector may end in the cycle in which the next one's
+        # norm is done.
+        left = Signal(bits_for(g.lane_depth), name="left")
+        ready = delay(m, norm.done, STREAM_GAP - self.gap - 1, name="ready")
+        result = delay(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap, name="result")
+        out = waiting[gone]
+        following = waiting[Mux(self.stream & self.last, gone + 1, gone)[:pointer]]
+        m.d.sync += self.first.eq(ready)
+        with m.If(ready):
+            m.d.sync += [
+                left.eq(following["slots"]),
+                self.stream.eq(1),
+                self.last.eq(following["slots"] == 1),
+            ]
+        with m.Elif(self.stream):
+            m.d.sync += [left.eq(left - 1), self.stream.eq(~self.last), self.last.eq(left == 2)]
+        with m.If(self.stream & self.last):
+            m.d.sync += gone.eq(gone + 1)
+        m.d.comb += [
+            self.rd_next.eq(self.rd_addr + self.stream),
+            self.x_dst.eq(out["x_dst"]),
+            self.context.eq(out["context"]),
+            Cat(self.mantissa, self.shift).eq(result),
+        ]
+
+        # Room is claimed before a vector comes, and free again slot by slot as it streams.
+        free = Signal(range(g.lane_depth + 1), init=g.lane_depth, name="free")
+        m.d.sync += free.eq(free - Mux(self.claim, self.claim_slots, 0) + self.stream)
+        m.d.comb += self.room.eq(free)
+        return m
+
+
 class SideLane(wiring.Component):
-    """The side lane of all columns and the norm unit in it.
+    """The side lane ("norm and gate unit") of all columns.
 
     A result ``y`` of every column enters with ``valid`` and its pass's settings. DIRECT and SIDE results go
     through; those of a NORM pass are kept and squared, and when the norm is known the vector streams
@@ -145,109 +343,95 @@ class SideLane(wiring.Component):
 
     Members
     -------
-    y : In, signed(16) a column.   valid(1), to_side(1), slot, settings : In, see `lane_layout`.
-    claim(1), claim_slots : In;  room : Out.
-    x_en(1), x_word, x_chunk, x : Out, write port of the x buffer, 8 bits a column.
-    retire(1), retire_context : Out, two cycles before a matrix pass may begin that reads the pass's last x
-    word.
-    norm_wr_en, norm_wr_addr, norm_wr_data(8) : In, loader's port of the rsqrt tables.
+    y : In(signed(16)).array(columns)
+        The results.
+    valid : In(1)
+        They are for the x buffer.
+    to_side : In(1)
+        Their low bytes are the multiplicand of SIDE passes.
+    slot : In(slot)
+        Their slot.
+    settings : In(lane_layout)
+        Those of their pass.
+    claim : In(1)
+        Pulse: a NORM pass takes room in the lane.
+    claim_slots : In(count)
+        The slots that it takes.
+    room : Out(lane_depth)
+        Slots that are free.
+    x_en : Out(1)
+        Write ``x`` to the x buffer.
+    x_word : Out(x word)
+        The word.
+    x_chunk : Out(chunk)
+        The chunk of the word.
+    x : Out(ArrayLayout(8, columns))
+        The bytes.
+    retire : Out(1)
+        Pulse, two cycles before a matrix pass may begin that reads the pass's last x word.
+    retire_context : Out(context)
+        The context of that pass.
+    norm_wr_en : In(1)
+        Loader: write a word of the tables of reciprocal square roots.
+    norm_wr_addr : In(addr)
+        Loader: the word's address.
+    norm_wr_data : In(8)
+        Loader: the word.
     """
+
+    AREA_PART = "side_lane"
 
     def __init__(self, geometry: Geometry, *, tech: Technology = Technology.PORTABLE) -> None:
         g = self.geometry = geometry
         self.tech = tech
-        # the first slot streams in the cycle in which the norm unit is done
-        self.gap = SQUARED + norm_latency(g.columns)
-        if self.gap >= STREAM_GAP:
-            raise ValueError(f"{g.columns} columns need a gap of {self.gap + 1} cycles, not {STREAM_GAP}")
         self.chunks = g.lanes // g.columns
-        bank = ceil_log2(g.bank_depth)
-        super().__init__({
-            "y": In(signed(16)).array(g.columns),
-            "valid": In(1), "to_side": In(1), "slot": In(bank), "settings": In(lane_layout(g)),
-            "claim": In(1), "claim_slots": In(bits_for(max(g.bank_depth, g.bias_depth))),
-            "room": Out(bits_for(g.lane_depth)),
-            "x_en": Out(1), "x_word": Out(max(1, ceil_log2(g.x_depth))),
-            "x_chunk": Out(max(1, ceil_log2(self.chunks))), "x": Out(data.ArrayLayout(8, g.columns)),
-            "retire": Out(1), "retire_context": Out(lane_layout(g)["context"].shape),
-            "norm_wr_en": In(1), "norm_wr_addr": In(ceil_log2(g.norm_tables * 256)), "norm_wr_data": In(8),
-        })  # fmt: skip
+        lane = lane_layout(g)
+        super().__init__(
+            {
+                "y": In(signed(16)).array(g.columns),
+                "valid": In(1),
+                "to_side": In(1),
+                "slot": In(ceil_log2(g.bank_depth)),
+                "settings": In(lane),
+                "claim": In(1),
+                "claim_slots": In(count_bits(g)),
+                "room": Out(bits_for(g.lane_depth)),
+                "x_en": Out(1),
+                "x_word": Out(max(1, ceil_log2(g.x_depth))),
+                "x_chunk": Out(max(1, ceil_log2(self.chunks))),
+                "x": Out(data.ArrayLayout(8, g.columns)),
+                "retire": Out(1),
+                "retire_context": Out(lane["context"].shape),
+                "norm_wr_en": In(1),
+                "norm_wr_addr": In(ceil_log2(g.norm_tables * 256)),
+                "norm_wr_data": In(8),
+            }
+        )
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         g, s = self.geometry, self.settings
-        m.submodules.norm = norm = NormUnit(columns=g.columns, tables=g.norm_tables)
-        is_norm = Signal()
+        m.submodules.queue = queue = NormQueue(g)
+        is_norm = Signal(name="is_norm")
         m.d.comb += [
             is_norm.eq(self.valid & (s.lane == Lane.NORM)),
-            norm.wr_en.eq(self.norm_wr_en),
-            norm.wr_addr.eq(self.norm_wr_addr),
-            norm.wr_data.eq(self.norm_wr_data),
+            queue.enter.eq(is_norm),
+            queue.settings.eq(s),
+            queue.claim.eq(self.claim),
+            queue.claim_slots.eq(self.claim_slots),
+            queue.wr_en.eq(self.norm_wr_en),
+            queue.table_addr.eq(self.norm_wr_addr),
+            queue.table_data.eq(self.norm_wr_data),
+            self.room.eq(queue.room),
         ]
+        rd_addr = duplicate_register(m, queue.rd_next, g.columns // NEIGHBOURS, self.tech, "rd_addr")
 
-        # vectors that wait for their norm, in a ring: entered at `entered`, their norm begun at `begun`,
-        # out at `gone`
-        layout = data.StructLayout(
-            {name: s.shape()[name].shape for name in ("post", "norm_table", "tail", "x_dst", "context")}
-            | {"slots": bits_for(g.lane_depth)}
-        )
-        waiting = Array([Signal(layout, name=f"waiting_{i}") for i in range(WAITING)])
-        pointer = ceil_log2(WAITING)
-        entered, begun, gone = Signal(pointer), Signal(pointer), Signal(pointer)
-        wr_addr, rd_next = Signal(ceil_log2(g.lane_depth)), Signal(ceil_log2(g.lane_depth))
-        rd_addr = spread(m, rd_next, g.columns // NEIGHBOURS, self.tech, "rd_addr")
-        slots = Signal(bits_for(g.lane_depth))
-        with m.If(is_norm):
-            m.d.sync += [wr_addr.eq(wr_addr + 1), slots.eq(Mux(s.first, 1, slots + 1))]
-            with m.If(s.last):
-                m.d.sync += entered.eq(entered + 1)
-                for name in ("post", "norm_table", "tail", "x_dst", "context"):
-                    m.d.sync += Value.cast(waiting[entered][name]).eq(getattr(s, name))
-                m.d.sync += waiting[entered]["slots"].eq(Mux(s.first, 1, slots + 1))
+        # Squares follow their element by 8 cycles.
+        squares = delay(m, Cat(is_norm, s.first, s.last), SQUARED - 1, name="squares")
+        fine = delay(m, s.pre[:3], name="fine")
+        m.d.comb += [queue.squared.eq(squares[0] & squares[2]), queue.rd_addr.eq(rd_addr[0])]
 
-        # squares follow their element by 8 cycles
-        track = Signal(3)
-        m.d.comb += track.eq(Cat(is_norm, s.first, s.last))
-        squares = delayed(m, track, SQUARED - 1)
-        fine = Signal(3)
-        m.d.sync += fine.eq(s.pre[:3])
-        start = Signal()
-        m.d.sync += start.eq(squares[0] & squares[2])
-        m.d.comb += [
-            norm.start.eq(start),
-            norm.post.eq(waiting[begun]["post"]),
-            norm.table.eq(waiting[begun]["norm_table"]),
-        ]
-        with m.If(start):
-            m.d.sync += begun.eq(begun + 1)
-
-        # the stream: from the cycle after the one in which the norm is done
-        left = Signal(bits_for(g.lane_depth))
-        stream, stream_first, stream_last = Signal(), Signal(), Signal()
-        out = waiting[gone]
-        # a vector may end in the cycle in which the next one's norm is done
-        next_out = waiting[Mux(stream & stream_last, gone + 1, gone)[:pointer]]
-        # the norm unit is faster with fewer columns; what comes out of it waits
-        ready = delayed(m, norm.done, STREAM_GAP - self.gap - 1)
-        result = delayed(m, Cat(norm.mantissa, norm.shift), STREAM_GAP - self.gap)
-        mantissa, shift = Signal(8), Signal(5)
-        m.d.comb += Cat(mantissa, shift).eq(result)
-        m.d.sync += stream_first.eq(ready)
-        with m.If(ready):
-            m.d.sync += [left.eq(next_out["slots"]), stream.eq(1), stream_last.eq(next_out["slots"] == 1)]
-        with m.Elif(stream):
-            m.d.sync += [left.eq(left - 1), stream.eq(~stream_last), stream_last.eq(left == 2)]
-        m.d.comb += rd_next.eq(rd_addr[0] + stream)
-        with m.If(stream):
-            with m.If(stream_last):
-                m.d.sync += gone.eq(gone + 1)
-        free = Signal(range(g.lane_depth + 1), init=g.lane_depth)
-        m.d.sync += free.eq(free - Mux(self.claim, self.claim_slots, 0) + stream)
-        m.d.comb += self.room.eq(free)
-
-        # what goes down the lane
-        passing = Signal()
-        m.d.comb += passing.eq(self.valid & ~is_norm)
+        # Cycle 0: what goes down the lane, a result that passes or a slot of a stream.
         layout = data.StructLayout(
             {
                 "valid": 1,
@@ -258,20 +442,21 @@ class SideLane(wiring.Component):
                 "context": s.context.shape(),
             }
         )
-        entry = Signal(layout)
+        entry, stream = Signal(layout, name="lane_0"), queue.stream
         m.d.comb += [
-            entry.valid.eq(stream | passing),
-            entry.first.eq(Mux(stream, stream_first, s.first)),
-            entry.last.eq(Mux(stream, stream_last, s.last)),
-            entry.shift.eq(Mux(stream, shift, Mux(s.lane == Lane.SIDE, s.post, 0))),
-            entry.x_dst.eq(Mux(stream, out["x_dst"], s.x_dst)),
-            entry.context.eq(Mux(stream, out["context"], s.context)),
+            entry.valid.eq(stream | (self.valid & ~is_norm)),
+            entry.first.eq(Mux(stream, queue.first, s.first)),
+            entry.last.eq(Mux(stream, queue.last, s.last)),
+            entry.shift.eq(Mux(stream, queue.shift, Mux(s.lane == Lane.SIDE, s.post, 0))),
+            entry.x_dst.eq(Mux(stream, queue.x_dst, s.x_dst)),
+            entry.context.eq(Mux(stream, queue.context, s.context)),
         ]
         stages = [entry]
         for k in range(1, LATENCY):
-            stage = Signal(layout, name=f"lane_{k}")
-            m.d.sync += stage.eq(stages[-1])
-            stages.append(stage)
+            late = delay(m, stages[-1].as_value(), name=f"lane_{k}")
+            stages.append(data.View(layout, late))
+
+        # Cycle LATENCY: the x buffer takes it.
         ahead = stages[LATENCY - 1]
         m.d.sync += self.x_en.eq(ahead.valid)
         with m.If(ahead.valid):
@@ -287,14 +472,24 @@ class SideLane(wiring.Component):
         for c in range(g.columns):
             m.submodules[f"column_{c}"] = column = SideColumn(g, tech=self.tech)
             m.d.comb += [
-                column.y.eq(self.y[c]), column.buffer_en.eq(is_norm), column.wr_addr.eq(wr_addr),
+                column.y.eq(self.y[c]),
+                column.buffer_en.eq(is_norm),
+                column.wr_addr.eq(queue.wr_addr),
                 column.rd_addr.eq(rd_addr[c * len(rd_addr) // g.columns]),
-                column.side_en.eq(self.to_side), column.slot.eq(self.slot),
-                column.stream.eq(stream), column.side.eq(s.lane == Lane.SIDE), column.mantissa.eq(mantissa),
-                column.coarse.eq(stages[5].shift[3:]), column.fine.eq(stages[6].shift[:3]),
-                column.pre_coarse.eq(s.pre[3:]), column.pre_fine.eq(fine),
-                column.square_en.eq(squares[0]), column.square_first.eq(squares[1]),
-                column.square_last.eq(squares[2]), column.drop_last.eq(waiting[begun]["tail"] <= c),
-                norm.sums[c].eq(column.square_sum), self.x[c].eq(column.x),
-            ]  # fmt: skip
+                column.side_en.eq(self.to_side),
+                column.slot.eq(self.slot),
+                column.stream.eq(stream),
+                column.side.eq(s.lane == Lane.SIDE),
+                column.mantissa.eq(queue.mantissa),
+                column.coarse.eq(stages[5].shift[3:]),
+                column.fine.eq(stages[6].shift[:3]),
+                column.pre_coarse.eq(s.pre[3:]),
+                column.pre_fine.eq(fine),
+                column.square_en.eq(squares[0]),
+                column.square_first.eq(squares[1]),
+                column.square_last.eq(squares[2]),
+                column.drop_last.eq(queue.tail <= c),
+                queue.sums[c].eq(column.square_sum),
+                self.x[c].eq(column.x),
+            ]
         return m

@@ -7,8 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out, connect
 
+from ternac.hdl.cells.registers import StreamRegister
 from ternac.hdl.link.ports import ByteStream
-from ternac.hdl.link.register import StreamRegister
 from ternac.link import FRAME_BYTES
 
 __all__ = ["LINE_BUFFER", "LineBuffer"]
@@ -22,7 +22,12 @@ class LineBuffer(wiring.Component):
     """`LINE_BUFFER` bytes in one block RAM, with a register on the way in and on the way out, so that it may
     be placed anywhere.
 
-    ``i`` In(stream of bytes), one at most every other cycle; ``o`` Out(stream of bytes), likewise.
+    Members
+    -------
+    i : In(ByteStream)
+        Bytes, one at most every other cycle.
+    o : Out(ByteStream)
+        The same bytes, likewise.
     """
 
     def __init__(self) -> None:

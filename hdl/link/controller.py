@@ -2,68 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
-from amaranth import Cat, Module, Mux, Signal, ValueLike
+from amaranth import Module, Mux, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.compile.geometry import Mem
-from ternac.hdl.link.batch import BYTE_CYCLES, BatchWires, batch_states
+from ternac.hdl.cells.registers import StreamRegister
+from ternac.hdl.link.batch import BatchRequest
 from ternac.hdl.link.crc import Crc32
+from ternac.hdl.link.dispatch import Dispatcher
+from ternac.hdl.link.frames import (
+    IDENTITY,
+    RAM_DEPTH,
+    RESULT,
+    AnswerSender,
+    FrameRam,
+    FrameReceiver,
+)
 from ternac.hdl.link.ports import ByteStream, EngineSignature
-from ternac.hdl.link.register import StreamRegister
+from ternac.hdl.link.requests import (
+    CommitRequest,
+    ReadRequest,
+    RequestRegisters,
+    RunRequest,
+    RunSummary,
+    WriteRequest,
+)
 from ternac.hdl.link.slip import FrameByte, OpenByte, SlipDecoder, SlipEncoder
 from ternac.link import (
-    ANSWER,
-    BATCH_HEAD,
-    BATCH_MEMBER,
     CRC_BYTES,
-    FOLLOWS,
-    FRAME_BYTES,
     HASH_BYTES,
     HEAD_BYTES,
     MAX_BATCH_TOKENS,
-    PROGRAM_HASH_OFFSET,
-    RUN_HEAD,
     WINDOW,
-    WRITE_HEAD,
     Command,
     Identity,
-    Status,
 )
 
-RAM_DEPTH = 1024
-IDENTITY = 320
-RESULT = 384
-PROGRAM_HASH = IDENTITY + PROGRAM_HASH_OFFSET
-"""Byte address of the program hash in the controller's RAM: all zeros means that no program is loaded."""
+__all__ = ["LinkController"]
+
 LONGEST_BATCH = 4 * (2 * MAX_BATCH_TOKENS + 4) + 4
 assert RESULT + LONGEST_BATCH <= RAM_DEPTH
-assert FRAME_BYTES <= IDENTITY and IDENTITY + Identity.LENGTH <= RESULT
 
 
 class LinkController(wiring.Component):
     """Receives frames (docs/link.md), checks them, drives the engine, answers.
 
-    Parameters: ``clock_hz`` of the design for HELLO, 0 for a simulated one; ``bitstream_id`` 16 bytes;
-    ``geometry_hash`` 8 bytes; ``program_hash_init`` 16 bytes, zeros for an engine that starts empty;
-    ``word_bytes``: bytes of a word of each memory, in the order of Mem; ``contexts`` of the engine: with
-    one there is no BATCH; ``window``: requests that the host may have under way (`Identity.window`), with one
-    every RUN that FOLLOWS another is refused. ValueError when one does not fit.
+    A `FrameReceiver` fills the RAM and checks the frame; a `Dispatcher` reads its type and head, and starts
+    the component of the request; an `AnswerSender` sends what that has put into the RAM. One of them works
+    at a time. An answer is always a piece of the RAM, and a frame with the CRC of the last one executed (the
+    sequence number is in it) is answered again from there without being executed.
 
-    Members: ``rx`` In(stream of bytes), ``tx`` Out(stream of bytes), ``engine`` Out(EngineSignature);
-    ``idle`` Out(1): nothing will happen before the next received byte; ``loaded`` Out(1): a program is
-    committed; ``fault`` Out(1): pulse, a frame was dropped or refused.
+    Parameters
+    ----------
+    clock_hz : of the design, for HELLO; 0 for a simulated one.
+    bitstream_id : 16 bytes.
+    geometry_hash : 8 bytes.
+    program_hash_init : 16 bytes, zeros for an engine that starts empty.
+    word_bytes : bytes of a word of each memory, in the order of Mem.
+    contexts : of the engine; with one there is no BATCH.
+    window : requests that the host may have under way (`Identity.window`); with one every RUN that FOLLOWS
+        another is refused.
 
-    One RAM of 1024 x 8, submodule ``ram``, with ``ram_init`` at power-up, holds everything wider than a few
-    bytes: the received frame from 0, the identity that HELLO answers from IDENTITY (its program hash, the
-    only part that changes, at PROGRAM_HASH) and the payload of the last answer from RESULT. So an answer
-    is always a piece of RAM, and a frame with the CRC of the last one executed (the sequence number is in
-    it) is answered again from there without being executed.
+    Raises ValueError if one of them does not fit.
+
+    Members
+    -------
+    rx : In(ByteStream)
+        Bytes from the host.
+    tx : Out(ByteStream)
+        Bytes to the host.
+    engine : Out(EngineSignature)
+        The engine.
+    idle : Out(1)
+        Nothing will happen before the next received byte, and no byte waits to be sent.
+    loaded : Out(1)
+        A program is committed.
+    fault : Out(1)
+        Pulse: a frame was dropped or refused.
     """
+
+    AREA_PART = "link"
 
     def __init__(
         self,
@@ -104,362 +128,233 @@ class LinkController(wiring.Component):
         m.submodules.decoder = decoder = SlipDecoder()
         m.submodules.encoder = encoder = SlipEncoder()
         m.submodules.crc = crc = Crc32()
-        m.submodules.ram = ram = Memory(shape=8, depth=RAM_DEPTH, init=self.ram_init)
-        write, read = ram.write_port(), ram.read_port()
         m.submodules.arriving = arriving = StreamRegister(FrameByte)
         m.submodules.leaving = leaving = StreamRegister(OpenByte, cut=True)
+        m.submodules.frame = frame = FrameRam(self.ram_init)
+        m.submodules.receiver = receiver = FrameReceiver(window=self.identity.window)
+        m.submodules.sender = sender = AnswerSender()
+        m.submodules.dispatch = dispatch = Dispatcher(self.contexts)
+        m.submodules.registers = registers = RequestRegisters()
+        m.submodules.commit = commit = CommitRequest()
+        m.submodules.write = write = WriteRequest(self.word_bytes)
+        m.submodules.read = read = ReadRequest()
+        m.submodules.run = run = RunRequest()
+        m.submodules.summary = summary = RunSummary()
+        requests: list[Any] = [commit, write, read, run]
+        engine, step, byte = self.engine, frame.step, frame.byte
         connect(m, flipped(self.rx), decoder.i)
         connect(m, decoder.o, arriving.i)
+        connect(m, arriving.o, receiver.item)
+        connect(m, sender.item, leaving.i)
         connect(m, leaving.o, encoder.i)
         connect(m, encoder.o, flipped(self.tx))
-        engine, item, send = self.engine, arriving.o, leaving.i
-        windowed = self.identity.window > 1
 
-        # Pointers into the RAM. `byte` is RAM[pointer] once that has been read, two cycles after the pointer
-        # moved; until then the machine stands still.
-        received, result, following = Signal(10), Signal(10), Signal(10)
-        pointer = Signal(10, init=PROGRAM_HASH)
-        past, at_end, at_result, full = Signal(10), Signal(), Signal(), Signal()
-        matches, some = Signal(), Signal()
-        byte, reading = Signal(8), Signal(BYTE_CYCLES - 1, init=-1)
-        moves, still = Signal(), Signal(init=1)
-        quiet = Signal()
-        m.d.comb += self.idle.eq(quiet & ~leaving.o.valid)
-        m.d.sync += [
-            byte.eq(read.data),
-            reading.eq(Cat(moves, reading[:-1])),
-            still.eq(moves | reading[:-1].any()),
-        ]
+        # Receiver, sender and the CRC, which takes what comes and what goes but the ends of frames.
+        sent = sender.item.valid & sender.item.ready & ~sender.item.payload.end
+        matches = Signal(name="matches")
+        m.d.sync += matches.eq(crc.match & (frame.received >= HEAD_BYTES + CRC_BYTES))
         m.d.comb += [
-            read.addr.eq(pointer),
-            following.eq(pointer),
-            full.eq(received == FRAME_BYTES),
-        ]
-        # what has settled when the machine moves again
-        m.d.sync += [
-            pointer.eq(following),
-            past.eq(received - CRC_BYTES),
-            at_end.eq(pointer == past),
-            at_result.eq(pointer == result),
-            matches.eq(crc.match & (received >= HEAD_BYTES + CRC_BYTES)),
+            receiver.step.eq(step),
+            receiver.listen.eq(dispatch.listen),
+            receiver.full.eq(frame.full),
+            receiver.byte.eq(byte),
+            receiver.matches.eq(matches),
+            sender.step.eq(step),
+            sender.start.eq(dispatch.respond),
+            sender.status.eq(dispatch.status),
+            sender.byte.eq(byte),
+            sender.at_result.eq(frame.at_result),
+            sender.crc_low.eq(crc.low),
+            sender.crc_busy.eq(crc.busy),
+            crc.data.eq(Mux(receiver.receiving, arriving.o.payload.data, sender.crc_data)),
+            crc.valid.eq(receiver.take | sent),
+            crc.clear.eq(receiver.damaged | sender.crc_clear),
+            self.fault.eq(receiver.damaged & frame.received.any() | sender.refused),
+            self.idle.eq(receiver.receiving & ~self.rx.valid & ~arriving.o.valid & ~leaving.o.valid),
         ]
 
-        kind, status, count = Signal(3), Signal(3), Signal(4)
-        same, last_crc = Signal(), Signal(8 * CRC_BYTES)
-        # A RUN that FOLLOWS needs the one before: that it was executed and whether it chose tokens.
-        ran, chose, due = Signal(), Signal(), Signal(8)
-        in_order, goes_on, bare = Signal(), Signal(), Signal()
-
-        # The heads of WRITE, READ and RUN go through one shift register; the short ones use its last four
-        # bytes.
-        head = Signal(8 * RUN_HEAD)
-        rng, top_k, inv_m = head[0:32], head[32:48], head[48:56]
-        number, block, address = head[56:64], head[64:72], head[72:88]
-        follows = block[FOLLOWS.bit_length() - 1]
-        word = Signal(18)
-        take, shift, load, store = Signal(), Signal(), Signal(), Signal()
-        emit, put, step = Signal(), Signal(8), Signal()
-        # A BATCH's sessions, one after the other: generator, session base, token.
-        member = Signal(8 * BATCH_MEMBER)
-        batch, again = Signal(), Signal()
+        # The dispatcher starts the requests.
+        is_batch = dispatch.kind == Command.BATCH
         m.d.comb += [
-            batch.eq(kind == Command.BATCH if self.contexts > 1 else 0),
-            step.eq(engine.wr_en),
-            emit.eq(batch | (at_end & some)),
-            engine.wr_mem.eq(number[:3]),
-            engine.wr_block.eq(block),
-            engine.wr_addr.eq(address),
-            engine.wr_data.eq(word),
-            engine.rd_block.eq(block),
-            engine.rd_addr.eq(address),
-            engine.token.eq(Mux(again, engine.next_token, Mux(batch, member[48:], word[:16]))),
-            engine.again.eq(again),
-            engine.session_base.eq(Mux(batch, member[32:48], address)),
-            engine.emit.eq(emit),
-            engine.greedy.eq(block[7]),
-            engine.inv_s.eq(block[:5]),
-            engine.inv_m.eq(inv_m),
-            engine.top_k.eq(top_k),
-            engine.rng_in.eq(Mux(batch, member[:32], rng)),
+            dispatch.step.eq(step),
+            dispatch.byte.eq(byte),
+            dispatch.past.eq(frame.past),
+            dispatch.at_end.eq(frame.at_end),
+            dispatch.received.eq(receiver.done),
+            dispatch.same.eq(receiver.same),
+            dispatch.hash_byte.eq(commit.load),
+            dispatch.sent.eq(sender.done),
+            self.loaded.eq(dispatch.loaded),
+            engine.clear.eq(dispatch.clear),
+            commit.start.eq(dispatch.commit),
+            write.start.eq(dispatch.write),
+            read.start.eq(dispatch.read),
+            run.start.eq(dispatch.run),
+            summary.step.eq(step),
+            summary.start.eq(run.summarize),
+            summary.cycles_only.eq(is_batch),
         ]
-        m.d.sync += [engine.wr_en.eq(0), some.eq(number.any())]  # two states pass before it is looked at
-        with m.If(shift):
-            m.d.sync += head.eq(Cat(head[8:], byte))
-        with m.If(step):
-            m.d.sync += address.eq(address + 1)
-        with m.If(load):
-            with m.Switch(count[:2]):
-                for i, part in enumerate((word[:8], word[8:16], word[16:18])):
-                    with m.Case(i):
-                        m.d.sync += part.eq(byte)
-        with m.If(store):
-            m.d.sync += [result.eq(result + 1), word[:16].eq(word[:16].rotate_left(8))]
+
+        self._registers(m, frame, dispatch, registers, commit, write, read, run, summary)
+        self._engine(m, registers, write, read, run, frame.at_end)
+        if self.contexts > 1:
+            m.submodules.batch = batch = BatchRequest(self.contexts)
+            requests.append(batch)
+            m.d.comb += [batch.start.eq(dispatch.batch), summary.start.eq(run.summarize | batch.summarize)]
+        for request in requests:
+            m.d.comb += [request.step.eq(step), request.at_end.eq(frame.at_end)]
         m.d.comb += [
-            put.eq(word[:8]),
-            write.addr.eq(Mux(item.ready, received, result)),
-            write.data.eq(Mux(item.ready, item.payload.data, put)),
-            write.en.eq(take | store),
-            take.eq(item.ready & item.valid & ~item.payload.end & ~full),
-            crc.data.eq(Mux(item.ready, item.payload.data, send.payload.data)),
-            crc.valid.eq(take | (send.valid & send.ready & ~send.payload.end)),
+            dispatch.finish.eq(_any(request.finish for request in requests) | summary.finish),
+            dispatch.outcome.eq(_any(request.outcome for request in requests)),
         ]
-        with m.If(take):
-            m.d.sync += received.eq(received + 1)
 
-        word_last = Signal(2)
-        with m.Switch(number[:3]):
-            for memory, size in enumerate(self.word_bytes):
-                with m.Case(memory):
-                    m.d.comb += word_last.eq(size - 1)
+        if self.identity.window > 1:
+            self._follows(m, receiver, dispatch, run, summary, byte, is_batch)
 
-        def goto(place: ValueLike) -> list[Any]:
-            return [following.eq(place), moves.eq(1)]
-
-        def answer(outcome: Status) -> None:
-            m.d.sync += status.eq(outcome)
-            m.d.comb += goto(0)
-            m.next = "OPEN"
-
-        with m.If(~still):
-            with m.FSM():
-                with m.State("POWER UP"):  # the bytes of the program hash
-                    m.d.comb += goto(pointer + 1)
-                    m.d.sync += [self.loaded.eq(self.loaded | byte.any()), count.eq(count + 1)]
-                    with m.If(count == HASH_BYTES - 1):
-                        m.next = "RECEIVE"
-                with m.State("RECEIVE"):
-                    m.d.comb += [item.ready.eq(1), quiet.eq(~self.rx.valid & ~item.valid)]
-                    with m.If(item.valid & item.payload.end):
-                        m.d.sync += same.eq(~item.payload.bad)
-                        m.d.comb += goto(pointer)
-                        m.next = "CHECK"
-                with m.State("CHECK"):
-                    m.d.sync += count.eq(0)
-                    m.d.comb += goto(past)
-                    m.next = "COMPARE"
-                    with m.If(~same | ~matches):
-                        m.d.comb += [crc.clear.eq(1), self.fault.eq(received.any())]
-                        m.d.sync += received.eq(0)
-                        m.next = "RECEIVE"
-                with m.State("COMPARE"):
-                    m.d.comb += goto(pointer + 1)
-                    m.d.sync += [
-                        last_crc.eq(Cat(last_crc[8:], byte)),
-                        same.eq(same & (byte == last_crc[:8])),
-                        count.eq(count + 1),
-                    ]
-                    with m.If(count == CRC_BYTES - 1):
-                        if windowed:
-                            m.d.comb += goto(1)
-                            m.next = "SEQUENCE"
-                        else:
-                            m.d.comb += goto(0)
-                            m.next = "KIND"
-                if windowed:
-                    with m.State("SEQUENCE"):
-                        m.d.comb += goto(0)
-                        m.d.sync += [
-                            due.eq(byte + 1),
-                            in_order.eq(ran & (byte == due)),
-                            goes_on.eq(chose),
-                        ]
-                        m.next = "KIND"
-                with m.State("KIND"):
-                    m.d.sync += [kind.eq(byte), count.eq(0)]
-                    m.d.comb += engine.clear.eq(1)
-                    m.d.comb += goto(HEAD_BYTES)
-                    with m.If(same):
-                        m.d.comb += goto(0)
-                        m.next = "OPEN"
-                    with m.Else():
-                        m.d.sync += [result.eq(RESULT), ran.eq(0), chose.eq(0), bare.eq(1)]
-                        with m.Switch(byte):
-                            with m.Case(Command.HELLO):
-                                m.d.sync += result.eq(IDENTITY + Identity.LENGTH)
-                                answer(Status.OK)
-                            with m.Case(Command.WRITE, Command.READ):
-                                m.next = "HEAD"
-                            with m.Case(Command.RUN):
-                                m.next = "HEAD"
-                                with m.If(~self.loaded):
-                                    answer(Status.NOT_LOADED)
-                            if self.contexts > 1:
-                                with m.Case(Command.BATCH):
-                                    sessions = (past - (HEAD_BYTES + BATCH_HEAD))[3:]
-                                    fits = (sessions != 0) & (sessions <= self.contexts)
-                                    m.next = "HEAD"
-                                    with m.If(((past - (HEAD_BYTES + BATCH_HEAD))[:3] != 0) | ~fits):
-                                        answer(Status.BAD_LENGTH)
-                                    with m.If(~self.loaded):
-                                        answer(Status.NOT_LOADED)
-                            with m.Case(Command.COMMIT):
-                                with m.If(past != HEAD_BYTES + HASH_BYTES):
-                                    answer(Status.BAD_LENGTH)
-                                with m.Else():
-                                    m.d.sync += [result.eq(PROGRAM_HASH), self.loaded.eq(0)]
-                                    m.next = "COMMIT"
-                            with m.Default():
-                                answer(Status.UNKNOWN_COMMAND)
-
-                with m.State("COMMIT"):
-                    m.d.comb += [load.eq(1), goto(pointer + 1)]
-                    m.d.sync += self.loaded.eq(self.loaded | byte.any())
-                    m.next = "COMMIT STORE"
-                with m.State("COMMIT STORE"):
-                    m.d.comb += store.eq(1)
-                    m.next = "COMMIT"
-                    with m.If(at_end):
-                        m.d.sync += result.eq(RESULT)
-                        answer(Status.OK)
-
-                with m.State("HEAD"):
-                    m.d.comb += [shift.eq(1), goto(pointer + 1)]
-                    m.d.sync += count.eq(count + 1)
-                    short = Mux(batch, BATCH_HEAD - 1, WRITE_HEAD - 1)
-                    head_last = Mux(kind == Command.RUN, RUN_HEAD - 1, short)
-                    with m.If(count == head_last):
-                        m.d.sync += count.eq(0)
-                        with m.Switch(kind):
-                            with m.Case(Command.WRITE):
-                                m.next = "WRITE"
-                            with m.Case(Command.READ):
-                                m.next = "READ"
-                            if self.contexts > 1:
-                                with m.Case(Command.BATCH):
-                                    m.next = "MEMBER"
-                            with m.Default():
-                                m.next = "TOKEN"
-                    with m.If(at_end):
-                        answer(Status.BAD_LENGTH)
-
-                with m.State("WRITE"):
-                    with m.If(number >= len(Mem)):
-                        answer(Status.BAD_MEMORY)
-                    with m.Elif(at_end):
-                        answer(Status.OK)
-                        with m.If(count.any()):
-                            m.d.sync += status.eq(Status.BAD_LENGTH)
-                    with m.Else():
-                        m.d.comb += [load.eq(1), goto(pointer + 1)]
-                        m.d.sync += count.eq(count + 1)
-                        with m.If(count[:2] == word_last):
-                            m.d.sync += [count.eq(0), engine.wr_en.eq(1)]
-
-                with m.State("READ"):
-                    with m.If(~at_end):
-                        answer(Status.BAD_LENGTH)
-                    with m.Elif(~some):
-                        answer(Status.OK)
-                    with m.Else():
-                        m.d.comb += engine.rd_en.eq(1)
-                        m.next = "READ WAIT"
-                with m.State("READ WAIT"):
-                    with m.If(engine.rd_valid):
-                        m.d.comb += step.eq(1)
-                        m.d.sync += [word.eq(engine.rd_data), number.eq(number - 1)]
-                        m.next = "STORE LOW"
-
-                with m.State("TOKEN"):  # the length of the tokens is even when `past` is odd
-                    with m.If(bare & follows & ~in_order):
-                        answer(Status.OUT_OF_ORDER)
-                    with m.Elif(bare & follows & at_end & goes_on & some):
-                        m.d.sync += [word.eq(engine.next_token), rng.eq(engine.rng_out)]
-                        m.next = "START"
-                    with m.Elif(at_end | ~past[0]):
-                        answer(Status.BAD_LENGTH)
-                    with m.Else():
-                        m.d.comb += [load.eq(1), goto(pointer + 1)]
-                        m.d.sync += [count.eq(1), bare.eq(0)]
-                        with m.If(count[0]):
-                            m.next = "START"
-                with m.State("START"):
-                    m.d.sync += count.eq(0)
-                    with m.If(~engine.busy):
-                        m.d.comb += engine.start.eq(1)
-                        m.next = "RUN"
-                with m.State("RUN"):
-                    with m.If(engine.done):
-                        with m.If(emit):
-                            m.d.sync += [
-                                word.eq(engine.next_token),
-                                rng.eq(engine.rng_out),
-                                number.eq(number - 1),
-                                chose.eq(1),
-                            ]
-                            m.next = "STORE LOW"
-                        with m.Elif(at_end):
-                            m.next = "SUMMARY"
-                        with m.Else():
-                            m.next = "TOKEN"
-                if self.contexts > 1:
-                    wires = BatchWires(
-                        engine=engine, byte=byte, pointer=pointer, goto=goto, at_end=at_end,
-                        result=result, count=count, word=word, number=number, entry_step=address,
-                        member=member, again=again, store=store, put=put, answer=answer,
-                    )  # fmt: skip
-                    batch_states(m, wires, self.contexts)
-                with m.State("STORE LOW"):
-                    m.d.comb += store.eq(1)
-                    m.next = "STORE HIGH"
-                with m.State("STORE HIGH"):
-                    m.d.comb += store.eq(1)
-                    with m.If(kind == Command.READ):
-                        m.next = "READ"
-                    with m.Elif(some):
-                        m.next = "START"
-                    with m.Else():
-                        m.next = "SUMMARY"
-                with m.State("SUMMARY"):
-                    m.d.comb += [
-                        store.eq(1),
-                        shift.eq(1),
-                        put.eq(Mux(count[2], engine.cycles.word_select(count[:2], 8), rng[:8])),
-                    ]
-                    m.d.sync += count.eq(count + 1)
-                    with m.If(count == 7):
-                        m.d.sync += ran.eq(~batch)
-                        answer(Status.OK)
-
-                with m.State("OPEN"):
-                    m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
-                    m.d.sync += count.eq(0)
-                    with m.If(send.ready):
-                        m.next = "TYPE"
-                with m.State("TYPE"):
-                    m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte | ANSWER)]
-                    with m.If(send.ready):
-                        m.d.comb += goto(pointer + 1)
-                        m.next = "SEQ"
-                with m.State("SEQ"):
-                    m.d.comb += [send.valid.eq(1), send.payload.data.eq(byte)]
-                    with m.If(send.ready):
-                        m.next = "STATUS"
-                with m.State("STATUS"):
-                    m.d.comb += [
-                        send.valid.eq(1),
-                        send.payload.data.eq(status),
-                        self.fault.eq(status.any() & send.ready),
-                    ]
-                    with m.If(send.ready):
-                        hello = (kind == Command.HELLO) & ~status.any()
-                        m.d.comb += goto(Mux(hello, IDENTITY, RESULT))
-                        m.next = "PAYLOAD"
-                with m.State("PAYLOAD"):
-                    m.d.comb += [send.valid.eq(~at_result), send.payload.data.eq(byte)]
-                    with m.If(at_result):
-                        m.next = "SUM"
-                    with m.Elif(send.ready):
-                        m.d.comb += goto(pointer + 1)
-                with m.State("SUM"):
-                    m.d.comb += [send.valid.eq(~crc.busy), send.payload.data.eq(crc.low)]
-                    m.d.comb += crc.data.eq(~crc.low)
-                    with m.If(send.valid & send.ready):
-                        m.d.sync += count.eq(count + 1)
-                        with m.If(count == CRC_BYTES - 1):
-                            m.next = "CLOSE"
-                with m.State("CLOSE"):
-                    m.d.comb += [send.valid.eq(1), send.payload.end.eq(1), crc.clear.eq(1)]
-                    m.d.sync += received.eq(0)
-                    with m.If(send.ready):
-                        m.next = "RECEIVE"
+        # The RAM: where its pointer goes, and what is written.
+        last_byte = Mux(summary.of_cycles, engine.cycles.word_select(summary.number, 8), registers.rng[:8])
+        m.d.comb += [
+            frame.receiving.eq(receiver.receiving),
+            frame.data.eq(arriving.o.payload.data),
+            frame.take.eq(receiver.take),
+            frame.drop.eq(receiver.damaged | sender.done),
+            frame.settle.eq(receiver.settle),
+            frame.advance.eq(_any(part.advance for part in (receiver, sender, dispatch, *requests))),
+            frame.jump.eq(
+                receiver.to_crc
+                | receiver.to_sequence
+                | receiver.done
+                | dispatch.respond
+                | dispatch.to_payload
+                | sender.to_payload
+            ),
+            frame.place.eq(dispatch.place | commit.restore),
+            frame.place_at.eq(Mux(commit.restore, RESULT, dispatch.place_at)),
+            frame.store.eq(_any(request.store for request in requests) | summary.store),
+            frame.put.eq(Mux(summary.store, last_byte, registers.word[:8])),
+        ]
+        self._target(m, frame, receiver, sender, dispatch)
+        if self.contexts > 1:
+            self._batch(m, batch, frame, registers, is_batch)
         return m
+
+    def _registers(
+        self, m: Module, frame: FrameRam, dispatch: Dispatcher, registers: RequestRegisters,
+        commit: CommitRequest, write: WriteRequest, read: ReadRequest, run: RunRequest, summary: RunSummary,
+    ) -> None:  # fmt: skip
+        """Wire the registers to the requests that use them."""
+        m.d.comb += [
+            registers.byte.eq(frame.byte),
+            registers.shift.eq(dispatch.shift | summary.store),
+            registers.next_address.eq(write.wr_en | read.got),
+            registers.count_down.eq(read.got | run.chosen),
+            registers.keep_rng.eq(run.keep),
+            registers.new_rng.eq(self.engine.rng_out),
+            registers.load.eq(commit.load | write.load | run.load),
+            registers.part.eq(write.part | run.part),
+            registers.keep_word.eq(read.got | run.keep),
+            registers.new_word.eq(Mux(read.got, self.engine.rd_data, self.engine.next_token)),
+            registers.turn.eq(frame.store),
+            write.number.eq(registers.number),
+            read.some.eq(registers.some),
+            run.some.eq(registers.some),
+            run.odd.eq(frame.past[0]),
+            run.follows.eq(registers.follows),
+        ]
+
+    def _follows(
+        self, m: Module, receiver: FrameReceiver, dispatch: Dispatcher, run: RunRequest, summary: RunSummary,
+        byte: Value, is_batch: Value,
+    ) -> None:  # fmt: skip
+        """Remember what a RUN that FOLLOWS needs of the one before: that it was executed and whether it chose
+        tokens.
+        """
+        ran, due = Signal(name="ran"), Signal(8, name="due")
+        in_order, goes_on = Signal(name="in_order"), Signal(name="goes_on")
+        with m.If(summary.finish):
+            m.d.sync += ran.eq(~is_batch)
+        with m.If(dispatch.fresh):
+            m.d.sync += ran.eq(0)
+        with m.If(receiver.sequence):
+            m.d.sync += [due.eq(byte + 1), in_order.eq(ran & (byte == due)), goes_on.eq(run.chose)]
+        m.d.comb += [run.in_order.eq(in_order), run.goes_on.eq(goes_on)]
+
+    def _target(
+        self, m: Module, frame: FrameRam, receiver: FrameReceiver, sender: AnswerSender, dispatch: Dispatcher
+    ) -> None:
+        """Say where the pointer jumps to: to the first byte of the frame unless to one of these."""
+        with m.If(receiver.to_crc):
+            m.d.comb += frame.target.eq(frame.past)
+        with m.If(receiver.to_sequence):
+            m.d.comb += frame.target.eq(1)
+        with m.If(dispatch.to_payload):
+            m.d.comb += frame.target.eq(HEAD_BYTES)
+        with m.If(sender.to_payload):
+            hello = (dispatch.kind == Command.HELLO) & ~dispatch.status.any()
+            m.d.comb += frame.target.eq(Mux(hello, IDENTITY, RESULT))
+
+    def _engine(
+        self, m: Module, registers: RequestRegisters, write: WriteRequest, read: ReadRequest, run: RunRequest,
+        at_end: Value,
+    ) -> None:  # fmt: skip
+        """Drive the engine's ports from the requests and their registers."""
+        engine = self.engine
+        m.d.comb += [
+            engine.wr_en.eq(write.wr_en),
+            engine.wr_mem.eq(registers.number[:3]),
+            engine.wr_block.eq(registers.block),
+            engine.wr_addr.eq(registers.address),
+            engine.wr_data.eq(registers.word),
+            engine.rd_en.eq(read.rd_en),
+            engine.rd_block.eq(registers.block),
+            engine.rd_addr.eq(registers.address),
+            read.rd_valid.eq(engine.rd_valid),
+            engine.start.eq(run.engine_start),
+            engine.token.eq(registers.word[:16]),
+            engine.session_base.eq(registers.address),
+            engine.emit.eq(at_end & registers.some),
+            engine.rng_in.eq(registers.rng),
+            engine.greedy.eq(registers.greedy),
+            engine.inv_s.eq(registers.inv_s),
+            engine.inv_m.eq(registers.inv_m),
+            engine.top_k.eq(registers.top_k),
+            run.busy.eq(engine.busy),
+            run.engine_done.eq(engine.done),
+        ]
+
+    def _batch(
+        self, m: Module, batch: BatchRequest, frame: FrameRam, registers: RequestRegisters, is_batch: Value
+    ) -> None:
+        """Where there are several contexts, a BATCH drives the engine and the RAM, too."""
+        engine = self.engine
+        m.d.comb += [
+            batch.byte.eq(frame.byte),
+            batch.number.eq(registers.number),
+            batch.entry_step.eq(registers.address),
+            batch.result.eq(frame.result),
+            batch.engine_done.eq(engine.done),
+            batch.done_context.eq(engine.done_context),
+            batch.rng_out.eq(engine.rng_out),
+            engine.start_context.eq(batch.context),
+            engine.entry.eq(batch.entry),
+            engine.again.eq(batch.again),
+        ]
+        with m.If(is_batch):
+            m.d.comb += [
+                engine.start.eq(batch.engine_start),
+                engine.token.eq(Mux(batch.again, engine.next_token, batch.token)),
+                engine.session_base.eq(batch.session_base),
+                engine.emit.eq(1),
+                engine.rng_in.eq(batch.rng),
+            ]
+        with m.If(batch.keep_word):
+            m.d.comb += registers.keep_word.eq(1)
+        with m.If(batch.place):
+            m.d.comb += [frame.place.eq(1), frame.place_at.eq(batch.place_at)]
+        with m.If(batch.of_rng):
+            m.d.comb += frame.put.eq(batch.rng_byte)
+
+
+def _any(values: Iterable[Value]) -> Value:
+    """The OR of values of which at most one is not 0."""
+    return reduce(or_, values)

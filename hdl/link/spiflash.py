@@ -22,9 +22,29 @@ class FlashBoot(wiring.Component):
     ``abort``: a frame was damaged or refused, and nothing after it may be believed; COMMIT comes last, so
     the engine stays empty.
 
-    Parameters: ``clock_hz``, ``offset`` of the image in the flash, below 2**24. Members: ``cs`` Out(1), 1
-    = selected, ``clk``, ``copi`` Out(1), ``cipo`` In(1), SPI mode 0 at half the clock; ``o`` Out(stream
-    of bytes); ``abort`` In(1); ``done`` Out(1), stays 1. A byte takes 16 cycles and waits for its reader.
+    A byte takes 16 cycles and waits for its reader; SPI mode 0 at half the clock.
+
+    Parameters
+    ----------
+    clock_hz : of ``sync``.
+    offset : of the image in the flash, below 2**24.
+
+    Members
+    -------
+    cs : Out(1)
+        1: the flash is selected.
+    clk : Out(1)
+        Its clock.
+    copi : Out(1)
+        To the flash.
+    cipo : In(1)
+        From the flash.
+    o : Out(stream.Signature(8))
+        The bytes.
+    abort : In(1)
+        Pulse: stop.
+    done : Out(1)
+        Playing has stopped; it stays 1.
     """
 
     def __init__(self, clock_hz: int, offset: int) -> None:
@@ -51,16 +71,20 @@ class FlashBoot(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        shift, bit, index = Signal(8), Signal(3), Signal(2)
-        first, boundary, aborted = Signal(init=1), Signal(), Signal()
+        shift, bit, index = Signal(8, name="shift"), Signal(3, name="bit"), Signal(2, name="index")
+        first, boundary, aborted = (
+            Signal(init=1, name="first"),
+            Signal(name="boundary"),
+            Signal(name="aborted"),
+        )
         with m.If(self.abort):
             m.d.sync += aborted.eq(1)
-        wait = Signal(range(self.wake_cycles + 1), init=self.wake_cycles)
+        wait = Signal(range(self.wake_cycles + 1), init=self.wake_cycles, name="wait")
         m.d.comb += [self.copi.eq(shift[7]), self.o.payload.eq(shift)]
 
         def transfer(then: str) -> None:
             """One bit in two cycles: clock low, then high; sampled at the rise, shifted at the fall."""
-            sample = Signal()
+            sample = Signal(name="sample")
             m.d.sync += self.clk.eq(~self.clk)
             with m.If(self.clk):
                 m.d.sync += [shift.eq(Cat(sample, shift[:7])), bit.eq(bit + 1)]

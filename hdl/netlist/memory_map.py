@@ -20,7 +20,7 @@ from ternac.compile.geometry import Geometry, Mem
 from ternac.errors import BuildFailed
 from ternac.hdl.cells.bram_cells import PAIR_WORDS
 from ternac.hdl.cells.memory import BramSlice
-from ternac.hdl.link.controller import PROGRAM_HASH, RAM_DEPTH
+from ternac.hdl.link.frames import PROGRAM_HASH, RAM_DEPTH
 from ternac.hdl.netlist.bram_patch import Contents
 
 LINK = "LINK"
@@ -29,7 +29,7 @@ LINK = "LINK"
 _NAMED = re.compile(r"(?:^|\.)bram_([A-Za-z]+)_(\d+)(p?)_(\d+)$")
 _INFERRED = {
     re.compile(r"(?:^|\.)norm\.table(?:\$\d+)?\.0\.0$"): Mem.NORM.name,
-    re.compile(r"(?:^|\.)link\.ram(?:\$\d+)?\.0\.0$"): LINK,
+    re.compile(r"(?:^|\.)link\.frame\.ram(?:\$\d+)?\.0\.0$"): LINK,
 }
 
 

@@ -1,8 +1,9 @@
-"""Which part of an engine each cell of a flat netlist belongs to, and what a cell takes of the chip.
+"""Attribute each cell of a flat netlist to a part of the engine, and count what the cell takes of the chip.
 
 Synthesis names cells after the signals that they drive or read, hierarchy included; so the first names of the
-path say which component a cell belongs to. A name at the border of two components can go either way, which
-the fit does not mind: what scales with the columns on one side does so on the other.
+path say which component a cell belongs to. A component declares its part as ``AREA_PART``; a test walks the
+engine's components and holds the rules here equal to that. A name at the border of two components can go
+either way, which the fit does not mind: what scales with the columns on one side does so on the other.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import re
 from collections import Counter
 from typing import Any
 
-__all__ = ["COLUMN_ARRAY", "PARTS", "parts_of"]
+from ternac.errors import BuildFailed
+
+__all__ = ["COLUMN_ARRAY", "PARTS", "part_of", "parts_of", "require_engine"]
 
 _RULES = (
-    ("array", r"columns\.(dot|xbuffer|weight)\w*"),
+    ("array", r"columns\.(dot|xbuffer|weights|negatives)\w*"),
     ("pipelines", r"columns\.pipe_\d+"),
-    ("memories", r"columns\.(bank|bias|embed)_\d+"),
+    ("memories", r"columns\.(bank|bias)_\d+|columns\.embedding"),
     ("side_columns", r"columns\.side_lane\.column_\d+"),
-    ("norm", r"(columns\.side_lane\.)?norm"),
+    ("norm", r"(columns\.side_lane\.queue\.)?norm"),
     ("side_lane", r"columns\.(side_)?lane\w*"),
-    ("control", r"columns\.(control|track_\d+)"),
+    ("control", r"columns\.control"),
     ("columns", r"columns"),
     ("sampler", r"sampler"),
     ("sequencer", r"sequencer"),
@@ -32,15 +35,18 @@ COLUMN_ARRAY = (*(name for name, _ in _RULES if name != "sampler"), "packing")
 """The column array wrapped: dot units, banks, pipelines and all that controls them; not the sampler, nor the
 link and its shell."""
 
+_IN_EVERY_ENGINE = ("array", "pipelines", "norm", "control", "columns", "sampler", "sequencer")
+
 _SHELL = r"payload\.engine\.engine\."
 _END = r"(\.|$|\[)"
-_RULE = [(name, re.compile(rf"({_SHELL}core\.)?{pattern}{_END}")) for name, pattern in _RULES]
+_RULE = [(name, re.compile(rf"({_SHELL}core\.)?({pattern}){_END}")) for name, pattern in _RULES]
 _RULE += [(name, re.compile(rf"{_SHELL}{name}{_END}")) for name in ("core", "link")]
 _COST = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1}
 """Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""
 
 
-def _part(name: str) -> str:
+def part_of(name: str) -> str:
+    """Return the part of the cell or component with this hierarchical name."""
     return next((part for part, rule in _RULE if rule.match(name)), "board")
 
 
@@ -78,7 +84,17 @@ def parts_of(netlist: dict[str, Any], top: str = "top") -> dict[str, dict[str, i
     lonely = _lonely(module)
     found: dict[str, Counter[str]] = {part: Counter(comb=0, ff=0) for part in PARTS[:-1]}
     for name, cell in module["cells"].items():
-        own = found[_part(name)]
+        own = found[part_of(name)]
         own["comb"] += _COST.get(cell["type"], 0) + (name in lonely)
         own["ff"] += _is_ff(cell["type"])
     return {part: dict(counts) for part, counts in found.items()}
+
+
+def require_engine(parts: dict[str, dict[str, int]]) -> None:
+    """Raise BuildFailed if a part that every engine has takes nothing."""
+    missing = [name for name in _IN_EVERY_ENGINE if not any(parts[name].values())]
+    if missing:
+        raise BuildFailed(
+            f"no cell of the netlist belongs to {', '.join(missing)}",
+            "an instance has another name: adapt the rules in hdl/netlist/parts.py",
+        )

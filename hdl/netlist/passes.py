@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ternac.hdl.cells.carry import trim_carries
-from ternac.hdl.netlist.carries import join_carries
-from ternac.hdl.netlist.constants import fold_zeros
+from ternac.hdl.netlist.carries import chain_carries, fold_constant_pins
 from ternac.hdl.netlist.floorplan import place_bare_array, place_block_rams
 from ternac.hdl.sdram.floorplan import place_sdram_engine
 
@@ -17,11 +16,11 @@ PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 
 The last one is all floor plans."""
 
 
-def prepare(design: dict[str, Any], top: str = "top") -> None:
-    """Apply all passes to ``design``, a flat yosys JSON netlist, in place. No output bit of it changes."""
+def prepare(design: dict[str, Any], top: str = "top") -> int:
+    """Apply all passes to ``design``, a flat yosys JSON netlist, in place; return how many block RAMs a floor
+    plan places. No output bit of the design changes.
+    """
     trim_carries(design)
-    fold_zeros(design, top)
-    join_carries(design, top)
-    place_block_rams(design, top)
-    place_sdram_engine(design, top)
-    place_bare_array(design, top)
+    fold_constant_pins(design, top)
+    chain_carries(design, top)
+    return place_block_rams(design, top) + place_sdram_engine(design, top) + place_bare_array(design, top)

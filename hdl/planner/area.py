@@ -27,8 +27,10 @@ from ternac.hdl.array.xbuffer import XBuffer
 from ternac.hdl.boards.boards import Board, board
 from ternac.hdl.cells.bram_cells import BramSlice, max_depth, slices_of
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.engine.columns import NEIGHBOURS
-from ternac.hdl.link.controller import RAM_DEPTH
+from ternac.hdl.engine.memories import PAIRS_A_REGISTER
+from ternac.hdl.link.frames import RAM_DEPTH
+from ternac.hdl.link.top import line_buffers
+from ternac.link import WINDOW
 
 __all__ = [
     "DATA", "GROUPS", "Area", "accumulator_bits", "area", "block_rams", "builds", "coefficients", "dot_units",
@@ -153,7 +155,9 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
 def _control(g: Geometry, tech: Technology) -> int:
     """Count the registers of flags and addresses on their way to the stages, and of x buffer writes."""
     flags = 3 * (array_latency(g) + 3)
-    weight_places = max(1, g.weight_blocks_per_stage // 2 // NEIGHBOURS) if g.weight_ram == "paired" else 1
+    weight_places = (
+        max(1, g.weight_blocks_per_stage // 2 // PAIRS_A_REGISTER) if g.weight_ram == "paired" else 1
+    )
     x_places = math.gcd(g.chains, XBuffer.PLACES) if tech is Technology.ECP5 else 1
     weights = ceil_log2(g.weight_depth) * g.chain * (1 + weight_places)
     reads = ceil_log2(g.x_depth) * g.chain * x_places
@@ -189,7 +193,7 @@ def sampler_in_block_ram(geometry: Geometry, tech: Technology) -> bool:
     return _LUT_RAM_COST * lut_rams >= _BLOCK_RAM_COST * -(-bits // 36) * -(-slots // 512)
 
 
-def block_rams(geometry: Geometry, tech: Technology) -> dict[str, int]:
+def block_rams(geometry: Geometry, tech: Technology, window: int = WINDOW) -> dict[str, int]:
     """Count block RAM cells by memory, board and link included.
 
     Raises DoesNotFit if the device has no cells for the form or depth of a memory.
@@ -206,7 +210,7 @@ def block_rams(geometry: Geometry, tech: Technology) -> dict[str, int]:
         "norm": -(-g.norm_tables * 256 // (512 if ice else 2048)),
         "exponential": 1,
         "link": RAM_DEPTH // 512 if ice else 1,
-        "line": 0 if ice else 2,  # UartEngine's buffers, where the board's window is more than one
+        "line": line_buffers(window),
     }
     if g.weight_ram == "paired":
         found["weight"] = g.weight_blocks // 2
@@ -367,7 +371,7 @@ def area(geometry: Geometry, target: Board) -> Area:
 
     Raises DoesNotFit if the device has no cells for the form or depth of a memory.
     """
-    rams = block_rams(geometry, target.tech)
+    rams = block_rams(geometry, target.tech, target.window)
     fitted = coefficients(target.family)
     by_group = {}
     for group, (closed, counts) in _terms(geometry, target.tech).items():

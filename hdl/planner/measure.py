@@ -23,7 +23,7 @@ from ternac.hdl.boards.boards import Board, board
 from ternac.hdl.build.bitstream import engine_plan
 from ternac.hdl.build.toolchain import run_tool, versions
 from ternac.hdl.netlist.cells import load
-from ternac.hdl.netlist.parts import parts_of
+from ternac.hdl.netlist.parts import parts_of, require_engine
 from ternac.hdl.netlist.passes import PASSES, prepare
 from ternac.hdl.planner.area import DATA
 
@@ -107,6 +107,7 @@ def count(run: Run, scratch: Path, target: Board, constraints: str) -> dict[str,
     used = {k: int(v["used"]) for k, v in load(scratch / "report.json")["utilization"].items()}
     names = _USED[target.family]
     parts = parts_of(netlist)
+    require_engine(parts)
     area = {key: used[name] for key, name in names.items()}
     area["ff"] = sum(part["ff"] for part in parts.values())
     parts["packing"] = {"comb": area["comb"] - sum(part["comb"] for part in parts.values()), "ff": 0}

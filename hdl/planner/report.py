@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ternac.compile.fitting import Model
+from ternac.compile.geometry import Geometry
 from ternac.hdl.boards.boards import Board
 from ternac.hdl.planner.estimate import estimate
 from ternac.manifest import read_manifest
@@ -155,13 +156,16 @@ def loss_svg(curves: Curves) -> str:
     return re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", drawing[drawing.index("<svg") :])  # HTML needs no namespaces
 
 
-def render(model: Model, target: Board) -> str:
-    """Return the page for a model on a board. Raises what `estimate` raises."""
+def render(model: Model, target: Board, geometry: Geometry | None = None) -> str:
+    """Return the page for a model on a board, with the board's engine unless another is given.
+
+    Raises what `estimate` raises.
+    """
     import jinja2
 
     program = model.program
-    data = estimate(program, target)
-    manifest = read_manifest(target.name, target.geometry)
+    data = estimate(program, target, geometry)
+    manifest = read_manifest(target.name, geometry.name if geometry else target.geometry)
     curves = loss_curve(model.path)
     clock = f"{'routed' if manifest else 'stated'} clock of {data['clock_mhz']:g} MHz"
     tiles = [(f"{program.trits:,}", "ternary weights")]

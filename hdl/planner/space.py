@@ -14,7 +14,7 @@ from ternac.errors import DoesNotFit
 from ternac.hdl.cells.bram_cells import max_depth
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.norm import norm_latency
-from ternac.hdl.engine.sequencer import STREAM_GAP
+from ternac.hdl.engine.ports import STREAM_GAP
 from ternac.hdl.engine.side_lane import SQUARED
 from ternac.program.ops import Op
 from ternac.program.program import Program

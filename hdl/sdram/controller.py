@@ -58,14 +58,28 @@ class SdramController(wiring.Component):
 
     Members
     -------
-    ready : Out(1), the chip has been initialised; nothing else happens before.
-    write : In(stream of `write_word`).
-    restart : In(1) pulse;  burst : In, where reading goes on: word / BURST, taken with it.
-    flush : Out(1) pulse, some cycles after ``restart``: words before it are old ones, those after it new.
-    stale : Out(1), from ``restart`` to ``flush``, both cycles included.
-    room : In(1), another burst may be read;  asked : Out(1) pulse, it is.
-    valid : Out(1);  data : Out(16), the words in order.
-    pins : Out(SdramPins).
+    ready : Out(1)
+        The chip has been initialised; nothing else happens before.
+    write : In(stream.Signature(write_word))
+        Words to write.
+    restart : In(1)
+        Pulse: read on from ``burst``.
+    burst : In(burst)
+        Where: word / BURST, taken with ``restart``.
+    flush : Out(1)
+        Pulse, some cycles after ``restart``: words before it are old ones, those after it new.
+    stale : Out(1)
+        From ``restart`` to ``flush``, both cycles included.
+    room : In(1)
+        Another burst may be read.
+    asked : Out(1)
+        Pulse: it is.
+    valid : Out(1)
+        There is a word.
+    data : Out(16)
+        The words in order.
+    pins : Out(SdramPins)
+        The chip.
     """
 
     def __init__(self, chip: SdramChip, clock_hz: int) -> None:
@@ -96,9 +110,10 @@ class SdramController(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         pins, chip, t = self.pins, self.chip, self.cycles
-        pause = Signal(range(t.power_up + 1), init=t.power_up)  # until the next command of this state
         row_open = max(t.ras, t.rc - t.rp)
-        hold = Signal(range(row_open + t.wr))  # until the open banks may be closed
+        # cycles until the next command of this state, and until the open banks may be closed
+        pause = Signal(range(t.power_up + 1), init=t.power_up, name="pause")
+        hold = Signal(range(row_open + t.wr), name="hold")
         m.d.comb += [pins.cs.eq(1), pins.cke.eq(1)]
         m.d.sync += [
             pins.ras.eq(0), pins.cas.eq(0), pins.we.eq(0), pins.dq_oe.eq(0),
@@ -118,27 +133,28 @@ class SdramController(wiring.Component):
             m.d.sync += hold.eq(hold - 1)
 
         due, since = self._refresh_due(m)
-        word = Signal(chip.word_bits)  # the next one to be asked for
+        word = Signal(chip.word_bits, name="word")  # the next one to be asked for
         bank, row, column = self._pieces(word)
-        following = Signal.like(word)
+        following = Signal.like(word, name="following")
         m.d.comb += following.eq((word | (1 << chip.column_bits) - 1) + 1)
         next_bank, next_row, _ = self._pieces(following)
-        reading, wanted = Signal(), Signal(len(self.burst))
+        reading, wanted = Signal(name="reading"), Signal(len(self.burst), name="wanted")
         quiet = self._words(m)
         with m.If(self.restart):
             m.d.sync += [self.stale.eq(1), wanted.eq(self.burst), reading.eq(0)]
 
-        beat = Signal(range(BURST))
-        missing = Signal()  # the row of `word` is not
-        ahead = Signal()  # the next bank's row is open
-        ended, behind = Signal(), Signal()  # the last burst was its row's last; that row is still open
-        old = Signal.like(bank)
-        more = Signal()  # another burst may follow now
+        beat = Signal(range(BURST), name="beat")
+        missing = Signal(name="missing")  # the row of `word` is not
+        ahead = Signal(name="ahead")  # the next bank's row is open
+        # the last burst was its row's last; that row is still open
+        ended, behind = Signal(name="ended"), Signal(name="behind")
+        old = Signal.like(bank, name="old")
+        more = Signal(name="more")  # another burst may follow now
         m.d.comb += more.eq(reading & self.room & ~due & ~self.stale & ~self.restart)
         item = self.write.payload
         item_bank, item_row, item_column = self._pieces(item.address)
-        open_bank, open_row = Signal.like(bank), Signal.like(row)
-        count = Signal(range(POWER_UP_REFRESHES + 1))
+        open_bank, open_row = Signal.like(bank, name="open_bank"), Signal.like(row, name="open_row")
+        count = Signal(range(POWER_UP_REFRESHES + 1), name="count")
 
         def close() -> None:
             command(_PRECHARGE, 0, ALL_BANKS)
@@ -218,15 +234,15 @@ class SdramController(wiring.Component):
     def _refresh_due(self, m: Module) -> tuple[Value, Signal]:
         """Whether a refresh is due, and the cycles since the last one was."""
         interval = self.cycles.refresh
-        since = Signal(range(16 * interval))
+        since = Signal(range(16 * interval), name="since")
         with m.If(self.ready):
             m.d.sync += since.eq(since + 1)
         return since >= interval, since
 
     def _words(self, m: Module) -> Value:
         """Give out the words that come back; returns whether none are on their way."""
-        first = Signal(read_pipe(self.cycles.cas) + 1)
-        left = Signal(range(BURST + 1))
+        first = Signal(read_pipe(self.cycles.cas) + 1, name="first")
+        left = Signal(range(BURST + 1), name="left")
         m.d.sync += first.eq(Cat(self.asked, first[:-1]))
         with m.If(first[-1]):
             m.d.sync += left.eq(BURST - 1)

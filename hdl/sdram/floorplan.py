@@ -17,8 +17,8 @@ NEAR_ROW = 22
 FAR_ROWS = (46, 70, 82)
 _FAR = re.compile(r"embed_\d+\.bank_\d+\.bram_EMBED_")
 _ORDER = (
-    "link.ram", "program_", "bank_0", "pipe_0", "bank_1", "pipe_1", "bank_2", "pipe_2", "bank_3", "pipe_3",
-    "sampler", "norm", "store",
+    "link.frame.ram", "program_", "bank_0", "pipe_0", "bank_1", "pipe_1", "bank_2", "pipe_2",
+    "bank_3", "pipe_3", "sampler", "norm", "store",
 )  # fmt: skip
 
 

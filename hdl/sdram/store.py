@@ -31,10 +31,21 @@ class SdramStore(wiring.Component):
 
     Members
     -------
-    wr_en(1), wr_address(24), wr_word(16) : In, a loader word; at most `WRITE_FIFO` waiting (``ready`` low at
-        power-up, and refreshes, hold them up). Never in a cycle in which a token is under way.
-    restart : In(1) pulse.   o : Out(stream of ``2 * macs * 4 / 5`` bits), none of it older than ``restart``.
-    ready : Out(1), the chip has been initialised.   pins : Out(SdramPins).
+    wr_en : In(1)
+        A loader word; at most `WRITE_FIFO` wait (``ready`` low, and refreshes, hold them up). Never in a
+        cycle in which a token is in work.
+    wr_address : In(24)
+        Its address.
+    wr_word : In(16)
+        The word.
+    restart : In(1)
+        Pulse: start over at word 0.
+    o : Out(stream.Signature(16 * stream_words))
+        Words of the dot units, none older than ``restart``.
+    ready : Out(1)
+        The chip has been initialised.
+    pins : Out(SdramPins)
+        The chip.
     """
 
     def __init__(self, geometry: Geometry, chip: SdramChip, clock_hz: int) -> None:
@@ -68,7 +79,7 @@ class SdramStore(wiring.Component):
 
         # words of before the restart may still be in the FIFO or on their way: all goes at the flush. Reading
         # waits for the last of the loader's words, which were here before the restart.
-        begin, old = Signal(), Signal()
+        begin, old = Signal(name="begin"), Signal(name="old")
         with m.If(self.restart):
             m.d.sync += begin.eq(1)
         with m.Elif(~writes.r_rdy & ~self.wr_en):
@@ -79,8 +90,8 @@ class SdramStore(wiring.Component):
         ]
         reads = SyncFIFOBuffered(width=16, depth=READ_FIFO)
         m.submodules.reads = ResetInserter(old)(reads)
-        free = Signal(range(READ_FIFO + 1), init=READ_FIFO)  # less what has been asked for
-        taken = Signal()
+        free = Signal(range(READ_FIFO + 1), init=READ_FIFO, name="free")  # less what has been asked for
+        taken = Signal(name="taken")
         m.d.comb += [
             chip.room.eq((free >= BURST) & ~begin),
             reads.w_en.eq(chip.valid & ~old), reads.w_data.eq(chip.data),
@@ -95,8 +106,8 @@ class SdramStore(wiring.Component):
 
     def _gather(self, m: Module, reads: SyncFIFOBuffered, taken: Signal, old: Signal) -> None:
         """Words of SDRAM, the first one lowest, to words of the dot units; a word a cycle goes in."""
-        whole, count = Signal(16 * self.words), Signal(range(self.words + 1))
-        complete = Signal()
+        whole, count = Signal(16 * self.words, name="whole"), Signal(range(self.words + 1), name="count")
+        complete = Signal(name="complete")
         m.d.comb += [
             complete.eq(count == self.words),
             self.o.payload.eq(whole), self.o.valid.eq(complete & ~old),

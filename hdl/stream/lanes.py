@@ -9,12 +9,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile.stream_layout import Encoding
+from ternac.hdl.array.decode import TritDecoder
 from ternac.hdl.array.dot import DotControl, DotUnit, dot_latency
-from ternac.hdl.cells.delay import delayed
+from ternac.hdl.array.negatives import NegativeCount
 from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.stream.decode import TritDecoder
-from ternac.hdl.stream.negatives import NegativeCount
 
 __all__ = ["StreamLanes"]
 
@@ -29,6 +29,29 @@ class StreamLanes(wiring.Component):
     ``lanes`` int8 values a cycle.
 
     The words are skewed here, byte by byte before they are decoded, as the dot units' chains want them.
+
+    Members
+    -------
+    word : In(8 * lanes)
+        A word of weights.
+    en : In(1)
+        There is one.
+    first : In(1)
+        It is its row group's first.
+    last : In(1)
+        It is its row group's last.
+    x_addr : In(range(x_depth))
+        The address of its activations.
+    x_wr_en : In(1)
+        Write a word of activations.
+    x_wr_addr : In(range(x_depth))
+        Its address.
+    x_wr_data : In(8 * lanes)
+        The word.
+    valid : Out(1)
+        Pulse: the sums of a row group.
+    sums : Out(ArrayLayout(signed(sum_bits), rows))
+        The sums.
     """
 
     def __init__(
@@ -66,10 +89,10 @@ class StreamLanes(wiring.Component):
             memory.wr_data.eq(self.x_wr_data),
             memory.rd_addr.eq(self.x_addr),
         ]
-        flags = delayed(m, Cat(self.en, self.first, self.last), BlockRam.LATENCY + 1, name="flags")
+        flags = delay(m, Cat(self.en, self.first, self.last), BlockRam.LATENCY + 1, name="flags")
         m.d.comb += Cat(control.en, control.first, control.last).eq(flags)
-        word = delayed(m, self.word, BlockRam.LATENCY, name="word", reset_less=True)
-        activations = delayed(m, memory.rd_data, 1, name="x", reset_less=True)
+        word = delay(m, self.word, BlockRam.LATENCY, name="word", reset_less=True)
+        activations = delay(m, memory.rd_data, 1, name="x", reset_less=True)
         counts = [NegativeCount(self.lanes, self.chain, self.k_max) for _ in range(self.encoding.rows)]
         for g, (unit, count) in enumerate(zip(self.units, counts, strict=True)):
             m.submodules[f"dot_{g}"], m.submodules[f"count_{g}"] = unit, count
@@ -85,9 +108,9 @@ class StreamLanes(wiring.Component):
         """Stage j of all chains: its bytes j cycles late, decoded, and the activations beside them."""
         places = range(j, self.lanes, self.chain)
         bytes_ = Cat(word.word_select(lane, 8) for lane in places)
-        codes = delayed(m, bytes_, j, name=f"codes_{j}", reset_less=True)
+        codes = delay(m, bytes_, j, name=f"codes_{j}", reset_less=True)
         bytes_ = Cat(x.word_select(lane, 8) for lane in places)
-        values = delayed(m, bytes_, j, name=f"values_{j}", reset_less=True)
+        values = delay(m, bytes_, j, name=f"values_{j}", reset_less=True)
         rows = self.encoding.rows
         nz, neg = Signal(rows * len(places), name=f"nz_{j}"), Signal(rows * len(places), name=f"neg_{j}")
         for q in range(len(places)):

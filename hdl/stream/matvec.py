@@ -47,17 +47,31 @@ class StreamMatVec(wiring.Component):
     :param results: row groups that may wait for whoever takes the sums.
     :param tech: form of dot units and decoders. The others are those of `AxiReader`.
 
-    ``desc`` In(stream): one descriptor per matrix (`ternac.compile.stream_layout.Descriptor`, and
-    ``beats``, its words in memory; neither beats nor rows nor words are 0). Reading starts at once and runs
-    ahead over any number of matrices, as far as queue and FIFO reach. With ``fence`` products wait for one
-    pulse of ``x_ready`` (up to 15 are remembered), reading does not.
+    Reading starts at once and runs ahead over any number of matrices, as far as queue and FIFO reach. Nothing
+    is lost while the sums wait: products stop, then reads.
 
-    ``x_wr_en``, ``x_wr_addr``, ``x_wr_data``: activation memory, a word a cycle.
-
-    ``sums`` Out(stream): ``sum`` of each row, rows and matrices in order, ``last`` on a matrix's last.
-    Nothing is lost while it waits: products stop, then reads.
-
-    ``fault`` Out(3), bits of `Fault`, sticky until ``clear``.
+    Members
+    -------
+    desc : In(stream.Signature(desc_layout))
+        One descriptor per matrix (`ternac.compile.stream_layout.Descriptor`, and ``beats``, its words in
+        memory); neither beats nor rows nor words are 0. With ``fence`` products wait for a pulse of
+        ``x_ready``, reading does not.
+    x_wr_en : In(1)
+        Write a word of activations.
+    x_wr_addr : In(range(x_depth))
+        Its address.
+    x_wr_data : In(port_bits)
+        The word.
+    x_ready : In(1)
+        Pulse: the activations of a descriptor with ``fence`` are there; up to 15 are remembered.
+    sums : Out(stream.Signature(sum_layout))
+        ``sum`` of each row, rows and matrices in order, ``last`` on a matrix's last.
+    fault : Out(3)
+        Bits of `Fault`, sticky until ``clear``.
+    clear : In(1)
+        Pulse: forget the faults.
+    m_axi_* : read_port
+        AXI4 read master.
     """
 
     def __init__(
@@ -123,7 +137,7 @@ class StreamMatVec(wiring.Component):
         for name, member in read_port("m_axi", address_bits=13, data_bits=self.port_bits).items():
             inner, outer = getattr(reader, name), getattr(self, name)
             m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
-        short = Signal()
+        short = Signal(name="short")
         m.d.comb += [
             reader.clear.eq(self.clear),
             self.fault.eq(Cat(reader.fault, short)),
@@ -132,7 +146,7 @@ class StreamMatVec(wiring.Component):
             lanes.word.eq(reader.words.payload.data),
         ]  # fmt: skip
         m.submodules.info = info = SyncFIFO(width=4, depth=self.results)
-        returned = Signal()
+        returned = Signal(name="returned")
         mismatch = self._control(m, info, returned)
         m.d.sync += short.eq((short & ~self.clear) | mismatch)
         self._output(m, info, returned)
@@ -143,7 +157,7 @@ class StreamMatVec(wiring.Component):
         words, lanes, rows = self.reader.words, self.lanes, self.encoding.rows
         m.submodules.queue = queue = SyncFIFO(width=self.desc_layout.size, depth=self.queue)
         following = data.View(self.desc_layout, queue.r_data)
-        both = Signal()
+        both = Signal(name="both")
         m.d.comb += [
             both.eq(queue.w_rdy & self.reader.requests.ready),
             self.desc.ready.eq(both),
@@ -153,13 +167,27 @@ class StreamMatVec(wiring.Component):
             self.reader.requests.payload.address.eq(self.desc.payload.address),
             self.reader.requests.payload.beats.eq(self.desc.payload.beats),
         ]
-        active, first, at_end = Signal(), Signal(), Signal()
-        rows_left, most, left = Signal(ROWS_BITS), Signal(WORDS_BITS), Signal(WORDS_BITS)
-        x_base = Signal(range(self.x_depth))
-        pulses = Signal(4)
-        room = Signal(range(self.results + 1), init=self.results)
-        take, close, final, start, wait = Signal(), Signal(), Signal(), Signal(), Signal()
-        taken, came, due = Signal(), Signal(), Signal()  # registered: the FIFO's data comes late
+        active, first, at_end = Signal(name="active"), Signal(name="first"), Signal(name="at_end")
+        rows_left, most, left = (
+            Signal(ROWS_BITS, name="rows_left"),
+            Signal(WORDS_BITS, name="most"),
+            Signal(WORDS_BITS, name="left"),
+        )
+        x_base = Signal(range(self.x_depth), name="x_base")
+        pulses = Signal(4, name="pulses")
+        room = Signal(range(self.results + 1), init=self.results, name="room")
+        take, close, final, start, wait = (
+            Signal(name="take"),
+            Signal(name="close"),
+            Signal(name="final"),
+            Signal(name="start"),
+            Signal(name="wait"),
+        )
+        taken, came, due = (
+            Signal(name="taken"),
+            Signal(name="came"),
+            Signal(name="due"),
+        )  # registered: the FIFO's data comes late
         m.d.sync += [taken.eq(take), came.eq(words.payload.last), due.eq(at_end & final)]
         m.d.comb += [
             at_end.eq(left == 0),
@@ -197,10 +225,10 @@ class StreamMatVec(wiring.Component):
         """A row group's sums, one after the other."""
         lanes, rows = self.lanes, self.encoding.rows
         m.submodules.groups = groups = SyncFIFO(width=len(lanes.sums.as_value()), depth=self.results)
-        index = Signal(range(rows))
+        index = Signal(range(rows), name="index")
         sums = data.View(data.ArrayLayout(signed(lanes.sum_bits), rows), groups.r_data)
         count, final = info.r_data[:3], info.r_data[3]
-        at_end, sent = Signal(), Signal()
+        at_end, sent = Signal(name="at_end"), Signal(name="sent")
         m.d.comb += [
             groups.w_data.eq(lanes.sums), groups.w_en.eq(lanes.valid),
             at_end.eq(index + 1 == count),

@@ -43,14 +43,25 @@ class AxiReader(wiring.Component):
     :param outstanding: bursts that may be in flight.
     :param queue: requests that wait behind the current one.
 
-    Members: ``requests`` In(stream): ``address`` in bytes (a multiple of the word; lower bits are ignored),
-    ``beats`` in words, not 0. ``words`` Out(stream): ``data`` and ``last``, the last word of a request.
-    ``m_axi_*``: AXI4 read master. ``fault`` Out(2), sticky until ``clear``: bit 0 a beat came with an error
-    response, bit 1 RLAST did not come where it belongs. A fault changes nothing else: as many words come as
+    A fault changes nothing else: as many words come as
     were asked for, so that nothing hangs, and whoever waits for results looks at it.
 
     A burst is only requested when the FIFO has room for all of it, so RREADY is always high: the port is
     never stalled from this side, and reads stop while nobody takes words.
+
+    Members
+    -------
+    requests : In(stream)
+        ``address`` in bytes, of which what is below a word is ignored, and ``beats`` in words, not 0.
+    words : Out(stream)
+        ``data``, and ``last`` with a request's last word.
+    fault : Out(2)
+        Sticky until ``clear``: bit 0, a beat came with an error response; bit 1, RLAST did not come where it
+        belongs.
+    clear : In(1)
+        Pulse: forget the faults.
+    m_axi_* : read_port
+        AXI4 read master.
     """
 
     def __init__(
@@ -97,8 +108,8 @@ class AxiReader(wiring.Component):
         m = Module()
         m.submodules.flight = flight = SyncFIFO(width=9, depth=self.outstanding)
         m.submodules.words = fifo = SyncFIFOBuffered(width=self.data_bits + 1, depth=self.depth)
-        free = Signal(range(self.depth + 1), init=self.depth - _SPARE)
-        taken, promised = Signal(), Signal(range(self.burst + 1))
+        free = Signal(range(self.depth + 1), init=self.depth - _SPARE, name="free")
+        taken, promised = Signal(name="taken"), Signal(range(self.burst + 1), name="promised")
         m.d.sync += free.eq(free + taken - promised)
         self._requests(m, flight, free, promised)
         self._beats(m, flight, fifo)
@@ -115,11 +126,11 @@ class AxiReader(wiring.Component):
         m.submodules.queue = queue = SyncFIFO(width=self.request_layout.size, depth=self.queue)
         shift = (self.word_bytes - 1).bit_length()
         request = data.View(self.request_layout, queue.r_data)
-        place = Signal(self.address_bits - shift)  # address in words
-        left = Signal(BEATS_BITS)
-        length = Signal(range(self.burst + 1))
-        to_edge = Signal(range(self.burst + 1))
-        arlen = Signal(8)
+        place = Signal(self.address_bits - shift, name="place")  # address in words
+        left = Signal(BEATS_BITS, name="left")
+        length = Signal(range(self.burst + 1), name="length")
+        to_edge = Signal(range(self.burst + 1), name="to_edge")
+        arlen = Signal(8, name="arlen")
         m.d.comb += [
             queue.w_data.eq(self.requests.payload),
             queue.w_en.eq(self.requests.valid),
@@ -162,8 +173,8 @@ class AxiReader(wiring.Component):
 
     def _beats(self, m: Module, flight: SyncFIFO, fifo: SyncFIFOBuffered) -> None:
         """The R side: every beat goes into the FIFO in the cycle in which it comes."""
-        index = Signal(8)
-        at_end = Signal()
+        index = Signal(8, name="index")
+        at_end = Signal(name="at_end")
         beat, wanted = self.m_axi_rvalid & self.m_axi_rready, flight.r_rdy
         m.d.comb += [
             self.m_axi_rready.eq(1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import select
@@ -36,9 +37,10 @@ class Transport(Protocol):
 
 
 class SerialTransport:
-    """A serial port, 8N1.
+    """A serial port, 8N1, that no other program can open as long as this one has it.
 
-    Raises ToolMissing if pyserial is not installed, NoAnswer if the port cannot be opened.
+    Raises ToolMissing if pyserial is not installed, NoAnswer if the port cannot be opened; the message names
+    the program that has it.
     """
 
     def __init__(self, port: str, baud: int) -> None:
@@ -50,8 +52,15 @@ class SerialTransport:
         self.byte_seconds, self.restarts = 10 / baud, True
         self._failures: tuple[type[Exception], ...] = (serial.SerialException, OSError)
         try:
-            self._port: Any = serial.Serial(port, baud, timeout=0, write_timeout=5)
+            # exclusive=True is flock, among those who lock too; the terminal's own flag keeps out the rest
+            self._port: Any = serial.Serial(port, baud, timeout=0, write_timeout=5, exclusive=True)
+            _exclude(self._port, True)
         except (ValueError, *self._failures) as error:
+            if getattr(error, "errno", None) in BUSY:
+                raise NoAnswer(
+                    f"{port} is in use by {holders(port) or 'another program'}",
+                    "end it, or take another port: two hosts on one board would mix their tokens",
+                ) from None
             hint = "is the board plugged in, and may this user open the port (group dialout)?"
             raise NoAnswer(f"cannot open {port}: {error}", hint) from None
         self._port.reset_input_buffer()
@@ -72,7 +81,34 @@ class SerialTransport:
 
     def close(self) -> None:
         with contextlib.suppress(*self._failures):
+            _exclude(self._port, False)  # others may have it open still, and the flag would stay
+        with contextlib.suppress(*self._failures):
             self._port.close()
+
+
+BUSY = (errno.EWOULDBLOCK, errno.EBUSY)
+
+
+def _exclude(port: Any, on: bool) -> None:
+    """Let no one open the terminal behind an open port, or let them again."""
+    try:
+        import fcntl
+        import termios
+    except ModuleNotFoundError:  # Windows, where every port is exclusive
+        return
+    if port.is_open:
+        fcntl.ioctl(port.fileno(), termios.TIOCEXCL if on else termios.TIOCNXCL)
+
+
+def holders(port: str) -> str:
+    """Return the programs that have a port open, as far as /proc says: "pid 12 (minicom -D ...)"."""
+    target, found = os.path.realpath(port), []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if any(os.path.realpath(link) == target for link in (entry / "fd").iterdir()):
+                words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found.append(f"pid {entry.name} ({words.strip()[:100]})")
+    return ", ".join(found)
 
 
 class ProcessTransport:
@@ -130,17 +166,30 @@ class ProcessTransport:
 
 
 class RecordingTransport:
-    """Records the traffic of another transport: one JSON array ["w" or "r", hex] a line."""
+    """Records the traffic of another transport: one JSON array ["w" or "r", hex] a line.
+
+    Raises UsageError if the file cannot be written.
+    """
 
     def __init__(self, inner: Transport, path: str | Path) -> None:
         self.inner = inner
         self.name, self.byte_seconds = inner.name, inner.byte_seconds
         self.restarts = False  # checks depend on time, and a recording must not
-        self._file: TextIO = Path(path).open("w")
+        try:
+            self._file: TextIO = Path(path).open("w")
+        except OSError as error:
+            raise self._unwritten(path, error) from None
+
+    @staticmethod
+    def _unwritten(path: str | Path, error: OSError) -> UsageError:
+        return UsageError(f"cannot write {path}: {error.strerror}", "name a file that you may write")
 
     def _log(self, kind: str, data: bytes) -> None:
-        self._file.write(json.dumps([kind, data.hex()]) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps([kind, data.hex()]) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritten(self._file.name, error) from None
 
     def write(self, data: bytes) -> None:
         self._log("w", data)
@@ -154,8 +203,11 @@ class RecordingTransport:
 
     def close(self) -> None:
         """Close the line and the file."""
-        self.inner.close()
-        self._file.close()
+        try:
+            self.inner.close()
+        finally:
+            with contextlib.suppress(OSError):  # said when the line was written
+                self._file.close()
 
 
 class ReplayTransport:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ternac.compile.fitting import Model
+from ternac.compile.geometry import Geometry
 from ternac.errors import UsageError
 from ternac.host.backend import Backend
 from ternac.host.device import Device
@@ -39,11 +40,12 @@ class Devices:
         names: Sequence[str],
         board: str = DEFAULT_BOARD,
         *,
+        geometry: Geometry | None = None,
         fallback: bool = True,
     ) -> None:
         self._model = model
         self.program = model.program if isinstance(model, Model) else model
-        self.board = board
+        self.board, self.geometry = board, geometry
         self._opened: dict[str, Device] = {}
         self._energy: dict[str, Energy] = {}
         seen: Counter[str] = Counter()
@@ -63,7 +65,7 @@ class Devices:
 
     def _add(self, name: str, label: str, *, fallback: bool = False) -> None:
         def open_it() -> Backend:
-            device = Device.open(name, self._model, board=self.board)
+            device = Device.open(name, self._model, board=self.board, geometry=self.geometry)
             self._opened[label] = device
             self._energy.setdefault(label, _energy(device))
             return device.backend

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ternac.compile.fitting import Model
+from ternac.compile.geometry import Geometry
 from ternac.errors import SessionBusy, TernacError
 from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.devices import Devices
@@ -66,6 +67,7 @@ def build_service(
     limits: Limits,
     *,
     board: str = DEFAULT_BOARD,
+    geometry: Geometry | None = None,
     fallback: bool = True,
     reopen: float = 5.0,
     devices: Devices | None = None,
@@ -74,7 +76,7 @@ def build_service(
 
     Raises what `Device.open` raises.
     """
-    devices = devices or Devices(model, names, board, fallback=fallback)
+    devices = devices or Devices(model, names, board, geometry=geometry, fallback=fallback)
     scheduler = Scheduler(devices.sources, limits.queue, reopen)
     sessions = LocalSessions(limits)
     metrics = Metrics(scheduler.stats, sessions.held)

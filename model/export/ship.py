@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import secrets
+import shutil
 import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from ternac.errors import Mismatch, UsageError
-from ternac.files import read_bytes, write_bytes, write_json, write_text
-from ternac.model.net.executor import CHECKPOINT, TorchExecutor
+from ternac.files import make_folder, read_bytes, write_bytes, write_json, write_text
+from ternac.model.net.executor import TorchExecutor
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import Tokens
 from ternac.model.training.evaluate import nats_per_token
+from ternac.model.training.run_folder import CHECKPOINT, SHIPPED, TextRecord
 from ternac.model.training.train import compiled
 from ternac.program import zoo
 from ternac.program.file import save
@@ -24,6 +29,12 @@ from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.text.tokenizer import Encoded
+
+KEPT = (
+    "config", "text_sha256", "step", "seconds", "kept", "tokenizer",
+    "text", "command", "device", "extended", "unfinished",
+)  # fmt: skip
+"""What the weights of an exported program keep of their checkpoint's data."""
 
 _MEASURED = """\
 ## How the loss was measured
@@ -76,7 +87,7 @@ class About:
 
 
 def shakespeare(name: str, remarks: str = "") -> About:
-    """Return the facts about models of the shipped text."""
+    """Return the facts about the shipped models of the shipped text."""
     return About(
         text="model/data/tinyshakespeare.txt",
         command=f"ternac train --preset {name} --out runs/{name}",
@@ -89,6 +100,39 @@ def shakespeare(name: str, remarks: str = "") -> About:
         "else: no facts, no instructions, no other language. Words are mostly right, sentences mostly not.",
         remarks=remarks,
         tuned="The settings of the run were chosen with this loss in view.",
+    )
+
+
+def about_run(
+    name: str, info: Mapping[str, Any], record: TextRecord, measured: Path | None, remarks: str = ""
+) -> About:
+    """Return the facts about a run on a text of one's own, as its checkpoint records them.
+
+    ``measured`` is the text of the loss where it is not the held-out part of the run's.
+    """
+    train, held_out = record.words("train"), record.words("val")
+    size = f", {record.text_bytes:,} bytes" if record.text_bytes else ""
+    text = f"`{record.name}`" if record.path else record.name
+    validation, measure = (
+        f"{held_out} of {text}",
+        f"ternac eval {name} --text {record.path or 'FILE'} --split val",
+    )
+    if measured is not None:
+        validation = f"the whole of `{measured.name}`, another text than that of the run"
+        measure = f"ternac eval {name} --text {measured}"
+    known = {SHIPPED: "\nThat is Tiny Shakespeare, which is in the public domain."}.get(record.path, "")
+    ends = info.get("unfinished")
+    return About(
+        text=f"{record.path or record.name}{size}",
+        command=str(info.get("command", "the checkpoint does not record it")),
+        validation=validation,
+        measure=measure,
+        data=f"{text}{size}: {train} for training, {held_out} for validation.{known}\n"
+        "Nothing is said here about the licence of text or weights: that is for whoever passes them on.",
+        limits=f"It continues text like that of {text}, and knows nothing else.",
+        remarks="\n\n".join(
+            filter(None, (f"**The run was not finished**: {ends}." if ends else "", remarks))
+        ),
     )
 
 
@@ -136,18 +180,54 @@ def write_folder(
     measure: str = "numpy",
 ) -> None:
     """Fill a zoo folder from a checkpoint file ``source`` (``saved``: its contents) and its program."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save(program, folder / zoo.PROGRAM)
-    weights = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("model.")}
-    keep = ("config", "text_sha256", "step", "seconds", "kept", "tokenizer")
-    info = {key: saved.info[key] for key in keep if key in saved.info}
-    ckpt.save(folder / CHECKPOINT, ckpt.Checkpoint(weights, info))
     recipe = recipe_of(saved, about) | {"loss": {"text": about.validation, **asdict(loss)}}
-    write_json(folder / "recipe.json", recipe, indent=2)
-    for name in ("curve.csv", "curve.png"):
-        if (source.parent / name).is_file() and source.parent.resolve() != folder.resolve():
-            write_bytes(folder / name, (source.parent / name).read_bytes())
-    write_text(folder / "card.md", card(program, recipe, saved, loss, about, measure))
+    with filling(folder) as fresh:
+        save(program, fresh / zoo.PROGRAM)
+        save_weights(saved, fresh / CHECKPOINT)
+        write_json(fresh / "recipe.json", recipe, indent=2)
+        for name in ("curve.csv", "curve.png"):
+            if (source.parent / name).is_file() and source.parent.resolve() != folder.resolve():
+                write_bytes(fresh / name, (source.parent / name).read_bytes())
+        write_text(fresh / "card.md", card(program, recipe, saved, loss, about, measure))
+
+
+def save_program_of_run(out: Path, checkpoint: Path) -> Path:
+    """Export a finished run into its own folder, so that the folder is a MODEL; return the program's path."""
+    saved = ckpt.load(checkpoint)
+    executor = TorchExecutor(ckpt.model_of(saved), out.resolve().name, tokenizer=ckpt.tokenizer_of(saved))
+    save(executor.program, out / zoo.PROGRAM)
+    return out / zoo.PROGRAM
+
+
+def save_weights(saved: ckpt.Checkpoint, path: Path) -> None:
+    """Write what a program is exported from, without what only training needs."""
+    weights = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("model.")}
+    info = {key: saved.info[key] for key in KEPT if key in saved.info}
+    ckpt.save(path, ckpt.Checkpoint(weights, info))
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Give a scratch folder; what is in it at the end goes to ``folder``, and nothing after an error.
+
+    Raises UsageError if that cannot be written.
+    """
+    make_folder(folder.resolve().parent)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file", "name a folder, or a file that ends in .safetensors")
+    fresh = folder.resolve().with_name(f".{secrets.token_hex(8)}")
+    try:
+        fresh.mkdir()
+        yield fresh
+        make_folder(folder)
+        for each in sorted(fresh.iterdir()):
+            each.replace(folder / each.name)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {folder}: {error.strerror or error}", "name a folder that you may write, with room"
+        ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:
@@ -162,6 +242,7 @@ def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:
         "text_sha256": saved.info["text_sha256"],
         **({"tokenizer_sha256": hashlib.sha256(tokenizer).hexdigest()} if tokenizer else {}),
         "checkpoint_step": saved.info["step"],
+        **({"extended": saved.info["extended"]} if "extended" in saved.info else {}),
         "seconds": round(saved.info["seconds"]),
         "torch": torch.__version__,
         "note": "bit-identical repetition needs the same torch build, processor type and number of threads",
@@ -202,7 +283,11 @@ def card(
         f"| **loss on validation** | **{first}** ({', '.join(others)}) |",
         f"| trained | {saved.info['step']} of {train['steps']} steps of "
         f"{train['batch']} x {train['window']} tokens ({tokens_seen / 1e6:.1f} M), seed {train['seed']}, "
-        f"{recipe['seconds'] / 60:.0f} minutes on a shared CPU |",
+        f"{recipe['seconds'] / 60:.0f} minutes on a {saved.info.get('device', 'shared CPU')} |",
+        *(
+            f"| extended | at step {each['at_step']}, from a schedule of {each['from_steps']} steps |"
+            for each in saved.info.get("extended", [])
+        ),
         "",
         "## Data and licence",
         "",

@@ -69,8 +69,10 @@ def read_tokens(path: Path, reader: Reader, vocab: int) -> npt.NDArray[Any]:
             ids = np.load(path, allow_pickle=False)
         else:
             ids = reader.encode(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from None
+    except (OSError, EOFError, ValueError) as error:
+        raise UsageError(
+            f"cannot read {path}: {error}", "give a text, or one row of integers as numpy.save writes it"
+        ) from None
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UsageError(f"{path}: token numbers are one row of integers, not {ids.dtype}{list(ids.shape)}")
     if len(ids) and not 0 <= int(ids.min()) <= int(ids.max()) < vocab:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -78,6 +79,7 @@ class TrainConfig:
     eval_every: int = 250
     checkpoint_every: int = 250
     val_fraction: float = 0.1
+    eval_tokens: int = 0  #: an evaluation measures so many tokens of the held-out part; 0 = all of it
     bf16_backward: bool = True
     hold_exponents: bool = True  #: weight scales are set from mean |W| once, at the start
     weight_limit: float = 1.5  #: master weights are clamped to this many steps of their scale; 0 = not at all
@@ -91,14 +93,25 @@ class TrainConfig:
         for name in ("steps", "batch", "window", "eval_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must be at least 1")
-        if not 0.0 <= self.dropout < 1.0:
-            raise UsageError(f"train.dropout = {self.dropout} is outside [0, 1)")
-        if not 0.5 <= self.sharpen <= 2.0:
-            raise UsageError(f"train.sharpen = {self.sharpen} is outside [0.5, 2]")
-        if not 0.0 <= self.average < 1.0:
-            raise UsageError(f"train.average = {self.average} is outside [0, 1)")
-        if not 0.0 < self.val_fraction < 1.0:
-            raise UsageError(f"train.val_fraction = {self.val_fraction} is outside (0, 1)")
+        for name in ("warmup", "eval_tokens", "seed"):
+            if not 0 <= getattr(self, name) < 1 << 63:
+                raise UsageError(f"train.{name} = {getattr(self, name)} is outside 0..2**63-1")
+        for name, fits, span in (
+            ("lr", 0.0 < self.lr < math.inf, "(0, inf)"),
+            ("lr_final", 0.0 <= self.lr_final <= 1.0, "[0, 1]"),
+            ("weight_decay", 0.0 <= self.weight_decay < math.inf, "[0, inf)"),
+            ("beta1", 0.0 <= self.beta1 < 1.0, "[0, 1)"),
+            ("beta2", 0.0 <= self.beta2 < 1.0, "[0, 1)"),
+            ("clip", 0.0 < self.clip <= math.inf, "(0, inf]"),
+            ("weight_limit", 0.0 <= self.weight_limit < math.inf, "[0, inf)"),
+            ("dropout", 0.0 <= self.dropout < 1.0, "[0, 1)"),
+            ("sharpen", 0.5 <= self.sharpen <= 2.0, "[0.5, 2]"),
+            ("temper", 0.5 <= self.temper <= 1.5, "[0.5, 1.5]"),
+            ("average", 0.0 <= self.average < 1.0, "[0, 1)"),
+            ("val_fraction", 0.0 < self.val_fraction < 1.0, "(0, 1)"),
+        ):
+            if not fits:
+                raise UsageError(f"train.{name} = {getattr(self, name)} is outside {span}")
 
 
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {

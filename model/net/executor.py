@@ -18,10 +18,9 @@ from ternac.errors import CheckpointError
 from ternac.model.export.export import to_program
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
+from ternac.model.training.run_folder import checkpoint_of, checkpoints_beside
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, State
-
-CHECKPOINT = "checkpoint.safetensors"
 
 
 class TorchExecutor(ExecutorBase):
@@ -45,20 +44,25 @@ class TorchExecutor(ExecutorBase):
 
     @classmethod
     def for_program(cls, program: Program, path: Path) -> TorchExecutor:
-        """Open a checkpoint file, or ``checkpoint.safetensors`` in a folder or next to a program.
+        """Open the checkpoint that exports to exactly ``program``, which is in ``path``, a file or a folder.
 
-        It must export to exactly ``program``; raises CheckpointError if it does not or cannot be used.
+        `checkpoints_beside` says where it is looked for. Raises CheckpointError if there is none.
         """
-        found = path / CHECKPOINT if path.is_dir() else path
-        if found.name == "program.safetensors":
-            found = found.with_name(CHECKPOINT)
-        executor = cls(ckpt.model_of(ckpt.load(found)), program.name, program.meta, program.tokenizer)
-        if executor.program.hash != program.hash:
+        found = checkpoints_beside(path)
+        for each in found:
+            made = cls(ckpt.model_of(ckpt.load(each)), program.name, program.meta, program.tokenizer)
+            if made.program.hash == program.hash:
+                return made
+        if not found:
             raise CheckpointError(
-                f"{found} exports to program {executor.program.hash[:12]}, not to {program.hash[:12]}",
-                hint="export the checkpoint again: ternac export CHECKPOINT",
+                f"torch runs checkpoints, and none is beside {path}",
+                f"put the one that it was exported from there, as {checkpoint_of(path).name}, or export it "
+                f"again: ternac export RUN --out {path}",
             )
-        return executor
+        raise CheckpointError(
+            f"{', '.join(map(str, found))}: none exports to program {program.hash[:12]} of {path}",
+            "export it again: ternac export CHECKPOINT",
+        )
 
     @torch.no_grad()
     def step(

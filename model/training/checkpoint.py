@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ternac.errors import CheckpointError
-from ternac.files import replacing
+from ternac.files import make_folder, replacing
 from ternac.model.net.config import ModelConfig, from_dict
 from ternac.model.net.network import TernaryLM
 
@@ -38,12 +38,18 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically; make its folder if it is missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a checkpoint whole or not at all; make its folder if it is missing.
+
+    Raises UsageError if it cannot be written, as on a full disk.
+    """
+    make_folder(path.parent)
     text = json.dumps({"format": FORMAT, **checkpoint.info}, sort_keys=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
     with replacing(path) as scratch:
-        save_file(tensors, str(scratch), metadata={"ternac": text})
+        try:
+            save_file(tensors, str(scratch), metadata={"ternac": text})
+        except SafetensorError as error:  # what the package makes of an OSError
+            raise OSError(str(error)) from error
 
 
 def load(path: Path) -> Checkpoint:

@@ -55,7 +55,10 @@ def read_corpus(
     if not tokenizer:
         return Corpus(data, len(data))
     made = HuggingFaceTokenizer(tokenizer)
-    text = made.encode(data.tobytes(), lambda done: progress(done, len(data)))
+    try:
+        text = made.encode(data.tobytes(), lambda done: progress(done, len(data)))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}", error.hint) from None
     if not text.lossless:
         raise UsageError(
             f"the tokenizer does not give {path} back unchanged",

@@ -31,16 +31,15 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from ternac.errors import CheckpointError, UsageError
-from ternac.files import write_json
+from ternac.files import make_folder, write_json
 from ternac.model.net.config import ModelConfig, TrainConfig
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training import curve
 from ternac.model.training.data import Tokens
-from ternac.model.training.evaluate import nats_per_token
-from ternac.model.training.train import BEST, FINAL, LATEST, Trainer
+from ternac.model.training.run_folder import BEST, FINAL, INFO, LATEST, SHARDS
+from ternac.model.training.train import Trainer
 
-SHARDS = "shards"
 KINDS = ("ddp", "fsdp")
 
 
@@ -90,6 +89,8 @@ class DistributedTrainer(Trainer):
         out: Path,
         group: Group,
         tokenizer: bytes = b"",
+        about: Mapping[str, Any] | None = None,
+        extend: bool = False,
     ) -> None:
         if train.batch % group.world:
             raise UsageError(
@@ -99,7 +100,7 @@ class DistributedTrainer(Trainer):
         self.group = group
         self.leads, self.processes = group.rank == 0, group.world
         self.plain = TernaryLM(model)  # holds whole weights for evaluation
-        super().__init__(model, train, text, out, group.device, tokenizer)
+        super().__init__(model, train, text, out, group.device, tokenizer, about, extend)
 
     def _place(self) -> None:
         self.model.share = (self.group.rank, self.group.world)
@@ -160,7 +161,7 @@ class DistributedTrainer(Trainer):
         if self.leads:
             self.plain.load_state_dict(whole)
             self.plain.set_temper(self.model.config.temper)
-            found[0] = nats_per_token(self.plain, self.val_text)
+            found[0] = self.validate(self.plain)
         found = found.to(self.device)
         dist.broadcast(found, 0)
         row["val_nats"] = val = float(found)
@@ -189,8 +190,8 @@ class DistributedTrainer(Trainer):
         """Write ``shards/step-N``, then remove its predecessors."""
         folder = self.out / SHARDS / f"step-{self.step:08d}"
         if self.leads:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "ternac.json", self._info())
+            make_folder(folder)
+            write_json(folder / INFO, self._info())
         dist.barrier()
         save_shards(self._tensors(), checkpoint_id=folder)
         dist.barrier()
@@ -210,7 +211,7 @@ class DistributedTrainer(Trainer):
                 )
             return
         try:
-            info = json.loads((folder / "ternac.json").read_text())
+            info = json.loads((folder / INFO).read_text())
         except (OSError, ValueError) as error:
             raise CheckpointError(f"cannot read {folder / 'ternac.json'}: {error}") from error
         self._check_same_run(info)
@@ -245,6 +246,8 @@ def open_trainer(
     kind: str = "ddp",
     device: str = "cpu",
     tokenizer: bytes = b"",
+    about: Mapping[str, Any] | None = None,
+    extend: bool = False,
 ) -> Trainer:
     """Return the trainer of this process: one of several under torchrun, otherwise the plain one."""
     if device == "cuda" and not torch.cuda.is_available():
@@ -252,10 +255,10 @@ def open_trainer(
             "--device gpu: torch finds no GPU here", hint="install a CUDA build, or leave it out"
         )
     if under_torchrun():
-        return DistributedTrainer(model, train, text, out, Group.join(kind, device), tokenizer)
+        return DistributedTrainer(model, train, text, out, Group.join(kind, device), tokenizer, about, extend)
     if newest(out) is not None and not (out / LATEST).is_file():
         raise CheckpointError(
             f"{out} holds a run of several processes",
             hint="resume with: torchrun --nproc-per-node N -m ternac.cli train ..., or give another --out",
         )
-    return Trainer(model, train, text, out, device, tokenizer)
+    return Trainer(model, train, text, out, device, tokenizer, about, extend)

@@ -5,6 +5,8 @@ Because the logits are those of the integer program, so is the loss: both print 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -20,8 +22,12 @@ def nats_per_token(
     streams: int = protocol.STREAMS,
     context: int = protocol.CONTEXT,
     window: int = 128,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> float:
-    """Return the mean cross entropy in nats over all ``tokens`` but the first (see the protocol)."""
+    """Return the mean cross entropy in nats over all ``tokens`` but the first (see the protocol).
+
+    ``progress`` is told the predictions done and those to be done.
+    """
     parts = protocol.cut(len(tokens), streams, context)
     was_training = model.training
     model.eval()
@@ -39,5 +45,6 @@ def nats_per_token(
         chosen = logits[picked].double().mul_(scale)
         total += float(torch.nn.functional.cross_entropy(chosen, targets, reduction="sum"))
         counted += int(live.sum())
+        progress(counted, len(tokens) - 1)
     model.train(was_training)
     return total / counted

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from ternac.errors import BuildFailed, CheckpointError, ToolMissing, TrainingDiverged
-from ternac.files import write_json
+from ternac.files import make_folder, write_json
 from ternac.model.net.config import ModelConfig, TrainConfig, from_dict, to_dict
 from ternac.model.net.kernels import kernels
 from ternac.model.net.layers import BitLinear
@@ -32,8 +32,7 @@ from ternac.model.training import checkpoint as ckpt
 from ternac.model.training import curve
 from ternac.model.training.data import Streams, Tokens, split
 from ternac.model.training.evaluate import nats_per_token
-
-LATEST, BEST, FINAL = "latest.safetensors", "best.safetensors", "final.safetensors"
+from ternac.model.training.run_folder import BEST, FINAL, LATEST
 
 
 @dataclass(frozen=True)
@@ -84,10 +83,17 @@ class Trainer:
         out: Path,
         device: str = "cpu",
         tokenizer: bytes = b"",
+        about: Mapping[str, Any] | None = None,
+        extend: bool = False,
     ) -> None:
-        """``tokenizer``: the tokenizer.json that made ``text``, which goes into every checkpoint."""
+        """``tokenizer``: the tokenizer.json that made ``text``, which goes into every checkpoint, and so does
+        ``about``: plain data such as the name of the text. ``extend``: a run of fewer steps goes on, by the
+        schedule of ``train``.
+        """
         self.config = train
         self.tokenizer = tokenizer.decode()
+        self.about, self.extend = dict(about or {}), extend
+        self.extended: list[dict[str, int]] = []
         self.device = torch.device(device)
         self.out = out
         self.settings = to_dict(model, train)
@@ -115,6 +121,8 @@ class Trainer:
         self.rows: list[curve.Row] = []
         self.best = math.inf
         self.seconds = 0.0
+        self.saved = 0  #: the step of the last checkpoint
+        self.watch: Callable[[int, int], None] = lambda done, total: None  #: of every validation: tokens
         self._restore()
 
     def build(self, model: ModelConfig) -> Any:
@@ -148,14 +156,31 @@ class Trainer:
             self._resume(ckpt.load(self.out / LATEST))
 
     def _check_same_run(self, info: dict[str, Any]) -> None:
-        if (
-            to_dict(*from_dict(info.get("config", {}))) != self.settings
-            or info.get("text_sha256") != self.digest
-            or info.get("tokenizer", "") != self.tokenizer
-        ):
+        """Raise CheckpointError unless ``info`` is of this run, or of one that it extends."""
+        there = to_dict(*from_dict(info.get("config", {})))
+        differ = [
+            f"{part}.{name} is {there[part][name]} there, {value} here"
+            for part, values in self.settings.items()
+            for name, value in values.items()
+            if there[part][name] != value
+        ]
+        if info.get("text_sha256") != self.digest or info.get("tokenizer", "") != self.tokenizer:
+            differ.append("it has another text or tokenizer")
+        before = there["train"]["steps"]
+        if len(differ) == 1 and before < self.config.steps:
+            if self.extend and differ[0].startswith("train.steps"):
+                self.extended.append({"at_step": info["step"], "from_steps": before})
+                return
+            if differ[0].startswith("train.steps"):
+                raise CheckpointError(
+                    f"{self.out} holds a run of {before} steps, not {self.config.steps}",
+                    "ternac train --extend continues it, by the schedule of the new number of steps; or give "
+                    "another --out",
+                )
+        if differ:
             raise CheckpointError(
-                f"{self.out} holds another run (other settings or another text)",
-                hint="give another --out, or repeat the settings of that run",
+                f"{self.out} holds another run: {'; '.join(differ)}",
+                "give another --out, or repeat the settings of that run",
             )
 
     def _resume(self, saved: ckpt.Checkpoint) -> None:
@@ -169,6 +194,7 @@ class Trainer:
 
     def _place_in_history(self, info: dict[str, Any]) -> None:
         self.step, self.rows = info["step"], info["rows"]
+        self.saved, self.extended = self.step, [*info.get("extended", []), *self.extended]
         self.best, self.seconds = info["best"] or math.inf, info["seconds"]
 
     def _weights(self) -> dict[str, torch.Tensor]:
@@ -183,7 +209,19 @@ class Trainer:
             "best": None if math.isinf(self.best) else self.best,
             "seconds": self.seconds,
             **({"tokenizer": self.tokenizer} if self.tokenizer else {}),
+            **({"extended": self.extended} if self.extended else {}),
+            "validation_tokens": self.validation_tokens,
+            **self.about,
         }
+
+    @property
+    def validation_tokens(self) -> int:
+        """Return how many tokens a validation predicts."""
+        return min(self.config.eval_tokens or len(self.val_text), len(self.val_text) - 1)
+
+    def validate(self, model: TernaryLM) -> float:
+        """Return the loss of ``model`` on the held-out text, or on the first ``eval_tokens`` of it."""
+        return nats_per_token(model, self.val_text[: self.validation_tokens + 1], progress=self.watch)
 
     def save(self) -> None:
         """Write ``latest.safetensors`` and the curve."""
@@ -249,7 +287,7 @@ class Trainer:
     def _evaluate(self, row: curve.Row) -> float:
         """Measure the weights that would be kept now; keep the best."""
         with self.averaged():
-            row["val_nats"] = val = nats_per_token(self.model, self.val_text)
+            row["val_nats"] = val = self.validate(self.model)
             if val < self.best:
                 self.best = val
                 ckpt.save(self.out / BEST, ckpt.Checkpoint(self._weights(), self._info()))
@@ -270,12 +308,13 @@ class Trainer:
         does not wait for the step), TrainingDiverged if a loss or a weight is not finite: nothing is saved.
         """
         if self.leads:
-            self.out.mkdir(parents=True, exist_ok=True)
-            recipe = {"settings": self.settings, "text_sha256": self.digest}
+            make_folder(self.out)
+            recipe = {"settings": self.settings, "text_sha256": self.digest, **self.about}
+            recipe |= {"validation_tokens": self.validation_tokens, "held_out_tokens": len(self.val_text)}
+            recipe |= {"extended": self.extended} if self.extended else {}
             write_json(self.out / "recipe.json", recipe, indent=2)
         c, before, began, first = self.config, self.seconds, time.monotonic(), self.step
         last = min(c.steps, until or c.steps)
-        saved = self.step
         with StopRequest() as stop:
             while self.step < last and not self._agree(stop.requested):
                 loss = self._finite(self.one_step())
@@ -299,10 +338,9 @@ class Trainer:
                             self._keep_last()
                 if self.step % c.checkpoint_every == 0 or end:
                     self._save_finite()
-                    saved = self.step
                 pace = (self.seconds - before) / (self.step - first)
                 report(Progress(self.step, c.steps, loss, val, pace))
-            if saved != self.step:
+            if self.saved != self.step:
                 self._save_finite()
         if self.step == c.steps and self.leads:
             title = f"{self.model.config.ternary_weights / 1e6:.2f} M ternary weights"
@@ -323,6 +361,7 @@ class Trainer:
         if self._agree(bool(wrong)):
             raise self._diverged(f"weight {wrong[0]} is not finite" if wrong else "a weight is not finite")
         self.save()
+        self.saved = self.step
 
     def _diverged(self, what: str) -> TrainingDiverged:
         return TrainingDiverged(

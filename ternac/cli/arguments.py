@@ -2,7 +2,7 @@
 
 ``MODEL``       program file, or name of a shipped model
 ``--board``     a physical board
-``--geometry``  an engine, by the name of its preset
+``--geometry``  an engine: a preset, or a JSON file of explore
 ``--executor``  what computes a program on this host
 ``--device``    where a program runs: an executor or a board
 ``--out``       the file or folder that the verb writes
@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ternac.cli.verb import Say
-from ternac.compile.geometry import PRESETS, Geometry, preset
+from ternac.compile.geometry import PRESETS, Geometry, preset, read_geometry
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,16 +109,29 @@ def add_board(parser: argparse.ArgumentParser, text: str = "board") -> None:
     )
 
 
+class _Presets(tuple[str, ...]):
+    """What a shell completes; other geometries than the presets are valid too."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
 def add_geometry(parser: argparse.ArgumentParser, text: str = "engine (default: the board's)") -> None:
-    """Add ``--geometry``, None unless it is given."""
-    parser.add_argument("--geometry", choices=PRESETS, metavar="NAME", help=f"{text}: {', '.join(PRESETS)}")
+    """Add ``--geometry``, a `Geometry`; None unless it is given."""
+    parser.add_argument(
+        "--geometry",
+        type=read_geometry,
+        choices=_Presets(PRESETS),
+        metavar="NAME",
+        help=f"{text}: {', '.join(PRESETS)}, or a JSON file of ternac explore (FILE or FILE:NAME)",
+    )
 
 
 def engine_of(args: argparse.Namespace) -> Geometry:
     """Return the engine of ``--geometry``, else that of ``--board``."""
     from ternac.hdl.boards.boards import board
 
-    return preset(args.geometry or board(args.board).geometry)
+    return args.geometry or preset(board(args.board).geometry)
 
 
 def add_device(parser: argparse.ArgumentParser, shown: str, **more: Any) -> None:
@@ -128,11 +141,36 @@ def add_device(parser: argparse.ArgumentParser, shown: str, **more: Any) -> None
     parser.add_argument("--device", metavar="WHERE", help=f"{describe()} (default: {shown})", **more)
 
 
-def is_board(device: str) -> bool:
-    """Return True if ``--device`` names a board, simulated or not. Raises UnknownExecutor."""
+def refuse_unused(args: argparse.Namespace, where: str, works: Mapping[str, str]) -> None:
+    """Raise UsageError if an option was written that has no effect with ``where``.
+
+    ``works``: each such option, and what it does work with.
+    """
+    for option, needs in works.items():
+        if option in args.given:
+            raise UsageError(f"{option} has no effect with {where}", f"it works with {needs}")
+
+
+ENGINES = "--device sim, netlist, isa, serial:PORT or replay:FILE"
+LINKS = "--device sim, netlist, serial:PORT or replay:FILE"
+
+
+def unused_on(devices: Sequence[str], *, named: bool) -> dict[str, str]:
+    """Return the options that none of ``devices`` heeds, and what they work with.
+
+    ``named``: MODEL is given; else ``--geometry`` chooses the default one.
+    """
     from ternac.host.executors import parse_executor
 
-    return not parse_executor(device).local
+    found = [parse_executor(device) for device in devices]
+    unused = {}
+    if not any(name.has_engine for name in found):
+        unused = {"--board": ENGINES, **({"--geometry": ENGINES} if named else {})}
+    if all(name.local for name in found):
+        unused |= dict.fromkeys(("--bitstream", "--record", "--no-fallback", "--reopen"), LINKS)
+    if all(name.kind != "sim" for name in found):
+        unused["--waves"] = "--device sim"
+    return unused
 
 
 def default_engine(args: argparse.Namespace, devices: Sequence[str]) -> Geometry | None:
@@ -165,15 +203,16 @@ def add_out(
     parser.add_argument("--out", type=Path, default=path, metavar=metavar, help=shown, **more)
 
 
-def add_picture(parser: argparse.ArgumentParser) -> None:
-    """Add ``--out`` for a picture."""
+def add_picture(parser: argparse.ArgumentParser, data: str = "") -> None:
+    """Add ``--out`` for a picture; ``data`` says what a ``.json`` would hold, where that may be written."""
+    suffixes = (*PICTURES, *((".json",) if data else ()))
 
     def picture(given: str) -> Path:
-        if Path(given).suffix not in PICTURES:
-            raise UsageError(f"--out {given}: the name must end in {', '.join(PICTURES)}")
+        if Path(given).suffix not in suffixes:
+            raise UsageError(f"--out {given}: the name must end in {', '.join(suffixes)}")
         return Path(given)
 
-    text = f"also draw a picture: {', '.join(PICTURES)}"
+    text = f"also draw a picture: {', '.join(PICTURES)}" + (f"; .json: {data}" if data else "")
     parser.add_argument("--out", type=picture, metavar="FILE", help=text)
 
 
@@ -204,15 +243,19 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add_seed(parser, "seed of the draws (default: another one each time, which is printed)", default=None)
 
 
+def check_sampling(args: argparse.Namespace) -> None:
+    """Raise UsageError if options of `add_sampling` conflict."""
+    works = "a --temperature above 0, without --greedy"
+    if args.greedy:
+        refuse_unused(args, "--greedy", dict.fromkeys(("--temperature", "--top-k", "--seed"), works))
+    if args.temperature == 0:
+        refuse_unused(args, "--temperature 0", dict.fromkeys(("--top-k", "--seed"), works))
+
+
 def sampling_of(args: argparse.Namespace, program: Program) -> Sampling:
-    """Return the rule that the options of `add_sampling` ask for. Raises UsageError if they conflict."""
+    """Return the rule that the options of `add_sampling` ask for."""
     from ternac.run.sampling import Sampling
 
-    if args.greedy:
-        for flag in ("temperature", "top_k", "seed"):
-            if getattr(args, flag) is not None:
-                word = f"--{flag.replace('_', '-')}"
-                raise UsageError(f"{word} has no effect with --greedy", "leave out one of them")
     temperature = 0.0 if args.greedy else TEMPERATURE if args.temperature is None else args.temperature
     return Sampling.from_temperature(temperature, program.logit_scale_bits, args.top_k or 0)
 

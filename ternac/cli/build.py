@@ -13,7 +13,7 @@ from ternac.cli.verb import Outcome, Say, Verb
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser, "none, the engine stays empty")
     add_board(parser)
-    add_geometry(parser, "another engine that the board has bitstreams for (default: its usual one)")
+    add_geometry(parser, "another engine (default: the board's usual one)")
     number(parser, "--clock", "design clock (default: the board's)", kind=float, metavar="MHZ")
     add_out(parser, "copy the bitstream here, out of the cache")
     parser.add_argument("--force", action="store_true", help="run every step again, even if nothing changed")
@@ -29,7 +29,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         say,
         model=args.model,
         clock_mhz=args.clock,
-        engine=args.geometry,
+        geometry=args.geometry,
         force=args.force,
         out=args.out,
     )

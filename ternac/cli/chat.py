@@ -12,11 +12,14 @@ from ternac.cli.arguments import (
     add_geometry,
     add_model,
     add_sampling,
+    check_sampling,
     default_engine,
     number,
     open_model,
+    refuse_unused,
     sampling_of,
     seed_of,
+    unused_on,
 )
 from ternac.cli.verb import Outcome, Say, Verb
 
@@ -39,8 +42,10 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.server.texts import TURN_END, Reader, Turn, chat_prompt, encode
     from ternac.text.tokenizer import tokenizer_of
 
+    refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
+    check_sampling(args)
     model = open_model(args.model, default_engine(args, [args.device]), say)
-    with Device.open(args.device, model, board=args.geometry or args.board) as device:
+    with Device.open(args.device, model, board=args.board, geometry=args.geometry) as device:
         sampling = sampling_of(args, device.program)
         seed = None if sampling.greedy else seed_of(args)
         tokenizer = tokenizer_of(device.program, assume_bytes=True)

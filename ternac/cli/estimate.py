@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ternac.cli.arguments import add_board, add_geometry, add_model, open_model
+from ternac.cli.arguments import add_board, add_geometry, add_model, engine_of, open_model
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.compile.geometry import preset
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +21,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.planner.estimate import estimate
 
     target = board(args.board)
-    geometry = preset(args.geometry or target.geometry)
+    geometry = engine_of(args)
     data = estimate(open_model(args.model, geometry, say).program, target, geometry)
     _show(data, args.ops, say)
     return Outcome(data)

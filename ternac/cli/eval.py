@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ternac.cli.arguments import add_executor, add_model, number
 from ternac.cli.verb import Outcome, Say, Verb
+from ternac.errors import UsageError
+
+if TYPE_CHECKING:
+    from ternac.model.training.run_folder import TextRecord
+    from ternac.text.tokenizer import Encoded
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from ternac.run.evaluate import CONTEXT, STREAMS
 
     add_model(parser, "shakespeare")
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument("--text", metavar="FILE", help="a text of your own, all of it; .xz is unpacked")
-    source.add_argument(
-        "--split", choices=("val", "train"), default="val", help="part of the shipped text (default: val)"
+    parser.add_argument(
+        "--text",
+        metavar="FILE",
+        help="a text of your own, all of it unless --split is given; .xz is unpacked",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("val", "train"),
+        help="part of the text that the model was trained on, as its run records it; --text says where that "
+        "text is now (default without --text: val)",
     )
     number(parser, "--limit", "only the first N bytes, less a cut character", least=2)
     number(parser, "--streams", "pieces read in parallel", default=STREAMS, least=1)
@@ -27,6 +39,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.executors import open_executor
+    from ternac.model.training.run_folder import record_beside
     from ternac.program.zoo import TEXT, open_program, resolve
     from ternac.progress import Progress
     from ternac.run import evaluate as ev
@@ -34,14 +47,30 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
     program = open_program(args.model)
     tokenizer = tokenizer_of(program)
-    if args.text:
-        data = ev.read_text(args.text, args.limit)
+    record = None if args.text and not args.split else record_beside(resolve(args.model))
+    if record is not None and not args.text and not record.path:  # of a shipped model
+        record = None
+    if args.text and args.split and record is None:
+        raise UsageError(
+            f"nothing beside {resolve(args.model)} records which text the model was trained on",
+            "leave --split out to measure all of the text, or name the folder of the run or its export",
+        )
+    which = args.split or "val"
+    if record is not None:
+        text = _part(record, args, which, program.tokenizer)
+        origin = f"{record.words(which)} of {args.text or record.name}"
     else:
-        data = ev.split(ev.read_text(TEXT), args.split)[: args.limit]
-    if tokenizer.name != "bytes" and len(data) == args.limit:
-        data = whole_characters(data)
-    with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
-        text = tokenizer.encode(data, bar.update)
+        if args.text:
+            data, origin = ev.read_text(args.text, args.limit), str(args.text)
+        else:
+            data, origin = ev.split(ev.read_text(TEXT), which)[: args.limit], f"the shipped text, {which}"
+        if tokenizer.name != "bytes" and len(data) == args.limit:
+            data = whole_characters(data)
+        try:
+            with Progress(len(data), f"tokens of {program.name}", "bytes") as bar:
+                text = tokenizer.encode(data, bar.update)
+        except UsageError as error:
+            raise UsageError(f"{origin}: {error}", error.hint) from None
     executor = open_executor(args.executor, program, path=resolve(args.model))
     began = time.monotonic()
     with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
@@ -59,21 +88,37 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         "program_hash": program.hash,
         "streams": len(ev.cut(len(text.ids), args.streams, args.context).start),
         "context": args.context,
+        "text": origin,
+        "split": which if record is not None or not args.text else None,
         "seconds": round(time.monotonic() - began, 3),
         "origin": f"integer program, executor {executor.name} on this host, measured",
     }
-    _show(found, args.text or f"the shipped text, {args.split}", say)
+    _show(found, say)
     return Outcome(found)
 
 
-def _show(data: dict[str, Any], text: str, say: Say) -> None:
+def _part(record: TextRecord, args: argparse.Namespace, which: str, tokenizer: bytes) -> Encoded:
+    """Return a part of the text of the model's run, at most ``--limit`` bytes of it."""
+    from ternac.model.training.run_folder import encoded
+
+    if args.limit is not None and tokenizer:
+        raise UsageError("--limit counts bytes, and a split of a tokenizer's text tokens", "leave one out")
+    corpus = record.read(Path(args.text) if args.text else record.source, tokenizer)
+    part = record.part(corpus, which)
+    if args.limit is None or args.limit >= len(part.ids):
+        return part
+    start = 0 if which == "train" else len(corpus.tokens) - len(part.ids)
+    return encoded(corpus, start, start + args.limit)
+
+
+def _show(data: dict[str, Any], say: Say) -> None:
     names = {
         "nats_per_char": "nats per character",
         "bits_per_byte": "bits per byte",
         "nats_per_token": "nats per token",
     }
     losses = ", ".join(f"{data[key]:.4f} {name}" for key, name in names.items() if data[key] is not None)
-    say(f"{data['model']} on {text}: {losses}")
+    say(f"{data['model']} on {data['text']}: {losses}")
     say(
         f"{data['tokens']} tokens in {data['seconds']:.1f} s, "
         f"integer program by the executor {data['executor']}"

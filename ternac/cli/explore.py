@@ -22,11 +22,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     number(parser, "--sessions", "sessions at a time (default: as many as are best)")
     number(parser, "--clock", "clock assumed (default: the shipped build's)", kind=float, metavar="MHZ")
-    add_picture(parser)
+    add_picture(parser, "the geometries, for --geometry FILE:NAME of other verbs")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.compile.geometry import preset
+    from ternac.files import write_json
     from ternac.hdl.boards.boards import board
     from ternac.hdl.planner.explore import explore, write_picture
     from ternac.progress import Progress
@@ -45,8 +46,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         )
     _show(data, say)
     if args.out is not None:
-        write_picture(args.out, data, points)
-        data["picture"] = str(args.out)
+        if args.out.suffix == ".json":
+            write_json(args.out, data, indent=1)
+            data["geometries"] = str(args.out)
+        else:
+            write_picture(args.out, data, points)
+            data["picture"] = str(args.out)
         say(f"  {args.out}")
     return Outcome(data)
 
@@ -74,6 +79,7 @@ def _show(data: dict[str, Any], say: Say) -> None:
         say(f"  {line}")
     if len(data["front"]) > _ROWS:
         say(f"  {len(data['front']) - _ROWS} more of the front: --json")
+    say("  --out FILE.json writes them for other verbs: --geometry FILE:NAME")
     say(f"  cycles and us: one token alone. clock: {data['clock_origin']}")
     say(f"  {data['origin']}")
 

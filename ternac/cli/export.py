@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,15 @@ from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import CheckpointError, Mismatch, UsageError
 
 if TYPE_CHECKING:
+    from ternac.model.export.ship import About
+    from ternac.model.training.checkpoint import Checkpoint
     from ternac.program.program import Program
+    from ternac.text.tokenizer import Encoded
 
 TOKENS = 256
 ONLY_FOR = {
     **dict.fromkeys(("text", "measure", "name", "remarks", "about"), ("program",)),
-    "check": ("program", "qonnx"),
+    **dict.fromkeys(("check", "unfinished"), ("program", "qonnx")),
     "gguf_type": ("gguf",),
 }
 """Options that some formats have no use for."""
@@ -38,12 +43,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_out(
         parser,
-        "file to write; for a program also a folder, for program, weights, recipe, curve and card (default: "
-        "program.safetensors next to the checkpoint)",
+        "file to write, beside which its weights go; for a program also a folder, for program, weights, "
+        "recipe, curve and card (default: program.safetensors next to the checkpoint)",
         metavar="PATH",
     )
     parser.add_argument(
-        "--text", metavar="FILE", help="text to compare and measure on (default: the shipped validation text)"
+        "--text",
+        metavar="FILE",
+        help="text to compare and measure on: of the run's own text the held-out part, of another all "
+        "(default: the text that the run records, else the shipped one)",
     )
     parser.add_argument(
         "--measure",
@@ -52,6 +60,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "texts, the torch model, whose logits are the program's (default: numpy)",
     )
     parser.add_argument("--name", help="name of the program (default: that of the folder)")
+    parser.add_argument(
+        "--unfinished",
+        action="store_true",
+        default=None,
+        help="export a run that has not taken all of its steps",
+    )
     number(parser, "--check", f"tokens to compare (default: {TOKENS})", least=0)
     parser.add_argument("--remarks", help="a paragraph for the card")
     parser.add_argument("--gguf-type", choices=GGUF_TYPES, help="blocks of a GGUF file (default: tq2_0)")
@@ -59,7 +73,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--about",
         type=Path,
         metavar="FILE",
-        help="what card and recipe say of the text, as TOML (default: that it is the shipped text)",
+        help="what card and recipe say of the text, as TOML (default: what the run records)",
     )
 
 
@@ -73,15 +87,25 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return FORMATS[args.format](args, say)
 
 
-def find_checkpoint(given: str | None) -> Path:
-    """Return the checkpoint of a file, a folder or a shipped model. Raises UsageError if there is none."""
-    from ternac.model.net.executor import CHECKPOINT
-    from ternac.model.training.train import BEST, FINAL, LATEST
+def find_checkpoint(given: str | None, unfinished: bool = False) -> Path:
+    """Return the checkpoint of a file, a folder or a shipped model.
+
+    Raises UsageError if there is none, or if it is of a run that is not finished, unless ``unfinished``.
+    """
+    from ternac.model.training.run_folder import BEST, CHECKPOINT, FINAL, LATEST, progress_of
     from ternac.program import zoo
 
     path = zoo.ZOO / (given or zoo.DEFAULT) if given is None or given in zoo.names() else Path(given)
+    folder = path if path.is_dir() else path.parent
+    step, steps = progress_of(folder) or (0, 0)
+    if step < steps and not unfinished and (path == folder or path.name in (FINAL, BEST, LATEST)):
+        raise UsageError(
+            f"the run in {folder} is not finished: step {step} of {steps}",
+            "repeat its train command to finish it, or export what there is with --unfinished",
+        )
     if path.is_dir():
-        for name in (CHECKPOINT, FINAL, BEST, LATEST):
+        # A run that is being extended still has the last average of what it was before.
+        for name in (CHECKPOINT, *([] if step < steps else [FINAL]), BEST, LATEST):
             if (path / name).is_file():
                 return path / name
         raise UsageError(f"no checkpoint in {path}", hint="train one with: ternac train --out DIR")
@@ -91,51 +115,107 @@ def find_checkpoint(given: str | None) -> Path:
 def _program(args: argparse.Namespace, say: Say) -> Outcome:
     import numpy as np
 
-    from ternac.files import read_bytes
     from ternac.model.export import ship
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.training import checkpoint as ckpt
+    from ternac.model.training.run_folder import checkpoint_of, progress_of
     from ternac.program import zoo
     from ternac.program.file import save
-    from ternac.run.evaluate import split
-    from ternac.text.tokenizer import tokenizer_of
 
-    source = find_checkpoint(args.model)
+    source = find_checkpoint(args.model, bool(args.unfinished))
     saved = ckpt.load(source)
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out {folder} is a file", "name a folder, or a file that ends in .safetensors")
+    step, steps = progress_of(source.parent) or (0, 0)
+    if step < steps:
+        saved.info["unfinished"] = f"step {step} of {steps}"
+        say(f"warning: the run in {source.parent} is not finished: step {step} of {steps}")
     name = args.name or (folder or source.parent).resolve().name
-    about = ship.About.read(args.about) if args.about else ship.shakespeare(name, args.remarks or "")
     executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
     program = executor.program
-    data = read_bytes(args.text) if args.text else split(read_bytes(zoo.TEXT), "val")
-    reader = tokenizer_of(program) if "tokenizer" in program.meta else None
-    text = reader.encode(data) if reader else None
+    text, origin, about = _text_of(args, name, saved, program, measured=folder is not None)
     tokens = text.ids if text else np.random.default_rng(0).integers(program.vocab, size=args.check)
     checked = ship.compare(executor, program, tokens[: args.check])
     say(f"{name}: {program.trits:,} ternary weights, hash {program.hash[:16]}")
-    say(f"torch model and program agree on {checked} tokens, logits and state, bit for bit")
+    say(f"torch model and program agree on {checked} tokens of {origin}, logits and state, bit for bit")
     found = {
         "program": str(out),
         "hash": program.hash,
         "ternary_weights": program.trits,
         "checked_tokens": checked,
+        "text": origin,
+        "unfinished": step < steps,
     }
     if folder is None:
+        written = [out]
+        if out.resolve().parent != source.resolve().parent:
+            written.append(checkpoint_of(out))
+            ship.save_weights(saved, written[-1])
+            found["checkpoint"] = str(written[-1])
         save(program, out)
     else:
-        if text is None:
+        if text is None or about is None:
             raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")
         measure = args.measure or "numpy"
         loss = ship.loss_of(executor, text, measure)
         ship.write_folder(folder, program, source, saved, loss, about, measure)
-        say(f"validation loss of the integer program: {loss.nats_per_token:.4f} nats per token")
-        found |= {"program": str(folder / zoo.PROGRAM), "nats_per_token": loss.nats_per_token}
-    say(f"written: {found['program']}")
+        say(f"loss of the integer program on {origin}: {loss.nats_per_token:.4f} nats per token")
+        written = [folder / zoo.PROGRAM]
+        found |= {"program": str(written[0]), "nats_per_token": loss.nats_per_token}
+    say(f"written: {', and the weights it came from, '.join(map(str, written))}")
     return Outcome(found)
 
 
-def _program_of(given: str | None) -> Program:
+def _text_of(
+    args: argparse.Namespace, name: str, saved: Checkpoint, program: Program, *, measured: bool
+) -> tuple[Encoded | None, str, About | None]:
+    """Return the text to compare and measure on, what it is, and what the card says of it.
+
+    That is the held-out part of the run's text, or all of another one that ``--text`` names. A text that is
+    ``measured`` must be there; otherwise the shipped one takes its place.
+    """
+    from ternac.files import read_bytes
+    from ternac.model.export import ship
+    from ternac.model.training.data import SHAKESPEARE, Corpus, read_text
+    from ternac.model.training.run_folder import TextRecord
+    from ternac.run.evaluate import split
+    from ternac.text.tokenizer import tokenizer_of
+
+    given = None if args.text is None else Path(args.text)
+    about = ship.About.read(args.about) if args.about else None
+    if "tokenizer" not in program.meta:
+        return None, "random numbers", about
+    record, remarks, reader = TextRecord.of(saved.info), args.remarks or "", tokenizer_of(program)
+    if given is not None:
+        try:
+            text = reader.encode(read_text(given).tobytes())
+        except UsageError as error:
+            raise UsageError(f"{given}: {error}", error.hint) from None
+        corpus = Corpus(text.ids, text.bytes, program.vocab, program.tokenizer)
+        if record is None or corpus.digest != record.tokens_sha256:
+            if record is not None and about is None:
+                about = ship.about_run(name, saved.info, record, given, remarks)
+            return text, f"all of {given}", about
+        record = replace(record, path=record.path or str(given), text_bytes=record.text_bytes or text.bytes)
+    elif record is not None and record.path and (measured or record.source.exists()):
+        corpus = record.read(record.source, program.tokenizer)
+    else:
+        data = read_bytes(SHAKESPEARE)
+        if measured and record is not None and about is None:
+            if record.tokens_sha256 != hashlib.sha256(data).hexdigest():
+                raise UsageError(
+                    "the checkpoint does not name the text of its run",
+                    "name it: --text FILE, or --about FILE",
+                )
+            about = ship.shakespeare(name, remarks)
+        return reader.encode(split(data, "val")), "the shipped validation text", about
+    facts = about or ship.about_run(name, saved.info, record, None, remarks)
+    return record.part(corpus, "val"), f"{record.words('val')} of {record.name}", facts
+
+
+def _program_of(given: str | None, unfinished: bool) -> Program:
     """Open a program file or a shipped model, or export what a checkpoint or the folder of a run holds."""
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.training import checkpoint as ckpt
@@ -144,7 +224,7 @@ def _program_of(given: str | None) -> Program:
     try:
         path = zoo.resolve(given)
     except UsageError:
-        path = find_checkpoint(given)
+        path = find_checkpoint(given, unfinished)
     try:
         saved = ckpt.load(path)
     except CheckpointError:  # not a checkpoint, so it must be a program; if not, that is the error to show
@@ -160,7 +240,7 @@ def _qonnx(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError("--format qonnx needs --out FILE", hint="for example --out model.onnx")
     if args.out.is_dir():
         raise UsageError(f"--out {args.out} is a folder, --format qonnx writes one file")
-    program = _program_of(args.model)
+    program = _program_of(args.model, bool(args.unfinished))
     model = qonnx.to_onnx(program)
     checked = {}
     for name, run, tokens in (

@@ -13,7 +13,7 @@ from ternac.errors import UsageError
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser, "none, the engine stays empty")
     add_board(parser)
-    add_geometry(parser, "another engine that the board has bitstreams for (default: its usual one)")
+    add_geometry(parser, "another engine (default: the board's usual one)")
     parser.add_argument("--file", type=Path, metavar="FILE", help="write this bitstream file instead")
     parser.add_argument(
         "--permanent", action="store_true", help="write to the board's flash, to survive power-off"
@@ -23,15 +23,16 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.boards.boards import board
     from ternac.hdl.build.bitstream import bitstream_for
-    from ternac.hdl.build.flash import flash
+    from ternac.hdl.build.flash import find_program, flash
 
     target = board(args.board)
     if args.file is not None and (args.model or args.geometry):
         raise UsageError("--file is a whole bitstream: it goes with neither MODEL nor --geometry")
     if args.file is not None and not args.file.is_file():
         raise UsageError(f"there is no file {args.file}", "ternac build makes bitstreams")
+    find_program()  # before what takes long
     if args.file is None:
-        data = bitstream_for(args.board, say, model=args.model, engine=args.geometry)
+        data = bitstream_for(args.board, say, model=args.model, geometry=args.geometry)
     else:
         data = {"bitstream": str(args.file)}
     command = flash(target, Path(data["bitstream"]), permanent=args.permanent)

@@ -46,11 +46,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.resources and args.part is None:
         raise UsageError("--resources needs --part", f"parts: {', '.join(PARTS)}")
     part = PARTS.get(args.part)
-    geometry = args.geometry or (part.geometry if part else "tiny")
+    shape = args.geometry or preset(part.geometry if part else "tiny")
+    geometry = shape.name
     port_bits = args.port_bits if args.port_bits is not None else part.port_bits if part else 0
-    if preset(geometry).streams:
+    if shape.streams:
         raise UsageError(f"{geometry} has its weights in an SDRAM on its own pins", "take another geometry")
-    files = write_files(axi_design(geometry, port_bits, round(args.clock * 1e6)), args.out)
+    files = write_files(axi_design(shape, port_bits, round(args.clock * 1e6)), args.out)
     data: dict[str, Any] = {
         "folder": str(args.out),
         "top": NAME,
@@ -60,7 +61,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         "origin": "generated from the RTL and one register table",
     }
     if args.resources and part is not None:
-        data["resources"] = resources(axi_design(geometry, port_bits, 0), part)
+        data["resources"] = resources(axi_design(shape, port_bits, 0), part)
     _show(data, say)
     return Outcome(data)
 

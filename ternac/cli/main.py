@@ -6,15 +6,20 @@ With ``--json`` standard output carries one JSON object and nothing else.
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import json
+import lzma
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from ternac.cli.verb import Parser, Say, Verb
+from ternac.cli.verb import Parser, Say, Verb, write
 from ternac.errors import TernacError, ToolMissing, UsageError
 
 __all__ = ["VERBS", "main", "verb_and_parser"]
@@ -53,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
+    _prepare_streams()
     say = Say(as_json)
     try:
         if not words or words[0] in ("-h", "--help"):
@@ -64,22 +70,110 @@ def main(argv: Sequence[str] | None = None) -> int:
         verb, parser = verb_and_parser(words[0])
         args = parser.parse_args(words[1:], Namespace(every_verb=every_verb))
         outcome = verb.run(args, say)
+        if as_json:
+            _print_json(outcome.data)
     except TernacError as error:
         return _fail(type(error).__name__, str(error), error.hint, as_json)
     except ModuleNotFoundError as error:
         hint = "ternac doctor says what is missing and how to get it"
         message = f"ternac {words[0]} needs the Python package {error.name}, which is not installed"
         return _fail(ToolMissing.__name__, message, hint, as_json)
-    except KeyboardInterrupt:
-        return _fail("Interrupted", "interrupted", "", as_json, 130)
+    except KeyboardInterrupt as stop:  # a verb may say what it has kept
+        return _fail("Interrupted", str(stop) or "interrupted", "", as_json, 130)
     except BrokenPipeError:  # the reader of our output went away; that is its business
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
+    except FAILURES as error:
+        typed = as_typed(error, words)
+        return _fail(type(typed).__name__, str(typed), typed.hint, as_json)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or 0)
-    if as_json:
-        _print_json(outcome.data)
     return 0 if outcome.ok else 1
+
+
+FAILURES = (OSError, UnicodeError, json.JSONDecodeError, lzma.LZMAError)
+"""What files, streams and the locale can raise anywhere below; any other exception is a fault of ours."""
+
+REMEDIES = {
+    errno.ENOENT: "check the name",
+    errno.EACCES: "name a place that you may use, or change its permissions",
+    errno.EPERM: "name a place that you may use, or change its permissions",
+    errno.EROFS: "name a place that you may write",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "a part of the path is a file: name a folder",
+    errno.EEXIST: "name another place",
+    errno.ENOSPC: "free some space, or name another disk; TERNAC_CACHE moves the cache",
+    errno.EDQUOT: "free some space, or name another disk; TERNAC_CACHE moves the cache",
+    errno.EMFILE: "allow more open files: ulimit -n",
+    errno.ENAMETOOLONG: "take a shorter name",
+    errno.ELOOP: "the path has links in a circle",
+    errno.ENOMEM: "free some memory",
+}
+
+
+def as_typed(error: Exception, words: Sequence[str]) -> TernacError:
+    """Return what one of `FAILURES` means: the path or argument, the reason, the remedy.
+
+    ``words`` are the command's.
+    """
+    if isinstance(error, OSError):
+        paths = [_shown(os.fsdecode(path)) for path in (error.filename, error.filename2) if path is not None]
+        reason = error.strerror or str(error) or type(error).__name__
+        hint = REMEDIES.get(error.errno or 0, "ternac doctor shows what is wrong with this machine")
+        return UsageError(": ".join([*([" to ".join(paths)] if paths else []), reason]), hint)
+    if isinstance(error, UnicodeEncodeError):
+        for number, word in enumerate(words):
+            if error.object and error.object in word:
+                before = words[number - 1] if number else ""
+                name = next((w.partition("=")[0] for w in (word, before) if w.startswith("-")), "an argument")
+                return UsageError(f"{name} is not UTF-8: {_shown(word)}", "give it in UTF-8; see: locale")
+        return UsageError(
+            f"{_shown(error.object[:60])} cannot be written as {error.encoding}", "set LC_ALL=C.UTF-8"
+        )
+    if isinstance(error, UnicodeDecodeError):
+        found = error.object[error.start : error.start + 8].hex(" ")
+        place = f"byte {error.start} ({found} ...)"
+        return UsageError(
+            f"{_files(words)} is not {error.encoding} text: {place}, {error.reason}",
+            "convert it to UTF-8: iconv",
+        )
+    return UsageError(f"{_files(words)} is damaged: {type(error).__name__}: {error}", "get or make it again")
+
+
+def _files(words: Sequence[str]) -> str:
+    """Name the files of a command, of which one was being read."""
+    found = [_shown(word) for word in words[1:] if not word.startswith("-") and _is_file(word)]
+    return " or ".join(found) or "a file that was read"
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _prepare_streams() -> None:
+    """Let no character of a text fail for the terminal's encoding, and no closed stream."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))
+        elif isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Send what standard output does not take nowhere: Python's own flush at the end would fail too."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def find_verb(name: str) -> Verb:
@@ -119,12 +213,14 @@ def _version() -> str:
 
 
 def _fail(kind: str, message: str, hint: str, as_json: bool, status: int = 2) -> int:
-    sys.stderr.write(f"ternac: {message}\n" + (f"  hint: {hint}\n" if hint else ""))
-    if as_json:
-        _print_json({"error": {"type": kind, "message": message, "hint": hint}})
+    with suppress(OSError):
+        sys.stderr.write(f"ternac: {message}\n" + (f"  hint: {hint}\n" if hint else ""))
+    with suppress(UsageError, OSError):  # it cannot be said then
+        if as_json:
+            _print_json({"error": {"type": kind, "message": message, "hint": hint}})
+    _drop_output()
     return status
 
 
 def _print_json(data: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    write(sys.stdout, json.dumps(data, allow_nan=False) + "\n")

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import argparse
 
-from ternac.cli.arguments import add_board, add_model, add_out, make_folder, open_model
+from ternac.cli.arguments import (
+    add_board,
+    add_geometry,
+    add_model,
+    add_out,
+    engine_of,
+    make_folder,
+    open_model,
+)
 from ternac.cli.verb import Outcome, Say, Verb
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_board(parser)
+    add_geometry(parser)
     add_out(parser, "page to write", default="report.html")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.compile.geometry import preset
     from ternac.files import write_text
     from ternac.hdl.boards.boards import board
     from ternac.hdl.planner.report import render
@@ -23,16 +31,18 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
     make_folder(args.out)
     target = board(args.board)
-    model = open_model(args.model, preset(target.geometry), say)
-    page = render(model, target)
+    geometry = engine_of(args)
+    model = open_model(args.model, geometry, say)
+    page = render(model, target, geometry)
     write_text(args.out, page)
     say(f"wrote {args.out}, {len(page):,} bytes, nothing external in it")
-    shipped = folder(target.name, target.geometry).exists()
+    shipped = folder(target.name, geometry.name).exists()
     return Outcome(
         {
             "report": str(args.out),
             "bytes": len(page),
             "board": target.name,
+            "geometry": geometry.name,
             "model": model.program.name,
             "bitstream": shipped,
         }

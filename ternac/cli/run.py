@@ -14,12 +14,14 @@ from ternac.cli.arguments import (
     add_geometry,
     add_model,
     add_sampling,
+    check_sampling,
     default_engine,
-    is_board,
     number,
     open_model,
+    refuse_unused,
     sampling_of,
     seed_of,
+    unused_on,
 )
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from ternac.text.tokenizer import TextStream
 
 PROMPT = "ROMEO:"
-BOARD_ONLY = ("bitstream", "record", "waves")
-"""Options that mean nothing without a board."""
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,14 +66,20 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     given = _prompt(args)
     if not given and not args.resume:
         raise UsageError("the prompt is empty", "give at least one character")
-    for name in () if is_board(args.device) else BOARD_ONLY:
-        if getattr(args, name) is not None:
-            raise UsageError(f"--{name} needs a board, not {args.device}", "choose one with --device")
+    refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
+    check_sampling(args)
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     model = open_model(args.model, default_engine(args, [args.device]), say)
-    options = {name: getattr(args, name) for name in BOARD_ONLY}
-    with Device.open(args.device, model, board=args.geometry or args.board, **options) as device:
+    with Device.open(
+        args.device,
+        model,
+        board=args.board,
+        geometry=args.geometry,
+        bitstream=args.bitstream,
+        record=args.record,
+        waves=args.waves,
+    ) as device:
         program = device.program
         sampling = sampling_of(args, program)
         # A session goes on with its own generator; what is not drawn has no seed.

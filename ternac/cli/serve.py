@@ -14,6 +14,8 @@ from ternac.cli.arguments import (
     default_engine,
     number,
     open_model,
+    refuse_unused,
+    unused_on,
 )
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
@@ -112,6 +114,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.server.serving import allowed_hosts, bind, serve
 
     devices = args.device or ["auto"]
+    where = f"--device {','.join(devices)}"
+    refuse_unused(args, where, unused_on(devices, named=args.model is not None))
     model = open_model(args.model, default_engine(args, devices), say)
     program = model.program
     with bind(args.host, args.port) as listening:
@@ -119,7 +123,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             model,
             devices,
             limits,
-            board=args.geometry or args.board,
+            board=args.board,
+            geometry=args.geometry,
             fallback=not args.no_fallback,
             reopen=args.reopen,
         )

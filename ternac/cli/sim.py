@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ternac.cli.arguments import add_geometry, add_model, add_seed, number, open_model
+from ternac.cli.arguments import add_geometry, add_model, add_seed, number, open_model, refuse_unused
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
@@ -32,14 +32,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.compile.geometry import preset
+    from ternac.compile.geometry import PRESETS
     from ternac.sim.cocotb.benches import run_bench, run_engine, view_path
 
     options = {"simulator": args.simulator, "seed": args.seed, "waves": args.waves, "say": say}
-    if args.bench != "engine" and (args.model or args.geometry):
-        raise UsageError("MODEL and --geometry are for the engine's bench only")
-    if args.model or args.geometry not in (None, "tiny"):
-        geometry = preset(args.geometry or "tiny")
+    if args.bench != "engine":
+        refuse_unused(
+            args, f"--bench {args.bench}", dict.fromkeys(("--geometry", "--tokens"), "--bench engine")
+        )
+        if args.model:
+            raise UsageError(f"MODEL has no effect with --bench {args.bench}", "it works with --bench engine")
+    geometry = args.geometry or PRESETS["tiny"]
+    if args.model or geometry != PRESETS["tiny"]:
         program = open_model(args.model, geometry, say).program
         result = run_engine(program, geometry, tokens=args.tokens, **options)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 _MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
 _NAMES = {"d": "--width", "m": "--inner"}
 """Options not called as their setting; torchrun takes ``--m`` for one of its own, wherever it stands."""
+MANY_PASSES = 30
+"""Passes over a text from which on `train` warns; the shipped models took up to 25."""
 FORMER = {"--m": "--inner"}
 _TRAIN_FLAGS = {
     "steps": "training steps",
@@ -29,6 +32,8 @@ _TRAIN_FLAGS = {
     "average": "decay per step of the average of the weights (0: keep the weights themselves)",
     "seed": "seed of everything random",
     "eval_every": "steps between evaluations",
+    "eval_tokens": "held-out tokens that an evaluation measures, the first ones (0: all)",
+    "val_fraction": "part of the text, at its end, that is held out of training",
     "checkpoint_every": "steps between checkpoints",
 }
 
@@ -45,6 +50,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_tokenizer(parser)
     add_out(parser, "folder of the run (default: runs/PRESET)", metavar="DIR")
     number(parser, "--until", "stop there; the same command resumes later", least=1, metavar="STEP")
+    parser.add_argument(
+        "--extend",
+        action="store_true",
+        help="continue a run of fewer steps to --steps, by the schedule of that many",
+    )
     add_torch(parser)
     parser.add_argument(
         "--spread",
@@ -83,6 +93,11 @@ def add_torch(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
         )
 
 
+def _option(name: str) -> str:
+    """Return the option of a setting."""
+    return _NAMES.get(name, "--" + name.replace("_", "-"))
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add an option for each setting of model and training that one may want to change."""
     from ternac.model.net.config import ModelConfig, TrainConfig
@@ -90,9 +105,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
-            option = _NAMES.get(name, "--" + name.replace("_", "-"))
             parser.add_argument(
-                option, dest=name, type=kinds[name], metavar="N" if kinds[name] is int else "X", help=text
+                _option(name),
+                dest=name,
+                type=kinds[name],
+                metavar="N" if kinds[name] is int else "X",
+                help=text,
             )
 
 
@@ -125,12 +143,31 @@ def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
     return corpus
 
 
+def _command(args: argparse.Namespace, out: Path) -> str:
+    """Return the command of a run, without what does not change its result."""
+    words = ["ternac", "train", *([str(args.text)] if args.text else []), "--preset", args.preset]
+    words += ["--tokenizer", str(args.tokenizer)] if args.tokenizer else []
+    for name in (*_MODEL_FLAGS, *_TRAIN_FLAGS):
+        if getattr(args, name) is not None:
+            words += [_option(name), str(getattr(args, name))]
+    return shlex.join([*words, "--out", str(out)])
+
+
+def _warn_of_passes(passes: float, say: Say) -> None:
+    if passes > MANY_PASSES:
+        say(
+            f"warning: {passes:.0f} passes over the text: the model will learn it by heart, and do worse on "
+            "other text; take more text, a smaller model, or fewer --steps"
+        )
+
+
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
+    from ternac.model.export.ship import save_program_of_run
     from ternac.model.training.data import SHAKESPEARE
     from ternac.model.training.distributed import open_trainer
-    from ternac.model.training.train import BEST, FINAL
+    from ternac.model.training.run_folder import SHIPPED
     from ternac.model.training.train import Progress as Report
     from ternac.progress import Progress
 
@@ -141,17 +178,42 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     text = args.text or SHAKESPEARE
     corpus = corpus_of(text, args.tokenizer, say)
     model = dataclasses.replace(model, vocab=corpus.vocab)
+    about = {
+        "text": {"path": str(args.text) if args.text else SHIPPED, "bytes": corpus.text_bytes},
+        "command": _command(args, out),
+        "device": args.device.upper(),
+    }
     trainer = open_trainer(
-        model, train, corpus.tokens, out, args.spread, TORCH_DEVICES[args.device], corpus.tokenizer
-    )
+        model, train, corpus.tokens, out, args.spread, TORCH_DEVICES[args.device], corpus.tokenizer, about,
+        args.extend,
+    )  # fmt: skip
     first = trainer.step
     if first:
         say(f"resuming at step {first} of {train.steps} in {out}")
+    for each in trainer.extended[-1:]:
+        say(f"extended from {each['from_steps']} steps at step {each['at_step']}: the learning rate follows "
+            f"the schedule of {train.steps} steps from there")  # fmt: skip
+    passes = train.steps / trainer.streams.windows_per_pass
     say(
         f"{model.ternary_weights:,} ternary weights; {train.steps} steps of {train.batch} x {train.window} "
         f"tokens; {trainer.streams.windows_per_pass} steps are one pass over the text"
     )
+    _warn_of_passes(passes, say)
+    say(
+        f"held out: the last {len(trainer.val_text):,} tokens, of which an evaluation measures "
+        f"{trainer.validation_tokens:,} every {train.eval_every} steps"
+    )
     quiet = None if trainer.leads else io.StringIO()
+    validation: list[Progress] = []
+
+    def watch(done: int, total: int) -> None:
+        bar = validation[0] if validation else Progress(total, "validation", "tokens", quiet)
+        bar.update(done)
+        validation[:] = [bar] if done < total else []
+        if done >= total:
+            bar.close()
+
+    trainer.watch = watch
     with Progress(max(1, train.steps - first), "train", "steps", quiet) as bar:
 
         def report(now: Report) -> None:
@@ -159,23 +221,51 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             if now.val_nats is not None:
                 say(f"step {now.step}: validation {now.val_nats:.4f} nats per token")
 
-        best = trainer.run(report, args.until)
+        try:
+            best = trainer.run(report, args.until)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(_stopped(trainer.saved, out)) from None
     done = trainer.step >= train.steps
     say(f"best validation loss {best:.4f} nats per token" if best < 1e9 else "no evaluation yet")
-    kept = out / (FINAL if done and (out / FINAL).is_file() else BEST)
-    say(f"next: ternac export {kept}" if done else "stopped early; repeat the command to resume")
+    kept = _kept(out, done)
+    program = None
+    if not done:
+        say(_stopped(trainer.step, out, " without --until"))
+    elif trainer.leads:
+        program = save_program_of_run(out, kept)
+        say(f"written: {program}; next: ternac run {out}, or ternac export {out} --out FOLDER")
     return Outcome(
         {
             "out": str(out),
             "checkpoint": str(kept),
+            "program": str(program) if program else None,
+            "finished": done,
             "step": trainer.step,
             "steps": train.steps,
+            "passes": round(passes, 2),
+            "extended": trainer.extended,
             "val_nats_per_token": best if best < 1e9 else None,
+            "validation_tokens": trainer.validation_tokens,
+            "held_out_tokens": len(trainer.val_text),
             "ternary_weights": model.ternary_weights,
             "seconds": round(trainer.seconds, 1),
             "processes": trainer.processes,
         }
     )
+
+
+def _kept(out: Path, done: bool) -> Path:
+    """Return the checkpoint that a run is exported from; a run without an evaluation has only the latest."""
+    from ternac.model.training.run_folder import BEST, FINAL, LATEST
+
+    names = [FINAL, BEST, LATEST] if done else [BEST, LATEST]
+    return next((out / name for name in names if (out / name).is_file()), out / LATEST)
+
+
+def _stopped(step: int, out: Path, how: str = "") -> str:
+    if not step:
+        return "interrupted before the first step: nothing is saved"
+    return f"saved at step {step} in {out}; repeat the command{how} to continue"
 
 
 VERB = Verb(

@@ -29,9 +29,21 @@ class Say:
 
     def __call__(self, text: str = "", end: str = "\n") -> None:
         """Print ``text`` at once (``end=""`` streams token by token)."""
-        out = self._out or (sys.stderr if self.json else sys.stdout)
-        out.write(text + end)
-        out.flush()
+        write(self._out or (sys.stderr if self.json else sys.stdout), text + end)
+
+
+def write(stream: TextIO, text: str) -> None:
+    """Write text at once. Raises UsageError if the stream's disk is full; BrokenPipeError."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        name = stream.name.strip("<>")
+        raise UsageError(
+            f"cannot write {name}: {error.strerror}", "free some space, or write elsewhere"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,10 @@ class Verb:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises UsageError, and knows former spellings. Options are not abbreviated."""
+    """An argument parser that raises UsageError, and knows former spellings. Options are not abbreviated.
+
+    ``given`` of what it parses are the options that were written, not those with a default.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **options})
@@ -88,7 +103,13 @@ class Parser(argparse.ArgumentParser):
             option = word.partition("=")[0]
             if option in self.renamed:
                 raise UsageError(f"{option} is now {self.renamed[option]}", f"see: {self.prog} --help")
-        return super().parse_known_args(args, namespace)
+        found, rest = super().parse_known_args(args, namespace)
+        words = itertools.takewhile("--".__ne__, args or ())
+        found.given = {word.partition("=")[0] for word in words if word.startswith("--")}
+        return found, rest
+
+    def print_help(self, file: Any = None) -> None:
+        write(file or sys.stdout, self.format_help())  # argparse hides that it cannot be written
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see: {self.prog} --help")

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import ExitStack
 
-from ternac.cli.arguments import DEFAULT_BOARD, add_geometry, add_model, names_of, number, open_model
+from ternac.cli.arguments import (
+    DEFAULT_BOARD,
+    add_geometry,
+    add_model,
+    names_of,
+    number,
+    open_model,
+    refuse_unused,
+)
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import PRESETS, preset
 from ternac.errors import UsageError
@@ -41,6 +50,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     import numpy as np
 
+    from ternac.host.executors import parse_executor
     from ternac.host.verify import open_runners
     from ternac.program.zoo import TEXT
     from ternac.progress import Progress
@@ -51,12 +61,17 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.geometries or args.all_geometries:
         return _run_geometries(args, data, say)
     names = (args.executors or EXECUTORS).split(",")
-    geometry = preset(args.geometry or DEFAULT_BOARD)
+    if args.model and not any(parse_executor(name).has_engine for name in names):
+        works = {"--geometry": "isa, rtl, netlist or serial:PORT in --executors, or without MODEL"}
+        refuse_unused(args, f"--executors {','.join(names)}", works)
+    geometry = args.geometry or preset(DEFAULT_BOARD)
     model = open_model(args.model, geometry, say)
     program = model.program
-    runners = open_runners(names, model, geometry)
-    began = time.monotonic()
-    try:
+    with ExitStack() as opened:
+        runners = open_runners(names, model, geometry)
+        for runner in runners:
+            opened.callback(runner.close)
+        began = time.monotonic()
         if args.text is None and "tokenizer" not in program.meta:
             say(f"{program.name} has no tokenizer: random tokens")
             tokens = np.random.default_rng(0).integers(0, program.vocab, args.tokens)
@@ -64,9 +79,6 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             tokens = np.resize(encode(program, data), args.tokens)
         with Progress(args.tokens, f"verify {program.name}", "tokens") as bar:
             found = verify(program, runners, tokens.tolist(), bar.update)
-    finally:
-        for runner in runners:
-            runner.close()
     for divergence in found:
         say(str(divergence))
     if not found:
@@ -92,6 +104,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 def _run_geometries(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
     from ternac.host.verify import verify_presets
 
+    if args.geometries and args.all_geometries:
+        raise UsageError("--geometries has no effect with --all-geometries", "give one of them")
     if args.model or args.geometry:
         raise UsageError("--geometries choose engine and model", "leave MODEL and --geometry out")
     presets = list(PRESETS) if args.all_geometries else names_of("--geometries", args.geometries)

@@ -302,12 +302,10 @@ class _Assembler:
     def set_switches(self, instructions: list[Instruction]) -> list[Instruction]:
         """Return the instructions with the places where another context may run.
 
-        A norm's two passes stay together: the norm unit holds one mantissa. So do a bank pass and the one
-        before it, whose end it waits for: operands A and B have one port, and another context's pass between
-        the two would still be reading its B.
+        A norm's two passes stay together: the norm unit holds one mantissa. A bank pass follows its own
+        context's pass because that is faster: it waits for whatever is in the pipelines, and another
+        context's matrix pass would hold it up longer than its own.
         """
-        if self.contexts > 1 and instructions[0].source == Source.BANK:
-            raise DoesNotFit("the program begins with a bank pass: other contexts cannot run beside it")
         return [
             replace(inst, switch=int(after.barrier and not inst.stat and after.source != Source.BANK))
             for inst, after in zip(instructions, [*instructions[1:], Instruction()], strict=True)

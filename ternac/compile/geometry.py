@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import MISSING, asdict, dataclass, fields
 from enum import IntEnum
+from pathlib import Path
+from typing import Any
 
 from ternac.errors import UsageError
 
@@ -320,3 +323,80 @@ def preset(name: str) -> Geometry:
         return PRESETS[name]
     except KeyError:
         raise UsageError(f"no geometry is called {name!r}", f"choose one of: {', '.join(PRESETS)}") from None
+
+
+def read_geometry(given: str) -> Geometry:
+    """Return the preset of that name, or the geometry in a JSON file or text.
+
+    The JSON is an object of `Geometry`'s fields, an entry of ``ternac explore --json``, or all of its output:
+    then the first of its front, or with ``FILE:NAME`` the one of that name.
+
+    Raises UsageError, which lists the presets or names the wrong field.
+    """
+    if given in PRESETS:
+        return PRESETS[given]
+    if given.lstrip().startswith("{"):
+        return _from_json(given, "the geometry", "")
+    path, _, name = given.rpartition(":") if not Path(given).is_file() else (given, "", "")
+    if Path(path).is_file() and path:
+        try:
+            return _from_json(Path(path).read_text(), path, name)
+        except (OSError, UnicodeError) as error:
+            raise UsageError(f"cannot read the geometry in {path}: {error}", "name a JSON file") from None
+    if given.endswith(".json") or "/" in given:
+        raise UsageError(f"there is no geometry file {given}", "ternac explore --out FILE.json writes some")
+    raise UsageError(
+        f"no geometry is called {given!r}",
+        f"choose one of: {', '.join(PRESETS)}; or name a JSON file of ternac explore",
+    )
+
+
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,63}", re.ASCII)
+"""Names of geometries that are read: builds have folders of these names."""
+
+
+def _from_json(text: str, where: str, name: str) -> Geometry:
+    hint = "the fields are those of an entry of ternac explore --json"
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where} is not JSON: {error}", hint) from None
+    if isinstance(data, dict) and isinstance(data.get("front"), list):
+        entries = [entry for entry in data["front"] if isinstance(entry, dict)]
+        found = [entry for entry in entries if not name or entry.get("name") == name]
+        if not found:
+            have = ", ".join(str(entry.get("name")) for entry in entries)
+            raise UsageError(f"{where} has no geometry {name!r} in its front", f"choose one of: {have}")
+        data = found[0]
+    elif name and (not isinstance(data, dict) or data.get("name") != name):
+        raise UsageError(f"{where} has no geometry {name!r}", hint)
+    if isinstance(data, dict) and "geometry" in data:
+        data = data["geometry"]
+    if not isinstance(data, dict):
+        raise UsageError(f"{where} is no geometry: a JSON object is needed", hint)
+    return _from_fields(data, where, hint)
+
+
+def _from_fields(data: dict[str, Any], where: str, hint: str) -> Geometry:
+    known = {field.name: field for field in fields(Geometry)}
+    for key, value in data.items():
+        if key not in known:
+            raise UsageError(f"{where}: a geometry has no field {key!r}", f"fields: {', '.join(known)}")
+        kind = str if known[key].type == "str" else int
+        if not isinstance(value, kind) or isinstance(value, bool):
+            what = "a text" if kind is str else "a whole number"
+            raise UsageError(f"{where}: {key} is {json.dumps(value)[:60]}, needs {what}", hint)
+    for key, field in known.items():
+        if key not in data and field.default is MISSING:
+            raise UsageError(f"{where}: the field {key!r} is missing", hint)
+    try:
+        geometry = Geometry(**data)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}", hint) from None
+    if not _NAME.fullmatch(geometry.name):
+        raise UsageError(
+            f"{where}: name is {geometry.name[:60]!r}", "letters, digits, '.', '_', '+' and '-', at most 64"
+        )
+    if PRESETS.get(geometry.name, geometry) != geometry:
+        raise UsageError(f"{where}: {geometry.name} is a preset with other parameters", "take another name")
+    return geometry

@@ -32,6 +32,8 @@ def resolve(name_or_path: str | Path | None = None) -> Path:
         return path / PROGRAM
     if path.is_file():
         return path
+    if path.is_dir() and any(path.glob("*.safetensors")):
+        raise UsageError(f"no program in {path}, only checkpoints", f"export one: ternac export {path}")
     shipped = ", ".join(names()) or "none"
     raise UsageError(f"no program file or shipped model {given!r}", f"shipped models: {shipped}")
 

@@ -235,7 +235,7 @@ def test_a_session_goes_on_from_a_file(capsys, model, board, tmp_path):
         ("serial:fake", ["--resume", file, "--check"]),
         ("numpy", ["--resume", file, "--check"]),
     ):
-        place = ["--device", device, "--geometry", "tiny"]
+        place = ["--device", device, *([] if device == "numpy" else ["--geometry", "tiny"])]
         status, data, _ = run_json(capsys, model, *place, "--tokens", "10", *drawn, *options, "--save", file)
         assert status == 0
         assert data["saved"] == file

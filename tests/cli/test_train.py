@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ternac.cli.main import main
 from ternac.model.training.data import SHAKESPEARE
+from ternac.model.training.train import Trainer
 from ternac.program.file import load
+from ternac.run.evaluate import evaluate
 from ternac.run.numpy_executor import NumpyExecutor
+from ternac.text.tokenizer import HuggingFaceTokenizer
 
 SMALL = "--preset smoke --width 16 --inner 16 --layers 1"
 
@@ -61,7 +67,7 @@ def test_train_says_what_it_did_and_goes_on(run: Path, capsys: pytest.CaptureFix
     assert main(["train", text, "--out", str(run), *flags.split()]) == 0
     spoken = capsys.readouterr().out
     assert "resuming at step 6 of 6" in spoken
-    assert "next: ternac export" in spoken
+    assert "program.safetensors; next: ternac run" in spoken
 
 
 def test_export_takes_the_last_average_of_a_finished_run(
@@ -70,7 +76,7 @@ def test_export_takes_the_last_average_of_a_finished_run(
     text, out = str(run.parent / "text.txt"), str(tmp_path / "mean")
     flags = f"{SMALL} --steps 6 --batch 4 --window 32 --average 0.5 --json"
     assert main(["train", text, "--out", out, *flags.split(), "--until", "3"]) == 0
-    assert json.loads(capsys.readouterr().out)["checkpoint"].endswith("best.safetensors")
+    assert json.loads(capsys.readouterr().out)["checkpoint"].endswith("latest.safetensors")
     assert main(["train", text, "--out", out, *flags.split()]) == 0
     final = json.loads(capsys.readouterr().out)["checkpoint"]
     assert final.endswith("final.safetensors")
@@ -87,6 +93,15 @@ def test_export_takes_the_last_average_of_a_finished_run(
     [
         (["train", "nowhere.txt"], "no such file"),
         (["train", "--steps", "0"], r"train.steps must be at least 1"),
+        (["train", "--lr", "nan"], "train.lr = nan is outside"),
+        (["train", "--lr", "-1"], "train.lr = -1.0 is outside"),
+        (["train", "--seed", "-1"], "train.seed = -1 is outside"),
+        (["train", "--out", __file__], "test_train.py is a file, and a folder is needed"),
+        (["train", "--out", "/proc/nowhere/run"], "cannot make the folder /proc/nowhere/run"),
+        (["train", "--tokenizer", __file__], "is not a tokenizer"),
+        (["export", "--out", "/proc/nowhere/mine"], "/proc/nowhere"),
+        (["export", "--out", __file__], "test_train.py is a file"),
+        (["export", "--format", "gguf", "--unfinished"], "--unfinished is not for --format gguf"),
         (["train", "--threads", "0"], "--threads is 0"),
         (["export", "nowhere.safetensors"], "no checkpoint at"),
         (["export", "--check", "-1"], "--check is -1"),
@@ -95,6 +110,152 @@ def test_export_takes_the_last_average_of_a_finished_run(
 def test_mistakes_are_named(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_run_and_what_it_is_exported_to_are_models_for_every_executor(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, file = tmp_path / "run", tmp_path / "elsewhere" / "run.safetensors"
+    for out in (folder, file):
+        assert main(["export", str(run), "--out", str(out), "--check", "5"]) == 0
+    capsys.readouterr()
+    hashes = set()
+    for model in (folder, file, run):
+        assert main(["verify", str(model), "--executors", "torch,numpy,isa", "--tokens", "4", "--json"]) == 0
+        hashes.add(json.loads(capsys.readouterr().out)["program_hash"])
+    assert len(hashes) == 1
+    file.with_name("run.checkpoint.safetensors").unlink()
+    assert main(["verify", str(file), "--executors", "torch,numpy", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["type"] == "CheckpointError"
+    assert "run.checkpoint.safetensors" in error["hint"]
+
+
+def test_the_held_out_part_of_ones_own_text_belongs_to_the_run(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, file = run.parent / "text.txt", tmp_path / "x.safetensors"
+    assert main(["export", str(run), "--out", str(file), "--check", "5"]) == 0
+    (tmp_path / "held.txt").write_bytes(text.read_bytes()[3600:])
+    (tmp_path / "moved.txt").write_bytes(text.read_bytes())
+    capsys.readouterr()
+
+    def loss(*words: str) -> dict[str, Any]:
+        assert main(["eval", *words, "--json"]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    want = loss(str(run), "--text", str(tmp_path / "held.txt"))
+    assert (want["tokens"], want["split"]) == (399, None)
+    for words in ([str(run)], [str(file), "--text", str(tmp_path / "moved.txt"), "--split", "val"]):
+        found = loss(*words)
+        assert found["nats_per_char"] == want["nats_per_char"]
+        assert (found["tokens"], found["split"]) == (399, "val")
+    assert loss(str(run), "--split", "train")["tokens"] == 3599
+    assert loss(str(run), "--limit", "50")["tokens"] == 49
+    capsys.readouterr()
+    assert main(["eval", str(run), "--text", str(tmp_path / "held.txt"), "--split", "val"]) == 2
+    assert "held.txt is not the text of the run, which is text.txt" in capsys.readouterr().err
+    (tmp_path / "alone.safetensors").write_bytes(file.read_bytes())
+    assert main(["eval", str(tmp_path / "alone.safetensors"), "--text", str(text), "--split", "val"]) == 2
+    assert "records which text" in capsys.readouterr().err
+
+
+def test_a_card_tells_the_truth_about_ones_own_text(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, other = run.parent / "text.txt", tmp_path / "other.txt"
+    other.write_bytes(b"Something else. " * 20)
+    capsys.readouterr()
+    cards = []
+    for words in ([], ["--text", str(text)], ["--text", str(other)]):
+        out = ["--out", str(tmp_path / "mine"), "--check", "5", "--json"]
+        assert main(["export", str(run), *words, *out]) == 0
+        data, card = json.loads(capsys.readouterr().out), (tmp_path / "mine" / "card.md").read_text()
+        assert f"{data['nats_per_token']:.4f} nats" in card
+        cards.append(card)
+        assert "`text.txt`, 4,000 bytes: the first 90% for training, the last 10% for validation" in card
+        for wrong in ("Shakespeare", "Elizabethan", "Apache"):
+            assert wrong not in card
+    assert cards[0] == cards[1]
+    assert "all 399 predicted tokens of the last 10% of `text.txt`" in cards[0]
+    assert "--split val" in cards[0]
+    assert "all 319 predicted tokens of the whole of `other.txt`" in cards[2]
+    recipe = json.loads((tmp_path / "mine" / "recipe.json").read_text())
+    assert recipe["text"].endswith("text.txt, 4,000 bytes")
+    assert "--preset smoke --width 16 --inner 16 --layers 1 --steps 6" in recipe["command"]
+
+
+def test_an_interrupted_run_says_where_it_is_and_the_same_command_goes_on(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, file = tmp_path / "run", tmp_path / "x.safetensors"
+    words = ["train", str(run.parent / "text.txt"), "--out", str(out), *SMALL.split()]
+    words += "--steps 6 --batch 4 --window 32 --eval-every 3 --json".split()
+    step = Trainer.one_step
+
+    def interrupted(self: Trainer) -> float:
+        if self.step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self)
+
+    monkeypatch.setattr(Trainer, "one_step", interrupted)
+    assert main(words) == 130
+    said = capsys.readouterr()
+    error = json.loads(said.out)["error"]
+    assert error["type"] == "Interrupted"
+    assert error["message"] == f"saved at step 4 in {out}; repeat the command to continue"
+    monkeypatch.undo()
+
+    export = ["export", str(out), "--out", str(file), "--check", "5", "--json"]
+    assert main(export) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["type"], "step 4 of 6" in error["message"]) == ("UsageError", True)
+    assert "--unfinished" in error["hint"]
+    assert not file.exists()
+    assert main([*export, "--unfinished"]) == 0
+    assert json.loads(capsys.readouterr().out)["unfinished"] is True
+    card = ["export", str(out), "--out", str(tmp_path / "card"), "--unfinished"]
+    assert main(card) == 0
+    assert "The run was not finished**: step 4 of 6" in (tmp_path / "card" / "card.md").read_text()
+    capsys.readouterr()
+
+    assert main(words) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (data["step"], data["finished"], data["program"]) == (6, True, str(out / "program.safetensors"))
+    assert (out / "program.safetensors").read_bytes() == (run / "program.safetensors").read_bytes()
+    words[words.index("--steps") + 1] = "7"
+    assert main(words) == 2
+    assert "--extend" in json.loads(capsys.readouterr().out)["error"]["hint"]
+    assert main([*words, "--extend"]) == 0
+    assert json.loads(capsys.readouterr().out)["extended"] == [{"at_step": 6, "from_steps": 6}]
+
+
+def test_many_passes_over_a_text_are_warned_of(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = tmp_path / "short.txt"
+    short.write_bytes((run.parent / "text.txt").read_bytes()[:200])
+    flags = f"{SMALL} --batch 2 --window 32 --steps 80 --until 1 --out {tmp_path / 'run'}"
+    assert main(["train", str(short), *flags.split()]) == 0
+    said = capsys.readouterr().out
+    assert "warning: 40 passes over the text" in said
+    assert f"saved at step 1 in {tmp_path / 'run'}; repeat the command without --until to continue" in said
+    assert main(["export", str(run), "--out", str(tmp_path / "a.safetensors"), "--check", "2"]) == 0
+
+
+def test_an_export_that_fails_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    out = tmp_path / "mine"
+    monkeypatch.setattr("ternac.model.export.ship.write_text", full)
+    assert main(["export", str(run), "--out", str(out), "--check", "5", "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["type"], "No space left" in error["message"]) == ("UsageError", True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tokenizer_goes_from_training_to_the_program(
@@ -119,6 +280,31 @@ def test_a_tokenizer_goes_from_training_to_the_program(
             target = ["--text", str(short), "--name", "x", "--check", "5", "--out", str(tmp_path / "shipped")]
             assert main(["export", str(out), *target]) == 0
             assert (tmp_path / "shipped" / "program.safetensors").read_bytes() == program.read_bytes()
+    capsys.readouterr()
+    assert main(["eval", str(tmp_path / "run.safetensors"), "--split", "val", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    ids = HuggingFaceTokenizer(tokenizer.read_bytes()).encode(text.read_bytes()).ids
+    held = ids[int(0.9 * len(ids)) :]
+    assert (found["tokens"], found["lossless"]) == (len(held) - 1, True)
+    assert found["nats_per_token"] == pytest.approx(
+        evaluate(NumpyExecutor(load(program)), held).nats_per_token
+    )
+    want = len(text.read_bytes()) - len(
+        HuggingFaceTokenizer(tokenizer.read_bytes()).decode(ids[: -len(held) + 1])
+    )
+    assert found["text_bytes"] == want
+    text = tmp_path / "latin.txt"
+    text.write_bytes("Größe ".encode("latin-1") * 500)
+    for words in (
+        ["train", str(text), "--tokenizer", str(tokenizer), "--out", str(tmp_path / "new")],
+        ["eval", str(program), "--text", str(text)],
+        ["export", str(out), "--text", str(text), "--out", str(tmp_path / "new")],
+    ):
+        assert main([*words, "--json"]) == 2
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert error["type"] == "UsageError"
+        assert error["message"] == f"{text}: the text is not UTF-8: byte 2 is 0xf6"
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_a_card_says_comes_from_a_file(

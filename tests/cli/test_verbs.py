@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from argparse import Action
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from ternac.cli.bench.main import BENCHES, find_bench
 from ternac.cli.main import VERBS, find_verb, main, verb_and_parser
 from ternac.cli.verb import Parser, Say
 from ternac.compile.fitting import default_model
-from ternac.compile.geometry import PRESETS, preset
+from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.errors import UsageError
 from ternac.program import zoo
 
@@ -91,6 +92,61 @@ def test_former_spellings_name_the_new_one(command: str, capsys: pytest.CaptureF
 def test_a_board_is_no_engine(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("run", "serve", "estimate", "build", "bench hdl"):
         assert failure(capsys, f"{command} --board tiny")["hint"] == "write --geometry tiny"
+
+
+OWN = replace(PRESETS["icebreaker"], name="2x10-own", lanes=10, chain=1)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "estimate shakespeare-small --board icebreaker",
+        "report shakespeare-small --board icebreaker",
+        "verify shakespeare-small --executors numpy,isa --tokens 2",
+        "run shakespeare-small --device isa --tokens 2 --check",
+    ],
+)
+def test_a_geometry_of_explore_works_in_every_verb(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.json").write_text(json.dumps({"front": [{"name": OWN.name, "geometry": asdict(OWN)}]}))
+    assert main([*command.split(), "--geometry", "own.json:2x10-own", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    if command.startswith("run"):
+        assert data["check"]["equal"]
+    else:
+        assert data["geometry"] == "2x10-own"
+    if command.startswith("estimate"):  # the figure of explore; the board's engine takes 14,950
+        assert data["cycles_per_token"] == 18_086
+
+
+def test_a_geometry_of_explore_reaches_the_simulations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ternac.host import device
+    from ternac.sim.cocotb import benches
+
+    found = []
+
+    def stop(*given: object, **_: object) -> None:
+        found.extend(item for item in given if isinstance(item, Geometry))
+        raise UsageError("stopped", "as planned")
+
+    monkeypatch.chdir(tmp_path)
+    Path("own.json").write_text(json.dumps(asdict(OWN)))
+    monkeypatch.setattr(benches, "run_engine", stop)
+    monkeypatch.setattr(device, "_line", stop)
+    commands = (
+        "sim",
+        "run --device sim",
+        "bench hdl",
+        "verify --executors numpy,rtl",
+        "run --device serial:x",
+    )
+    for command in commands:
+        assert failure(capsys, f"{command} --geometry own.json")["message"] == "stopped"
+    assert found == [OWN] * len(commands)
 
 
 def test_names_in_help_are_those_of_the_modules() -> None:
@@ -209,14 +265,67 @@ def test_options_that_would_be_ignored_are_refused(capsys: pytest.CaptureFixture
         ("export --format gguf --text x", "--text is not for --format gguf"),
         ("export --gguf-type tq1_0", "--gguf-type is not for --format program"),
         ("flash --file x --geometry tiny", "--file is a whole bitstream"),
-        ("sim --bench dot --geometry tiny", "for the engine's bench only"),
+        ("sim --bench dot --geometry tiny", "--geometry has no effect with --bench dot"),
+        ("sim --bench dot --tokens 3", "--tokens has no effect with --bench dot"),
+        ("sim shakespeare --bench dot", "MODEL has no effect with --bench dot"),
+        ("verify --geometries tiny --all-geometries", "--geometries has no effect with --all-geometries"),
+        (
+            "verify shakespeare --executors numpy,native --geometry tiny",
+            "--geometry has no effect with --executors numpy,native",
+        ),
+        ("bench host --bits 2", "--bits has no effect with a shipped model"),
+        ("bench host --threads 2", "--threads has no effect with a shipped model"),
+        ("run --temperature 0 --top-k 3", "--top-k has no effect with --temperature 0"),
+        ("run --seed 3 --temperature 0", "--seed has no effect with --temperature 0"),
+        ("chat --greedy --seed 3", "--seed has no effect with --greedy"),
+        ("run --device serial:x --waves x.vcd", "--waves has no effect with --device serial:x"),
+        (
+            "serve --device native --device numpy --board icebreaker",
+            "--board has no effect with --device native,numpy",
+        ),
         ("verify --geometries tiny --geometry tiny", "--geometries choose engine and model"),
-        ("run --record x", "--record needs a board"),
+        ("run --record x", "--record has no effect with --device numpy"),
         (f"tokenizer show {zoo.TEXT} --vocab 300", "--vocab and --out go with train"),
     ):
         capsys.readouterr()
         assert main([*command.split(), "--json"]) == 2
         assert message in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def written(action: Action) -> list[str]:
+    """An option as it is written, with a value that it takes."""
+    if action.nargs == 0:
+        return [action.option_strings[-1]]
+    return [action.option_strings[-1], "icebreaker" if action.choices else "1"]
+
+
+@pytest.mark.parametrize("command", ["run shakespeare", "chat shakespeare", "serve shakespeare"])
+@pytest.mark.parametrize("device", ["numpy", "native", "auto", "torch", "gpu:cpu"])
+def test_what_a_device_does_not_heed_is_refused_by_name(
+    command: str, device: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every option of a verb with --device is here: of the host or of boards. A new one must be sorted in."""
+    unused = arguments.unused_on([device], named=True)
+    of_host = {
+        "run": "device prompt prompt-file tokens temperature top-k greedy seed resume save check json help",
+        "chat": "device you model-as tokens temperature top-k greedy seed json help",
+        "serve": "device host port token-file allow-host max-body max-prompt max-tokens max-queue "
+        "max-sessions max-seconds session-seconds json help",
+    }
+    verb = command.split()[0]
+    options = {action.option_strings[-1]: action for action in actions(verb) if action.option_strings}
+    assert set(options) == {f"--{name}" for name in of_host[verb].split()} | (set(unused) & set(options))
+    for option in set(unused) & set(options):
+        error = failure(capsys, shlex.join([*command.split(), "--device", device, *written(options[option])]))
+        assert error["message"] == f"{option} has no effect with --device {device}"
+        assert unused[option] in error["hint"] and "--device sim" in error["hint"]
+
+
+def test_what_a_device_heeds() -> None:
+    assert arguments.unused_on(["sim"], named=True) == {}
+    assert set(arguments.unused_on(["serial:x", "numpy"], named=True)) == {"--waves"}
+    assert "--board" not in arguments.unused_on(["isa"], named=True)
+    assert "--geometry" not in arguments.unused_on(["numpy"], named=False)  # it chooses the model
 
 
 def completions(script: Path, *words: str) -> list[str]:

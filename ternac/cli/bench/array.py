@@ -34,7 +34,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.compile.geometry import preset
     from ternac.hdl.build.array_bench import bare, bare_design, peer, wrapped
     from ternac.hdl.build.devices import device
     from ternac.hdl.cells.tech import Technology
@@ -55,8 +54,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     array = bare_design(target, args.columns, args.lanes, **shape, direct=args.direct)
     found = {"bare": bare(array, target, say, placed=not (args.no_place or target.estimate))}
     if not target.estimate:
-        geometry = preset(args.geometry) if args.geometry else None
-        found["wrapped"] = wrapped(say, placed=args.place, geometry=geometry)
+        found["wrapped"] = wrapped(say, placed=args.place, geometry=args.geometry)
     if args.peer is not None:
         found["peer"] = peer(args.peer, args.top, args.macs, target, found, say)
     _show(found, say)

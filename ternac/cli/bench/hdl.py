@@ -11,6 +11,7 @@ from ternac.compile.geometry import preset
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
+    from ternac.compile.geometry import Geometry
     from ternac.hdl.boards.boards import Board
     from ternac.program.program import Program
 
@@ -18,11 +19,11 @@ PROMPT = b"ROMEO:"
 
 
 def bench_hdl(
-    program: Program, target: Board, sessions: int, tokens: int, geometry: str | None = None
+    program: Program, target: Board, sessions: int, tokens: int, geometry: Geometry | None = None
 ) -> dict[str, Any]:
     """Count the cycles per token of the RTL over ``tokens`` tokens in each of ``sessions`` sessions.
 
-    ``geometry``: another preset than the board's bitstream has; its clock is then an assumption.
+    ``geometry``: another engine than the board's bitstream has; its clock is then an assumption.
     """
     from ternac.compile.compiler import compile_program
     from ternac.hdl.engine.schedule import batch_cycles, schedule
@@ -31,16 +32,18 @@ def bench_hdl(
     from ternac.link import MAX_BATCH_TOKENS
     from ternac.run.generation import Run
 
-    name = geometry or target.geometry
-    if preset(name).streams:
+    engine = geometry or preset(target.geometry)
+    name = engine.name
+    if engine.streams:
         raise UsageError(f"the pace of {name} is its memory's", "ternac bench sdram measures it")
-    image = compile_program(program, preset(name))
+    image = compile_program(program, engine)
     if sessions > image.sessions:
         raise UsageError(
             f"--sessions is {sessions}; {name} holds {image.sessions} sessions of {program.name}"
         )
     together = min(sessions, len(image.entries))
-    with Device.open("sim", program, board=target.name if name == target.geometry else name) as device:
+    label = target.name if name == target.geometry else name
+    with Device.open("sim", program, board=label, geometry=engine) as device:
         backend = device.board
         opened = [backend.open() for _ in range(sessions)]
         last = [PROMPT[-1]] * sessions

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ternac.cli.arguments import add_model, number, open_model
+from ternac.cli.arguments import add_model, number, open_model, refuse_unused
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.program.mmfree import SHAPES
 
@@ -33,6 +33,10 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.native.library import best_isa, isas, load
     from ternac.host.native.weights import BITS
 
+    if args.size is None:
+        refuse_unused(args, "a shipped model", dict.fromkeys(("--bits", "--threads", "--sessions"), "--size"))
+    if args.no_products:
+        refuse_unused(args, "--no-products", {"--ggml": "the rows of single products"})
     load()
     ggml, where = find_ggml(args.ggml)
     began = time.monotonic()

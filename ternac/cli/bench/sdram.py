@@ -112,10 +112,13 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.boards.boards import VARIANTS
     from ternac.program.zoo import open_program
 
-    name = args.geometry or GEOMETRY
-    if not preset(name).streams:
+    geometry = args.geometry or preset(GEOMETRY)
+    name = geometry.name
+    if not geometry.streams:
         raise UsageError(f"{name} has its weights on chip", "ternac bench hdl measures it")
     program = open_program(args.model) if args.model else large_program(args.seed)
+    if name not in VARIANTS:
+        raise UsageError(f"{name} is the engine of no board", f"choose one of: {', '.join(VARIANTS)}")
     data = bench_sdram(program, VARIANTS[name], args.tokens, args.seed, say)
     _show(data, say)
     return Outcome(data, ok=not data["mismatches"])

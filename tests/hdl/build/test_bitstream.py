@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from ternac.cli.main import main
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
 from ternac.compile.loading import flash_image
-from ternac.errors import BuildFailed, DoesNotFit
+from ternac.errors import BuildFailed, DoesNotFit, UsageError
 from ternac.hdl.boards.boards import Board, board
 from ternac.hdl.build import bitstream as product
-from ternac.hdl.build import plan
+from ternac.hdl.build import recipe
 from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.steps import sha256_of
 from ternac.hdl.link.spiflash import FlashBoot
@@ -106,8 +107,8 @@ def test_model_goes_behind_the_bitstream(
     model = tmp_path / "model.safetensors"
     save(program, model)
     base = run(capsys)
-    # another version of a tool is no reason to place and route again
-    monkeypatch.setattr(plan, "versions", lambda _: {"yosys": "other"})
+    # the shipped bitstream is patched as it is: whatever Python or tool is here, nothing is elaborated
+    monkeypatch.setattr(product, "engine_plan", None)
     data = run(capsys, str(model))
     assert data["program_hash"] == program.hash
     assert data["base_sha256"] == base["sha256"] != data["sha256"]
@@ -121,6 +122,67 @@ def test_model_goes_behind_the_bitstream(
     assert written[offset:] == flash_image(image)
     played = FlashBoot.model(written, offset)
     assert flash_image(image).startswith(played) and len(played) > 100
+
+
+def test_a_shipped_bitstream_that_does_not_fit_is_built_anew_and_why_is_said(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, geometry = board("icebreaker"), preset("icebreaker")
+    run(capsys)
+    file = workplace / "icebreaker" / "icebreaker" / "manifest.json"
+    good = json.loads(file.read_text())
+    assert isinstance(product.shipped_figures(target, geometry), dict)
+    for key, value, why in (
+        ("board", "ulx3s-85f", "has board ulx3s-85f, not icebreaker"),
+        ("geometry_hash", "00" * 8, f"has geometry_hash {'00' * 8}, not {geometry.hash.hex()}"),
+        ("clock_mhz", 12.0, "has clock_mhz 12.0, not 30.0"),
+        ("sha256", "00" * 32, "is damaged: its SHA-256 is not that of its manifest"),
+        ("bitstream", "gone.bin", "gone.bin is missing"),
+    ):
+        file.write_text(json.dumps({**good, key: value}))
+        assert why in str(product.shipped_figures(target, geometry))
+    file.write_text(json.dumps({key: value for key, value in good.items() if key != "bitstream_id"}))
+    assert "the shipped manifest lacks bitstream_id" in str(product.shipped_figures(target, geometry))
+    file.write_text("{")
+    assert "cannot be read" in str(product.shipped_figures(target, geometry))
+    assert main(["build", "--board", "icebreaker"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        "cannot be read" in out.splitlines()[0] and "elaborating icebreaker at 30 MHz" in out.splitlines()[0]
+    )
+
+
+def test_place_and_route_is_announced_with_reason_and_time(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def stop(*_: object, say: Any = None) -> None:
+        raise BuildFailed("stopped")
+
+    monkeypatch.setattr(recipe, "run_step", stop)
+    with pytest.raises(BuildFailed, match="stopped"):
+        product.bitstream_for("icebreaker", said.append, force=True)
+    assert said[0].startswith("--force is given: elaborating icebreaker")
+    assert said[-1].startswith("placing and routing icebreaker for icebreaker now: minutes on a small chip")
+    where = workplace / "icebreaker" / "icebreaker"
+    where.mkdir(parents=True)
+    (where / "manifest.json").write_text('{"seconds": 128.6}')
+    assert product.rough_time(board("icebreaker")) == "about 2 minutes, as the shipped icebreaker took"
+
+
+def test_any_geometry_that_fits_the_chip_is_built_and_not_shipped(
+    workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = replace(preset("icebreaker"), name="2x10-own", lanes=10, chain=1)
+    built = run(capsys, "--geometry", json.dumps(asdict(own)))
+    assert (built["geometry"], built["geometry_hash"]) == ("2x10-own", own.hash.hex())
+    assert list(workplace.iterdir()) == []
+    large = replace(own, name="large", program_depth=4096)
+    with pytest.raises(DoesNotFit, match=r"large would take \d+ bram"):
+        product.bitstream_for("icebreaker", lambda _: None, geometry=large)
+    with pytest.raises(UsageError, match="icebreaker has no engine 'ulx3s-85f-sdram'"):
+        product.bitstream_for("icebreaker", lambda _: None, geometry=preset("ulx3s-85f-sdram"))
 
 
 def test_model_that_does_not_fit(workplace: Path, tmp_path: Path) -> None:

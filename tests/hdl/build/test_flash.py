@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ternac.cli.main import main
 from ternac.errors import DeviceError, ToolMissing
 from ternac.hdl.boards.boards import board
-from ternac.hdl.build import flash
+from ternac.hdl.build import bitstream, flash
 
 
 def test_commands() -> None:
@@ -24,6 +25,15 @@ def test_without_the_tool(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ToolMissing, match="openFPGALoader is not on the PATH") as caught:
         flash.flash(board("ulx3s-85f"), Path("x.bit"), permanent=False)
     assert "apt-get install openfpgaloader" in caught.value.hint
+
+
+def test_the_tool_is_looked_for_before_anything_slow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(bitstream, "bitstream_for", None)
+    assert main(["flash", "shakespeare-small", "--board", "icebreaker"]) == 2
+    assert "openFPGALoader is not on the PATH" in capsys.readouterr().err
 
 
 def test_failing_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

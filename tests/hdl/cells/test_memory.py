@@ -11,7 +11,7 @@ import pytest
 from amaranth.back import rtlil, verilog
 
 from ternac import sim
-from ternac.hdl.cells.memory import BlockRam, DeepRam, PairedRam
+from ternac.hdl.cells.memory import BlockRam, MemoryBank, PairedRam
 from ternac.hdl.cells.tech import Technology
 from ternac.sim.netlist import models_of
 from tests.hdl.sim import simulate
@@ -83,9 +83,9 @@ def test_ecp5_contents_are_placed_as_yosys_places_them(depth: int, width: int) -
 def test_ice40_cells_behave(width: int, depth: int, storage: str) -> None:
     rng = random.Random(width * depth)
     init = [rng.randrange(1 << width) for _ in range(depth)] if storage == "block" else []
-    ram: BlockRam | DeepRam
+    ram: BlockRam | MemoryBank
     if storage == "deep":
-        ram = DeepRam(width, depth, tech=Technology.ICE40)
+        ram = MemoryBank(width, depth, tech=Technology.ICE40)
     else:
         ram = BlockRam(width, depth, tech=Technology.ICE40, storage=storage, init=init)
     places = [0, 1, depth - 1, depth // 2, *rng.sample(range(depth), 60)]

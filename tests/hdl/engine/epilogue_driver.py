@@ -8,7 +8,7 @@ from amaranth.hdl import Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.engine.epilogue_stages import (
+from ternac.hdl.engine.epilogue import (
     B_OFFSET,
     C_OFFSET,
     SQUARE_OFFSET,

@@ -13,8 +13,9 @@ from ternac.compile.isa import Lane, Opcode, Source
 from ternac.hdl.array.dot import array_latency
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.pass_control import RESULT_OFFSET
+from ternac.hdl.engine.ports import BASES, PASS_FIELDS, STREAM_GAP
 from ternac.hdl.engine.schedule import schedule
-from ternac.hdl.engine.sequencer import BASES, PASS_FIELDS, STREAM_GAP, Sequencer
+from ternac.hdl.engine.sequencer import Sequencer
 from ternac.hdl.engine.side_lane import x_ready
 from ternac.program.random import random_program
 

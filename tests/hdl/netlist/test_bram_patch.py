@@ -18,7 +18,7 @@ from ternac.hdl.build.bake import bake
 from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.recipe import MEMORIES, build, directory_of
 from ternac.hdl.build.toolchain import run_tool
-from ternac.hdl.link.controller import PROGRAM_HASH
+from ternac.hdl.link.frames import PROGRAM_HASH
 from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.program.random import random_program
 from tests.hdl.board_designs import SHAPES, Memories, random_contents
@@ -125,7 +125,13 @@ def test_every_memory_of_a_geometry_must_be_there() -> None:
 
 
 def test_cells_are_found_by_name() -> None:
-    names = ("a.bram_WEIGHT_3_0", "p.bram_table_7_0", "core.norm.table$59.0.0", "link.ram.0.0", "rom.0.0")
+    names = (
+        "a.bram_WEIGHT_3_0",
+        "p.bram_table_7_0",
+        "core.norm.table$59.0.0",
+        "link.frame.ram.0.0",
+        "rom.0.0",
+    )
     found = {name: {"parameters": {"DATA_WIDTH_A": "1001"}} for name in names}
     numbers = {name: number for number, name in enumerate(names)}
     cells = memory_map.locate({"modules": {"top": {"cells": found}}}, numbers)

@@ -11,8 +11,7 @@ from amaranth.back import rtlil
 from ternac.hdl.array.dot import DotUnit
 from ternac.hdl.cells.carry import trim_carries
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.netlist.carries import LONGEST, join_carries
-from ternac.hdl.netlist.constants import fold_zeros
+from ternac.hdl.netlist.carries import LONGEST, chain_carries, fold_constant_pins
 from tests.hdl.yosys import run_yosys
 
 
@@ -22,7 +21,7 @@ def folded_unit() -> dict[str, Any]:
     script = "read_rtlil top.il\nsynth_ecp5 -top top -json top.json\n"
     design: dict[str, Any] = json.loads(run_yosys(script, {"top.il": text}, ("top.json",))["top.json"])
     trim_carries(design)
-    fold_zeros(design)
+    fold_constant_pins(design)
     return design
 
 
@@ -43,7 +42,7 @@ def carry_out(cell: dict[str, Any], carry: int, free: dict[str, int]) -> int:
 def test_joined_adders_ignore_the_carry_that_they_get() -> None:
     design = folded_unit()
     before = {name: dict(cell["connections"]) for name, cell in cells_of(design).items()}
-    joined = join_carries(design)
+    joined = chain_carries(design)
     changed = {
         name: [port for port, bits in cell["connections"].items() if before[name].get(port) != bits]
         for name, cell in cells_of(design).items()
@@ -72,7 +71,7 @@ def _read(design: dict[str, Any], bit: Any) -> bool:
 
 def test_joined_chains_are_straight_and_short() -> None:
     design = folded_unit()
-    join_carries(design)
+    chain_carries(design)
     carries = [cell["connections"] for cell in cells_of(design).values() if cell["type"] == "CCU2C"]
     following = {wires["CIN"][0]: wires for wires in carries if wires["CIN"][0] != "x"}
     assert len(following) == sum(wires["CIN"][0] != "x" for wires in carries)
@@ -83,7 +82,7 @@ def test_joined_chains_are_straight_and_short() -> None:
         while wires["COUT"][0] in following:
             wires, length = following[wires["COUT"][0]], length + 1
         assert length <= LONGEST
-    assert join_carries(design) == 0
+    assert chain_carries(design) == 0
 
 
 def test_an_adder_that_uses_its_carry_is_not_joined() -> None:
@@ -91,4 +90,4 @@ def test_an_adder_that_uses_its_carry_is_not_joined() -> None:
     for cell in cells_of(design).values():
         if cell["type"] == "CCU2C":
             cell["parameters"]["INJECT1_0"] = "YES"
-    assert join_carries(design) == 0
+    assert chain_carries(design) == 0

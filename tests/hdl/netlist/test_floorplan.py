@@ -34,7 +34,7 @@ def design(pairs: int, columns: int = 12, embeds: int = 2) -> dict[str, Any]:
             ram_ = BlockRam(16, 1024, tech=Technology.ECP5, memory=memory, block=c)
             names += [f"core.{memory}_{c}_{i}.{ram_.slices[0].instance}" for i in range(count)]
         names += [f"core.embed_{c}.bram_EMBED_{c}_{4 * i}" for i in range(embeds)]
-    cells = {name: {"type": "DP16KD", "attributes": {}} for name in (*names, "link.ram.0.0")}
+    cells = {name: {"type": "DP16KD", "attributes": {}} for name in (*names, "link.frame.ram.0.0")}
     return {"modules": {"top": {"cells": cells}}}
 
 
@@ -51,7 +51,7 @@ def test_every_cell_of_lanes_and_columns_gets_a_site_of_its_own() -> None:
     assert len(where) == len(set(where.values())) == 128 + 48 + 24
     rows = Counter(int(site.split("/")[1][1:]) for name, site in where.items() if "EMBED" not in name)
     assert rows == {COLUMN_ROW: 48} | {row: 16 * share for row, share in LANE_ROWS}
-    assert "link.ram.0.0" not in where
+    assert "link.frame.ram.0.0" not in where
 
 
 def test_the_embedding_lies_in_the_order_of_its_columns_where_weights_leave_room() -> None:

@@ -41,7 +41,7 @@ def test_the_plan_has_the_memorys_pins_and_is_the_shipped_one():
 
 def test_refusals(capsys, tmp_path):
     with pytest.raises(UsageError, match="no bitstream can hold"):
-        bitstream_for("ulx3s-85f", lambda text: None, model="shakespeare", engine=NAME)
+        bitstream_for("ulx3s-85f", lambda text: None, model="shakespeare", geometry=preset(NAME))
     with pytest.raises(UsageError, match="no memory for"):
         run_engine(small_program(), preset(NAME))
     assert main(["integrate", "--geometry", NAME, "--out", str(tmp_path)]) == 2
@@ -56,7 +56,7 @@ def test_floor_plan():
     names += [
         f"core.columns.bank_{c}_{p}.bram_BANK_{c}_{4 * i}" for c in range(4) for p in (0, 1) for i in range(4)
     ]
-    names += ["core.store.reads.storage.0.0", "x.link.ram.0.0"]
+    names += ["core.store.reads.storage.0.0", "x.link.frame.ram.0.0"]
     names += ["core.sequencer.fetch.program_0.bram_PROGRAM_0_0"]
     design = {"modules": {"top": {"cells": {name: {"type": "DP16KD"} for name in names}}}}
     cells = design["modules"]["top"]["cells"]
@@ -64,6 +64,6 @@ def test_floor_plan():
     bels = {name: cell["attributes"]["BEL"] for name, cell in cells.items()}
     assert len(set(bels.values())) == len(names)
     assert all((f"/Y{NEAR_ROW}/" in bel) != ("EMBED" in name) for name, bel in bels.items())
-    other = {"modules": {"top": {"cells": {"a.link.ram.0.0": {"type": "DP16KD"}}}}}
+    other = {"modules": {"top": {"cells": {"a.link.frame.ram.0.0": {"type": "DP16KD"}}}}}
     assert place_sdram_engine(other) == 0
-    assert other == {"modules": {"top": {"cells": {"a.link.ram.0.0": {"type": "DP16KD"}}}}}
+    assert other == {"modules": {"top": {"cells": {"a.link.frame.ram.0.0": {"type": "DP16KD"}}}}}

@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile.geometry import preset
 from ternac.compile.layout import stream_blocks, stream_trits, weight_blocks
 from ternac.compile.sdram import NOMINAL_HZ
+from ternac.hdl.array.negatives import NegativeCount
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.sdram.feed import count_negatives, stage_trits
+from ternac.hdl.sdram.feed import WeightFeed
 from ternac.hdl.sdram.store import READ_FIFO, SdramStore
 from ternac.sim.sdram_model import SdramModel
 from tests.hdl.sdram.sdram_bench import simulate_with_sdram
@@ -100,7 +101,7 @@ def test_pace():
 
 
 class Fed(wiring.Component):
-    """`stage_trits` and `count_negatives` on ports."""
+    """`WeightFeed` and the count of -1 weights behind it, on ports."""
 
     def __init__(self, tech: Technology) -> None:
         g = SMALL
@@ -113,10 +114,20 @@ class Fed(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        trits = stage_trits(m, SMALL, self.word, 2, self.tech)
-        m.d.comb += [port.eq(stage) for port, stage in zip(self.stages, trits, strict=True)]
-        for c in range(SMALL.columns):
-            m.d.comb += self.counts[c].eq(count_negatives(m, SMALL, c, trits, self.en, self.first))
+        g = SMALL
+        m.submodules.feed = feed = WeightFeed(g, latency=2, tech=self.tech)
+        m.d.comb += feed.word.eq(self.word)
+        m.d.comb += [port.eq(stage) for port, stage in zip(self.stages, feed.trits, strict=True)]
+        for c in range(g.columns):
+            m.submodules[f"negatives_{c}"] = count = NegativeCount(g.lanes, g.chain, g.x_depth * g.lanes)
+            m.d.comb += [
+                count.acc_en.eq(self.en),
+                count.acc_first.eq(self.first),
+                self.counts[c].eq(count.count),
+            ]
+            mine = [q * g.columns + c for q in range(g.chains)]
+            for j in range(g.chain):
+                m.d.comb += count.neg[j].eq(Cat(feed.trits[j][2 * t + 1] for t in mine))
         return m
 
 

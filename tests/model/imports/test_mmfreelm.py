@@ -313,6 +313,10 @@ def test_texts(tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(UsageError, match=reason):
             samples(tmp_path / "a.npy", nothing, 43, 64, 64)
+    for damaged in (b"", b"\x93NUMPY", b"no array"):
+        (tmp_path / "a.npy").write_bytes(damaged)
+        with pytest.raises(UsageError, match=r"cannot read .*a\.npy"):
+            samples(tmp_path / "a.npy", nothing, 43, 64, 64)
     assert "random" in samples(None, nothing, 43, 64, 64).origin
 
 

@@ -11,11 +11,12 @@ import torch
 from ternac.errors import CheckpointError, Mismatch, UsageError
 from ternac.model.export import ship
 from ternac.model.net.config import ModelConfig, Scales
-from ternac.model.net.executor import CHECKPOINT, TorchExecutor
+from ternac.model.net.executor import TorchExecutor
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import SHAKESPEARE, read_text
 from ternac.model.training.evaluate import nats_per_token
+from ternac.model.training.run_folder import CHECKPOINT
 from ternac.program import zoo
 from ternac.program.file import dumps, load
 from ternac.run.evaluate import evaluate, split
@@ -133,7 +134,7 @@ def test_executor_refuses_bad_input_and_a_foreign_program(tmp_path: Path) -> Non
     again = TorchExecutor.for_program(executor.program, tmp_path)
     assert again.program.hash == executor.program.hash
     other = TorchExecutor(random_model(8, model.config)).program
-    with pytest.raises(CheckpointError, match="exports to program"):
+    with pytest.raises(CheckpointError, match="none exports to program"):
         TorchExecutor.for_program(other, tmp_path / "program.safetensors")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import json
 import math
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from ternac.errors import CheckpointError, TrainingDiverged, UsageError
 from ternac.model.net.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
@@ -22,7 +24,8 @@ from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import SHAKESPEARE, read_text
 from ternac.model.training.evaluate import nats_per_token
-from ternac.model.training.train import BEST, FINAL, LATEST, Progress, Trainer, learning_rate
+from ternac.model.training.run_folder import BEST, FINAL, LATEST
+from ternac.model.training.train import Progress, Trainer, learning_rate
 
 MODEL = ModelConfig(d=16, m=16, layers=2)
 TRAIN = TrainConfig(steps=12, batch=4, window=32, eval_every=6, checkpoint_every=3, warmup=2, dropout=0.2)
@@ -83,11 +86,12 @@ def test_an_interrupted_run_is_saved_and_continues(tmp_path: Path) -> None:
 def test_a_run_that_diverges_ends_and_leaves_the_checkpoint_before(
     tmp_path: Path, wrong: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = TRAIN if wrong == "loss" else dataclasses.replace(TRAIN, lr=math.inf)
     if wrong == "loss":
-        monkeypatch.setattr("ternac.model.training.train.nats_per_token", lambda *_: math.nan)
+        monkeypatch.setattr("ternac.model.training.train.nats_per_token", lambda *_, progress: math.nan)
+    else:
+        monkeypatch.setattr("ternac.model.training.train.learning_rate", lambda *_: math.inf)
     with pytest.raises(TrainingDiverged, match=said) as caught:
-        _train(tmp_path, train=train)
+        _train(tmp_path)
     assert str(tmp_path) in caught.value.hint
     assert not (tmp_path / BEST).exists()
     assert (tmp_path / LATEST).exists() == (wrong == "loss")  # of step 3
@@ -134,6 +138,55 @@ def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
         Trainer(MODEL, dataclasses.replace(TRAIN, seed=2), TEXT, tmp_path)
     with pytest.raises(CheckpointError, match="holds another run"):
         Trainer(MODEL, TRAIN, TEXT[:-1], tmp_path)
+
+
+def test_a_run_is_extended_by_the_schedule_of_its_new_length(tmp_path: Path) -> None:
+    longer = dataclasses.replace(TRAIN, steps=15)
+    _train(tmp_path)
+    with pytest.raises(CheckpointError, match="holds a run of 12 steps, not 15") as caught:
+        Trainer(MODEL, longer, TEXT, tmp_path)
+    assert "--extend" in caught.value.hint
+    with pytest.raises(CheckpointError, match=r"train\.steps is 12 there, 11 here"):
+        Trainer(MODEL, dataclasses.replace(TRAIN, steps=11), TEXT, tmp_path, extend=True)
+    with pytest.raises(CheckpointError, match=r"train\.seed is 1 there, 2 here"):
+        Trainer(MODEL, dataclasses.replace(TRAIN, seed=2), TEXT, tmp_path, extend=True)
+    trainer = Trainer(MODEL, longer, TEXT, tmp_path, extend=True)
+    trainer.run(_silent, 13)
+    assert trainer.optimizer.param_groups[0]["lr"] == learning_rate(longer, 12) > learning_rate(TRAIN, 12)
+    trainer = _train(tmp_path, train=longer)  # it is a run of 15 steps by now
+    assert [row["step"] for row in trainer.rows if "val_nats" in row] == [6, 12, 15]
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["extended"] == [{"at_step": 12, "from_steps": 12}]
+    assert ckpt.load(tmp_path / LATEST).info["extended"] == recipe["extended"]
+
+
+def test_an_evaluation_of_some_tokens_is_of_the_first_and_is_recorded(tmp_path: Path) -> None:
+    trainer = Trainer(MODEL, dataclasses.replace(TRAIN, steps=6, eval_tokens=99), TEXT, tmp_path)
+    seen: list[tuple[int, int]] = []
+    trainer.watch = lambda done, total: seen.append((done, total))
+    trainer.run(_silent)
+    assert seen[-1] == (99, 99)
+    model = ckpt.model_of(ckpt.load(tmp_path / BEST))
+    assert trainer.best == nats_per_token(model, TEXT[3600:3700])
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert (recipe["validation_tokens"], recipe["held_out_tokens"]) == (99, 400)
+
+
+@pytest.mark.parametrize("error", [SafetensorError("No space left on device"), OSError(28, "No space left")])
+def test_a_full_disk_leaves_the_checkpoint_before(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _train(tmp_path, until=3)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(tensors: object, path: str, metadata: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr("ternac.model.training.checkpoint.save_file", full)
+    with pytest.raises(UsageError, match=r"cannot write .*latest\.safetensors: .*No space left"):
+        _train(tmp_path, until=5)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
@@ -238,7 +291,19 @@ def test_settings_survive_json_and_bad_ones_are_named() -> None:
         from_dict({"train": {"speed": 1}})
     with pytest.raises(UsageError, match=r"model\.d = 0 is outside"):
         ModelConfig(d=0)
-    with pytest.raises(UsageError, match=r"train\.dropout = 1\.5"):
-        TrainConfig(dropout=1.5)
+    for name, value in (
+        ("dropout", 1.5),
+        ("lr", math.nan),
+        ("lr", -1.0),
+        ("lr", math.inf),
+        ("warmup", -1),
+        ("seed", -1),
+        ("clip", math.nan),
+        ("temper", math.nan),
+        ("eval_tokens", -1),
+        ("val_fraction", math.nan),
+    ):
+        with pytest.raises(UsageError, match=rf"train\.{name} = {value} is outside"):
+            dataclasses.replace(TRAIN, **{name: value})
     assert PRESETS["shakespeare"][0].ternary_weights == 1_155_072
     assert PRESETS["shakespeare-small"][0].ternary_weights == 301_056

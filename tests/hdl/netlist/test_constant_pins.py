@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac.hdl.netlist.constants import fold_zeros
+from ternac.hdl.netlist.carries import fold_constant_pins
 
 PINS = "ABCD"
 
@@ -29,7 +29,7 @@ def test_every_zero_pin_is_tied_high_and_nothing_changes(table: int, zeros: set[
     parameters = {"INIT0": before, "INIT1": before}
     cell: dict[str, Any] = {"type": "CCU2C", "parameters": parameters, "connections": connections}
     design = {"modules": {"top": {"cells": {"carry": cell}}}}
-    assert fold_zeros(design) == len(zeros)
+    assert fold_constant_pins(design) == len(zeros)
     assert {p for p in PINS if cell["connections"][p + which] == ["1"]} == zeros
     other = "10"[int(which)]
     assert cell["parameters"][f"INIT{other}"] == before
@@ -43,5 +43,5 @@ def test_every_zero_pin_is_tied_high_and_nothing_changes(table: int, zeros: set[
 
 def test_other_cells_are_left_alone() -> None:
     lut = {"type": "LUT4", "parameters": {"INIT": "0" * 16}, "connections": {"A": ["0"]}}
-    assert fold_zeros({"modules": {"top": {"cells": {"lut": lut}}}}) == 0
+    assert fold_constant_pins({"modules": {"top": {"cells": {"lut": lut}}}}) == 0
     assert lut["connections"] == {"A": ["0"]}

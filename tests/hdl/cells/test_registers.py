@@ -1,4 +1,4 @@
-"""Copies of a register: equal everywhere, and still there after synthesis on ECP5."""
+"""Duplicates of a register: equal everywhere, and still there after synthesis on ECP5."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.hdl.cells.spread import spread
+from ternac.hdl.cells.registers import duplicate_register
 from ternac.hdl.cells.tech import Technology
 from tests.hdl.sim import simulate
 from tests.hdl.yosys import netlist
@@ -21,7 +21,7 @@ class _Copies(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.d.comb += self.all.eq(Cat(*spread(m, self.value, self.copies, self.tech)))
+        m.d.comb += self.all.eq(Cat(*duplicate_register(m, self.value, self.copies, self.tech)))
         return m
 
 

@@ -1,0 +1,118 @@
+"""The interfaces between the engine's parts: layouts of what they exchange, and the cycles they agree on."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Shape, unsigned
+from amaranth.lib import data
+from amaranth.utils import bits_for, ceil_log2
+
+from ternac.compile.geometry import Geometry
+from ternac.compile.isa import LAYOUT
+
+PASS_FIELDS = (
+    "source", "table_en", "table", "mul", "sub", "add", "stat", "to_logits", "to_bank", "to_x",
+    "wide1", "wide2", "shift1", "shift2", "lane", "to_side", "pre", "post", "norm_table",
+)  # fmt: skip
+"""Instruction fields that the column pipelines need until the pass has been written."""
+BASES = ("b", "c", "d")
+"""Operand addresses that they need, too: the bank words of slot 0."""
+PACE = 4
+"""Cycles per element of a paced pass."""
+STREAM_GAP = 19
+"""Cycles from the last result of a NORM pass in the side lane to the first that streams back out of it."""
+BACK_TO_BACK = 16
+"""Slots from which a NORM pass may follow another one at once."""
+
+
+def first_address_bits(geometry: Geometry) -> int:
+    """Return the width of operand A, which addresses a bank, the row corrections or the embedding."""
+    return ceil_log2(max(geometry.bank_depth, geometry.bias_depth, geometry.embed_depth))
+
+
+def count_bits(geometry: Geometry) -> int:
+    """Return the width of a pass's number of slots."""
+    return bits_for(max(geometry.bank_depth, geometry.bias_depth))
+
+
+def word_bits(geometry: Geometry) -> int:
+    """Return the width of the address of an x buffer's word."""
+    return max(1, ceil_log2(geometry.x_depth))
+
+
+def pass_slots(geometry: Geometry) -> int:
+    """Return how many passes may be in flight at the same time."""
+    return 4 if geometry.contexts > 1 else 2
+
+
+def context_bits(geometry: Geometry) -> int:
+    """Return the width of a context's number."""
+    return max(1, ceil_log2(geometry.contexts))
+
+
+def write_layout() -> data.StructLayout:
+    """One loader write: memory, block, word address, word."""
+    return data.StructLayout({"en": 1, "mem": 3, "block": 8, "addr": 16, "data": 18})
+
+
+def dot_layout(geometry: Geometry) -> data.StructLayout:
+    """One word of a matrix row, issued to the weight memory, the x buffer and the dot units."""
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "first": 1,
+            "last": 1,
+            "weight": ceil_log2(geometry.weight_depth),
+            "word": word_bits(geometry),
+        }
+    )
+
+
+def element_layout(geometry: Geometry) -> data.StructLayout:
+    """One element per pipeline: column ``turn`` of those that share it, of one slot of pass ``index``.
+
+    ``first`` marks slot 0 at turn 0, ``last`` the last slot at every turn.
+    """
+    return data.StructLayout(
+        {
+            "valid": 1,
+            "index": ceil_log2(pass_slots(geometry)),
+            "first": 1,
+            "last": 1,
+            "turn": ceil_log2(geometry.share),
+            "a": first_address_bits(geometry),
+        }
+    )
+
+
+def instruction_layout(geometry: Geometry) -> data.StructLayout:
+    """The fields of an instruction that are needed until its pass begins."""
+    widths = {
+        "count": count_bits(geometry),
+        "words": bits_for(geometry.x_depth),
+        "weight": ceil_log2(geometry.weight_depth),
+        "a": first_address_bits(geometry),
+        "x_src": word_bits(geometry),
+    }
+    kept = (*PASS_FIELDS, *BASES, "x_dst", "tail")
+    return data.StructLayout(
+        {name: widths.get(name, width) for name, (_, _, width) in LAYOUT.items() if name not in kept}
+    )
+
+
+def pass_layout(geometry: Geometry) -> data.StructLayout:
+    """The fields of an instruction that are kept while its elements are in the pipelines, and its context."""
+    fields: dict[str, Shape] = {name: unsigned(LAYOUT[name][2]) for name in PASS_FIELDS}
+    fields |= dict.fromkeys(BASES, unsigned(ceil_log2(geometry.bank_depth)))
+    fields |= {
+        "x_dst": unsigned(word_bits(geometry)),
+        "tail": unsigned(bits_for(geometry.columns)),
+        "context": unsigned(context_bits(geometry)),
+    }
+    return data.StructLayout(fields)
+
+
+def lane_layout(geometry: Geometry) -> data.StructLayout:
+    """What a result's pass asks of the x buffer and the side lane; ``first`` and ``last`` of the pass."""
+    fields = pass_layout(geometry)
+    names = ("lane", "pre", "post", "norm_table", "tail", "x_dst", "context")
+    return data.StructLayout({"first": 1, "last": 1} | {name: fields[name].shape for name in names})
