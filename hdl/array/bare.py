@@ -29,14 +29,35 @@ class BareArray(wiring.Component):
     nothing is optimised away and nothing outside the array takes a lookup table or a flip-flop: the
     addresses are pins. Without, ``x``, ``nz``, ``neg`` and ``sums`` are ports, for synthesis alone.
 
-    Members
-    -------
     Lane ``j`` of chain ``q`` is activation ``q * chain + j``, and its weight in column ``c`` is bit
     ``(q * chain + j) * columns + c`` of ``nz`` and ``neg``.
 
-    en, first, last : In, flags of a word, see ``DotControl``. ``valid`` : Out.
-    address(9), write(1), datum(1) : In, of the block RAMs, ``fed`` only; probe(1) : Out, one bit of a sum.
-    x(8 * lanes), nz(columns * lanes), neg(columns * lanes) : In; sums(columns * acc_bits) : Out; not ``fed``.
+    Members
+    -------
+    en : In(1)
+        A word, see `DotControl`.
+    first : In(1)
+        It is a row's first.
+    last : In(1)
+        It is a row's last.
+    valid : Out(1)
+        The sums of a row are there.
+    address : In(9)
+        ``fed``: the word of the block RAMs.
+    write : In(1)
+        ``fed``: write it.
+    datum : In(1)
+        ``fed``: what is written.
+    probe : Out(1)
+        ``fed``: one bit of a sum.
+    x : In(8 * lanes)
+        Not ``fed``: the activations.
+    nz : In(columns * lanes)
+        Not ``fed``: the weights that are not 0.
+    neg : In(columns * lanes)
+        Not ``fed``: those that are -1.
+    sums : Out(columns * acc_bits)
+        Not ``fed``: the sums.
     """
 
     def __init__(

@@ -72,6 +72,21 @@ class DotUnit(wiring.Component):
     The ECP5 form spends one lookup table per bit on gate and adder together (``hdl/cells/carry.py``); the
     form for LUT6 devices one per bit on two lanes, or on three sums of the tree
     (``hdl/cells/carry_lut6.py``).
+
+    Members
+    -------
+    x : In(ArrayLayout(signed(8), chains)).array(chain)
+        Activations by stage and chain.
+    nz : In(chains).array(chain)
+        The weights that are not 0.
+    neg : In(chains).array(chain)
+        The weights that are -1.
+    acc_en : In(1)
+        Take a word into the sum.
+    acc_first : In(1)
+        It is a row's first: the sum starts over.
+    acc : Out(signed(acc_bits))
+        The sum.
     """
 
     AREA_PART = "array"
@@ -174,9 +189,20 @@ class DotUnit(wiring.Component):
 class DotControl(wiring.Component):
     """The delay line of the words' flags, one for all dot units of the same shape.
 
-    ``en``, ``first``, ``last`` come with the stage-0 inputs of a word (``en`` low: a bubble; ``first`` and
-    ``last`` may both be set). ``acc_en``, ``acc_first`` go to every ``DotUnit``; ``valid`` is high in the
-    cycle in which ``acc`` holds a finished row, ``dot_latency`` cycles after its last word.
+    Members
+    -------
+    en : In(1)
+        A word's stage-0 inputs are there; low: a bubble.
+    first : In(1)
+        It is a row's first word.
+    last : In(1)
+        It is a row's last word; it may be the first, too.
+    acc_en : Out(1)
+        To every `DotUnit`.
+    acc_first : Out(1)
+        To every `DotUnit`.
+    valid : Out(1)
+        ``acc`` holds a finished row, `dot_latency` cycles after its last word.
     """
 
     AREA_PART = "array"

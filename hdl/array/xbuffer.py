@@ -28,8 +28,20 @@ class XBuffer(wiring.Component):
 
     Members
     -------
-    rd_word : In.   x : Out, ``[chain][chains]`` bytes, element ``[j][q]`` for lane ``q * chain +
-    j``. wr_en(1), wr_word, wr_chunk, wr_turn, wr_data(8 per pipeline) : In.
+    rd_word : In(x word)
+        The word to read.
+    x : Out(ArrayLayout(ArrayLayout(8, chains), chain))
+        Its bytes; ``x[j][q]`` is that of lane ``q * chain + j``.
+    wr_en : In(1)
+        Write a byte of every pipeline.
+    wr_word : In(x word)
+        The word.
+    wr_chunk : In(chunk)
+        The chunk of the word.
+    wr_turn : In(turn)
+        The column of each pipeline.
+    wr_data : In(ArrayLayout(8, pipelines))
+        The bytes.
     """
 
     AREA_PART = "array"

@@ -28,10 +28,29 @@ def lite_port(prefix: str, address_bits: int) -> dict[str, Member]:
 class AxiLiteSlave(wiring.Component):
     """``s_axi_*`` on one side, registers on the other.
 
-    ``wr_en`` with ``wr_word`` (address in words) and ``wr_data``: a write, in one cycle; the user says in the
-    same cycle by ``wr_error`` that there is no such register. ``rd_en`` with ``rd_word``: a read; ``rd_data``
-    and ``rd_error`` are its answer in the same cycle. A write of less than all four bytes is an error and
+    A write of less than all four bytes is an error and
     writes nothing. One access of each kind is answered before the next is taken.
+
+    Members
+    -------
+    s_axi_* : lite_port
+        AXI4-Lite slave.
+    wr_en : Out(1)
+        Pulse: a write.
+    wr_word : Out(address)
+        Its address in words.
+    wr_data : Out(32)
+        The word.
+    wr_error : In(1)
+        In the same cycle: there is no such register.
+    rd_en : Out(1)
+        Pulse: a read.
+    rd_word : Out(address)
+        Its address in words.
+    rd_data : In(32)
+        In the same cycle: the word.
+    rd_error : In(1)
+        In the same cycle: there is no such register.
     """
 
     def __init__(self, address_bits: int) -> None:

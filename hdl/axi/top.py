@@ -26,10 +26,6 @@ ADDRESS_BITS = (4 * MAP_WORDS - 1).bit_length()
 class AxiTop(wiring.Component):
     """The engine, and optionally a streaming matrix-vector unit, for a system on chip.
 
-    ``s_axi_*``: AXI4-Lite slave, registers of `ternac.hdl.axi.registers`. ``s_axis_*``, ``m_axis_*``:
-    AXI4-Stream of bytes, the frames of docs/link.md as on a UART, TLAST on an answer's last byte. ``irq``
-    Out(1). With ``stream``: ``m_axi_*``, AXI4 read master.
-
     :param engine: the engine behind its byte link.
     :param stream: a streaming unit, or None: then its registers answer with an error. Its sums must fit 32
         bits, its activation memory 2**16 words.
@@ -37,6 +33,19 @@ class AxiTop(wiring.Component):
 
     The link has one byte stream, and CONTROL says whose it is; the other side then sees neither ready
     nor valid.
+
+    Members
+    -------
+    s_axi_* : lite_port
+        AXI4-Lite slave: the registers of `ternac.hdl.axi.registers`.
+    s_axis_* : AXI4-Stream of bytes
+        Requests, the frames of docs/link.md as on a UART.
+    m_axis_* : AXI4-Stream of bytes
+        Answers, TLAST on each one's last byte.
+    irq : Out(1)
+        Interrupt.
+    m_axi_* : read_port
+        With ``stream``: AXI4 read master.
     """
 
     def __init__(self, engine: LinkedEngine, stream: StreamMatVec | None = None, *, fifo: int = 1024) -> None:

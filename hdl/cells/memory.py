@@ -67,6 +67,19 @@ class BlockRam(wiring.Component):
     Block RAM is instantiated, because yosys' inference adds logic for reads that meet writes. A DP16KD
     (ECP5, output register used) is 18 bits wide to 1024 words, 9 to 2048, then 4, 2, 1 to 16384; an
     SB_RAM40_4K (iCE40) is 16 bits wide to 256 words, then 8, 4, 2 to 2048.
+
+    Members
+    -------
+    wr_en : In(1)
+        Write a word.
+    wr_addr : In(range(depth))
+        Its address.
+    wr_data : In(width)
+        The word.
+    rd_addr : In(range(depth))
+        The address to read.
+    rd_data : Out(width)
+        The word there, LATENCY cycles later.
     """
 
     LATENCY = 2
@@ -179,6 +192,19 @@ class MemoryBank(wiring.Component):
 
     Ports and timing of `BlockRam`. The cells of a memory that takes more than one are not in any memory map:
     its contents are loaded, never patched into a bitstream.
+
+    Members
+    -------
+    wr_en : In(1)
+        Write a word.
+    wr_addr : In(range(depth))
+        Its address.
+    wr_data : In(width)
+        The word.
+    rd_addr : In(range(depth))
+        The address to read.
+    rd_data : Out(width)
+        The word there, LATENCY cycles later.
     """
 
     LATENCY = BlockRam.LATENCY
@@ -225,6 +251,19 @@ class PairedRam(wiring.Component):
 
     :param width: 1 to 18.   :param depth: 2 to 512.
     :param memory: name of the memory, ``block``: even index of the first of the two blocks in it.
+
+    Members
+    -------
+    addr : In(range(depth))
+        The address to read or write.
+    wr_en : In(1)
+        Write a word.
+    wr_half : In(1)
+        Into the second block; low whenever a read is meant.
+    wr_data : In(width)
+        The word.
+    rd_data : Out(width).array(2)
+        The words of both blocks, LATENCY cycles later.
     """
 
     LATENCY = 2

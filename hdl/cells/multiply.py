@@ -23,6 +23,15 @@ class ShiftAddMultiplier(wiring.Component):
     ``b`` (9 bits) is recoded into four digits of -1, 0, 1, 2 and a top digit of -1, 0, 1, so that each
     partial product is one lookup table per bit of ``a``: 0, a, 2a or the complement of a. The ones that the
     complements lack go into free low places of the adder tree.
+
+    Members
+    -------
+    a : In(signed(a_bits))
+        The first factor.
+    b : In(signed(b_bits))
+        The second factor, a cycle earlier.
+    p : Out(signed(a_bits + b_bits))
+        The product, LATENCY cycles after ``a``.
     """
 
     LATENCY = 3

@@ -28,6 +28,23 @@ class Requant(wiring.Component):
 
     With ``wide=False`` the result is always saturated to 8 bits: ``narrow`` is not there, ``early`` and ``y``
     are 8 bits, and the shifter keeps half as many.
+
+    Members
+    -------
+    x : In(signed(in_bits))
+        The value, at cycle 0.
+    coarse : In(2)
+        shift >> 3, at cycle 0.
+    fine : In(3)
+        shift & 7, at cycle 1.
+    addend : In(signed(16))
+        With ``addend=True``: added after the shift, at cycle 2.
+    narrow : In(1)
+        With ``wide=True``: saturate to 8 bits, at cycle 3.
+    early : Out(signed(out_bits))
+        The result, combinational at cycle 3.
+    y : Out(signed(out_bits))
+        The result, at cycle 4.
     """
 
     LATENCY = 4

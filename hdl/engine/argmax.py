@@ -29,12 +29,24 @@ class Argmax(wiring.Component):
     ----------
     columns : keys a row.   slots : rows at most.
 
+    ``latency`` is ceil_log2(columns) + 1 cycles.
+
     Members
     -------
-    row_valid, row_slot, row_last, keys (array of ``columns`` unsigned(16)), tail(1..columns) : In.
-    best(16), index : Out.
-
-    ``latency`` : ceil_log2(columns) + 1 cycles.
+    row_valid : In(1)
+        A row.
+    row_slot : In(slot)
+        Its slot.
+    row_last : In(1)
+        It is the last one.
+    keys : In(unsigned(16)).array(columns)
+        Its keys.
+    tail : In(tail)
+        The columns of the last row, at least 1.
+    best : Out(16)
+        The largest key.
+    index : Out(element)
+        Its element.
     """
 
     def __init__(self, *, columns: int, slots: int) -> None:

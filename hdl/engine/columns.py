@@ -10,6 +10,7 @@ from amaranth.utils import bits_for, ceil_log2
 from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.isa import Source
 from ternac.hdl.array.dot import DotControl, DotUnit, array_latency
+from ternac.hdl.array.negatives import NegativeCount
 from ternac.hdl.array.xbuffer import XBuffer
 from ternac.hdl.cells.memory import BlockRam, MemoryBank
 from ternac.hdl.cells.registers import delay
@@ -28,7 +29,6 @@ from ternac.hdl.engine.ports import (
 )
 from ternac.hdl.engine.side_lane import SideLane
 from ternac.hdl.sdram.feed import WeightFeed
-from ternac.hdl.stream.negatives import NegativeCount
 
 COLUMNS_A_REGISTER = 4
 """Pipelines whose banks the host reads through one register."""

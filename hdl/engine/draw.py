@@ -32,9 +32,30 @@ class Draw(wiring.Component):
 
     Members
     -------
-    load, advance, rng_in(32), preset, preset_token, valid, weight(16), summed, multiply,
-    pick : In.
-    rng_out(32), token : Out.
+    load : In(1)
+        Pulse: begin.
+    advance : In(1)
+        With ``load``: the generator makes a step.
+    rng_in : In(32)
+        With ``load``: its state.
+    preset : In(1)
+        Pulse: the token is ``preset_token``.
+    preset_token : In(range(elements))
+        That token.
+    valid : In(1)
+        There is a weight.
+    weight : In(16)
+        The weight, else 0.
+    summed : In(1)
+        Pulse: all weights have come once.
+    multiply : In(1)
+        Scale the random number, for `scaling` cycles.
+    pick : In(1)
+        All weights come again.
+    rng_out : Out(32)
+        The new state of the generator.
+    token : Out(range(elements))
+        The token.
     """
 
     scaling = 32

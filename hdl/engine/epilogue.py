@@ -136,6 +136,29 @@ class Epilogue(wiring.Component):
 
     The table memory (tables * 256 words of 16 bits, entry of code v1 at ``table * 256 + v1 + 128``) is
     inside; its write port is ``table_wr_*``. ``table_ram`` is its ``BlockRam``, block number ``column``.
+
+    Members
+    -------
+    v0 : In(signed(20))
+        The value that enters, at cycle 0.
+    b : In(signed(16))
+        Operand B, at cycle B_OFFSET.
+    c : In(signed(9))
+        Operand C, at cycle C_OFFSET.
+    stages : In(EpilogueStages)
+        The settings of every stage, each in the cycle of its use.
+    drop_last : In(1)
+        The last square is not added.
+    table_wr_en : In(1)
+        Loader: write an entry of the tables.
+    table_wr_addr : In(range(tables * 256))
+        Loader: its address.
+    table_wr_data : In(16)
+        Loader: the entry.
+    y : Out(signed(16))
+        The result, at cycle Y_OFFSET.
+    square_sum : Out(square_bits)
+        The sum of squares.
     """
 
     AREA_PART = "pipelines"

@@ -29,12 +29,22 @@ class Exponential(wiring.Component):
         element begins with ``strobe`` in one cycle (``keep`` in this cycle only) and ``distance`` holds for
         four.
 
+    ``latency`` is 8 cycles at either pace: product 4, shift 2, ROM 1, its output register 1.
+
     Members
     -------
-    distance(16), strobe, keep, m(8), s(5) : In.  ``strobe`` is not used at pace 1.
-    weight(16) : Out.
-
-    ``latency`` : 8 cycles at either pace: product 4, shift 2, ROM 1, its output register 1.
+    distance : In(16)
+        How far a logit is below the largest.
+    strobe : In(1)
+        At pace 4: an element begins.
+    keep : In(1)
+        It takes part in the draw.
+    m : In(8)
+        Mantissa of the inverse temperature.
+    s : In(5)
+        Its shift.
+    weight : Out(16)
+        The weight, `latency` cycles later.
     """
 
     latency = 8

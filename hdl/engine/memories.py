@@ -9,11 +9,11 @@ from amaranth.utils import ceil_log2
 
 from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.stream_layout import Encoding
+from ternac.hdl.array.decode import TritDecoder
 from ternac.hdl.cells.memory import MemoryBank, PairedRam
 from ternac.hdl.cells.registers import delay, duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.ports import first_address_bits, write_layout
-from ternac.hdl.stream.decode import TritDecoder
 
 __all__ = ["EmbeddingMemory", "WeightMemory"]
 

@@ -42,16 +42,33 @@ class NormUnit(wiring.Component):
     columns : number of column sums, 1..256.
     tables : number of rsqrt tables, 1..16.
 
+    ``latency``, from ``start`` to ``done``, is ceil_log2(columns) + 5 cycles (4 columns: 7, 12 columns: 9).
+    Area: 113 LUT4 and a block RAM for 2 columns (``synth_ice40``).
+
     Members
     -------
-    sums : In(32) array of ``columns``; their total must be below 2**32 (true for every legal program).
-    start, post(5), table(ceil_log2(tables), at least 1) : In.  post + E must be at most 31 (legality rule).
-    busy, done, mantissa(8), shift(5) : Out.
-    wr_en, wr_addr, wr_data(8) : In.  Loader's port; address = table * 256 + index.
-
-    ``latency`` : cycles from ``start`` to ``done``: ceil_log2(columns) + 5 (4 columns: 7, 12 columns: 9).
-
-    Area: 113 LUT4 and a block RAM for 2 columns (``synth_ice40``).
+    sums : In(unsigned(32)).array(columns)
+        Sums of squares; their total is below 2**32, true for every legal program.
+    start : In(1)
+        Pulse: begin.
+    post : In(5)
+        A shift; post + E is at most 31, a legality rule.
+    table : In(table)
+        The table of reciprocal square roots.
+    busy : Out(1)
+        It works.
+    done : Out(1)
+        Pulse: there is the result.
+    mantissa : Out(8)
+        The factor.
+    shift : Out(5)
+        Its shift.
+    wr_en : In(1)
+        Loader: write an entry of the tables.
+    wr_addr : In(addr)
+        Loader: table * 256 + index.
+    wr_data : In(8)
+        Loader: the entry.
     """
 
     AREA_PART = "norm"

@@ -22,7 +22,12 @@ class LineBuffer(wiring.Component):
     """`LINE_BUFFER` bytes in one block RAM, with a register on the way in and on the way out, so that it may
     be placed anywhere.
 
-    ``i`` In(stream of bytes), one at most every other cycle; ``o`` Out(stream of bytes), likewise.
+    Members
+    -------
+    i : In(ByteStream)
+        Bytes, one at most every other cycle.
+    o : Out(ByteStream)
+        The same bytes, likewise.
     """
 
     def __init__(self) -> None:

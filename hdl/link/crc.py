@@ -16,12 +16,24 @@ RESIDUE = 0xDEBB20E3
 class Crc32(wiring.Component):
     """zlib's CRC-32 over bytes, as a shift register: 71 LUT4, where amaranth.lib.crc takes 144.
 
-    Members: ``clear`` In(1): start over; ``valid`` In(1), ``data`` In(8): take a byte; ``busy`` Out(1):
-    the byte of the cycle before is being worked in. When not busy: ``low`` Out(8), the low byte of the
-    CRC of the bytes taken since ``clear``; ``match`` Out(1): the last four bytes were the CRC, little
-    endian, of those before. Taking ``~low`` shifts the CRC right by a byte, so that four takes read it
+    Taking ``~low`` shifts the CRC right by a byte, so that four takes read it
     out, little endian. Delay: 2 cycles from ``valid`` to the results; a byte may be taken every cycle.
     ``clear`` drops a byte in work.
+
+    Members
+    -------
+    clear : In(1)
+        Start over.
+    valid : In(1)
+        Take a byte.
+    data : In(8)
+        The byte.
+    busy : Out(1)
+        The byte of the cycle before is being worked in; the outputs below are not valid.
+    low : Out(8)
+        The low byte of the CRC of the bytes taken since ``clear``.
+    match : Out(1)
+        The last four bytes were the CRC, little endian, of those before.
     """
 
     def __init__(self) -> None:

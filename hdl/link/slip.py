@@ -19,11 +19,18 @@ OpenByte = data.StructLayout({"data": 8, "end": 1})
 class SlipDecoder(wiring.Component):
     """Wire bytes in, frame bytes out.
 
-    ``i`` In(stream of 8 bits), ``o`` Out(stream of FrameByte). Every END on the wire gives one item with
+    Every END on the wire gives one item with
     ``end`` set, so an empty frame between two frames is visible as two ends in a row; the consumer skips
     it. ``bad`` is set at an end when ESC was followed by anything but its two codes since the last end.
     Delay 0 cycles: an item appears in the cycle its last wire byte does. :meth:`model` is the bit-exact
     twin.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+        Bytes of the wire.
+    o : Out(stream.Signature(FrameByte))
+        Bytes and ends of frames.
     """
 
     def __init__(self) -> None:
@@ -73,9 +80,16 @@ class SlipDecoder(wiring.Component):
 class SlipEncoder(wiring.Component):
     """Frame bytes in, wire bytes out.
 
-    ``i`` In(stream of OpenByte), ``o`` Out(stream of 8 bits). A byte takes one wire byte
+    A byte takes one wire byte
     or, when it is END or ESC, two; an ``end`` item gives one END. Delay 0 cycles. :meth:`model` is the
     bit-exact twin.
+
+    Members
+    -------
+    i : In(stream.Signature(OpenByte))
+        Bytes and ends of frames.
+    o : Out(stream.Signature(8))
+        Bytes of the wire.
     """
 
     def __init__(self) -> None:

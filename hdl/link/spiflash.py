@@ -22,9 +22,29 @@ class FlashBoot(wiring.Component):
     ``abort``: a frame was damaged or refused, and nothing after it may be believed; COMMIT comes last, so
     the engine stays empty.
 
-    Parameters: ``clock_hz``, ``offset`` of the image in the flash, below 2**24. Members: ``cs`` Out(1), 1
-    = selected, ``clk``, ``copi`` Out(1), ``cipo`` In(1), SPI mode 0 at half the clock; ``o`` Out(stream
-    of bytes); ``abort`` In(1); ``done`` Out(1), stays 1. A byte takes 16 cycles and waits for its reader.
+    A byte takes 16 cycles and waits for its reader; SPI mode 0 at half the clock.
+
+    Parameters
+    ----------
+    clock_hz : of ``sync``.
+    offset : of the image in the flash, below 2**24.
+
+    Members
+    -------
+    cs : Out(1)
+        1: the flash is selected.
+    clk : Out(1)
+        Its clock.
+    copi : Out(1)
+        To the flash.
+    cipo : In(1)
+        From the flash.
+    o : Out(stream.Signature(8))
+        The bytes.
+    abort : In(1)
+        Pulse: stop.
+    done : Out(1)
+        Playing has stopped; it stays 1.
     """
 
     def __init__(self, clock_hz: int, offset: int) -> None:

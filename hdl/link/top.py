@@ -20,15 +20,38 @@ def word_bytes(geometry: Geometry) -> tuple[int, ...]:
     return tuple(geometry.memory(mem).bytes_per_word for mem in Mem)
 
 
+def line_buffers(window: int) -> int:
+    """Return how many `LineBuffer`s a UART's link has: one each way where requests may overlap."""
+    return 2 if window > 1 else 0
+
+
 class LinkedEngine(wiring.Component):
     """An engine core behind its byte link: the simulated board's design, and what boards put behind a UART.
 
-    Parameters: ``core``, a component with the flat ports of ``ENGINE_MEMBERS``, flipped; ``controller``.
-    TypeError if the core lacks a port.
-    ``registered``: the wires between them pass a register each way, see `ports.turnaround`.
-    A core with weights in SDRAM has ``sdram`` Out(SdramPins) and ``ready``; requests wait for the latter.
-    Members: ``rx`` In(bytes), ``tx`` Out(bytes); ``sdram`` of such a core; ``idle``, ``loaded``, ``fault``
-    Out(1) as in LinkController.
+    A core with weights in SDRAM has ``sdram`` and ``ready``; requests wait for the latter.
+
+    Parameters
+    ----------
+    core : a component with the flat ports of `ENGINE_MEMBERS`, flipped.
+    controller : the link's.
+    registered : the wires between them pass a register each way, see `ports.turnaround`.
+
+    Raises TypeError if the core lacks a port.
+
+    Members
+    -------
+    rx : In(ByteStream)
+        Bytes from the host.
+    tx : Out(ByteStream)
+        Bytes to the host.
+    sdram : Out(SdramPins)
+        Of a core with weights in SDRAM.
+    idle : Out(1)
+        As in `LinkController`.
+    loaded : Out(1)
+        As in `LinkController`.
+    fault : Out(1)
+        As in `LinkController`.
     """
 
     def __init__(
@@ -75,10 +98,32 @@ class UartEngine(wiring.Component):
     ``window`` is more than one, a `LineBuffer` stands on each side: the next request comes while this one
     is worked on, and its answer leaves while the next is.
 
-    Parameters: ``engine``; ``baud``, of its controller's clock; ``flash_offset``, None for a board without.
-    Members: ``rx`` In(1), asynchronous; ``tx`` Out(1); ``loaded`` Out(1): a program is committed;
-    ``busy`` Out(1): a request is being worked on; with ``flash_offset`` also ``flash_cs`` Out(1), 1 =
-    selected, ``flash_clk``, ``flash_copi`` Out(1), ``flash_cipo`` In(1); ``sdram`` where the engine has it.
+    Parameters
+    ----------
+    engine : behind its link.
+    baud : bits per second.
+    flash_offset : of the image in the flash; None for a board without.
+
+    Members
+    -------
+    rx : In(1)
+        The line from the host, asynchronous.
+    tx : Out(1)
+        The line to the host.
+    loaded : Out(1)
+        A program is committed.
+    busy : Out(1)
+        A request is being worked on.
+    flash_cs : Out(1)
+        With ``flash_offset``, 1: the flash is selected.
+    flash_clk : Out(1)
+        With ``flash_offset``: its clock.
+    flash_copi : Out(1)
+        With ``flash_offset``: to the flash.
+    flash_cipo : In(1)
+        With ``flash_offset``: from the flash.
+    sdram : Out(SdramPins)
+        Where the engine has it.
     """
 
     def __init__(self, engine: LinkedEngine, baud: int, flash_offset: int | None = None) -> None:
@@ -107,7 +152,7 @@ class UartEngine(wiring.Component):
         if engine.streams:
             connect(m, engine.sdram, flipped(self.sdram))
         arrived, sent = receiver.o, sender.i
-        if engine.controller.identity.window > 1:
+        if line_buffers(engine.controller.identity.window):
             m.submodules.arrived = before = LineBuffer()
             m.submodules.leaving = after = LineBuffer()
             connect(m, receiver.o, before.i)

@@ -29,8 +29,14 @@ def rate_increment(clock_hz: int, baud: int) -> tuple[int, int]:
 class UartTx(wiring.Component):
     """Bytes out on a wire: start bit 0, eight data bits from the lowest, stop bit 1.
 
-    Parameters: ``clock_hz``, ``baud`` as in :func:`rate_increment`. Members: ``i`` In(stream of bytes),
-    ``tx`` Out(1), 1 at rest. A byte takes ten bit times and up to two cycles.
+    A byte takes ten bit times and up to two cycles. Parameters are those of `rate_increment`.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+        Bytes to send.
+    tx : Out(1)
+        The line, 1 at rest.
     """
 
     def __init__(self, clock_hz: int, baud: int) -> None:
@@ -62,10 +68,16 @@ class UartTx(wiring.Component):
 class UartRx(wiring.Component):
     """Bytes in from a wire, each bit sampled in its middle, behind a two-stage synchroniser.
 
-    Parameters: ``clock_hz``, ``baud`` as in :func:`rate_increment`. Members: ``rx`` In(1), asynchronous;
-    ``o`` Out(stream of bytes). A start bit that is gone by its middle is taken as noise; a byte whose
-    stop bit is 0 is dropped, and what follows is noise until the line has rested; a byte that comes while
-    the one before still waits is dropped too. The frame check finds all of it.
+    Parameters are those of `rate_increment`. A start bit that is gone by its middle is taken as noise; a byte
+    whose stop bit is 0 is dropped, and what follows is noise until the line has rested; a byte that comes
+    while the one before still waits is dropped too. The frame check finds all of it.
+
+    Members
+    -------
+    rx : In(1)
+        The line, asynchronous.
+    o : Out(stream.Signature(8))
+        The bytes received.
     """
 
     def __init__(self, clock_hz: int, baud: int) -> None:

@@ -1,4 +1,9 @@
-"""Carry chains that follow each other, made one: each chain begins on a tile of four CCU2C of its own."""
+"""Passes over the carry cells of an ECP5 netlist: constant inputs folded, adders in series made one chain.
+
+Place and route leaves an input that is tied high unconnected, but brings a zero to every carry cell that asks
+for one through the fabric: ten thousand sinks of one net in a full engine. And it begins each chain on a tile
+of four CCU2C of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from typing import Any
 
 from ternac.hdl.cells.carry import starts_chain
 
-__all__ = ["LONGEST", "chain_carries"]
+__all__ = ["LONGEST", "chain_carries", "fold_constant_pins"]
 
 LONGEST = 16
 """CCU2C of a joined chain at most: four tiles in a row."""
@@ -77,3 +82,33 @@ def chain_carries(design: dict[str, Any], top: str = "top") -> int:
             chains[number].cells[0]["connections"]["CIN"] = [free]
             joined, free = joined + 1, free + 1
     return joined
+
+
+_PINS = "ABCD"
+
+
+def _without(table: str, pin: int) -> str:
+    """The 16-entry table (entry 15 first) whose entries with ``pin`` high equal those with it low."""
+    entries = table[::-1]
+    return "".join(entries[i & ~(1 << pin)] for i in range(16))[::-1]
+
+
+def fold_constant_pins(design: dict[str, Any], top: str = "top") -> int:
+    """Tie high every CCU2C table input that is constant zero, its table made blind to it; how many.
+
+    ``design`` is a yosys JSON netlist, changed in place. The function of each cell stays the same: the
+    generate table of a carry half is entries 0 to 3 of its lookup table, which C and D do not address, and
+    which are made blind to A or B together with the rest.
+    """
+    folded = 0
+    for cell in design["modules"][top]["cells"].values():
+        if cell["type"] != "CCU2C":
+            continue
+        for half in "01":
+            for number, pin in enumerate(_PINS):
+                if cell["connections"].get(pin + half) == ["0"]:
+                    name = f"INIT{half}"
+                    cell["parameters"][name] = _without(cell["parameters"][name], number)
+                    cell["connections"][pin + half] = ["1"]
+                    folded += 1
+    return folded

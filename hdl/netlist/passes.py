@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ternac.hdl.cells.carry import trim_carries
-from ternac.hdl.netlist.carries import chain_carries
-from ternac.hdl.netlist.constants import fold_constant_pins
+from ternac.hdl.netlist.carries import chain_carries, fold_constant_pins
 from ternac.hdl.netlist.floorplan import place_bare_array, place_block_rams
 from ternac.hdl.sdram.floorplan import place_sdram_engine
 

@@ -29,6 +29,8 @@ from ternac.hdl.cells.bram_cells import BramSlice, max_depth, slices_of
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.memories import PAIRS_A_REGISTER
 from ternac.hdl.link.frames import RAM_DEPTH
+from ternac.hdl.link.top import line_buffers
+from ternac.link import WINDOW
 
 __all__ = [
     "DATA", "GROUPS", "Area", "accumulator_bits", "area", "block_rams", "builds", "coefficients", "dot_units",
@@ -191,7 +193,7 @@ def sampler_in_block_ram(geometry: Geometry, tech: Technology) -> bool:
     return _LUT_RAM_COST * lut_rams >= _BLOCK_RAM_COST * -(-bits // 36) * -(-slots // 512)
 
 
-def block_rams(geometry: Geometry, tech: Technology) -> dict[str, int]:
+def block_rams(geometry: Geometry, tech: Technology, window: int = WINDOW) -> dict[str, int]:
     """Count block RAM cells by memory, board and link included.
 
     Raises DoesNotFit if the device has no cells for the form or depth of a memory.
@@ -208,7 +210,7 @@ def block_rams(geometry: Geometry, tech: Technology) -> dict[str, int]:
         "norm": -(-g.norm_tables * 256 // (512 if ice else 2048)),
         "exponential": 1,
         "link": RAM_DEPTH // 512 if ice else 1,
-        "line": 0 if ice else 2,  # UartEngine's buffers, where the board's window is more than one
+        "line": line_buffers(window),
     }
     if g.weight_ram == "paired":
         found["weight"] = g.weight_blocks // 2
@@ -369,7 +371,7 @@ def area(geometry: Geometry, target: Board) -> Area:
 
     Raises DoesNotFit if the device has no cells for the form or depth of a memory.
     """
-    rams = block_rams(geometry, target.tech)
+    rams = block_rams(geometry, target.tech, target.window)
     fitted = coefficients(target.family)
     by_group = {}
     for group, (closed, counts) in _terms(geometry, target.tech).items():

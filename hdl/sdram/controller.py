@@ -58,14 +58,28 @@ class SdramController(wiring.Component):
 
     Members
     -------
-    ready : Out(1), the chip has been initialised; nothing else happens before.
-    write : In(stream of `write_word`).
-    restart : In(1) pulse;  burst : In, where reading goes on: word / BURST, taken with it.
-    flush : Out(1) pulse, some cycles after ``restart``: words before it are old ones, those after it new.
-    stale : Out(1), from ``restart`` to ``flush``, both cycles included.
-    room : In(1), another burst may be read;  asked : Out(1) pulse, it is.
-    valid : Out(1);  data : Out(16), the words in order.
-    pins : Out(SdramPins).
+    ready : Out(1)
+        The chip has been initialised; nothing else happens before.
+    write : In(stream.Signature(write_word))
+        Words to write.
+    restart : In(1)
+        Pulse: read on from ``burst``.
+    burst : In(burst)
+        Where: word / BURST, taken with ``restart``.
+    flush : Out(1)
+        Pulse, some cycles after ``restart``: words before it are old ones, those after it new.
+    stale : Out(1)
+        From ``restart`` to ``flush``, both cycles included.
+    room : In(1)
+        Another burst may be read.
+    asked : Out(1)
+        Pulse: it is.
+    valid : Out(1)
+        There is a word.
+    data : Out(16)
+        The words in order.
+    pins : Out(SdramPins)
+        The chip.
     """
 
     def __init__(self, chip: SdramChip, clock_hz: int) -> None:

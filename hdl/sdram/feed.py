@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from ternac.compile.geometry import Geometry
 from ternac.compile.stream_layout import Encoding
+from ternac.hdl.array.decode import TritDecoder
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.stream.decode import TritDecoder
 
 __all__ = ["WeightFeed"]
 

@@ -31,10 +31,21 @@ class SdramStore(wiring.Component):
 
     Members
     -------
-    wr_en(1), wr_address(24), wr_word(16) : In, a loader word; at most `WRITE_FIFO` waiting (``ready`` low at
-        power-up, and refreshes, hold them up). Never in a cycle in which a token is under way.
-    restart : In(1) pulse.   o : Out(stream of ``2 * macs * 4 / 5`` bits), none of it older than ``restart``.
-    ready : Out(1), the chip has been initialised.   pins : Out(SdramPins).
+    wr_en : In(1)
+        A loader word; at most `WRITE_FIFO` wait (``ready`` low, and refreshes, hold them up). Never in a
+        cycle in which a token is in work.
+    wr_address : In(24)
+        Its address.
+    wr_word : In(16)
+        The word.
+    restart : In(1)
+        Pulse: start over at word 0.
+    o : Out(stream.Signature(16 * stream_words))
+        Words of the dot units, none older than ``restart``.
+    ready : Out(1)
+        The chip has been initialised.
+    pins : Out(SdramPins)
+        The chip.
     """
 
     def __init__(self, geometry: Geometry, chip: SdramChip, clock_hz: int) -> None:

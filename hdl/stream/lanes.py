@@ -9,12 +9,12 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile.stream_layout import Encoding
+from ternac.hdl.array.decode import TritDecoder
 from ternac.hdl.array.dot import DotControl, DotUnit, dot_latency
+from ternac.hdl.array.negatives import NegativeCount
 from ternac.hdl.cells.memory import BlockRam
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.stream.decode import TritDecoder
-from ternac.hdl.stream.negatives import NegativeCount
 
 __all__ = ["StreamLanes"]
 
@@ -29,6 +29,29 @@ class StreamLanes(wiring.Component):
     ``lanes`` int8 values a cycle.
 
     The words are skewed here, byte by byte before they are decoded, as the dot units' chains want them.
+
+    Members
+    -------
+    word : In(8 * lanes)
+        A word of weights.
+    en : In(1)
+        There is one.
+    first : In(1)
+        It is its row group's first.
+    last : In(1)
+        It is its row group's last.
+    x_addr : In(range(x_depth))
+        The address of its activations.
+    x_wr_en : In(1)
+        Write a word of activations.
+    x_wr_addr : In(range(x_depth))
+        Its address.
+    x_wr_data : In(8 * lanes)
+        The word.
+    valid : Out(1)
+        Pulse: the sums of a row group.
+    sums : Out(ArrayLayout(signed(sum_bits), rows))
+        The sums.
     """
 
     def __init__(

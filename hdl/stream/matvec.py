@@ -47,17 +47,31 @@ class StreamMatVec(wiring.Component):
     :param results: row groups that may wait for whoever takes the sums.
     :param tech: form of dot units and decoders. The others are those of `AxiReader`.
 
-    ``desc`` In(stream): one descriptor per matrix (`ternac.compile.stream_layout.Descriptor`, and
-    ``beats``, its words in memory; neither beats nor rows nor words are 0). Reading starts at once and runs
-    ahead over any number of matrices, as far as queue and FIFO reach. With ``fence`` products wait for one
-    pulse of ``x_ready`` (up to 15 are remembered), reading does not.
+    Reading starts at once and runs ahead over any number of matrices, as far as queue and FIFO reach. Nothing
+    is lost while the sums wait: products stop, then reads.
 
-    ``x_wr_en``, ``x_wr_addr``, ``x_wr_data``: activation memory, a word a cycle.
-
-    ``sums`` Out(stream): ``sum`` of each row, rows and matrices in order, ``last`` on a matrix's last.
-    Nothing is lost while it waits: products stop, then reads.
-
-    ``fault`` Out(3), bits of `Fault`, sticky until ``clear``.
+    Members
+    -------
+    desc : In(stream.Signature(desc_layout))
+        One descriptor per matrix (`ternac.compile.stream_layout.Descriptor`, and ``beats``, its words in
+        memory); neither beats nor rows nor words are 0. With ``fence`` products wait for a pulse of
+        ``x_ready``, reading does not.
+    x_wr_en : In(1)
+        Write a word of activations.
+    x_wr_addr : In(range(x_depth))
+        Its address.
+    x_wr_data : In(port_bits)
+        The word.
+    x_ready : In(1)
+        Pulse: the activations of a descriptor with ``fence`` are there; up to 15 are remembered.
+    sums : Out(stream.Signature(sum_layout))
+        ``sum`` of each row, rows and matrices in order, ``last`` on a matrix's last.
+    fault : Out(3)
+        Bits of `Fault`, sticky until ``clear``.
+    clear : In(1)
+        Pulse: forget the faults.
+    m_axi_* : read_port
+        AXI4 read master.
     """
 
     def __init__(

@@ -43,14 +43,25 @@ class AxiReader(wiring.Component):
     :param outstanding: bursts that may be in flight.
     :param queue: requests that wait behind the current one.
 
-    Members: ``requests`` In(stream): ``address`` in bytes (a multiple of the word; lower bits are ignored),
-    ``beats`` in words, not 0. ``words`` Out(stream): ``data`` and ``last``, the last word of a request.
-    ``m_axi_*``: AXI4 read master. ``fault`` Out(2), sticky until ``clear``: bit 0 a beat came with an error
-    response, bit 1 RLAST did not come where it belongs. A fault changes nothing else: as many words come as
+    A fault changes nothing else: as many words come as
     were asked for, so that nothing hangs, and whoever waits for results looks at it.
 
     A burst is only requested when the FIFO has room for all of it, so RREADY is always high: the port is
     never stalled from this side, and reads stop while nobody takes words.
+
+    Members
+    -------
+    requests : In(stream)
+        ``address`` in bytes, of which what is below a word is ignored, and ``beats`` in words, not 0.
+    words : Out(stream)
+        ``data``, and ``last`` with a request's last word.
+    fault : Out(2)
+        Sticky until ``clear``: bit 0, a beat came with an error response; bit 1, RLAST did not come where it
+        belongs.
+    clear : In(1)
+        Pulse: forget the faults.
+    m_axi_* : read_port
+        AXI4 read master.
     """
 
     def __init__(

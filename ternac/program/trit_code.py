@@ -9,7 +9,7 @@ trits 2, 1, 0 are (2, c4, c3 (c2 & ~c3)); else if c3 c2 = 11, (2, 2, c1 c0); els
 Here 0 stands for a zero, 1 for plus, 2 for minus: a zero byte is five zeros.
 
 `NETWORK` is that rule as 15 functions of at most four bits each, the only place where it is written down:
-software runs it on arrays of all bytes, ``ternac.hdl.stream.decode`` builds it out of lookup tables.
+software runs it on arrays of all bytes, ``ternac.hdl.array.decode`` builds it out of lookup tables.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ from amaranth.back import rtlil
 from ternac.hdl.array.dot import DotUnit
 from ternac.hdl.cells.carry import trim_carries
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.netlist.carries import LONGEST, chain_carries
-from ternac.hdl.netlist.constants import fold_constant_pins
+from ternac.hdl.netlist.carries import LONGEST, chain_carries, fold_constant_pins
 from tests.hdl.yosys import run_yosys
 
 

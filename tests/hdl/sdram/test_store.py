@@ -14,10 +14,10 @@ from amaranth.lib.wiring import In, Out
 from ternac.compile.geometry import preset
 from ternac.compile.layout import stream_blocks, stream_trits, weight_blocks
 from ternac.compile.sdram import NOMINAL_HZ
+from ternac.hdl.array.negatives import NegativeCount
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.sdram.feed import WeightFeed
 from ternac.hdl.sdram.store import READ_FIFO, SdramStore
-from ternac.hdl.stream.negatives import NegativeCount
 from ternac.sim.sdram_model import SdramModel
 from tests.hdl.sdram.sdram_bench import simulate_with_sdram
 from tests.hdl.sdram.test_controller import CHIP

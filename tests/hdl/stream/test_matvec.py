@@ -9,8 +9,8 @@ import pytest
 from amaranth.hdl import Module
 
 from ternac.hdl.array.dot import DotControl
+from ternac.hdl.array.negatives import NegativeCount
 from ternac.hdl.stream.matvec import StreamMatVec
-from ternac.hdl.stream.negatives import NegativeCount
 from tests.hdl.sim import simulate
 
 

@@ -24,6 +24,15 @@ class TritDecoder(wiring.Component):
     bits: the
     code of ``ternac.program.trit_code`` in 15 LUT4; the ECP5 form instantiates them, because yosys left alone
     prefers multiplexers of many more.
+
+    Members
+    -------
+    code : In(8)
+        The byte.
+    nz : Out(encoding.rows)
+        The trits that are not 0.
+    neg : Out(encoding.rows)
+        The trits that are -1.
     """
 
     def __init__(self, encoding: Encoding, *, tech: Technology = Technology.PORTABLE) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac.hdl.netlist.constants import fold_constant_pins
+from ternac.hdl.netlist.carries import fold_constant_pins
 
 PINS = "ABCD"
 

@@ -19,6 +19,17 @@ class NegativeCount(wiring.Component):
 
     ``neg[j][q]`` as the dot unit gets it, stage j a word j cycles late; ``acc_en`` and ``acc_first`` of its
     ``DotControl``. ``count`` is there when the unit's ``acc`` is, for rows of up to ``k_max`` lanes.
+
+    Members
+    -------
+    neg : In(chains).array(chain)
+        The weights that are -1, as the dot unit gets them.
+    acc_en : In(1)
+        Of its `DotControl`.
+    acc_first : In(1)
+        Of its `DotControl`.
+    count : Out(range(k_max + 1))
+        The count, when the unit's ``acc`` is there.
     """
 
     AREA_PART = "array"

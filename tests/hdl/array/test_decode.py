@@ -9,8 +9,8 @@ from amaranth.back import rtlil
 from amaranth.sim import Simulator
 
 from ternac.compile.stream_layout import Encoding
+from ternac.hdl.array.decode import TritDecoder
 from ternac.hdl.cells.tech import Technology
-from ternac.hdl.stream.decode import TritDecoder
 from tests.hdl.yosys import netlist, run_yosys
 
 
