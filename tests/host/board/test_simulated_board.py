@@ -204,6 +204,17 @@ def test_a_space_in_every_path_is_no_harm(monkeypatch, tmp_path):
     assert subprocess.run([made], check=False).returncode == 7
 
 
+def test_what_is_compiled_is_said_before_and_only_then(monkeypatch, tmp_path):
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path))
+    said = []
+    monkeypatch.setattr(sim_board, "compile_verilog", lambda *words, **options: tmp_path)
+    monkeypatch.setattr(sim_board, "emit_verilog", lambda geometry: said.append("emitted") or "")
+    for _ in range(2):
+        sim_board.build_board(preset("ulx3s-85f"), say=said.append)
+    text = "the RTL of ulx3s-85f is compiled now, and kept: about 112 s of one core"
+    assert said == [text, "emitted"]
+
+
 def test_bad_trace_format():
     with pytest.raises(ValueError, match="'vcd' or 'fst'"):
         sim_board.build_board(preset("tiny"), trace="png")
