@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 
-from ternac.host.server import replies, schema
+from ternac.host.server import replies, schema, scores
 from ternac.host.server.problems import RESPONSES, BadParameter, UnknownModel
 from ternac.host.server.service import GenerationRequest, Reply, Service
 from ternac.host.server.texts import TURN_END, chat_prompt, encode
-from ternac.run.sampling import Sampling
+from ternac.run.sampling import Reshape, Sampling
 
 COMPLETION_TOKENS = 16
 """Default of OpenAI's completions."""
@@ -58,46 +60,121 @@ def routes(service: Service) -> APIRouter:
             raise UnknownModel(f"this server has no model {name!r}", f"it serves {model!r}")
 
     def generation(
-        asked: schema.Asked, count: int, tokens: Callable[[], list[int]], closes: str = ""
+        asked: schema.Asked,
+        count: int,
+        prompt: Sequence[int],
+        seed: int | None,
+        logprobs: int | None,
+        closes: str = "",
     ) -> GenerationRequest:
-        """Return the generation that a request asks for; its prompt is ``tokens()``."""
+        """Return the generation that a request asks for."""
         limits = service.limits
         if count > limits.tokens:
             raise BadParameter(
                 "max_tokens", f"max_tokens is {count}, this server generates at most {limits.tokens}"
             )
-        temperature = 1.0 if asked.temperature is None else asked.temperature
-        temperature = max(temperature, LEAST_TEMPERATURE) if temperature else 0.0
-        sampling = Sampling.from_temperature(temperature, service.program.logit_scale_bits, asked.top_k or 0)
-        prompt = tokens()
         if len(prompt) > limits.prompt:
             text = f"the prompt has {len(prompt)} tokens, this server takes at most {limits.prompt}"
             raise BadParameter("messages" if closes else "prompt", text)
+        scale = service.program.logit_scale_bits
+        temperature = 1.0 if asked.temperature is None else asked.temperature
+        temperature = max(temperature, LEAST_TEMPERATURE) if temperature else 0.0
+        reshape = Reshape.from_real(
+            scale,
+            bias=biases(asked.logit_bias or {}),
+            presence=asked.presence_penalty or 0.0,
+            frequency=asked.frequency_penalty or 0.0,
+            top_p=1.0 if asked.top_p is None else asked.top_p,
+            min_p=asked.min_p or 0.0,
+        )
+        sampling = Sampling.from_temperature(temperature, scale, asked.top_k or 0)
         stops = [*asked.stops, *([closes] if closes else [])]
-        return GenerationRequest(prompt, count, sampling, asked.seed, stops, closes)
+        return GenerationRequest(prompt, count, sampling, seed, stops, closes, reshape, logprobs)
+
+    def biases(given: dict[str, float]) -> dict[int, float]:
+        vocab = service.program.vocab
+        for key in given:
+            if not (key.isascii() and key.isdigit() and int(key) < vocab):
+                text = f"logit_bias: {key!r} is no token id, which are 0 to {vocab - 1}"
+                raise BadParameter("logit_bias", text)
+        return {int(key): value for key, value in given.items()}
+
+    async def begin(
+        asked: schema.Asked, n: int, wants: Sequence[Callable[[bool, int | None], GenerationRequest]]
+    ) -> list[Reply]:
+        """Begin ``n`` texts of each of ``wants``, text k from the seed plus k; none if one is refused."""
+        choices = len(wants) * n
+        if asked.session is not None and choices > 1:
+            raise BadParameter("session", f"a session continues as one text, not as {choices}")
+        if choices > service.limits.queue:
+            param = "n" if n > 1 else "prompt"
+            text = f"{choices} texts in one request, this server takes at most {service.limits.queue}"
+            raise BadParameter(param, text)
+        begun: list[Reply] = []
+        try:
+            for want in wants:
+                for k in range(n):
+                    seed = None if asked.seed is None else asked.seed + k
+                    begun.append(await Reply.begin(service, asked.session, partial(_seeded, want, seed)))
+        except BaseException:
+            for reply in begun:
+                reply.cancel()
+            raise
+        return begun
+
+    def logprobs_wanted(asked: schema.CompletionRequest | schema.ChatRequest) -> int | None:
+        if isinstance(asked, schema.CompletionRequest):
+            wanted = asked.logprobs
+        else:
+            wanted = (asked.top_logprobs or 0) if asked.logprobs else None
+            if asked.top_logprobs and not asked.logprobs:
+                raise BadParameter("top_logprobs", "top_logprobs needs logprobs to be true")
+        if wanted is not None and asked.stream:
+            raise BadParameter("logprobs", "logprobs are not sent in a stream", "leave out stream")
+        return wanted
 
     @api.post("/completions", response_model=schema.CompletionResponse, responses=STREAM)
     async def completions(asked: schema.CompletionRequest, request: Request) -> Any:
-        """Continue a text."""
+        """Continue one or several texts."""
         check_model(asked.model)
         count = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
+        n, logprobs = asked.n or 1, logprobs_wanted(asked)
+        if asked.best_of not in (None, n):
+            raise BadParameter("best_of", f"best_of is {asked.best_of}, can only be n, which is {n}")
 
-        def tokens() -> list[int]:
-            text = asked.text
-            return encode(service.tokenizer, text) if isinstance(text, str) else text
+        def want(prompt: str | list[int], open_turn: bool, seed: int | None) -> GenerationRequest:
+            tokens = encode(service.tokenizer, prompt) if isinstance(prompt, str) else prompt
+            found = generation(asked, count, tokens, seed, logprobs)
+            return replace(found, score_prompt=bool(asked.echo) and logprobs is not None)
 
-        def part(text: str, reason: str | None) -> dict[str, Any]:
-            return {"index": 0, "text": text, "finish_reason": reason, "logprobs": None}
+        def part(index: int, text: str, reason: str | None) -> dict[str, Any]:
+            return {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
 
-        reply = await Reply.begin(service, asked.session, lambda _: generation(asked, count, tokens))
+        begun = await begin(asked, n, [partial(want, prompt) for prompt in asked.prompts])
+        echo = [
+            prompt if isinstance(prompt, str) else service.tokenizer.decode(prompt)
+            for prompt in asked.prompts
+            for _ in range(n)
+        ]
         head = replies.head("cmpl", model)
         if asked.stream:
-            return replies.stream(service, reply, head, "text_completion", part, asked.stream_options)
-        choice = schema.CompletionChoice(
-            text=await replies.collect(reply, request), finish_reason=replies.reason(reply)
-        )
+            said = echo if asked.echo else ()
+            options = asked.stream_options
+            return replies.stream(service, begun, n, head, "text_completion", part, options, said)
+        texts = await replies.collect(begun, request)
+        choices = [
+            schema.CompletionChoice(
+                index=index,
+                text=(echo[index] if asked.echo else "") + text,
+                finish_reason=replies.reason(reply),
+                logprobs=None
+                if logprobs is None
+                else scores.of_completion(service.tokenizer, reply.job.scores, logprobs),
+            )
+            for index, (reply, text) in enumerate(zip(begun, texts, strict=True))
+        ]
         return schema.CompletionResponse(
-            **head, choices=[choice], usage=replies.usage(reply), ternac=replies.ran(service, reply)
+            **head, choices=choices, usage=replies.usage(begun, n), ternac=replies.ran(service, begun[0])
         )
 
     @api.post("/chat/completions", response_model=schema.ChatResponse, responses=STREAM)
@@ -106,26 +183,67 @@ def routes(service: Service) -> APIRouter:
         check_model(asked.model)
         given = asked.max_tokens if asked.max_completion_tokens is None else asked.max_completion_tokens
         count = min(CHAT_TOKENS, service.limits.tokens) if given is None else given
+        n, logprobs = asked.n or 1, logprobs_wanted(asked)
 
-        def want(open_turn: bool) -> GenerationRequest:
+        def want(open_turn: bool, seed: int | None) -> GenerationRequest:
             turns = [message.turn for message in asked.messages]
             text = chat_prompt(turns, schema.ROLES["assistant"], open_turn=open_turn)
-            return generation(asked, count, lambda: encode(service.tokenizer, text), TURN_END)
+            return generation(asked, count, encode(service.tokenizer, text), seed, logprobs, TURN_END)
 
-        def part(text: str, reason: str | None) -> dict[str, Any]:
+        def part(index: int, text: str, reason: str | None) -> dict[str, Any]:
             delta = {"content": text} if reason is None else {}
-            return {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
+            return {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
 
-        reply = await Reply.begin(service, asked.session, want)
+        begun = await begin(asked, n, [want])
         head = replies.head("chatcmpl", model)
         if asked.stream:
-            return replies.stream(service, reply, head, "chat.completion.chunk", part, asked.stream_options)
-        message = schema.ChatAnswer(content=await replies.collect(reply, request))
+            options = asked.stream_options
+            return replies.stream(service, begun, n, head, "chat.completion.chunk", part, options)
+        texts = await replies.collect(begun, request)
+        choices = [
+            schema.ChatChoice(
+                index=index,
+                message=schema.ChatAnswer(content=text),
+                finish_reason=replies.reason(reply),
+                logprobs=None if logprobs is None else scores.of_chat(service.tokenizer, reply.job.scores),
+            )
+            for index, (reply, text) in enumerate(zip(begun, texts, strict=True))
+        ]
         return schema.ChatResponse(
-            **head,
-            choices=[schema.ChatChoice(message=message, finish_reason=replies.reason(reply))],
-            usage=replies.usage(reply),
-            ternac=replies.ran(service, reply),
+            **head, choices=choices, usage=replies.usage(begun, n), ternac=replies.ran(service, begun[0])
         )
 
     return api
+
+
+def tokenizer_routes(service: Service) -> APIRouter:
+    """Routes that turn text into tokens and back, as other servers of language models have them."""
+    api = APIRouter(responses=RESPONSES)
+
+    @api.post("/tokenize")
+    async def tokenize(asked: schema.TokenizeRequest) -> schema.TokenizeResponse:
+        """Return the tokens of a text."""
+        tokens = encode(service.tokenizer, asked.prompt)
+        return schema.TokenizeResponse(tokens=tokens, count=len(tokens))
+
+    @api.post("/detokenize")
+    async def detokenize(asked: schema.DetokenizeRequest) -> schema.DetokenizeResponse:
+        """Return the text of tokens."""
+        vocab = service.program.vocab
+        bad = next((token for token in asked.tokens if token >= vocab), None)
+        if bad is not None:
+            raise BadParameter("tokens", f"token {bad} is outside 0..{vocab - 1}")
+        return schema.DetokenizeResponse(prompt=service.tokenizer.decode(asked.tokens))
+
+    @api.get("/tokenizer_info")
+    async def info() -> schema.TokenizerInfo:
+        """Describe the tokenizer; it has no special tokens."""
+        return schema.TokenizerInfo(name=service.tokenizer.name, vocab=service.program.vocab)
+
+    return api
+
+
+def _seeded(
+    want: Callable[[bool, int | None], GenerationRequest], seed: int | None, open_turn: bool
+) -> GenerationRequest:
+    return want(open_turn, seed)

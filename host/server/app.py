@@ -39,6 +39,7 @@ def create_app(
     problems.install(app)
     for part in (api, session_routes, status_routes):
         app.include_router(part.routes(service))
+    app.include_router(api.tokenizer_routes(service))
     app.add_middleware(
         AccessMiddleware, metrics=service.metrics, limit=service.limits.body, tokens=tokens, hosts=hosts
     )

@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from ternac.errors import TernacError
+from ternac.host.server.scores import Scored, score
 from ternac.run.executor import State
 from ternac.run.generation import Generation
-from ternac.run.sampling import Sampling
+from ternac.run.sampling import Chooser, Sampling
 from ternac.run.snapshot import Snapshot
 
 Reason: TypeAlias = Literal["", "stop", "length", "time"]
@@ -40,7 +44,9 @@ class Job:
     ``take`` is called with the tokens as they come, in order, each once, whatever happens to devices; it
     returns None to continue, or the number of those tokens that still belong to the text, which ends there.
     ``done`` is called once, with Finished or the error. Both are called from a device's thread and must not
-    block. ``keep``: the final snapshot is wanted. ``deadline`` in seconds of time.monotonic.
+    block. ``keep``: the final snapshot is wanted. ``deadline`` in seconds of time.monotonic. ``chooser``:
+    the host chooses, token by token; with it ``top`` asks for `scores` of the tokens chosen, and of
+    ``prompt`` with ``score_prompt``, with that many of the likeliest.
 
     Raises UsageError if there is no token to feed, or one is outside ``vocab``.
     """
@@ -54,6 +60,9 @@ class Job:
     done: Callable[[Finished | TernacError], None]
     keep: bool = False
     deadline: float = math.inf
+    chooser: Chooser | None = None
+    top: int | None = None
+    score_prompt: bool = False
 
     # Progress. `state` holds while no device has the session; `todo` is to be fed before the pending token.
     state: State = field(init=False, repr=False)
@@ -65,6 +74,8 @@ class Job:
     device: str = field(default="", init=False)
     moves: int = field(default=0, init=False)
     cancelled: bool = field(default=False, init=False)
+    scores: list[Scored] = field(default_factory=list, init=False)
+    unscored: int = field(default=0, init=False)
     born: float = field(default_factory=time.monotonic, init=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +83,10 @@ class Job:
         feed = self.text.feed(self.prompt, self.count)
         self.text.advance(feed, (), self.sampling)
         self.state, self.todo = self.start.state, feed[:-1]
+        if self.score_prompt:
+            self.unscored = len(self.todo)
+            if self.start.pending is None:
+                self.scores.append(Scored(feed[0]))
         if not self.count:
             self.reason = "length"
 
@@ -90,6 +105,11 @@ class Job:
         """The token to feed before the next one is chosen."""
         assert self.text.pending is not None
         return self.text.pending
+
+    def score(self, logits: npt.NDArray[np.int32], scale_bits: int, token: int) -> None:
+        """Append the score of ``token``, which follows where ``logits`` stand."""
+        if self.top is not None:
+            self.scores.append(score(logits, scale_bits, token, self.top))
 
     def accept(self, tokens: list[int]) -> int:
         """Take over ``tokens`` chosen in one slice; returns how many of them belong to the text."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from itertools import takewhile
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -20,7 +22,7 @@ from ternac.errors import (
     UnknownSession,
     UsageError,
 )
-from ternac.host.server.schema import ErrorResponse
+from ternac.host.server.schema import FIELDS, NEEDS, UNSUPPORTED, ErrorResponse
 
 RETRY_SECONDS = 1
 STATUS: dict[type[TernacError], tuple[int, str, str]] = {
@@ -102,20 +104,83 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = [str(part) for part in first["loc"] if part != "body"]
-        param = next(iter(where), None)
-        text = first["msg"]
-        if first["type"] == "extra_forbidden":
-            text = f"{'.'.join(where)} is not supported by this server"
-        elif where:
-            text = f"{'.'.join(where)}: {text}{_value(first.get('input'))}"
+        text, param = cause(error.errors()[0], error.body)
         return JSONResponse(body(text, "invalid_request_error", "invalid_value", param), 400)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
         found = body(str(error.detail), "invalid_request_error", str(error.detail).lower().replace(" ", "_"))
         return JSONResponse(found, error.status_code, error.headers)
+
+
+def cause(error: Mapping[str, Any], sent: Any) -> tuple[str, str | None]:
+    """Return what is wrong with a request and the name of the parameter, from pydantic's first error.
+
+    pydantic tries the types of a field one after the other, and has an error for each.
+    """
+    kind, context = error["type"], error.get("ctx", {})
+    loc = [part for part in error["loc"] if part not in ("body", "path", "query", "header")]
+    if kind == "json_invalid":
+        return f"the body is not JSON: {context.get('error', '')} at character {loc[-1]}", None
+    if not loc:
+        return "the body needs to be a JSON object, sent with Content-Type: application/json", None
+    # Behind the names of fields and places in lists come the names of types.
+    path = list(takewhile(lambda part: isinstance(part, int) or part in FIELDS, loc)) or loc[:1]
+    names = [str(part) for part in path if isinstance(part, str)]
+    where, param = ".".join(str(part) for part in path), str(path[0])
+    if foreign := next((name for name in names if name in UNSUPPORTED), None):
+        return f"{where.partition(foreign)[0]}{foreign} is not supported by this server", param
+    if part := _foreign_part(path, sent):
+        return f"{where}: parts of type {part!r} are not supported: the model reads text only", param
+    if kind == "extra_forbidden":
+        unknown = ".".join(str(part) for part in loc) if len(path) == len(loc) else f"{where}.{loc[-1]}"
+        return f"{unknown if names[0] in FIELDS else loc[-1]} is not supported by this server", param
+    needs = next((NEEDS[name] for name in reversed(names) if name in NEEDS), None)
+    if needs is None and kind in WORDS:
+        needs = WORDS[kind].format(**{key: _number(value) for key, value in context.items()})
+    given = _value(error.get("input"))
+    if kind == "missing":
+        given = ""
+    return f"{where} {needs or 'has a value that this server does not take'}{given}", param
+
+
+WORDS = {
+    "missing": "is missing",
+    "string_type": "needs a text",
+    "int_type": "needs a whole number",
+    "float_type": "needs a number",
+    "bool_type": "needs true or false",
+    "list_type": "needs a list",
+    "dict_type": "needs an object",
+    "model_type": "needs an object",
+    "model_attributes_type": "needs an object",
+    "greater_than_equal": "needs at least {ge}",
+    "less_than_equal": "needs at most {le}",
+    "less_than": "needs less than {lt}",
+    "finite_number": "needs a finite number",
+    "literal_error": "can only be {expected}",
+    "too_short": "needs at least {min_length} of them, has {actual_length}",
+    "too_long": "takes at most {max_length} of them, has {actual_length}",
+    "string_too_short": "needs at least {min_length} characters",
+    "string_too_long": "takes at most {max_length} characters",
+    "string_pattern_mismatch": "needs the form {pattern}",
+    "string_unicode": "needs a text that UTF-8 can encode",
+    "int_from_float": "needs a whole number",
+}
+"""Kinds of pydantic's errors, in words."""
+
+
+def _foreign_part(path: list[Any], sent: Any) -> str | None:
+    """Return the type of the first part of that message's content that is no text."""
+    if not (isinstance(sent, dict) and path[:1] == ["messages"] and path[2:3] == ["content"]):
+        return None
+    parts = sent["messages"][path[1]]["content"]
+    kinds = (part.get("type") for part in parts if isinstance(part, dict)) if isinstance(parts, list) else ()
+    return next((kind for kind in kinds if isinstance(kind, str) and kind != "text"), None)
+
+
+def _number(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _clean(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, Protocol
 
@@ -25,7 +25,7 @@ PING = 15.0
 class Part(Protocol):
     """Makes one choice of a stream's event: a piece of text, or the reason why the text ended."""
 
-    def __call__(self, text: str, reason: str | None) -> dict[str, Any]: ...
+    def __call__(self, index: int, text: str, reason: str | None) -> dict[str, Any]: ...
 
 
 def head(prefix: str, model: str) -> dict[str, Any]:
@@ -33,9 +33,10 @@ def head(prefix: str, model: str) -> dict[str, Any]:
     return {"id": f"{prefix}-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
 
 
-def usage(reply: Reply) -> schema.Usage:
-    """Return the tokens of the request."""
-    prompt, made = len(reply.request.prompt), reply.job.chosen
+def usage(replies: Sequence[Reply], n: int) -> schema.Usage:
+    """Return the tokens of the request, which has ``n`` replies to each prompt."""
+    prompt = sum(len(reply.request.prompt) for reply in replies[::n])
+    made = sum(reply.job.chosen for reply in replies)
     return schema.Usage(prompt_tokens=prompt, completion_tokens=made, total_tokens=prompt + made)
 
 
@@ -60,37 +61,73 @@ def reason(reply: Reply) -> Literal["stop", "length"]:
     return "stop" if reply.job.reason == "stop" else "length"
 
 
-async def collect(reply: Reply, request: Request) -> str:
-    """Return the whole text. Stops it and raises Cancelled if the client disconnects."""
+async def collect(replies: Sequence[Reply], request: Request) -> list[str]:
+    """Return the whole texts. Stops them all and raises Cancelled if the client disconnects."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    text, left = asyncio.ensure_future(reply.collect()), asyncio.ensure_future(gone())
+    texts = asyncio.gather(*(reply.collect() for reply in replies))
+    left = asyncio.ensure_future(gone())
     try:
-        await asyncio.wait((text, left), return_when=asyncio.FIRST_COMPLETED)
-        if text.done():
-            return text.result()
+        await asyncio.wait((texts, left), return_when=asyncio.FIRST_COMPLETED)
+        if texts.done():
+            return texts.result()
         raise Cancelled("the client disconnected")
     finally:
         left.cancel()
-        text.cancel()
-        reply.cancel()
+        texts.cancel()
+        for reply in replies:
+            reply.cancel()
+
+
+async def _merged(replies: Sequence[Reply]) -> AsyncGenerator[tuple[int, str | None]]:
+    """Yield the pieces of all texts as they come, with the text's number, and None where there is a pause;
+    "" is a text's end. Raises the first error.
+    """
+    pieces: asyncio.Queue[tuple[int, str | None | TernacError]] = asyncio.Queue()
+
+    async def follow(index: int, reply: Reply) -> None:
+        try:
+            async with aclosing(reply.pieces(PING)) as found:
+                async for piece in found:
+                    await pieces.put((index, piece))
+            await pieces.put((index, ""))
+        except TernacError as error:
+            await pieces.put((index, error))
+
+    tasks = [asyncio.ensure_future(follow(index, reply)) for index, reply in enumerate(replies)]
+    try:
+        running = len(tasks)
+        while running:
+            index, piece = await pieces.get()
+            if isinstance(piece, TernacError):
+                raise piece
+            running -= piece == ""
+            yield index, piece
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def stream(
     service: Service,
-    reply: Reply,
+    replies: Sequence[Reply],
+    n: int,
     start: dict[str, Any],
     kind: str,
     part: Part,
     options: schema.StreamOptions | None,
+    echo: Sequence[str] = (),
 ) -> StreamingResponse:
-    """Return events as OpenAI's clients read them, each with the extension; usage and [DONE] come last."""
-    with_usage = options is not None and options.include_usage
+    """Return events as OpenAI's clients read them, each with the extension; usage and [DONE] come last.
 
-    def event(choices: list[dict[str, Any]], **more: Any) -> str:
+    ``echo``: what each text begins with.
+    """
+    with_usage = options is not None and bool(options.include_usage)
+
+    def event(choices: list[dict[str, Any]], reply: Reply, **more: Any) -> str:
         data = {
             **start,
             "object": kind,
@@ -103,20 +140,30 @@ def stream(
     async def events() -> AsyncIterator[str]:
         nothing = {"usage": None} if with_usage else {}
         try:
-            if kind == "chat.completion.chunk":
-                first = {"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-                yield event([first], **nothing)
-            async with aclosing(reply.pieces(PING)) as pieces:
-                async for piece in pieces:
-                    yield ": waiting\n\n" if piece is None else event([part(piece, None)], **nothing)
-            yield event([part("", reason(reply))], **nothing)
+            for index, reply in enumerate(replies):
+                if kind == "chat.completion.chunk":
+                    delta = {"role": "assistant", "content": ""}
+                    first = {"index": index, "delta": delta, "finish_reason": None}
+                    yield event([first], reply, **nothing)
+                elif echo:
+                    yield event([part(index, echo[index], None)], reply, **nothing)
+            async with aclosing(_merged(replies)) as pieces:
+                async for index, piece in pieces:
+                    reply = replies[index]
+                    why = None if piece else reason(reply)
+                    yield (
+                        ": waiting\n\n"
+                        if piece is None
+                        else event([part(index, piece, why)], reply, **nothing)
+                    )
             if with_usage:
-                yield event([], usage=usage(reply).model_dump())
+                yield event([], replies[0], usage=usage(replies, n).model_dump())
             yield "data: [DONE]\n\n"
         except TernacError as error:
             yield f"data: {json.dumps(body_of(error))}\n\n"
         finally:
-            reply.cancel()
+            for reply in replies:
+                reply.cancel()
 
     return StreamingResponse(
         events(),

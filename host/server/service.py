@@ -24,7 +24,7 @@ from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.sessions import Kept, LocalSessions, Sessions
 from ternac.host.server.texts import Reader
 from ternac.program.program import Program
-from ternac.run.sampling import Sampling, seed_state
+from ternac.run.sampling import Chooser, Reshape, Sampling, seed_state
 from ternac.run.snapshot import Snapshot
 from ternac.text.tokenizer import Tokenizer, tokenizer_of
 
@@ -87,7 +87,8 @@ def build_service(
 class GenerationRequest:
     """A text to generate: tokens to feed, how many to choose and how, the seed, where to stop.
 
-    ``closes``: the one of ``stops`` that ends a turn of a chat; "" where the text is no chat.
+    ``closes``: the one of ``stops`` that ends a turn of a chat; "" where the text is no chat. ``logprobs``:
+    tokens are scored, with that many of the likeliest, those of the prompt too with ``score_prompt``.
     """
 
     prompt: Sequence[int]
@@ -96,6 +97,15 @@ class GenerationRequest:
     seed: int | None = None
     stops: Sequence[str] = ()
     closes: str = ""
+    reshape: Reshape = Reshape()
+    logprobs: int | None = None
+    score_prompt: bool = False
+
+    @property
+    def chooser(self) -> Chooser | None:
+        """What chooses the tokens on this host, where a device's own sampler does not do."""
+        plain = self.reshape.neutral and self.logprobs is None
+        return None if plain else Chooser(self.sampling, self.reshape)
 
 
 class Reply:
@@ -131,6 +141,9 @@ class Reply:
             self._done,
             keep=session is not None,
             deadline=time.monotonic() + service.limits.seconds,
+            chooser=request.chooser,
+            top=request.logprobs,
+            score_prompt=request.score_prompt,
         )
 
     @classmethod

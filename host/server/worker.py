@@ -15,7 +15,7 @@ from ternac.errors import Cancelled, DeviceError, ServerError, TernacError, Unav
 from ternac.host.backend import Backend
 from ternac.host.server.job import Finished, Job
 from ternac.run.generation import Run
-from ternac.run.sampling import Sampling
+from ternac.run.sampling import Chooser, Sampling
 
 SLICE_SECONDS = 0.05
 """Time of one slice of a prompt; a slice of generated tokens is the back end's chunk."""
@@ -150,7 +150,7 @@ class Worker:
         """Admit jobs, end those that are over, run one slice, and give surplus jobs to other devices."""
         self._queue.admit(self, backend.together)
         now = time.monotonic()
-        for job in [job for job in self.ring if job.cancelled or (now > job.deadline and not job.reason)]:
+        for job in [job for job in self.ring if job.cancelled or _late(job, now)]:
             if job.cancelled or not job.chosen:
                 self.ring.remove(job)
                 self._end(backend, job, _why(job))
@@ -188,10 +188,12 @@ class Worker:
         """Take the next job off the ring, and those that can run at the same time."""
         first = self.ring[0]
         group = [first]
-        if first.generating and together > 1:
+        if first.generating and first.chooser is None and together > 1:
             key = _key(first.sampling)
-            rest = (job for job in list(self.ring)[1:] if job.generating and _key(job.sampling) == key)
+            rest = (job for job in list(self.ring)[1:] if job.generating and job.chooser is None)
             for job in rest:
+                if _key(job.sampling) != key:
+                    continue
                 if len(group) == together:
                     break
                 group.append(job)
@@ -209,8 +211,12 @@ class Worker:
             job.device = self.label
         job = group[0]
         assert job.session is not None
-        if job.todo and (job.keep or not job.reason):
+        if 0 < len(job.todo) <= job.unscored:
+            self._score_prompt(backend, job, job.session)
+            return False
+        if job.todo and (job.keep or job.unscored or not job.reason):
             size = max(backend.chunk, min(FEED_TOKENS, int(self.rate.value * SLICE_SECONDS)))
+            size = min(size, len(job.todo) - job.unscored)  # before those: what another device had done
             backend.run(job.session, Run(job.todo[:size]))
             del job.todo[:size]
             return False
@@ -219,8 +225,34 @@ class Worker:
             backend.release(job.session)
             self._queue.end(job, job.finished(state))
             return True
-        self._generate(backend, group)
+        if job.chooser is not None:
+            self._choose_here(backend, job, job.chooser, job.session)
+        else:
+            self._generate(backend, group)
         return False
+
+    def _score_prompt(self, backend: Backend, job: Job, session: int) -> None:
+        """Feed tokens of the prompt one by one, and score the one that follows each."""
+        until = time.monotonic() + SLICE_SECONDS
+        while job.todo and not job.cancelled:
+            logits = backend.step(session, job.todo[0])
+            following = job.todo[1] if len(job.todo) > 1 else job.last
+            job.score(logits, backend.program.logit_scale_bits, following)
+            del job.todo[0]
+            job.unscored -= 1
+            if time.monotonic() > until:
+                break
+
+    def _choose_here(self, backend: Backend, job: Job, chooser: Chooser, session: int) -> None:
+        """Choose on this host, from the logits of one token after the other."""
+        until = time.monotonic() + SLICE_SECONDS
+        while not job.reason and not job.cancelled:
+            logits = backend.step(session, job.last)
+            token, _ = chooser.choose(logits, job.text.rng)
+            job.score(logits, backend.program.logit_scale_bits, token)
+            job.accept([token])
+            if time.monotonic() > until:
+                break
 
     def _generate(self, backend: Backend, group: list[Job]) -> None:
         count = min(backend.chunk, min(job.left for job in group))
@@ -278,6 +310,10 @@ class Worker:
 def _key(sampling: Sampling) -> Sampling:
     """Return equal values for samplings that choose the same tokens."""
     return Sampling() if sampling.greedy else sampling
+
+
+def _late(job: Job, now: float) -> bool:
+    return now > job.deadline and (not job.reason or job.unscored > 0)
 
 
 def _why(job: Job) -> TernacError:

@@ -6,7 +6,9 @@ The engine's sampler does exactly this; docs/numerics.md is the page.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,10 @@ from ternac.errors import UsageError
 
 U32 = 0xFFFFFFFF
 MAX_S = 31
+ONE = 1 << 16
+"""Probabilities of `Reshape` are multiples of 1 / ONE."""
+MAX_SHIFT = 1 << 31
+"""What `Reshape` adds to a logit is smaller than this."""
 
 # EXP[c] = round(65535 * exp(-c / 16)); frozen, because no two exp() need agree in the last digit.
 EXP = np.array(
@@ -129,9 +135,110 @@ def choose(logits: Any, sampling: Sampling, rng: int) -> tuple[int, int]:
     """
     if sampling.greedy:
         return argmax(logits), rng
+    return draw(weights(logits, sampling), rng)
+
+
+def draw(w: np.ndarray, rng: int) -> tuple[int, int]:
+    """Return a token drawn by the weights ``w``, and the next generator state."""
     if not 1 <= rng <= U32:
         raise UsageError(f"generator state is {rng}, outside 1..{U32}")
-    cumulated = np.cumsum(weights(logits, sampling))
+    cumulated = np.cumsum(w)
     rng = xorshift32(rng)
     r = (rng * int(cumulated[-1])) >> 32
     return int(np.searchsorted(cumulated, r, side="right")), rng
+
+
+@dataclass(frozen=True)
+class Reshape:
+    """What is done to logits and weights before the host chooses. All values 0, or ``ONE`` for ``top_p``,
+    change nothing.
+
+    ``bias`` is added to the logits of tokens, ``presence`` subtracted where a token was chosen before and
+    ``frequency`` as often as it was, all three in units of the logits' code. ``top_p`` keeps the likeliest
+    tokens whose weights make ``top_p / ONE`` of all; ``min_p`` those of at least ``min_p / ONE`` of the
+    greatest weight.
+    """
+
+    bias: Mapping[int, int] = field(default_factory=dict)
+    presence: int = 0
+    frequency: int = 0
+    top_p: int = ONE
+    min_p: int = 0
+
+    @classmethod
+    def from_real(
+        cls,
+        logit_scale_bits: int,
+        *,
+        bias: Mapping[int, float] | None = None,
+        presence: float = 0.0,
+        frequency: float = 0.0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+    ) -> Reshape:
+        """Return the nearest integers of values in nats and probabilities, halves to even.
+
+        Raises UsageError if a probability is outside 0..1, or a value is too large for a logit.
+        """
+        for name, value in (("top_p", top_p), ("min_p", min_p)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} is {value}, needs a number of 0 to 1")
+
+        def code(name: str, value: float) -> int:
+            scaled = value * 2.0**logit_scale_bits
+            if not abs(scaled) < MAX_SHIFT:
+                raise UsageError(f"{name} is {value}, too large for a logit")
+            return round(scaled)
+
+        biases = {token: code("logit_bias", value) for token, value in (bias or {}).items()}
+        return cls(
+            {token: value for token, value in biases.items() if value},
+            code("presence_penalty", presence),
+            code("frequency_penalty", frequency),
+            round(top_p * ONE),
+            round(min_p * ONE),
+        )
+
+    @property
+    def neutral(self) -> bool:
+        """True if nothing is changed."""
+        return self == Reshape()
+
+    def logits(self, logits: Any, before: Mapping[int, int]) -> np.ndarray:
+        """Return the logits, int64 [V], with bias and penalties; ``before``: how often a token was chosen."""
+        z = np.array(logits, np.int64)
+        for token, value in self.bias.items():
+            z[token] += value
+        for token, times in before.items():
+            z[token] -= self.presence + times * self.frequency
+        return z
+
+    def weights(self, logits: Any, sampling: Sampling) -> np.ndarray:
+        """Return the weights of `weights`, 0 for tokens that top-p or min-p drops."""
+        w = weights(logits, sampling)
+        if self.top_p < ONE:
+            order = np.argsort(-np.asarray(logits, np.int64), kind="stable")
+            sums = np.cumsum(w[order])
+            last = int(np.searchsorted(sums * ONE, self.top_p * int(sums[-1]), side="left"))
+            w[order[last + 1 :]] = 0
+        w[w * ONE < self.min_p * int(w.max())] = 0
+        return w
+
+
+@dataclass
+class Chooser:
+    """Chooses the tokens of one text by ``sampling`` and ``reshape``; remembers what was chosen."""
+
+    sampling: Sampling
+    reshape: Reshape
+    before: Counter[int] = field(default_factory=Counter)
+
+    def choose(self, logits: Any, rng: int) -> tuple[int, int]:
+        """Return the next token and generator state, as `choose` does."""
+        z = self.reshape.logits(logits, self.before)
+        if self.sampling.greedy:
+            token = argmax(z)
+        else:
+            token, rng = draw(self.reshape.weights(z, self.sampling), rng)
+        self.before[token] += 1
+        return token, rng

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ternac.errors import UsageError
-from ternac.run.sampling import EXP, GREEDY, Sampling, argmax, choose, seed_state, weights, xorshift32
+from ternac.run.sampling import (
+    EXP,
+    GREEDY,
+    Chooser,
+    Reshape,
+    Sampling,
+    argmax,
+    choose,
+    seed_state,
+    weights,
+    xorshift32,
+)
 
 LOGITS = st.lists(st.integers(-32768, 32767), min_size=1, max_size=60)
 U32 = st.integers(1, (1 << 32) - 1)
@@ -112,3 +123,36 @@ def test_frequencies_follow_the_softmax() -> None:
         counts[token] += 1
     want = np.exp(logits / 16) / np.exp(logits / 16).sum()
     assert np.abs(counts / 20_000 - want).max() < 0.015
+
+
+def test_a_reshape_is_in_integers() -> None:
+    """Nearest integers, halves to even; what changes nothing is neutral; no probability is refused."""
+    found = Reshape.from_real(
+        3, bias={1: 0.0625, 2: 0.1875, 3: 0.01}, presence=-0.5, frequency=0.25, top_p=0.5
+    )
+    assert found == Reshape({2: 2}, -4, 2, 1 << 15, 0)
+    assert Reshape.from_real(3, bias={1: 0.0}).neutral
+    for wrong in ({"top_p": 1.1}, {"min_p": -0.1}, {"presence": 1e12}, {"bias": {0: math.nan}}):
+        with pytest.raises(UsageError):
+            Reshape.from_real(3, **wrong)  # type: ignore[arg-type]
+
+
+def test_top_p_keeps_the_token_that_reaches_it() -> None:
+    """Four equal weights: half of them is two tokens, of equals the lowest; 0 keeps the first alone."""
+    logits, flat = [5, 5, 5, 5], Sampling(False, 1, 31)
+    for top_p, kept in ((0.0, 1), (0.25, 1), (0.2501, 2), (0.5, 2), (0.75, 3), (0.7501, 4)):
+        w = Reshape.from_real(0, top_p=top_p).weights(logits, flat)
+        assert w.tolist() == [65535] * kept + [0] * (4 - kept)
+
+
+def test_min_p_keeps_what_is_as_likely_as_its_part() -> None:
+    """One step of the table each: exp(-1/16) of the greatest and less."""
+    logits, sampling = [3, 1, 2], Sampling(False, 1, 0)
+    for min_p, kept in ((0.93, [1, 0, 1]), (0.95, [1, 0, 0]), (1.0, [1, 0, 0]), (0.88, [1, 1, 1])):
+        w = Reshape.from_real(0, min_p=min_p).weights(logits, sampling)
+        assert [int(v > 0) for v in w] == kept
+
+
+def test_penalties_count_what_was_chosen() -> None:
+    chooser = Chooser(Sampling(), Reshape(presence=3, frequency=1))
+    assert [chooser.choose([10, 8, 0], 1)[0] for _ in range(4)] == [0, 1, 0, 0]

@@ -123,6 +123,14 @@ class Shaky(LocalBackend):
         self.log.append(((session,), len(run.tokens), run.count))
         return found
 
+    def step(self, session: int, token: int) -> Any:
+        before, cut = self.get_state(session), self._line()
+        found = super().step(session, token)
+        if cut:
+            self.set_state(session, before)
+            raise NoAnswer("cut")
+        return found
+
     def run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
         if self._line():
             raise NoAnswer("cut")

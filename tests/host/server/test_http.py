@@ -160,6 +160,42 @@ def test_sessions_are_as_many_as_the_limit() -> None:
         assert call(server, "GET", "/v1/sessions/old")[0] == 404
 
 
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_scores_and_penalties_survive_a_lost_device(after: bool) -> None:
+    """Cut at every request in turn, in the prompt that is scored and in the text: the answer is the same."""
+    asked = {"echo": True, "logprobs": 2, "max_tokens": 6, "frequency_penalty": 1.0, "seed": 4, "n": 2}
+    with running(PROGRAM) as server:
+        want = complete(server, **asked)
+        call(server, "PUT", "/v1/sessions/a")
+        kept = [complete(server, session="a", max_tokens=4, top_p=0.9, seed=2)["choices"] for _ in range(2)]
+    moved = 0
+    for at in range(1, 22, 2):
+        spare = Source("spare", lambda: numpy_backend(PROGRAM), fallback=True)
+        sources = [source(Shaky(PROGRAM, fail_at=at, after=after)), spare]
+        with running(PROGRAM, sources=sources, reopen=0) as server:
+            got = complete(server, **asked)
+            assert got["choices"] == want["choices"]
+            assert got["usage"] == want["usage"]
+            moved += server.stats.moves
+            call(server, "PUT", "/v1/sessions/a")
+            for one in kept:
+                assert complete(server, session="a", max_tokens=4, top_p=0.9, seed=2)["choices"] == one
+    assert moved > 5
+
+
+def test_a_prompt_that_is_scored_to_the_end_of_time() -> None:
+    class Slow(LocalBackend):
+        def step(self, *words: Any) -> Any:
+            time.sleep(0.05)
+            return super().step(*words)
+
+    sources = [Source("slow", lambda: Slow(NumpyExecutor(PROGRAM)))]
+    with running(PROGRAM, sources=sources, limits=Limits(seconds=0.3)) as server:
+        body = {"prompt": "x" * 100, "max_tokens": 0, "echo": True, "logprobs": 0}
+        status, _, data = call(server, "POST", "/v1/completions", body)
+        assert (status, error_of(data)["code"]) == (503, "unavailable")
+
+
 # --- those who go away --------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,7 @@ PATHS = [
     ("GET", "/v1/models"), ("GET", "/v1/models/{name}"),
     ("POST", "/v1/completions"), ("POST", "/v1/chat/completions"),
     ("GET", "/v1/sessions/{name}"), ("PUT", "/v1/sessions/{name}"), ("DELETE", "/v1/sessions/{name}"),
+    ("POST", "/tokenize"), ("POST", "/detokenize"), ("GET", "/tokenizer_info"),
     ("GET", "/health"), ("GET", "/ready"), ("GET", "/metrics"),
 ]  # fmt: skip
 
@@ -100,7 +101,10 @@ def make_plain(case: Any) -> None:
         case.body = fresh(PROGRAM).to_bytes(PROGRAM)
     elif isinstance(case.body, dict):
         words = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "model": PROGRAM.name}
-        case.body = {key: word for key, word in words.items() if key in case.body} | {"max_tokens": 3}
+        if case.path == "/v1/completions":
+            case.body.setdefault("prompt", "x")
+        most = {"max_tokens": 3} if "completions" in case.path else {}
+        case.body = {key: word for key, word in words.items() if key in case.body} | most
 
 
 @pytest.mark.parametrize("mode", list(schemathesis.GenerationMode), ids=lambda mode: mode.value)
