@@ -213,7 +213,8 @@ class RecordingTransport:
 class ReplayTransport:
     """Replays a recording: answers what was answered, as long as the same bytes are sent.
 
-    Raises UsageError if the host sends other bytes, or a line of the file is no recorded traffic.
+    Raises UsageError if the file cannot be read, a line of it is no recorded traffic, or the host sends other
+    bytes.
     """
 
     byte_seconds = 0.0
@@ -223,9 +224,15 @@ class ReplayTransport:
         self.name = f"recording {Path(path).name}"
         self._written = bytearray()
         self._reads: list[tuple[int, bytes]] = []  # (bytes written before, answer)
-        for number, line in enumerate(Path(path).read_text().splitlines(), 1):
+        try:
+            lines = Path(path).read_bytes().splitlines()
+        except OSError as error:
+            raise UsageError(f"cannot read {path}: {error.strerror}", "--record writes recordings") from None
+        for number, line in enumerate(lines, 1):
             try:
                 kind, text = json.loads(line)
+                if kind not in ("w", "r"):
+                    raise ValueError
                 data = bytes.fromhex(text)
             except (ValueError, TypeError):
                 raise UsageError(f"{path}, line {number}: this is not recorded traffic") from None

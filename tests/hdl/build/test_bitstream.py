@@ -16,7 +16,7 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
 from ternac.compile.loading import flash_image
 from ternac.errors import BuildFailed, DoesNotFit, UsageError
-from ternac.hdl.boards.boards import Board, board
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, Board, board
 from ternac.hdl.build import bitstream as product
 from ternac.hdl.build import recipe
 from ternac.hdl.build.plan import Plan, make_plan
@@ -183,6 +183,15 @@ def test_any_geometry_that_fits_the_chip_is_built_and_not_shipped(
         product.bitstream_for("icebreaker", lambda _: None, geometry=large)
     with pytest.raises(UsageError, match="icebreaker has no engine 'ulx3s-85f-sdram'"):
         product.bitstream_for("icebreaker", lambda _: None, geometry=preset("ulx3s-85f-sdram"))
+
+
+@pytest.mark.parametrize("target", [*BOARDS.values(), *VARIANTS.values()], ids=lambda target: target.geometry)
+def test_every_shipped_bitstream_is_taken_without_elaborating(
+    target: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product, "engine_plan", None)
+    figures = product.bitstream_for(target.name, lambda _: None, geometry=preset(target.geometry))
+    assert figures["origin"] == "shipped bitstream" and figures["steps_run"] == []
 
 
 def test_model_that_does_not_fit(workplace: Path, tmp_path: Path) -> None:
