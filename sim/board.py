@@ -160,13 +160,15 @@ def compile_verilog(
             (here / "board.v").write_text(verilog)
             for source in (main, SDRAM_MODEL):
                 shutil.copy(source, here)
-            variables = dict(environment)
-            # As a link, a home with a space in its path is no harm either.
+            variables, compiler = dict(environment), str(tool)
+            # As a link, a home with a space in its path does no harm either; the Perl program in front of the
+            # compiler would follow it.
             if "VERILATOR_ROOT" in variables:
                 (here / "verilator").symlink_to(variables["VERILATOR_ROOT"])
                 variables["VERILATOR_ROOT"] = "verilator"
+                compiler = "verilator/bin/verilator_bin"
             jobs = str(min(4, os.cpu_count() or 1))
-            command = [str(tool), *options, "-j", jobs, "--Mdir", ".", "board.v", main.name]
+            command = [compiler, *options, "-j", jobs, "--Mdir", ".", "board.v", main.name]
             with log.open("w") as out:
                 done = subprocess.run(
                     command, cwd=here, stdout=out, stderr=subprocess.STDOUT, env=variables, check=False

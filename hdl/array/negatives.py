@@ -1,4 +1,4 @@
-"""How many weights of a row are -1: what turns the dot unit's one's complement sum into the product."""
+"""Count of a row's -1 weights, which turns the dot unit's one's complement sum into the product."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) 
 
 
 def vivado_script(name: str, version: str, files: list[str], *, stream: bool) -> str:
-    """Tcl that packages the top module ``name`` as IP-XACT in the folder ``ip`` beside it.
+    """Tcl that packages the top module ``name`` as IP-XACT in the folder ``ip`` next to it.
 
     Run it as ``vivado -mode batch -source package_ip.tcl``.
     """

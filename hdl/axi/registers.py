@@ -14,7 +14,7 @@ BLOCK = "TERNAC"
 
 
 class Access(enum.Enum):
-    """What software may do; the values are SVD's words: its access, and its element for side effects."""
+    """Access to a register; the values are SVD's words: its access, and its element for side effects."""
 
     READ = ("read-only", "")
     #: Reading has an effect: it takes what was read.

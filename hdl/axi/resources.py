@@ -1,4 +1,4 @@
-"""What the AXI block takes of a device that no open tool places: counted by yosys, an estimate."""
+"""Area of the AXI block on a device that no open tool places: counted by yosys, an estimate."""
 
 from __future__ import annotations
 

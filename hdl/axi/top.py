@@ -19,7 +19,7 @@ from ternac.link import END, VERSION
 __all__ = ["ID", "AxiTop"]
 
 ID = 0x54524E43
-"""What register ID reads."""
+"""The value of register ID."""
 ADDRESS_BITS = (4 * MAP_WORDS - 1).bit_length()
 
 
@@ -104,7 +104,7 @@ class AxiTop(wiring.Component):
         return m
 
     def _decode(self, m: Module, lite: AxiLiteSlave) -> None:
-        """What each address reads, and which there are."""
+        """Return the value at each address that has a register."""
         m.d.comb += [lite.rd_error.eq(1), lite.wr_error.eq(1)]
         for word, answer, error in (
             (lite.rd_word, lite.rd_data, lite.rd_error), (lite.wr_word, None, lite.wr_error)

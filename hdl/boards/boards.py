@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 
 class Payload(Protocol):
-    """What a shell wraps: single-bit ports. ``start`` becomes 1 some time after power-up and stays 1.
+    """The design in a shell: single-bit ports. ``start`` becomes 1 some time after power-up and stays 1.
 
     The flash pins are wired on boards that load models from their flash, ``sdram`` (`SdramPins`) unless None.
     """
@@ -72,15 +72,15 @@ class Board:
     seed: int
     leds: int
     flash_offset: int | None
-    """Where ``build MODEL`` puts the image in the flash; None: the model is patched into block RAM."""
+    """Offset of the image of ``build MODEL`` in the flash; None: the model is patched into block RAM."""
     openfpgaloader_board: str
     bitstream_suffix: str
     resources: dict[str, int]
-    """What the chip has, under the keys of a manifest: comb, ff, bram (and spram)."""
+    """Resources of the chip, under the keys of a manifest: comb, ff, bram (and spram)."""
     window: int = WINDOW
-    """Requests that may be under way on its link: with 1 there are no block RAMs for the line."""
+    """Requests that may be in flight on its link: with 1 there are no block RAMs for the line."""
     supply_watts: float = 2.5
-    """What the board may draw at most: both hang on a USB 2.0 port, 0.5 A at 5 V."""
+    """Most power that the board may draw: both hang on a USB 2.0 port, 0.5 A at 5 V."""
 
     def check_clock(self, clock_hz: int) -> None:
         """Raise UsageError unless the board can make ``clock_hz`` exactly and the UART can divide it."""

@@ -12,7 +12,7 @@ from ternac.hdl.link.top import LinkedEngine, UartEngine, word_bytes
 
 
 class EngineDesign(Elaboratable):
-    """What ``BoardShell`` wraps: a ``UartEngine`` whose boot loader is held until ``start``."""
+    """The payload of a ``BoardShell``: a ``UartEngine`` whose boot loader is held until ``start``."""
 
     def __init__(self, board: Board, geometry: Geometry, clock_hz: int, bitstream_id: bytes) -> None:
         controller = LinkController(

@@ -28,7 +28,7 @@ PAIR_WORDS = 512
 
 @dataclass(frozen=True)
 class BramSlice:
-    """What one block RAM cell of a netlist holds.
+    """The contents of one block RAM cell of a netlist.
 
     ``instance`` is the cell's name inside its ``BlockRam``; after flattening, the netlist's cell is
     ``<path of the BlockRam>.<instance>``. Bits ``first_bit .. first_bit + bits - 1`` of word i of block

@@ -23,7 +23,7 @@ __all__ = ["Gate", "add", "starts_chain", "trim_carries"]
 
 
 class Gate(enum.Enum):
-    """What is added to a; the value is the lookup table of the ECP5 form."""
+    """The operand added to a; the value is the lookup table of the ECP5 form."""
 
     #: ``(b ^ d) & c``: activation, nz, negative.
     FLIP = 0x9A6A
@@ -108,8 +108,9 @@ def _chain(
 
 
 def starts_chain(cell: dict[str, Any]) -> bool:
-    """Whether a CCU2C of a yosys JSON netlist is the first of a chain made by `add`: its first half ignores
-    the carry input.
+    """Return whether a CCU2C of a yosys JSON netlist is the first of a chain made by `add`.
+
+    Its first half ignores the carry input.
     """
     params = cell["parameters"]
     return int(str(params["INIT0"]), 2) in (0, _CARRY_IN) and params["INJECT1_0"].strip() == "NO"

@@ -128,7 +128,7 @@ class BlockRam(wiring.Component):
         return slices_of(self.tech, self.memory, self.block, self.width, self.depth) if self._cells else ()
 
     def model(self, writes: Sequence[tuple[bool, int, int]], reads: Sequence[int]) -> list[int]:
-        """What each cycle's read address returns (LATENCY later); one write (en, addr, data) a cycle."""
+        """Return the word of each cycle's read (LATENCY later); one write (en, addr, data) a cycle."""
         words = list(self.init) + [0] * (self.depth - len(self.init))
         out = []
         for (enable, address, value), read in zip(writes, reads, strict=True):
@@ -291,7 +291,7 @@ class PairedRam(wiring.Component):
 
     @property
     def slices(self) -> tuple[BramSlice, ...]:
-        """What the cell holds: one entry for each block; empty for the portable form."""
+        """The contents of the cell, an entry for each block; empty for the portable form."""
         if self.tech is not Technology.ECP5:
             return ()
         return pair_of(self.memory, self.block, self.width, self.depth)

@@ -8,7 +8,7 @@ __all__ = ["Technology"]
 
 
 class Technology(enum.Enum):
-    """What a component may instantiate.
+    """The vendor cells that a component may instantiate.
 
     ``PORTABLE`` is plain Amaranth and the form that is simulated; ``ECP5``, ``ICE40`` and ``XILINX`` (LUT6
     devices) may hold vendor cells, which only synthesis understands. Every form of a component has the same

@@ -26,7 +26,7 @@ from ternac.hdl.sdram.store import SdramStore
 class EngineCore(wiring.Component):
     """One token of a session per ``start``: runs the microcode and, with ``emit``, samples the next token.
 
-    As many sessions as the geometry has contexts may be under way at once; each needs microcode of its own
+    As many sessions as the geometry has contexts may run at once; each needs microcode of its own
     (``entry``) and a state of its own (``session_base``).
 
     The program, its weights and tables, and the sessions' state are words in the memories of
@@ -78,7 +78,7 @@ class EngineCore(wiring.Component):
     inv_s : In(5)
         Its shift.
     top_k : In(16)
-        Draw among so many of the largest logits; 0: among all.
+        Draw among this number of the largest logits; 0: among all.
     busy : Out(1)
         A context is open.
     done : Out(1)

@@ -59,7 +59,7 @@ class MulSelect(enum.Enum):
 
 
 class AddSelect(enum.Enum):
-    """What is added before the last saturation."""
+    """The addend before the last saturation."""
 
     ZERO = 0
     V2 = 1
@@ -68,7 +68,7 @@ class AddSelect(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class EpilogueRecord:
-    """What an element asks of the pipeline, as ``Epilogue.model`` reads it."""
+    """The settings of an element, as ``Epilogue.model`` reads them."""
 
     shift1: int = 0
     narrow1: bool = False

@@ -1,4 +1,4 @@
-"""What the sequencer issues: words of a matrix pass, elements of any pass; and whose the side lane is."""
+"""Issuing units of the sequencer: words of a matrix pass, elements of any pass, and the lane's arbiter."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["DotIssue", "ElementIssue", "LaneArbiter", "ticket_layout"]
 
 
 def ticket_layout(geometry: Geometry) -> data.StructLayout:
-    """What `ElementIssue` needs to know of a pass."""
+    """The part of a pass that `ElementIssue` needs."""
     return data.StructLayout(
         {
             "index": ceil_log2(pass_slots(geometry)),
@@ -216,7 +216,7 @@ class ElementIssue(wiring.Component):
         phase = Signal(range(PACE), name="phase")
         address = Signal(first_address_bits(g), name="address")
         left = Signal(count_bits(g), name="left")
-        # Rows must not overtake a bank pass that is still issuing: so many of its slots may be left.
+        # Rows must not overtake a bank pass that is still issuing: at most so many of its slots are left.
         near_slots = (self.dot_delay - 2) // g.share
         near = Signal(init=1, name="near")
         turn = Signal(max(1, ceil_log2(g.share)), name="turn")

@@ -21,7 +21,7 @@ _LOOKUP = 2  # table read, output register
 
 
 def norm_latency(columns: int) -> int:
-    """Cycles from ``start`` to ``done`` of a ``NormUnit`` for so many column sums."""
+    """Cycles from ``start`` to ``done`` of a ``NormUnit`` for this number of column sums."""
     return ceil_log2(columns) + _NORMALISE + _LOOKUP
 
 

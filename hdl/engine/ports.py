@@ -112,7 +112,7 @@ def pass_layout(geometry: Geometry) -> data.StructLayout:
 
 
 def lane_layout(geometry: Geometry) -> data.StructLayout:
-    """What a result's pass asks of the x buffer and the side lane; ``first`` and ``last`` of the pass."""
+    """The settings of a result's pass for x buffer and side lane; ``first`` and ``last`` of the pass."""
     fields = pass_layout(geometry)
     names = ("lane", "pre", "post", "norm_table", "tail", "x_dst", "context")
     return data.StructLayout({"first": 1, "last": 1} | {name: fields[name].shape for name in names})

@@ -200,7 +200,7 @@ class Sampler(wiring.Component):
     inv_s : In(5)
         Its shift.
     top_k : In(16)
-        Draw among so many of the largest logits; 0: among all.
+        Draw among this number of the largest logits; 0: among all.
     rng_in : In(32)
         The state of the generator, not 0.
     busy : Out(1)

@@ -1,4 +1,4 @@
-"""When each pass starts and ends: the engine's cycle count without simulation, equal to the RTL's.
+"""Start and end of each pass: the engine's cycle count without simulation, equal to the RTL's.
 
 A recurrence over the passes in the order in which they are issued, of one context or of several that take
 turns. Cycle 0 is that of the ``start`` pulse; "seen" is the first cycle in which a register shows a change.
@@ -41,18 +41,18 @@ class Schedule:
 
     passes: tuple[PassTime, ...]
     unstalled: int
-    """What the engine's ``cycles`` port then reads at ``done``."""
+    """The value of the engine's ``cycles`` port at ``done``, if so."""
     stream: int = 0
     """Cycles in which the port of a memory that streams gives all weights, a word a cycle."""
 
     @property
     def exact(self) -> bool:
-        """Whether ``cycles`` is what the engine counts, or a lower bound of that (streamed weights)."""
+        """Return whether the engine counts exactly ``cycles``, or (streamed weights) at least as many."""
         return not self.stream
 
     @property
     def cycles(self) -> int:
-        """What the engine's ``cycles`` port reads at ``done``, at least."""
+        """The least value of the engine's ``cycles`` port at ``done``."""
         return max(self.unstalled, self.stream)
 
     @property
@@ -63,7 +63,7 @@ class Schedule:
 
 @dataclass
 class _Timeline:
-    """What the sequencer knows when it decides on an instruction."""
+    """The state on which the sequencer decides when an instruction starts."""
 
     image: Image
     issued: int = 0  # last dot word

@@ -49,7 +49,7 @@ class BatchRequest(wiring.Component):
     entry : Out(16)
         The entry of its microcode.
     again : Out(1)
-        It goes on with its own token.
+        It continues with its own token.
     token : Out(16)
         The first token of a session.
     session_base : Out(16)

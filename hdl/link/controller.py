@@ -66,7 +66,7 @@ class LinkController(wiring.Component):
     program_hash_init : 16 bytes, zeros for an engine that starts empty.
     word_bytes : bytes of a word of each memory, in the order of Mem.
     contexts : of the engine; with one there is no BATCH.
-    window : requests that the host may have under way (`Identity.window`); with one every RUN that FOLLOWS
+    window : requests that the host may have in flight (`Identity.window`); with one every RUN that FOLLOWS
         another is refused.
 
     Raises ValueError if one of them does not fit.
@@ -325,7 +325,7 @@ class LinkController(wiring.Component):
     def _batch(
         self, m: Module, batch: BatchRequest, frame: FrameRam, registers: RequestRegisters, is_batch: Value
     ) -> None:
-        """Where there are several contexts, a BATCH drives the engine and the RAM, too."""
+        """Wire BATCH, of an engine with several contexts, to the engine and the RAM."""
         engine = self.engine
         m.d.comb += [
             batch.byte.eq(frame.byte),

@@ -162,7 +162,7 @@ class FrameReceiver(wiring.Component):
 
     Parameters
     ----------
-    window : requests that the host may have under way; with more than one the sequence number is looked at.
+    window : requests that the host may have in flight; with more than one the sequence number is looked at.
 
     Members
     -------

@@ -12,11 +12,11 @@ ENGINE_MEMBERS = {
     "wr_en": Out(1), "wr_mem": Out(3), "wr_block": Out(8), "wr_addr": Out(16), "wr_data": Out(18),
     # bank reader: one word at a time, when the engine is not busy
     "rd_en": Out(1), "rd_block": Out(8), "rd_addr": Out(16), "rd_valid": In(1), "rd_data": In(16),
-    # one token of one context: start is a pulse, taken with everything beside it unless that context is open;
+    # one token of one context: start is a pulse, taken with all in its lines unless that context is open;
     # with `again` entry, session base and generator stay as they are. Contexts are open from start to done.
     "start": Out(1), "start_context": Out(2), "again": Out(1), "entry": Out(16), "token": Out(16),
     "session_base": Out(16), "emit": Out(1), "rng_in": Out(32),
-    # done is a pulse, eight cycles or more after the one before; what is beside it is valid with it
+    # done is a pulse, eight cycles or more after the one before; the rest of its line is valid with it
     "busy": In(1), "done": In(1), "done_context": In(2), "next_token": In(16), "rng_out": In(32),
     # cycles in which a context was open, since `clear`
     "clear": Out(1), "cycles": In(32),

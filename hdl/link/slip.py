@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ternac.link import END, ESC, ESC_END, ESC_ESC
 
 FrameByte = data.StructLayout({"data": 8, "end": 1, "bad": 1})
-"""One step of a frame: a byte of it, or (``end``) its end; ``bad`` beside ``end``: the stuffing was wrong."""
+"""One step of a frame: a byte of it, or (``end``) its end; ``bad`` with ``end``: the stuffing was wrong."""
 
 
 OpenByte = data.StructLayout({"data": 8, "end": 1})

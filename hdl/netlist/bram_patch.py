@@ -5,7 +5,7 @@ block per DP16KD: 2048 words of 9 bits. ``N`` is a number that nextpnr hands out
 says which memory of the design it is. So before place and route every DP16KD of the netlist is marked with
 a number of its own in its first bits (``mark``); afterwards the marks are read back (``find_marks``) and
 replaced by the real contents (``patch``). The marks are gone from the finished bitstream; the table of
-numbers is kept beside it.
+numbers is kept next to it.
 """
 
 from __future__ import annotations

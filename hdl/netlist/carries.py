@@ -40,7 +40,7 @@ def chain_carries(design: dict[str, Any], top: str = "top") -> int:
     it (see `starts_chain`); returns how many were joined.
 
     ``design`` is a flat yosys JSON netlist after `trim_carries`, changed in place. No cell computes anything
-    else than before; the two adders lie in one row, the second beside the first. Timing analysis sees a
+    else than before; the two adders lie in one row, the second next to the first. Timing analysis sees a
     path through both carries that cannot be taken; it is shorter than the one through the sum.
     """
     module = design["modules"][top]

@@ -1,7 +1,7 @@
-"""Which block RAM of a finished ECP5 bitstream holds which words of which memory.
+"""Map from the memories' words to the block RAMs of a finished ECP5 bitstream.
 
 The table is made once per build, from the names that ``BlockRam`` gives its cells and the numbers that
-nextpnr gave them, and kept beside the bitstream as ``memories.json``. With it and the bitstream alone a
+nextpnr gave them, and kept next to the bitstream as ``memories.json``. With it and the bitstream alone a
 program can be baked in.
 """
 

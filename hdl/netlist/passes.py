@@ -1,4 +1,4 @@
-"""What happens to an ECP5 netlist between synthesis and place and route."""
+"""The passes over an ECP5 netlist between synthesis and place and route."""
 
 from __future__ import annotations
 

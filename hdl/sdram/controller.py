@@ -13,7 +13,7 @@ from ternac.compile.sdram import BURST, SdramChip
 __all__ = ["PAD_DELAY", "read_pipe", "SdramController", "SdramPins", "mode_register", "write_word"]
 
 PAD_DELAY = 2
-"""Cycles beside the latency of the chip until a word read is seen: the pads' registers, out and in."""
+"""Cycles on top of the latency of the chip until a word read is seen: the pads' registers, out and in."""
 POWER_UP_REFRESHES = 8
 ALL_BANKS = 1 << 10
 
@@ -232,7 +232,7 @@ class SdramController(wiring.Component):
         return m
 
     def _refresh_due(self, m: Module) -> tuple[Value, Signal]:
-        """Whether a refresh is due, and the cycles since the last one was."""
+        """Return whether a refresh is due, and the cycles since the last one was."""
         interval = self.cycles.refresh
         since = Signal(range(16 * interval), name="since")
         with m.If(self.ready):

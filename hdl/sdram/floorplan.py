@@ -44,7 +44,7 @@ def place_sdram_engine(design: dict[str, Any], top: str = "top") -> int:
 
 
 def _place(name: str) -> tuple[int, str]:
-    """Where a block RAM of `NEAR_ROW` is, from the left."""
+    """Return the place of a block RAM in `NEAR_ROW`, from the left."""
     part = name.rpartition(".")[0] if ".bram_" in name else name
     found = (i for i, piece in enumerate(_ORDER) if f".{piece}" in part)
     return next(found, len(_ORDER)), name

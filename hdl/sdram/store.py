@@ -25,7 +25,7 @@ class SdramStore(wiring.Component):
     """``stream_words`` words of SDRAM after the other, from word 0 on, become one word of the dot units.
 
     The weights of a token are read once, in the order in which they lie: ``restart`` at its begin throws away
-    what was read ahead, and reading begins anew.
+    what was read ahead, and reading starts over.
 
     Parameters: ``geometry`` that streams; ``chip`` and ``clock_hz`` for `SdramController`.
 

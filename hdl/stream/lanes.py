@@ -105,7 +105,7 @@ class StreamLanes(wiring.Component):
         return m
 
     def _stage(self, m: Module, j: int, word: Value, x: Value, counts: list[NegativeCount]) -> None:
-        """Stage j of all chains: its bytes j cycles late, decoded, and the activations beside them."""
+        """Stage j of all chains: its bytes j cycles late, decoded, and the activations for them."""
         places = range(j, self.lanes, self.chain)
         bytes_ = Cat(word.word_select(lane, 8) for lane in places)
         codes = delay(m, bytes_, j, name=f"codes_{j}", reset_less=True)

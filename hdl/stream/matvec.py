@@ -44,7 +44,7 @@ class StreamMatVec(wiring.Component):
         as many trits a cycle as the port delivers.
     :param x_depth: words of activation memory, each of ``port_bits / 8`` int8 values.
     :param chain: stages of a dot unit's chains; divides the lanes.
-    :param results: row groups that may wait for whoever takes the sums.
+    :param results: row groups that may wait to be taken.
     :param tech: form of dot units and decoders. The others are those of `AxiReader`.
 
     Reading starts at once and runs ahead over any number of matrices, as far as queue and FIFO reach. Nothing

@@ -44,7 +44,7 @@ class AxiReader(wiring.Component):
     :param queue: requests that wait behind the current one.
 
     A fault changes nothing else: as many words come as
-    were asked for, so that nothing hangs, and whoever waits for results looks at it.
+    were asked for, so that nothing hangs, and the reader of the results looks at it.
 
     A burst is only requested when the FIFO has room for all of it, so RREADY is always high: the port is
     never stalled from this side, and reads stop while nobody takes words.

@@ -1,4 +1,4 @@
-"""When the streaming unit is done: cycles in closed form, equal to the RTL's where memory never lets it
+"""Cycles of the streaming unit in closed form, equal to the RTL's where memory never lets it
 wait.
 """
 

@@ -203,6 +203,11 @@ def _tool(simulator: str) -> str:
             raise ToolMissing("Icarus Verilog (iverilog) is not installed", "apt-get install iverilog")
         return str(Path(path).stat().st_mtime_ns)
     path = str(verilator()[0])
+    if " " in path:
+        raise BuildFailed(
+            f"cocotb cannot use Verilator from a path with a space: {path}",
+            "make the environment in a folder whose path has none, or take --simulator icarus",
+        )
     for name in ("make", "g++", "perl"):
         if shutil.which(name) is None:
             raise ToolMissing(f"Verilator needs {name}", f"install {name} from your distribution")

@@ -1,8 +1,10 @@
 "use strict";
-// The page of `ternac serve`: sends one completion at a time and shows its events as they come.
+// The page of `ternac serve`: sends one request at a time and shows its events as they come.
 
 const $ = (id) => document.getElementById(id);
 let running = null; // the AbortController of the running request
+let messages = []; // of the chat so far
+let continued = 0; // how often the text was continued: each part has a seed of its own
 
 function headers() {
   const access = $("access").value.trim();
@@ -18,12 +20,16 @@ function show(id, text) {
   $(id).textContent = text;
 }
 
+function number(value) {
+  return value.toLocaleString("en-US", { maximumSignificantDigits: 3 });
+}
+
 function showRan(ran, tokens) {
   show("executor", ran.executor + (ran.device !== ran.executor ? ` (${ran.device})` : "")
     + (ran.moves ? `, moved ${ran.moves} times` : ""));
-  show("speed", ran.tokens_per_second === null ? "–" : ran.tokens_per_second.toPrecision(3));
+  show("speed", ran.tokens_per_second === null ? "–" : number(ran.tokens_per_second));
   show("speedorigin", ran.speed_origin);
-  show("joules", ran.joules_per_token === null ? "not known" : ran.joules_per_token.toExponential(2));
+  show("joules", ran.joules_per_token === null ? "not known" : `${number(1e6 * ran.joules_per_token)} µJ`);
   show("joulesorigin", ran.joules_origin);
   if (tokens !== null) show("count", String(tokens));
 }
@@ -44,35 +50,73 @@ async function* events(response) {
   }
 }
 
-async function generate() {
+function span(kind, text) {
+  const made = document.createElement("span");
+  made.className = kind;
+  made.textContent = text;
+  $("text").append(made);
+  return made;
+}
+
+function ready(yes) {
+  $("go").disabled = !yes;
+  $("stop").disabled = yes;
+  const some = $("text").textContent !== "";
+  $("copy").disabled = !some;
+  $("clear").disabled = !yes || !some;
+  $("more").disabled = !yes || !some || $("mode").value === "chat";
+}
+
+function clear() {
+  messages = [];
+  $("text").replaceChildren();
+  say("");
+  ready(true);
+}
+
+function generate() {
   const prompt = $("prompt").value;
-  const given = document.createElement("span");
-  given.className = "given";
-  given.textContent = prompt;
+  if ($("mode").value === "chat") {
+    messages.push({ role: "user", content: prompt });
+    span("given", `${$("text").textContent ? "\n\n" : ""}User:\n${prompt}\n\nAssistant:\n`);
+    $("prompt").value = "";
+    return request("/v1/chat/completions", { messages }, Math.floor(messages.length / 2));
+  }
+  clear();
+  span("given", prompt);
+  continued = 0;
+  return request("/v1/completions", { prompt }, 0);
+}
+
+function more() {
+  continued += 1;
+  return request("/v1/completions", { prompt: $("text").textContent }, continued);
+}
+
+async function request(path, asked, part) {
   const made = document.createTextNode("");
-  $("text").replaceChildren(given, made);
+  $("text").append(made);
   running = new AbortController();
-  $("go").disabled = true;
-  $("stop").disabled = false;
+  ready(false);
   say("running");
+  let reason = null;
   try {
-    const response = await fetch("/v1/completions", {
+    const response = await fetch(path, {
       method: "POST", headers: headers(), signal: running.signal,
       body: JSON.stringify({
-        prompt, stream: true, stream_options: { include_usage: true },
+        ...asked, stream: true, stream_options: { include_usage: true },
         max_tokens: $("tokens").valueAsNumber, temperature: $("temperature").valueAsNumber,
-        top_k: $("topk").valueAsNumber, seed: $("seed").valueAsNumber,
+        top_k: $("topk").valueAsNumber, seed: $("seed").valueAsNumber + part,
       }),
     });
     if (response.status === 401) $("tokenbox").hidden = false;
     if (!response.ok) throw new Error((await response.json()).error.message);
-    let reason = null;
     for await (const data of events(response)) {
       if (data === "[DONE]") break;
       const event = JSON.parse(data);
       if (event.error) throw new Error(event.error.message);
       for (const choice of event.choices) {
-        made.appendData(choice.text);
+        made.appendData(choice.text ?? choice.delta.content ?? "");
         reason = choice.finish_reason ?? reason;
       }
       showRan(event.ternac, event.usage ? event.usage.completion_tokens : null);
@@ -82,10 +126,22 @@ async function generate() {
     if (error.name === "AbortError") say("stopped");
     else say(error.message, true);
   } finally {
+    // A turn that got no answer was not said.
+    if (asked.messages && (made.data || reason)) messages.push({ role: "assistant", content: made.data });
+    else if (asked.messages) messages.pop();
     running = null;
-    $("go").disabled = false;
-    $("stop").disabled = true;
+    ready(true);
     health();
+  }
+}
+
+async function copy() {
+  try {
+    await navigator.clipboard.writeText($("text").textContent);
+    say("copied");
+  } catch {
+    getSelection().selectAllChildren($("text")); // without https there is no clipboard: it is marked to be copied
+    say("marked: press Ctrl+C");
   }
 }
 
@@ -110,6 +166,23 @@ $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (running === null) generate();
 });
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    if (running === null) generate();
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") running?.abort();
+});
+$("mode").addEventListener("change", () => {
+  running?.abort();
+  clear();
+  show("promptlabel", $("mode").value === "chat" ? "Your turn" : "Text to continue");
+});
+$("more").addEventListener("click", () => running === null && more());
 $("stop").addEventListener("click", () => running?.abort());
+$("copy").addEventListener("click", copy);
+$("clear").addEventListener("click", clear);
 health();
 setInterval(health, 2000);

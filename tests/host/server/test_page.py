@@ -13,6 +13,7 @@ pytest.importorskip("selenium", reason="selenium is not installed: pip install '
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from ternac.host.server.worker import Source
@@ -95,7 +96,7 @@ def test_tokens_come_and_say_where_from(browser: Any) -> None:
         assert text(browser, "text") == "abc" + want
         assert "spare" in text(browser, "executor")
         assert "moved 1 times" in text(browser, "executor")
-        assert float(text(browser, "speed")) > 0
+        assert float(text(browser, "speed").replace(",", "")) > 0
         assert "this server's clock" in text(browser, "speedorigin")
         assert (text(browser, "joules"), text(browser, "joulesorigin")) == ("not known", "not measured")
         assert text(browser, "count") == "200"
@@ -118,6 +119,39 @@ def test_stop_ends_the_text_on_the_server(browser: Any) -> None:
         fill(browser, tokens=5)
         press(browser, "go")
         wait(browser, lambda b: text(b, "state") == "done (length)")
+        no_complaints(browser)
+
+
+def test_text_goes_on_and_a_chat_keeps_its_turns(browser: Any) -> None:
+    """Ctrl+Enter begins, Continue appends what the server says after the whole text, chat sends all turns."""
+    greedy = Sampling()
+    with running(PROGRAM, ["numpy"]) as server:
+        open_page(browser, server)
+        fill(browser, prompt="abc", tokens=6, temperature=0)
+        browser.find_element(By.ID, "prompt").send_keys(Keys.CONTROL, Keys.ENTER)
+        wait(browser, lambda b: text(b, "state") == "done (length)")
+        first = text(browser, "text")
+        assert first == "abc" + bytes(alone(PROGRAM, list(b"abc"), 6, greedy)).decode(errors="replace")
+        press(browser, "more")
+        wait(browser, lambda b: len(text(b, "text")) == len(first) + 6)
+        wait(browser, lambda b: text(b, "state") == "done (length)")
+        more = alone(PROGRAM, list(first.encode()), 6, greedy)
+        assert text(browser, "text") == first + bytes(more).decode(errors="replace")
+        browser.find_element(By.ID, "mode").send_keys("chat")
+        wait(browser, lambda b: text(b, "text") == "")
+        said = shown = ""
+        for turn in ("one", "two"):
+            shown += "\n\n" * bool(shown) + f"User:\n{turn}\n\nAssistant:\n"
+            said += f"User:\n{turn}\n\nAssistant:\n"
+            fill(browser, prompt=turn)
+            press(browser, "go")
+            wait(browser, lambda b, want=shown: len(text(b, "text")) >= len(want))
+            wait(browser, lambda b: text(b, "state").startswith("done"))
+            answer = text(browser, "text").removeprefix(shown)
+            made = bytes(alone(PROGRAM, list(said.encode()), 6, greedy)).decode(errors="replace")
+            assert answer == made.partition("\n\n")[0]
+            said += f"{answer.strip()}\n\n"
+            shown += answer
         no_complaints(browser)
 
 
