@@ -71,9 +71,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         scratch.replace(target)
         sync(target.parent)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror or error}", "name a file in a folder that you may write"
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
@@ -90,6 +88,16 @@ def make_folder(path: str | Path) -> None:
             f"cannot make the folder {path}: {error.strerror or error}",
             "name a folder in one that you may write",
         ) from None
+
+
+def cannot_write(path: str | Path, error: OSError) -> UsageError:
+    """Return the error to raise where ``path`` could not be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    hint = "make room on that disk, or name a file on another one" if full else ""
+    return UsageError(
+        f"cannot write {path}: {error.strerror or error}",
+        hint or "name a file in a folder that you may write",
+    )
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:

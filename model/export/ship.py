@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from ternac.errors import Mismatch, UsageError
-from ternac.files import make_folder, read_bytes, write_bytes, write_json, write_text
+from ternac.files import cannot_write, make_folder, read_bytes, replacing, write_bytes, write_json, write_text
 from ternac.model.net.executor import TorchExecutor
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import Tokens
 from ternac.model.training.evaluate import nats_per_token
-from ternac.model.training.run_folder import CHECKPOINT, SHIPPED, TextRecord
+from ternac.model.training.run_folder import CHECKPOINT, SHIPPED, TextRecord, checkpoint_of
 from ternac.model.training.train import compiled
 from ternac.program import zoo
-from ternac.program.file import save
+from ternac.program.file import dumps, save
 from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
@@ -200,10 +200,19 @@ def save_program_of_run(out: Path, checkpoint: Path) -> Path:
 
 
 def save_weights(saved: ckpt.Checkpoint, path: Path) -> None:
-    """Write what a program is exported from, without what only training needs."""
+    """Write what a program is exported from, without what only training needs. Raises OSError."""
     weights = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("model.")}
     info = {key: saved.info[key] for key in KEPT if key in saved.info}
-    ckpt.save(path, ckpt.Checkpoint(weights, info))
+    ckpt.write(path, ckpt.Checkpoint(weights, info))
+
+
+def write_file(path: Path, program: Program, saved: ckpt.Checkpoint) -> Path:
+    """Write a program and, beside it, its weights: both or none. Return the path of the weights."""
+    beside = checkpoint_of(path)
+    with replacing(path) as one, replacing(beside) as two:
+        one.write_bytes(dumps(program))
+        save_weights(saved, two)
+    return beside
 
 
 @contextmanager
@@ -223,9 +232,9 @@ def filling(folder: Path) -> Iterator[Path]:
         for each in sorted(fresh.iterdir()):
             each.replace(folder / each.name)
     except OSError as error:
-        raise UsageError(
-            f"cannot write {folder}: {error.strerror or error}", "name a folder that you may write, with room"
-        ) from error
+        raise cannot_write(folder, error) from error
+    except UsageError as error:
+        raise UsageError(str(error).replace(str(fresh), str(folder)), error.hint) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -7,7 +7,10 @@ Tensors: ``model.*`` (parameters and weight exponents), ``adam.exp_avg.*``, ``ad
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,13 +46,20 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     Raises UsageError if it cannot be written, as on a full disk.
     """
     make_folder(path.parent)
+    with replacing(path) as scratch:
+        write(scratch, checkpoint)
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint to a file of its own. Raises OSError if that fails."""
     text = json.dumps({"format": FORMAT, **checkpoint.info}, sort_keys=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
-    with replacing(path) as scratch:
-        try:
-            save_file(tensors, str(scratch), metadata={"ternac": text})
-        except SafetensorError as error:  # what the package makes of an OSError
-            raise OSError(str(error)) from error
+    try:
+        save_file(tensors, str(path), metadata={"ternac": text})
+    except SafetensorError as error:  # what the package makes of an OSError
+        number = re.search(r"os error (\d+)", str(error))
+        code = int(number[1]) if number else errno.EIO
+        raise OSError(code, os.strerror(code) if number else str(error)) from error
 
 
 def load(path: Path) -> Checkpoint:

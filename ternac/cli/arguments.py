@@ -189,6 +189,13 @@ def add_executor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--executor", default="numpy", metavar="NAME", help=text)
 
 
+def path_of(given: str) -> Path:
+    """Parse a path. Raises UsageError if it is empty: that would be the current folder."""
+    if not given:
+        raise UsageError("the name of a file is empty", "name the file, or . for the current folder")
+    return Path(given)
+
+
 def add_out(
     parser: argparse.ArgumentParser,
     text: str,
@@ -200,7 +207,7 @@ def add_out(
     """Add ``--out``, a path."""
     shown = text if default is None else f"{text} (default: {default})"
     path = None if default is None else Path(default)
-    parser.add_argument("--out", type=Path, default=path, metavar=metavar, help=shown, **more)
+    parser.add_argument("--out", type=path_of, default=path, metavar=metavar, help=shown, **more)
 
 
 def add_picture(parser: argparse.ArgumentParser, data: str = "") -> None:

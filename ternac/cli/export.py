@@ -118,7 +118,7 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.model.export import ship
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.training import checkpoint as ckpt
-    from ternac.model.training.run_folder import checkpoint_of, progress_of
+    from ternac.model.training.run_folder import progress_of
     from ternac.program import zoo
     from ternac.program.file import save
 
@@ -150,11 +150,11 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
     }
     if folder is None:
         written = [out]
-        if out.resolve().parent != source.resolve().parent:
-            written.append(checkpoint_of(out))
-            ship.save_weights(saved, written[-1])
+        if out.resolve().parent == source.resolve().parent:
+            save(program, out)
+        else:
+            written.append(ship.write_file(out, program, saved))
             found["checkpoint"] = str(written[-1])
-        save(program, out)
     else:
         if text is None or about is None:
             raise UsageError("a model without a tokenizer has no loss on a text", "give --out as a file")

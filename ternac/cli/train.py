@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from ternac.cli.arguments import add_out, number
+from ternac.cli.arguments import add_out, number, path_of
 from ternac.cli.verb import Outcome, Say, Verb
 
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
@@ -42,7 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "text",
         nargs="?",
-        type=Path,
+        type=path_of,
         metavar="TEXT",
         help="text file, .txt or .xz, or folder of them (default: the shipped Tiny Shakespeare)",
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import SafetensorError
 
 from ternac.cli.main import main
 from ternac.model.training.data import SHAKESPEARE
@@ -93,6 +94,8 @@ def test_export_takes_the_last_average_of_a_finished_run(
     [
         (["train", "nowhere.txt"], "no such file"),
         (["train", "--steps", "0"], r"train.steps must be at least 1"),
+        (["train", ""], "the name of a file is empty"),
+        (["train", "--out", ""], "the name of a file is empty"),
         (["train", "--lr", "nan"], "train.lr = nan is outside"),
         (["train", "--lr", "-1"], "train.lr = -1.0 is outside"),
         (["train", "--seed", "-1"], "train.seed = -1 is outside"),
@@ -255,6 +258,19 @@ def test_an_export_that_fails_leaves_nothing(
     assert main(["export", str(run), "--out", str(out), "--check", "5", "--json"]) == 2
     error = json.loads(capsys.readouterr().out)["error"]
     assert (error["type"], "No space left" in error["message"]) == ("UsageError", True)
+    assert str(out) in error["message"]
+    assert "make room" in error["hint"]
+
+    def full_disk(tensors: object, path: str, metadata: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("ternac.model.training.checkpoint.save_file", full_disk)
+    for name in ("mine", "mine.safetensors"):
+        assert main(["export", str(run), "--out", str(tmp_path / name), "--check", "5", "--json"]) == 2
+        error = json.loads(capsys.readouterr().out)["error"]
+        assert error["message"].startswith(f"cannot write {tmp_path / 'mine'}")
+        assert error["message"].endswith(": No space left on device")
+        assert "make room" in error["hint"]
     assert list(tmp_path.iterdir()) == []
 
 
