@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 
+from ternac.compile.geometry import preset
+from ternac.host.device import Device
 from ternac.host.local import LocalBackend
 from ternac.host.server.limits import Limits
 from ternac.host.server.worker import Source
 from ternac.host.session import Session
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling
-from tests.host.boards import numpy_backend, small_program
+from tests.host.boards import Line, image_of, make_board, numpy_backend, small_program
 from tests.host.server.http_server import Running, running
 from tests.host.server.serving import Shaky, alone, fresh, source
 
@@ -181,6 +183,17 @@ def test_scores_and_penalties_survive_a_lost_device(after: bool) -> None:
             for one in kept:
                 assert complete(server, session="a", max_tokens=4, top_p=0.9, seed=2)["choices"] == one
     assert moved > 5
+
+
+def test_a_board_gives_the_same_scores_and_draws() -> None:
+    """From the logits that come over its link."""
+    board = Line(make_board(image_of(PROGRAM)))
+    opened = Device.open("serial:fake", PROGRAM, geometry=preset("tiny"), transport=board, progress=False)
+    asked = {"echo": True, "logprobs": 2, "max_tokens": 6, "top_p": 0.8, "presence_penalty": 1, "seed": 4}
+    with running(PROGRAM) as server:
+        want = complete(server, **asked)["choices"]
+    with running(PROGRAM, sources=[source(opened.backend)]) as server:
+        assert complete(server, **asked)["choices"] == want
 
 
 def test_a_prompt_that_is_scored_to_the_end_of_time() -> None:
