@@ -22,6 +22,7 @@ from ternac.cli.arguments import (
     unused_on,
 )
 from ternac.cli.verb import Outcome, Say, Verb
+from ternac.errors import UsageError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +45,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
     refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
     check_sampling(args)
+    for flag, name in (("--you", args.you), ("--model-as", args.model_as)):
+        if not name.strip() or not name.isprintable() or ":" in name:
+            raise UsageError(f"{flag} is {name!r}, needs a name of one line without a colon")
     model = open_model(args.model, default_engine(args, [args.device]), say)
     with Device.open(args.device, model, board=args.board, geometry=args.geometry) as device:
         sampling = sampling_of(args, device.program)
@@ -54,7 +58,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         say(" Such a model continues plays and is not trained to answer.]")
         turns: list[dict[str, Any]] = []
         open_turn = False
-        with device.session(seed or 1) as session:
+        with device.session(1 if seed is None else seed) as session:
             while (line := _ask(say, args.you)) is not None:
                 if not line.strip():
                     continue

@@ -147,7 +147,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 VERB = Verb(
     help="Serve a model over HTTP, with OpenAI's API.",
-    example="ternac serve --device sim --device native --port 8000",
+    example="ternac serve --device native --port 8000",
     add_arguments=_arguments,
     run=_run,
 )

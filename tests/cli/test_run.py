@@ -116,6 +116,21 @@ def test_a_chat_is_one_text_in_turns(capsys, model, monkeypatch):
         assert turn["answer"] in err
 
 
+def test_a_chat_is_repeated_by_its_seed(capsys, model, monkeypatch):
+    """Also by 0; and who speaks has a name."""
+    found = []
+    for seed in ("0", "1", "0"):
+        monkeypatch.setattr("sys.stdin", io.StringIO("one\n"))
+        assert main(["chat", model, "--tokens", "30", "--seed", seed, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["turns"][0]["answer"])
+    sampling = Sampling.from_temperature(0.8, PROGRAM.logit_scale_bits)
+    made = bytes(numpy_tokens(PROGRAM, b"User:\none\n\nAssistant:\n", 30, sampling, 0))
+    assert found[0] == found[2] == made.decode(errors="replace").partition("\n\n")[0] != found[1]
+    for name in ("", "a:b", "a\nb"):
+        assert main(["chat", model, "--you", name]) == 2
+        assert "--you is" in capsys.readouterr().err
+
+
 def test_the_list_names_what_verbs_take(capsys):
     assert main(["list", "--json"]) == 0
     out, err = capsys.readouterr()

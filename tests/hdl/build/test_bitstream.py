@@ -194,6 +194,15 @@ def test_every_shipped_bitstream_is_taken_without_elaborating(
     assert figures["origin"] == "shipped bitstream" and figures["steps_run"] == []
 
 
+@pytest.mark.parametrize("name", ["icebreaker", pytest.param("ulx3s-85f", marks=pytest.mark.slow)])
+def test_the_shipped_bitstream_is_that_of_today_s_design(name: str) -> None:
+    """`build` does not look, so this must; on every Python."""
+    target = board(name)
+    shipped = manifest.read_manifest(name, target.geometry)
+    plan = product.engine_plan(target, preset(target.geometry), target.clock_hz)
+    assert shipped is not None and shipped["source"] == plan.source_hash
+
+
 def test_model_that_does_not_fit(workplace: Path, tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     save(random_program(np.random.default_rng(3), 192, 384, 3, 256), model)
