@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
+import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -113,13 +114,11 @@ def about_run(
     train, held_out = record.words("train"), record.words("val")
     size = f", {record.text_bytes:,} bytes" if record.text_bytes else ""
     text = f"`{record.name}`" if record.path else record.name
-    validation, measure = (
-        f"{held_out} of {text}",
-        f"ternac eval {name} --text {record.path or 'FILE'} --split val",
-    )
+    named = "" if record.path == SHIPPED else f" --text {shlex.quote(record.path or 'FILE')}"
+    validation, measure = f"{held_out} of {text}", f"ternac eval {shlex.quote(name)}{named} --split val"
     if measured is not None:
         validation = f"the whole of `{measured.name}`, another text than that of the run"
-        measure = f"ternac eval {name} --text {measured}"
+        measure = f"ternac eval {shlex.quote(name)} --text {shlex.quote(str(measured))}"
     known = {SHIPPED: "\nThat is Tiny Shakespeare, which is in the public domain."}.get(record.path, "")
     ends = info.get("unfinished")
     return About(

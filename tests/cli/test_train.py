@@ -12,7 +12,9 @@ import pytest
 from safetensors import SafetensorError
 
 from ternac.cli.main import main
+from ternac.model.export import ship
 from ternac.model.training.data import SHAKESPEARE
+from ternac.model.training.run_folder import SHIPPED, TextRecord
 from ternac.model.training.train import Trainer
 from ternac.program.file import load
 from ternac.run.evaluate import evaluate
@@ -187,6 +189,20 @@ def test_a_card_tells_the_truth_about_ones_own_text(
     recipe = json.loads((tmp_path / "mine" / "recipe.json").read_text())
     assert recipe["text"].endswith("text.txt, 4,000 bytes")
     assert "--preset smoke --width 16 --inner 16 --layers 1 --steps 6" in recipe["command"]
+
+
+@pytest.mark.parametrize(
+    ("path", "command"),
+    [
+        ("my text.txt", "ternac eval x --text 'my text.txt' --split val"),
+        (SHIPPED, "ternac eval x --split val"),
+    ],
+)
+def test_a_card_names_a_command_that_works(path: str, command: str) -> None:
+    about = ship.about_run("x", {}, TextRecord("0" * 64, 0.25, path, 400), None)
+    assert about.measure == command
+    assert "400 bytes: the first 75% for training, the last 25% for validation" in about.data
+    assert ("public domain" in about.data) == (path == SHIPPED)
 
 
 def test_an_interrupted_run_says_where_it_is_and_the_same_command_goes_on(
