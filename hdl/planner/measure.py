@@ -150,6 +150,13 @@ def main(arguments: list[str]) -> int:
     """Measure the named samples, or all; write the file if asked to and all are measured."""
     write = "--write" in arguments
     wanted = [name for name in arguments if name != "--write"]
+    unknown = set(wanted) - {s.geometry.name for s in SAMPLES}
+    if unknown:
+        _say(
+            f"no sample is called {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(s.geometry.name for s in SAMPLES)}"
+        )
+        return 2
     todo = [s for s in SAMPLES if not wanted or s.geometry.name in wanted]
     started, rows = time.monotonic(), []
     for number, sample in enumerate(todo, 1):

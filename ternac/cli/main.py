@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import ternac
 from ternac.cli.verb import Parser, Say, Verb, write
 from ternac.errors import TernacError, ToolMissing, UsageError
 
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             say(_overview())
             return 0
         if words[0] == "--version":
-            say(_version())
+            say(f"ternac {ternac.__version__}")
             return 0
         verb, parser = verb_and_parser(words[0])
         args = parser.parse_args(words[1:], Namespace(every_verb=every_verb))
@@ -201,15 +202,6 @@ def _overview() -> str:
     lines = ["usage: ternac VERB [arguments] [--json]", "", "verbs:"]
     lines += [f"  {name:<10} {verb.help}" for name, verb in every_verb().items()]
     return "\n".join([*lines, "", "ternac VERB --help shows the arguments and an example."])
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return f"ternac {version('ternac')}"
-    except PackageNotFoundError:
-        return "ternac (from a checkout)"
 
 
 def _fail(kind: str, message: str, hint: str, as_json: bool, status: int = 2) -> int:
