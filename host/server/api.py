@@ -18,6 +18,8 @@ from ternac.run.sampling import Reshape, Sampling
 COMPLETION_TOKENS = 16
 """Default of OpenAI's completions."""
 CHAT_TOKENS = 256
+DIGITS = 8
+"""More than a token id has."""
 LEAST_TEMPERATURE = 1e-6
 """The integer sampler has no smaller temperature: all below it choose the same tokens."""
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -94,8 +96,8 @@ def routes(service: Service) -> APIRouter:
     def biases(given: dict[str, float]) -> dict[int, float]:
         vocab = service.program.vocab
         for key in given:
-            if not (key.isascii() and key.isdigit() and int(key) < vocab):
-                text = f"logit_bias: {key!r} is no token id, which are 0 to {vocab - 1}"
+            if not (key.isascii() and key.isdigit() and len(key) <= DIGITS and int(key) < vocab):
+                text = f"logit_bias: {key[:DIGITS]!r} is no token id, which are 0 to {vocab - 1}"
                 raise BadParameter("logit_bias", text)
         return {int(key): value for key, value in given.items()}
 

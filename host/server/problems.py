@@ -119,7 +119,7 @@ def cause(error: Mapping[str, Any], sent: Any) -> tuple[str, str | None]:
     pydantic tries the types of a field one after the other, and has an error for each.
     """
     kind, context = error["type"], error.get("ctx", {})
-    loc = [part for part in error["loc"] if part not in ("body", "path", "query", "header")]
+    loc = list(error["loc"][1:])
     if kind == "json_invalid":
         return f"the body is not JSON: {context.get('error', '')} at character {loc[-1]}", None
     if not loc:

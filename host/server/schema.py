@@ -36,6 +36,7 @@ NEEDS = {
     "stop": f"needs a text of 1 to 256 characters, or a list of up to {MAX_STOPS}",
     "prompt": "needs a text, a list of texts, a list of token ids, or a list of such lists",
     "content": 'needs a text, or a list of parts {"type": "text", "text": ...}',
+    "session": "needs a name of 1 to 64 letters, digits, - or _",
     "response_format": 'can only be {"type": "text"}',
 }
 """What fields of several types need, in words."""

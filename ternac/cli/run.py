@@ -61,6 +61,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.device import Device
+    from ternac.host.executors import parse_executor
     from ternac.text.tokenizer import tokenizer_of
 
     given = _prompt(args)
@@ -68,6 +69,10 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError("the prompt is empty", "give at least one character")
     refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
     check_sampling(args)
+    drawn = not (args.greedy or args.temperature == 0 or args.resume)
+    if parse_executor(args.device).kind == "replay" and drawn and args.seed is None:
+        text = "a recording is replayed with the seed that it was made with"
+        raise UsageError(text, "give --seed, which run --record printed")
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     model = open_model(args.model, default_engine(args, [args.device]), say)

@@ -186,6 +186,7 @@ def test_check_finds_a_wrong_bit(capsys, model, board):
         (["--prompt", "a", "--prompt-file", "b"], "UsageError"),
         (["--greedy", "--temperature", "1"], "UsageError"),
         (["--greedy", "--seed", "1"], "UsageError"),
+        (["--device", "replay:x"], "UsageError"),
         (["--tokens", "-1"], "UsageError"),
         (["--temperature", "-1"], "UsageError"),
         (["--device", "abacus"], "UnknownExecutor"),
