@@ -100,7 +100,7 @@ def test_baked_equals_synthesized(tmp_path: Path) -> None:
     bad = replace(image, memories={Mem.NORM: np.ones((1, 4), np.uint32)})
     with pytest.raises(BuildFailed, match="no block RAM holds memory NORM"):
         bake(ULX3S, Path(empty["bitstream"]), directory_of(empty_plan, tmp_path) / MEMORIES, bad, out)
-    with pytest.raises(BuildFailed, match="no memory map beside"):
+    with pytest.raises(BuildFailed, match="no memory map with"):
         bake(ULX3S, Path(empty["bitstream"]), None, image, out)
 
 
