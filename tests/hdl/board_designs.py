@@ -57,7 +57,7 @@ class Multiplying(Blank):
 
 
 class Link(Elaboratable):
-    """A 1024 x 8 memory named like the link controller's, with its contents."""
+    """A 1024 x 8 memory; as ``link.frame`` it is named like the link controller's."""
 
     def __init__(self, contents: bytes) -> None:
         self.contents = contents
@@ -118,7 +118,8 @@ class Memories(Blank):
             total = Signal(name=f"sum_{memory}_{block}")
             m.d.sync += total.eq(ram.rd_data.xor())
             sums.append(total)
-        m.submodules.link = link = Link(self.link)
+        m.submodules.link = around = Module()
+        around.submodules.frame = link = Link(self.link)
         m.d.comb += [link.address.eq(count[4:]), link.write.eq(shift[1])]
         m.d.sync += self.busy.eq(Cat(*sums, link.byte).xor())
         return m

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import signal
 import socket
 import sys
 import urllib.request
@@ -80,6 +81,7 @@ def test_two_local_replicas() -> None:
     program = open_program("shakespeare-small")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    handler = signal.getsignal(signal.SIGTERM)  # Ray takes it over and keeps it
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -108,3 +110,4 @@ def test_two_local_replicas() -> None:
     finally:
         serve.shutdown()
         ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
