@@ -23,11 +23,15 @@ PORTS: Groups = (("top level", "clk rst *"),)
 """The view of a leaf."""
 ENGINE: Groups = (
     ("token", "clk rst start entry token session_base emit busy done done_context cycles"),
-    ("sequencer", "sequencer.running sequencer.current_0 sequencer.next_op sequencer.rows_left"),
+    ("sequencer", "sequencer.running sequencer.current sequencer.dots.rows_left sequencer.elements.left"),
     ("dot units", "columns.acc_en columns.acc_first columns.dot_*.acc"),
     ("pipelines", "columns.pipe_*.v0 columns.pipe_*.y"),
     ("side lane", "columns.side_lane.stream columns.side_lane.room columns.side_lane.x_word"),
-    ("norm", "columns.side_lane.norm.start columns.side_lane.norm.done columns.side_lane.norm.mantissa"),
+    (
+        "norm",
+        "columns.side_lane.queue.norm.start columns.side_lane.queue.norm.done "
+        "columns.side_lane.queue.norm.mantissa",
+    ),
     ("sampler", "sampler.row_valid sampler.row_slot sampler.row__* sampler.start sampler.done"),
     ("result", "next_token rng_out"),
     ("host", "wr_en wr_mem wr_block wr_addr wr_data rd_en rd_block rd_addr rd_valid rd_data"),
