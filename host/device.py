@@ -20,10 +20,11 @@ from ternac.host.board.transport import (
     SerialTransport,
     Transport,
 )
-from ternac.host.executors import BOARDS, DEFAULT_BOARD, ExecutorName, open_executor, parse_executor
+from ternac.host.executors import BOARDS, ExecutorName, open_executor, parse_executor
 from ternac.host.local import LocalBackend
 from ternac.host.session import Session
 from ternac.link import VERSION, Identity
+from ternac.manifest import DEFAULT_BOARD
 from ternac.program.file import load
 from ternac.program.program import Program
 from ternac.program.zoo import resolve

@@ -15,6 +15,7 @@ from ternac.compile.geometry import Geometry, preset
 from ternac.compile.layout import to_slots
 from ternac.compile.machine import Machine
 from ternac.errors import UnknownExecutor, UsageError
+from ternac.manifest import DEFAULT_BOARD
 from ternac.program.ops import IMPORT_KINDS
 from ternac.program.program import Program
 from ternac.run.executor import Executor, ExecutorBase, Logits, State, Tokens
@@ -22,7 +23,6 @@ from ternac.run.numpy_executor import NumpyExecutor
 
 __all__ = [
     "BOARDS",
-    "DEFAULT_BOARD",
     "EXECUTORS",
     "LOCAL",
     "ExecutorName",
@@ -33,8 +33,6 @@ __all__ = [
     "pick_auto",
     "why_missing",
 ]
-
-DEFAULT_BOARD = "ulx3s-85f"
 
 LOCAL = {
     "numpy": "the definition, in NumPy",

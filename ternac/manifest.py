@@ -9,6 +9,8 @@ from typing import Any
 from ternac.errors import UsageError
 
 BITSTREAMS = Path(__file__).parent / "bitstreams"
+DEFAULT_BOARD = "ulx3s-85f"
+"""The board where none is named."""
 
 
 def folder(board: str, geometry: str) -> Path:

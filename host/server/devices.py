@@ -12,8 +12,9 @@ from ternac.compile.geometry import Geometry
 from ternac.errors import UsageError
 from ternac.host.backend import Backend
 from ternac.host.device import Device
-from ternac.host.executors import DEFAULT_BOARD, parse_executor
+from ternac.host.executors import parse_executor
 from ternac.host.server.worker import Source
+from ternac.manifest import DEFAULT_BOARD
 from ternac.program.program import Program
 
 NOT_MEASURED = "not measured"

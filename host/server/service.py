@@ -15,7 +15,6 @@ import numpy as np
 from ternac.compile.fitting import Model
 from ternac.compile.geometry import Geometry
 from ternac.errors import SessionBusy, TernacError
-from ternac.host.executors import DEFAULT_BOARD
 from ternac.host.server.devices import Devices
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.limits import Limits
@@ -23,6 +22,7 @@ from ternac.host.server.metrics import Metrics
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.sessions import Kept, LocalSessions, Sessions
 from ternac.host.server.texts import Reader
+from ternac.manifest import DEFAULT_BOARD
 from ternac.program.program import Program
 from ternac.run.sampling import Chooser, Reshape, Sampling, seed_state
 from ternac.run.snapshot import Snapshot

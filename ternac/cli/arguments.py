@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from ternac.cli.verb import Say
 from ternac.compile.geometry import PRESETS, Geometry, preset, read_geometry
 from ternac.errors import UsageError
+from ternac.manifest import DEFAULT_BOARD
 
 if TYPE_CHECKING:
     from ternac.compile.fitting import Model
     from ternac.program.program import Program
     from ternac.run.sampling import Sampling
 
-DEFAULT_BOARD = "ulx3s-85f"
 BOARDS = (DEFAULT_BOARD, "icebreaker")
 """Names of `ternac.hdl.boards.boards.BOARDS`, which imports Amaranth: slow for a help. A test compares."""
 PICTURES = (".png", ".svg", ".pdf")

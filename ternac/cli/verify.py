@@ -7,7 +7,6 @@ import time
 from contextlib import ExitStack
 
 from ternac.cli.arguments import (
-    DEFAULT_BOARD,
     add_geometry,
     add_model,
     names_of,
@@ -18,6 +17,7 @@ from ternac.cli.arguments import (
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import PRESETS, preset
 from ternac.errors import UsageError
+from ternac.manifest import DEFAULT_BOARD
 
 EXECUTORS = "numpy,rtl"
 ALL_EXECUTORS = "torch,numpy,isa,rtl"

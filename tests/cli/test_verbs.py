@@ -23,6 +23,7 @@ from ternac.cli.verb import Parser, Say
 from ternac.compile.fitting import default_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.errors import UsageError
+from ternac.manifest import DEFAULT_BOARD
 from ternac.program import zoo
 
 COMMANDS = [*VERBS, *(f"bench {name}" for name in BENCHES)]
@@ -154,11 +155,9 @@ def test_names_in_help_are_those_of_the_modules() -> None:
     from ternac.hdl.boards.boards import BOARDS
     from ternac.hdl.planner.explore import GOALS
     from ternac.hdl.stream.axi import PORT_BITS
-    from ternac.host.executors import DEFAULT_BOARD
     from ternac.sim.cocotb.benches import names
 
     assert tuple(BOARDS) == arguments.BOARDS
-    assert arguments.DEFAULT_BOARD == DEFAULT_BOARD
     assert arguments.PORT_BITS == PORT_BITS
     assert tuple(GOALS) == explore.GOALS
     assert tuple(PARTS) == integrate.PARTS
@@ -230,7 +229,7 @@ def test_the_default_model_fits_and_says_where_it_is_random(
     said = capsys.readouterr().out
     assert (model.path is None) == ("a fixed random program" in said) == (name == "tiny")
     assert default_model(preset(name)).program.hash == model.program.hash
-    if name == arguments.DEFAULT_BOARD:
+    if name == DEFAULT_BOARD:
         assert model.program.name == zoo.DEFAULT == open_model(None, None, Say()).program.name
 
 
