@@ -2,7 +2,7 @@
 #
 #   make demo       the shipped model on the simulated board, checked against NumPy
 #   make test       lint, types and all tests but the slow ones: under 10 minutes on two cores
-#   make nightly    the slow ones: netlists, whole presets, placements, wheel, replicas, distributed training
+#   make nightly    the slow ones: netlists, whole presets, placements, wheel, distributed training
 #   make test-all   both
 #   make lint       ruff (rules and format) and mypy
 #   make env-ci     the environment of all tests: with Ray, Selenium, Triton, mkdocs
