@@ -14,7 +14,7 @@ from typing import Any
 
 from ternac.errors import BuildFailed
 
-__all__ = ["COLUMN_ARRAY", "PARTS", "part_of", "parts_of", "require_engine"]
+__all__ = ["COLUMN_ARRAY", "LUT_RAM_COMB", "PARTS", "part_of", "parts_of", "require_engine"]
 
 _RULES = (
     ("array", r"columns\.(dot|xbuffer|weights|negatives)\w*"),
@@ -41,8 +41,13 @@ _SHELL = r"payload\.engine\.engine\."
 _END = r"(\.|$|\[)"
 _RULE = [(name, re.compile(rf"({_SHELL}core\.)?({pattern}){_END}")) for name, pattern in _RULES]
 _RULE += [(name, re.compile(rf"{_SHELL}{name}{_END}")) for name in ("core", "link")]
-_COST = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1}
-"""Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""
+LUT_RAM_COMB = 8
+"""Lookup tables that a Gowin LUT RAM of 16 x 4 bits takes: all of its tile."""
+_COST = {
+    "LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1, "ALU": 1,
+    "RAM16SDP4": LUT_RAM_COMB,
+}  # fmt: skip
+"""Logic cells that a cell of the netlist takes (an ECP5 LUT RAM: 4, and 2 that its write port blocks)."""
 
 
 def part_of(name: str) -> str:
@@ -51,7 +56,7 @@ def part_of(name: str) -> str:
 
 
 def _is_ff(kind: str) -> bool:
-    return kind == "TRELLIS_FF" or kind.startswith("SB_DFF")
+    return kind == "TRELLIS_FF" or kind.startswith(("SB_DFF", "DFF"))
 
 
 def _lonely(module: dict[str, Any]) -> set[str]:
@@ -78,7 +83,7 @@ def parts_of(netlist: dict[str, Any], top: str = "top") -> dict[str, dict[str, i
     """``comb`` and ``ff`` of each part of a flat yosys JSON netlist of a board's engine, or of an engine core
     alone, without ``packing``.
 
-    ``comb`` counts TRELLIS_COMB on ECP5 (see `_COST`), logic cells on iCE40.
+    ``comb`` counts TRELLIS_COMB on ECP5 (see `_COST`), logic cells on iCE40, lookup tables on Gowin.
     """
     module = netlist["modules"][top]
     lonely = _lonely(module)

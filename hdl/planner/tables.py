@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ternac.compile.fitting import largest_model
-from ternac.compile.geometry import preset
 from ternac.files import write_text
-from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.planner.area import area, builds, coefficients
 from ternac.hdl.planner.estimate import estimate
 from ternac.hdl.planner.report import loss_curve
@@ -40,7 +40,7 @@ CHECK_COLUMNS = (
 
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
     """Return name, ternary weights and figures of the largest shipped model that fits; None if none does."""
-    name = largest_model(preset(target.geometry))
+    name = largest_model(target.engine)
     if name is None:
         return None
     program = open_program(name)
@@ -49,7 +49,7 @@ def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
 
 def row(target: Board) -> list[str]:
     """Return the cells of one board, as in COLUMNS; a dash where nothing is committed."""
-    g = preset(target.geometry)
+    g = target.engine
     manifest = read_manifest(target.name, target.geometry) or {}
     rams = " + ".join(f"{manifest[key]} {key}" for key in ("bram", "spram") if manifest.get(key))
     cells = [f"`{target.name}`", f"{g.columns} x {g.lanes} lanes"]

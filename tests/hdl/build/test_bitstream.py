@@ -16,7 +16,8 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
 from ternac.compile.loading import flash_image
 from ternac.errors import BuildFailed, DoesNotFit, UsageError
-from ternac.hdl.boards.boards import BOARDS, VARIANTS, Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, board
 from ternac.hdl.build import bitstream as product
 from ternac.hdl.build import recipe
 from ternac.hdl.build.plan import Plan, make_plan
@@ -118,7 +119,7 @@ def test_model_goes_behind_the_bitstream(
     offset = target.flash_offset
     assert offset is not None
     assert written.startswith(Path(base["bitstream"]).read_bytes())
-    image = compile_program(program, preset(target.geometry))
+    image = compile_program(program, target.engine)
     assert written[offset:] == flash_image(image)
     played = FlashBoot.model(written, offset)
     assert flash_image(image).startswith(played) and len(played) > 100
@@ -190,7 +191,7 @@ def test_every_shipped_bitstream_is_taken_without_elaborating(
     target: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(product, "engine_plan", None)
-    figures = product.bitstream_for(target.name, lambda _: None, geometry=preset(target.geometry))
+    figures = product.bitstream_for(target.name, lambda _: None, geometry=target.engine)
     assert figures["origin"] == "shipped bitstream" and figures["steps_run"] == []
 
 
@@ -199,7 +200,7 @@ def test_the_shipped_bitstream_is_that_of_today_s_design(name: str) -> None:
     """`build` does not look, so this must; on every Python."""
     target = board(name)
     shipped = manifest.read_manifest(name, target.geometry)
-    plan = product.engine_plan(target, preset(target.geometry), target.clock_hz)
+    plan = product.engine_plan(target, target.engine, target.clock_hz)
     assert shipped is not None and shipped["source"] == plan.source_hash
 
 
@@ -214,4 +215,4 @@ def test_a_design_without_its_id_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(product, "EngineDesign", lambda *_: Blank())
     target = board("icebreaker")
     with pytest.raises(BuildFailed, match="does not report the bitstream ID"):
-        product.engine_plan(target, preset(target.geometry), target.clock_hz)
+        product.engine_plan(target, target.engine, target.clock_hz)

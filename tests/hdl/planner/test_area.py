@@ -48,7 +48,7 @@ def test_measured_are_todays_samples_and_some_are_held_out() -> None:
     assert measured == [(s.board, s.geometry, s.fitted) for s in SAMPLES]
     for name in BOARDS:
         assert any(not b["fitted"] for b in builds() if b["board"] == name)
-        assert any(b["geometry"] == preset(board(name).geometry) for b in builds() if b["board"] == name)
+        assert any(b["geometry"] == board(name).engine for b in builds() if b["board"] == name)
 
 
 def test_all_of_a_build_is_in_its_parts() -> None:
@@ -99,7 +99,7 @@ def test_dot_unit_cells_are_counted_exactly(chain: int, fold: int, radix: int) -
 )
 def test_forms_that_a_chip_lacks_are_refused(name: str, changes: dict, message: str) -> None:
     with pytest.raises(DoesNotFit, match=message):
-        block_rams(replace(preset(board(name).geometry), **changes), board(name).tech)
+        block_rams(replace(board(name).engine, **changes), board(name).tech)
 
 
 def test_what_does_not_fit_the_chip_is_named() -> None:
