@@ -21,6 +21,7 @@ from ternac.program.ops import (
     state_written,
 )
 from ternac.program.program import TOKENIZER_TENSOR, Program
+from ternac.program.special import SpecialTokens
 from ternac.program.strict_json import BadJson, check_data, dump
 
 MAX_OPS = 65535
@@ -83,7 +84,7 @@ def infer(program: Program) -> dict[str, Value]:
 
 
 def _check_frame(program: Program) -> None:
-    """Everything outside the ops: names, counts, states, tokenizer."""
+    """Everything outside the ops: names, counts, states, tokenizer, special tokens."""
     try:
         for name in (program.name, *program.states, *program.consts):
             check_name(name)
@@ -109,6 +110,10 @@ def _check_frame(program: Program) -> None:
         check_data(dict(program.meta), "meta")
         size = len(dump(dict(program.meta)))
     except BadJson as reason:
+        raise IllegalProgram(str(reason)) from None
+    try:
+        SpecialTokens.parse(program.meta, program.vocab)
+    except ValueError as reason:
         raise IllegalProgram(str(reason)) from None
     if size > MAX_META:
         raise IllegalProgram(f"meta has {size} bytes, limit {MAX_META}")
