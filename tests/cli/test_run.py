@@ -321,7 +321,9 @@ def test_board_with_check(capsys, model, board, sampling):
 def test_simulated_board_says_simulation(capsys, model, board):
     status, data, _ = run_json(capsys, model, "--device", "sim", "--geometry", "tiny", "--tokens", "4")
     assert status == 0
-    assert data["origin"].startswith("cycle-exact simulation: 1,000 cycles/token, no routed clock for tiny")
+    per_token = "1,000 cycles/token (mean of 4 that chose a token and 5 only fed)"
+    assert data["origin"].startswith(f"cycle-exact simulation: {per_token}, no routed clock for tiny")
+    assert (data["tokens_chosen"], data["tokens_run"]) == (4, 9)
     assert data["tokens_per_second"] is None
 
 
