@@ -36,12 +36,12 @@ from ternac.program.program import (
     MAX_FILE,
     MAX_HEADER,
     MEMORY_VERSION,
+    NO_DIGEST,
     TOKENIZER_TENSOR,
     VERSION,
     Program,
 )
 
-_NO_HASH = "0" * 64
 MAX_INS = 64
 
 
@@ -75,7 +75,7 @@ def load(path: str | Path) -> Program:
 def dumps(program: Program) -> bytes:
     """Check the program and return its canonical encoding; raises IllegalProgram."""
     check(program)
-    return program.encode(program.hash)
+    return program.encode(program.file_hash)
 
 
 def loads(data: bytes) -> Program:
@@ -122,12 +122,12 @@ def _verify_hash(data: bytes, header_size: int, digest: str) -> None:
     """The sha256 of the file with zeros in the place of the hash must be the hash."""
     header = data[8 : 8 + header_size]
     mark = b'"sha256":"' + digest.encode("ascii", "replace") + b'"'
-    blank = header.replace(mark, b'"sha256":"' + _NO_HASH.encode() + b'"', 1)
+    blank = header.replace(mark, b'"sha256":"' + NO_DIGEST.encode() + b'"', 1)
     found = hashlib.sha256(data[:8])
     found.update(blank)
     found.update(memoryview(data)[8 + header_size :])
     if found.hexdigest() != digest:
-        raise BadProgramFile("the content hash does not match: the file is damaged", "get it again")
+        raise BadProgramFile("the digest does not match: the file is damaged", "get it again")
 
 
 def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, npt.NDArray[Any]]:

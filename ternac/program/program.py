@@ -28,6 +28,10 @@ VERSION, MEMORY_VERSION = 1, 2
 MAX_FILE = 1 << 31
 MAX_HEADER = 1 << 23
 TOKENIZER_TENSOR = "tokenizer.json"
+NO_DIGEST = "0" * 64
+"""What stands in a digest's place while it is computed."""
+TEXT_META = ("special_tokens", "tokenizer")
+"""The entries of ``meta`` that change what a session says: part of the identity. Others only describe."""
 DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
 """Types of a file's tensors, by their name there."""
 _DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -105,31 +109,44 @@ class Program:
 
     @cached_property
     def hash(self) -> str:
-        """Content hash: hex sha256 of the canonical encoding with its own hash field set to zeros."""
-        return hashlib.sha256(self.encode("0" * 64)).hexdigest()
+        """The identity: `file_hash` of this program without its name and without what only describes it.
+
+        Whatever the file says is covered, but ``name`` and those entries of ``meta`` that are not in
+        `TEXT_META`. No legal program has no name, so it is never the digest of a file.
+        """
+        meta = {key: self.meta[key] for key in TEXT_META if key in self.meta}
+        return hashlib.sha256(self._encode(NO_DIGEST, "", meta)).hexdigest()
+
+    @cached_property
+    def file_hash(self) -> str:
+        """The digest that the program's file carries: hex sha256 of the file with zeros in its place."""
+        return hashlib.sha256(self.encode(NO_DIGEST)).hexdigest()
 
     def encode(self, digest: str) -> bytes:
         """The canonical encoding with ``digest`` in the hash field; the program must be legal."""
+        return self._encode(digest, self.name, self.meta)
+
+    def _encode(self, digest: str, name: str, meta: Mapping[str, Any]) -> bytes:
         roles = self.roles()
         tensors = {}
-        for name, array in self.consts.items():
-            stored = pack5(array) if roles[name] == "trits" else array
-            tensors[name] = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
+        for const, array in self.consts.items():
+            stored = pack5(array) if roles[const] == "trits" else array
+            tensors[const] = np.ascontiguousarray(stored, stored.dtype.newbyteorder("<"))
         if self.tokenizer:
             tensors[TOKENIZER_TENSOR] = np.frombuffer(self.tokenizer, np.uint8)
         header: dict[str, Any] = {
             "__metadata__": {
                 "format": FORMAT,
-                "program": sj.dump(self._describe(roles)),
+                "program": sj.dump(self._describe(roles, name, meta)),
                 "sha256": digest,
                 "version": str(self.version),
             }
         }
         body, offset = [], 0
-        for name in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n)):
-            array = tensors[name]
+        for tensor in sorted(tensors, key=lambda n: (-tensors[n].itemsize, n)):
+            array = tensors[tensor]
             span = [offset, offset + array.nbytes]
-            header[name] = {
+            header[tensor] = {
                 "data_offsets": span,
                 "dtype": _DTYPE_NAMES[array.dtype],
                 "shape": list(array.shape),
@@ -142,18 +159,18 @@ class Program:
             raise IllegalProgram(f"header {len(text)} and tensors {offset} bytes exceed the limits of a file")
         return b"".join((len(text).to_bytes(8, "little"), text, *body))
 
-    def _describe(self, roles: dict[str, str]) -> dict[str, Any]:
-        """The program without its constants, as JSON data."""
-        memories = [[name, m.rows, m.width, m.dtype] for name, m in self.memories.items()]
+    def _describe(self, roles: dict[str, str], name: str, meta: Mapping[str, Any]) -> dict[str, Any]:
+        """The program without its constants, as JSON data, under ``name`` and with ``meta``."""
+        memories = [[memory, m.rows, m.width, m.dtype] for memory, m in self.memories.items()]
         return ({"memories": memories} if self.version == MEMORY_VERSION else {}) | {
             "logit_scale_bits": self.logit_scale_bits,
             "logits": self.logits,
-            "meta": dict(self.meta),
-            "name": self.name,
+            "meta": dict(meta),
+            "name": name,
             "ops": [
                 {"op": o.kind, "out": o.out, "in": list(o.ins), "attrs": dict(o.attrs)} for o in self.ops
             ],
-            "states": [[name, length] for name, length in self.states.items()],
-            "trits": {name: list(a.shape) for name, a in self.consts.items() if roles[name] == "trits"},
+            "states": [[state, length] for state, length in self.states.items()],
+            "trits": {const: list(a.shape) for const, a in self.consts.items() if roles[const] == "trits"},
             "vocab": self.vocab,
         }

@@ -16,6 +16,7 @@ def summary(program: Program) -> dict[str, Any]:
     return {
         "name": program.name,
         "hash": program.hash,
+        "file_sha256": program.file_hash,
         "vocab": program.vocab,
         "trits": program.trits,
         "zeros": sum(int((t == 0).sum()) for t in trits) / max(1, program.trits),

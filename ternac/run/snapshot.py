@@ -21,7 +21,7 @@ from ternac.run.executor import State
 __all__ = ["Snapshot"]
 
 _HEADER = struct.Struct("<4sH32sIiQI")  # magic, version, program hash, rng, pending, fed, words
-_MAGIC, _VERSION, _MEMORY_VERSION = b"TNCS", 1, 2
+_MAGIC, _VERSION, _MEMORY_VERSION = b"TNCS", 2, 3
 CRC_BYTES = 4
 
 
@@ -39,7 +39,7 @@ class Snapshot:
     fed: int
 
     def to_bytes(self, program: Program) -> bytes:
-        """Header with the program's hash, words (little endian), CRC-32 of everything before it."""
+        """Header with the program's identity, words (little endian), CRC-32 of everything before it."""
         pending = -1 if self.pending is None else self.pending
         digest = bytes.fromhex(program.hash)
         words = _packed(self.state, program)
@@ -55,6 +55,11 @@ class Snapshot:
         if zlib.crc32(data[:-CRC_BYTES]) != int.from_bytes(data[-CRC_BYTES:], "little"):
             raise SnapshotError("the session snapshot is damaged: its checksum does not match")
         _, version, digest, rng, pending, fed, words = _HEADER.unpack_from(data)
+        if version == 1:
+            raise SnapshotError(
+                "this session was saved by an older ternac, which named a program by its whole file",
+                "start the session again; programs need no change",
+            )
         if version not in (_VERSION, _MEMORY_VERSION):
             versions = f"{_VERSION} and {_MEMORY_VERSION}"
             raise SnapshotError(f"snapshot version {version} is unknown, this ternac reads {versions}")
