@@ -19,13 +19,14 @@ import numpy.typing as npt
 
 from ternac.errors import IllegalProgram
 from ternac.program import strict_json as sj
-from ternac.program.ops import Op, roles_of
+from ternac.program.ops import MEMORY_KINDS, Memory, Op, roles_of
 from ternac.program.packing import pack5
 from ternac.program.special import KEY as SPECIAL_TOKENS
 from ternac.program.special import SpecialTokens
 
 FORMAT = "ternac.program"
-VERSION = 1
+VERSION, MEMORY_VERSION = 1, 2
+"""Versions of the file: of a program without ops of memories, and of one with them."""
 MAX_FILE = 1 << 31
 MAX_HEADER = 1 << 23
 TOKENIZER_TENSOR = "tokenizer.json"
@@ -43,8 +44,9 @@ class Program:
     """An integer program; treat it as immutable (the constants are made read-only).
 
     ``consts``: trits int8[m, K] in -1..1, embeddings int8[V, d] or int16[V, d], tables int16[256], norm
-    tables uint8[256], gains int16[n], curves int16[1025].
-    ``states``: name to length; the state of a session is their int16 concatenation in this order.
+    tables uint8[256], gains int16[n], curves int16[1025], rows int8[N, D].
+    ``states``: name to length; the state of a session is their int16 concatenation in this order, then
+    the ``memories`` in theirs, each row after row.
     ``logits`` names the i16[vocab] value that a step returns; a logit is ``code * 2**-logit_scale_bits``.
     ``meta`` is plain JSON data that no executor looks at. ``meta["tokenizer"]`` says how text becomes tokens:
     ``"bytes"``, or ``"huggingface"`` by the ``tokenizer.json`` that ``tokenizer`` holds, else empty;
@@ -60,6 +62,7 @@ class Program:
     logit_scale_bits: int
     meta: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: bytes = b""
+    memories: Mapping[str, Memory] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(self.ops))
@@ -72,8 +75,8 @@ class Program:
 
     @property
     def state_words(self) -> int:
-        """Number of int16 words of one session."""
-        return sum(self.states.values())
+        """Number of int16 words of one session, rows of memories among them."""
+        return sum(self.states.values()) + sum(memory.words for memory in self.memories.values())
 
     @cached_property
     def special(self) -> SpecialTokens:
@@ -88,9 +91,23 @@ class Program:
             start += length
         return slices
 
+    def memory_slices(self) -> dict[str, slice]:
+        """Memory name to its slice of the words of the state, which lie behind those of the states."""
+        slices, start = {}, sum(self.states.values())
+        for name, memory in self.memories.items():
+            slices[name] = slice(start, start + memory.words)
+            start += memory.words
+        return slices
+
+    @property
+    def version(self) -> int:
+        """Version of the file that says it."""
+        uses = bool(self.memories) or any(op.kind in MEMORY_KINDS for op in self.ops)
+        return MEMORY_VERSION if uses else VERSION
+
     def roles(self) -> dict[str, str]:
         """Constant name to the name of its role, from the first op that uses it."""
-        return {name: role.name for name, role in roles_of(self.ops).items()}
+        return {name: role.name for name, role in roles_of(self.ops, self.consts).items()}
 
     @property
     def trits(self) -> int:
@@ -130,7 +147,7 @@ class Program:
                 "format": FORMAT,
                 "program": sj.dump(self._describe(roles, name, meta)),
                 "sha256": digest,
-                "version": str(VERSION),
+                "version": str(self.version),
             }
         }
         body, offset = [], 0
@@ -152,7 +169,8 @@ class Program:
 
     def _describe(self, roles: dict[str, str], name: str, meta: Mapping[str, Any]) -> dict[str, Any]:
         """The program without its constants, as JSON data, under ``name`` and with ``meta``."""
-        return {
+        memories = [[memory, m.rows, m.width, m.dtype] for memory, m in self.memories.items()]
+        return ({"memories": memories} if self.version == MEMORY_VERSION else {}) | {
             "logit_scale_bits": self.logit_scale_bits,
             "logits": self.logits,
             "meta": dict(meta),

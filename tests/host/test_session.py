@@ -122,7 +122,8 @@ def test_sealed_nonsense_is_refused() -> None:
     good = opened().snapshot()
     for at, new, reason in (
         (4, b"\1\0", "saved by an older ternac, which named a program by its whole file"),
-        (4, b"\3\0", "version 3 is unknown, this ternac reads 2"),
+        (4, b"\4\0", "version 4 is unknown, this ternac reads 2 and 3"),
+        (4, b"\3\0", "contradicts itself"),
         (38, bytes(4), "contradicts itself"),  # generator state 0
         (42, (16).to_bytes(4, "little"), "contradicts itself"),  # pending token outside the vocabulary
         (54, (999).to_bytes(4, "little"), "contradicts itself"),  # words

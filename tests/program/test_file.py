@@ -209,7 +209,7 @@ def in_op(key: str, value: Any) -> Callable[[Header, Header], None]:
 
 BAD = {
     "format": (about("format", "pt"), "this is not a program file"),
-    "version": (about("version", "2"), "file version '2' is unknown, this ternac reads 1"),
+    "version": (about("version", "3"), "file version '3' is unknown, this ternac reads 1 and 2"),
     "long version": (about("version", "9" * 10_000), "file version '99999999999999999999' is unknown"),
     "metadata number": (about("version", 1), "__metadata__: a value is not str"),
     "metadata field": (about("more", "x"), "__metadata__: unknown field 'more'"),
@@ -235,7 +235,7 @@ BAD = {
     "op field": (in_op("more", 1), "op 1: unknown field 'more'"),
     "op kind": (in_op("op", 4), "op 1: kind or output is not text"),
     "op inputs": (in_op("in", "r.e"), "op 1: inputs are not a short list of names"),
-    "op inputs many": (in_op("in", ["r.e"] * 9), "op 1: inputs are not a short list"),
+    "op inputs many": (in_op("in", ["r.e"] * 65), "op 1: inputs are not a short list"),
     "op attributes": (in_op("attrs", []), "op 1 attrs: not an object"),
     "op attribute": (in_op("attrs", {"pre": 1.5}), "op 1: an attribute is neither integer nor text"),
     "states": (field("states", [["a", 1], ["a", 2]]), "states: an entry is not"),
