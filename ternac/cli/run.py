@@ -95,7 +95,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         seed = None if sampling.greedy or (args.resume and args.seed is None) else seed_of(args)
         tokenizer = tokenizer_of(program, assume_bytes=True)
         with open_session(device, args.resume, seed) as session:
-            prompt = encode_prompt(program, tokenizer, given, begins=session.new)
+            prompt = encode_prompt(program, tokenizer, given.encode(), begins=session.new)
             say(given, end="")
             start = session.snapshot()
             before = [] if session.pending is None else [session.pending]
