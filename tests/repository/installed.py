@@ -1,7 +1,7 @@
-"""Ternac as a user has it: a wheel, built from a copy of the tree and installed into an environment of its own.
+"""Ternac as a user has it: a wheel, built from a copy of the tree, in an environment of its own.
 
-The interpreters are those of ``TERNAC_PYTHONS`` (names or paths; ``make docs-check PYTHONS="python3.11 python3.13"``),
-else the one that runs the tests and every supported ``python3.N`` on PATH.
+The interpreters are those of ``TERNAC_PYTHONS``, names or paths, which ``make docs-check PYTHONS="python3.11
+python3.13"`` sets; else the one that runs the tests and every supported ``python3.N`` on PATH.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from ternac import cache
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = ("ternac", "model", "hdl", "sim", "host", "bitstreams")
-FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
+OTHERS = ("docs", "tests", ".ci")
+FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "Makefile", "CHANGELOG.md",
+         "CONTRIBUTING.md", "mkdocs.yml", ".pre-commit-config.yaml")  # fmt: skip
 EXTRAS = ("train", "serve", "cuda", "test")
 """Extras that the pages use."""
 
@@ -84,8 +86,8 @@ def interpreters() -> list[Interpreter]:
 
 
 def copy_of_the_tree(source: Path) -> None:
-    """Copy what a wheel is built from, without what was compiled here."""
-    for folder in FOLDERS:
+    """Copy what wheel and archive are built from, without what was compiled here."""
+    for folder in (*FOLDERS, *OTHERS):
         ignore = shutil.ignore_patterns("__pycache__", "*.so")
         shutil.copytree(ROOT / folder, source / folder, symlinks=True, ignore=ignore)
     for file in FILES:
@@ -117,9 +119,7 @@ def packages(interpreter: Interpreter) -> str:
         return interpreter.packages
     wanted = [*PROJECT["dependencies"], "setuptools>=77,<81"]
     for extra in EXTRAS:
-        wanted += [
-            one for one in PROJECT["optional-dependencies"][extra] if not one.startswith("ternac[")
-        ]
+        wanted += [one for one in PROJECT["optional-dependencies"][extra] if not one.startswith("ternac[")]
 
     def make(folder: Path, log: Path) -> None:
         command = [sys.executable, "-m", "pip", "--python", interpreter.executable, "install", "-q"]
@@ -137,7 +137,7 @@ def packages(interpreter: Interpreter) -> str:
 def environment(interpreter: Interpreter, folder: Path) -> Path:
     """Make ``folder/.venv`` with the wheel in it, and beside it all that it depends on; return it.
 
-    The dependencies are a folder on its path, so that it is made in seconds and holds no link to the repository.
+    The dependencies are a folder on its path: so it is made in seconds, and has no link to the repository.
     """
     (folder / "source").mkdir(parents=True)
     at = folder / ".venv"

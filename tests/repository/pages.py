@@ -1,8 +1,8 @@
 """What the pages tell a reader to type, and what the tests do with it.
 
-A page is cut into chunks: fenced blocks, indented blocks and paragraphs. Commands stand in blocks without a language,
-and as whole commands in sentences (`ternac explore MODEL`, in backquotes); Python in blocks of that language; what a
-command prints in blocks of the language ``text``.
+A page is cut into chunks: fenced blocks, indented blocks and paragraphs. Commands stand in blocks without a
+language, and as whole commands in sentences (`ternac explore MODEL`, in backquotes); Python in blocks of that
+language; what a command prints in blocks of the language ``text``.
 
 A comment in front of a chunk, which no reader sees, says what differs when the tests run it:
 
@@ -72,7 +72,8 @@ class Mark:
 class Step:
     """One command of a page, or one block of Python.
 
-    ``run`` is what the tests run: ``text`` but for what a mark replaces or types in; ``why_not`` is empty if they do.
+    ``run`` is what the tests run: ``text`` but for what a mark replaces or types in; ``why_not`` says why
+    they do not, or is empty.
     ``prints`` is what its output must hold, line by line.
     """
 
@@ -153,7 +154,9 @@ def chunks(text: str) -> list[Chunk]:
             chunk = Chunk(number + 1, line[3:].strip(), "\n".join(until("```")))
             at += 1
         elif line.startswith("    "):
-            chunk = Chunk(number, "indented", "\n".join(line[4:] for line in until(r"(?! {4}).*\S.*")).rstrip())
+            chunk = Chunk(
+                number, "indented", "\n".join(line[4:] for line in until(r"(?! {4}).*\S.*")).rstrip()
+            )
         else:
             chunk = Chunk(number, None, "\n".join(until(r"\s*|```.*|<!-- run")))
         chunk.marks, waiting = waiting, []
@@ -172,7 +175,7 @@ def is_command(line: str) -> bool:
 def commands_of(chunk: Chunk) -> list[tuple[int, str]]:
     """Line numbers and commands of a block or paragraph.
 
-    Raises MarkError if a block without a language, or an indented one that begins with a command, holds anything else.
+    Raises MarkError if a block without a language, or an indented one that begins with a command, holds more.
     """
     if chunk.language is None:
         whole = re.sub(r"<!--.*?-->", "", " ".join(chunk.text.split()))
@@ -225,7 +228,10 @@ def steps_of(text: str) -> list[Step]:
     for chunk in chunks(text):
         if chunk.language == "text" and found:
             if not any(mark.verb == "skip" for mark in chunk.marks):
-                found[-1] = replace(found[-1], prints=(*found[-1].prints, *chunk.text.split("\n")))
+                at = max((at for at, step in enumerate(found) if not step.why_not), default=None)
+                if at is None:
+                    raise MarkError(f"line {chunk.line} shows what a command prints, and none before it is run")
+                found[at] = replace(found[at], prints=(*found[at].prints, *chunk.text.split("\n")))
             continue
         for mark in chunk.marks:
             fits = chunk.text if mark.verb not in ("before", "input") else mark.words
@@ -273,7 +279,9 @@ def main() -> int:
     """Print what is not run, by reason."""
     out = left_out()
     count = sum(len(steps(page)) for page in PAGES)
-    sys.stdout.write(f"{count - len(out)} of {count} commands and snippets of {len(PAGES)} pages are run; not run:\n")
+    sys.stdout.write(
+        f"{count - len(out)} of {count} commands and snippets of {len(PAGES)} pages are run; not run:\n"
+    )
     for reason in dict.fromkeys(step.why_not for _, step in out):
         sys.stdout.write(f"\n{reason}\n")
         for page, step in out:

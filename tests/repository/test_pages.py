@@ -1,11 +1,12 @@
 """What the pages tell a reader to type is typed: in an empty folder, with Ternac installed from its wheel.
 
-The commands of a page run in their order, in one shell, as they stand on the page but for what its comments say
-(`tests.repository.pages`); what the page shows of their output is compared.
+The commands of a page run in their order, in one shell, as they stand on the page but for what its comments
+say (`tests.repository.pages`); what the page shows of their output is compared.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -13,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +46,7 @@ def free_port() -> int:
 
 
 def script(todo: list[Step], folder: Path, ports: dict[int, int]) -> str:
-    """The shell script of the steps: each begins with a line that tells its output from that of the one before."""
+    """The shell script of the steps; before each it prints a line, which tells their outputs apart."""
     lines = ["set -e", "exec 2>&1 </dev/null"]
     for number, step in enumerate(todo):
         lines.append(f"printf '\\n@@{number} %d@@\\n' $SECONDS")
@@ -91,8 +91,8 @@ def missing(shown: tuple[str, ...], output: str) -> list[str]:
 def run(todo: list[Step], at: Path, python: Path) -> None:
     """Run the steps in an empty folder.
 
-    Raises AssertionError, with the command's place on the page and its output, if one fails, warns about code of
-    Ternac, or does not print what the page shows.
+    Raises AssertionError, with the command's place on the page and its output, if one fails, warns about code
+    of Ternac, or does not print what the page shows.
     """
     folder, hidden, home = at / "an empty folder", at / "hidden", at / "home"
     for path in (folder, hidden, home):
@@ -111,15 +111,16 @@ def run(todo: list[Step], at: Path, python: Path) -> None:
     todo, start = joined(todo), time.monotonic()
     process = subprocess.Popen(
         ["bash", "-c", script(todo, hidden, {port: free_port() for port in PORTS})],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+        cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, errors="replace",
+        start_new_session=True,
     )  # fmt: skip
     try:
         out, _ = process.communicate(timeout=SECONDS)
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGTERM)
-        except ProcessLookupError:
-            pass
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(
+                process.pid, signal.SIGTERM
+            )  # what serves, or what is left of a page that took too long
     outputs = re.split(r"\n@@\d+ \d+@@\n", out)[1:]
     began = [int(seconds) for seconds in re.findall(r"\n@@\d+ (\d+)@@\n", out)]
     for step, begin, end in zip(todo, began, [*began[1:], int(time.monotonic() - start)], strict=False):
@@ -140,6 +141,117 @@ def trial(page: Path, at: Path, python: Path, quick: bool) -> None:
 def test_the_readme_runs(tmp_path: Path) -> None:
     """All but its slow commands, on the Python of the tests."""
     trial(README, tmp_path, installed.environment(INTERPRETERS[0], tmp_path / "own folder"), quick=True)
+
+
+def test_every_page_is_understood() -> None:
+    """Each block is commands, or names its language; each mark fits what follows it."""
+    found = {page: steps(page) for page in PAGES}
+    assert sum(not step.why_not for steps in found.values() for step in steps) > 100
+    tutorial = [
+        step.text.split()[1] for step in found[ROOT / "docs" / "tutorial.md"] if "ternac" in step.text
+    ]
+    verbs = ("train", "export", "run", "verify", "estimate", "build", "flash")
+    assert [verb for verb in dict.fromkeys(tutorial) if verb in verbs] == list(verbs)
+
+
+@pytest.mark.parametrize(
+    "page, fault",
+    [
+        ("<!-- run\nskip\n-->\n```\nternac list\n```", "lacks its words or its reason"),
+        ("<!-- run\nleave: why\n-->\n```\nternac list\n```", "not a mark"),
+        ("<!-- run\nskip `doctor`: why\n-->\n```\nternac list\n```", "has the mark's words 'doctor'"),
+        ("<!-- run\nprints `7`\n-->\n`ternac estimate --ops` says 8", "has the mark's words '7'"),
+        ("<!-- run\nskip: why\n-->\nno command", "no command at line 4"),
+        ("```\nternac list\n```\n<!-- run\nslow: why\n-->\n", "a mark at the end"),
+        ("```\nternac list\n{}\n```", "line 3 is no command"),
+        ("```\nternac flash\n```\n```text\nok\n```", "none before it is run"),
+    ],
+)
+def test_a_mark_that_fits_nothing_is_found(page: str, fault: str) -> None:
+    with pytest.raises(MarkError, match=fault):
+        steps_of(page)
+
+
+def test_commands_are_found_where_they_stand() -> None:
+    page = """Say `ternac list --json` or `ternac verify`.
+
+    ternac doctor
+
+<!-- run
+before `touch here`
+replace `600` with `6`: less
+skip `flash`: no board
+slow `x.csv`: long
+-->
+
+```
+ternac run \\
+  --tokens 600   # many
+ternac flash x
+python -c pass > x.csv
+ternac eval MODEL
+```
+
+```text
+loss 1.5
+```
+
+```json
+{"ternac": 1}
+```
+"""
+    found = [(step.line, step.run, bool(step.why_not), step.slow, step.prints) for step in steps_of(page)]
+    assert found == [
+        (1, "ternac list --json", False, False, ()),
+        (3, "ternac doctor", False, False, ()),
+        (13, "touch here", False, False, ()),
+        (13, "ternac run --tokens 6   # many", False, False, ()),
+        (15, "ternac flash x", True, False, ()),
+        (16, "python -c pass > x.csv", False, True, ("loss 1.5",)),
+        (17, "ternac eval MODEL", True, False, ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "page, fault",
+    [
+        ("```\npython -c pass\npython -c 'raise SystemExit(3)'\npython -c pass\n```", "line 3"),
+        ("```\npython -c 'print(1.4)'\n```\n```text\n1.5\n```", "line 2.*1.4"),
+        ("```\npython -c \"print('/x/ternac/a.py:3: ResourceWarning: left open')\"\n```", "ResourceWarning"),
+        ("```python\nx = 1\n```\n\n```python\nassert x == 2\n```", "line 2"),
+        ("<!-- run\nbackground\n-->\n```\npython -c 'print(5 / 0)'\n```", "ZeroDivisionError"),
+    ],
+)
+def test_a_page_that_is_wrong_is_found(page: str, fault: str, tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as found:
+        run(steps_of(page), tmp_path, nothing_installed(tmp_path))
+    assert re.search(fault, str(found.value), re.S)
+
+
+def test_a_page_that_is_right_passes(tmp_path: Path) -> None:
+    page = """```
+mkdir a && cd a
+```
+```python
+x = 1
+```
+```python
+print(f"loss {x + 0.5} nats of", 7)
+```
+```text
+loss 1.5 ... 7
+```
+"""
+    run(steps_of(page), tmp_path, nothing_installed(tmp_path))
+    assert (tmp_path / "an empty folder" / "a").is_dir()
+
+
+def nothing_installed(at: Path) -> Path:
+    """What looks like an environment, without Ternac."""
+    (at / "bin").mkdir()
+    (at / "bin" / "python").symlink_to(sys.executable)
+    (at / "lib" / "python3" / "site-packages" / "ternac").mkdir(parents=True)
+    return at
 
 
 @SLOW

@@ -1,4 +1,4 @@
-"""``ternac serve`` as a process, and OpenAI's client in a chat loop: what people run, from the first line to Ctrl-C."""
+"""``ternac serve`` as a process, and OpenAI's client in a chat loop: what people run, up to Ctrl-C."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ def client(url: str) -> Iterator[Any]:
         yield found
 
 
-def answer_alone(program: Program, said: list[str], count: int, temperature: float, seed: int) -> tuple[str, str]:
+def answer_alone(
+    program: Program, said: list[str], count: int, temperature: float, seed: int
+) -> tuple[str, str]:
     """What NumPy alone answers to the turns of both, and why it ends: the play of docs/server.md."""
     turns = zip(("User", "Assistant") * len(said), said, strict=False)
     prompt = "".join(f"{who}:\n{words.strip()}\n\n" for who, words in turns) + "Assistant:\n"
@@ -188,7 +190,11 @@ def test_the_snippets_of_the_page_are_numpys(tmp_path: Path) -> None:
     with served("shakespeare") as (url, _):
         (tmp_path / "page.py").write_text(text.replace("http://127.0.0.1:8000", url))
         done = subprocess.run(
-            [sys.executable, "-W", "error", "page.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+            [sys.executable, "-W", "error", "page.py"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     assert (done.returncode, done.stderr) == (0, "")
     program = open_program("shakespeare")
