@@ -230,7 +230,9 @@ def steps_of(text: str) -> list[Step]:
             if not any(mark.verb == "skip" for mark in chunk.marks):
                 at = max((at for at, step in enumerate(found) if not step.why_not), default=None)
                 if at is None:
-                    raise MarkError(f"line {chunk.line} shows what a command prints, and none before it is run")
+                    raise MarkError(
+                        f"line {chunk.line} shows what a command prints, and none before it is run"
+                    )
                 found[at] = replace(found[at], prints=(*found[at].prints, *chunk.text.split("\n")))
             continue
         for mark in chunk.marks:
