@@ -222,7 +222,7 @@ def _states(
     program: Program, executor: NumpyExecutor, expected: State, got: State, pair: tuple[str, str]
 ) -> Divergence | None:
     ours = {name: words[0] for name, words in executor.state_dict(expected).items()}
-    theirs = {name: got[part] for name, part in program.state_slices().items()}
+    theirs = {name: words[0] for name, words in executor.state_dict(got[None]).items()}
     return first_divergence(program, 0, {}, {}, states=ours, got_states=theirs, executors=pair)
 
 
