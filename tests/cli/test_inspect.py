@@ -28,4 +28,6 @@ def test_memories_and_their_bytes_are_shown(tmp_path: Path, capsys: pytest.Captu
 def test_a_loop_is_shown_behind_its_body(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(loop_program(), tmp_path / "l.safetensors")
     assert main(["inspect", str(tmp_path / "l.safetensors"), "--ops"]) == 0
-    assert "10  again          -          = LOOP(r, next) first=1 length=9 levels=0" in capsys.readouterr().out
+    assert (
+        "10  again          -          = LOOP(r, next) first=1 length=9 levels=0" in capsys.readouterr().out
+    )
