@@ -227,8 +227,8 @@ BOARDS: dict[str, Board] = {
             title="Radiona ULX3S, Lattice ECP5-12F speed grade 6",
             chip=CHIPS["lfe5u-12f"],
             make_platform=_amaranth("ulx3s", "ULX3S_12F_Platform"),
-            notes="the engine takes more of the die than Lattice warrants for a 12F: 12,000 tables and 32 block "
-            "RAMs",
+            notes="the engine takes more of the die than the 12,000 tables and 32 block RAMs that Lattice "
+            "warrants for a 12F",
         ),
         _COLORLIGHT,
         replace(
@@ -308,6 +308,7 @@ BOARDS: dict[str, Board] = {
             clock_through_fabric=True,
             serial="FTDI FT232H",
             leds=(Led("led", 0), Led("led", 1), Led("led", 2)),
+            loader=("--board", "ice40_generic", "--cable", "ft232"),
             held_high={"flash_off": "flash_off"},
             flash_offset=None,
             notes="close the jumper OSC, which brings 12 MHz to pin 20; the serial line has the pins of the "

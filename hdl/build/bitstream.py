@@ -168,9 +168,10 @@ def _bitstream_for(
             f"{geometry.name} has its weights in SDRAM, which no bitstream can hold",
             "load the model over the link: ternac run --device serial:PORT",
         )
-    if model is not None and target.family == "ice40" and target.flash_offset is None:
+    if model is not None and target.family != "ecp5" and target.flash_offset is None:
         raise UsageError(
-            f"{target.name} keeps no model: {target.notes or 'its design reads no flash'}",
+            f"a bitstream of {target.name} holds no model: its design reads no flash, and contents of "
+            "block RAM are patched on ECP5 alone",
             "build without MODEL, then load it over the link: ternac run --device serial:PORT",
         )
     image = compile_program(open_program(model), geometry) if model is not None else None

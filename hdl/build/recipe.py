@@ -20,7 +20,7 @@ from ternac.hdl.build.plan import PLACERS, Plan
 from ternac.hdl.build.steps import Step, is_done, run_step, seconds_of, sha256_of
 from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.hdl.netlist import cells as netlist
-from ternac.hdl.netlist.parts import LUT_RAM_COMB, parts_of, require_engine
+from ternac.hdl.netlist.parts import parts_of, require_engine
 from ternac.hdl.netlist.passes import prepare
 
 Run = Callable[..., None]
@@ -104,7 +104,8 @@ def _pack_ice40(run: Run, scratch: Path) -> None:
 def _pack_gowin(plan: Plan) -> Callable[[Run, Path], None]:
     def work(run: Run, scratch: Path) -> None:
         database = plan.board.chip.nextpnr[1]
-        run("gowin_pack", "-d", database, "-o", f"top{plan.board.bitstream_suffix}", "../routed.json")
+        pins = ("--sspi_as_gpio", "--mspi_as_gpio")  # lamps and serial lines are on such pins
+        run("gowin_pack", "-d", database, *pins, "-o", f"top{plan.board.bitstream_suffix}", "../routed.json")
 
     return work
 
@@ -243,8 +244,8 @@ def area_of(family: str, used: Counter[str], mapped: Counter[str]) -> dict[str, 
         }
     if family == "gowin":
         return {
-            "comb": used["LUT4"] + used["ALU"] + LUT_RAM_COMB * used["RAM16SDP4"],
-            "ff": used["DFF"],
+            "comb": used["LUT4"] + used["ALU"],
+            "ff": sum(n for kind, n in mapped.items() if kind.startswith("DFF")),
             "bram": used["BSRAM"],
             "dsp": sum(netlist.multipliers(used).values()),
         }

@@ -41,13 +41,22 @@ _SHELL = r"payload\.engine\.engine\."
 _END = r"(\.|$|\[)"
 _RULE = [(name, re.compile(rf"({_SHELL}core\.)?({pattern}){_END}")) for name, pattern in _RULES]
 _RULE += [(name, re.compile(rf"{_SHELL}{name}{_END}")) for name in ("core", "link")]
-LUT_RAM_COMB = 8
-"""Lookup tables that a Gowin LUT RAM of 16 x 4 bits takes: all of its tile."""
+LUT_RAM_COMB = 6
+"""Lookup tables that a Gowin LUT RAM of 16 x 4 bits takes: 4, and 2 that its write port blocks."""
 _COST = {
-    "LUT1": 1, "LUT2": 1, "LUT3": 1, "LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1, "ALU": 1,
+    "LUT2": 1, "LUT3": 1, "LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1, "ALU": 1,
     "RAM16SDP4": LUT_RAM_COMB,
 }  # fmt: skip
-"""Logic cells that a cell of the netlist takes (an ECP5 LUT RAM: 4, and 2 that its write port blocks)."""
+"""Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks).
+
+Inverters (LUT1) are packed into what they feed.
+"""
+
+
+_FEEDS = (
+    "SB_LUT4", "LUT1", "LUT2", "LUT3", "LUT4", "ALU", "MUX2_LUT5", "MUX2_LUT6", "MUX2_LUT7", "MUX2_LUT8",
+)  # fmt: skip
+"""Cells whose flip-flop shares their logic cell."""
 
 
 def part_of(name: str) -> str:
@@ -60,7 +69,10 @@ def _is_ff(kind: str) -> bool:
 
 
 def _lonely(module: dict[str, Any]) -> set[str]:
-    """iCE40 flip-flops that take a logic cell of their own: not fed by a table that feeds nothing else."""
+    """iCE40 and Gowin flip-flops that take a logic cell of their own.
+
+    They are not fed by a table, or on Gowin an adder, that feeds nothing else.
+    """
     driver: dict[Any, str] = {}
     readers: Counter[Any] = Counter()
     for cell in module["cells"].values():
@@ -74,8 +86,8 @@ def _lonely(module: dict[str, Any]) -> set[str]:
     return {
         name
         for name, cell in module["cells"].items()
-        if cell["type"].startswith("SB_DFF")
-        and not (driver.get(d := cell["connections"]["D"][0]) == "SB_LUT4" and readers[d] == 1)
+        if cell["type"].startswith(("SB_DFF", "DFF"))
+        and not (driver.get(d := cell["connections"]["D"][0]) in _FEEDS and readers[d] == 1)
     }
 
 

@@ -152,7 +152,7 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
     if g.weight_code == "five":
         comb += DECODER * g.chain * g.stage_bits // 8
     held += _control(g, tech)
-    if tech is Technology.ICE40:  # what no table feeds takes a logic cell of its own
+    if tech is not Technology.ECP5:  # what no table feeds takes a logic cell of its own
         comb += held
     return comb, g.columns * registers + held
 
