@@ -95,7 +95,7 @@ def test_a_kind_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 @needs_native
 def test_every_kind_has_a_kernel() -> None:
     assert {name: kernel.attrs for name, kernel in library.kernels().items()} == {
-        name: tuple(kind.integers) for name, kind in KINDS.items()
+        name: tuple(kind.integers) for name, kind in KINDS.items() if not kind.structure
     }
 
 
