@@ -111,17 +111,15 @@ class NativeExecutor(ExecutorBase):
         """Products run for up to ``rows`` tokens at a time, of one session (a prompt) or of many."""
         return self._feed(state, tokens, slots, want, None)
 
-    def time_ops(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> dict[str, float]:
-        """Feed as :meth:`feed` does; returns the seconds of each op kind, and of ``"waiting"`` for threads.
+    def time_ops(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> npt.NDArray[np.int64]:
+        """Feed as :meth:`feed` does; returns the nanoseconds of each op of the program, [ops + 1].
 
-        They are those of the first of the threads; reading the clock adds some 20 ns an op and row.
+        The last ones are waiting for other threads. All are the first thread's; reading the clock adds some
+        20 ns an op and row.
         """
         spent = np.zeros(len(self.program.ops) + 1, np.int64)
         self._feed(state, tokens, slots, want, spent)
-        found: dict[str, float] = {}
-        for kind, nanoseconds in zip([*(op.kind for op in self.program.ops), "waiting"], spent, strict=True):
-            found[kind] = found.get(kind, 0.0) + int(nanoseconds) * 1e-9
-        return found
+        return spent
 
     def _feed(self, state: State, tokens: Tokens, slots: Any, want: Any, spent: Any) -> Logits:
         ids, at, wanted = self.check_feed(state, tokens, slots, want)
