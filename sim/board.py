@@ -102,6 +102,7 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
         raise ValueError(f"trace is '', 'vcd' or 'fst', not {trace!r}")
 
     def emit_source(scratch: Path, log: Path) -> None:
+        need_compiler()  # before a minute is announced
         # Measured on tiny, icebreaker and ulx3s-85f: 24, 20 and 112 s of one core.
         seconds = 20 + geometry.columns * geometry.lanes / 25
         say(f"the RTL of {geometry.name} is compiled now, and kept: about {seconds:.0f} s of one core")
@@ -150,11 +151,7 @@ def compile_verilog(
     )
 
     def compile_it(scratch: Path, log: Path) -> None:
-        for name in ("make", "g++", "perl"):
-            if shutil.which(name) is None:
-                raise ToolMissing(
-                    f"the simulated board needs {name}", f"install {name} from your distribution"
-                )
+        need_compiler()
         say(f"compiling the simulated board into {scratch.parent}")
         with make_folder() as here:
             (here / "board.v").write_text(verilog)
@@ -188,6 +185,13 @@ def make_folder() -> Iterator[Path]:
     usual = tempfile.gettempdir()
     with tempfile.TemporaryDirectory(prefix="ternac-", dir="/tmp" if " " in usual else usual) as place:
         yield Path(place)
+
+
+def need_compiler() -> None:
+    """Raise ToolMissing if a program that Verilator's output is compiled with is not installed."""
+    for name in ("make", "g++", "perl"):
+        if shutil.which(name) is None:
+            raise ToolMissing(f"Verilator needs {name}", f"install {name} from your distribution")
 
 
 def verilator() -> tuple[Path, dict[str, str]]:

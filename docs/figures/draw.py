@@ -510,7 +510,7 @@ def flows() -> dict[str, Figure]:
         ],
         gap=14,
     )
-    f.text(490, 140, "one .safetensors file; its content hash is the program's identity everywhere", "s")
+    f.text(490, 140, "one .safetensors file; sha256 of all but name and description is the identity", "s")
     f.promise("size, hash, description, legality: all checked before anything runs")
 
     f = add("link", "A request and its answer", 250)

@@ -100,14 +100,24 @@ class NativeExecutor(ExecutorBase):
         other = sum(int(self.program.consts[n].nbytes) for n, role in roles.items() if role != "trits")
         return {"weights": self.weights.nbytes, "rows": self.plan.row_bytes * self.rows, "other": other}
 
-    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
+    def step(
+        self,
+        state: State,
+        tokens: Tokens,
+        trace: MutableMapping[str, Logits] | None = None,
+        *,
+        loops: int | None = None,
+    ) -> Logits:
         ids = self._ids(tokens)
         self.check_state(state, len(ids))
+        self.check_loops(loops)
         if trace is not None:
             return self._traced(state, ids, trace)
         return self.feed(state, ids, np.arange(len(ids)))
 
-    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
+    def feed(
+        self, state: State, tokens: Tokens, slots: Any, want: Any = None, *, loops: int | None = None
+    ) -> Logits:
         """Products run for up to ``rows`` tokens at a time, of one session (a prompt) or of many."""
         return self._feed(state, tokens, slots, want, None)
 
@@ -123,6 +133,7 @@ class NativeExecutor(ExecutorBase):
 
     def _feed(self, state: State, tokens: Tokens, slots: Any, want: Any, spent: Any) -> Logits:
         ids, at, wanted = self.check_feed(state, tokens, slots, want)
+        self.check_loops(loops)
         flags = wanted.astype(np.uint8)
         out = np.empty((int(flags.sum()), self.program.vocab), np.int32)
         done = 0
@@ -133,9 +144,17 @@ class NativeExecutor(ExecutorBase):
         return out
 
     def generate(
-        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+        self,
+        state: State,
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
+        *,
+        loops: int | None = None,
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
         ids = self.check_generate(state, tokens, count, rngs)
+        self.check_loops(loops)
         slots, generators = np.arange(len(ids), dtype=np.int32), np.array(rngs, np.uint32)
         out = np.empty((len(ids), count), np.int32)
         with _contiguous(state) as words:

@@ -1,7 +1,7 @@
 """Programs as GGUF files: ternary matrices in TQ2_0 or TQ1_0 blocks, everything else unchanged.
 
 The file carries the header of the program file (docs/program.md) as text, so that reading it back gives the
-program file byte for byte, content hash included.  Metadata, all under ``ternac.``:
+program file byte for byte, digest included.  Metadata, all under ``ternac.``:
 
     header               the header of the program file, JSON
     matrices             names of the ternary tensors

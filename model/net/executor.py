@@ -70,6 +70,8 @@ class TorchExecutor(ExecutorBase):
         state: State,
         tokens: Iterable[int] | npt.NDArray[Any],
         trace: MutableMapping[str, npt.NDArray[np.int32]] | None = None,
+        *,
+        loops: int | None = None,
     ) -> npt.NDArray[np.int32]:
         """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
 
@@ -77,6 +79,7 @@ class TorchExecutor(ExecutorBase):
         """
         ids = self.check_tokens(tokens).astype(np.int64)
         self.check_state(state, len(ids))
+        self.check_loops(loops)
         hidden = [torch.from_numpy(state[:, part].astype(np.float32)) for part in self._slices]
         logits, hidden = self.model(torch.from_numpy(ids)[None], hidden)
         for part, h in zip(self._slices, hidden, strict=True):

@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
@@ -109,8 +110,10 @@ def _model() -> Finding:
     return Finding(name, "demo", f"{shipped.trits} trits, hash {shipped.hash[:16]}")
 
 
-def _native() -> Finding:
-    """Find the compiled part of the native executor, and the instruction set that it picks here."""
+def _native() -> Iterator[Finding]:
+    """Find the compiled part of the native executor and the instruction set that it picks here; if it is not
+    compiled, what would compile it.
+    """
     try:
         library = importlib.import_module("ternac.host.native.library")
         reason = library.why_missing()
@@ -118,15 +121,21 @@ def _native() -> Finding:
     except ImportError as error:
         reason, found, library = str(error), "", None
     hint = f"{reason}; {library.HINT}" if library else f"{reason}; {PIP}"
-    return Finding("native kernels", "native", found, hint)
+    yield Finding("native kernels", "native", found, hint)
+    if not found:
+        yield _program("cc", "native", "apt-get install gcc")
 
 
 def _cache() -> Finding:
-    """Find the cache, and its size."""
+    """Find the cache, and its size; what is compiled must find a place there."""
     try:
         cache.refuse_foreign(*(path for path in [cache.root()] if path.exists()))
     except UnsafeCache as error:
         return Finding("cache", "demo", "", f"{error}; {error.hint}")
+    there = next(path for path in (cache.root(), *cache.root().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        how = f"{there} cannot be written; set {cache.VARIABLE} to a folder that you may write"
+        return Finding("cache", "demo", "", how)
     return Finding("cache", "demo", f"{cache.root()}, {cache.size() / 1e6:,.0f} MB (${cache.VARIABLE})")
 
 
@@ -170,9 +179,8 @@ def examine() -> list[Finding]:
         *(_program(name, "demo", f"{apt} {name}") for name in ("g++", "make", "perl")),
         _model(),
         _cache(),
-        _native(),
+        *_native(),
         _package("cffi", "native", PIP),
-        _program("cc", "native", f"{apt} gcc"),
         _package("cocotb", "tests", PIP),
         _program("iverilog", "tests", f"{apt} iverilog", flag="-V"),
         *(_package(name, "tests", PIP_TEST) for name in TEST_PACKAGES),

@@ -284,8 +284,9 @@ def compare_trits(program: Program, again: Program) -> int:
             if len(differ):
                 raise Mismatch(f"matrix {name}: trit {differ[0].tolist()} differs in the GGUF file")
             count += program.consts[name].size
-    if program.hash != again.hash:
-        raise Mismatch(f"the program read back has hash {again.hash[:16]}, not {program.hash[:16]}")
+    if program.file_hash != again.file_hash:
+        digests = f"{again.file_hash[:16]}, not {program.file_hash[:16]}"
+        raise Mismatch(f"the program read back has the file digest {digests}")
     return count
 
 

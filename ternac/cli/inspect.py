@@ -30,8 +30,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 def _show(data: dict[str, Any], say: Say) -> None:
     say(f"{data['name']}  {data['hash']}")
     say(f"  {data['trits']:,} ternary weights, {data['zeros']:.1%} zero; vocabulary {data['vocab']}")
-    say(f"  file {data['file_bytes']:,} bytes; weights at 2 bits {data['bytes_2bit']:,} bytes")
+    say(f"  file {data['file_bytes']:,} bytes, sha256 {data['file_sha256'][:16]}")
+    say(f"  weights at 2 bits {data['bytes_2bit']:,} bytes")
     say(f"  session state {data['state_words']} words of 16 bits; logits * 2^-{data['logit_scale_bits']}")
+    for name, memory in data["memories"].items():
+        rows = f"{memory['rows']} rows x {memory['width']} {memory['dtype']}"
+        say(f"  memory {name}: {rows}, {memory['bytes']:,} bytes a session")
     say("  ops: " + ", ".join(f"{count} {kind}" for kind, count in sorted(data["ops"].items())))
     for key, value in data["meta"].items():
         say(f"  {key}: {value}")

@@ -10,6 +10,7 @@ import errno
 import importlib
 import io
 import json
+import logging
 import lzma
 import os
 import sys
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     # Products here are too small for BLAS threads to pay, and on a busy machine they cost a lot.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What these say of their own folders and of a CUDA that is not used is no word to the user of a verb.
+    for talker in ("matplotlib", "torch.utils.cpp_extension"):
+        logging.getLogger(talker).setLevel(logging.ERROR)
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     _prepare_streams()
