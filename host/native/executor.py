@@ -119,6 +119,7 @@ class NativeExecutor(ExecutorBase):
         self, state: State, tokens: Tokens, slots: Any, want: Any = None, *, loops: int | None = None
     ) -> Logits:
         """Products run for up to ``rows`` tokens at a time, of one session (a prompt) or of many."""
+        self.check_loops(loops)
         return self._feed(state, tokens, slots, want, None)
 
     def time_ops(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> npt.NDArray[np.int64]:
@@ -133,7 +134,6 @@ class NativeExecutor(ExecutorBase):
 
     def _feed(self, state: State, tokens: Tokens, slots: Any, want: Any, spent: Any) -> Logits:
         ids, at, wanted = self.check_feed(state, tokens, slots, want)
-        self.check_loops(loops)
         flags = wanted.astype(np.uint8)
         out = np.empty((int(flags.sum()), self.program.vocab), np.int32)
         done = 0
