@@ -37,6 +37,8 @@ BLOCK_BYTES = {"TQ2_0": 66, "TQ1_0": 54}
 TYPES = tuple(BLOCK_BYTES)
 _SCALE_BYTES = 2  # at the end of a block, in both types
 ARCHITECTURE = "ternac"
+GGML = "tokenizer.ggml"
+"""Prefix of what other programs' files say of their tokens."""
 HEADER = "ternac.header"
 _STORED = {"I8": np.int8, "U8": np.int8, "I16": np.int16}  # GGUF has no unsigned bytes: the same bits
 FOREIGN_TYPES = {36: "I2_S", 37: "I8_S", 38: "TL1"}

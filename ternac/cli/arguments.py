@@ -250,6 +250,21 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     add_seed(parser, "seed of the draws (default: another one each time, which is printed)", default=None)
 
 
+def add_ignore_eos(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ignore-eos``."""
+    text = "continue behind a token that ends the text, as if it were any other"
+    parser.add_argument("--ignore-eos", action="store_true", help=text)
+
+
+def check_ignore_eos(args: argparse.Namespace, program: Program) -> None:
+    """Raise UsageError if ``--ignore-eos`` is given and no token of the program ends a text."""
+    if args.ignore_eos and not program.special.eos:
+        raise UsageError(
+            f"--ignore-eos has no effect: no token of {program.name} ends a text",
+            "leave it out; ternac inspect shows which tokens a model has for that",
+        )
+
+
 def check_sampling(args: argparse.Namespace) -> None:
     """Raise UsageError if options of `add_sampling` conflict."""
     works = "a --temperature above 0, without --greedy"

@@ -32,6 +32,7 @@ from ternac.program.ops import (
     state_written,
 )
 from ternac.program.program import TOKENIZER_TENSOR, Program
+from ternac.program.special import SpecialTokens
 from ternac.program.strict_json import BadJson, check_data, dump
 
 MAX_OPS = 65535
@@ -235,7 +236,7 @@ class _Walk:
 
 
 def _check_frame(program: Program) -> None:
-    """Everything outside the ops: names, counts, states, tokenizer."""
+    """Everything outside the ops: names, counts, states, tokenizer, special tokens."""
     try:
         for name in (program.name, *program.states, *program.consts, *program.memories):
             check_name(name)
@@ -264,6 +265,10 @@ def _check_frame(program: Program) -> None:
         check_data(dict(program.meta), "meta")
         size = len(dump(dict(program.meta)))
     except BadJson as reason:
+        raise IllegalProgram(str(reason)) from None
+    try:
+        SpecialTokens.parse(program.meta, program.vocab)
+    except ValueError as reason:
         raise IllegalProgram(str(reason)) from None
     if size > MAX_META:
         raise IllegalProgram(f"meta has {size} bytes, limit {MAX_META}")

@@ -99,13 +99,16 @@ def mem_update(a: Any, b: Any, e: Any, memory: Any, bits: int, keep: int) -> Non
     With ``keep`` 0 nothing but ``e`` is taken away.
     """
     at = _places(memory, row_numbers(a, b, bits))
-    new = updated(memory[at], e, keep)
-    memory[at] = nu.saturate(new, "i8" if memory.itemsize == 1 else "i16")
+    memory[at] = nu.saturate(_updated(memory[at], e, keep), "i8" if memory.itemsize == 1 else "i16")
 
 
-def updated(old: Any, e: Any, keep: int) -> IntArray:
-    """Rows [..., H, D] after MEM_UPDATE with ``e`` [..., D], before they saturate."""
-    old = np.asarray(old, np.int32)
+def updated(a: Any, b: Any, e: Any, memory: Any, bits: int, keep: int) -> IntArray:
+    """The addressed rows [..., H, D] as MEM_UPDATE makes them, before they saturate."""
+    return _updated(memory[_places(memory, row_numbers(a, b, bits))], e, keep)
+
+
+def _updated(old: Any, e: Any, keep: int) -> IntArray:
+    old = old.astype(np.int32)
     out: IntArray = old - (nu.rshift_round(old, keep) if keep else 0) - np.asarray(e, np.int32)[..., None, :]
     return out
 

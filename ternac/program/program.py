@@ -21,6 +21,8 @@ from ternac.errors import IllegalProgram
 from ternac.program import strict_json as sj
 from ternac.program.ops import MEMORY_KINDS, Memory, Op, roles_of
 from ternac.program.packing import pack5
+from ternac.program.special import KEY as SPECIAL_TOKENS
+from ternac.program.special import SpecialTokens
 
 FORMAT = "ternac.program"
 VERSION, MEMORY_VERSION = 1, 2
@@ -30,7 +32,7 @@ MAX_HEADER = 1 << 23
 TOKENIZER_TENSOR = "tokenizer.json"
 NO_DIGEST = "0" * 64
 """What stands in a digest's place while it is computed."""
-TEXT_META = ("special_tokens", "tokenizer")
+TEXT_META = (SPECIAL_TOKENS, "tokenizer")
 """The entries of ``meta`` that change what a session says: part of the identity. Others only describe."""
 DTYPES: dict[str, np.dtype[Any]] = {"I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
 """Types of a file's tensors, by their name there."""
@@ -47,7 +49,8 @@ class Program:
     the ``memories`` in theirs, each row after row.
     ``logits`` names the i16[vocab] value that a step returns; a logit is ``code * 2**-logit_scale_bits``.
     ``meta`` is plain JSON data that no executor looks at. ``meta["tokenizer"]`` says how text becomes tokens:
-    ``"bytes"``, or ``"huggingface"`` by the ``tokenizer.json`` that ``tokenizer`` holds, else empty.
+    ``"bytes"``, or ``"huggingface"`` by the ``tokenizer.json`` that ``tokenizer`` holds, else empty;
+    ``meta["special_tokens"]`` which tokens begin and end a text (`SpecialTokens`).
     """
 
     name: str
@@ -74,6 +77,11 @@ class Program:
     def state_words(self) -> int:
         """Number of int16 words of one session, rows of memories among them."""
         return sum(self.states.values()) + sum(memory.words for memory in self.memories.values())
+
+    @cached_property
+    def special(self) -> SpecialTokens:
+        """The tokens that begin and end a text."""
+        return SpecialTokens.parse(self.meta, self.vocab)
 
     def state_slices(self) -> dict[str, slice]:
         """State name to its slice of the concatenated state."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ternac.program.legality import check
 from ternac.program.loops import Loop, MemoryPart, loops_of
-from ternac.program.ops import KINDS, Op, memory_of, op_function
+from ternac.program.ops import KINDS, Op, memory_of, memory_written, op_function
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens, memory_view
 
@@ -26,22 +26,29 @@ _Step = Callable[[Values, State, npt.NDArray[np.intp], int], None]
 """(values so far, states, token ids, run of the loop that it is in): puts its result under its name."""
 
 
+Watch = Callable[[Op, tuple[Any, ...], dict[str, Any]], None]
+"""Called before an op computes, with its inputs and with views of the states and rows that it uses."""
+
+
 class NumpyExecutor(ExecutorBase):
-    """Runs one program for any number of sessions at a time. Raises IllegalProgram if it breaks a rule."""
+    """Runs one program for any number of sessions at a time. Raises IllegalProgram if it breaks a rule.
+
+    ``watch`` is called before every op that saturates, in every run of a loop.
+    """
 
     name = "numpy"
     origin = "NumPy on this host, measured"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, watch: Watch | None = None) -> None:
         check(program)
         self.program = program
         self._parts: list[_Part] = []
         end = 0
         for loop in loops_of(program.ops):
-            self._parts.append(_Part(_plan(program, range(end, loop.first)), None))
-            self._parts.append(_Part(_plan(program, loop.body, loop), loop))
+            self._parts.append(_Part(_plan(program, range(end, loop.first), None, watch), None))
+            self._parts.append(_Part(_plan(program, loop.body, loop, watch), loop))
             end = loop.index + 1
-        self._parts.append(_Part(_plan(program, range(end, len(program.ops))), None))
+        self._parts.append(_Part(_plan(program, range(end, len(program.ops)), None, watch), None))
 
     def step(
         self,
@@ -83,10 +90,10 @@ class _Part:
         values.update(before)
 
 
-def _plan(program: Program, indices: range, loop: Loop | None = None) -> list[_Step]:
+def _plan(program: Program, indices: range, loop: Loop | None, watch: Watch | None) -> list[_Step]:
     """The ops as functions, with the products of one vector as one stacked product at the first of them."""
     ops = [program.ops[index] for index in indices]
-    plan = [_bind(op, program, loop) for op in ops]
+    plan = [_bind(op, program, loop, watch) for op in ops]
     groups: dict[str, list[int]] = {}
     for at, op in enumerate(ops):
         if op.kind == "TMATVEC":
@@ -118,7 +125,7 @@ def _product(source: str, outs: list[str], weights: list[npt.NDArray[Any]]) -> _
     return run
 
 
-def _bind(op: Op, program: Program, loop: Loop | None) -> _Step:
+def _bind(op: Op, program: Program, loop: Loop | None, watch: Watch | None) -> _Step:
     """The op as a function that stores its result under ``op.out``."""
     out, kind, parts = op.out, KINDS[op.kind], loop.times if loop and loop.levels else 1
     if kind.state == "in":
@@ -128,6 +135,8 @@ def _bind(op: Op, program: Program, loop: Loop | None) -> _Step:
         (value,), stored = op.ins, _words(program, op.out, parts)
         return lambda v, s, ids, run: s.__setitem__((slice(None), stored[run % parts]), v[value])
     function, names = op_function(op, program.consts), op.ins
+    if watch is not None and (kind.saturates or memory_written(op)):
+        function = _watched(op, function, watch)
     memory = memory_of(op)
     if kind.states or memory in program.memories:
         words = {attr: _words(program, op.text(attr), parts) for attr in kind.states}
@@ -147,6 +156,14 @@ def _bind(op: Op, program: Program, loop: Loop | None) -> _Step:
         (x,) = names
         return lambda v, s, ids, run: v.__setitem__(out, function(v[x]))
     return lambda v, s, ids, run: v.__setitem__(out, function(*(v[name] for name in names)))
+
+
+def _watched(op: Op, function: Callable[..., Any], watch: Watch) -> Callable[..., Any]:
+    def watched(*ins: Any, **views: Any) -> Any:
+        watch(op, ins, views)
+        return function(*ins, **views)
+
+    return watched
 
 
 def _words(program: Program, state: str, parts: int) -> list[slice]:

@@ -38,6 +38,11 @@ class Snapshot:
     pending: int | None
     fed: int
 
+    @property
+    def new(self) -> bool:
+        """Nothing was fed or chosen yet: a prompt begins the text."""
+        return self.pending is None and not self.fed
+
     def to_bytes(self, program: Program) -> bytes:
         """Header with the program's identity, words (little endian), CRC-32 of everything before it."""
         pending = -1 if self.pending is None else self.pending

@@ -13,8 +13,10 @@ import pytest
 
 from ternac.program import zoo
 from ternac.program.file import dumps, load, loads
+from ternac.program.ops import Memory
 from ternac.program.program import Program
 from ternac.program.random import random_mmfree, random_program
+from tests.program.memory_toy import loop_program, memory_program
 
 BASE = dataclasses.replace(
     random_program(np.random.default_rng(5), d=5, m=7, layers=2, vocab=6),
@@ -22,6 +24,7 @@ BASE = dataclasses.replace(
     tokenizer=b'{"model": 1}',
 )
 IMPORTED = random_mmfree(np.random.default_rng(2), d=6, m=9, layers=1, vocab=8)
+MEMORY, LOOP = memory_program(), loop_program()
 
 
 def by_the_page(data: bytes) -> str:
@@ -41,7 +44,7 @@ def by_the_page(data: bytes) -> str:
     return hashlib.sha256(len(made).to_bytes(8, "little") + made + data[8 + size :]).hexdigest()
 
 
-@pytest.mark.parametrize("program", [BASE, IMPORTED, *map(load, map(zoo.resolve, zoo.names()))])
+@pytest.mark.parametrize("program", [BASE, IMPORTED, MEMORY, LOOP, *map(load, map(zoo.resolve, zoo.names()))])
 def test_the_page_alone_gives_the_identity(program: Program) -> None:
     assert program.hash == by_the_page(dumps(program)) == loads(dumps(program)).hash
 
@@ -58,7 +61,7 @@ def test_a_new_name_or_card_keeps_the_identity_and_changes_the_file() -> None:
         assert dumps(same) != dumps(BASE)
 
 
-@pytest.mark.parametrize("program", [BASE, IMPORTED])
+@pytest.mark.parametrize("program", [BASE, IMPORTED, MEMORY])
 def test_every_constant_is_covered(program: Program) -> None:
     """Trits, embedding, tables, gains and curves: the last element of each counts, for trits each of them."""
     hashes, expected = {program.hash}, 1
@@ -72,7 +75,7 @@ def test_every_constant_is_covered(program: Program) -> None:
     assert len(hashes) == expected > 100
 
 
-@pytest.mark.parametrize("program", [BASE, IMPORTED])
+@pytest.mark.parametrize("program", [BASE, IMPORTED, MEMORY, LOOP])
 def test_every_op_attribute_and_input_is_covered(program: Program) -> None:
     hashes, expected = {program.hash}, 1
     for index, op in enumerate(program.ops):
@@ -110,11 +113,27 @@ def test_what_else_is_computed_is_covered() -> None:
     assert len({BASE.hash, *hashes.values()}) == 1 + len(CHANGES), hashes
 
 
+def test_what_a_session_keeps_in_memories_is_covered() -> None:
+    (name,), (memory,) = MEMORY.memories, MEMORY.memories.values()
+    others = (
+        {},
+        {"renamed": memory},
+        {name: Memory(memory.rows + 1, memory.width, memory.dtype)},
+        {name: Memory(memory.rows, memory.width + 2, memory.dtype)},
+        {name: Memory(memory.rows, memory.width, "i16")},
+        {name: memory, "more": memory},
+        {"more": memory, name: memory},
+    )
+    hashes = {dataclasses.replace(MEMORY, memories=memories).hash for memories in others}
+    assert len({MEMORY.hash, *hashes}) == 1 + len(others)
+    assert dataclasses.replace(MEMORY, name="renamed", meta={"a": 1}).hash == MEMORY.hash
+
+
 def test_every_field_of_the_file_counts_but_name_and_meta() -> None:
     """A field that is new here must be decided upon: whatever is not left out is covered."""
-    size = int.from_bytes(dumps(BASE)[:8], "little")
-    description = json.loads(json.loads(dumps(BASE)[8 : 8 + size])["__metadata__"]["program"])
-    decided = {"name", "meta", "vocab", "logit_scale_bits", "logits", "states", "ops", "trits"}
+    size = int.from_bytes(dumps(MEMORY)[:8], "little")
+    description = json.loads(json.loads(dumps(MEMORY)[8 : 8 + size])["__metadata__"]["program"])
+    decided = {"name", "meta", "vocab", "logit_scale_bits", "logits", "states", "ops", "trits", "memories"}
     assert set(description) == decided, "docs/program.md: is the new field computed with?"
 
 
