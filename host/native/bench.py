@@ -16,9 +16,9 @@ import numpy.typing as npt
 from ternac.errors import Mismatch, UsageError
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import best_isa, isa_number, isas, load
-from ternac.host.native.llama import tq2_0
 from ternac.host.native.measure import ORIGIN, Rounds, random_weights, rounds, shape_program
 from ternac.host.native.weights import BITS, Weights
+from ternac.model.export.llama import tq2_0
 from ternac.program.mmfree import Shape
 from ternac.program.program import Program
 from ternac.run.numpy_executor import NumpyExecutor

@@ -20,8 +20,9 @@ from ternac.errors import Mismatch
 from ternac.host.native.bench import Ggml, ggml_rows
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import load
-from ternac.host.native.llama import Llama, find_llama, write_llama
+from ternac.host.native.llama import Llama, find_llama
 from ternac.host.native.measure import ORIGIN, rounds
+from ternac.model.export.llama import write_llama
 from ternac.program.mmfree import Shape
 from ternac.program.program import Program
 from ternac.run.sampling import EXP, GREEDY, Sampling

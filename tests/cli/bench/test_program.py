@@ -14,9 +14,10 @@ from ternac.cli.main import main
 from ternac.errors import Mismatch, UsageError
 from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import best_isa
-from ternac.host.native.llama import Llama, find_llama, write_llama
+from ternac.host.native.llama import Llama, find_llama
 from ternac.host.native.measure import imported_program, random_weights
 from ternac.host.native.program_bench import Setting, Subject, by_kind
+from ternac.model.export.llama import write_llama
 from ternac.program.file import save
 from ternac.program.mmfree import SHAPES, Shape
 from ternac.program.program import Program
@@ -110,7 +111,8 @@ def test_a_prompt_that_differs_stops_the_measurement(monkeypatch: pytest.MonkeyP
 
 
 def test_the_peer_reads_as_many_trits(tmp_path: Path) -> None:
-    from gguf import GGUFReader, quants
+    quants = pytest.importorskip("gguf").quants
+    from gguf import GGUFReader
 
     assert write_llama(SMALL, tmp_path / "llama.gguf") == SMALL.trits
     tensors = {tensor.name: tensor for tensor in GGUFReader(tmp_path / "llama.gguf").tensors}
