@@ -136,10 +136,14 @@ TARGET static void NAME(widen)(const int16_t *restrict x, int32_t *restrict out,
   for (size_t i = 0; i < n; i++) out[i] = x[i];
 }
 
+#include "memory_maps.h"
+
 #define MAPS \
   .map = {[TN_GATHER] = NAME(gather), [TN_NORM] = NAME(norm), [TN_REQUANT] = NAME(requant), \
           [TN_TABLE] = NAME(table), [TN_MUL] = NAME(mul), [TN_ADD] = NAME(add), [TN_LERP] = NAME(lerp), \
           [TN_GATHER16] = NAME(gather16), [TN_RMSNORM] = NAME(rmsnorm), [TN_SCALE] = NAME(scale), \
           [TN_PEAK] = NAME(peak), [TN_QUANT] = NAME(quant), [TN_RESCALE] = NAME(rescale), \
-          [TN_INTERP] = NAME(interp), [TN_MUL16] = NAME(mul16), [TN_BLEND] = NAME(blend)}, \
+          [TN_INTERP] = NAME(interp), [TN_MUL16] = NAME(mul16), [TN_BLEND] = NAME(blend), \
+          [TN_WINNERS] = NAME(winners), [TN_MASK] = NAME(mask), [TN_SUB] = NAME(sub), \
+          [TN_MEM_READ] = NAME(mem_read), [TN_MEM_UPDATE] = NAME(mem_update)}, \
   .sum = NAME(sum), .argmax = NAME(argmax), .widen = NAME(widen)

@@ -17,7 +17,7 @@ struct tn_model {
   tn_op *ops;
   int count, max_rows, threads, grain, lanes, vocab;
   size_t row_bytes;
-  int64_t logits, state_words;
+  int64_t logits;
   const uint16_t *weights;
   uint8_t *memory;
   tn_pool *pool;
@@ -33,6 +33,7 @@ typedef struct {
   int32_t *tokens;
   const int32_t *slot;
   int16_t *states;
+  int64_t stride;
   int32_t *out;
   int steps, greedy, m, s, top_k;
   uint32_t *rngs;
@@ -45,7 +46,8 @@ int tn_kind_count(void) { return TN_KINDS; }
 const char *tn_kind_name(int kind) { return kind_names[kind]; }
 const char *tn_kind_attrs(int kind) { return kind_attrs[kind]; }
 int tn_has_kernel(int kind) {
-  return kind == TN_TMATVEC || kind == TN_LOAD || kind == TN_STORE || tn_table_portable.map[kind] != NULL;
+  const int here = kind == TN_TMATVEC || kind == TN_LOAD || kind == TN_STORE || kind == TN_TOKEN;
+  return here || tn_table_portable.map[kind] != NULL;
 }
 
 static void span(const tn_model *model, int thread, size_t length, size_t *first, size_t *last) {
@@ -76,7 +78,7 @@ static void one_row(const job *j, const tn_op *op, int index, size_t lo, size_t 
   const tn_model *model = j->model;
   uint8_t *row = row_of(model, index);
   const size_t bytes = (hi - lo) * sizeof(int16_t);
-  int16_t *state = j->states + (int64_t)j->slot[index] * model->state_words;
+  int16_t *state = j->states + (int64_t)j->slot[index] * j->stride;
   switch (op->kind) {
     case TN_LOAD: memcpy((int16_t *)(void *)(row + op->out) + lo, state + op->in[0] + lo, bytes); return;
     case TN_STORE: memcpy(state + op->out + lo, (int16_t *)(void *)(row + op->in[0]) + lo, bytes); return;
@@ -84,6 +86,17 @@ static void one_row(const job *j, const tn_op *op, int index, size_t lo, size_t 
     case TN_GATHER16: {
       tn_op here = *op;
       here.in[0] = (int64_t)j->tokens[index] * op->length;
+      model->table->map[op->kind](&here, row, lo, hi);
+      return;
+    }
+    case TN_TOKEN:
+      for (size_t i = lo; i < hi; i++)
+        ((int16_t *)(void *)(row + op->out))[i] = (int16_t)(i ? j->tokens[index] & 255 : j->tokens[index] >> 8);
+      return;
+    case TN_MEM_READ:
+    case TN_MEM_UPDATE: {
+      tn_op here = *op;
+      if (op->memory >= 0) here.data = state + op->memory;
       model->table->map[op->kind](&here, row, lo, hi);
       return;
     }
@@ -242,17 +255,18 @@ static void choose_rows(job *j, tn_model *model, int rows, const uint8_t *want) 
 }
 
 int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, const uint8_t *want,
-            int16_t *states, int32_t *out, int64_t *spent) {
+            int16_t *states, int64_t stride, int32_t *out, int64_t *spent) {
   int64_t since = clock_ns();
-  job j = {.tokens = (int32_t *)tokens, .slot = slot, .states = states, .out = out, .spent = spent, .since = &since};
+  job j = {.tokens = (int32_t *)tokens, .slot = slot, .states = states, .stride = stride, .out = out, .spent = spent,
+           .since = &since};
   choose_rows(&j, model, rows, want);
   return tn_pool_run(model->pool, feed_work, &j);
 }
 
-int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int count,
-                int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen) {
-  job j = {.tokens = tokens, .slot = slot, .states = states, .steps = count, .greedy = greedy, .m = m, .s = s,
-           .top_k = top_k, .rngs = rngs, .chosen = chosen};
+int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int64_t stride,
+                int count, int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen) {
+  job j = {.tokens = tokens, .slot = slot, .states = states, .stride = stride, .steps = count, .greedy = greedy,
+           .m = m, .s = s, .top_k = top_k, .rngs = rngs, .chosen = chosen};
   choose_rows(&j, model, rows, NULL);
   return tn_pool_run(model->pool, generate_work, &j);
 }
@@ -266,12 +280,12 @@ int tn_products_only(tn_model *model, int rows) {
 const uint8_t *tn_row(tn_model *model, int row) { return row_of(model, row); }
 
 tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int max_rows, int threads, int grain,
-                  int64_t logits, int vocab, int64_t state_words, const uint16_t *weights) {
+                  int64_t logits, int vocab, const uint16_t *weights) {
   tn_model *model = calloc(1, sizeof *model);
   if (!model) return NULL;
   *model = (tn_model){.table = tn_table_of(isa), .count = count, .max_rows = max_rows, .threads = threads,
                       .grain = grain, .lanes = tn_isa_lanes(isa), .vocab = vocab, .row_bytes = row_bytes,
-                      .logits = logits, .state_words = state_words, .weights = weights};
+                      .logits = logits, .weights = weights};
   model->ops = malloc(sizeof *ops * (size_t)count);
   model->memory = tn_alloc(row_bytes * (size_t)max_rows);
   model->pool = tn_pool_new(threads);

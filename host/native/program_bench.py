@@ -6,7 +6,6 @@ All candidates take turns (:mod:`ternac.host.native.measure`); a ratio is the me
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,10 @@ from ternac.program.mmfree import Shape
 from ternac.program.program import Program
 from ternac.run.sampling import EXP, GREEDY, Sampling
 
-PRODUCT = "TMATVEC"
+WAITING = "waiting"
+"""What `NativeExecutor.time_ops` calls the wait for other threads."""
 SAMPLINGS = {"greedy": (0.0, 0), "temperature 0.8": (0.8, 0), "temperature 0.8, top-k 40": (0.8, 40)}
-Times = npt.NDArray[Any]
+Times = dict[str, npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -87,33 +87,37 @@ class Subject:
         self.executor.generate(self._many, self._first, 1, GREEDY, [1] * count)
 
     def times(self) -> tuple[Times, Times]:
-        """Nanoseconds of each op, [ops + 1]: of a token, and of a text divided by its tokens."""
+        """Nanoseconds of each op by kind: of a token, and of a text, of all its tokens."""
         one = self.executor.time_ops(self._one, self._first[:1], np.zeros(1, np.int32))
-        text = self.executor.time_ops(self._one, self._text, self._slots, self._want)
-        return one, text / self.setting.prompt
+        return one, self.executor.time_ops(self._one, self._text, self._slots, self._want)
 
 
-def by_kind(program: Program, one: Times, text: Times) -> list[dict[str, Any]]:
+def by_kind(one: Times, text: Times, tokens: int) -> list[dict[str, Any]]:
     """A row for each op kind, the slowest first: how many ops, microseconds and share, alone and in a text.
 
-    ``one`` and ``text``: nanoseconds a token of each op, and of waiting for other threads behind them.
+    ``one`` and ``text``: nanoseconds of each op, of a token and of a text of ``tokens``.
     """
-    kinds = [*(op.kind for op in program.ops), "waiting"]
-    counts = Counter(kinds)
-    rows = []
-    for kind in counts:
-        here = np.array([name == kind for name in kinds])
-        rows.append(
-            {
-                "kind": kind,
-                "ops": counts[kind] if kind != "waiting" else 0,
-                "us": round(float(one[here].sum()) / 1e3, 1),
-                "share": round(float(one[here].sum() / one.sum()), 4),
-                "prompt_us": round(float(text[here].sum()) / 1e3, 1),
-                "prompt_share": round(float(text[here].sum() / text.sum()), 4),
-            }
-        )
+
+    def total(times: Times) -> int:
+        return max(1, sum(int(spent.sum()) for spent in times.values()))
+
+    rows = [
+        {
+            "kind": kind,
+            "ops": len(spent) * (kind != WAITING),
+            "us": round(int(spent.sum()) / 1e3, 1),
+            "share": round(int(spent.sum()) / total(one), 4),
+            "prompt_us": round(int(text[kind].sum()) / 1e3 / tokens, 1),
+            "prompt_share": round(int(text[kind].sum()) / total(text), 4),
+        }
+        for kind, spent in one.items()
+    ]
     return sorted(rows, key=lambda row: -float(row["us"]))
+
+
+def best_of(rounds_of: list[Times]) -> Times:
+    """Each op's least time."""
+    return {kind: np.min([times[kind] for times in rounds_of], axis=0) for kind in rounds_of[0]}
 
 
 def sampler_us(program: Program, logits: npt.NDArray[np.int16], count: int) -> dict[str, float]:
@@ -184,7 +188,7 @@ def bench_program(
 
     say("time by op kind")
     each = [subject.times() for _ in range(setting.rounds)]
-    one, text = (np.min([times[at] for times in each], axis=0) for at in (0, 1))
+    one, text = (best_of([times[at] for times in each]) for at in (0, 1))
     origin = ORIGIN.format(setting.rounds)
     if setting.threads > 1:
         turns = f"median of {setting.rounds} interleaved rounds"
@@ -209,7 +213,7 @@ def bench_program(
         },
         "why_null": missing,
         "peers": _versions(ggml, llama),
-        "ops": by_kind(program, one, text),
+        "ops": by_kind(one, text, setting.prompt),
         "ops_origin": "measured on this host: wall clock of the first thread, each op's best of "
         f"{setting.rounds} rounds",
         "sampler_us": sampler_us(program, subject.logits, setting.rounds),

@@ -16,7 +16,7 @@ from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import best_isa
 from ternac.host.native.llama import Llama, find_llama
 from ternac.host.native.measure import imported_program, random_weights
-from ternac.host.native.program_bench import Setting, Subject, by_kind
+from ternac.host.native.program_bench import Setting, Subject, best_of, by_kind
 from ternac.model.export.llama import write_llama
 from ternac.program.file import save
 from ternac.program.mmfree import SHAPES, Shape
@@ -73,12 +73,16 @@ def test_a_model_or_a_size_is_needed(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_shares_are_of_the_ops_of_a_kind() -> None:
-    program = random_mmfree(np.random.default_rng(1), layers=1, per_token=True)
-    one = np.array([1000 if op.kind == "SCALE" else 0 for op in program.ops] + [0])
-    rows = by_kind(program, one, np.ones(len(one)))
-    assert rows[0]["kind"] == "SCALE"
-    assert rows[0]["share"] == 1
-    assert rows[0]["us"] == rows[0]["ops"] == sum(op.kind == "SCALE" for op in program.ops)
+    """Best of the rounds for each op, slowest kind first, waiting is no op."""
+    rounds = [
+        {"TMATVEC": np.array([900, 100]), "SCALE": np.array([3000]), "waiting": np.array([0])},
+        {"TMATVEC": np.array([100, 900]), "SCALE": np.array([1800]), "waiting": np.array([0])},
+    ]
+    one = best_of(rounds)
+    scale, products, waiting = by_kind(one, one, 2)
+    assert (scale["kind"], scale["us"], scale["share"], scale["prompt_us"]) == ("SCALE", 1.8, 0.9, 0.9)
+    assert (products["ops"], products["us"], products["prompt_share"]) == (2, 0.2, 0.1)
+    assert waiting["ops"] == 0
 
 
 def test_the_random_program_of_a_size_is_a_real_one() -> None:

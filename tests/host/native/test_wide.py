@@ -166,6 +166,7 @@ def test_time_is_told_for_each_op_and_changes_nothing() -> None:
     spent = native.time_ops(timed, [1, 2, 3], [0, 0, 0])
     native.feed(plain, [1, 2, 3], [0, 0, 0])
     assert np.array_equal(timed, plain)
-    assert spent.shape == (len(program.ops) + 1,)
-    assert (spent >= 0).all()
-    assert all(spent[at] > 0 for at, op in enumerate(program.ops) if op.kind == "TMATVEC")
+    for kind in {op.kind for op in program.ops}:
+        assert len(spent[kind]) == sum(op.kind == kind for op in program.ops)
+        assert (spent[kind] >= 0).all()
+    assert (spent["TMATVEC"] > 0).all()
