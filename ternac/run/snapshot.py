@@ -84,7 +84,7 @@ class Snapshot:
 
     @classmethod
     def read(cls, path: str | Path, program: Program) -> Snapshot:
-        """Read a snapshot from a file; no more of it is read than its header promises.
+        """Read a snapshot from a file; no more of it is read than its header promises and a session can have.
 
         Raises UsageError if the file cannot be read, and what `from_bytes` raises, naming the file.
         """
@@ -92,13 +92,19 @@ class Snapshot:
             with Path(path).open("rb") as file:
                 data = file.read(_HEADER.size)
                 if len(data) == _HEADER.size and data.startswith(_MAGIC):
-                    data += file.read(2 * _HEADER.unpack(data)[-1] + CRC_BYTES + 1)
+                    words = min(_HEADER.unpack(data)[-1], _most_words(program))
+                    data += file.read(2 * words + CRC_BYTES + 1)
         except OSError as error:
             raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
         try:
             return cls.from_bytes(data, program)
         except SnapshotError as error:
             raise SnapshotError(f"{path}: {error}", error.hint) from None
+
+
+def _most_words(program: Program) -> int:
+    """Words of a session in which every row is used."""
+    return program.state_words + sum(-(-memory.rows // 16) for memory in program.memories.values())
 
 
 def _version(program: Program) -> int:
