@@ -27,7 +27,10 @@ from ternac.link import WINDOW
 
 if TYPE_CHECKING:
     from ternac.hdl.cells.tech import Technology
+    from ternac.hdl.diagnostics.design import LinkedLoopback
     from ternac.hdl.link.top import LinkedEngine
+
+    Linked = LinkedEngine | LinkedLoopback
 
 Say = Callable[[str], None]
 
@@ -75,14 +78,14 @@ def emit_verilog(geometry: Geometry) -> str:
     return emit(linked_engine(geometry))
 
 
-def emit(top: LinkedEngine) -> str:
+def emit(top: Linked) -> str:
     """Return the Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
     from amaranth.back import verilog
 
     return str(verilog.convert(top, name="board", ports=board_ports(top), emit_src=False))
 
 
-def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
+def board_ports(top: Linked) -> dict[str, tuple[Any, None]]:
     """Return the ports that ``board_main.cpp`` drives, besides clock and reset."""
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
@@ -116,8 +119,11 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
 
 def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
     """Return the command that starts a board's executable, with its memory if it has one."""
-    if not geometry.streams:
-        return [str(executable)]
+    return [str(executable), *(sdram_options(chip) if geometry.streams else ())]
+
+
+def sdram_options(chip: SdramChip) -> list[str]:
+    """Return the options that set up the memory of a board's executable that has one."""
     numbers = (
         1e12 / NOMINAL_HZ,
         *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
@@ -125,7 +131,7 @@ def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX
         1e3 * chip.refresh,
         1e3 * chip.power_up,
     )
-    return [str(executable), "--sdram", ",".join(str(round(n)) for n in numbers)]
+    return ["--sdram", ",".join(str(round(n)) for n in numbers)]
 
 
 def compile_verilog(

@@ -42,6 +42,7 @@ VERBS = {
     "build": "ternac.cli.build",
     "report": "ternac.cli.report",
     "flash": "ternac.cli.flash",
+    "board": "ternac.cli.board.main",
     "integrate": "ternac.cli.integrate",
     "list": "ternac.cli.list",
     "run": "ternac.cli.run",
@@ -93,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(type(typed).__name__, str(typed), typed.hint, as_json)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or 0)
-    return 0 if outcome.ok else 1
+    return 0 if outcome.ok else outcome.status
 
 
 FAILURES = (OSError, UnicodeError, json.JSONDecodeError, lzma.LZMAError)
