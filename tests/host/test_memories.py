@@ -55,7 +55,6 @@ def lacking(name: str) -> pytest.MarkDecorator:
 
 
 REFUSING: list[object] = [
-    pytest.param(lambda p: open_executor("native", p), id="native", marks=lacking("native")),
     pytest.param(lambda p: open_executor("gpu:cpu", p), id="gpu", marks=lacking("torch")),
     pytest.param(lambda p: open_executor("isa", p, geometry=preset("tiny")), id="isa"),
     pytest.param(lambda p: compile_program(p, preset("tiny"), fill=False), id="compiler"),
