@@ -72,6 +72,7 @@ def test_json_svd_and_header_say_the_same(stream: bool) -> None:
             assert int(macros[f"{name}_{part}_MASK"], 16) == ((1 << bits) - 1) << low
 
 
+@pytest.mark.slow
 def test_the_folder_holds_what_tools_accept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "axi"
     assert cli.main(["emit", "--top", "axi", "--port-bits", "64", "--out", str(out), "--json"]) == 0
