@@ -7,13 +7,16 @@
 #   make lint       ruff (rules and format) and mypy
 #   make env-ci     the environment of all tests: with Ray, Selenium, Triton, mkdocs
 #   make docs       the documentation site, in build/site
+#   make docs-check what the pages tell to type, typed: from a wheel, in an empty folder, on every Python
 #   make clean      removes build products of this folder; `make distclean` removes .venv too
 #
 # Settings: PYTHON=python3.12   the interpreter that .venv is made from
+#           PYTHONS="A B"       those of docs-check (default: that of .venv and every supported one on PATH)
 #           JOBS=4              test processes (default: all cores, at most 4)
 #           TORCH_INDEX=URL     PyTorch's index of CPU builds, where pip's own indexes have none (else the plain build)
 
 PYTHON      ?= python3
+PYTHONS     ?=
 JOBS        ?= $(shell n=$$(nproc 2>/dev/null || echo 2); echo $$((n < 4 ? n : 4)))
 TORCH       := torch==2.13.0
 TORCH_INDEX ?=
@@ -23,11 +26,11 @@ PIP         := $(PY) -m pip --disable-pip-version-check
 # One thread per test process: the tests share the cores among themselves.
 TEST        := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo checked test nightly test-all lint docs env env-test env-ci clean distclean
+.PHONY: help demo checked test nightly test-all lint docs docs-check env env-test env-ci clean distclean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,14p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,16p'
 
 # --- environment: a stamp per stage, so that a second call is instant --------------------------------------------
 
@@ -77,6 +80,10 @@ demo: $(VENV)/.base
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet
 	@echo "The site is in build/site: open build/site/index.html, or: $(PY) -m http.server --directory build/site"
+
+docs-check: $(VENV)/.test
+	TERNAC_PYTHONS="$(PYTHONS)" $(PY) -m pytest -rA tests/repository/test_pages.py
+	@$(PY) -m tests.repository.pages
 
 lint: $(VENV)/.test
 	$(PY) -m ruff check .

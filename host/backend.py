@@ -19,9 +19,13 @@ __all__ = ["Backend", "Meter", "ReplayPoint", "Speed", "State", "check_state", "
 
 @dataclass
 class Meter:
-    """Work done: tokens fed, engine cycles they took (0 where there are none), seconds spent."""
+    """Work done: tokens fed, engine cycles they took (0 where there are none), seconds spent.
+
+    ``chosen``: how many of them were followed by the choice of a token, which an engine takes cycles for.
+    """
 
     steps: int = 0
+    chosen: int = 0
     cycles: int = 0
     seconds: float = 0.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 
@@ -82,7 +83,7 @@ class Device:
             return cls(executor.name if name.kind == "auto" else name.kind, LocalBackend(executor))
         image = compile_program(program, geometry)
         label = _label(board, geometry)
-        line = transport or _line(name, board, geometry, waves)
+        line = transport or open_line(name, board, geometry, waves)
         try:
             if record is not None:
                 line = RecordingTransport(line, record)
@@ -120,32 +121,40 @@ class Device:
         temperature: float = 0.0,
         top_k: int = 0,
         seed: int = 1,
+        *,
+        ignore_eos: bool = False,
     ) -> list[bytes]:
         """Continue every prompt by ``max_tokens`` bytes, as many at the same time as the device can.
 
-        Text k is what ``session(seed + k).generate(prompts[k], ...)`` gives. Raises UsageError if a prompt is
-        empty or the program's tokens are not bytes.
+        Text k is what ``session(seed + k).generate(prompts[k], ...)`` gives. The device generates past the
+        end of a text (`Program.special`), which is cut there unless ``ignore_eos``.
+
+        Raises UsageError if a prompt is empty or the program's tokens are not bytes.
         """
         if not isinstance(tokenizer_of(self.program, assume_bytes=True), ByteTokenizer):
             raise UsageError(f"the tokens of {self.program.name} are not bytes", "use session().generate()")
-        for prompt in prompts:
-            Generation(self.program.vocab, 1).feed(prompt, max_tokens)
+        special = self.program.special
+        feeds = [special.begin(list(prompt)) for prompt in prompts]
+        for feed in feeds:
+            Generation(self.program.vocab, 1).feed(feed, max_tokens)
         if max_tokens < 1:
             raise UsageError(f"max_tokens is {max_tokens}, needs at least 1")
         sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits, top_k)
         backend, texts = self.backend, []
-        for at in range(0, len(prompts), backend.together):
-            group = prompts[at : at + backend.together]
+        ends = () if ignore_eos else special.eos
+        for at in range(0, len(feeds), backend.together):
+            group = feeds[at : at + backend.together]
             sessions = [backend.open() for _ in group]
             try:
-                for session, prompt in zip(sessions, group, strict=True):
-                    if len(prompt) > 1:
-                        backend.run(session, Run(prompt[:-1]))
+                for session, feed in zip(sessions, group, strict=True):
+                    if len(feed) > 1:
+                        backend.run(session, Run(feed[:-1]))
                 runs = [
-                    Run(prompt[-1:], max_tokens, sampling, seed_state(seed + k))
-                    for k, prompt in enumerate(group, at)
+                    Run(feed[-1:], max_tokens, sampling, seed_state(seed + k))
+                    for k, feed in enumerate(group, at)
                 ]
-                texts += [bytes(chosen) for chosen, _ in backend.run_together(sessions, runs)]
+                for chosen, _ in backend.run_together(sessions, runs):
+                    texts.append(bytes(takewhile(lambda token: token not in ends, chosen)))
             finally:
                 for session in sessions:
                     backend.release(session)
@@ -246,7 +255,12 @@ def identify(identity: Identity, geometry: Geometry, bitstream: str | bytes | No
         )
 
 
-def _line(name: ExecutorName, board: str, geometry: Geometry, waves: str | Path | None) -> Transport:
+def open_line(
+    name: ExecutorName, board: str, geometry: Geometry, waves: str | Path | None = None
+) -> Transport:
+    """Open the line of an executor behind one; builds the simulated board if need be. Raises as
+    `Device.open`.
+    """
     if waves is not None and name.kind != "sim":
         raise UsageError(f"{name.kind} writes no waves", "open sim")
     if name.kind == "replay":

@@ -1,10 +1,16 @@
-"""Sessions on an executor of this process."""
+"""Sessions on an executor of this process.
+
+A request happens whole or not at all. Where a state is small, the work is done on a copy of it. A state with
+memories may have megabytes: it is changed where it is, and after a failure made again, from a copy that is
+`JOURNAL` tokens old or so and the tokens fed since.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +20,26 @@ from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, c
 from ternac.run.executor import Executor
 from ternac.run.generation import Chosen, Run
 
-__all__ = ["LocalBackend"]
+__all__ = ["JOURNAL", "LocalBackend"]
+
+JOURNAL = 512
+"""Tokens fed to a session with memories before its state is copied again."""
+TOGETHER_BYTES = 1 << 20
+"""Largest state of sessions that run together: they are copied side by side for it, and back."""
+
+
+@dataclass
+class _Held:
+    """A session: its ``state`` [1, state_words].
+
+    With memories also ``base``, a state that it once had (None: zeros), and the tokens ``fed`` since;
+    ``stale``: the state is not what they lead to, for something failed on the way.
+    """
+
+    state: State
+    base: State | None = None
+    fed: list[int] = field(default_factory=list)
+    stale: bool = False
 
 
 class LocalBackend:
@@ -24,16 +49,17 @@ class LocalBackend:
         self.executor, self.program = executor, executor.program
         self.name, self.chunk = executor.name, executor.chunk
         self.meter = Meter()
-        self._states: dict[int, State] = {}
+        self._held: dict[int, _Held] = {}
+        self._journals = bool(self.program.memories)
         self._next = 0
 
     @property
     def together(self) -> int:
-        return self.executor.rows
+        return self.executor.rows if 2 * self.program.state_words <= TOGETHER_BYTES else 1
 
     def open(self) -> int:
         self._next += 1
-        self._states[self._next] = self.executor.open(1)
+        self._held[self._next] = _Held(self.executor.open(1))
         return self._next
 
     def run(self, session: int, run: Run) -> Chosen:
@@ -42,12 +68,14 @@ class LocalBackend:
             if prompt:
                 slots = np.zeros(len(prompt), np.int32)
                 self.executor.feed(state, list(prompt), slots, np.zeros(len(prompt), bool))
-            if not run.count:
-                return Chosen([], run.rng)
-            chosen, (rng,) = self.executor.generate(
-                state, [run.tokens[-1]], run.count, run.sampling, [run.rng]
-            )
-            return Chosen(chosen[0].tolist(), rng)
+            found = Chosen([], run.rng)
+            if run.count:
+                chosen, (rng,) = self.executor.generate(
+                    state, [run.tokens[-1]], run.count, run.sampling, [run.rng]
+                )
+                found = Chosen(chosen[0].tolist(), rng)
+        self._fed(session, [*run.tokens, *found.tokens[:-1]])
+        return found
 
     def stream(self, session: int, run: Run) -> Generator[int]:
         """Run ``chunk`` tokens at a time; if closed between them, go back and feed what was yielded."""
@@ -55,16 +83,19 @@ class LocalBackend:
         if not left:
             self.run(session, run)
         while left:
-            before = self._state(session).copy()
+            before = None if self._journals else self._state(session).copy()
             chosen, rng = self.run(session, Run(feed, min(self.chunk, left), run.sampling, rng))
             left -= len(chosen)
             for at, token in enumerate(chosen):
                 try:
                     yield token
                 except BaseException:
-                    if at + 1 < len(chosen) and session in self._states:
-                        self._states[session] = before
-                        self.run(session, Run([*feed, *chosen[:at]]))
+                    if at + 1 < len(chosen) and session in self._held:
+                        if before is None:
+                            self._take_back(session, len(chosen) - at - 1)
+                        else:
+                            self._held[session].state = before
+                            self.run(session, Run([*feed, *chosen[:at]]))
                     raise
             feed = chosen[-1:]
 
@@ -75,25 +106,34 @@ class LocalBackend:
             chosen, rngs = self.executor.generate(
                 states, [run.tokens[0] for run in runs], count, sampling, [run.rng for run in runs]
             )
+        for session, run, row in zip(sessions, runs, chosen, strict=True):
+            self._fed(session, [run.tokens[0], *row[:-1].tolist()])
         return [Chosen(row.tolist(), rng) for row, rng in zip(chosen, rngs, strict=True)]
 
     def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
         with self._changing([session], 1) as state:
-            return self.executor.step(state, [token])[0]
+            logits = self.executor.step(state, [token])[0]
+        self._fed(session, [token])
+        return logits
 
     def get_state(self, session: int) -> State:
         return self._state(session)[0].copy()
 
     def set_state(self, session: int, state: State) -> None:
-        held = self._state(session)
+        held = self._entry(session)
         check_state(state, self.program)
-        held[0] = state
+        held.state[0] = state
+        held.base, held.fed, held.stale = state[None].copy() if self._journals else None, [], False
 
     def recall(self, session: int) -> ReplayPoint:
-        return ReplayPoint(self.get_state(session), ())
+        held = self._entry(session)
+        if not self._journals:
+            return ReplayPoint(held.state[0].copy(), ())
+        base = np.zeros_like(held.state) if held.base is None else held.base.copy()
+        return ReplayPoint(base[0], tuple(held.fed))
 
     def release(self, session: int) -> None:
-        self._states.pop(session, None)
+        self._held.pop(session, None)
 
     def speed(self) -> Speed:
         return Speed(self.meter.tokens_per_second, self.executor.origin, self.meter.data)
@@ -102,21 +142,56 @@ class LocalBackend:
         """Free the executor; the states stay until they are released."""
         self.executor.close()
 
-    def _state(self, session: int) -> State:
+    def _entry(self, session: int) -> _Held:
         try:
-            return self._states[session]
+            return self._held[session]
         except KeyError:
             raise UsageError("the session is closed") from None
 
+    def _state(self, session: int) -> State:
+        """The session's state as it is, made again if something failed."""
+        held = self._entry(session)
+        if held.stale:
+            held.state[...] = 0 if held.base is None else held.base
+            if held.fed:
+                slots = np.zeros(len(held.fed), np.int32)
+                self.executor.feed(held.state, list(held.fed), slots, np.zeros(len(held.fed), bool))
+            held.stale = False
+        return held.state
+
     @contextmanager
     def _changing(self, sessions: Sequence[int], steps: int) -> Iterator[State]:
-        """Lend copies of the states, int16 [n, state_words], and keep them at the end, counting ``steps``
+        """Lend the states to be changed, int16 [n, state_words], and keep them at the end, counting ``steps``
         tokens. After an exception nothing has changed.
         """
-        states = np.concatenate([self._state(session) for session in sessions])
+        alone = self._journals and len(sessions) == 1
+        states = self._alone(sessions[0]) if alone else np.concatenate([self._state(one) for one in sessions])
         began = time.perf_counter()
         yield states
         self.meter.seconds += time.perf_counter() - began
         self.meter.steps += steps
+        if alone:
+            return
         for session, state in zip(sessions, states, strict=True):
-            self._states[session][0] = state
+            self._held[session].state[0] = state
+
+    def _alone(self, session: int) -> State:
+        """The state itself, which counts as stale until `_fed` says what it has been fed."""
+        state, held = self._state(session), self._held[session]
+        if len(held.fed) >= JOURNAL:
+            held.base, held.fed = state.copy(), []
+        held.stale = True
+        return state
+
+    def _fed(self, session: int, tokens: Sequence[int]) -> None:
+        """Note what a session with memories has been fed."""
+        if self._journals:
+            held = self._held[session]
+            held.fed += tokens
+            held.stale = False
+
+    def _take_back(self, session: int, count: int) -> None:
+        """Go back to where the last ``count`` tokens had not been fed."""
+        held = self._held[session]
+        del held.fed[len(held.fed) - count :]
+        held.stale = True

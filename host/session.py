@@ -16,7 +16,7 @@ from ternac.host.backend import Backend, State
 from ternac.run.generation import Generation, Run
 from ternac.run.sampling import Sampling, seed_state
 from ternac.run.snapshot import Snapshot
-from ternac.text.tokenizer import ByteTokenizer, TextStream, tokenizer_of
+from ternac.text.tokenizer import ByteTokenizer, TextStream, encode_prompt, tokenizer_of
 
 
 class Session:
@@ -49,6 +49,16 @@ class Session:
         """Tokens that the state has seen."""
         return self._text.fed
 
+    @property
+    def new(self) -> bool:
+        """Nothing was fed or chosen yet: a prompt begins the text."""
+        return self._text.new
+
+    @property
+    def ended(self) -> bool:
+        """The token chosen last ends a text (`Program.special`)."""
+        return self._text.pending in self.program.special.eos
+
     def reseed(self, seed: int) -> None:
         """Start the generator from ``seed``."""
         self._text.rng = seed_state(seed)
@@ -61,6 +71,7 @@ class Session:
         temperature: float = ...,
         top_k: int = ...,
         seed: int | None = ...,
+        ignore_eos: bool = ...,
     ) -> Iterator[str]: ...
 
     @overload
@@ -71,6 +82,7 @@ class Session:
         temperature: float = ...,
         top_k: int = ...,
         seed: int | None = ...,
+        ignore_eos: bool = ...,
     ) -> Iterator[bytes]: ...
 
     def generate(
@@ -80,9 +92,12 @@ class Session:
         temperature: float = 0.0,
         top_k: int = 0,
         seed: int | None = None,
+        ignore_eos: bool = False,
     ) -> Iterator[str] | Iterator[bytes]:
         """Feed ``prompt``, then stream ``max_tokens`` tokens as they come: text for str, bytes for bytes.
 
+        The stream ends before a token that ends the text (`Program.special`); with ``ignore_eos`` that is a
+        token like any other. A prompt that begins the session gets what the program puts in front.
         Temperature 0 takes the most likely token; otherwise tokens are drawn, among the ``top_k`` most likely
         if that is not 0, from a generator set by ``seed`` (None: as it stands). Without a prompt the text is
         continued; a new session needs one. A prompt of bytes needs a program whose tokens are bytes;
@@ -95,8 +110,10 @@ class Session:
                 f"the tokens of {self.program.name} are not bytes", "give the prompt as str, or use tokens()"
             )
         sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits, top_k)
-        feed = tokenizer.encode(data).ids.tolist()
-        stream = self.tokens(feed, max_tokens, sampling, seed)
+        feed = encode_prompt(self.program, tokenizer, data, begins=self.new)
+        stream = self.tokens(feed, max_tokens, sampling, seed, ignore_eos=ignore_eos)
+        if not ignore_eos:
+            stream = (token for token in stream if token not in self.program.special.eos)
         if isinstance(prompt, str):
             return _decode(stream, tokenizer.stream(feed))
         return (bytes((token,)) for token in stream)
@@ -107,20 +124,27 @@ class Session:
         count: int = 1,
         sampling: Sampling | None = None,
         seed: int | None = None,
+        *,
+        ignore_eos: bool = False,
     ) -> Iterator[int]:
         """Feed the pending token and ``prompt``, then yield ``count`` tokens, each when it is known.
 
-        The last token yielded stays pending (with ``count`` 0: the last of the prompt). By default tokens are
-        chosen by argmax, and the generator stays as it is. Raises UsageError at once if a token is outside
-        the vocabulary or the prompt of a new session is empty.
+        A token that ends the text (`Program.special`) is the last one, unless ``ignore_eos``. The last token
+        yielded stays pending (with ``count`` 0: the last of the prompt). By default tokens are chosen by
+        argmax, and the generator stays as it is.
+
+        Raises UsageError at once if a token is outside the vocabulary, or a new session's prompt is empty.
         """
         self._end_stream()
         feed = self._text.feed(prompt, count)
         if seed is not None:
             self.reseed(seed)
-        return self._stream(feed, count, sampling or Sampling())
+        ends = () if ignore_eos else self.program.special.eos
+        return self._stream(feed, count, sampling or Sampling(), ends)
 
-    def _stream(self, feed: list[int], count: int, sampling: Sampling) -> Iterator[int]:
+    def _stream(
+        self, feed: list[int], count: int, sampling: Sampling, ends: tuple[int, ...]
+    ) -> Iterator[int]:
         text = self._text
         if not count:
             if feed[:-1]:
@@ -132,7 +156,12 @@ class Session:
             for token in live:
                 text.advance(feed, (token,), sampling)
                 feed, count = [token], count - 1
+                ended = token in ends
+                if ended:  # a back end may have worked ahead: it goes back to where the text ends
+                    self._end_stream()
                 yield token
+                if ended:
+                    return
                 if self._live is not live:  # the session was used meanwhile: continue from where it stands
                     break
             if count and text.pending is None:

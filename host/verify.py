@@ -75,12 +75,21 @@ class BoardRunner:
     def values(self) -> dict[str, npt.NDArray[Any]]:
         return {name: self.board.read_vector(symbol) for name, symbol in self.board.image.symbols.items()}
 
+    def release(self) -> None:
+        """Close the session; the device stays open."""
+        self.board.release(self._session)
+
     def close(self) -> None:
         self.device.close()
 
 
-def open_runners(names: Sequence[str], subject: Model, geometry: Geometry) -> list[Runner]:
-    """Open a runner per name. Raises UsageError for fewer than two names, or one twice; `Device.open`'s."""
+def open_runners(
+    names: Sequence[str], subject: Model, geometry: Geometry, board: str | None = None
+) -> list[Runner]:
+    """Open a runner per name. ``board``: that of a serial port (default: the one of the engine's name).
+
+    Raises UsageError for fewer than two names, or one twice; `Device.open`'s.
+    """
     if len(set(names)) != len(names) or len(names) < 2:
         raise UsageError(
             f"--executors {','.join(names)}: name at least two different ones",
@@ -94,7 +103,7 @@ def open_runners(names: Sequence[str], subject: Model, geometry: Geometry) -> li
                 executor = open_executor(found, program, geometry=geometry, path=subject.path)
                 opened.append(ExecutorRunner(executor, name))
             else:
-                device = Device.open(name, program, board=geometry.name, geometry=geometry)
+                device = Device.open(name, program, board=board or geometry.name, geometry=geometry)
                 opened.append(BoardRunner(device, name))
     except BaseException:
         for runner in opened:
@@ -217,7 +226,7 @@ def _states(
     program: Program, executor: NumpyExecutor, expected: State, got: State, pair: tuple[str, str]
 ) -> Divergence | None:
     ours = {name: words[0] for name, words in executor.state_dict(expected).items()}
-    theirs = {name: got[part] for name, part in program.state_slices().items()}
+    theirs = {name: words[0] for name, words in executor.state_dict(got[None]).items()}
     return first_divergence(program, 0, {}, {}, states=ours, got_states=theirs, executors=pair)
 
 

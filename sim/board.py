@@ -26,7 +26,10 @@ from ternac.errors import BuildFailed, ToolMissing
 
 if TYPE_CHECKING:
     from ternac.hdl.cells.tech import Technology
+    from ternac.hdl.diagnostics.design import LinkedLoopback
     from ternac.hdl.link.top import LinkedEngine
+
+    Linked = LinkedEngine | LinkedLoopback
 
 Say = Callable[[str], None]
 
@@ -63,14 +66,14 @@ def emit_verilog(geometry: Geometry) -> str:
     return emit(linked_engine(geometry))
 
 
-def emit(top: LinkedEngine) -> str:
+def emit(top: Linked) -> str:
     """Return the Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
     from amaranth.back import verilog
 
     return str(verilog.convert(top, name="board", ports=board_ports(top), emit_src=False))
 
 
-def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
+def board_ports(top: Linked) -> dict[str, tuple[Any, None]]:
     """Return the ports that ``board_main.cpp`` drives, besides clock and reset."""
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
@@ -90,6 +93,7 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
         raise ValueError(f"trace is '', 'vcd' or 'fst', not {trace!r}")
 
     def emit_source(scratch: Path, log: Path) -> None:
+        need_compiler()  # before a minute is announced
         # Measured on tiny, icebreaker and ulx3s-85f: 24, 20 and 112 s of one core.
         seconds = 20 + geometry.columns * geometry.lanes / 25
         say(f"the RTL of {geometry.name} is compiled now, and kept: about {seconds:.0f} s of one core")
@@ -103,8 +107,11 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
 
 def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
     """Return the command that starts a board's executable, with its memory if it has one."""
-    if not geometry.streams:
-        return [str(executable)]
+    return [str(executable), *(sdram_options(chip) if geometry.streams else ())]
+
+
+def sdram_options(chip: SdramChip) -> list[str]:
+    """Return the options that set up the memory of a board's executable that has one."""
     numbers = (
         1e12 / NOMINAL_HZ,
         *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
@@ -112,7 +119,7 @@ def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX
         1e3 * chip.refresh,
         1e3 * chip.power_up,
     )
-    return [str(executable), "--sdram", ",".join(str(round(n)) for n in numbers)]
+    return ["--sdram", ",".join(str(round(n)) for n in numbers)]
 
 
 def compile_verilog(
@@ -138,11 +145,7 @@ def compile_verilog(
     )
 
     def compile_it(scratch: Path, log: Path) -> None:
-        for name in ("make", "g++", "perl"):
-            if shutil.which(name) is None:
-                raise ToolMissing(
-                    f"the simulated board needs {name}", f"install {name} from your distribution"
-                )
+        need_compiler()
         say(f"compiling the simulated board into {scratch.parent}")
         with make_folder() as here:
             (here / "board.v").write_text(verilog)
@@ -176,6 +179,13 @@ def make_folder() -> Iterator[Path]:
     usual = tempfile.gettempdir()
     with tempfile.TemporaryDirectory(prefix="ternac-", dir="/tmp" if " " in usual else usual) as place:
         yield Path(place)
+
+
+def need_compiler() -> None:
+    """Raise ToolMissing if a program that Verilator's output is compiled with is not installed."""
+    for name in ("make", "g++", "perl"):
+        if shutil.which(name) is None:
+            raise ToolMissing(f"Verilator needs {name}", f"install {name} from your distribution")
 
 
 def verilator() -> tuple[Path, dict[str, str]]:

@@ -355,6 +355,21 @@ def flows() -> dict[str, Figure]:
     f.flow(30, steps, gap=36)
     f.promise("every step compares with the one before")
 
+    f = add("board_in_an_hour", "A board in an hour", 185)
+    f.flow(
+        30,
+        [
+            ("wire", "one cable", "5 min"),
+            ("flash", "loopback", "2 min", ".hw"),
+            ("board loopback", "line, RAM, SDRAM", "5 min", ".law"),
+            ("flash", "engine, model", "2 min", ".hw"),
+            ("board check", "identity to soak", "15 min", ".law"),
+            ("report", "JSON, to send"),
+        ],
+        gap=30,
+    )
+    f.promise("no figure without its origin, no mismatch without its place")
+
     f = add("troubleshooting", "From an error to its cure", 110)
     f.flow(
         24,
@@ -522,7 +537,7 @@ def flows() -> dict[str, Figure]:
         ],
         gap=14,
     )
-    f.text(490, 140, "one .safetensors file; its content hash is the program's identity everywhere", "s")
+    f.text(490, 140, "one .safetensors file; sha256 of all but name and description is the identity", "s")
     f.promise("size, hash, description, legality: all checked before anything runs")
 
     f = add("link", "A request and its answer", 250)

@@ -132,6 +132,7 @@ class BoardBackend:
                 pipeline.received = time.perf_counter()
                 self.meter.seconds += pipeline.received - began
             self.meter.steps += pipeline.accept(answer)
+            self.meter.chosen += len(answer.tokens)
             self.meter.cycles += answer.cycles
             self._send(entry, pipeline, chunk)
             return
@@ -176,6 +177,7 @@ class BoardBackend:
                     answer = self.client.batch(members, step, number, sampling)
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
+                self.meter.chosen += number * len(sessions)
                 self.meter.cycles += answer.cycles
                 chosen = answer.chosen
                 for journal, base, token, (tokens, _) in zip(journals, bases, last, chosen, strict=True):
@@ -225,14 +227,17 @@ class BoardBackend:
         meter, clock = self.meter, self.identity.clock_hz
         wall = meter.tokens_per_second
         cycles = meter.cycles / meter.steps if meter.steps else 0.0
-        data = meter.data | {"cycles_per_token": round(cycles, 2)}
+        data = meter.data | {"tokens_chosen": meter.chosen, "cycles_per_token": round(cycles, 2)}
+        per_token = f"{cycles:,.0f} cycles/token"
+        if fed := meter.steps - meter.chosen:  # which costs no sampler's cycles
+            per_token += f" (mean of {meter.chosen} that chose a token and {fed} only fed)"
         if self._measured:
             data |= {"clock_mhz": clock / 1e6, "engine_tokens_per_second": clock / cycles if cycles else None}
-            text = f"measured on board, link included ({cycles:,.0f} cycles/token at {clock / 1e6:g} MHz)"
+            text = f"measured on board, link included ({per_token} at {clock / 1e6:g} MHz)"
             return Speed(wall, text, data)
         clock_mhz = routed_clock_mhz(self._board, self.image.geometry.name)
         data |= {"clock_mhz": clock_mhz, "simulation_tokens_per_second": wall}
-        text = f"cycle-exact simulation: {cycles:,.0f} cycles/token"
+        text = f"cycle-exact simulation: {per_token}"
         ran = "" if wall is None else f"; the simulation itself ran {wall:.3g} tokens/s"
         if clock_mhz is None or not cycles:
             return Speed(None, f"{text}, no routed clock for {self._board}{ran}", data)

@@ -84,9 +84,17 @@ class GpuExecutor(ExecutorBase):
         """Device memory by purpose: ``weights``, ``other`` constants, ``rows`` (values), ``states``."""
         return self._engine.bytes_held
 
-    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
+    def step(
+        self,
+        state: State,
+        tokens: Tokens,
+        trace: MutableMapping[str, Logits] | None = None,
+        *,
+        loops: int | None = None,
+    ) -> Logits:
         ids = self.check_tokens(tokens).astype(np.int32)
         self.check_state(state, len(ids))
+        self.check_loops(loops)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         size = 1 if trace is not None else self.rows
         found: list[dict[str, Logits]] = []
@@ -106,9 +114,12 @@ class GpuExecutor(ExecutorBase):
             trace.update({name: np.concatenate([values[name] for values in found]) for name in found[0]})
         return out
 
-    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
+    def feed(
+        self, state: State, tokens: Tokens, slots: Any, want: Any = None, *, loops: int | None = None
+    ) -> Logits:
         """Tokens of one session run many at a time."""
         ids, at, flags = self.check_feed(state, tokens, slots, want)
+        self.check_loops(loops)
         out = np.empty((len(ids), self.program.vocab), np.int32)
         with self._lock:
             for slot in np.unique(at):
@@ -120,9 +131,17 @@ class GpuExecutor(ExecutorBase):
         return out[flags]
 
     def generate(
-        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+        self,
+        state: State,
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
+        *,
+        loops: int | None = None,
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
         ids = self.check_generate(state, tokens, count, rngs)
+        self.check_loops(loops)
         chosen, following = np.empty((len(ids), count), np.int32), list(rngs)
         with self._lock:
             for at in range(0, len(ids), self.rows):

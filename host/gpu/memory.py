@@ -30,7 +30,7 @@ class Constants:
         self.offset: dict[str, int] = {}
         parts: dict[str, list[np.ndarray]] = {"bytes": [], "words": []}
         sizes = {"bytes": 0, "words": 0}
-        for name, role in roles_of(program.ops).items():
+        for name, role in roles_of(program.ops, program.consts).items():
             if role.name == "trits":
                 continue
             piece = piece_of(role)

@@ -30,17 +30,20 @@ void tn_peer_rows(void *function, int columns, const uint8_t *weights, size_t ro
 
 /* ---- programs (model.c) ---- */
 enum { TN_ATTRS = 4, TN_INPUTS = 3 };
+enum { TN_WIDE_0 = 1, TN_WIDE_1 = 2, TN_WIDE_OUT = 4, TN_WIDE_2 = 8, TN_WIDE_ROWS = 16, TN_TWO_DIGITS = 32 };
 typedef struct {
   int32_t kind;           /* tn_kind of kinds.h */
-  int32_t form;           /* bits 0, 1: the input has the wider of its kind's dtypes; bit 2: the result is not i8 */
-  int32_t length;         /* elements of the result (STORE: of the state) */
-  int32_t width;          /* elements of the first input */
-  int32_t sync;           /* threads wait for each other before it */
+  int32_t form;           /* the first, second, third input has the wider of its kind's dtypes; the result is not i8;
+                             rows are i16; the address has two digits */
+  int32_t length;         /* elements of the result (STORE: of the state; MEM_UPDATE: of a row) */
+  int32_t width;          /* elements of the first input (MASK: of the second) */
+  int32_t sync;           /* threads that split vectors wait for each other before it */
   int32_t segment;        /* > 0: first of a run of this many ops that go row by row, as they pass on a state */
   int32_t tail;           /* needed by logits only */
   int64_t out;            /* byte offset in the row's memory; STORE: offset in words of the state */
   int64_t in[TN_INPUTS];  /* byte offsets; LOAD: in[0] is the offset in words of the state */
   int64_t attr[TN_ATTRS]; /* integer attributes, by their numbers in kinds.h */
+  int64_t memory;         /* first word of the memory in the state, or -1: rows are a constant */
   const void *data;       /* constant */
 } tn_op;
 
@@ -54,18 +57,19 @@ typedef struct tn_model tn_model;
 /* `row_bytes`: memory of one row, a multiple of 64; at most `max_rows` rows at a time; `grain`: rows of a block.
    `weights`: 256 of the sampler. NULL if memory or threads are refused. The ops are copied, constants are not. */
 tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int max_rows, int threads, int grain,
-                  int64_t logits, int vocab, int64_t state_words, const uint16_t *weights);
+                  int64_t logits, int vocab, const uint16_t *weights);
 void tn_close(tn_model *model);
 
-/* Feed tokens: row i feeds tokens[i] to the state in row slot[i] of `states`; rows of one state one after the
-   other, in order. `out` int32 [rows with want][vocab], or NULL. 0, or -1 after a fork. */
+/* Feed tokens: row i feeds tokens[i] to the state at `states` + slot[i] * `stride` words; rows of one state one
+   after the other, in order. `out` int32 [rows with want][vocab], or NULL. `spent` [ops + 1] or NULL: nanoseconds of
+   each op in the first thread, and of its waiting for the others, are added. 0, or -1 after a fork. */
 int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, const uint8_t *want,
-            int16_t *states, int32_t *out);
+            int16_t *states, int64_t stride, int32_t *out, int64_t *spent);
 /* Memory of row 0, for a trace. */
 const uint8_t *tn_row(tn_model *model, int row);
 /* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs hold the last ones then. */
-int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int count,
-                int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen);
+int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int64_t stride,
+                int count, int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen);
 /* Only the products of a token, in order, on whatever the row holds: what a token cannot be faster than. */
 int tn_products_only(tn_model *model, int rows);
 

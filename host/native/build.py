@@ -18,7 +18,17 @@ SOURCES = (
     "isa.c", "weights.c", "product.c", "pool.c", "model.c", "sample.c",
     "isa_portable.c", "isa_avx2.c", "isa_avxvnni.c", "isa_avxvnni_evex.c", "isa_avx512vnni.c",
 )  # fmt: skip
-HEADERS = ("api.h", "kinds.h", "native.h", "maps.h", "import_maps.h", "product_vnni.h", "vnni256.h")
+HEADERS = (
+    "api.h",
+    "kinds.h",
+    "native.h",
+    "maps.h",
+    "import_maps.h",
+    "wide.h",
+    "memory_maps.h",
+    "product_vnni.h",
+    "vnni256.h",
+)
 NAME = "ternac.host.native._native"
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-pthread", "-Wno-unknown-pragmas"]
 

@@ -49,7 +49,6 @@ class Engine:
             weights.lanes * weights.trits,
             plan.places[program.logits][0],
             program.vocab,
-            program.state_words,
             self._ffi.cast("uint16_t *", EXP.ctypes.data),
         )
         if self._model == self._ffi.NULL:
@@ -58,7 +57,7 @@ class Engine:
     def _fill(self, op: Any, planned: Planned, kernel: Kernel) -> None:
         """Write one op of the plan into a tn_op."""
         op.kind = kernel.number
-        for name in ("form", "length", "width", "out", "sync", "segment", "tail"):
+        for name in ("form", "length", "width", "out", "memory", "sync", "segment", "tail"):
             setattr(op, name, getattr(planned, name))
         for index, offset in enumerate(planned.ins):
             getattr(op, "in")[index] = offset
@@ -72,16 +71,29 @@ class Engine:
             return self._weights.pointer(name)
         return self._ffi.cast("void *", self._program.consts[name].ctypes.data)
 
-    def feed(self, state: Any, tokens: Ints, slots: Ints, want: Any, out: Ints) -> None:
-        """Feed ``tokens[i]`` to row ``slots[i]`` of ``state``; logits where ``want`` go to ``out``."""
+    def feed(
+        self,
+        state: Any,
+        tokens: Ints,
+        slots: Ints,
+        want: Any,
+        out: Ints,
+        spent: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Feed ``tokens[i]`` to row ``slots[i]`` of ``state``; logits where ``want`` go to ``out``.
+
+        ``spent``, int64 [ops + 1]: the first thread's nanoseconds in each op, and of waiting, are added.
+        """
+        times = self._ffi.NULL if spent is None else self._ffi.from_buffer("int64_t[]", spent)
         self._call(
             "tn_feed",
             len(tokens),
             self._ints(tokens),
             self._ints(slots),
             self._ffi.from_buffer("uint8_t[]", want),
-            self._words(state),
+            *self._words(state),
             self._ints(out),
+            times,
         )
 
     def generate(
@@ -93,7 +105,7 @@ class Engine:
             len(tokens),
             self._ints(tokens),
             self._ints(slots),
-            self._words(state),
+            *self._words(state),
             count,
             sampling.greedy,
             sampling.m,
@@ -136,5 +148,8 @@ class Engine:
     def _ints(self, array: Ints) -> Any:
         return self._ffi.from_buffer("int32_t[]", array)
 
-    def _words(self, state: Any) -> Any:
-        return self._ffi.from_buffer("int16_t[]", state, require_writable=True)
+    def _words(self, state: Any) -> tuple[Any, int]:
+        """The first word of the first session, and the words from one session to the next."""
+        if not state.flags.writeable:
+            raise UsageError("the state is read-only")
+        return self._ffi.cast("int16_t *", state.ctypes.data), state.strides[0] // state.itemsize

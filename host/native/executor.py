@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ternac.errors import UsageError
 from ternac.host.native.engine import Engine
 from ternac.host.native.library import best_isa, isa_number, kernels, load
-from ternac.host.native.plan import make_plan
+from ternac.host.native.plan import Plan, make_plan
 from ternac.host.native.weights import Weights, pack_all, trits_per_byte
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
@@ -27,6 +27,8 @@ from ternac.run.sampling import Sampling
 MOST_ROWS = 64
 THREADS_FROM = 8 << 20
 """Bytes of packed weights from which several threads pay."""
+MOST_ENGINES = 8
+"""Numbers of runs of the loops for which the rows and threads are kept."""
 SMALL_CHUNK = 32
 """Tokens chosen in one call where a token takes less time than the call."""
 
@@ -78,7 +80,8 @@ class NativeExecutor(ExecutorBase):
             raise UsageError(f"{threads} threads, needs 1 to 1024")
         self.chunk = 1 if weights.nbytes >= THREADS_FROM else SMALL_CHUNK
         self._engine = Engine(self._isa, program, plan, weights, self.rows, self.threads)
-        self._tracer: Engine | None = None
+        self._engines: dict[int | None, Engine] = {None: self._engine}  # by runs of the loops
+        self._tracers: dict[int | None, Engine] = {}
 
     @property
     def origin(self) -> str:
@@ -100,36 +103,71 @@ class NativeExecutor(ExecutorBase):
         other = sum(int(self.program.consts[n].nbytes) for n, role in roles.items() if role != "trits")
         return {"weights": self.weights.nbytes, "rows": self.plan.row_bytes * self.rows, "other": other}
 
-    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
+    def step(
+        self,
+        state: State,
+        tokens: Tokens,
+        trace: MutableMapping[str, Logits] | None = None,
+        *,
+        loops: int | None = None,
+    ) -> Logits:
         ids = self._ids(tokens)
         self.check_state(state, len(ids))
+        self.check_loops(loops)
         if trace is not None:
-            return self._traced(state, ids, trace)
-        return self.feed(state, ids, np.arange(len(ids)))
+            return self._traced(state, ids, trace, loops)
+        return self.feed(state, ids, np.arange(len(ids)), loops=loops)
 
-    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
+    def feed(
+        self, state: State, tokens: Tokens, slots: Any, want: Any = None, *, loops: int | None = None
+    ) -> Logits:
         """Products run for up to ``rows`` tokens at a time, of one session (a prompt) or of many."""
+        self.check_loops(loops)
+        return self._feed(state, tokens, slots, want, loops, None)
+
+    def time_ops(
+        self, state: State, tokens: Tokens, slots: Any, want: Any = None
+    ) -> dict[str, npt.NDArray[np.int64]]:
+        """Feed as :meth:`feed` does; returns the nanoseconds of each op by its kind, in the program's order.
+
+        ``"waiting"`` is that for other threads. All are the first thread's; reading the clock adds some 20 ns
+        an op and row.
+        """
+        spent = np.zeros(len(self.plan.ops) + 1, np.int64)
+        self._feed(state, tokens, slots, want, None, spent)
+        kinds = np.array([*(op.kind for op in self.plan.ops), "waiting"])
+        return {str(kind): spent[kinds == kind] for kind in dict.fromkeys(kinds)}
+
+    def _feed(
+        self, state: State, tokens: Tokens, slots: Any, want: Any, loops: int | None, spent: Any
+    ) -> Logits:
         ids, at, wanted = self.check_feed(state, tokens, slots, want)
-        flags = wanted.astype(np.uint8)
+        flags, engine = wanted.astype(np.uint8), self._engine_of(loops)
         out = np.empty((int(flags.sum()), self.program.vocab), np.int32)
         done = 0
-        with _contiguous(state) as words:
+        with _rows_apart(state) as words:
             for part in self._parts(len(ids)):
-                self._engine.feed(words, ids[part], at[part], flags[part], out[done:])
+                engine.feed(words, ids[part], at[part], flags[part], out[done:], spent)
                 done += int(flags[part].sum())
         return out
 
     def generate(
-        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+        self,
+        state: State,
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
+        *,
+        loops: int | None = None,
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
         ids = self.check_generate(state, tokens, count, rngs)
+        self.check_loops(loops)
         slots, generators = np.arange(len(ids), dtype=np.int32), np.array(rngs, np.uint32)
-        out = np.empty((len(ids), count), np.int32)
-        with _contiguous(state) as words:
+        out, engine = np.empty((len(ids), count), np.int32), self._engine_of(loops)
+        with _rows_apart(state) as words:
             for part in self._parts(len(ids)):
-                self._engine.generate(
-                    words, ids[part], slots[part], count, sampling, generators[part], out[part]
-                )
+                engine.generate(words, ids[part], slots[part], count, sampling, generators[part], out[part])
         return out, [int(rng) for rng in generators]
 
     def products_only(self, rows: int = 1) -> None:
@@ -140,23 +178,44 @@ class NativeExecutor(ExecutorBase):
 
     def close(self) -> None:
         """End the threads and free the rows."""
-        for engine in (self._engine, self._tracer):
-            if engine is not None:
-                engine.close()
+        for engine in (*self._engines.values(), *self._tracers.values()):
+            engine.close()
 
-    def _traced(self, state: State, ids: npt.NDArray[np.int32], trace: MutableMapping[str, Logits]) -> Logits:
+    def _engine_of(self, loops: int | None) -> Engine:
+        """The engine whose loops run ``loops`` times; it is made when it is first asked for."""
+        if loops not in self._engines:
+            plan = self._plan(loops=loops)
+            _keep_few(
+                self._engines,
+                loops,
+                Engine(self._isa, self.program, plan, self.weights, self.rows, self.threads),
+            )
+        return self._engines[loops]
+
+    def _plan(self, *, keep: bool = False, loops: int | None = None) -> Plan:
+        grain = self.weights.lanes * self.weights.trits
+        return make_plan(self.program, grain, kernels(), keep=keep, loops=loops)
+
+    def _traced(
+        self,
+        state: State,
+        ids: npt.NDArray[np.int32],
+        trace: MutableMapping[str, Logits],
+        loops: int | None,
+    ) -> Logits:
         """One session after the other, by a plan that keeps every value."""
-        if self._tracer is None:
-            plan = make_plan(self.program, self.weights.lanes * self.weights.trits, kernels(), keep=True)
-            self._tracer = Engine(self._isa, self.program, plan, self.weights, 1, 1)
+        if loops not in self._tracers:
+            plan = self._plan(keep=True, loops=loops)
+            _keep_few(self._tracers, loops, Engine(self._isa, self.program, plan, self.weights, 1, 1))
+        tracer = self._tracers[loops]
         out = np.empty((len(ids), self.program.vocab), np.int32)
         zero, one = np.zeros(1, np.int32), np.ones(1, np.uint8)
         found = []
-        with _contiguous(state) as words:
+        with _rows_apart(state) as words:
             for row in range(len(ids)):
                 here = slice(row, row + 1)
-                self._tracer.feed(words[here], ids[here], zero, one, out[here])
-                found.append(self._tracer.values())
+                tracer.feed(words[here], ids[here], zero, one, out[here])
+                found.append(tracer.values())
         trace.update({name: np.stack([values[name] for values in found]) for name in found[0]})
         return out
 
@@ -168,12 +227,22 @@ class NativeExecutor(ExecutorBase):
 
 
 @contextmanager
-def _contiguous(state: State) -> Iterator[State]:
-    """The state as one piece of memory, written back to where it came from at the end."""
+def _rows_apart(state: State) -> Iterator[State]:
+    """The state itself if the words of each session lie side by side, else a copy that is written back."""
+    if state.strides[1] == state.itemsize and state.strides[0] % state.itemsize == 0:
+        yield state
+        return
     array = np.ascontiguousarray(state)
     yield array
-    if array is not state:
-        state[...] = array
+    state[...] = array
+
+
+def _keep_few(engines: dict[int | None, Engine], loops: int | None, engine: Engine) -> None:
+    """Add an engine for ``loops`` runs; the oldest such one is closed where there are many."""
+    oldest = next((runs for runs in engines if runs is not None), None)
+    if len(engines) > MOST_ENGINES and oldest is not None:
+        engines.pop(oldest).close()
+    engines[loops] = engine
 
 
 def _rows(row_bytes: int, weights: int) -> int:

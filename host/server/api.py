@@ -11,9 +11,11 @@ from fastapi import APIRouter, Request
 
 from ternac.host.server import replies, schema, scores
 from ternac.host.server.problems import RESPONSES, BadParameter, UnknownModel
-from ternac.host.server.service import GenerationRequest, Reply, Service
-from ternac.host.server.texts import TURN_END, chat_prompt, encode
+from ternac.host.server.scores import CompletionScores, Scored
+from ternac.host.server.service import GenerationRequest, Place, Reply, Service
+from ternac.host.server.texts import TURN_END, chat_prompt
 from ternac.run.sampling import Reshape, Sampling
+from ternac.text.tokenizer import encode_prompt
 
 COMPLETION_TOKENS = 16
 """Default of OpenAI's completions."""
@@ -51,11 +53,15 @@ def routes(service: Service) -> APIRouter:
             "program_hash": service.program.hash,
             "tokenizer": service.tokenizer.name,
             "vocab": service.program.vocab,
+            "special_tokens": service.program.special.meta.get("special_tokens"),
             "state_bytes": 2 * service.program.state_words,
             "max_tokens": service.limits.tokens,
             "max_prompt_tokens": service.limits.prompt,
         }
         return schema.ModelCard(id=model, created=service.created, ternac=about)
+
+    def encode(text: str, begins: bool) -> list[int]:
+        return encode_prompt(service.program, service.tokenizer, text, begins=begins)
 
     def check_model(name: str | None) -> None:
         if name not in (None, model):
@@ -91,7 +97,8 @@ def routes(service: Service) -> APIRouter:
         )
         sampling = Sampling.from_temperature(temperature, scale, asked.top_k or 0)
         stops = [*asked.stops, *([closes] if closes else [])]
-        return GenerationRequest(prompt, count, sampling, seed, stops, closes, reshape, logprobs)
+        ends = () if asked.ignore_eos else service.program.special.eos
+        return GenerationRequest(prompt, count, sampling, seed, stops, closes, reshape, logprobs, ends=ends)
 
     def biases(given: dict[str, float]) -> dict[int, float]:
         vocab = service.program.vocab
@@ -102,7 +109,7 @@ def routes(service: Service) -> APIRouter:
         return {int(key): value for key, value in given.items()}
 
     async def begin(
-        asked: schema.Asked, n: int, wants: Sequence[Callable[[bool, int | None], GenerationRequest]]
+        asked: schema.Asked, n: int, wants: Sequence[Callable[[Place, int | None], GenerationRequest]]
     ) -> list[Reply]:
         """Begin ``n`` texts of each of ``wants``, text k from the seed plus k; none if one is refused."""
         choices = len(wants) * n
@@ -131,8 +138,6 @@ def routes(service: Service) -> APIRouter:
             wanted = (asked.top_logprobs or 0) if asked.logprobs else None
             if asked.top_logprobs and not asked.logprobs:
                 raise BadParameter("top_logprobs", "top_logprobs needs logprobs to be true")
-        if wanted is not None and asked.stream:
-            raise BadParameter("logprobs", "logprobs are not sent in a stream", "leave out stream")
         return wanted
 
     @api.post("/completions", response_model=schema.CompletionResponse, responses=STREAM)
@@ -144,13 +149,18 @@ def routes(service: Service) -> APIRouter:
         if asked.best_of not in (None, n):
             raise BadParameter("best_of", f"best_of is {asked.best_of}, can only be n, which is {n}")
 
-        def want(prompt: str | list[int], open_turn: bool, seed: int | None) -> GenerationRequest:
-            tokens = encode(service.tokenizer, prompt) if isinstance(prompt, str) else prompt
+        def want(prompt: str | list[int], place: Place, seed: int | None) -> GenerationRequest:
+            tokens = encode(prompt, place.begins) if isinstance(prompt, str) else prompt
             found = generation(asked, count, tokens, seed, logprobs)
             return replace(found, score_prompt=bool(asked.echo) and logprobs is not None)
 
-        def part(index: int, text: str, reason: str | None) -> dict[str, Any]:
-            return {"index": index, "text": text, "finish_reason": reason, "logprobs": None}
+        scored = [CompletionScores(service.tokenizer, logprobs or 0) for _ in range(n * len(asked.prompts))]
+
+        def part(
+            index: int, text: str, reason: str | None, found: Sequence[Scored] | None = None
+        ) -> dict[str, Any]:
+            said = None if found is None else scored[index](found)
+            return {"index": index, "text": text, "finish_reason": reason, "logprobs": said}
 
         begun = await begin(asked, n, [partial(want, prompt) for prompt in asked.prompts])
         echo = [
@@ -169,9 +179,7 @@ def routes(service: Service) -> APIRouter:
                 index=index,
                 text=(echo[index] if asked.echo else "") + text,
                 finish_reason=replies.reason(reply),
-                logprobs=None
-                if logprobs is None
-                else scores.of_completion(service.tokenizer, reply.job.scores, logprobs),
+                logprobs=None if logprobs is None else scored[index](reply.job.scores),
             )
             for index, (reply, text) in enumerate(zip(begun, texts, strict=True))
         ]
@@ -187,14 +195,17 @@ def routes(service: Service) -> APIRouter:
         count = min(CHAT_TOKENS, service.limits.tokens) if given is None else given
         n, logprobs = asked.n or 1, logprobs_wanted(asked)
 
-        def want(open_turn: bool, seed: int | None) -> GenerationRequest:
+        def want(place: Place, seed: int | None) -> GenerationRequest:
             turns = [message.turn for message in asked.messages]
-            text = chat_prompt(turns, schema.ROLES["assistant"], open_turn=open_turn)
-            return generation(asked, count, encode(service.tokenizer, text), seed, logprobs, TURN_END)
+            text = chat_prompt(turns, schema.ROLES["assistant"], open_turn=place.open_turn)
+            return generation(asked, count, encode(text, place.begins), seed, logprobs, TURN_END)
 
-        def part(index: int, text: str, reason: str | None) -> dict[str, Any]:
+        def part(
+            index: int, text: str, reason: str | None, found: Sequence[Scored] | None = None
+        ) -> dict[str, Any]:
             delta = {"content": text} if reason is None else {}
-            return {"index": index, "delta": delta, "finish_reason": reason, "logprobs": None}
+            said = None if found is None else scores.of_chat(service.tokenizer, found)
+            return {"index": index, "delta": delta, "finish_reason": reason, "logprobs": said}
 
         begun = await begin(asked, n, [want])
         head = replies.head("chatcmpl", model)
@@ -225,7 +236,8 @@ def tokenizer_routes(service: Service) -> APIRouter:
     @api.post("/tokenize")
     async def tokenize(asked: schema.TokenizeRequest) -> schema.TokenizeResponse:
         """Return the tokens of a text."""
-        tokens = encode(service.tokenizer, asked.prompt)
+        begins = asked.add_special_tokens is not False
+        tokens = encode_prompt(service.program, service.tokenizer, asked.prompt, begins=begins)
         return schema.TokenizeResponse(tokens=tokens, count=len(tokens))
 
     @api.post("/detokenize")
@@ -239,13 +251,22 @@ def tokenizer_routes(service: Service) -> APIRouter:
 
     @api.get("/tokenizer_info")
     async def info() -> schema.TokenizerInfo:
-        """Describe the tokenizer; it has no special tokens."""
-        return schema.TokenizerInfo(name=service.tokenizer.name, vocab=service.program.vocab)
+        """Describe the tokenizer, with the tokens that begin and end a text."""
+        special, text = service.program.special, service.tokenizer.decode
+        return schema.TokenizerInfo(
+            name=service.tokenizer.name,
+            vocab=service.program.vocab,
+            bos_token=None if special.bos is None else text([special.bos]),
+            eos_token=text(special.eos[:1]) if special.eos else None,
+            add_bos_token=special.add_bos,
+            bos_token_id=special.bos,
+            eos_token_id=list(special.eos),
+        )
 
     return api
 
 
 def _seeded(
-    want: Callable[[bool, int | None], GenerationRequest], seed: int | None, open_turn: bool
+    want: Callable[[Place, int | None], GenerationRequest], seed: int | None, place: Place
 ) -> GenerationRequest:
-    return want(open_turn, seed)
+    return want(place, seed)

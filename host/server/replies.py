@@ -16,16 +16,21 @@ from starlette.responses import StreamingResponse
 from ternac.errors import Cancelled, TernacError
 from ternac.host.server import schema
 from ternac.host.server.problems import body_of
-from ternac.host.server.service import Reply, Service
+from ternac.host.server.scores import Scored
+from ternac.host.server.service import Piece, Reply, Service
 
 PING = 15.0
 """Seconds of silence after which a stream sends a comment, so that proxies do not close it."""
 
 
 class Part(Protocol):
-    """Makes one choice of a stream's event: a piece of text, or the reason why the text ended."""
+    """Makes one choice of a stream's event: a piece of text, or the reason why the text ended. ``found``: the
+    scores of its tokens, None where there are none.
+    """
 
-    def __call__(self, index: int, text: str, reason: str | None) -> dict[str, Any]: ...
+    def __call__(
+        self, index: int, text: str, reason: str | None, found: Sequence[Scored] | None = None
+    ) -> dict[str, Any]: ...
 
 
 def head(prefix: str, model: str) -> dict[str, Any]:
@@ -82,18 +87,22 @@ async def collect(replies: Sequence[Reply], request: Request) -> list[str]:
             reply.cancel()
 
 
-async def _merged(replies: Sequence[Reply]) -> AsyncGenerator[tuple[int, str | None]]:
-    """Yield the pieces of all texts as they come, with the text's number, and None where there is a pause;
-    "" is a text's end. Raises the first error.
+END = Piece("")
+"""Follows the last piece of a text."""
+
+
+async def _merged(replies: Sequence[Reply]) -> AsyncGenerator[tuple[int, Piece | None]]:
+    """Yield the pieces of all texts as they come, with the text's number, `END` behind them, and None where
+    there is a pause. Raises the first error.
     """
-    pieces: asyncio.Queue[tuple[int, str | None | TernacError]] = asyncio.Queue()
+    pieces: asyncio.Queue[tuple[int, Piece | None | TernacError]] = asyncio.Queue()
 
     async def follow(index: int, reply: Reply) -> None:
         try:
             async with aclosing(reply.pieces(PING)) as found:
                 async for piece in found:
                     await pieces.put((index, piece))
-            await pieces.put((index, ""))
+            await pieces.put((index, END))
         except TernacError as error:
             await pieces.put((index, error))
 
@@ -104,7 +113,7 @@ async def _merged(replies: Sequence[Reply]) -> AsyncGenerator[tuple[int, str | N
             index, piece = await pieces.get()
             if isinstance(piece, TernacError):
                 raise piece
-            running -= piece == ""
+            running -= piece is END
             yield index, piece
     finally:
         for task in tasks:
@@ -145,17 +154,22 @@ def stream(
                     delta = {"role": "assistant", "content": ""}
                     first = {"index": index, "delta": delta, "finish_reason": None}
                     yield event([first], reply, **nothing)
-                elif echo:
+                elif echo and reply.request.logprobs is None:
                     yield event([part(index, echo[index], None)], reply, **nothing)
+            # With scores the prompt is sent when they are there, in front of the first piece.
+            first_of = dict(enumerate(echo))
             async with aclosing(_merged(replies)) as pieces:
                 async for index, piece in pieces:
                     reply = replies[index]
-                    why = None if piece else reason(reply)
-                    yield (
-                        ": waiting\n\n"
-                        if piece is None
-                        else event([part(index, piece, why)], reply, **nothing)
-                    )
+                    if piece is None:
+                        yield ": waiting\n\n"
+                    elif piece is END:
+                        yield event([part(index, "", reason(reply))], reply, **nothing)
+                    elif reply.request.logprobs is None:
+                        yield event([part(index, piece.text, None)], reply, **nothing)
+                    else:
+                        text = first_of.pop(index, "") + piece.text
+                        yield event([part(index, text, None, piece.scores)], reply, **nothing)
             if with_usage:
                 yield event([], replies[0], usage=usage(replies, n).model_dump())
             yield "data: [DONE]\n\n"

@@ -72,6 +72,7 @@ class Asked(Strict):
     seed: Seed | None = Field(None, description="the same seed gives the same text on every executor")
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="texts of each prompt")
     stop: Stop | Stops | Neutral = None
+    ignore_eos: bool | None = Field(None, description="extension: a token that ends the text does not")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     session: Session | None = Field(None, description="extension: continue this session")
@@ -179,7 +180,7 @@ class TokenizeRequest(Strict):
 
     prompt: str
     model: str | None = None
-    add_special_tokens: bool | None = Field(None, description="there are none to add")
+    add_special_tokens: bool | None = Field(None, description="as a prompt that begins a text; default true")
 
 
 class TokenizeResponse(BaseModel):
@@ -211,6 +212,9 @@ class TokenizerInfo(BaseModel):
     eos_token: str | None = None
     pad_token: str | None = None
     chat_template: str | None = None
+    add_bos_token: bool = False
+    bos_token_id: int | None = None
+    eos_token_id: list[int] = []
 
 
 class Usage(BaseModel):

@@ -40,22 +40,27 @@ def label(tokenizer: Tokenizer, token: int) -> str:
     return f"token_id:{token}" if "\ufffd" in text or not text else text
 
 
-def of_completion(tokenizer: Tokenizer, scores: Sequence[Scored], count: int) -> dict[str, Any]:
-    """Return ``logprobs`` of a completion's choice; ``count``: how many of the likeliest were asked for.
-
-    Offsets are those of the tokens in the choice's text.
+class CompletionScores:
+    """``logprobs`` of a completion's choice, at once or part by part; ``count``: how many of the likeliest
+    were asked for. Offsets are those of the tokens in the choice's whole text.
     """
-    stream = tokenizer.stream()
-    offsets, length = [], 0
-    for one in scores:
-        offsets.append(length)
-        length += len(stream.feed(one.token))
-    return {
-        "tokens": [label(tokenizer, one.token) for one in scores],
-        "token_logprobs": [one.logprob for one in scores],
-        "top_logprobs": [_top(tokenizer, one) for one in scores] if count else None,
-        "text_offset": offsets,
-    }
+
+    def __init__(self, tokenizer: Tokenizer, count: int) -> None:
+        self._tokenizer, self._count = tokenizer, count
+        self._stream, self._length = tokenizer.stream(), 0
+
+    def __call__(self, scores: Sequence[Scored]) -> dict[str, Any]:
+        """Return the next part."""
+        offsets = []
+        for one in scores:
+            offsets.append(self._length)
+            self._length += len(self._stream.feed(one.token))
+        return {
+            "tokens": [label(self._tokenizer, one.token) for one in scores],
+            "token_logprobs": [one.logprob for one in scores],
+            "top_logprobs": [_top(self._tokenizer, one) for one in scores] if self._count else None,
+            "text_offset": offsets,
+        }
 
 
 def of_chat(tokenizer: Tokenizer, scores: Sequence[Scored]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ternac.host.server.job import Finished, Job
 from ternac.host.server.limits import Limits
 from ternac.host.server.metrics import Metrics
 from ternac.host.server.scheduler import Scheduler
+from ternac.host.server.scores import Scored
 from ternac.host.server.sessions import Kept, LocalSessions, Sessions
 from ternac.host.server.texts import Reader
 from ternac.manifest import DEFAULT_BOARD
@@ -84,11 +85,20 @@ def build_service(
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where in a text a request continues: at the begin of one; inside a turn of a chat."""
+
+    begins: bool = True
+    open_turn: bool = False
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """A text to generate: tokens to feed, how many to choose and how, the seed, where to stop.
 
     ``closes``: the one of ``stops`` that ends a turn of a chat; "" where the text is no chat. ``logprobs``:
     tokens are scored, with that many of the likeliest, those of the prompt too with ``score_prompt``.
+    ``ends``: tokens that end the text, and have none.
     """
 
     prompt: Sequence[int]
@@ -100,12 +110,21 @@ class GenerationRequest:
     reshape: Reshape = Reshape()
     logprobs: int | None = None
     score_prompt: bool = False
+    ends: Sequence[int] = ()
 
     @property
     def chooser(self) -> Chooser | None:
         """What chooses the tokens on this host, where a device's own sampler does not do."""
         plain = self.reshape.neutral and self.logprobs is None
         return None if plain else Chooser(self.sampling, self.reshape)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a text, and the scores of the tokens since the part before, where they are asked for."""
+
+    text: str
+    scores: tuple[Scored, ...] = ()
 
 
 class Reply:
@@ -125,9 +144,10 @@ class Reply:
     ) -> None:
         self._service, self.request, self.session, self._ticket = service, request, session, ticket
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[str | Finished | TernacError] = asyncio.Queue()
+        self._events: asyncio.Queue[Piece | Finished | TernacError] = asyncio.Queue()
         self._reader = Reader(service.tokenizer.stream(request.prompt), request.stops)
-        self._over = False
+        self._over = self._ended = False
+        self._scored = 0
         self._times: list[float] = []
         self._first = self.tokens = 0
         self.finished: Finished | None = None
@@ -148,21 +168,21 @@ class Reply:
 
     @classmethod
     async def begin(
-        cls, service: Service, session: str | None, want: Callable[[bool], GenerationRequest]
+        cls, service: Service, session: str | None, want: Callable[[Place], GenerationRequest]
     ) -> Reply:
-        """Submit the request that ``want`` makes; it is told whether the session's text ends inside a turn.
+        """Submit the request that ``want`` makes; it is told where it continues.
 
         Raises TernacError if the scheduler refuses it; then the session is unchanged.
         """
         if session is None:
-            request = await asyncio.to_thread(want, False)
+            request = await asyncio.to_thread(want, Place())
             reply = cls(service, request, service.new_session(request.seed))
             service.scheduler.submit(reply.job)
             return reply
         kept, ticket = await service.sessions.take(session, service.limits.seconds + GRACE)
         try:
-            request = await asyncio.to_thread(want, kept.open_turn)
             start = Snapshot.from_bytes(kept.data, service.program)
+            request = await asyncio.to_thread(want, Place(start.new, kept.open_turn))
             if request.seed is not None:
                 start = replace(start, rng=seed_state(request.seed))
             reply = cls(service, request, start, session, ticket)
@@ -172,9 +192,9 @@ class Reply:
             raise
         return reply
 
-    async def pieces(self, ping: float = 15.0) -> AsyncGenerator[str | None]:
-        """Yield the text as it comes, and None after ``ping`` seconds without any. Raises TernacError if the
-        job failed. Closing the iterator cancels the job.
+    async def pieces(self, ping: float = 15.0) -> AsyncGenerator[Piece | None]:
+        """Yield the text as it comes, and None after ``ping`` seconds without any; a piece without text has
+        the last scores. Raises TernacError if the job failed. Closing the iterator cancels the job.
         """
         try:
             while True:
@@ -184,7 +204,7 @@ class Reply:
                 except TimeoutError:
                     yield None
                     continue
-                if isinstance(event, str):
+                if isinstance(event, Piece):
                     yield event
                     continue
                 if isinstance(event, TernacError):
@@ -199,7 +219,7 @@ class Reply:
 
     async def collect(self) -> str:
         """Return the whole text."""
-        return "".join([piece async for piece in self.pieces() if piece])
+        return "".join([piece.text async for piece in self.pieces() if piece])
 
     def cancel(self) -> None:
         """Stop the job, if it is not over."""
@@ -225,7 +245,7 @@ class Reply:
         self._over, self.finished = True, end
         if self.session is not None and end.snapshot is not None:
             closed = bool(self.request.closes) and self._reader.stopped_by == self.request.closes
-            kept = Kept(end.snapshot.to_bytes(self._service.program), not closed)
+            kept = Kept(end.snapshot.to_bytes(self._service.program), not (closed or self._ended))
             if not await self._service.sessions.give(self.session, self._ticket, kept):
                 raise SessionBusy(
                     f"session {self.session!r} was taken from this request, which took too long"
@@ -239,6 +259,9 @@ class Reply:
             self._service.metrics.first(time.monotonic() - self.job.born)
         text, end = "", None
         for number, token in enumerate(tokens, 1):
+            if token in self.request.ends:
+                self._ended, end = True, number
+                break
             text += self._reader.feed(token)
             if self._reader.stopped:
                 end = number
@@ -246,14 +269,21 @@ class Reply:
         self.tokens += end or len(tokens)
         self._times = [*self._times[:1], time.monotonic()]
         if text:
-            self._send(text)
+            self._send_text(text)
         return end
 
     def _done(self, result: Finished | TernacError) -> None:
-        if isinstance(result, Finished) and (text := self._reader.finish()):
-            self._send(text)
+        if isinstance(result, Finished):
+            text = self._reader.finish()
+            if text or self._scored < len(self.job.scores):
+                self._send_text(text)
         self._send(result)
 
-    def _send(self, event: str | Finished | TernacError) -> None:
+    def _send_text(self, text: str) -> None:
+        scores = tuple(self.job.scores[self._scored :])
+        self._scored += len(scores)
+        self._send(Piece(text, scores))
+
+    def _send(self, event: Piece | Finished | TernacError) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)

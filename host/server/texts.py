@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ternac.errors import UsageError
-from ternac.text.tokenizer import TextStream, Tokenizer
+from ternac.text.tokenizer import TextStream
 
 TURN_END = "\n\n"
 """Ends a turn of a chat: a model that writes it has finished."""
@@ -29,16 +28,6 @@ def chat_prompt(turns: Iterable[Turn], answering: str, *, open_turn: bool = Fals
     """
     said = "".join(f"{turn.speaker}:\n{turn.content.strip()}{TURN_END}" for turn in turns)
     return f"{TURN_END if open_turn else ''}{said}{answering}:\n"
-
-
-def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Return the tokens of a text. Raises UsageError if UTF-8 cannot encode it."""
-    try:
-        data = text.encode()
-    except UnicodeEncodeError:
-        raise UsageError("the text contains an unpaired surrogate and cannot be encoded as UTF-8") from None
-    tokens: list[int] = tokenizer.encode(data).ids.tolist()
-    return tokens
 
 
 class Reader:

@@ -15,9 +15,13 @@ from torch import Tensor
 
 from ternac.model.net import tables
 from ternac.model.net.layers import BitLinear, Norm
+from ternac.model.net.memory import Recall
 from ternac.model.net.network import Block, TernaryLM
-from ternac.program.language_model import LayerParams, LMParams, NormParams, build_lm
+from ternac.program.language_model import LayerParams, LMParams, MemoryParams, NormParams, build_lm
 from ternac.program.program import Program
+
+RESIZED = "memory"
+"""Entry of a program's meta: rows and seed of the maps of a memory that was resized at export."""
 
 
 def _integers(values: Tensor, dtype: type) -> np.ndarray:
@@ -60,6 +64,28 @@ def _layer(block: Block, model: TernaryLM) -> LayerParams:
     return LayerParams(_norm(block.norm), _norm(block.norm), weights, shifts)
 
 
+def _memory(recall: Recall, model: TernaryLM) -> MemoryParams:
+    s, c = model.config.scales, recall.config
+    a1, a2 = (_integers(each, np.int8) for each in recall.maps)
+    weights = {
+        "Wa1": a1,
+        "Wa2": a2,
+        "Wv": _trits(recall.wv),
+        "Wg": _trits(recall.wg),
+        "Wo": _trits(recall.wo),
+    }
+    shifts = {
+        "v": recall.wv.shift,
+        "e": c.rate,
+        "o": c.heads.bit_length() - 1,
+        "g.pre": recall.wg.shift,
+        "g": s.state - s.gate,
+        "z": recall.mul_shift,
+        "res": recall.wo.shift,
+    }
+    return MemoryParams(_norm(model.norm), c.heads, c.bits, weights, shifts)
+
+
 @torch.no_grad()
 def to_program(
     model: TernaryLM, name: str, meta: Mapping[str, Any] | None = None, tokenizer: bytes = b""
@@ -83,6 +109,7 @@ def to_program(
         sigmoid=tables.sigmoid_table(s.pre),
         silu=tables.silu_table(s.pre, s.state),
         logit_scale_bits=s.logits,
+        memories={r.config.after - 1: _memory(r, model)} if (r := model.recall) else {},
     )
     model.train(was_training)
     reads = {"tokenizer": "bytes"} if model.config.vocab == 256 else {}

@@ -1,7 +1,7 @@
 """Programs as GGUF files: ternary matrices in TQ2_0 or TQ1_0 blocks, everything else unchanged.
 
 The file carries the header of the program file (docs/program.md) as text, so that reading it back gives the
-program file byte for byte, content hash included.  Metadata, all under ``ternac.``:
+program file byte for byte, digest included.  Metadata, all under ``ternac.``:
 
     header               the header of the program file, JSON
     matrices             names of the ternary tensors
@@ -37,6 +37,8 @@ BLOCK_BYTES = {"TQ2_0": 66, "TQ1_0": 54}
 TYPES = tuple(BLOCK_BYTES)
 _SCALE_BYTES = 2  # at the end of a block, in both types
 ARCHITECTURE = "ternac"
+GGML = "tokenizer.ggml"
+"""Prefix of what other programs' files say of their tokens."""
 HEADER = "ternac.header"
 _STORED = {"I8": np.int8, "U8": np.int8, "I16": np.int16}  # GGUF has no unsigned bytes: the same bits
 FOREIGN_TYPES = {36: "I2_S", 37: "I8_S", 38: "TL1"}

@@ -25,7 +25,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ternac.errors import ProgramError
 from ternac.files import replacing
 from ternac.program.legality import infer
-from ternac.program.ops import IMPORT_KINDS, KINDS, Op, Value
+from ternac.program.ops import IMPORT_KINDS, KINDS, MEMORY_KINDS, Op, Value, refuse_unknown
 from ternac.program.program import Program
 from ternac.program.summary import op_lines
 
@@ -69,10 +69,14 @@ Quant <signed: int = 1, narrow: int = 0, rounding_mode: string = "ROUND">
 
 
 def to_onnx(program: Program) -> onnx.ModelProto:
-    """Return the step graph of a program. Raises ProgramError if the file would exceed ONNX's limits."""
+    """Return the step graph of a program.
+
+    Raises ProgramError if the file would exceed ONNX's limits, UnsupportedOp for ops of memories and loops.
+    """
     from ternac.model.export.qonnx_graph import StepGraph
 
     types = infer(program)
+    refuse_unknown(program.ops, set(KINDS) - set(MEMORY_KINDS), "QONNX export")
     for index, op in enumerate(program.ops):
         if op.kind in IMPORT_KINDS:
             raise ProgramError(

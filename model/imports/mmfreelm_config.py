@@ -33,8 +33,6 @@ class Config:
     m: int
     eps: float = 1e-6
     lower_bound: bool = True
-    bos: int | None = None
-    eos: int | None = None
 
     @property
     def trits(self) -> int:
@@ -107,8 +105,7 @@ def parse_config(data: dict[str, Any], where: str) -> Config:
     bound = data.get("use_lower_bound", True)
     if not isinstance(bound, bool):
         raise CheckpointError(f"{where}: use_lower_bound is {bound!r}")
-    bos, eos = (_token(data.get(key), size["vocab_size"]) for key in ("bos_token_id", "eos_token_id"))
-    return Config(size["vocab_size"], size["hidden_size"], size["num_hidden_layers"], m, eps, bound, bos, eos)
+    return Config(size["vocab_size"], size["hidden_size"], size["num_hidden_layers"], m, eps, bound)
 
 
 def _sizes(data: dict[str, Any], where: str) -> dict[str, int]:
@@ -121,7 +118,3 @@ def _whole(value: Any, name: str, where: str) -> int:
     if type(value) is not int or not 1 <= value <= limit:
         raise CheckpointError(f"{where}: {name} is {value!r}, needs a whole number in 1..{limit}")
     return value
-
-
-def _token(value: Any, vocab: int) -> int | None:
-    return value if type(value) is int and 0 <= value < vocab else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ternac.errors import UsageError
@@ -28,6 +28,69 @@ class Scales:
     act: int = 5  #: i8 SiLU of the gate projection
     hidden: int = 5  #: i8 product inside the GLU
     logits: int = 8  #: i16 logits
+    row: int = 5  #: i8 values written to a memory, its rows and what is read from it
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """One memory layer (FwPKM): ``heads`` x ``slots`` x ``slots`` rows of ``width`` int8 elements.
+
+    Head k's row has two digits, each the winner of ``slots`` scores of fixed ternary maps by ``seed``.
+    """
+
+    after: int = 1  #: blocks before it
+    heads: int = 8
+    slots: int = 16
+    width: int = 24
+    rate: int = 1  #: a write corrects its rows by 2**-rate of the error
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("after", 1, 255),
+            ("width", 1, 1024),
+            ("rate", 0, 15),
+            ("seed", 0, 2**31 - 1),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UsageError(f"model.memory.{name} = {value} is outside {low}..{high}")
+        for name, low, high in (("heads", 1, 256), ("slots", 2, 1024)):
+            value = getattr(self, name)
+            if not low <= value <= high or value & (value - 1):
+                raise UsageError(
+                    f"model.memory.{name} = {value} is not a power of two in {low}..{high}",
+                    "the mean over heads is a shift, a row's number a pair of bit fields",
+                )
+        if self.width % 2:
+            raise UsageError(
+                f"model.memory.width = {self.width} is odd", "a state word holds two elements of a row"
+            )
+
+    def resized(self, rows: int, seed: int) -> MemoryConfig:
+        """Return the same memory with ``rows`` rows and maps of ``seed``: maps are not trained, so any do.
+
+        Raises UsageError unless the rows are ``heads`` times the square of a power of two.
+        """
+        slots = math.isqrt(max(0, rows) // self.heads)
+        if rows != self.heads * slots * slots or not 2 <= slots <= 1024 or slots & (slots - 1):
+            sizes = ", ".join(str(self.heads * 4**bits) for bits in range(1, 11))
+            raise UsageError(f"a memory of {self.heads} heads cannot have {rows} rows", f"choose of {sizes}")
+        return replace(self, slots=slots, seed=seed)
+
+    @property
+    def bits(self) -> int:
+        """Return the bits of a digit."""
+        return self.slots.bit_length() - 1
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows."""
+        return self.heads * self.slots * self.slots
+
+    def trits(self, d: int) -> int:
+        """Return the ternary weights of the layer in a model of width ``d``, fixed maps included."""
+        return d * (2 * self.heads * self.slots + 3 * self.width)
 
 
 @dataclass(frozen=True)
@@ -40,6 +103,7 @@ class ModelConfig:
     layers: int = 3
     scales: Scales = field(default_factory=Scales)
     temper: float = 1.0  #: gain of the norm before the head: all logits are so many times as large
+    memory: MemoryConfig | None = None
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -53,11 +117,17 @@ class ModelConfig:
                 raise UsageError(f"model.{name} = {value} is outside {low}..{high}")
         if not 0.5 <= self.temper <= 1.5:
             raise UsageError(f"model.temper = {self.temper} is outside [0.5, 1.5]")
+        if self.memory and self.memory.after > self.layers:
+            raise UsageError(
+                f"model.memory.after = {self.memory.after}, but the model has {self.layers} blocks",
+                "put the memory behind one of them",
+            )
 
     @property
     def ternary_weights(self) -> int:
         """Return the number of trits, head included."""
-        return self.layers * (4 * self.d * self.d + 3 * self.d * self.m) + self.vocab * self.d
+        blocks = self.layers * (4 * self.d * self.d + 3 * self.d * self.m)
+        return blocks + self.vocab * self.d + (self.memory.trits(self.d) if self.memory else 0)
 
 
 @dataclass(frozen=True)
@@ -88,9 +158,13 @@ class TrainConfig:
     )
     temper: float = 1.0  #: ``ModelConfig.temper`` of the finished model; the run itself keeps its own
     average: float = 0.0  #: decay per step of the average of the weights, which is what is kept; 0 = none
+    repeats: float = 0.0  #: share of the streams that read passages again, for a memory to be of use
+    mask_steps: int = (
+        1  #: steps that dropout masks are kept: a memory finds what it wrote under the same mask
+    )
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "window", "eval_every", "checkpoint_every"):
+        for name in ("steps", "batch", "window", "eval_every", "checkpoint_every", "mask_steps"):
             if getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must be at least 1")
         for name in ("warmup", "eval_tokens", "seed"):
@@ -108,6 +182,7 @@ class TrainConfig:
             ("sharpen", 0.5 <= self.sharpen <= 2.0, "[0.5, 2]"),
             ("temper", 0.5 <= self.temper <= 1.5, "[0.5, 1.5]"),
             ("average", 0.0 <= self.average < 1.0, "[0, 1)"),
+            ("repeats", 0.0 <= self.repeats < 1.0, "[0, 1)"),
             ("val_fraction", 0.0 < self.val_fraction < 1.0, "(0, 1)"),
         ):
             if not fits:
@@ -124,6 +199,11 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
     "prose": (
         ModelConfig(),
         TrainConfig(steps=3600, dropout=0.0, average=0.998, checkpoint_every=100, val_fraction=0.003),
+    ),
+    # The shakespeare recipe with a memory, at as many trits; half of the streams read passages again.
+    "hybrid": (
+        ModelConfig(m=348, memory=MemoryConfig(after=2)),
+        TrainConfig(steps=4000, dropout=0.15, average=0.998, temper=0.9, repeats=0.5, mask_steps=16),
     ),
     "smoke": (
         ModelConfig(d=32, m=48, layers=2),
@@ -150,5 +230,7 @@ def from_dict(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
     model = dict(_pick(ModelConfig, values.get("model", {}), "model"))
     if "scales" in model:
         model["scales"] = Scales(**_pick(Scales, dict(model["scales"]), "model.scales"))
+    if model.get("memory"):
+        model["memory"] = MemoryConfig(**_pick(MemoryConfig, dict(model["memory"]), "model.memory"))
     train = _pick(TrainConfig, values.get("train", {}), "train")
     return ModelConfig(**model), TrainConfig(**train)

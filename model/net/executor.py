@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from ternac.errors import CheckpointError
-from ternac.model.export.export import to_program
+from ternac.model.export.export import RESIZED, to_program
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.run_folder import checkpoint_of, checkpoints_beside
@@ -40,7 +40,7 @@ class TorchExecutor(ExecutorBase):
     ) -> None:
         self.program: Program = to_program(model, program_name, meta, tokenizer)
         self.model = model.eval().freeze()
-        self._slices = list(self.program.state_slices().values())
+        self._small = len(self.program.states)  # as many tensors are states, the rest memories
 
     @classmethod
     def for_program(cls, program: Program, path: Path) -> TorchExecutor:
@@ -50,7 +50,10 @@ class TorchExecutor(ExecutorBase):
         """
         found = checkpoints_beside(path)
         for each in found:
-            made = cls(ckpt.model_of(ckpt.load(each)), program.name, program.meta, program.tokenizer)
+            model = ckpt.model_of(ckpt.load(each))
+            if model.recall and RESIZED in program.meta:
+                model.resize_memory(*(int(program.meta[RESIZED][key]) for key in ("rows", "seed")))
+            made = cls(model, program.name, program.meta, program.tokenizer)
             if made.program.hash == program.hash:
                 return made
         if not found:
@@ -70,6 +73,8 @@ class TorchExecutor(ExecutorBase):
         state: State,
         tokens: Iterable[int] | npt.NDArray[Any],
         trace: MutableMapping[str, npt.NDArray[np.int32]] | None = None,
+        *,
+        loops: int | None = None,
     ) -> npt.NDArray[np.int32]:
         """Feed one token to each session: changes ``state`` in place, returns logits int32 [B, vocab].
 
@@ -77,10 +82,13 @@ class TorchExecutor(ExecutorBase):
         """
         ids = self.check_tokens(tokens).astype(np.int64)
         self.check_state(state, len(ids))
-        hidden = [torch.from_numpy(state[:, part].astype(np.float32)) for part in self._slices]
+        self.check_loops(loops)
+        views = list(self.state_dict(state).values())
+        hidden = [torch.from_numpy(view.astype(np.float32)) for view in views[: self._small]]
+        hidden += [torch.from_numpy(np.ascontiguousarray(rows)) for rows in views[self._small :]]
         logits, hidden = self.model(torch.from_numpy(ids)[None], hidden)
-        for part, h in zip(self._slices, hidden, strict=True):
-            state[:, part] = h.numpy().astype(np.int16)
+        for view, part in zip(views, hidden, strict=True):
+            view[...] = part.numpy().astype(view.dtype)
         result = logits[0].numpy().astype(np.int32)
         if trace is not None:
             trace[self.program.logits] = result

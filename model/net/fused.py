@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ternac.model.net.kernels import Kernels, kernels
 from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
+from ternac.model.net.memory import Recall, row_numbers
 
 
 def _accumulate(codes: Tensor, trits: Tensor) -> Tensor:
@@ -160,6 +161,93 @@ class Gate(torch.autograd.Function):
         return _norm_backward(d_y, r, y, y_scales, grad), d_w, d_down, None, None, None
 
 
+class Remember(torch.autograd.Function):
+    """``apply(r, w, wo, last, before, memory, keep, norm, cell)`` -> (r + Recall(NORM(r)), rows, o, memory).
+
+    w: Wv and Wg stacked; last i32 [B, H] and before i8 [B, D]: rows and o of the token before the window;
+    memory int8 [B, R, D], which is not changed. rows i32 [T, B, H] and o i8 [T, B, D] are those of the
+    window.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        r: Tensor,
+        w: Tensor,
+        wo: Tensor,
+        last: Tensor,
+        before: Tensor,
+        memory: Tensor,
+        keep: Tensor | None,
+        norm: Norm,
+        cell: Recall,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        time, streams, _ = r.shape
+        tokens, c, table = time * streams, cell.config, cell.silu_gate.table
+        y = _Normed.of(norm, r)
+        acc = torch._int_mm(y.codes, torch.cat((cell.maps.flatten(0, 1), w.to(torch.int8))).t())
+        width = acc.shape[1]
+        rows = torch.empty(time, streams, c.heads, dtype=torch.int32)
+        kernels().call("memory_rows", acc, width, c.heads, c.bits, rows, rows=tokens)
+        v, o, z, codes = (torch.empty(time, streams, c.width, dtype=torch.int8) for _ in range(4))
+        kernels().call("memory_values", acc, width, 2.0**-cell.wv.shift, c.width, v, rows=tokens)
+        memory = memory.clone()
+        delta_forward(v, rows, last, before, memory, c.rate, o)
+        ctx.mul = 2.0**-cell.mul_shift
+        scale = 2.0**-cell.wg.shift
+        kernels().call("memory_gate", acc, width, table, scale, ctx.mul, c.width, o, codes, z, rows=tokens)
+        ctx.add_scale, ctx.keep, ctx.config = 2.0**-cell.wo.shift, keep, c
+        ctx.value_scale, ctx.table, ctx.slope = 2.0**-cell.wv.shift, table, cell.silu_gate.slope * scale
+        ctx.save_for_backward(r, w, wo, last, y.codes, y.scales, rows, v, o, codes, z)
+        out = _add(r, _accumulate(z.flatten(0, 1), wo), ctx.add_scale, keep)
+        ctx.mark_non_differentiable(rows, o, memory)
+        return out, rows, o, memory
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        r, w, wo, last, y, y_scales, rows, v, o, codes, z = ctx.saved_tensors
+        grad = grad.contiguous()
+        c, tokens = ctx.config, len(y)
+        d_z, d_wo = _both_ways(_add_backward(grad, ctx.add_scale, ctx.keep), z.flatten(0, 1), wo)
+        d_o = torch.empty(o.shape)
+        d_acc = torch.empty(tokens, 2 * c.width, dtype=torch.bfloat16)
+        kernels().call(
+            "memory_gate_backward", d_z, z, o, codes, ctx.table, ctx.slope, ctx.mul, c.width, d_o, d_acc,
+            rows=tokens,
+        )  # fmt: skip
+        d_v = delta_backward(d_o, rows, last, c.rows, c.rate)
+        kernels().call("memory_values_backward", d_v, v, ctx.value_scale, c.width, d_acc, rows=tokens)
+        d_y, d_w = _both_ways(d_acc, y, w)
+        return _norm_backward(d_y, r, y, y_scales, grad), d_w, d_wo, *(None,) * 6
+
+
+def delta_forward(
+    v: Tensor, rows: Tensor, last: Tensor, before: Tensor, memory: Tensor, rate: int, out: Tensor
+) -> None:
+    """Compute what `memory.DeltaScan` does, compiled: changes ``memory`` in place and fills ``out``.
+
+    v [T, B, D], before [B, D], memory [B, R, D] and out [T, B, D] are all int8 or all int16; rows [T, B, H]
+    and last [B, H] are int32.
+    """
+    name = {torch.int8: "delta_forward_i8", torch.int16: "delta_forward_i16"}[memory.dtype]
+    time, streams, heads = rows.shape
+    _, count, width = memory.shape
+    kernels().call(
+        name, v, rows, last, before, rate, time, streams, heads, count, width, memory, out, rows=streams
+    )
+
+
+def delta_backward(grad: Tensor, rows: Tensor, last: Tensor, count: int, rate: int) -> Tensor:
+    """Return the gradient of v [T, B, D] from that of o; ``count`` rows a memory, else as `delta_forward`."""
+    time, streams, width = grad.shape
+    d_v, d_rows = torch.empty_like(grad), torch.zeros(streams, count, width)
+    kernels().call(
+        "delta_backward", grad, rows, last, rate, time, streams, rows.shape[-1], count, width, d_rows, d_v,
+        rows=streams,
+    )  # fmt: skip
+    return d_v
+
+
 class Head(torch.autograd.Function):
     """``apply(r, w, norm, head)`` -> logits in codes, float32 [T, B, V]."""
 
@@ -189,6 +277,21 @@ def block(
     r, h = Mix.apply(r, w, cell.wo.trits(), h0, keep and keep[0], norm, cell)
     w = torch.cat((glu.wgate.trits(), glu.wup.trits()))
     return Gate.apply(r, w, glu.wdown.trits(), keep and keep[1], norm, glu), h
+
+
+def recall(
+    norm: Norm, cell: Recall, r: Tensor, state: tuple[list[Tensor], Tensor], keep: Tensor | None
+) -> tuple[Tensor, tuple[list[Tensor], Tensor]]:
+    """One memory layer: r float32 [T, B, d] -> (r, state after the window)."""
+    (a, b, before), memory = state
+    bits = cell.config.bits
+    last = row_numbers((a, b), bits).int()
+    w = torch.cat((cell.wv.trits(), cell.wg.trits()))
+    r, rows, o, memory = Remember.apply(
+        r, w, cell.wo.trits(), last, before.to(torch.int8), memory, keep, norm, cell
+    )
+    digits = [(rows[-1] >> shift & (1 << bits) - 1).float() for shift in (bits, 0)]
+    return r, ([*digits, o[-1].float()], memory)
 
 
 def head(norm: Norm, linear: BitLinear, r: Tensor) -> Tensor:

@@ -24,6 +24,16 @@ def scan(f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
     return result
 
 
+def delta_scan(
+    v: Tensor, rows: Tensor, last: Tensor, before: Tensor, memory: Tensor, rate: int
+) -> tuple[Tensor, Tensor]:
+    """`memory.delta_scan` for tensors on a GPU. Raises ModuleNotFoundError if triton is missing."""
+    from ternac.model.net.memory_triton import TritonDeltaScan
+
+    result: tuple[Tensor, Tensor] = TritonDeltaScan.apply(v, rows, last, before, memory, rate)
+    return result
+
+
 def product(x: Tensor, trits: Tensor) -> Tensor:
     """Multiply i8 codes x [N, K] by trits [M, K], both float32: float32 [N, M], exact.
 

@@ -7,7 +7,7 @@ Tensors are float32 [T, B, width] that hold integer codes; their scales are thos
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,25 @@ Tap = Callable[[str, Tensor], Tensor]
 """Called with (value name, tensor) for named intermediates; returns the tensor to continue with."""
 
 
-def dropout_mask(batch: int, width: int, dropout: float, share: tuple[int, int] = (0, 1)) -> Tensor:
+def dropout_mask(
+    batch: int,
+    width: int,
+    dropout: float,
+    share: tuple[int, int] = (0, 1),
+    generators: Sequence[torch.Generator] = (),
+) -> Tensor:
     """Draw a mask [batch, width] of 0 and 1 / (1 - dropout): one for all steps of a window, on the CPU.
 
     ``share``: (number, count) of the part of a batch that this process trains on. The whole batch's mask is
-    drawn, so that it does not depend on how many processes share it.
+    drawn, so that it does not depend on how many processes share it. ``generators``: one for each stream of
+    the whole batch, or none for torch's own.
     """
     number, count = share
     kept = 1.0 - dropout
+    if generators:
+        mine = generators[number * batch : (number + 1) * batch]
+        part = torch.stack([torch.empty(width).bernoulli_(kept, generator=each) for each in mine])
+        return part.div_(kept)
     whole = torch.empty(batch * count, width).bernoulli_(kept).div_(kept)
     return whole[number * batch : (number + 1) * batch]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding
 
+from ternac.errors import UsageError
 from ternac.model.net import functional as fn
 from ternac.model.net import fused
 from ternac.model.net.config import ModelConfig
 from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm, dropout_mask
+from ternac.model.net.memory import Recall
 from ternac.model.net.quantizers import activation_quantizer
 
 
@@ -41,14 +44,17 @@ class TernaryLM(nn.Module):
     """Integer-exact QAT model: its logits are those of the exported program, bit for bit.
 
     forward(tokens i64 [T, B], state) -> (logits [T, B, V] in integer codes of 2**-scales.logits, new state);
-    state is one i16 tensor [B, d] per layer (as float32). Dropout (one mask per sequence and branch, shared
-    by all steps of the window) acts in training mode only.
+    state is one i16 tensor [B, d] per layer (as float32); behind that of the layer before the memory come its
+    last digits, two i16 [B, heads], and what it read, i8 [B, width]; its rows, int8 [B, rows, width], are
+    last. Dropout (one mask per sequence and branch, shared by all steps of the window) acts in training mode
+    only.
 
     ``fused``: take the compiled way through the blocks (:mod:`ternac.model.net.fused`; CPU only, a compiler
     must be there). The values are the same; hooks on the modules inside the blocks are not called.
     """
 
     fused = False
+    masks: Sequence[torch.Generator] = ()  #: what draws the dropout masks of each stream, if not torch's own
     share = (0, 1)  #: (number, count) of the parts of a batch that several processes train on; this is one
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0, sharpen: float = 1.0) -> None:
@@ -63,6 +69,7 @@ class TernaryLM(nn.Module):
         self.last_norm = Norm(config.d, s, config.temper)
         self.blocks = nn.ModuleList(Block(config, self.norm) for _ in range(config.layers))
         self.head = BitLinear(config.d, config.vocab, s.norm, s.logits)
+        self.recall = Recall(config.memory, config.d, s) if config.memory else None
         self.frozen: Tensor | None = None
 
     def train(self, mode: bool = True) -> TernaryLM:
@@ -75,6 +82,17 @@ class TernaryLM(nn.Module):
         """Make all logits ``gain`` times as large, by the table of the last norm (see ModelConfig.temper)."""
         self.config = replace(self.config, temper=gain)
         self.last_norm = Norm(self.config.d, self.config.scales, gain).to(self.embed.device)
+
+    def resize_memory(self, rows: int, seed: int) -> None:
+        """Give the memory ``rows`` rows and other address maps, drawn from ``seed``; no weight changes.
+
+        Raises UsageError if the model has no memory, or none that can have so many rows.
+        """
+        if self.recall is None:
+            raise UsageError("the model has no memory whose rows could be chosen", "leave --rows out")
+        memory = self.recall.config.resized(rows, seed)
+        self.config = replace(self.config, memory=memory)
+        self.recall.take(memory)
 
     @torch.no_grad()
     def freeze(self) -> TernaryLM:
@@ -99,10 +117,26 @@ class TernaryLM(nn.Module):
     def initial_state(self, batch: int) -> list[Tensor]:
         """Return the zero state of ``batch`` streams."""
         shape, device = (batch, self.config.d), self.embed.device
-        return [torch.zeros(shape, device=device) for _ in range(self.config.layers)]
+        state = [torch.zeros(shape, device=device) for _ in range(self.config.layers)]
+        if self.recall is None:
+            return state
+        small, rows = self.recall.initial_state(batch)
+        after = self.recall.config.after
+        return [*state[:after], *small, *state[after:], rows]
 
     def _keep(self, batch: int) -> Tensor:
-        return dropout_mask(batch, self.config.d, self.dropout, self.share).to(self.embed.device)
+        mask = dropout_mask(batch, self.config.d, self.dropout, self.share, self.masks)
+        return mask.to(self.embed.device)
+
+    def _remember(
+        self, r: Tensor, small: list[Tensor], rows: Tensor, keep: Tensor | None
+    ) -> tuple[Tensor, tuple[list[Tensor], Tensor]]:
+        """r i16 [T, B, d] -> (r with what the memory adds, its state)."""
+        assert self.recall is not None
+        if self.fused:
+            return fused.recall(self.norm, self.recall, r, (small, rows), keep)
+        acc, state = self.recall(self.norm(r), (small, rows))
+        return fn.AddRequant.apply(r, acc, 2.0**-self.recall.wo.shift, keep), state
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         s = self.config.scales
@@ -110,11 +144,18 @@ class TernaryLM(nn.Module):
         batch, drop = tokens.shape[1], self.training and self.dropout > 0.0
         if drop:
             r = r * self._keep(batch)
-        new_state = []
-        for block, h0 in zip(self.layers(), state, strict=True):
+        new_state: list[Tensor] = []
+        memory: list[Tensor] = []
+        after = self.recall.config.after if self.recall else 0
+        for index, block in enumerate(self.layers(), 1):
             keep = (self._keep(batch), self._keep(batch)) if drop else None
-            r, h = block(r, h0, keep, self.fused)
+            r, h = block(r, state[len(new_state)], keep, self.fused)
             new_state.append(h.detach())
+            if index == after:
+                small = state[after : after + 3]
+                r, (small, rows) = self._remember(r, small, state[-1], self._keep(batch) if drop else None)
+                new_state, memory = [*new_state, *small], [rows]
+        new_state += memory
         if self.fused:
             return fused.head(self.last_norm, self.head, r), new_state
         acc = self.head.acc(self.last_norm(r))

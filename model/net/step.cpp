@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 typedef uint16_t bf16;
 
@@ -35,7 +36,176 @@ static inline float sat16(float x) { return sat(x, -32768.0f, 32767.0f); }
 // Straight-through gradient of a product that was rounded to the code z: none where it saturated.
 static inline float through(float grad, int8_t z, float scale) { return z > -127 && z < 127 ? grad * scale : 0.0f; }
 
+// Largest value of the type of a memory's rows, and of what is written and read.
+static inline int32_t top(int8_t) { return 127; }
+
+static inline int32_t top(int16_t) { return 32767; }
+
+static inline int32_t clip(int32_t x, int32_t most) { return x < -most - 1 ? -most - 1 : (x > most ? most : x); }
+
+// A window of writes and reads, of streams [begin, end), see model/net/memory.py: before token t is read, the rows of
+// token t - 1 are corrected by what was read there. n, heads, rows and o of the last token before the window: `last`
+// and `before`. Elements of a row are independent, so the loops over j are vectors.
+template <typename E>
+static void delta(const E *v, const int32_t *at, const int32_t *last, const E *before, int64_t rate, int64_t time,
+                  int64_t streams, int64_t heads, int64_t rows, int64_t n, E *memory, E *o, int64_t begin,
+                  int64_t end) {
+    const int mean = __builtin_ctzll((unsigned long long)heads), shift = (int)rate;
+    const int32_t most = top(E()), half = (1 << shift) >> 1, half_mean = (1 << mean) >> 1;
+    std::vector<int32_t> error(n), sum(n);
+    int32_t *e = error.data(), *total = sum.data();
+    for (int64_t b = begin; b < end; b++) {
+        E *m = memory + b * rows * n;
+        const int32_t *to = last + b * heads;
+        const E *read = before + b * n;
+        for (int64_t t = 0; t < time; t++) {
+            const int64_t row = t * streams + b;
+            const E *value = v + row * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) e[j] = (clip(read[j] - value[j], 32767) + half) >> shift;
+            for (int64_t k = 0; k < heads; k++) {
+                E *cell = m + to[k] * n;
+#pragma omp simd
+                for (int64_t j = 0; j < n; j++) cell[j] = (E)clip(cell[j] - e[j], most);
+            }
+            to = at + row * heads;
+            for (int64_t j = 0; j < n; j++) total[j] = half_mean;
+            for (int64_t k = 0; k < heads; k++) {
+                const E *cell = m + to[k] * n;
+#pragma omp simd
+                for (int64_t j = 0; j < n; j++) total[j] += cell[j];
+            }
+            E *out = o + row * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) out[j] = (E)(total[j] >> mean);
+            read = out;
+        }
+    }
+}
+
 extern "C" {
+
+// The address of every token: acc [tokens, width] begins with heads x 2^bits scores of digit a, then those of b. Digit:
+// the first of a head's largest scores, saturated to 16 bits. at [tokens, heads]: row numbers.
+void memory_rows(const int32_t *acc, int64_t width, int64_t heads, int64_t bits, int32_t *at, int64_t begin,
+                 int64_t end) {
+    const int64_t slots = (int64_t)1 << bits;
+    for (int64_t token = begin; token < end; token++) {
+        for (int64_t k = 0; k < heads; k++) {
+            int32_t row = (int32_t)k;
+            for (int64_t digit = 0; digit < 2; digit++) {
+                const int32_t *score = acc + token * width + (digit * heads + k) * slots;
+                int32_t best = INT32_MIN;  // score and, in the low ten bits, how early it stands
+#pragma omp simd reduction(max : best)
+                for (int32_t j = 0; j < (int32_t)slots; j++) {
+                    int32_t key = clip(score[j], 32767) * 1024 + (1023 - j);
+                    best = key > best ? key : best;
+                }
+                row = row << bits | (1023 - (best & 1023));
+            }
+            at[token * heads + k] = row;
+        }
+    }
+}
+
+void delta_forward_i8(const int8_t *v, const int32_t *at, const int32_t *last, const int8_t *before, int64_t rate,
+                      int64_t time, int64_t streams, int64_t heads, int64_t rows, int64_t n, int8_t *memory, int8_t *o,
+                      int64_t begin, int64_t end) {
+    delta(v, at, last, before, rate, time, streams, heads, rows, n, memory, o, begin, end);
+}
+
+void delta_forward_i16(const int16_t *v, const int32_t *at, const int32_t *last, const int16_t *before, int64_t rate,
+                       int64_t time, int64_t streams, int64_t heads, int64_t rows, int64_t n, int16_t *memory,
+                       int16_t *o, int64_t begin, int64_t end) {
+    delta(v, at, last, before, rate, time, streams, heads, rows, n, memory, o, begin, end);
+}
+
+// The adjoint of the map v -> o, streams [begin, end). d_rows [streams, rows, n]: zeros.
+void delta_backward(const float *d_o, const int32_t *at, const int32_t *last, int64_t rate, int64_t time,
+                    int64_t streams, int64_t heads, int64_t rows, int64_t n, float *d_rows, float *d_v, int64_t begin,
+                    int64_t end) {
+    const float mean = 1.0f / (float)heads, step = ldexpf(1.0f, -(int)rate);
+    std::vector<float> each(n), pending(n);
+    float *part = each.data(), *later = pending.data();
+    for (int64_t b = begin; b < end; b++) {
+        float *m = d_rows + b * rows * n;
+        for (int64_t j = 0; j < n; j++) later[j] = 0.0f;
+        for (int64_t t = time - 1; t >= 0; t--) {
+            const int64_t row = t * streams + b;
+            const int32_t *from = at + row * heads, *to = t ? from - streams * heads : last + b * heads;
+            const float *grad = d_o + row * n;
+            float *out = d_v + row * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                part[j] = (grad[j] + later[j]) * mean;
+                later[j] = 0.0f;
+            }
+            for (int64_t k = 0; k < heads; k++) {
+                float *cell = m + from[k] * n;
+#pragma omp simd
+                for (int64_t j = 0; j < n; j++) cell[j] += part[j];
+            }
+            for (int64_t k = 0; k < heads; k++) {
+                const float *cell = m + to[k] * n;
+#pragma omp simd
+                for (int64_t j = 0; j < n; j++) later[j] += cell[j];
+            }
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                out[j] = later[j] * step;
+                later[j] = -out[j];
+            }
+        }
+    }
+}
+
+// Between the scan and the products around it. acc [tokens, width] ends with n sums of the values, then n of the gates;
+// scales: of both requantizations, then of o * g.
+void memory_values(const int32_t *acc, int64_t width, float scale, int64_t n, int8_t *v, int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; token++) {
+        const int32_t *a = acc + (token + 1) * width - 2 * n;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) v[token * n + j] = (int8_t)sat8(half_up((float)a[j] * scale));
+    }
+}
+
+void memory_gate(const int32_t *acc, int64_t width, const float *table, float scale, float mul, int64_t n,
+                 const int8_t *o, int8_t *codes, int8_t *z, int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; token++) {
+        const int32_t *a = acc + (token + 1) * width - n;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+            int8_t code = (int8_t)sat8(half_up((float)a[j] * scale));
+            codes[token * n + j] = code;
+            z[token * n + j] = (int8_t)sat8(half_up((float)o[token * n + j] * table[code + 128] * mul));
+        }
+    }
+}
+
+// dz of o * g -> d_o [tokens, n], and the gate's half of dacc [tokens, 2 n]. slope: requantization included.
+void memory_gate_backward(const bf16 *dz, const int8_t *z, const int8_t *o, const int8_t *codes, const float *table,
+                          const float *slope, float mul, int64_t n, float *d_o, bf16 *dacc, int64_t begin,
+                          int64_t end) {
+    for (int64_t token = begin; token < end; token++) {
+        const int64_t at = token * n;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) {
+            float g = through(widen(dz[at + j]), z[at + j], mul);
+            d_o[at + j] = g * table[codes[at + j] + 128];
+            dacc[2 * at + n + j] = narrow(g * (float)o[at + j] * slope[codes[at + j] + 128]);
+        }
+    }
+}
+
+// The values' half of dacc [tokens, 2 n].
+void memory_values_backward(const float *d_v, const int8_t *v, float scale, int64_t n, bf16 *dacc, int64_t begin,
+                            int64_t end) {
+    for (int64_t token = begin; token < end; token++) {
+        const int64_t at = token * n;
+#pragma omp simd
+        for (int64_t j = 0; j < n; j++) dacc[2 * at + j] = narrow(through(d_v[at + j], v[at + j], scale));
+    }
+}
 
 // x [rows, n] -> codes y and the scale of each row. table: float[256].
 void norm_forward(const float *x, const float *table, float pre, int64_t post, int64_t n, int8_t *y, float *scale,

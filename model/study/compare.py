@@ -105,6 +105,8 @@ def train_kind(
     """
     if kind not in TRAINERS:
         raise UsageError(f"no kind is called {kind!r}", f"kinds: {', '.join(KINDS)}")
+    if model.memory and kind != "integer":
+        raise UsageError(f"the {kind} twin has no memory", "compare with --memory none, or --kinds integer")
     trainer = TRAINERS[kind](model, train, corpus.tokens, out / kind, tokenizer=corpus.tokenizer)
     trainer.run(report)
     val = (trainer.val_text if held_out is None else held_out.tokens)[:limit]

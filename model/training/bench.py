@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ternac.model.net import gpu
-from ternac.model.net.config import ModelConfig, TrainConfig
+from ternac.model.net.config import MemoryConfig, ModelConfig, TrainConfig
+from ternac.model.net.fused import delta_backward, delta_forward
 from ternac.model.net.kernels import kernels
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.network import TernaryLM
@@ -34,6 +35,8 @@ def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool) -> Step:
     optimizer = torch.optim.AdamW(decayed, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     shape, device = (train.batch, model.config.d), decayed[0].device
     zeros = [torch.zeros(shape, device=device) for _ in range(model.config.layers)]
+    if isinstance(model, TernaryLM):
+        zeros = model.initial_state(train.batch)  # with a memory's part
     linears = [m for m in model.modules() if isinstance(m, BitLinear)] if clamp else []
 
     def run(tokens: Tensor, targets: Tensor) -> float:
@@ -66,26 +69,30 @@ def bench_train(
 ) -> dict[str, Any]:
     """Measure the median seconds of a step by contender, and compare all losses (``equal_losses``).
 
+    Plain Brevitas has no memories: a model with one is compared without it, and on a CPU ``delta_scan`` says
+    what part of the step its scan takes.
+
     On a GPU the compiled CPU kernels have no part; :mod:`ternac.model.net.gpu` says what is used there.
     """
     on_cpu = device == "cpu"
     if on_cpu:
         kernels()  # built before the clock starts; ToolMissing without a compiler
     torch.manual_seed(train.seed)
-    ours, unfused, plain = _ours(model, train, on_cpu), _ours(model, train, False), PlainLM(model)
-    for contender in (ours, unfused, plain):
-        contender.to(device)
-    plain.take(ours)
+    ours, unfused = _ours(model, train, on_cpu).to(device), _ours(model, train, False).to(device)
+    plain = None if model.memory else PlainLM(model).to(device)
     steps = {"ternac": _step(ours, train, True)}
     if on_cpu:
         steps["ternac_without_kernels"] = _step(unfused, train, True)
-    steps["brevitas"] = _step(plain, train, False)
+    if plain:
+        steps["brevitas"] = _step(plain, train, False)
+    scans: list[float] = []
     streams = Streams(read_text(SHAKESPEARE), train.batch, train.window, train.seed)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     cpu: dict[str, list[float]] = {name: [] for name in steps}
     losses: list[dict[str, float]] = []
     for number in range(rounds + 1):  # the first warms up
-        plain.take(ours)
+        if plain:
+            plain.take(ours)
         unfused.load_state_dict(ours.state_dict())
         window = [torch.from_numpy(part).to(device) for part in streams.window_at(number)]
         losses.append({})
@@ -95,6 +102,7 @@ def bench_train(
             seconds[name].append(time.perf_counter() - began)
             cpu[name].append(time.process_time() - spent)
             progress.update(number * len(steps) + len(losses[-1]), name)
+        scans += [_scan_seconds(model.memory, train)] if model.memory and on_cpu else []
     tokens = train.batch * train.window
     median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     equal = all(
@@ -112,16 +120,35 @@ def bench_train(
         "tokens_per_second": {name: round(tokens / value, 1) for name, value in median.items()},
         "seconds_per_step": {name: round(value, 4) for name, value in median.items()},
         "cpu_seconds_per_step": {name: round(statistics.median(v[1:]), 4) for name, v in cpu.items()},
-        "ratio": round(median["brevitas"] / median["ternac"], 2),
+        "ratio": round(median["brevitas"] / median["ternac"], 2) if plain else None,
         "equal_losses": equal,
         "losses": losses,
         "origin": f"measured on this machine's {'CPU' if on_cpu else torch.cuda.get_device_name()}, "
         "contenders in turn in one run, median of the rounds",
+        **({"delta_scan": _share(statistics.median(scans[1:]), median["ternac"])} if scans else {}),
     } | (
         {"ratio_to_without_kernels": round(median["ternac_without_kernels"] / median["ternac"], 2)}
         if on_cpu
         else _utilization(model, {name: tokens / value for name, value in median.items()})
     )
+
+
+def _scan_seconds(memory: MemoryConfig, train: TrainConfig) -> float:
+    """Return the seconds of one window's delta scan, forward and backward, on random values and addresses."""
+    rows = torch.randint(0, memory.slots**2, (train.window + 1, train.batch, memory.heads), dtype=torch.int32)
+    rows += torch.arange(memory.heads, dtype=torch.int32) * memory.slots**2
+    v = torch.randint(-128, 128, (train.window + 1, train.batch, memory.width), dtype=torch.int8)
+    held = torch.zeros(train.batch, memory.rows, memory.width, dtype=torch.int8)
+    out, grad = torch.empty_like(v[1:]), torch.randn(v[1:].shape)
+    began = time.perf_counter()
+    after = held.clone()  # as in a step, where the window's memory is kept
+    delta_forward(v[1:], rows[1:], rows[0], v[0], after, memory.rate, out)
+    delta_backward(grad, rows[1:], rows[0], memory.rows, memory.rate)
+    return time.perf_counter() - began
+
+
+def _share(scan: float, step: float) -> dict[str, float]:
+    return {"seconds": round(scan, 5), "share": round(scan / step, 4)}
 
 
 def _utilization(model: ModelConfig, rates: dict[str, float]) -> dict[str, Any]:

@@ -16,6 +16,10 @@ from ternac.files import read_bytes
 from ternac.text.tokenizer import HuggingFaceTokenizer
 
 SHAKESPEARE = Path(__file__).parents[1] / "data" / "tinyshakespeare.txt"
+SESSION = 16
+"""Windows of a session with repeats."""
+PASSAGE = (64, 192)
+"""Tokens of a passage in it, at least and at most."""
 Tokens = npt.NDArray[Any]
 """One token each, of an unsigned type that is wide enough for the vocabulary."""
 
@@ -94,12 +98,17 @@ class Streams:
 
     The text is taken as a ring; every pass starts at another random place, drawn from (seed, pass). The
     window of a step is a pure function of the step number, so that number is the whole data position.
+
+    With ``repeats`` that share of the streams reads sessions of `SESSION` windows instead: passages from
+    anywhere in the text, each of which is, at even odds, a passage of the session read again, the nearer the
+    more often. The other streams share the text among themselves.
     """
 
     tokens: Tokens
     batch: int
     window: int
     seed: int
+    repeats: float = 0.0
 
     def __post_init__(self) -> None:
         if self.windows_per_pass < 1:
@@ -108,21 +117,57 @@ class Streams:
                 f"of {self.window} tokens",
                 hint="use a longer text, or a smaller batch or window",
             )
+        if self.repeats and len(self.tokens) <= PASSAGE[1]:
+            raise UsageError(
+                f"a training text of {len(self.tokens)} tokens has no passages of {PASSAGE[1]} to repeat",
+                hint="use a longer text, or no --repeats",
+            )
+
+    @property
+    def _repeating(self) -> npt.NDArray[np.bool_]:
+        """Which streams read sessions, spread evenly: bool [batch]."""
+        edges = np.floor(np.arange(self.batch + 1) * self.repeats)
+        return edges[1:] > edges[:-1]
 
     @property
     def windows_per_pass(self) -> int:
         """Return the number of steps in which every token is read about once."""
-        return (len(self.tokens) // self.batch - 1) // self.window
+        return (len(self.tokens) // int((~self._repeating).sum()) - 1) // self.window
 
-    def starts_pass(self, step: int) -> bool:
-        """Return True if the recurrent state must be zero before ``step``."""
-        return step % self.windows_per_pass == 0
+    def fresh(self, step: int) -> npt.NDArray[np.bool_]:
+        """Return which streams begin at ``step``, so that their state must be zero: bool [batch]."""
+        lanes = np.arange(self.batch)
+        return np.where(self._repeating, (step + lanes) % SESSION == 0, step % self.windows_per_pass == 0) | (
+            step == 0
+        )
 
     def window_at(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return (inputs, targets) of a step, both int64 [window, batch]."""
         number, index = divmod(step, self.windows_per_pass)
         origin = int(np.random.default_rng((self.seed, number)).integers(len(self.tokens)))
-        lanes = np.arange(self.batch) * (len(self.tokens) // self.batch) + origin
+        plain = np.flatnonzero(~self._repeating)
+        begins = np.arange(len(plain)) * (len(self.tokens) // len(plain)) + origin
         times = np.arange(self.window + 1)[:, None] + index * self.window
-        picked = self.tokens[(lanes + times) % len(self.tokens)].astype(np.int64)
+        picked = np.empty((self.window + 1, self.batch), np.int64)
+        picked[:, plain] = self.tokens[(begins + times) % len(self.tokens)]
+        for lane in np.flatnonzero(self._repeating):
+            session, part = divmod(step + int(lane), SESSION)
+            picked[:, lane] = self._session(int(lane), session)[part * self.window :][: self.window + 1]
         return picked[:-1], picked[1:]
+
+    def _session(self, lane: int, number: int) -> npt.NDArray[np.int64]:
+        """Return the text of a session, one token longer than its windows, so that the last has a target."""
+        size = SESSION * self.window + 1
+        rng = np.random.default_rng((self.seed, lane, number, SESSION))
+        passages: list[npt.NDArray[np.int64]] = []
+        total = 0
+        while total < size:
+            if passages and rng.random() < 0.5:
+                back = int(len(passages) ** rng.random())  # 1 is the last passage; log-uniform
+                passages.append(passages[-back])
+            else:
+                length = int(rng.integers(PASSAGE[0], PASSAGE[1] + 1))
+                begin = int(rng.integers(len(self.tokens) - length))
+                passages.append(self.tokens[begin : begin + length].astype(np.int64))
+            total += len(passages[-1])
+        return np.concatenate(passages)[:size]

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict_loader import load as load_shards
 from torch.distributed.checkpoint.state_dict_saver import save as save_shards
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
@@ -187,13 +188,17 @@ class DistributedTrainer(Trainer):
         return parts
 
     def save(self) -> None:
-        """Write ``shards/step-N``, then remove its predecessors."""
+        """Write ``shards/step-N``, then remove its predecessors.
+
+        Raises UsageError in every process if one cannot write its part, as on a full disk; then the
+        predecessors are what is there.
+        """
         folder = self.out / SHARDS / f"step-{self.step:08d}"
         if self.leads:
             make_folder(folder)
             write_json(folder / INFO, self._info())
         dist.barrier()
-        save_shards(self._tensors(), checkpoint_id=folder)
+        write_shards(self._tensors(), folder, leads=self.leads)
         dist.barrier()
         if self.leads:
             curve.write_csv(self.out / "curve.csv", self.rows)
@@ -220,11 +225,39 @@ class DistributedTrainer(Trainer):
             device = self.device if self.device.type == "cuda" else None
             self.optimizer.state[parameter] = {"step": torch.zeros((), device=device), **zeros}
         tensors = self._tensors()
-        load_shards(tensors, checkpoint_id=folder)
+        try:
+            load_shards(tensors, checkpoint_id=folder)
+        except CheckpointException as error:
+            raise CheckpointError(f"cannot read {folder}: {_reason(error)}") from error
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         self.state = [tensors[f"state.{i}"].to_local() for i in range(len(self.state))]
         torch.set_rng_state(tensors["rng"])
         self._place_in_history(info)
+
+
+def write_shards(tensors: dict[str, Any], folder: Path, *, leads: bool) -> None:
+    """Write this process's part of a checkpoint; the process that ``leads`` removes one that failed.
+
+    Raises UsageError, in every process, if one cannot write its part.
+    """
+    try:
+        save_shards(tensors, checkpoint_id=folder)
+    except CheckpointException as error:
+        if leads:
+            shutil.rmtree(folder, ignore_errors=True)
+        hint = "make room on that disk if it is full, and resume: the checkpoint before is whole"
+        raise UsageError(f"cannot write {folder}: {_reason(error)}", hint) from error
+
+
+def _reason(error: CheckpointException) -> str:
+    """Return why shards could not be written or read, in words: torch often hides the system's reason."""
+    causes: list[BaseException | None] = [cause for cause, _ in error.failures.values()]
+    for cause in causes:
+        while cause is not None:
+            if isinstance(cause, OSError):
+                return cause.strerror or str(cause)
+            cause = cause.__cause__ or cause.__context__
+    return f"torch says {str(causes[0])[:200]!r}" if causes else "torch does not say why"
 
 
 def _whole(tensor: Tensor) -> Tensor:

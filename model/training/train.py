@@ -20,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ternac.errors import BuildFailed, CheckpointError, ToolMissing, TrainingDiverged
@@ -65,6 +66,18 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     return config.lr * (config.lr_final + (1 - config.lr_final) * 0.5 * (1 + math.cos(math.pi * done)))
 
 
+def mask_generators(config: TrainConfig, step: int) -> list[torch.Generator]:
+    """Return what draws the dropout masks of each stream at ``step``; none where they are new at every step.
+
+    They draw the same for ``mask_steps`` steps; streams change theirs in turn, with their sessions.
+    """
+    if config.mask_steps == 1:
+        return []
+    numbers = [(config.seed, lane, (step + lane) // config.mask_steps) for lane in range(config.batch)]
+    seeds = [int(np.random.SeedSequence(number).generate_state(1)[0]) for number in numbers]
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
 class Trainer:
     """One run. ``Trainer(...)`` starts, or resumes where the folder holds a checkpoint of the same run.
 
@@ -99,7 +112,7 @@ class Trainer:
         self.settings = to_dict(model, train)
         self.digest = hashlib.sha256(text.tobytes()).hexdigest()
         train_text, self.val_text = split(text, train.val_fraction)
-        self.streams = Streams(train_text, train.batch, train.window, train.seed)
+        self.streams = Streams(train_text, train.batch, train.window, train.seed, train.repeats)
         torch.manual_seed(train.seed)
         self.model = self.build(model)
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
@@ -233,8 +246,10 @@ class Trainer:
 
     def one_step(self) -> float:
         """Train on the next window; returns its loss."""
-        if self.streams.starts_pass(self.step):
-            self.state = [torch.zeros_like(h) for h in self.state]
+        fresh = torch.from_numpy(self.streams.fresh(self.step)[self._mine()]).to(self.device)
+        for part in self.state if bool(fresh.any()) else []:
+            part[fresh] = 0
+        self.model.masks = mask_generators(self.config, self.step)
         window = self.streams.window_at(self.step)
         inputs, targets = (torch.from_numpy(part)[:, self._mine()].to(self.device) for part in window)
         for group in self.optimizer.param_groups:

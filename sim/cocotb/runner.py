@@ -21,7 +21,7 @@ from typing import Any
 
 from ternac.cache import cached
 from ternac.errors import BuildFailed, ToolMissing, UsageError
-from ternac.sim.board import make_folder, verilator
+from ternac.sim.board import make_folder, need_compiler, verilator
 
 __all__ = ["SETTINGS", "SIMULATORS", "TOP", "SimResult", "TestResult", "build", "run"]
 
@@ -208,9 +208,7 @@ def _tool(simulator: str) -> str:
             f"cocotb cannot use Verilator from a path with a space: {path}",
             "make the environment in a folder whose path has none, or take --simulator icarus",
         )
-    for name in ("make", "g++", "perl"):
-        if shutil.which(name) is None:
-            raise ToolMissing(f"Verilator needs {name}", f"install {name} from your distribution")
+    need_compiler()
     return path
 
 

@@ -134,6 +134,24 @@ def engine_of(args: argparse.Namespace) -> Geometry:
     return args.geometry or preset(board(args.board).geometry)
 
 
+def add_loopback(parser: argparse.ArgumentParser) -> None:
+    """Add ``--loopback``."""
+    parser.add_argument(
+        "--loopback",
+        action="store_true",
+        help="the bitstream that ternac board loopback tests the board with",
+    )
+
+
+def refuse_with_loopback(args: argparse.Namespace, *options: str) -> None:
+    """Raise UsageError if MODEL or one of ``options`` was written beside ``--loopback``."""
+    if not args.loopback:
+        return
+    if args.model is not None:
+        raise UsageError("MODEL has no effect with --loopback", "the loopback has no engine: leave one out")
+    refuse_unused(args, "--loopback", dict.fromkeys(options, "an engine: leave --loopback out"))
+
+
 def add_device(parser: argparse.ArgumentParser, shown: str, **more: Any) -> None:
     """Add ``--device``; ``shown`` is the default in words, ``more`` goes to `add_argument`."""
     from ternac.host.executors import describe
@@ -248,6 +266,21 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
     number(parser, "--top-k", "draw among the K likeliest (default: 0, all)", least=0, metavar="K")
     parser.add_argument("--greedy", action="store_true", help="always take the likeliest token")
     add_seed(parser, "seed of the draws (default: another one each time, which is printed)", default=None)
+
+
+def add_ignore_eos(parser: argparse.ArgumentParser) -> None:
+    """Add ``--ignore-eos``."""
+    text = "continue behind a token that ends the text, as if it were any other"
+    parser.add_argument("--ignore-eos", action="store_true", help=text)
+
+
+def check_ignore_eos(args: argparse.Namespace, program: Program) -> None:
+    """Raise UsageError if ``--ignore-eos`` is given and no token of the program ends a text."""
+    if args.ignore_eos and not program.special.eos:
+        raise UsageError(
+            f"--ignore-eos has no effect: no token of {program.name} ends a text",
+            "leave it out; ternac inspect shows which tokens a model has for that",
+        )
 
 
 def check_sampling(args: argparse.Namespace) -> None:

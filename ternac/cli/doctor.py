@@ -13,6 +13,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import json
+import os
 import platform
 import re
 import shutil
@@ -122,11 +123,15 @@ def _native() -> Finding:
 
 
 def _cache() -> Finding:
-    """Find the cache, and its size."""
+    """Find the cache, and its size; what is compiled must find a place there."""
     try:
         cache.refuse_foreign(*(path for path in [cache.root()] if path.exists()))
     except UnsafeCache as error:
         return Finding("cache", "demo", "", f"{error}; {error.hint}")
+    there = next(path for path in (cache.root(), *cache.root().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        how = f"{there} cannot be written; set {cache.VARIABLE} to a folder that you may write"
+        return Finding("cache", "demo", "", how)
     return Finding("cache", "demo", f"{cache.root()}, {cache.size() / 1e6:,.0f} MB (${cache.VARIABLE})")
 
 
@@ -170,9 +175,9 @@ def examine() -> list[Finding]:
         *(_program(name, "demo", f"{apt} {name}") for name in ("g++", "make", "perl")),
         _model(),
         _cache(),
-        _native(),
+        kernels := _native(),
         _package("cffi", "native", PIP),
-        _program("cc", "native", f"{apt} gcc"),
+        *([] if kernels.ok else [_program("cc", "native", f"{apt} gcc")]),  # what would compile them
         _package("cocotb", "tests", PIP),
         _program("iverilog", "tests", f"{apt} iverilog", flag="-V"),
         *(_package(name, "tests", PIP_TEST) for name in TEST_PACKAGES),

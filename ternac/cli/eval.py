@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,17 @@ from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from ternac.model.training.run_folder import TextRecord
+    from ternac.program.program import Program
+    from ternac.run.executor import Executor
     from ternac.text.tokenizer import Encoded
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from ternac.run.evaluate import CONTEXT, STREAMS
+    from ternac.run.second_reading import PASSAGES
 
     add_model(parser, "shakespeare")
     parser.add_argument(
@@ -34,6 +40,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     number(parser, "--limit", "only the first N bytes, less a cut character", least=2)
     number(parser, "--streams", "pieces read in parallel", default=STREAMS, least=1)
     number(parser, "--context", "tokens fed uncounted before each piece", default=CONTEXT, least=0)
+    parser.add_argument(
+        "--again",
+        metavar="D,..",
+        help="measure instead how much better passages of the text are read a second time, so many tokens "
+        "later; between them stands the other part of the split",
+    )
+    number(parser, "--passages", "passages of --again", default=PASSAGES, least=2)
     add_executor(parser)
 
 
@@ -72,6 +85,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         except UsageError as error:
             raise UsageError(f"{origin}: {error}", error.hint) from None
     executor = open_executor(args.executor, program, path=resolve(args.model))
+    if args.again is not None:
+        if args.text and record is None:
+            raise UsageError(
+                "--again needs other text between the readings", "leave --text out, or name a split"
+            )
+        return _again(args, say, executor, text, _between(args, record, which, program))
     began = time.monotonic()
     with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
         loss = ev.evaluate(executor, text, args.streams, args.context, bar.update)
@@ -95,6 +114,50 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     }
     _show(found, say)
     return Outcome(found)
+
+
+def _again(
+    args: argparse.Namespace, say: Say, executor: Executor, text: Encoded, other: npt.NDArray[Any]
+) -> Outcome:
+    """Measure second readings at the distances of ``--again``."""
+    from ternac.progress import Progress
+    from ternac.run.second_reading import PASSAGE, second_reading
+
+    found = []
+    say(f"{executor.program.name}: nats per token of {args.passages} passages of {PASSAGE} tokens")
+    for distance in _distances(args.again):
+        with Progress(2 * PASSAGE + distance - 1, f"{distance} apart", "tokens") as bar:
+            one = second_reading(executor, text.ids, other, distance, args.passages, progress=bar.update)
+        found.append(one)
+        say(
+            f"  {distance:>7} tokens later: {one.first:.3f} first, {one.second:.3f} second, "
+            f"gain {one.gain:.3f} (+-{one.error:.3f}); {one.unread:.3f} there without the first reading"
+        )
+    readings = [asdict(one) | {"gain": one.gain} for one in found]
+    return Outcome({"model": executor.program.name, "executor": executor.name, "readings": readings})
+
+
+def _distances(given: str) -> list[int]:
+    """Return the numbers of ``--again``. Raises UsageError if one is none."""
+    parts = given.split(",")
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"--again is {given!r}, needs numbers of tokens", "for example --again 0,1024")
+    return [int(part) for part in parts]
+
+
+def _between(
+    args: argparse.Namespace, record: TextRecord | None, which: str, program: Program
+) -> npt.NDArray[Any]:
+    """Return the tokens of the part of the text that is not measured."""
+    from ternac.program.zoo import TEXT
+    from ternac.run import evaluate as ev
+    from ternac.text.tokenizer import tokenizer_of
+
+    rest = "train" if which == "val" else "val"
+    if record is None:
+        return tokenizer_of(program).encode(ev.split(ev.read_text(TEXT), rest)).ids
+    corpus = record.read(Path(args.text) if args.text else record.source, program.tokenizer)
+    return record.part(corpus, rest).ids
 
 
 def _part(record: TextRecord, args: argparse.Namespace, which: str, tokenizer: bytes) -> Encoded:

@@ -22,6 +22,7 @@ TOKENS = 256
 ONLY_FOR = {
     **dict.fromkeys(("text", "measure", "name", "remarks", "about"), ("program",)),
     **dict.fromkeys(("check", "unfinished"), ("program", "qonnx")),
+    **dict.fromkeys(("rows", "rows_seed"), ("program",)),
     "gguf_type": ("gguf",),
 }
 """Options that some formats have no use for."""
@@ -67,6 +68,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="export a run that has not taken all of its steps",
     )
     number(parser, "--check", f"tokens to compare (default: {TOKENS})", least=0)
+    number(parser, "--rows", "rows of the memory, with other address maps; needs no training", least=1)
+    number(parser, "--rows-seed", "seed of those maps (default: the seed of the model's own)", least=0)
     parser.add_argument("--remarks", help="a paragraph for the card")
     parser.add_argument("--gguf-type", choices=GGUF_TYPES, help="blocks of a GGUF file (default: tq2_0)")
     parser.add_argument(
@@ -116,6 +119,7 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
     import numpy as np
 
     from ternac.model.export import ship
+    from ternac.model.export.export import RESIZED
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.training import checkpoint as ckpt
     from ternac.model.training.run_folder import progress_of
@@ -133,7 +137,10 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
         saved.info["unfinished"] = f"step {step} of {steps}"
         say(f"warning: the run in {source.parent} is not finished: step {step} of {steps}")
     name = args.name or (folder or source.parent).resolve().name
-    executor = TorchExecutor(ckpt.model_of(saved), name, tokenizer=ckpt.tokenizer_of(saved))
+    model, meta = ckpt.model_of(saved), _resize(args, saved)
+    if meta:
+        model.resize_memory(**meta)
+    executor = TorchExecutor(model, name, {RESIZED: meta} if meta else None, ckpt.tokenizer_of(saved))
     program = executor.program
     text, origin, about = _text_of(args, name, saved, program, measured=folder is not None)
     tokens = text.ids if text else np.random.default_rng(0).integers(program.vocab, size=args.check)
@@ -166,6 +173,19 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
         found |= {"program": str(written[0]), "nats_per_token": loss.nats_per_token}
     say(f"written: {', and the weights it came from, '.join(map(str, written))}")
     return Outcome(found)
+
+
+def _resize(args: argparse.Namespace, saved: Checkpoint) -> dict[str, int]:
+    """Return rows and seed of the memory as ``--rows`` asks for, nothing without it. Raises UsageError."""
+    from ternac.model.training import checkpoint as ckpt
+
+    if args.rows is None:
+        if args.rows_seed is not None:
+            raise UsageError("--rows-seed chooses maps for --rows", "give --rows, too")
+        return {}
+    memory = ckpt.model_config(saved).memory
+    seed = args.rows_seed if args.rows_seed is not None else memory.seed if memory else 0
+    return {"rows": args.rows, "seed": seed}
 
 
 def _text_of(
@@ -284,8 +304,9 @@ def compare_trits(program: Program, again: Program) -> int:
             if len(differ):
                 raise Mismatch(f"matrix {name}: trit {differ[0].tolist()} differs in the GGUF file")
             count += program.consts[name].size
-    if program.hash != again.hash:
-        raise Mismatch(f"the program read back has hash {again.hash[:16]}, not {program.hash[:16]}")
+    if program.file_hash != again.file_hash:
+        digests = f"{again.file_hash[:16]}, not {program.file_hash[:16]}"
+        raise Mismatch(f"the program read back has the file digest {digests}")
     return count
 
 

@@ -6,6 +6,7 @@ import argparse
 import re
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ternac.errors import UsageError
 if TYPE_CHECKING:
     from ternac.model.imports.mmfreelm_config import Config
     from ternac.model.imports.source import Source
+    from ternac.program.special import SpecialTokens
 
 FORMATS = ("mmfreelm", "gguf")
 
@@ -67,11 +69,17 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
     from ternac.model.export.gguf import HEADER, open_gguf, read, text_field
     from ternac.model.imports.gguf_source import open_source
+    from ternac.model.imports.special import of_gguf
     from ternac.program.file import save
 
     reader = open_gguf(args.path)
     if text_field(reader, HEADER) is None:
-        return _model(args, name, *open_source(reader, args.path), say)
+        config, source = open_source(reader, args.path)
+
+        def special(tokenizer: bytes) -> SpecialTokens:
+            return of_gguf(reader, args.path, config.vocab, tokenizer)
+
+        return _model(args, name, config, source, special, say)
     program = read(reader, args.path)
     save(program, args.out)
     say(
@@ -85,12 +93,24 @@ def _gguf(args: argparse.Namespace, name: str, say: Say) -> Outcome:
 def _mmfreelm(args: argparse.Namespace, name: str, say: Say) -> Outcome:
     from ternac.model.imports.mmfreelm_config import read_config
     from ternac.model.imports.source import SafetensorsFolder
+    from ternac.model.imports.special import of_folder
 
     config = read_config(args.path)
-    return _model(args, name, config, SafetensorsFolder(args.path), say)
+
+    def special(tokenizer: bytes) -> SpecialTokens:
+        return of_folder(args.path, config.vocab, tokenizer)
+
+    return _model(args, name, config, SafetensorsFolder(args.path), special, say)
 
 
-def _model(args: argparse.Namespace, name: str, config: Config, source: Source, say: Say) -> Outcome:
+def _model(
+    args: argparse.Namespace,
+    name: str,
+    config: Config,
+    source: Source,
+    special_of: Callable[[bytes], SpecialTokens],
+    say: Say,
+) -> Outcome:
     from ternac.model.imports.mmfreelm_convert import Converter, Settings
     from ternac.model.imports.mmfreelm_reference import FloatModel
     from ternac.model.imports.mmfreelm_report import report
@@ -103,13 +123,18 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
     check_tensors(source, config.tensors())
     folder = args.path if args.path.is_dir() else args.path.parent
     reader = Reader.in_folder(folder, config.vocab)
+    special = special_of(reader.json)
     data = samples(args.text, reader, config.vocab, args.calibration, args.tokens)
     say(f"{name}: {config.layers} layers of {config.d} and {config.m}, {config.trits:,} ternary weights")
     say(f"calibration and report: {data.origin}")
+    if special.meta:
+        front = ", put in front of prompts" if special.add_bos else ""
+        say(f"a text begins with token {special.bos}{front}; it ends with {list(special.eos)}")
     model = FloatModel(config, source)
     meta: dict[str, Any] = {"imported": args.format, "calibration": data.origin}
     if reader.name:
         meta["tokenizer"] = reader.name
+    meta |= special.meta
     converter = Converter(model, Settings(args.activations, args.headroom))
     with Progress(config.layers, "convert", "layers") as bar:
         program = converter.run(name, data.calibration, meta, bar.update, reader.json)
@@ -128,6 +153,7 @@ def _model(args: argparse.Namespace, name: str, config: Config, source: Source, 
         "headroom": args.headroom,
         "origin": data.origin,
         "tokenizer": reader.name,
+        "special_tokens": special.meta.get("special_tokens"),
         "calibration_tokens": int(data.calibration.size),
         "report": None,
     }

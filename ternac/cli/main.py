@@ -10,6 +10,7 @@ import errno
 import importlib
 import io
 import json
+import logging
 import lzma
 import os
 import sys
@@ -41,6 +42,7 @@ VERBS = {
     "build": "ternac.cli.build",
     "report": "ternac.cli.report",
     "flash": "ternac.cli.flash",
+    "board": "ternac.cli.board.main",
     "emit": "ternac.cli.emit",
     "list": "ternac.cli.list",
     "run": "ternac.cli.run",
@@ -59,6 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     # Products here are too small for BLAS threads to pay, and on a busy machine they cost a lot.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # What these say of their own folders and of a CUDA that is not used is no word to the user of a verb.
+    for talker in ("matplotlib", "torch.utils.cpp_extension"):
+        logging.getLogger(talker).setLevel(logging.ERROR)
     words = list(sys.argv[1:] if argv is None else argv)
     as_json = "--json" in words
     _prepare_streams()
@@ -91,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(type(typed).__name__, str(typed), typed.hint, as_json)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or 0)
-    return 0 if outcome.ok else 1
+    return 0 if outcome.ok else outcome.status
 
 
 FAILURES = (OSError, UnicodeError, json.JSONDecodeError, lzma.LZMAError)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from ternac.cli.arguments import (
     add_board,
     add_device,
     add_geometry,
+    add_ignore_eos,
     add_model,
     add_sampling,
+    check_ignore_eos,
     check_sampling,
     default_engine,
     number,
@@ -49,6 +51,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     prompt.add_argument("--prompt-file", metavar="FILE", help="text to continue, from a file of UTF-8")
     number(parser, "--tokens", "tokens to generate", default=200, least=0)
     add_sampling(parser)
+    add_ignore_eos(parser)
     parser.add_argument(
         "--resume", metavar="FILE", help="continue a session that --save wrote, here or elsewhere"
     )
@@ -62,11 +65,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.device import Device
     from ternac.host.executors import parse_executor
-    from ternac.text.tokenizer import tokenizer_of
+    from ternac.text.tokenizer import encode_prompt, tokenizer_of
 
     given = _prompt(args)
-    if not given and not args.resume:
-        raise UsageError("the prompt is empty", "give at least one character")
     refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
     check_sampling(args)
     drawn = not (args.greedy or args.temperature == 0 or args.resume)
@@ -76,6 +77,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.save and not Path(args.save).resolve().parent.is_dir():
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     model = open_model(args.model, default_engine(args, [args.device]), say)
+    check_ignore_eos(args, model.program)
+    if not given and not args.resume and not model.program.special.add_bos:
+        raise UsageError("the prompt is empty", "give at least one character")
     with Device.open(
         args.device,
         model,
@@ -90,14 +94,15 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         # A session goes on with its own generator; what is not drawn has no seed.
         seed = None if sampling.greedy or (args.resume and args.seed is None) else seed_of(args)
         tokenizer = tokenizer_of(program, assume_bytes=True)
-        prompt = tokenizer.encode(given.encode()).ids.tolist()
-        with _session(device, args.resume, seed) as session:
+        with open_session(device, args.resume, seed) as session:
+            prompt = encode_prompt(program, tokenizer, given.encode(), begins=session.new)
             say(given, end="")
             start = session.snapshot()
             before = [] if session.pending is None else [session.pending]
             stream = tokenizer.stream(before + prompt)
-            tokens, text = _stream(session.tokens(prompt, args.tokens, sampling), stream, say)
-            fed = session.fed
+            chosen = session.tokens(prompt, args.tokens, sampling, ignore_eos=args.ignore_eos)
+            tokens, text = _stream(chosen, stream, () if args.ignore_eos else program.special.eos, say)
+            fed, ended = session.fed, bool(tokens) and session.ended and not args.ignore_eos
             if args.save:
                 session.save(args.save)
         say()
@@ -118,6 +123,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "tokenizer": tokenizer.name,
             "tokens": tokens,
             "tokens_fed": fed,
+            "finish_reason": "stop" if ended else "length",
             "resumed": args.resume,
             "saved": args.save,
             "tokens_per_second": speed.tokens_per_second,
@@ -147,7 +153,7 @@ def _prompt(args: argparse.Namespace) -> str:
         raise UsageError(text, "convert it, for example with iconv") from None
 
 
-def _session(device: Device, resume: str | None, seed: int | None) -> Session:
+def open_session(device: Device, resume: str | None, seed: int | None) -> Session:
     """Open a new session, or that of --resume; ``seed`` resets its generator."""
     session = device.session(1 if seed is None else seed)
     if resume:
@@ -157,11 +163,17 @@ def _session(device: Device, resume: str | None, seed: int | None) -> Session:
     return session
 
 
-def _stream(generated: Iterator[int], stream: TextStream, say: Say) -> tuple[list[int], str]:
-    """Print text as soon as its characters are complete. Returns the tokens and their text."""
+def _stream(
+    generated: Iterator[int], stream: TextStream, ends: Sequence[int], say: Say
+) -> tuple[list[int], str]:
+    """Print text as soon as its characters are complete; tokens of ``ends`` have none. Returns the tokens and
+    their text.
+    """
     tokens, texts = [], []
     for token in generated:
         tokens.append(token)
+        if token in ends:
+            continue
         texts.append(stream.feed(token))
         if texts[-1]:
             say(texts[-1], end="")
@@ -184,7 +196,7 @@ def _check(
 
     with Device.open("numpy", device.program) as numpy, numpy.session() as session:
         session.restore(start)
-        want = list(session.tokens(prompt, len(tokens), sampling))
+        want = list(session.tokens(prompt, len(tokens), sampling, ignore_eos=True))
     first = next((i for i, (a, b) in enumerate(zip(tokens, want, strict=True)) if a != b), None)
     data["check"] = {"tokens": len(tokens), "equal": first is None, "first_difference": first}
     if first is None:

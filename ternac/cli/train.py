@@ -11,6 +11,7 @@ from typing import Any
 
 from ternac.cli.arguments import add_out, number, path_of
 from ternac.cli.verb import Outcome, Say, Verb
+from ternac.errors import UsageError
 
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 """``--device``: what torch calls it."""
@@ -30,6 +31,8 @@ _TRAIN_FLAGS = {
     "sharpen": "logits count this many times in the training loss alone",
     "temper": "factor on all logits of the finished model (a norm table's gain)",
     "average": "decay per step of the average of the weights (0: keep the weights themselves)",
+    "repeats": "share of the streams that read passages again, so that a memory learns to be of use",
+    "mask_steps": "steps that dropout masks are kept; a memory finds what was written under the same mask",
     "seed": "seed of everything random",
     "eval_every": "steps between evaluations",
     "eval_tokens": "held-out tokens that an evaluation measures, the first ones (0: all)",
@@ -102,6 +105,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add an option for each setting of model and training that one may want to change."""
     from ternac.model.net.config import ModelConfig, TrainConfig
 
+    parser.add_argument(
+        "--memory",
+        metavar="NAME=N,..",
+        help="a memory layer, such as heads=8,slots=16,width=24,rate=1,after=1,seed=1, or none (what is left "
+        "out is as in the preset, else as here)",
+    )
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
         kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
         for name, text in flags.items():
@@ -121,7 +130,26 @@ def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:
     model, train = PRESETS[preset]
     given = {k: v for k, v in vars(args).items() if v is not None}
     model = dataclasses.replace(model, **{k: given[k] for k in _MODEL_FLAGS if k in given})
+    if "memory" in given:
+        model = dataclasses.replace(model, memory=_memory(given["memory"], model.memory))
     return model, dataclasses.replace(train, **{k: given[k] for k in _TRAIN_FLAGS if k in given})
+
+
+def _memory(text: str, before: Any) -> Any:
+    """Return the memory that ``--memory`` asks for: ``before``, changed. Raises UsageError if unclear."""
+    from ternac.model.net.config import MemoryConfig
+
+    if text == "none":
+        return None
+    names = [f.name for f in dataclasses.fields(MemoryConfig)]
+    parts = [part.partition("=") for part in text.split(",")]
+    for name, _, value in parts:
+        if name not in names or not value.isdecimal():
+            raise UsageError(
+                f"--memory: {name}={value} is not NAME=N" if value else f"--memory: {name!r} is not NAME=N",
+                f"names: {', '.join(names)}; or --memory none",
+            )
+    return dataclasses.replace(before or MemoryConfig(), **{name: int(value) for name, _, value in parts})
 
 
 def corpus_of(path: Path, tokenizer: Path | None, say: Say) -> Any:
@@ -147,7 +175,7 @@ def _command(args: argparse.Namespace, out: Path) -> str:
     """Return the command of a run, without what does not change its result."""
     words = ["ternac", "train", *([str(args.text)] if args.text else []), "--preset", args.preset]
     words += ["--tokenizer", str(args.tokenizer)] if args.tokenizer else []
-    for name in (*_MODEL_FLAGS, *_TRAIN_FLAGS):
+    for name in (*_MODEL_FLAGS, "memory", *_TRAIN_FLAGS):
         if getattr(args, name) is not None:
             words += [_option(name), str(getattr(args, name))]
     return shlex.join([*words, "--out", str(out)])

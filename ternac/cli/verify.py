@@ -7,17 +7,19 @@ import time
 from contextlib import ExitStack
 
 from ternac.cli.arguments import (
+    BOARDS,
+    add_board,
     add_geometry,
     add_model,
+    engine_of,
     names_of,
     number,
     open_model,
     refuse_unused,
 )
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.compile.geometry import PRESETS, preset
+from ternac.compile.geometry import PRESETS
 from ternac.errors import UsageError
-from ternac.manifest import DEFAULT_BOARD
 
 EXECUTORS = "numpy,rtl"
 ALL_EXECUTORS = "torch,numpy,isa,rtl"
@@ -33,7 +35,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join((*LOCAL, *BOARDS))}; the first one is the reference "
         f"(default: {EXECUTORS}; with --geometries: {ALL_EXECUTORS})",
     )
-    add_geometry(parser, f"engine of isa, rtl and netlist (default: {DEFAULT_BOARD})")
+    add_board(parser, "board of serial:PORT, whose engine is the default one")
+    add_geometry(parser, "engine of isa, rtl, netlist and boards (default: the board's)")
     parser.add_argument(
         "--geometries",
         metavar="A,B,..",
@@ -61,14 +64,17 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     if args.geometries or args.all_geometries:
         return _run_geometries(args, data, say)
     names = (args.executors or EXECUTORS).split(",")
-    if args.model and not any(parse_executor(name).has_engine for name in names):
-        works = {"--geometry": "isa, rtl, netlist or serial:PORT in --executors, or without MODEL"}
+    if not any(parse_executor(name).has_engine for name in names):
+        engines = "isa, rtl, netlist or serial:PORT in --executors"
+        works = {"--board": engines, **({"--geometry": f"{engines}, or without MODEL"} if args.model else {})}
         refuse_unused(args, f"--executors {','.join(names)}", works)
-    geometry = args.geometry or preset(DEFAULT_BOARD)
+    geometry = engine_of(args)
+    # A port without --board: the board that the engine is named after, as far as there is one.
+    board = args.board if "--board" in args.given or geometry.name not in BOARDS else geometry.name
     model = open_model(args.model, geometry, say)
     program = model.program
     with ExitStack() as opened:
-        runners = open_runners(names, model, geometry)
+        runners = open_runners(names, model, geometry, board)
         for runner in runners:
             opened.callback(runner.close)
         began = time.monotonic()
@@ -106,8 +112,9 @@ def _run_geometries(args: argparse.Namespace, data: bytes, say: Say) -> Outcome:
 
     if args.geometries and args.all_geometries:
         raise UsageError("--geometries has no effect with --all-geometries", "give one of them")
-    if args.model or args.geometry:
-        raise UsageError("--geometries choose engine and model", "leave MODEL and --geometry out")
+    if args.model or args.geometry or "--board" in args.given:
+        text = "leave MODEL, --board and --geometry out"
+        raise UsageError("--geometries choose engine and model", text)
     presets = list(PRESETS) if args.all_geometries else names_of("--geometries", args.geometries)
     executors = (args.executors or ALL_EXECUTORS).split(",")
     began = time.monotonic()

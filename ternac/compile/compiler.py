@@ -14,7 +14,7 @@ from ternac.compile.geometry import Geometry
 from ternac.compile.image import Image
 from ternac.errors import DoesNotFit, IllegalProgram
 from ternac.program.legality import check
-from ternac.program.ops import IMPORT_KINDS
+from ternac.program.ops import IMPORT_KINDS, KINDS, MEMORY_KINDS, refuse_unknown
 from ternac.program.program import Program
 
 
@@ -27,7 +27,7 @@ def compile_program(
     ``fill`` the image has no memories: enough for its sizes and its schedule, in a tenth of the time.
 
     Raises IllegalProgram if the program breaks a rule or an op has no place on the column pipeline,
-    DoesNotFit if a memory of the geometry is too small.
+    UnsupportedOp for ops of memories and loops, DoesNotFit if a memory of the geometry is too small.
     """
     check(program)
     refuse_wide(program)
@@ -45,7 +45,8 @@ def compile_program(
 
 
 def refuse_wide(program: Program) -> None:
-    """Raise IllegalProgram if an op is for executors in software only (docs/numerics.md)."""
+    """Raise IllegalProgram or UnsupportedOp if an op is for executors in software only (docs/numerics.md)."""
+    refuse_unknown(program.ops, set(KINDS) - set(MEMORY_KINDS), "the engine")
     for index, op in enumerate(program.ops):
         if op.kind in IMPORT_KINDS:
             raise IllegalProgram(

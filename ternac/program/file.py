@@ -28,19 +28,21 @@ from ternac.files import write_bytes
 from ternac.program import strict_json as sj
 from ternac.program.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, check
 from ternac.program.numerics import MAX_DIM
-from ternac.program.ops import Op
+from ternac.program.ops import Memory, Op
 from ternac.program.packing import packed5_size, unpack5
 from ternac.program.program import (
     DTYPES,
     FORMAT,
     MAX_FILE,
     MAX_HEADER,
+    MEMORY_VERSION,
+    NO_DIGEST,
     TOKENIZER_TENSOR,
     VERSION,
     Program,
 )
 
-_NO_HASH = "0" * 64
+MAX_INS = 64
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -73,7 +75,7 @@ def load(path: str | Path) -> Program:
 def dumps(program: Program) -> bytes:
     """Check the program and return its canonical encoding; raises IllegalProgram."""
     check(program)
-    return program.encode(program.hash)
+    return program.encode(program.file_hash)
 
 
 def loads(data: bytes) -> Program:
@@ -103,27 +105,29 @@ def _parse(data: bytes) -> Program:
     about = sj.fields(header.pop("__metadata__", None), "__metadata__", None, str)
     if about.get("format") != FORMAT:
         raise BadProgramFile("this is not a program file: no format entry in its metadata")
-    if about.get("version") != str(VERSION):
+    if about.get("version") not in (str(VERSION), str(MEMORY_VERSION)):
+        versions = f"{VERSION} and {MEMORY_VERSION}"
         raise BadProgramFile(
-            f"file version {about.get('version', '?')[:20]!r} is unknown, this ternac reads {VERSION}",
+            f"file version {about.get('version', '?')[:20]!r} is unknown, this ternac reads {versions}",
             "use the version of ternac that wrote it, or a newer one",
         )
     sj.fields(about, "__metadata__", ("format", "program", "sha256", "version"), str)
     _verify_hash(data, size, about["sha256"])
     tensors = _tensors(header, memoryview(data)[8 + size :])
-    return _rebuild(sj.parse(about["program"].encode("ascii", "replace"), "program"), tensors)
+    text = sj.parse(about["program"].encode("ascii", "replace"), "program")
+    return _rebuild(text, tensors, int(about["version"]))
 
 
 def _verify_hash(data: bytes, header_size: int, digest: str) -> None:
     """The sha256 of the file with zeros in the place of the hash must be the hash."""
     header = data[8 : 8 + header_size]
     mark = b'"sha256":"' + digest.encode("ascii", "replace") + b'"'
-    blank = header.replace(mark, b'"sha256":"' + _NO_HASH.encode() + b'"', 1)
+    blank = header.replace(mark, b'"sha256":"' + NO_DIGEST.encode() + b'"', 1)
     found = hashlib.sha256(data[:8])
     found.update(blank)
     found.update(memoryview(data)[8 + header_size :])
     if found.hexdigest() != digest:
-        raise BadProgramFile("the content hash does not match: the file is damaged", "get it again")
+        raise BadProgramFile("the digest does not match: the file is damaged", "get it again")
 
 
 def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, npt.NDArray[Any]]:
@@ -157,9 +161,10 @@ def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, npt.NDArray[
 _PROGRAM_FIELDS = ("logit_scale_bits", "logits", "meta", "name", "ops", "states", "trits", "vocab")
 
 
-def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Program:
+def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]], version: int) -> Program:
     """The program from its description and its stored tensors."""
-    text = sj.fields(text, "program", _PROGRAM_FIELDS)
+    more = ("memories",) if version == MEMORY_VERSION else ()
+    text = sj.fields(text, "program", (*_PROGRAM_FIELDS, *more))
     meta = sj.fields(text["meta"], "meta", None)
     consts: dict[str, npt.NDArray[Any]] = dict(tensors)
     tokenizer = consts.pop(TOKENIZER_TENSOR, None) if meta.get("tokenizer") == "huggingface" else None
@@ -190,13 +195,26 @@ def _rebuild(text: dict[str, Any], tensors: dict[str, npt.NDArray[Any]]) -> Prog
         logit_scale_bits=text["logit_scale_bits"],
         meta=meta,
         tokenizer=b"" if tokenizer is None else tokenizer.tobytes(),
+        memories=_memories(text.get("memories", [])),
     )
+
+
+def _memories(entries: Any) -> dict[str, Memory]:
+    found: dict[str, Memory] = {}
+    for entry in sj.items(entries, "memories", MAX_STATES):
+        if not isinstance(entry, list) or [type(part) for part in entry] != [str, int, int, str]:
+            raise BadProgramFile("memories: an entry is not [name, rows, width, dtype]")
+        name, rows, width, dtype = entry
+        if name in found:
+            raise BadProgramFile(f"memories: {name[:96]!r} stands twice")
+        found[name] = Memory(rows, width, dtype)
+    return found
 
 
 def _rebuild_op(entry: Any, index: int) -> Op:
     entry = sj.fields(entry, f"op {index}", ("attrs", "in", "op", "out"))
     ins, attrs = entry["in"], sj.fields(entry["attrs"], f"op {index} attrs", None)
-    if not isinstance(ins, list) or len(ins) > 8 or not all(isinstance(name, str) for name in ins):
+    if not isinstance(ins, list) or len(ins) > MAX_INS or not all(isinstance(name, str) for name in ins):
         raise BadProgramFile(f"op {index}: inputs are not a short list of names")
     if not isinstance(entry["op"], str) or not isinstance(entry["out"], str):
         raise BadProgramFile(f"op {index}: kind or output is not text")

@@ -1,7 +1,8 @@
 """Parts of an op kind's declaration, and the checks that follow from it alone.
 
 :mod:`ternac.program.ops` declares the kinds that training makes, :mod:`ternac.program.import_ops` those of
-imported models. The names that others need are exported by :mod:`ternac.program.ops`.
+imported models, :mod:`ternac.program.memory_ops` those of memories and loops. The names that others need are
+exported by :mod:`ternac.program.ops`.
 """
 
 from __future__ import annotations
@@ -67,6 +68,23 @@ class Value:
         return cls(dtype, length, *RANGES[dtype])
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Rows that a session keeps: ``rows`` of ``width`` elements of ``dtype``, "i8" or "i16"; zero at first.
+
+    They lie in its state row after row, i8 elements two to a word, the even one in the low byte.
+    """
+
+    rows: int
+    width: int
+    dtype: str
+
+    @property
+    def words(self) -> int:
+        """Its size in a session's state, in words of 16 bits."""
+        return self.rows * self.width * BYTES[self.dtype] // 2
+
+
 class Scope(Protocol):
     """The part of a program that a rule may look at, apart from the op and its inputs."""
 
@@ -81,6 +99,10 @@ class Scope(Protocol):
     @property
     def states(self) -> Mapping[str, int]:
         """Length of each state by name."""
+
+    @property
+    def memories(self) -> Mapping[str, Memory]:
+        """Memories by name."""
 
 
 class Refused(Exception):
@@ -101,7 +123,7 @@ class Role:
     """A use of constants: their dtype, shape (None: a side of 1..65535) and the range of their elements.
 
     ``what`` says it in messages, ``widened`` is the dtype in which the NumPy meaning gets them (None: as they
-    are stored, for constants too large to copy).
+    are stored, for constants too large to copy). ``most`` is the greatest first side.
     """
 
     name: str
@@ -111,6 +133,7 @@ class Role:
     widened: type[np.integer[Any]] | None = None
     low: int | None = None
     high: int | None = None
+    most: int = MAX_DIM
 
     def check(self, name: str, array: npt.NDArray[Any]) -> None:
         """Raise Refused unless ``array`` may be a constant of this role."""
@@ -119,9 +142,12 @@ class Role:
         if None not in self.shape:
             if array.shape != self.shape:
                 raise Refused(f"constant {name}: shape {array.shape}, {self.what}")
-        elif array.ndim != len(self.shape) or not all(1 <= side <= MAX_DIM for side in array.shape):
+        elif array.ndim != len(self.shape) or not all(
+            1 <= side <= (MAX_DIM if axis else self.most) for axis, side in enumerate(array.shape)
+        ):
             sides = "one side" if len(self.shape) == 1 else "two sides"
-            raise Refused(f"constant {name}: shape {array.shape}, needs {sides} in 1..{MAX_DIM}")
+            first = "" if self.most == MAX_DIM else f", the first in 1..{self.most}"
+            raise Refused(f"constant {name}: shape {array.shape}, needs {sides} in 1..{MAX_DIM}{first}")
         if self.low is not None and self.high is not None:
             if array.min() < self.low or array.max() > self.high:
                 raise Refused(f"constant {name}: {self.what}")
@@ -181,7 +207,23 @@ class State:
             raise Refused(f"{name} is {value!r}, not text")
 
 
-Attribute = Integer | Constant | Dtype | State
+@dataclass(frozen=True)
+class Rows:
+    """An attribute that names rows: a memory, which the op changes in place if it ``writes``, or, with a
+    ``role``, a constant of that role.
+    """
+
+    role: Role | None = None
+    writes: bool = False
+    default: None = None
+
+    def check(self, name: str, value: object) -> None:
+        """Raise Refused unless ``value`` is text; that the rows exist is checked with the inputs."""
+        if not isinstance(value, str):
+            raise Refused(f"{name} is {value!r}, not text")
+
+
+Attribute = Integer | Constant | Dtype | State | Rows
 
 
 @dataclass(frozen=True)
@@ -190,7 +232,7 @@ class Input:
 
     ``whole``: every element of the result may depend on every element of it. ``scalar``: one element, never
     negative, for the whole vector. ``own_length``: its length is checked by the kind's rule. All other
-    inputs of an op must be of one length. ``optional``: it may be left out, if all behind it are.
+    inputs of an op must be of one length. ``optional``: it may be left out (of several, the last first).
     ``within``: the range that it must provably keep, ``what`` its name in the message.
     """
 
@@ -228,12 +270,14 @@ class OpKind:
     for a kind that defines no value.
     ``numpy``: what it computes, a function of the inputs in order (each an int array [..., n]) and of the
     attributes by name, constants as arrays. A kind that ``reads_token`` gets the token ids instead of
-    inputs; a state that an attribute names comes as a view, int16 [..., n]. LOAD and STORE have none:
-    executors move states.
+    inputs; a state that an attribute names comes as a view, int16 [..., n], a memory as a view
+    [..., rows, width] of its dtype, an input that was left out as None. LOAD and STORE have none: executors
+    move states. Nor has LOOP.
     ``rule``: what it accepts beyond the declaration, and what it makes; without one the result may be
     anything that its dtype holds.
     ``saturates``: ``numpy`` takes ``dtype``, and with None gives the result before saturation.
     ``state``: where the op names a state, "in" if it reads it (LOAD), "out" if it replaces it (STORE).
+    ``structure``: it computes nothing but says how other ops run; its inputs are pairs of names (LOOP).
     """
 
     name: str
@@ -241,11 +285,12 @@ class OpKind:
     inputs: tuple[Input, ...] = ()
     attrs: Mapping[str, Attribute] = field(default_factory=dict)
     result: str = "i16[n]"
-    numpy: Callable[..., IntArray] | None = None
+    numpy: Callable[..., IntArray] | Callable[..., None] | None = None
     rule: Rule | None = None
     saturates: bool = False
     reads_token: bool = False
     state: str = ""
+    structure: bool = False
 
     @property
     def dtype(self) -> str:
@@ -258,8 +303,17 @@ class OpKind:
 
     @property
     def constants(self) -> dict[str, Role]:
-        """Attributes that name constants, with their roles."""
-        return {name: attr.role for name, attr in self.attrs.items() if isinstance(attr, Constant)}
+        """Attributes that name constants, with their roles; one of `Rows` may name a memory instead."""
+        return {
+            name: attr.role
+            for name, attr in self.attrs.items()
+            if isinstance(attr, Constant | Rows) and attr.role is not None
+        }
+
+    @property
+    def memories(self) -> dict[str, Rows]:
+        """Attributes that name memories, or may."""
+        return {name: attr for name, attr in self.attrs.items() if isinstance(attr, Rows)}
 
     @property
     def states(self) -> dict[str, State]:
@@ -280,12 +334,22 @@ class OpKind:
     def elementwise(self) -> bool:
         """True if element i of the result needs no other element of any vector."""
         apart = any(one.whole or one.own_length for one in self.inputs)
-        return not (self.state or self.states or apart)
+        return not (self.state or self.states or self.memories or self.structure or apart)
 
     @property
     def is_product(self) -> bool:
         """True for a product with a ternary matrix."""
         return any(role.name == "trits" for role in self.constants.values())
+
+    def inputs_of(self, op: Op) -> tuple[Input, ...]:
+        """The declarations of the inputs that ``op`` has, in order: optional ones may be left out."""
+        absent = len(self.inputs) - len(op.ins)
+        given = list(self.inputs)
+        for one in reversed(self.inputs):
+            if absent > 0 and one.optional:
+                given.remove(one)
+                absent -= 1
+        return tuple(given)
 
     # ---- legality -----------------------------------------------------------------------------------
 
@@ -308,8 +372,12 @@ class OpKind:
             return Value.full("i16", scope.states[op.ins[0]])
         ins = self._inputs(op, values)
         for name in self.constants:
-            if op.text(name) not in scope.consts:
+            if op.text(name) not in scope.consts and name not in self.memories:
                 raise Refused(f"constant {op.text(name)[:MAX_NAME]!r} does not exist")
+        for name, rows in self.memories.items():
+            if op.text(name) not in scope.memories and not (rows.role and op.text(name) in scope.consts):
+                what = "memory or constant" if rows.role else "memory"
+                raise Refused(f"{what} {op.text(name)[:MAX_NAME]!r} does not exist")
         for name in self.states:
             if op.text(name) not in scope.states:
                 raise Refused(f"state {op.text(name)[:MAX_NAME]!r} does not exist")
@@ -324,7 +392,7 @@ class OpKind:
         if not least <= len(op.ins) <= most:
             needed = f"{most}" if least == most else f"{least} to {most}"
             raise Refused(f"{len(op.ins)} inputs, needs {needed}")
-        declared_ins, found = self.inputs[: len(op.ins)], []
+        declared_ins, found = self.inputs_of(op), []
         for name, declared in zip(op.ins, declared_ins, strict=True):
             value = values.get(name)
             if value is None:

@@ -1,4 +1,7 @@
-"""Op kinds: each is declared once, here or in :mod:`ternac.program.import_ops`, and found in ``KINDS``.
+"""Op kinds: each is declared once, here or in one of the modules named below, and found in ``KINDS``.
+
+:mod:`ternac.program.import_ops` declares those of imported models, :mod:`ternac.program.memory_ops` those of
+memories and of loops.
 
 From a declaration follow what a program may contain (:mod:`ternac.program.legality`), what the NumPy
 executors compute, what `ternac profile` counts as saturated, the numbers of kinds and attributes on the C
@@ -8,7 +11,7 @@ says where.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,7 +21,8 @@ import numpy.typing as npt
 from ternac.errors import UnsupportedOp
 from ternac.program import numerics as nu
 from ternac.program.import_ops import IMPORT_OPS, NARROW
-from ternac.program.numerics import MAX_SHIFT, IntArray, max_norm_exponent
+from ternac.program.memory_ops import MEMORY_OPS
+from ternac.program.numerics import MAX_SHIFT, max_norm_exponent
 from ternac.program.op_kind import (
     BYTES,
     MAX_NAME,
@@ -28,10 +32,12 @@ from ternac.program.op_kind import (
     Dtype,
     Input,
     Integer,
+    Memory,
     Op,
     OpKind,
     Refused,
     Role,
+    Rows,
     Scope,
     State,
     Value,
@@ -42,13 +48,13 @@ from ternac.program.op_kind import (
 )
 
 __all__ = [
-    "BYTES", "IMPORT_KINDS", "KINDS", "MAX_NAME", "RANGES", "RESERVED_KINDS",
-    "Constant", "Dtype", "Input", "Integer", "Op", "OpKind", "Refused", "Role", "State", "Value",
-    "check_name", "op_function", "op_table", "refuse_unknown", "roles_of", "state_read", "state_written",
+    "BYTES", "IMPORT_KINDS", "KINDS", "MAX_NAME", "MEMORY_KINDS", "RANGES",
+    "Constant", "Dtype", "Input", "Integer", "Memory", "Op", "OpKind", "Refused", "Role", "Rows", "Scope",
+    "State", "Value", "check_name", "memory_of", "memory_written", "op_function", "op_table",
+    "refuse_unknown", "roles_of", "state_read", "state_written",
 ]  # fmt: skip
 
 MAX_MULTIPLIER = (1 << 31) - 1
-RESERVED_KINDS = ("TOPK", "LOOP", "MEM_GATHER", "MEM_READ", "MEM_UPDATE", "SELECT", "REDUCE")
 
 # ---- declarations -------------------------------------------------------------------------------------
 
@@ -170,10 +176,12 @@ TRAINED_OPS = (
     ),
 )
 
-KINDS: dict[str, OpKind] = {kind.name: kind for kind in (*TRAINED_OPS, *IMPORT_OPS)}
+KINDS: dict[str, OpKind] = {kind.name: kind for kind in (*TRAINED_OPS, *IMPORT_OPS, *MEMORY_OPS)}
 """Every op kind by its name."""
 IMPORT_KINDS = tuple(kind.name for kind in IMPORT_OPS)
 """Kinds of models trained elsewhere; no engine has them."""
+MEMORY_KINDS = tuple(kind.name for kind in MEMORY_OPS)
+"""Kinds of memories and loops; a program that uses one has version 2 of the file."""
 
 # ---- what follows from them ---------------------------------------------------------------------------
 
@@ -192,37 +200,50 @@ def state_written(op: Op) -> str | None:
     return next((op.text(name) for name, attr in kind.states.items() if attr.writes), None)
 
 
-def roles_of(ops: Iterable[Op]) -> dict[str, Role]:
-    """Constant name to its role, from the first op that uses it."""
+def memory_of(op: Op) -> str | None:
+    """Name of the rows that ``op`` reads or changes, a memory or a constant; None for an op without."""
+    return next((op.text(name) for name in KINDS[op.kind].memories), None)
+
+
+def memory_written(op: Op) -> str | None:
+    """Name of the memory that ``op`` changes, or None."""
+    return next((op.text(name) for name, attr in KINDS[op.kind].memories.items() if attr.writes), None)
+
+
+def roles_of(ops: Iterable[Op], consts: Collection[str]) -> dict[str, Role]:
+    """Name of each of ``consts`` that an op uses to its role, from the first such op."""
     found: dict[str, Role] = {}
     for op in ops:
         kind = KINDS.get(op.kind)
         for attr, role in kind.constants.items() if kind else ():
             name = op.attrs.get(attr)
-            if isinstance(name, str):
+            if isinstance(name, str) and name in consts:
                 found.setdefault(name, role)
     return found
 
 
-def op_function(
-    op: Op, consts: Mapping[str, npt.NDArray[Any]], saturated: bool = True
-) -> Callable[..., IntArray]:
+def op_function(op: Op, consts: Mapping[str, npt.NDArray[Any]], saturated: bool = True) -> Callable[..., Any]:
     """The NumPy meaning of ``op`` as a function of its input vectors (or of the token ids that it reads).
 
-    States that attributes name are left to the caller, by the names of the attributes. ``saturated`` False:
-    of a kind that saturates, the result before that.
+    States and memories that attributes name are left to the caller, by the names of the attributes.
+    ``saturated`` False: of a kind that saturates, the result before that.
     """
     kind = KINDS[op.kind]
-    assert kind.numpy is not None, f"{op.kind} moves a state: the executor does it"
+    assert kind.numpy is not None, f"{op.kind} moves a state or runs others: the executor does it"
     attrs: dict[str, Any] = {name: attr.default for name, attr in kind.integers.items()} | dict(op.attrs)
-    for name, role in kind.constants.items():
-        array = consts[op.text(name)]
-        attrs[name] = array if role.widened is None else array.astype(role.widened)
-    for name in kind.states:
+    for name in (*kind.states, *kind.memories):
         del attrs[name]
+    for name, role in kind.constants.items():
+        if op.text(name) in consts:
+            array = consts[op.text(name)]
+            attrs[name] = array if role.widened is None else array.astype(role.widened)
     if kind.saturates:
         attrs["dtype"] = kind.dtype_of(op) if saturated else None
-    return partial(kind.numpy, **attrs)
+    function, given = partial(kind.numpy, **attrs), kind.inputs_of(op)
+    if len(given) == len(kind.inputs):
+        return function
+    places = [given.index(one) if one in given else None for one in kind.inputs]
+    return lambda *ins, **views: function(*(None if at is None else ins[at] for at in places), **views)
 
 
 def refuse_unknown(ops: Iterable[Op], known: Iterable[str], executor: str) -> None:
@@ -240,19 +261,23 @@ def op_table() -> str:
     """The table of kinds in ``docs/program.md``."""
     lines = ["| kind | ins | attributes | result | what it does |", "|---|---|---|---|---|"]
     for kind in KINDS.values():
-        ins = ", ".join(
-            f"{one.name} {' or '.join(one.dtypes)}{'[1]' if one.scalar else ''}" for one in kind.inputs
-        )
+        ins = ", ".join(map(_described_input, kind.inputs))
         attrs = ", ".join(_described(name, attr) for name, attr in kind.attrs.items())
-        ins = ins or ("state" if kind.state == "in" else "-")
+        ins = ins or ("state" if kind.state == "in" else "old, new, .." if kind.structure else "-")
         cells = (kind.name, ins, attrs or "-", kind.result or "-", kind.prose)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
+def _described_input(one: Input) -> str:
+    """An input as the page shows it."""
+    shown = f"{one.name} {' or '.join(one.dtypes)}{'[1]' if one.scalar else ''}"
+    return f"({shown})" if one.optional else shown
+
+
 def _described(name: str, attr: Attribute) -> str:
     """An attribute as the page shows it."""
-    if isinstance(attr, Constant | State):
+    if isinstance(attr, Constant | State | Rows):
         return f"`{name}`"
     if isinstance(attr, Dtype):
         return f"`{name}` i8 or i16"

@@ -16,12 +16,17 @@ def summary(program: Program) -> dict[str, Any]:
     return {
         "name": program.name,
         "hash": program.hash,
+        "file_sha256": program.file_hash,
         "vocab": program.vocab,
         "trits": program.trits,
         "zeros": sum(int((t == 0).sum()) for t in trits) / max(1, program.trits),
         "bytes_2bit": sum(math.ceil(t.size / 4) for t in trits),
         "state_words": program.state_words,
         "states": dict(program.states),
+        "memories": {
+            name: {"rows": m.rows, "width": m.width, "dtype": m.dtype, "bytes": 2 * m.words}
+            for name, m in program.memories.items()
+        },
         "ops": dict(Counter(op.kind for op in program.ops)),
         "constants": {
             name: {"role": role, "shape": list(program.consts[name].shape)}
@@ -38,9 +43,9 @@ def op_lines(program: Program) -> list[str]:
     types = shapes(program)
     lines = []
     for index, op in enumerate(program.ops):
-        kind, length = types[op.ins[0] if op.kind == "STORE" else op.out]
         attrs = " ".join(f"{key}={value}" for key, value in op.attrs.items())
         inside = ", ".join(op.ins)
-        what = f"{kind}[{length}]"
+        shown = types.get(op.ins[0] if op.kind == "STORE" else op.out)
+        what = f"{shown[0]}[{shown[1]}]" if shown else "-"
         lines.append(f"{index:4d}  {op.out:<14} {what:<10} = {op.kind}({inside}) {attrs}".rstrip())
     return lines

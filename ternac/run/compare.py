@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import Mismatch
+from ternac.program.ops import memory_written, state_written
 from ternac.program.program import Program
 
 __all__ = ["Divergence", "cycle_divergence", "first_divergence", "scalar_divergence"]
@@ -28,7 +29,9 @@ class Divergence:
     token: int
     """Index of the token in the run, from 0."""
     kind: str
-    """``value`` (result of an op), ``state``, ``logits``, ``next token``, ``generator`` or ``cycles``."""
+    """``value`` (result of an op), ``state`` (rows of a memory, too), ``logits``, ``next token``,
+    ``generator`` or ``cycles``.
+    """
     name: str
     op: str
     """The op that computes (or stores) it, for example ``op 12 REQUANT``; empty if there is none."""
@@ -85,14 +88,16 @@ def first_divergence(
     if set(states or {}) != set(got_states or {}):
         raise KeyError(f"states differ in name: {sorted(states or {})} and {sorted(got_states or {})}")
     for index, op in enumerate(program.ops):
-        is_store = op.kind == "STORE"
-        ours, theirs = (states or {}, got_states or {}) if is_store else (expected, got)
-        if op.out not in ours or op.out not in theirs:
-            continue
-        found = _difference(ours[op.out], theirs[op.out])
-        if found:
-            kind = "state" if is_store else "logits" if op.out == program.logits else "value"
-            return Divergence(token, kind, op.out, f"op {index} {op.kind}", *found, executors=executors)
+        changed = (state_written(op), memory_written(op))
+        for name in dict.fromkeys((op.out, *filter(None, changed))):
+            is_state = name in changed
+            ours, theirs = (states or {}, got_states or {}) if is_state else (expected, got)
+            if name not in ours or name not in theirs:
+                continue
+            found = _difference(ours[name], theirs[name])
+            if found:
+                kind = "state" if is_state else "logits" if name == program.logits else "value"
+                return Divergence(token, kind, name, f"op {index} {op.kind}", *found, executors=executors)
     return None
 
 

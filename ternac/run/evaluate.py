@@ -91,7 +91,7 @@ def evaluate(
         at = np.minimum(parts.start + step, len(tokens) - 2)
         logits = executor.step(state, tokens[at])
         live = (parts.start + step == at) & (at + 1 >= parts.first) & (at + 1 < parts.last)
-        total += float(_nats(logits * scale, tokens[at + 1], rows)[live].sum())
+        total += float(nats(logits * scale, tokens[at + 1], rows)[live].sum())
         counted += int(live.sum())
         progress(counted)
     return loss_of(total, counted, text if isinstance(text, Encoded) else None)
@@ -112,7 +112,7 @@ def loss_of(total: float, counted: int, text: Encoded | None) -> Loss:
     )
 
 
-def _nats(logits: npt.NDArray[Any], targets: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def nats(logits: npt.NDArray[Any], targets: npt.NDArray[Any], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the cross entropy per row, float64 [B], of float64 logits [B, V]."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     result: npt.NDArray[Any] = np.log(np.exp(shifted).sum(axis=1)) - shifted[rows, targets]

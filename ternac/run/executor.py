@@ -9,14 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
+from ternac.program.loops import MemoryPart, loops_of
 from ternac.program.program import Program
 from ternac.run.sampling import U32, Sampling, choose
 
-__all__ = ["Executor", "ExecutorBase", "Logits", "State", "Tokens"]
+__all__ = ["Executor", "ExecutorBase", "Logits", "State", "Tokens", "memory_view"]
 
 State = npt.NDArray[np.int16]
 Logits = npt.NDArray[np.int32]
 Tokens = Iterable[int] | npt.NDArray[Any]
+
+
+def memory_view(state: State, part: MemoryPart) -> npt.NDArray[Any]:
+    """Rows in the states int16 [B, words] of B sessions: a view, int8 or int16 [B, rows, width]."""
+    memory = part.memory
+    words = state[:, part.start : part.start + memory.words]
+    flat = words.view(np.int8) if memory.dtype == "i8" else words
+    return flat.reshape(len(state), memory.rows, memory.width)
 
 
 class Executor(Protocol):
@@ -24,7 +33,11 @@ class Executor(Protocol):
 
     The state of B sessions is a plain int16 array [B, program.state_words], zeros at the start, changed in
     place by ``step``, ``feed`` and ``generate``; copy rows to fork, save or move sessions. An executor holds
-    no session. A bad token, state or slot raises UsageError before anything is changed.
+    no session. A bad token, state or slot raises UsageError before anything is changed. The rows of a
+    program's memories are part of the state, and changed where they lie.
+
+    ``loops``: runs of every LOOP without levels, for this call (None: ``times`` of each). Raises UsageError
+    if the program has no such LOOP or it allows fewer.
     """
 
     @property
@@ -50,23 +63,42 @@ class Executor(Protocol):
     def open(self, batch: int = 1) -> State:
         """State of ``batch`` new sessions: int16 zeros [batch, state_words]."""
 
-    def state_dict(self, state: State) -> dict[str, State]:
-        """Views of ``state`` by state name, each int16 [B, length]."""
-
-    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
-        """Feed one token to each session; returns logits int32 [B, vocab].
-
-        ``trace`` receives the values of the program by name, int32 [B, length], as far as they are known.
+    def state_dict(self, state: State) -> dict[str, npt.NDArray[Any]]:
+        """Views of ``state`` by name: of a state int16 [B, length], of a memory int8 or int16
+        [B, rows, width].
         """
 
-    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
+    def step(
+        self,
+        state: State,
+        tokens: Tokens,
+        trace: MutableMapping[str, Logits] | None = None,
+        *,
+        loops: int | None = None,
+    ) -> Logits:
+        """Feed one token to each session; returns logits int32 [B, vocab].
+
+        ``trace`` receives the values of the program by name, int32 [B, length], as far as they are known;
+        of a LOOP those of its last run.
+        """
+
+    def feed(
+        self, state: State, tokens: Tokens, slots: Any, want: Any = None, *, loops: int | None = None
+    ) -> Logits:
         """Feed ``tokens[i]`` to the session in row ``slots[i]`` of ``state``, in order.
 
         Returns int32 logits [wanted, vocab] of the tokens i with ``want[i]`` (None: all).
         """
 
     def generate(
-        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+        self,
+        state: State,
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
+        *,
+        loops: int | None = None,
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
         """In every session, ``count`` times: feed the last token, choose the next.
 
@@ -95,24 +127,48 @@ class ExecutorBase:
             raise UsageError(f"batch is {batch}, needs at least 1")
         return np.zeros((batch, self.program.state_words), np.int16)
 
-    def state_dict(self, state: State) -> dict[str, State]:
-        return {name: state[:, part] for name, part in self.program.state_slices().items()}
+    def state_dict(self, state: State) -> dict[str, npt.NDArray[Any]]:
+        states: dict[str, npt.NDArray[Any]] = {}
+        states |= {name: state[:, part] for name, part in self.program.state_slices().items()}
+        for name, part in self.program.memory_slices().items():
+            states[name] = memory_view(state, MemoryPart(part.start, self.program.memories[name]))
+        return states
 
-    def step(self, state: State, tokens: Tokens, trace: MutableMapping[str, Logits] | None = None) -> Logits:
+    def step(
+        self,
+        state: State,
+        tokens: Tokens,
+        trace: MutableMapping[str, Logits] | None = None,
+        *,
+        loops: int | None = None,
+    ) -> Logits:
         raise NotImplementedError
 
-    def feed(self, state: State, tokens: Tokens, slots: Any, want: Any = None) -> Logits:
+    def feed(
+        self, state: State, tokens: Tokens, slots: Any, want: Any = None, *, loops: int | None = None
+    ) -> Logits:
         ids, at, flags = self.check_feed(state, tokens, slots, want)
-        found = [self.step(state[slot : slot + 1], ids[i : i + 1])[0] for i, slot in enumerate(at)]
+        self.check_loops(loops)
+        found = [
+            self.step(state[slot : slot + 1], ids[i : i + 1], loops=loops)[0] for i, slot in enumerate(at)
+        ]
         return np.array(found, np.int32)[flags]
 
     def generate(
-        self, state: State, tokens: Sequence[int], count: int, sampling: Sampling, rngs: Sequence[int]
+        self,
+        state: State,
+        tokens: Sequence[int],
+        count: int,
+        sampling: Sampling,
+        rngs: Sequence[int],
+        *,
+        loops: int | None = None,
     ) -> tuple[npt.NDArray[np.int32], list[int]]:
         last = self.check_generate(state, tokens, count, rngs).copy()
+        self.check_loops(loops)
         chosen, following = np.empty((len(last), count), np.int32), list(rngs)
         for at in range(count):
-            for row, logits in enumerate(self.step(state, last)):
+            for row, logits in enumerate(self.step(state, last, loops=loops)):
                 last[row], following[row] = choose(logits, sampling, following[row])
             chosen[:, at] = last
         return chosen, following
@@ -133,6 +189,24 @@ class ExecutorBase:
         shape = (len(state) if rows is None else rows, self.program.state_words)
         if state.dtype != np.int16 or state.shape != shape:
             raise UsageError(f"state is {state.dtype}{list(state.shape)}, needs int16{list(shape)}")
+        if self.program.memories and state.strides[1] != state.itemsize:
+            raise UsageError(
+                f"the words of a state are {state.strides[1]} bytes apart, needs {state.itemsize}"
+            )
+
+    def check_loops(self, loops: int | None) -> None:
+        """Raises UsageError unless a request may ask for ``loops`` runs (None: as the program says)."""
+        if loops is None:
+            return
+        free = [loop for loop in loops_of(self.program.ops) if not loop.levels]
+        if not free:
+            raise UsageError(
+                f"loops is {loops!r}, and {self.program.name} has no LOOP whose runs can be chosen",
+                "leave loops out",
+            )
+        most = min(loop.most for loop in free)
+        if type(loops) is not int or not 1 <= loops <= most:
+            raise UsageError(f"loops is {loops!r}, {self.program.name} runs 1..{most}")
 
     def check_feed(
         self, state: State, tokens: Tokens, slots: Any, want: Any

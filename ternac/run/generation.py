@@ -68,6 +68,11 @@ class Generation:
         self.check(tokens)
         return tokens
 
+    @property
+    def new(self) -> bool:
+        """Nothing was fed or chosen yet: a prompt begins the text."""
+        return self.pending is None and not self.fed
+
     def check(self, tokens: Iterable[int]) -> None:
         """Raises UsageError if a token is outside the vocabulary."""
         bad = next((token for token in tokens if not 0 <= token < self.vocab), None)

@@ -1,6 +1,7 @@
 """Find where a program loses: ranges, saturation, zeros, use of tables, the cost of each layer's rounding.
 
-Ranges and counts come from the values of the NumPy executor on a text (:class:`Observer`), costs from
+Ranges and counts come from the values of the NumPy executor on a text (:class:`Observer`; in a LOOP those of
+its last run, but saturation of all), costs from
 running the same text with the rounding of one group of ops at a time taken away (:func:`cost`).  Nothing here
 knows the op order of one architecture: a layer is what stands before the first dot of a value's name.
 """
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.program.legality import shapes
+from ternac.program.legality import infer, shapes
+from ternac.program.loops import loops_of
+from ternac.program.memory_ops import updated
 from ternac.program.numerics import IntArray
-from ternac.program.ops import KINDS, RANGES, op_function
+from ternac.program.ops import KINDS, RANGES, Op, memory_written, op_function
 from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
@@ -31,7 +34,10 @@ def layer_of(name: str) -> str:
 
 @dataclass
 class ValueStats:
-    """One value over a text: extremes, and shares of its elements (0..1)."""
+    """One value over a text: extremes, and shares of its elements (0..1).
+
+    Of a MEM_UPDATE, under its name: the addressed rows as they are after it, ``length`` elements a row.
+    """
 
     name: str
     kind: str
@@ -63,14 +69,22 @@ class Observer:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self.types = shapes(program)
+        self.types, self._bounds = shapes(program), infer(program)
         self._ops = [op for op in program.ops if KINDS[op.kind].result]
         self._unsaturated = {
             op.out: op_function(op, program.consts, saturated=False)
             for op in self._ops
             if KINDS[op.kind].saturates and not KINDS[op.kind].states
         }
+        self._updates = {op.out: op for op in program.ops if memory_written(op)}
+        self._in_loops = {
+            program.ops[index].out: self._unsaturated.pop(program.ops[index].out)
+            for loop in loops_of(program.ops)
+            for index in loop.body
+            if program.ops[index].out in self._unsaturated
+        }
         self._sums: dict[str, npt.NDArray[np.float64]] = {}  # count, zeros, saturated, squares
+        self._clipped: dict[str, npt.NDArray[np.float64]] = {}  # count, saturated: of all runs of a loop
         self._ends: dict[str, tuple[int, int]] = {}
         self._codes = {op.out: np.zeros(256, np.int64) for op in program.ops if op.kind == "TABLE"}
 
@@ -80,23 +94,53 @@ class Observer:
             values, raw, clipped = trace[op.out], self._unsaturated.get(op.out), 0
             if raw is not None:
                 clipped = int(np.count_nonzero(raw(*(trace[name] for name in op.ins)) != values))
-            squares = float(np.sum(np.square(values, dtype=np.float64)))
-            row = np.array([values.size, np.count_nonzero(values == 0), clipped, squares])
-            self._sums[op.out] = self._sums.get(op.out, np.zeros(4)) + row
-            low, high = self._ends.get(op.out, (1 << 31, -(1 << 31)))
-            self._ends[op.out] = (min(low, int(values.min())), max(high, int(values.max())))
+            self._count(op.out, values, clipped)
             if op.kind == "TABLE":
                 self._codes[op.out] += np.bincount(trace[op.ins[0]].reshape(-1) + 128, minlength=256)
 
+    def watch(self, op: Op, ins: tuple[Any, ...], views: Mapping[str, Any]) -> None:
+        """Count what the values of a step do not tell: saturation inside of loops and in rows."""
+        if op.out in self._in_loops:
+            raw = self._in_loops[op.out](*ins)
+            low, high = RANGES[op.text("dtype")]
+            row = np.array([raw.size, np.count_nonzero((raw < low) | (raw > high))])
+            self._clipped[op.out] = self._clipped.get(op.out, np.zeros(2)) + row
+        elif op.out in self._updates:
+            (*digits, e), memory = ins, views["memory"]
+            a, b = (*digits, None)[:2]
+            raw = updated(a, b, e, memory, op.integer("bits"), op.integer("keep"))
+            rows = np.clip(raw, *RANGES["i8" if memory.itemsize == 1 else "i16"])
+            self._count(op.out, rows, int(np.count_nonzero(rows != raw)))
+
+    def _count(self, name: str, values: npt.NDArray[Any], clipped: int) -> None:
+        squares = float(np.sum(np.square(values, dtype=np.float64)))
+        row = np.array([values.size, np.count_nonzero(values == 0), clipped, squares])
+        self._sums[name] = self._sums.get(name, np.zeros(4)) + row
+        low, high = self._ends.get(name, (1 << 31, -(1 << 31)))
+        self._ends[name] = (min(low, int(values.min())), max(high, int(values.max())))
+
+    def _type(self, op: Op) -> tuple[str, int]:
+        """Dtype and length of a value, or of a row that is updated."""
+        written = memory_written(op)
+        if written is None:
+            return self.types[op.out]
+        memory = self.program.memories[written]
+        return memory.dtype, memory.width
+
     def values(self) -> list[ValueStats]:
-        """Every value, in program order."""
+        """Every value and every update that was seen, in program order."""
         found = []
-        for op in self._ops:
-            dtype, length = self.types[op.out]
+        for op in self.program.ops:
+            if op.out not in self._sums or not (KINDS[op.kind].result or op.out in self._updates):
+                continue
+            dtype, length = self._type(op)
             count, zeros, clipped, squares = self._sums[op.out]
+            runs, clipped_in_runs = self._clipped.get(op.out, (0.0, 0.0))
             low, high = self._ends[op.out]
             product = KINDS[op.kind].is_product
             room = 128 * self.types[op.ins[0]][1] if product else -RANGES[dtype][0]
+            if op.kind == "MEM_READ":
+                room = max(-self._bounds[op.out].low, self._bounds[op.out].high, 1)
             stats = ValueStats(
                 op.out,
                 op.kind,
@@ -106,7 +150,7 @@ class Observer:
                 high,
                 math.sqrt(squares / count),
                 zeros / count,
-                clipped / count,
+                clipped_in_runs / runs if runs else clipped / count,
                 max(-low, high) / room,
             )
             found.append(stats)
@@ -151,7 +195,8 @@ def _losses(
 
 def observe(program: Program, tokens: npt.NDArray[Any], parts: ev.Streams) -> tuple[Observer, Any]:
     """Run the NumPy executor on the text; returns an observer of its values and the nats of each token."""
-    executor, observer = NumpyExecutor(program), Observer(program)
+    observer = Observer(program)
+    executor = NumpyExecutor(program, observer.watch)
 
     def step(state: Any, ids: Any) -> Any:
         trace: dict[str, IntArray] = {}
@@ -223,7 +268,7 @@ def by_layer(program: Program, values: list[ValueStats], trits: dict[str, float]
             },
         )
         row["values"] += 1
-        if value.dtype == "i8":
+        if value.dtype == "i8" and value.kind != "MEM_UPDATE":
             row["zeros"] += value.zeros * value.length
             row["elements"] += value.length
         if value.saturated > row["saturated"]:

@@ -1,25 +1,31 @@
-"""Run a program on whole sequences: op by op over all tokens, only the recurrence token by token.
+"""Run a program on whole sequences: op by op over all tokens, only recurrences token by token.
 
 The same integers as :class:`ternac.run.numpy_executor.NumpyExecutor`, which takes all ops for one token.
 Here a matrix is unpacked for many tokens and freed again, so that a model of billions of weights runs in the
 memory of its trits, and matrix products are large.  For evaluation and reports, not for generating text.
+
+A recurrence is what a state or a memory closes from one token to the next: the ops on the way from its LOAD
+to its STORE, or all ops of a memory and those between them. What is stored but does not come of what was
+loaded is no recurrence: its LOAD is the stored series, one token later.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ternac.errors import IllegalProgram, UsageError
+from ternac.errors import UsageError
 from ternac.program.legality import check
+from ternac.program.loops import RUN_MARK, Step, unroll
 from ternac.program.numerics import IntArray
-from ternac.program.ops import KINDS, Op, op_function, state_read, state_written
+from ternac.program.ops import KINDS, op_function
 from ternac.program.program import Program
-from ternac.run.executor import State
+from ternac.run.executor import State, memory_view
 
 ROWS = 4096  # of a matrix that are unpacked at a time
 PART = 1 << 22  # elements that go through an op at a time
@@ -28,19 +34,18 @@ See = Callable[[str, IntArray], None]
 
 
 class SequenceExecutor:
-    """Runs a program on [B, T] tokens.  Each state must be loaded once and stored once, later.
+    """Runs a program on [B, T] tokens. Raises IllegalProgram on construction if it breaks a rule.
 
-    Raises IllegalProgram on construction for an illegal program, or one with another use of its states.
+    ``loops``: runs of every LOOP without levels (None: ``times`` of each).
     """
 
     name = "numpy-sequence"
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, *, loops: int | None = None) -> None:
         check(program)
         self.program = program
-        self._slices = program.state_slices()
-        self._order = _schedule(program)
-        self._uses = Counter(name for step in self._order for op in step for name in set(op.ins))
+        self._order = _schedule(unroll(program, loops))
+        self._uses = Counter(name for unit in self._order for name in unit.reads)
         self._uses[program.logits] += 1
 
     def open(self, batch: int = 1) -> State:
@@ -50,32 +55,56 @@ class SequenceExecutor:
     def run(self, state: State, tokens: npt.NDArray[Any], see: See = lambda name, values: None) -> IntArray:
         """Feed [B, T] tokens: changes ``state`` in place, returns logits int32 [B, T, vocab].
 
-        ``see`` gets every value by name, int32 [B, T, length], as soon as it is there.
+        ``see`` gets every value by name, int32 [B, T, length], as soon as it is there; of a LOOP those of its
+        last run.
         """
         if tokens.ndim != 2 or tokens.dtype.kind not in "iu" or state.shape[0] != tokens.shape[0]:
             raise UsageError("tokens are not integers [B, T] for a state of B sessions")
         if tokens.min() < 0 or tokens.max() >= self.program.vocab:
             raise UsageError(f"a token is not in 0..{self.program.vocab - 1}")
         values: dict[str, Any] = {}
-        left, length = Counter(self._uses), tokens.shape[1]
-        for step in self._order:
-            if len(step) > 1:
-                made = self._core(step, values, state, length)
+        left = Counter(self._uses)
+        before: dict[int, IntArray] = {}  # states as they were before this run, by their first word
+        for unit in self._order:
+            for step in unit.steps:
+                if step.state is not None and KINDS[step.op.kind].state == "out":
+                    before[step.state.start] = state[:, step.state].astype(np.int32)
+            if unit.recurrent:
+                made = self._core(unit.steps, values, state, tokens)
             else:
-                made = self._one(step[0], values, tokens)
+                made = self._one(unit, values, state, tokens, before)
             for name, array in made.items():
-                see(name, array)
+                if RUN_MARK not in name:
+                    see(name, array)
             values |= made
-            for name in {name for op in step for name in set(op.ins)}:
-                left[name] -= sum(name in op.ins for op in step)
+            for name in unit.reads:
+                left[name] -= 1
                 if left[name] <= 0:
                     values.pop(name, None)
         logits: IntArray = values[self.program.logits]
         return logits
 
-    def _one(self, op: Op, values: dict[str, Any], tokens: npt.NDArray[Any]) -> dict[str, IntArray]:
-        """An op outside the recurrence."""
-        consts, kind = self.program.consts, KINDS[op.kind]
+    def _one(
+        self,
+        unit: _Unit,
+        values: dict[str, Any],
+        state: State,
+        tokens: npt.NDArray[Any],
+        before: dict[int, IntArray],
+    ) -> dict[str, IntArray]:
+        """An op outside of any recurrence, over all tokens."""
+        ((step,), consts) = unit.steps, self.program.consts
+        op, kind = step.op, KINDS[step.op.kind]
+        if kind.state == "in":
+            assert step.state is not None
+            held = before.get(step.state.start)
+            held = (state[:, step.state].astype(np.int32) if held is None else held)[:, None]
+            if unit.series:  # what was stored a token before
+                return {op.out: np.concatenate([held, values[unit.series][:, :-1]], axis=1)}
+            return {op.out: np.repeat(held, tokens.shape[1], axis=1)}
+        if kind.state == "out":
+            state[:, step.state] = values[op.ins[0]][:, -1]
+            return {}
         if kind.is_product:
             return {op.out: _product(consts[op.text("weights")], values[op.ins[0]])}
         function = op_function(op, consts)
@@ -84,24 +113,46 @@ class SequenceExecutor:
         return {op.out: _in_parts(function, [values[name] for name in op.ins])}
 
     def _core(
-        self, ops: tuple[Op, ...], values: dict[str, Any], state: State, length: int
+        self, steps: Sequence[Step], values: dict[str, Any], state: State, tokens: npt.NDArray[Any]
     ) -> dict[str, IntArray]:
-        """LOAD, what lies between, and STORE of one state, token after token."""
-        load, *between, store = ops
-        part = self._slices[store.out]
-        functions = [(op, op_function(op, self.program.consts)) for op in between]
-        made: dict[str, list[Any]] = {op.out: [] for op in (load, *between)}
-        now = state[:, part].astype(np.int32)
-        outside = {name for op in between for name in op.ins if name not in made}
-        for t in range(length):
-            at: dict[str, Any] = {name: values[name][:, t] for name in outside} | {load.out: now}
-            for op, function in functions:
-                at[op.out] = function(*(at[name] for name in op.ins))
+        """The ops of a recurrence, token after token."""
+        bound = [(step.op, self._bind(step, state)) for step in steps]
+        made: dict[str, list[Any]] = {op.out: [] for op, _ in bound if KINDS[op.kind].result}
+        outside = {
+            name for op, _ in bound if KINDS[op.kind].state != "in" for name in op.ins if name not in made
+        }
+        for t in range(tokens.shape[1]):
+            at: dict[str, Any] = {name: values[name][:, t] for name in outside}
+            for op, function in bound:
+                if KINDS[op.kind].reads_token:
+                    at[op.out] = function(tokens[:, t])
+                    continue
+                ins = () if KINDS[op.kind].state == "in" else op.ins
+                result = function(*(at[name] for name in ins))
+                if op.out in made:
+                    at[op.out] = result
             for name, series in made.items():
                 series.append(at[name])
-            now = at[store.ins[0]]
-        state[:, part] = now
         return {name: np.stack(series, axis=1) for name, series in made.items()}
+
+    def _bind(self, step: Step, state: State) -> Callable[..., Any]:
+        """The op as a function of its inputs at one token, on the states of all sessions."""
+        op, kind = step.op, KINDS[step.op.kind]
+        words = None if step.state is None else state[:, step.state]
+        if kind.state == "in" and words is not None:
+            return lambda: words.astype(np.int32)
+        if kind.state == "out" and words is not None:
+            return lambda x: words.__setitem__(slice(None), x)
+        if kind.is_product:
+            weights = self.program.consts[op.text("weights")]
+            return lambda x: _product(weights, x)
+        function = op_function(op, self.program.consts)
+        views: dict[str, npt.NDArray[Any]] = {}
+        if words is not None:
+            views |= dict.fromkeys(kind.states, words)
+        if step.memory is not None:
+            views |= dict.fromkeys(kind.memories, memory_view(state, step.memory))
+        return lambda *ins: function(*ins, **views)
 
 
 def _in_parts(function: Callable[..., IntArray], ins: list[IntArray]) -> IntArray:
@@ -121,54 +172,138 @@ def _product(weights: npt.NDArray[Any], x: IntArray) -> IntArray:
     return out.reshape(*x.shape[:-1], -1)
 
 
-def _schedule(program: Program) -> list[tuple[Op, ...]]:
-    """Single ops, and for each state one tuple LOAD, ops in between, STORE; in an order that can run."""
-    cores = {name: _core_of(program, name) for name in program.states}
-    inside = {id(op) for core in cores.values() for op in core}
-    order: list[tuple[Op, ...]] = []
-    waiting: list[tuple[Op, ...]] = []
-    ready: set[str] = set()
+@dataclass(frozen=True)
+class _Unit:
+    """One op over all tokens, or a recurrence.
 
-    def settle(step: tuple[Op, ...]) -> None:
-        made = {op.out for op in step}
-        needs = {name for op in step if state_read(op) is None for name in op.ins} - made
-        if not needs <= ready:
-            waiting.append(step)
+    ``reads``: values that it needs from other units. ``series``: of a LOAD, the value that is stored, if that
+    does not come of what is loaded.
+    """
+
+    steps: tuple[Step, ...]
+    recurrent: bool
+    reads: frozenset[str]
+    series: str = ""
+
+
+def _schedule(steps: Sequence[Step]) -> list[_Unit]:
+    """The units of a program in an order in which each has what it reads."""
+    delayed = _delayed(steps)
+    order: list[_Unit] = []
+    waiting: list[_Unit] = []
+    ready: set[str] = set()
+    members: dict[int, list[int]] = {}
+    part = _recurrences(steps, delayed)
+    for at, number in enumerate(part):
+        members.setdefault(number, []).append(at)
+
+    def settle(unit: _Unit) -> None:
+        if not unit.reads <= ready:
+            waiting.append(unit)
             return
-        order.append(step)
-        ready.update(made)
+        order.append(unit)
+        ready.update(step.op.out for step in unit.steps if KINDS[step.op.kind].result)
         again, waiting[:] = list(waiting), []
         for other in again:
             settle(other)
 
-    for op in program.ops:
-        if id(op) not in inside:
-            settle((op,))
-        elif (state := state_written(op)) is not None:
-            settle(cores[state])
-    if waiting:
-        raise IllegalProgram(f"op {waiting[0][0].out}: states wait for each other")
+    for at, number in enumerate(part):
+        if at == members[number][-1]:
+            settle(_unit(steps, members[number], part, delayed))
+    assert not waiting, "a unit waits for itself"
     return order
 
 
-def _core_of(program: Program, state: str) -> tuple[Op, ...]:
-    """LOAD of ``state``, the ops through which it reaches its STORE, STORE."""
-    uses = [op for op in program.ops if state in (state_read(op), state_written(op))]
-    if [state_read(op) for op in uses] != [state, None]:
-        raise IllegalProgram(f"state {state} is not loaded once and then stored once")
-    load, store = uses
-    ops = program.ops[program.ops.index(load) + 1 : program.ops.index(store)]
-    behind = {load.out}
-    for op in ops:
-        if behind & set(op.ins):
-            behind.add(op.out)
-    needed, core = set(store.ins), [store]
-    for op in reversed(ops):
-        if op.out in needed and op.out in behind:
-            if KINDS[op.kind].is_product or state_read(op) is not None:
-                raise IllegalProgram(f"op {op.out}: {op.kind} inside the recurrence of {state}")
-            core.append(op)
-            needed.update(op.ins)
-    if load.out not in needed or len(core) == 1:
-        raise IllegalProgram(f"state {state}: what is stored does not come of what was loaded")
-    return (load, *reversed(core[:]))
+def _unit(steps: Sequence[Step], members: list[int], part: list[int], delayed: dict[int, int]) -> _Unit:
+    inside = [steps[at] for at in members]
+    made = {step.op.out for step in inside if KINDS[step.op.kind].result}
+    reads = {name for step in inside if KINDS[step.op.kind].state != "in" for name in step.op.ins} - made
+    (first, *more), series = members, ""
+    store = delayed.get(first)
+    if not more and store is not None and part[store] != part[first]:
+        (series,) = steps[store].op.ins
+        reads.add(series)
+    stateful = any(step.memory is not None or KINDS[step.op.kind].states for step in inside)
+    return _Unit(tuple(inside), bool(more) or stateful, frozenset(reads), series)
+
+
+def _words(step: Step) -> tuple[str, int] | None:
+    """The state or memory that a step uses, by kind and first word; None for a step without."""
+    if step.state is not None:
+        return "state", step.state.start
+    return None if step.memory is None else ("memory", step.memory.start)
+
+
+def _delayed(steps: Sequence[Step]) -> dict[int, int]:
+    """LOAD to STORE of each state that is loaded once and then stored once, and used by nothing else."""
+    uses: dict[tuple[str, int], list[int]] = {}
+    for at, step in enumerate(steps):
+        if (words := _words(step)) is not None:
+            uses.setdefault(words, []).append(at)
+    pairs = (places for places in uses.values() if len(places) == 2)
+    return {
+        first: second
+        for first, second in pairs
+        if (KINDS[steps[first].op.kind].state, KINDS[steps[second].op.kind].state) == ("in", "out")
+    }
+
+
+def _recurrences(steps: Sequence[Step], delayed: dict[int, int]) -> list[int]:
+    """For each step the number of its recurrence: its strongly connected component.
+
+    A step needs the steps that make its inputs, a LOAD the STORE of the token before; the uses of any other
+    state or memory need each other, for their order is that of the program, token after token.
+    """
+    needs: list[list[int]] = [[] for _ in steps]
+    maker: dict[str, int] = {}
+    last: dict[tuple[str, int], int] = {}
+    first: dict[tuple[str, int], int] = {}
+    paired = {*delayed, *delayed.values()}
+    for at, step in enumerate(steps):
+        if KINDS[step.op.kind].state != "in":
+            needs[at] += [maker[name] for name in step.op.ins]
+        if KINDS[step.op.kind].result:
+            maker[step.op.out] = at
+        words = _words(step)
+        if words is not None and at not in paired:
+            if words in last:
+                needs[at].append(last[words])
+            first.setdefault(words, at)
+            last[words] = at
+    for load, store in delayed.items():
+        needs[load].append(store)
+    for words, at in first.items():
+        needs[at].append(last[words])
+    return _components(needs)
+
+
+def _components(needs: list[list[int]]) -> list[int]:
+    """Number of each node's strongly connected component (Tarjan, without recursion)."""
+    count = len(needs)
+    seen, low, found = [-1] * count, [0] * count, [-1] * count
+    stack: list[int] = []
+    clock = components = 0
+    for root in range(count):
+        work = [(root, 0)] if seen[root] < 0 else []
+        while work:
+            node, edge = work.pop()
+            if edge == 0:
+                seen[node] = low[node] = clock
+                clock += 1
+                stack.append(node)
+            for position in range(edge, len(needs[node])):
+                other = needs[node][position]
+                if seen[other] < 0:
+                    work += [(node, position + 1), (other, 0)]
+                    break
+                if found[other] < 0:
+                    low[node] = min(low[node], seen[other])
+            else:
+                if low[node] == seen[node]:
+                    while found[node] < 0:
+                        found[stack.pop()] = components
+                    components += 1
+                if work:
+                    parent = work[-1][0]
+                    low[parent] = min(low[parent], low[node])
+    return found

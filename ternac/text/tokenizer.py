@@ -1,8 +1,8 @@
 """Tokenizers of programs: bytes, or the Hugging Face tokenizer that a program file carries.
 
 A text is encoded in pieces of at most `PIECE` characters, cut behind the last line end in them, so that a
-text of any length takes little memory and the same text always gives the same tokens. No special tokens are
-added.
+text of any length takes little memory and the same text always gives the same tokens. What a
+``tokenizer.json`` puts around a text is not added; `encode_prompt` puts the program's own token in front.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,6 +149,17 @@ class HuggingFaceTokenizer:
         whole = np.concatenate(found) if found else np.zeros(0, dtype)
         return Encoded(whole, len(data), len(text), len(text[:head].encode()), head, lossless)
 
+    def token_id(self, text: str) -> int | None:
+        """Return the token that is written ``text``; None if there is none."""
+        found: int | None = self._rust.token_to_id(text)
+        return found
+
+    def front(self) -> list[int]:
+        """Return the tokens that ``tokenizer.json`` itself would put in front of a text."""
+        encoding = self._rust.encode("a", add_special_tokens=True)
+        marked = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
+        return [token for token, _ in takewhile(lambda pair: pair[1] == 1, marked)]
+
     def decode(self, ids: Iterable[int]) -> str:
         return str(self._rust.decode([int(i) for i in ids], skip_special_tokens=False))
 
@@ -213,6 +224,19 @@ def _pieces(text: str) -> Iterator[str]:
             end = text.rfind("\n", at, end) + 1 or end
         yield text[at:end]
         at = end
+
+
+def encode_prompt(program: Program, tokenizer: Tokenizer, text: str | bytes, *, begins: bool) -> list[int]:
+    """Return the tokens of a prompt; one that ``begins`` a session gets what the program puts in front.
+
+    Raises UsageError if the tokenizer cannot read the text.
+    """
+    try:
+        data = text.encode() if isinstance(text, str) else text
+    except UnicodeEncodeError:
+        raise UsageError("the text contains an unpaired surrogate and cannot be encoded as UTF-8") from None
+    tokens: list[int] = tokenizer.encode(data).ids.tolist()
+    return program.special.begin(tokens) if begins else tokens
 
 
 def tokenizer_of(program: Program, *, assume_bytes: bool = False) -> Tokenizer:

@@ -34,6 +34,33 @@ def test_a_missing_program_is_named_with_its_cure(monkeypatch: pytest.MonkeyPatc
     assert not one("nvidia-smi").ok
 
 
+def test_compiled_kernels_need_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A wheel brings them; only where they are missing is a compiler asked for."""
+    from ternac.host.native import library
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(library, "why_missing", lambda: None)
+    assert [finding.name for finding in doctor.examine() if finding.need == "native"] == [
+        "native kernels",
+        "cffi",
+    ]
+    monkeypatch.setattr(library, "why_missing", lambda: "not compiled")
+    assert one("cc").how == "apt-get install gcc"
+
+
+def test_a_cache_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A file is in its place, or its disk is mounted read-only."""
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path / "new" / "cache"))
+    assert one("cache").ok
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != tmp_path)
+    assert not one("cache").ok
+    assert (
+        one("cache").how == f"{tmp_path} cannot be written; set TERNAC_CACHE to a folder that you may write"
+    )
+    (tmp_path / "new").touch()
+    assert f"{tmp_path / 'new'} cannot be written" in one("cache").how
+
+
 def test_a_program_that_does_not_run_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = tmp_path / "perl"
     broken.write_text("not a program")

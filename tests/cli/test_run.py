@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from ternac.errors import UsageError
 from ternac.host import device as device_module
 from ternac.host.device import Device
 from ternac.host.executors import EXECUTORS
+from ternac.host.session import Session
 from ternac.program.file import save
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT, names
@@ -23,6 +26,7 @@ from ternac.run.sampling import Sampling
 from ternac.text.tokenizer import tokenizer_of
 from ternac.text.training import train_bpe
 from tests.host.boards import Line, image_of, make_board, numpy_tokens, small_program
+from tests.host.test_ends import ending
 
 PROGRAM = small_program()
 
@@ -131,6 +135,160 @@ def test_a_chat_is_repeated_by_its_seed(capsys, model, monkeypatch):
         assert "--you is" in capsys.readouterr().err
 
 
+WHOLE = numpy_tokens(PROGRAM, b"abc", 60, Sampling(), 1)
+LAST = next(i for i in range(5, 60) if WHOLE[i] not in WHOLE[:i])
+
+
+@pytest.fixture
+def ends(tmp_path):
+    """A model whose text behind "abc" ends."""
+    path = tmp_path / "ends.safetensors"
+    save(ending(PROGRAM, WHOLE[LAST], bos=3), path)
+    return str(path)
+
+
+def test_a_text_ends_where_its_model_says_so(capsys, ends, model, tmp_path):
+    said = ["--prompt", "abc", "--tokens", "60", "--greedy"]
+    file = str(tmp_path / "s")
+    status, data, err = run_json(capsys, ends, *said, "--check", "--save", file)
+    assert (status, data["finish_reason"], data["tokens"]) == (0, "stop", WHOLE[: LAST + 1])
+    assert data["text"] == bytes(WHOLE[:LAST]).decode(errors="replace")
+    assert f"abc{data['text']}\n" in err and data["check"]["equal"]
+    assert data["tokens_fed"] == 3 + LAST
+    _, past, _ = run_json(capsys, ends, *said, "--check", "--ignore-eos")
+    assert (past["tokens"], past["finish_reason"]) == (WHOLE, "length")
+    assert past["text"] == bytes(WHOLE).decode(errors="replace")
+    _, rest, _ = run_json(capsys, ends, "--resume", file, "--tokens", "3", "--greedy", "--ignore-eos")
+    assert rest["tokens"] == WHOLE[LAST + 1 : LAST + 4]
+    status, data, _ = run_json(capsys, model, *said, "--ignore-eos")
+    assert (status, data["error"]["type"]) == (2, "UsageError")
+    assert "--ignore-eos has no effect: no token of" in data["error"]["message"]
+
+
+def test_a_prompt_gets_its_token_in_front(capsys, tmp_path):
+    path = tmp_path / "bos.safetensors"
+    save(ending(PROGRAM, bos=3, add_bos=True), path)
+    options = ["--tokens", "6", "--greedy", "--check"]
+    for prompt, fed in (("abc", [3, *b"abc"]), ("", [3])):
+        status, data, _ = run_json(capsys, str(path), "--prompt", prompt, *options)
+        assert (status, data["tokens"]) == (0, numpy_tokens(PROGRAM, fed, 6, Sampling(), 1))
+    assert main(["inspect", str(path)]) == 0
+    assert "begins a text: token 3, put in front of a prompt" in capsys.readouterr().out
+
+
+def test_inspect_shows_the_tokens_that_begin_and_end_a_text(capsys, tmp_path):
+    path = tmp_path / "ends.safetensors"
+    program = ending(replace(PROGRAM, meta={"tokenizer": "bytes"}), 65, 10, bos=66)
+    save(program, path)
+    assert main(["inspect", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "begins a text: token 66 'B', not put in front of a prompt" in out
+    assert "ends a text: token 10 '\\n', token 65 'A'" in out
+    assert main(["inspect", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["special_tokens"]["eos"][1] == {"id": 65, "text": "A"}
+
+
+def test_an_answer_of_a_chat_ends_where_its_model_says_so(capsys, monkeypatch, tmp_path):
+    """What ends it is not said, and the next turn needs no empty line before it."""
+    first = b"A:\none\n\nB:\n"
+    whole = numpy_tokens(PROGRAM, first, 60, Sampling(), 1)
+    last = next(i for i in range(5, 60) if whole[i] not in whole[:i])
+    path = tmp_path / "ends.safetensors"
+    save(ending(PROGRAM, whole[last]), path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))
+    options = ["--tokens", "60", "--greedy", "--you", "A", "--model-as", "B", "--json"]
+    assert main(["chat", str(path), *options]) == 0
+    turns = json.loads(capsys.readouterr().out)["turns"]
+    assert turns[0]["answer"] == bytes(whole[:last]).decode(errors="replace")
+    fed = [*first, *whole[: last + 1], *b"A:\ntwo\n\nB:\n"]
+    second = numpy_tokens(PROGRAM, fed, 60, Sampling(), 1)
+    cut = second.index(whole[last]) if whole[last] in second else 60
+    assert turns[1]["answer"] == bytes(second[:cut]).decode(errors="replace").partition("\n\n")[0]
+
+
+class Lines:
+    """Standard input: lines, or Ctrl-C while waiting for one."""
+
+    def __init__(self, *lines: str | None) -> None:
+        self.lines = list(lines)
+
+    def readline(self) -> str:
+        line = self.lines.pop(0) if self.lines else ""
+        if line is None:
+            raise KeyboardInterrupt
+        return line
+
+
+def press(monkeypatch, *after: int) -> None:
+    """Let the user press Ctrl-C when the chat has been given its n-th token, for each n of ``after``."""
+    real, given = Session.tokens, [0]
+
+    def tokens(self, *arguments, **options):
+        for token in real(self, *arguments, **options):
+            given[0] += 1
+            for _ in range(after.count(given[0])):
+                os.kill(os.getpid(), signal.SIGINT)
+            yield token
+
+    monkeypatch.setattr(Session, "tokens", tokens)
+
+
+CHAT = ["--tokens", "20", "--greedy", "--you", "A", "--model-as", "B", "--json"]
+
+
+def test_ctrl_c_stops_the_answer_and_the_chat_goes_on(capsys, model, monkeypatch, tmp_path):
+    """The answer is what was said, and the next turn follows it; what is saved is the whole of it."""
+    press(monkeypatch, 4)
+    monkeypatch.setattr("sys.stdin", Lines("one\n", "two\n"))
+    file = tmp_path / "s"
+    before = signal.getsignal(signal.SIGINT)
+    assert main(["chat", model, *CHAT, "--save", str(file)]) == 0
+    assert signal.getsignal(signal.SIGINT) is before
+    turns = json.loads(capsys.readouterr().out)["turns"]
+    fed = list(b"A:\none\n\nB:\n")
+    first = numpy_tokens(PROGRAM, fed, 4, Sampling(), 1)
+    fed += [*first, *b"\n\nA:\ntwo\n\nB:\n"]
+    second = numpy_tokens(PROGRAM, fed, 20, Sampling(), 1)
+    assert [turn["interrupted"] for turn in turns] == [True, False]
+    assert [turn["answer"] for turn in turns] == [
+        bytes(made).decode(errors="replace") for made in (first, second)
+    ]
+    fed += [*second, *b"\n\n"]
+    monkeypatch.undo()
+    status, data, _ = run_json(capsys, model, "--resume", str(file), "--tokens", "5", "--greedy")
+    assert (status, data["tokens"]) == (0, numpy_tokens(PROGRAM, fed, 5, Sampling(), 1))
+
+
+@pytest.mark.parametrize("how", ["twice", "at the prompt", "end of input"])
+def test_the_chat_ends_and_its_session_is_saved(capsys, model, monkeypatch, tmp_path, how):
+    """By Ctrl-C twice in one answer, once while it waits for a line, or Ctrl-D; the next one resumes it."""
+    file = tmp_path / "s"
+    if how == "twice":
+        press(monkeypatch, 4, 4)
+    lines = {"twice": ["one\n", "never\n"], "at the prompt": ["one\n", None], "end of input": ["one\n"]}[how]
+    monkeypatch.setattr("sys.stdin", Lines(*lines))
+    assert main(["chat", model, *CHAT, "--save", str(file)]) == 0
+    (turn,) = json.loads(capsys.readouterr().out)["turns"]
+    fed = list(b"A:\none\n\nB:\n")
+    made = numpy_tokens(PROGRAM, fed, 20, Sampling(), 1)
+    said = bytes(made).decode(errors="replace")
+    assert said.startswith(turn["answer"]) and turn["interrupted"] == (how == "twice")
+    assert (turn["answer"] == said) == (how != "twice")
+    monkeypatch.undo()
+    monkeypatch.setattr("sys.stdin", Lines("two\n"))
+    assert main(["chat", model, *CHAT, "--resume", str(file)]) == 0
+    (again,) = json.loads(capsys.readouterr().out)["turns"]
+    if how != "twice":
+        fed += [*made, *b"\n\nA:\ntwo\n\nB:\n"]
+        want = numpy_tokens(PROGRAM, fed, 20, Sampling(), 1)
+        assert again["answer"] == bytes(want).decode(errors="replace")
+
+
+def test_a_chat_that_cannot_be_saved_says_so_before_it_begins(capsys, model, tmp_path):
+    assert main(["chat", model, "--save", str(tmp_path / "no" / "s")]) == 2
+    assert "there is no such folder" in capsys.readouterr().err
+
+
 def test_the_list_names_what_verbs_take(capsys):
     assert main(["list", "--json"]) == 0
     out, err = capsys.readouterr()
@@ -163,7 +321,9 @@ def test_board_with_check(capsys, model, board, sampling):
 def test_simulated_board_says_simulation(capsys, model, board):
     status, data, _ = run_json(capsys, model, "--device", "sim", "--geometry", "tiny", "--tokens", "4")
     assert status == 0
-    assert data["origin"].startswith("cycle-exact simulation: 1,000 cycles/token, no routed clock for tiny")
+    per_token = "1,000 cycles/token (mean of 4 that chose a token and 5 only fed)"
+    assert data["origin"].startswith(f"cycle-exact simulation: {per_token}, no routed clock for tiny")
+    assert (data["tokens_chosen"], data["tokens_run"]) == (4, 9)
     assert data["tokens_per_second"] is None
 
 

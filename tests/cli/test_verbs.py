@@ -18,6 +18,7 @@ import pytest
 from ternac.cli import arguments, emit, explore, sim
 from ternac.cli.arguments import number, open_model
 from ternac.cli.bench.main import BENCHES, find_bench
+from ternac.cli.board.main import CHECKS, find_check
 from ternac.cli.main import VERBS, find_verb, main, verb_and_parser
 from ternac.cli.verb import Parser, Say
 from ternac.compile.fitting import default_model
@@ -26,7 +27,7 @@ from ternac.errors import UsageError
 from ternac.manifest import DEFAULT_BOARD
 from ternac.program import zoo
 
-COMMANDS = [*VERBS, *(f"bench {name}" for name in BENCHES)]
+COMMANDS = [*VERBS, *(f"bench {name}" for name in BENCHES), *(f"board {name}" for name in CHECKS)]
 FIXED = ["MODEL", "--board", "--geometry", "--executor", "--device", "--out", "--seed"]
 
 
@@ -64,10 +65,13 @@ def test_help_is_one_sentence_with_an_example_and_json(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_option_is_a_typed_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    required = {"import": "mmfreelm x --out y", "tokenizer": "show x", "completion": "bash", "bench": "hdl"}
+    required = {
+        "import": "mmfreelm x --out y", "tokenizer": "show x", "completion": "bash", "bench": "hdl",
+        "board": "check sim", "board check": "sim", "board loopback": "sim",
+    }  # fmt: skip
     error = failure(capsys, f"{command} {required.get(command, '')} --nonsense")
     assert "--nonsense" in error["message"]
-    assert error["hint"] == f"see: ternac {command} --help" or command.startswith("bench")
+    assert error["hint"] == f"see: ternac {command} --help" or command.startswith(("bench", "board"))
 
 
 def test_an_option_means_the_same_everywhere() -> None:
@@ -84,7 +88,8 @@ def test_an_option_means_the_same_everywhere() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_former_spellings_name_the_new_one(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    made = find_bench(command.removeprefix("bench ")) if " " in command else find_verb(command)
+    verb, _, what = command.partition(" ")
+    made = {"bench": find_bench, "board": find_check}[verb](what) if what else find_verb(command)
     for old, new in made.renamed.items():
         assert new in failure(capsys, f"{command} {old} x")["message"]
         assert new in failure(capsys, f"{command} {old}=x")["message"]
@@ -137,7 +142,7 @@ def test_a_geometry_of_explore_reaches_the_simulations(
     monkeypatch.chdir(tmp_path)
     Path("own.json").write_text(json.dumps(asdict(OWN)))
     monkeypatch.setattr(benches, "run_engine", stop)
-    monkeypatch.setattr(device, "_line", stop)
+    monkeypatch.setattr(device, "open_line", stop)
     commands = (
         "sim",
         "run --device sim",
@@ -308,8 +313,9 @@ def test_what_a_device_does_not_heed_is_refused_by_name(
     """Every option of a verb with --device is here: of the host or of boards. A new one must be sorted in."""
     unused = arguments.unused_on([device], named=True)
     of_host = {
-        "run": "device prompt prompt-file tokens temperature top-k greedy seed resume save check json help",
-        "chat": "device you model-as tokens temperature top-k greedy seed json help",
+        "run": "device prompt prompt-file tokens temperature top-k greedy seed ignore-eos resume save check "
+        "json help",
+        "chat": "device you model-as tokens temperature top-k greedy seed ignore-eos resume save json help",
         "serve": "device host port token-file allow-host max-body max-prompt max-tokens max-queue "
         "max-sessions max-seconds session-seconds json help",
     }

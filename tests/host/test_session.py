@@ -121,7 +121,9 @@ def reseal(data: bytes, at: int, new: bytes) -> bytes:
 def test_sealed_nonsense_is_refused() -> None:
     good = opened().snapshot()
     for at, new, reason in (
-        (4, b"\2\0", "version 2 is unknown"),
+        (4, b"\1\0", "saved by an older ternac, which named a program by its whole file"),
+        (4, b"\4\0", "version 4 is unknown, this ternac reads 2 and 3"),
+        (4, b"\3\0", "contradicts itself"),
         (38, bytes(4), "contradicts itself"),  # generator state 0
         (42, (16).to_bytes(4, "little"), "contradicts itself"),  # pending token outside the vocabulary
         (54, (999).to_bytes(4, "little"), "contradicts itself"),  # words
@@ -132,7 +134,7 @@ def test_sealed_nonsense_is_refused() -> None:
 
 
 def test_another_program_is_refused() -> None:
-    other = dataclasses.replace(PROGRAM, meta={"other": True})
+    other = dataclasses.replace(PROGRAM, logit_scale_bits=PROGRAM.logit_scale_bits + 1)
     with pytest.raises(SnapshotError, match="belongs to program .*, not to") as caught:
         Session(numpy_backend(other)).restore(opened().snapshot())
     assert caught.value.hint
@@ -204,3 +206,13 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot write"):
         session.save(tmp_path / "none" / "at.all")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_session_goes_on_when_its_program_is_renamed_or_described_anew() -> None:
+    want = list(opened(5).tokens([1, 2], 12, DRAW))
+    session = opened(5)
+    first = list(session.tokens([1, 2], 4, DRAW))
+    other = dataclasses.replace(PROGRAM, name="renamed", meta={"card": "another text"})
+    moved = Session(numpy_backend(other))
+    moved.restore(session.snapshot())
+    assert first + list(moved.tokens((), 8, DRAW)) == want

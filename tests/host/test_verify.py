@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,13 @@ import numpy as np
 import pytest
 
 from ternac.cli import main as cli
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Geometry, preset
+from ternac.host import device as device_module
 from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import random_program
+from tests.host.boards import Line, make_board
 
 
 def small(tmp_path: Path) -> tuple[Program, Path]:
@@ -77,6 +81,53 @@ def test_bad_arguments(args: list[str], text: str, capsys: pytest.CaptureFixture
     status, data = run(args, capsys)
     assert status == 2
     assert text in data["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("options", "board"),
+    [
+        (["--geometry", "{own}"], "ulx3s-85f"),
+        (["--geometry", "{own}", "--board", "icebreaker"], "icebreaker"),
+        (["--board", "icebreaker"], "icebreaker"),
+        (["--geometry", "icebreaker"], "icebreaker"),
+        (["--geometry", "icebreaker", "--board", "ulx3s-85f"], "ulx3s-85f"),
+    ],
+)
+def test_a_port_belongs_to_a_board_whatever_its_engine(
+    options: list[str],
+    board: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The line is opened as that of --board, also where the engine is one of a file."""
+    program, path = small(tmp_path)
+    own = replace(preset("tiny"), name="own")
+    (tmp_path / "own.json").write_text(json.dumps(asdict(own)))
+    options = [option.format(own=tmp_path / "own.json") for option in options]
+    named = options[options.index("--geometry") + 1] if "--geometry" in options else board
+    geometry = own if named.endswith(".json") else preset(named)
+    opened = []
+
+    def line(name: Any, board: str, engine: Geometry, waves: Any) -> Line:
+        opened.append((name.kind, board, engine))
+        return Line(make_board(compile_program(program, engine)))
+
+    monkeypatch.setattr(device_module, "_line", line)
+    status, data = run([str(path), "--executors", "numpy,serial:X", "--tokens", "4", *options], capsys)
+    # The board in Python counts 1000 cycles a token, whatever the engine; nothing else differs.
+    assert status == 1
+    assert [found["name"] for found in data["divergences"]] == ["cycles"]
+    assert opened == [("serial", board, geometry)]
+
+
+def test_a_board_without_effect_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for more, hint in (
+        (["--executors", "numpy,native"], "isa, rtl, netlist or serial:PORT"),
+        (["--all-geometries"], "leave MODEL, --board and --geometry out"),
+    ):
+        status, data = run(["--board", "icebreaker", *more], capsys)
+        assert status == 2 and hint in data["error"]["hint"]
 
 
 def test_every_executor_is_closed_when_one_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

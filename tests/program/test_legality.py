@@ -70,7 +70,6 @@ CASES = {
         with_op(BASE, "0.n1", kind="SOFTMAX"),
         r"op 1 \(SOFTMAX 0.n1\): op kind SOFTMAX is unknown",
     ),
-    "reserved kind": (with_op(BASE, "0.n1", kind="TOPK"), "TOPK is not implemented by this version"),
     "unknown attribute": (op("0.n1", colour=3), "unknown attribute colour"),
     "missing attribute": (op("0.n1", pre=None), "attribute pre is missing"),
     "attribute type": (op("0.n1", pre="3"), r"pre is '3', outside 0\.\.15"),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.repository import installed
+
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = ROOT / "pyproject.toml"
 CONFIG = tomllib.loads(PYPROJECT.read_text())
@@ -128,3 +130,20 @@ def test_pre_commit_runs_what_is_there() -> None:
         words = hook["entry"].split()
         assert words[:2] == [".venv/bin/python", "-m"]
         assert [word for word in words if word.endswith(".py") and not (ROOT / word).exists()] == []
+
+
+def test_the_versions_of_python_agree() -> None:
+    """What pip accepts, what the index shows, what is tested, and what pages, Makefile and doctor say."""
+    project = CONFIG["project"]
+    tested = re.findall(r"Python :: (3\.\d+)", "\n".join(project["classifiers"]))
+    minors = [int(version.partition(".")[2]) for version in tested]
+    assert minors == list(range(minors[0], minors[-1] + 1))
+    oldest, newest = tested[0], tested[-1]
+    assert project["requires-python"] == f">={oldest}"
+    assert CONFIG["tool"]["ruff"]["target-version"] == f"py{oldest.replace('.', '')}"
+    assert installed.supported() == [(3, minor) for minor in minors]
+    for page in ("README.md", "CONTRIBUTING.md", "docs/quickstart.md"):
+        said = re.findall(r"Python (3\.\d+) or newer \(tested up to (3\.\d+)\)", (ROOT / page).read_text())
+        assert said == [(oldest, newest)], page
+    for file in ("Makefile", "docs/troubleshooting.md", "ternac/cli/doctor.py"):
+        assert f"Python {oldest} or newer" in (ROOT / file).read_text(), file

@@ -7,40 +7,45 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.repository.installed import FOLDERS, ROOT, build_wheel, copy_of_the_tree, wheel_of
+
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("ternac", "model", "hdl", "sim", "host", "bitstreams")
-
-
-def build_wheel(source: Path, out: Path, **environment: str) -> Path:
-    """A wheel built from a copy of the tree, with the setuptools that is here: no network."""
-    pytest.importorskip("setuptools", reason="setuptools is not installed: make env-test")
-    for folder in FOLDERS:
-        shutil.copytree(
-            ROOT / folder,
-            source / folder,
-            symlinks=True,
-            ignore=shutil.ignore_patterns("__pycache__", "*.so"),
-        )
-    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, source)
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run(
-        [*command, "-q", "-w", str(out), str(source)], check=True, env={**os.environ, **environment}
-    )
-    (built,) = out.glob("ternac-*.whl")
-    return built
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this tree."""
     return build_wheel(tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel"))
+
+
+def test_the_archive_of_the_source_gives_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
+    """Same names, same bytes but for what the compiler made; and `make` finds what it needs."""
+    (tmp_path / "tree").mkdir()
+    copy_of_the_tree(tmp_path / "tree")
+    code = f"from setuptools import build_meta; build_meta.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "tree", check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    source = tmp_path / archive.name.removesuffix(".tar.gz")
+    again = wheel_of(source, tmp_path / "again")
+
+    def contents(path: Path) -> dict[str, bytes]:
+        with zipfile.ZipFile(path) as packed:
+            names = packed.namelist()
+            return {name: b"" if name.endswith((".so", "RECORD")) else packed.read(name) for name in names}
+
+    assert contents(again) == contents(wheel)
+    for name in ("Makefile", "tests/conftest.py", "docs/tutorial.md", ".ci/run", "mkdocs.yml"):
+        assert (source / name).exists(), name
+    for folder in FOLDERS[1:]:
+        assert (source / "ternac" / folder).is_symlink()
 
 
 def test_wheel_without_a_compiler_installs_and_says_so(tmp_path: Path) -> None:

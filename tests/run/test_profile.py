@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import pytest
 from ternac.cli.main import main
 from ternac.program import numerics as nu
 from ternac.program.file import load, save
-from ternac.program.ops import RANGES, Op
+from ternac.program.ops import RANGES, Memory, Op
 from ternac.program.program import Program
 from ternac.program.random import random_mmfree, random_program
+from ternac.program.random_memory import random_memory_program
 from ternac.program.zoo import TEXT, open_program
 from ternac.run import evaluate as ev
 from ternac.run import profile as pf
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.real import RealExecutor
+from tests.vectors import memory_reference
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
 
@@ -34,6 +37,29 @@ def _multiplied(program: Program) -> Program:
             op = dataclasses.replace(op, attrs=attrs)
         ops.append(op)
     return dataclasses.replace(program, ops=tuple(ops))
+
+
+class _Counting(memory_reference.Reference):
+    """The reference, with what each op's saturation changed."""
+
+    def __init__(self, program: Program) -> None:
+        super().__init__(program)
+        self.count: Counter[str] = Counter()
+        self.clipped: Counter[str] = Counter()
+
+    def _op(self, op: Op, token: int, part: int, parts: int) -> None:
+        plain = memory_reference.sat
+
+        def counting(x: int, dtype: str) -> int:
+            self.count[op.out] += 1
+            self.clipped[op.out] += plain(x, dtype) != x
+            return plain(x, dtype)
+
+        memory_reference.sat = counting
+        try:
+            super()._op(op, token, part, parts)
+        finally:
+            memory_reference.sat = plain
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -51,6 +77,66 @@ def test_nothing_relaxed_is_the_program(seed: int, make: Any) -> None:
         tokens = rng.integers(program.vocab, size=5)
         np.testing.assert_array_equal(integer.step(state, tokens), real.step(twin, tokens))
         np.testing.assert_array_equal(state, twin)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nothing_relaxed_is_the_program_with_its_memories(seed: int) -> None:
+    """The rows, too: in real numbers a state has one place for each element."""
+    rng = np.random.default_rng(seed)
+    program = random_memory_program(rng)
+    integer, real = NumpyExecutor(program), RealExecutor(program)
+    state, twin = integer.open(3), real.open(3)
+    for _ in range(8):
+        tokens = rng.integers(program.vocab, size=3)
+        np.testing.assert_array_equal(integer.step(state, tokens), real.step(twin, tokens))
+        parts = [words.reshape(3, -1) for words in integer.state_dict(state).values()]
+        np.testing.assert_array_equal(np.concatenate([twin[:, :0], *parts], axis=1), twin)
+
+
+def test_relaxed_rows_neither_round_nor_saturate() -> None:
+    """keep = 1: half of what was there stays; e = -100 (token 0) or 7."""
+    ops = (
+        Op("GATHER", "e", (), {"embed": "E", "shift": 8}),
+        Op("TOKEN", "a"),
+        Op("MEM_UPDATE", "write", ("a", "e"), {"memory": "M", "bits": 1, "keep": 1}),
+        Op("MEM_READ", "acc", ("a",), {"rows": "M", "bits": 1, "shared": 0}),
+        Op("REQUANT", "logits", ("acc",), {"shift": 0, "dtype": "i16"}),
+    )
+    embed, memory = np.array([[-100, 7], [7, -7]], np.int8), Memory(4, 2, "i8")
+    program = Program("rows", 2, ops, {"E": embed}, {}, "logits", 0, memories={"M": memory})
+
+    def last(relaxed: Any = (), coarse: Any = ()) -> list[float]:
+        executor = RealExecutor(program, relaxed, coarse)
+        state = executor.open()
+        return [executor.step(state, [token])[0].tolist() for token in (0, 0, 0)][-1]
+
+    assert last() == [2 * 127, 2 * -13]  # two heads: 100, 150 -> 127, 163 -> 127; -7, -11, -13
+    assert last(["write", "logits"]) == [2 * 175, 2 * -12.25]
+    assert last(coarse=["write"])[0] % 2 == 0
+    assert pf.groups(program, by="op") == {"write": ["write"], "logits": ["logits"]}
+
+
+def test_saturation_is_counted_in_every_run_and_in_rows() -> None:
+    """Against the reference in plain Python, which has no saturation to look at: its results at the ends."""
+    found = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        program = random_memory_program(rng)
+        observer = pf.Observer(program)
+        executor, reference = NumpyExecutor(program, observer.watch), _Counting(program)
+        state = executor.open(1)
+        for token in rng.integers(0, program.vocab, 6):
+            trace: dict[str, Any] = {}
+            executor.step(state, [token], trace)
+            observer.see(trace)
+            reference.step(int(token))
+        values = {value.name: value for value in observer.values()}
+        for op in program.ops:
+            if op.kind in ("REQUANT", "ADD", "SUB", "MEM_UPDATE"):
+                clipped, count = reference.clipped[op.out], reference.count[op.out]
+                assert values[op.out].saturated == pytest.approx(clipped / count), op
+                found += clipped
+    assert found > 1000
 
 
 def test_relaxed_ops_neither_round_nor_saturate() -> None:

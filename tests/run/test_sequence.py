@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ternac.errors import IllegalProgram, UsageError
+from ternac.errors import UsageError
 from ternac.program.ops import Op
 from ternac.program.program import Program
 from ternac.program.random import random_mmfree, random_program
+from ternac.program.random_memory import random_memory_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sequence import SequenceExecutor
 
 
-@pytest.mark.parametrize("make", [random_program, random_mmfree])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("make", [random_program, random_mmfree, random_memory_program])
+@pytest.mark.parametrize("seed", range(8))
 def test_equal_to_numpy(make: Callable[..., Program], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    program = make(rng)
+    agree(make(rng), rng)
+
+
+def agree(program: Program, rng: np.random.Generator) -> None:
     one, many = NumpyExecutor(program), SequenceExecutor(program)
     tokens = rng.integers(0, program.vocab, (3, 7))
     state, other = one.open(3), many.open(3)
@@ -42,11 +46,21 @@ def test_equal_to_numpy(make: Callable[..., Program], seed: int) -> None:
     assert np.array_equal(state, other)
 
 
-def test_refuses_other_uses_of_states_and_bad_tokens() -> None:
+def test_a_state_may_be_used_in_any_order() -> None:
     program = random_mmfree(np.random.default_rng(2), d=4, m=4, layers=1, vocab=5)
-    again = dataclasses.replace(program, ops=(*program.ops, Op("LOAD", "more", ("0.state",))))
-    with pytest.raises(IllegalProgram, match="not loaded once and then stored once"):
-        SequenceExecutor(again)
+    again = (Op("LOAD", "more", ("0.state",)), Op("ADD", "twice", ("more", "more"), {"dtype": "i16"}))
+    back = (
+        Op("STORE", "0.state", ("twice",)),
+        Op("LOAD", "idle.v", ("idle",)),
+        Op("STORE", "late", ("more",)),
+    )
+    states = {**program.states, "idle": 3, "late": 4}
+    program = dataclasses.replace(program, ops=(*program.ops, *again, *back), states=states)
+    agree(program, np.random.default_rng(3))
+
+
+def test_refuses_bad_tokens() -> None:
+    program = random_mmfree(np.random.default_rng(2), d=4, m=4, layers=1, vocab=5)
     executor = SequenceExecutor(program)
     with pytest.raises(UsageError, match=r"not in 0\.\.4"):
         executor.run(executor.open(1), np.array([[5]]))

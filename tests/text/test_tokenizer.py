@@ -15,7 +15,13 @@ from ternac.errors import BadProgramFile, UsageError
 from ternac.program.random import random_program
 from ternac.program.zoo import TEXT as TINY_SHAKESPEARE
 from ternac.text import tokenizer as tk
-from ternac.text.tokenizer import ByteTokenizer, HuggingFaceTokenizer, tokenizer_of, whole_characters
+from ternac.text.tokenizer import (
+    ByteTokenizer,
+    HuggingFaceTokenizer,
+    encode_prompt,
+    tokenizer_of,
+    whole_characters,
+)
 from ternac.text.training import MAX_VOCAB, train_bpe
 
 TEXT = TINY_SHAKESPEARE.read_text()[:20_000]
@@ -171,3 +177,23 @@ def test_a_broken_escape_spoils_nothing_else() -> None:
     assert BPE.decode(ids) == " the\ufffd the"
     stream = BPE.stream()
     assert "".join(map(stream.feed, ids)) + stream.finish() == " the\ufffd the"
+
+
+def test_half_a_surrogate_pair_is_refused() -> None:
+    program = random_program(np.random.default_rng(0), d=4, m=4, layers=1, vocab=256)
+    with pytest.raises(UsageError, match="unpaired surrogate"):
+        encode_prompt(program, BYTES, "a\ud800", begins=True)
+
+
+def test_a_prompt_begins_with_the_token_that_the_program_puts_in_front_never_twice() -> None:
+    base = random_program(np.random.default_rng(0), d=4, m=4, layers=1, vocab=256)
+
+    def prompt(text: str, begins: bool, **special: object) -> list[int]:
+        program = replace(base, meta={"special_tokens": {"bos": 1, "eos": [2], **special}})
+        return encode_prompt(program, BYTES, text, begins=begins)
+
+    assert prompt("ab", True, add_bos=True) == [1, 97, 98]
+    assert prompt("\x01ab", True, add_bos=True) == [1, 97, 98]
+    assert prompt("", True, add_bos=True) == [1]
+    assert prompt("ab", False, add_bos=True) == prompt("ab", True, add_bos=False) == [97, 98]
+    assert encode_prompt(base, BYTES, b"ab", begins=True) == [97, 98]

@@ -1,11 +1,12 @@
 """Writes the frozen test vectors beside this file.  Run it only when the numerics change on purpose.
 
-    python tests/vectors/make.py
+    python -m tests.vectors.make
 
-``ops.json``, ``wide.json``: one case per line, inputs with attributes and the result, for every op and for
-sampling.  ``lm-*``, ``mmfree-*``: small programs and what they do on a fixed text: logits of every token, the
-state after the last.  ``tests/program/test_vectors.py`` holds the implementation to them; any other
-executor can be held to them the same way.
+``ops.json``, ``wide.json``, ``memory.json``: one case per line, inputs with attributes and the result, for
+every op and for sampling.  ``lm-*``, ``mmfree-*``, ``memory-*``: small programs and what they do on a fixed
+text: logits of every token, the state after the last.  Those of memories are computed by
+``memory_reference.py`` beside this file.  ``tests/program/test_vectors.py`` holds the implementation to
+them; any other executor can be held to them the same way.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from ternac.program import numerics as nu
 from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import curve, random_mmfree, random_program, sigmoid_table, silu_table
+from ternac.program.random_memory import random_memory_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, choose
+from tests.vectors import memory_reference as memory
 
 HERE = Path(__file__).parent
 I16_EDGES = [
@@ -145,6 +148,55 @@ def wide_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         yield {"op": "BLEND", "h": I16_EDGES, "c": I16_EDGES[::-1], "e": weights, "out": out}
 
 
+def memory_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Edge values and random ones for every op of memories; LOOP is in the programs."""
+    for x, groups in (
+        ([5, 5, -3, -3, -128, 127], 3), ([0] * 8, 2), (I16_EDGES, 5), (I16_EDGES[::-1], 2), (I8_EDGES, 1),
+        (integers(rng, -4, 4, 64), 8), (integers(rng, -32768, 32767, 48), 3),
+    ):  # fmt: skip
+        yield {"op": "WINNERS", "x": x, "groups": groups, "out": memory.winners(x, groups)}
+    for w in ([0, 1], [2, 5], [-1, -6], [32767, -32768]):
+        x = I8_EDGES[:6] + I8_EDGES[-6:]
+        yield {"op": "MASK", "x": x, "w": w, "out": memory.masked(x, w)}
+    for dtype in ("i8", "i16"):
+        other = [*reversed(I16_EDGES[:10]), *I16_EDGES[10:]]
+        out = [memory.sat(a - b, dtype) for a, b in zip(I16_EDGES, other, strict=True)]
+        yield {"op": "SUB", "a": I16_EDGES, "b": other, "dtype": dtype, "out": out}
+    for token in (0, 1, 255, 256, 511, 30000, 65534):
+        yield {"op": "TOKEN", "token": token, "out": [token // 256, token % 256]}
+    for heads, bits, two, width in ((1, 1, False, 2), (3, 2, True, 4), (8, 3, False, 6), (2, 10, False, 2)):
+        # more bits than count, both signs
+        names = ("a", "b")[: 1 + two]
+        digits = {name: integers(rng, -32768, 32767, heads) for name in names}
+        for shared in (0, 1):
+            count = (1 if shared else heads) << bits * len(names)
+            rows = rng.integers(-128, 128, (count, width)).tolist()
+            out = memory.read(rows, list(digits.values()), bits, shared)
+            yield {"op": "MEM_READ", **digits, "rows": rows, "bits": bits, "shared": shared, "out": out}
+        if bits > 3:
+            continue
+        for dtype, keep in (("i8", 0), ("i8", 1), ("i16", 0), ("i16", 4), ("i16", 15)):
+            low, high = memory.LIMITS[dtype]
+            rows = rng.integers(low, high + 1, (heads << bits * len(names), width)).tolist()
+            e = integers(rng, low // 2, high // 2, width)
+            out = [list(row) for row in rows]
+            memory.update(out, list(digits.values()), e, bits, keep, dtype)
+            case = {"op": "MEM_UPDATE", **digits, "e": e, "memory": rows, "dtype": dtype, "bits": bits}
+            yield case | {"keep": keep, "out": out}
+
+
+def write_memory_program(name: str, seed: int, loop: str, loops: int | None) -> None:
+    """A random program with memories and the reference's record of one session on it."""
+    rng = np.random.default_rng(seed)
+    program = random_memory_program(rng, layers=3, loop=loop)
+    session, tokens = memory.Reference(program), integers(rng, 0, program.vocab - 1, 24)
+    logits = [session.step(token, loops) for token in tokens]
+    save(program, HERE / f"{name}.safetensors")
+    record = {"hash": program.hash, "tokens": tokens, "logits": logits, "state": session.words()}
+    record |= {} if loops is None else {"loops": loops}
+    (HERE / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
+
+
 def write_program(name: str, seed: int, make: Callable[..., Program] = random_program, **sizes: int) -> None:
     """A random program and the record of one session on it."""
     rng = np.random.default_rng(seed)
@@ -159,13 +211,16 @@ def write_program(name: str, seed: int, make: Callable[..., Program] = random_pr
 
 def main() -> None:
     """Write everything."""
-    for file, cases in (("ops", op_cases), ("wide", wide_cases)):
+    for file, cases in (("ops", op_cases), ("wide", wide_cases), ("memory", memory_cases)):
         lines = [json.dumps(case, separators=(",", ":")) for case in cases(np.random.default_rng(2024))]
         (HERE / f"{file}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
     write_program("lm-small", 1, d=8, m=12, layers=1, vocab=10)
     write_program("lm-odd", 2, d=23, m=37, layers=2, vocab=29)
     write_program("mmfree-token", 3, random_mmfree, d=19, m=27, layers=2, vocab=23, per_token=True)
     write_program("mmfree-fixed", 4, random_mmfree, d=8, m=11, layers=1, vocab=9, per_token=False)
+    write_memory_program("memory-flat", 142, "", None)
+    write_memory_program("memory-free", 219, "free", 4)
+    write_memory_program("memory-levels", 291, "levels", None)
 
 
 if __name__ == "__main__":

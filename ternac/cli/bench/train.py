@@ -45,7 +45,11 @@ def _show(data: dict[str, Any], say: Say) -> None:
         say(f"  {name:<24} {rate:10,.0f} tokens/s")
     for name, share in (data.get("mfu") or {}).items():
         say(f"  {name:<24} {share:10.2%} of {data['peak_tflops']:.0f} TFLOP/s ({data['gpu']}, bfloat16)")
-    say(f"  {data['ratio']:.2f} times plain Brevitas; losses {'equal' if data['equal_losses'] else 'DIFFER'}")
+    if "delta_scan" in data:
+        scan = data["delta_scan"]
+        say(f"  delta scan of the memory, {1000 * scan['seconds']:.1f} ms: {scan['share']:.1%} of the step")
+    times = f"{data['ratio']:.2f} times plain Brevitas; " if data["ratio"] else ""
+    say(f"  {times}losses {'equal' if data['equal_losses'] else 'DIFFER'}")
     say(f"  {data['origin']}")
 
 

@@ -16,7 +16,7 @@ import pytest
 from ternac.compile.geometry import preset
 from ternac.compile.isa import Lane
 from ternac.errors import BuildFailed, NoAnswer, ToolMissing, WrongBitstream
-from ternac.hdl.engine.schedule import batch_cycles
+from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
 from ternac.host.board.client import LinkClient, Patience
@@ -290,3 +290,22 @@ def together(board, numpy, count):
             assert np.array_equal(board.get_state(one), numpy.get_state(other))
         if sampling.greedy:
             assert board.meter.cycles - before == batch_cycles(board.image, count, 4)
+
+
+def test_cycles_per_token_are_those_of_the_closed_form_token_by_token() -> None:
+    """A token of a prompt that chooses none takes fewer cycles than `ternac estimate` says for one by argmax,
+    and a draw more: so the mean of a run is that of its tokens.
+    """
+    program = small_program()
+    with Device.open("sim", program, board="tiny", progress=False) as device, device.session() as session:
+        image = device.board.image
+        fed = schedule(image, emit=False).cycles
+        chosen = schedule(image).cycles
+        assert fed < chosen < schedule(image, greedy=False).cycles
+        list(session.tokens([72, 101], 1))
+        meter = device.meter
+        assert (meter.steps, meter.chosen, meter.cycles) == (2, 1, fed + chosen)
+        assert device.speed().data["cycles_per_token"] == round((fed + chosen) / 2, 2)
+        assert "(mean of 1 that chose a token and 1 only fed)" in device.speed().origin
+        list(session.tokens((), 9))
+        assert (meter.steps, meter.chosen, meter.cycles) == (11, 10, fed + 10 * chosen)

@@ -153,6 +153,17 @@ def test_the_training_scan(capability: int) -> None:
     assert "ld.global" in forward.asm["ptx"] and "ld.global" in backward.asm["ptx"]
 
 
+def test_the_training_delta_scan(capability: int) -> None:
+    """`model/net/memory_triton.py` on float32 tensors, int32 rows and int8 memories."""
+    torch = importlib.import_module("torch")
+    module = importlib.import_module("ternac.model.net.memory_triton")
+    x, rows, memory = torch.zeros(64), torch.zeros(64, dtype=torch.int32), torch.zeros(64, dtype=torch.int8)
+    how = {"heads": 8, "block": 32, "grid": (1, 1), "num_warps": 1}
+    forward = module._forward.warmup(x, rows, x, memory, x, 4, 2, 2048, 24, 1, 3, -128, 127, **how)
+    backward = module._backward.warmup(x, rows, x, x, 4, 2, 2048, 24, 0.125, 0.5, **how)
+    assert "ld.global" in forward.asm["ptx"] and "ld.global" in backward.asm["ptx"]
+
+
 def _spills(kernel: Any, folder: Path) -> bool:
     """Whether ptxas put registers into memory, by the report of the cuobjdump that comes with Triton."""
     triton = importlib.import_module("triton")

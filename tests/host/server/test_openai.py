@@ -301,9 +301,47 @@ def test_log_probabilities_of_prompt_and_text(client: Any) -> None:
     ).choices[0]  # fmt: skip
     assert "".join(one.token for one in chat.logprobs.content) == chat.message.content
     assert all(one.logprob == one.top_logprobs[0].logprob for one in chat.logprobs.content)
-    with pytest.raises(openai.BadRequestError, match="not sent in a stream") as caught:
-        client.completions.create(max_tokens=5, stream=True, **asked)
-    assert caught.value.param == "logprobs"
+
+
+def joined(parts: list[Any]) -> dict[str, list[Any]]:
+    """The log-probabilities of a stream's events, one behind the other."""
+    found = [part.model_dump() for part in parts if part is not None]
+    return {key: [one for part in found for one in part[key] or ()] for key in found[0] if key != "refusal"}
+
+
+@pytest.mark.parametrize("echo", [False, True])
+@pytest.mark.parametrize("stop", [None, "e"])
+def test_log_probabilities_of_a_stream_are_those_of_the_whole_text(
+    client: Any, echo: bool, stop: str | None
+) -> None:
+    """Event by event each token of the text so far is scored; together they are what a response has."""
+    asked = {"model": PROGRAM.name, "prompt": [PROMPT, "JULIET:"], "n": 2, "seed": 4, "logprobs": 2,
+             "max_tokens": 20, "echo": echo, "stop": stop}  # fmt: skip
+    whole = client.completions.create(**asked).choices
+    events = [event.choices[0] for event in client.completions.create(**asked, stream=True)]
+    for index, choice in enumerate(whole):
+        mine = [event for event in events if event.index == index]
+        assert "".join(event.text for event in mine) == choice.text
+        assert joined([event.logprobs for event in mine]) == choice.logprobs.model_dump()
+        assert mine[-1].finish_reason == choice.finish_reason
+        with_scores = [event for event in mine if event.logprobs is not None]
+        assert len(with_scores) > 5 or stop
+        if stop is None:
+            assert all("".join(e.logprobs.tokens) == e.text for e in with_scores)
+    only = {**asked, "prompt": PROMPT, "n": 1, "max_tokens": 0, "echo": True, "stop": None}
+    (scored,) = [
+        e.choices[0] for e in client.completions.create(**only, stream=True) if e.choices[0].logprobs
+    ]
+    assert scored.text == PROMPT == "".join(scored.logprobs.tokens)
+
+
+def test_log_probabilities_of_a_streamed_chat(client: Any) -> None:
+    asked = {"model": PROGRAM.name, "messages": [{"role": "user", "content": "hi"}], "seed": 2,
+             "max_tokens": 12, "logprobs": True, "top_logprobs": 2}  # fmt: skip
+    whole = client.chat.completions.create(**asked).choices[0]
+    events = [event.choices[0] for event in client.chat.completions.create(**asked, stream=True)]
+    assert joined([e.logprobs for e in events])["content"] == whole.logprobs.model_dump()["content"]
+    assert "".join(e.delta.content or "" for e in events) == whole.message.content
 
 
 def test_lm_evaluation_harness_asks_like_this(client: Any) -> None:

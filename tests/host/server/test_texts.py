@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ternac.errors import UsageError
-from ternac.host.server.texts import Reader, Turn, chat_prompt, encode
+from ternac.host.server.texts import Reader, Turn, chat_prompt
 from ternac.text.tokenizer import ByteTokenizer
 
 
@@ -56,8 +54,3 @@ def test_chat_is_written_like_a_play() -> None:
     turns = [Turn("System", "Be brief."), Turn("ROMEO", " Hello?\n")]
     assert chat_prompt(turns, "JULIET") == "System:\nBe brief.\n\nROMEO:\nHello?\n\nJULIET:\n"
     assert chat_prompt(turns[1:], "JULIET", open_turn=True) == "\n\nROMEO:\nHello?\n\nJULIET:\n"
-
-
-def test_half_a_surrogate_pair_is_refused() -> None:
-    with pytest.raises(UsageError, match="unpaired surrogate"):
-        encode(ByteTokenizer(), "a\ud800")

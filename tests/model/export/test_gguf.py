@@ -93,7 +93,7 @@ def test_the_comparison_finds_one_wrong_trit() -> None:
     other = dataclasses.replace(program, consts={**program.consts, "0.i.w": trits})
     with pytest.raises(Mismatch, match=r"matrix 0\.i\.w: trit \[0, 0\]"):
         compare_trits(program, other)
-    with pytest.raises(Mismatch, match="has hash"):
+    with pytest.raises(Mismatch, match="has the file digest"):
         compare_trits(program, dataclasses.replace(program, name="other"))
 
 
@@ -112,7 +112,7 @@ def test_damaged_files(tmp_path: Path) -> None:
         except TernacError:
             continue
         unharmed += 1  # padding between tensors, a block's scale or descriptive metadata
-        assert program.hash == random_mmfree(np.random.default_rng(3)).hash
+        assert program.file_hash == random_mmfree(np.random.default_rng(3)).file_hash
     assert unharmed < len(at) // 2
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(BadProgramFile):

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from ternac.cli.main import main
+from ternac.errors import UsageError
 from ternac.model.net.config import PRESETS, ModelConfig
 from ternac.model.net.scan import FloatScan
 from ternac.model.study import compare
 from ternac.model.study.float_models import FloatTwin, Transformer, TritLinear
-from ternac.model.training.data import SHAKESPEARE
+from ternac.model.training.data import SHAKESPEARE, Corpus
 from ternac.model.training.evaluate import nats_per_token
 
 TINY = ModelConfig(vocab=11, d=32, m=24, layers=2)
@@ -73,7 +74,7 @@ def test_weights_of_the_ternary_twin_are_three_values() -> None:
     assert float(found[2]) == 2.0**layer.exponent
 
 
-@pytest.mark.parametrize("size", sorted(PRESETS))
+@pytest.mark.parametrize("size", [name for name in sorted(PRESETS) if PRESETS[name][0].memory is None])
 def test_the_transformer_has_as_many_parameters(size: str) -> None:
     config = PRESETS[size][0]
     counts = [
@@ -81,6 +82,14 @@ def test_the_transformer_has_as_many_parameters(size: str) -> None:
     ]
     assert counts[1] == pytest.approx(counts[0], rel=0.01)
     assert counts[0] == config.ternary_weights + config.vocab * config.d
+
+
+def test_float_kinds_refuse_a_memory(tmp_path: Path) -> None:
+    model, train = PRESETS["hybrid"]
+    with pytest.raises(UsageError, match="the float twin has no memory"):
+        compare.train_kind(
+            "float", model, train, Corpus(np.zeros(99, np.uint8), 99), tmp_path, 9, lambda now: None
+        )
 
 
 def test_loss_of_a_twin_is_that_of_its_logits() -> None:

@@ -1,13 +1,14 @@
 """One process of a run, for test_distributed.py: ``spread_worker.py KIND FOLDER SETTINGS``.
 
 Writes the losses of its steps to FOLDER/losses.jsonl. With ``"die": N`` the second process kills itself once,
-after step N.
+after step N. With ``"full": N`` files can have at most 3000 bytes after step N.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -26,13 +27,16 @@ SETTINGS = {
 
 def main() -> None:
     kind, out, more = sys.argv[1], Path(sys.argv[2]), json.loads(sys.argv[3])
-    die, until = more.pop("die", None), more.pop("until", None)
+    die, until, full = (more.pop(name, None) for name in ("die", "until", "full"))
     trainer = open_trainer(MODEL, TrainConfig(**SETTINGS | more), read_text(SHAKESPEARE)[:4000], out, kind)
 
     def report(now: Progress) -> None:
         if trainer.leads:
             with (out / "losses.jsonl").open("a") as file:
                 file.write(json.dumps([now.step, now.train_nats, now.val_nats]) + "\n")
+        if now.step == full:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
         if now.step == die and os.environ.get("RANK") == "1" and not (out / "died").exists():
             (out / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)

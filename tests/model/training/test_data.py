@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ternac.errors import UsageError
-from ternac.model.training.data import SHAKESPEARE, Streams, read_text, split
+from ternac.model.training.data import SESSION, SHAKESPEARE, Streams, read_text, split
 from ternac.run import evaluate
 
 
@@ -50,10 +50,38 @@ def test_windows_follow_each_other_and_cover_the_text() -> None:
             assert np.array_equal(x[0], last[-1])
         last = y
         seen |= set(x.ravel().tolist())
-        assert streams.starts_pass(step) == (step == 0)
+        assert streams.fresh(step).tolist() == [step == 0] * 3
     assert len(seen) == 240
     again, _ = streams.window_at(3)
     assert np.array_equal(again, Streams(streams.tokens, 3, 10, 4).window_at(3)[0])
     assert not np.array_equal(streams.window_at(0)[0], streams.window_at(8)[0])
     with pytest.raises(UsageError, match="too short for 30 streams"):
         Streams(streams.tokens, 30, 10, 0)
+
+
+def test_streams_with_repeats_read_passages_again_in_sessions_of_their_own() -> None:
+    text = np.random.default_rng(1).integers(0, 65536, 5000).astype(np.uint16)
+    streams = Streams(text, batch=4, window=64, seed=4, repeats=0.5)
+    windows = [streams.window_at(step) for step in range(40)]
+    for (_, before), (x, _), step in zip(windows, windows[1:], range(1, 40), strict=False):
+        fresh = streams.fresh(step)
+        assert np.array_equal(fresh[[1, 3]], [(step + 1) % SESSION == 0, (step + 3) % SESSION == 0])
+        going_on = ~fresh
+        assert np.array_equal(x[0][going_on], before[-1][going_on])
+    assert streams.fresh(0).all()
+    begin = next(step for step in range(1, 40) if streams.fresh(step)[1])
+    session = np.concatenate([windows[step][0][:, 1] for step in range(begin, begin + SESSION)])
+    pairs = [tuple(session[i : i + 8]) for i in range(len(session) - 8)]
+    again = sum(pair in pairs[:i] for i, pair in enumerate(pairs)) / len(pairs)
+    assert 0.15 < again < 0.75
+    plain = np.concatenate([x[:, 0] for x, _ in windows[: streams.windows_per_pass]])
+    assert len(set(map(tuple, np.lib.stride_tricks.sliding_window_view(plain, 8)))) == len(plain) - 7
+    assert np.array_equal(streams.window_at(21)[0], Streams(text, 4, 64, 4, 0.5).window_at(21)[0])
+
+
+def test_plain_streams_share_the_text_that_repeating_ones_leave_them() -> None:
+    text = np.arange(40_000, dtype=np.uint16)
+    assert Streams(text, 4, 100, 1).windows_per_pass == 99
+    assert Streams(text, 4, 100, 1, repeats=0.5).windows_per_pass == 199
+    with pytest.raises(UsageError, match="no passages of 192 to repeat"):
+        Streams(text[:150], 2, 10, 1, repeats=0.5)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from traceback import StackSummary
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.checkpoint.api import CheckpointException
 
 from ternac.cli.main import main
 from ternac.errors import UsageError
@@ -100,6 +103,45 @@ def test_a_killed_worker_is_survived(kind: str, tmp_path: Path) -> None:
     assert steps[:9] in ([*range(1, 9), 7], [*range(1, 10)])  # the first process may have seen one step more
     assert steps.count(7) == 2
     assert killed == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", distributed.KINDS)
+def test_a_disk_that_fills_up_leaves_the_checkpoint_before(kind: str, tmp_path: Path) -> None:
+    """In every process by a typed error. Room is made, and the run goes on: losses as without."""
+    whole = _train(tmp_path / "whole", 2, kind)
+    words = [str(WORKER), kind, str(tmp_path / "run"), json.dumps({"full": 8})]
+    done = _execute(_torchrun(2, *words))
+    assert done.returncode != 0
+    assert done.stderr.count("UsageError: cannot write") == 2 and "step-00000009" in done.stderr
+    assert [path.name for path in (tmp_path / "run" / "shards").iterdir()] == ["step-00000006"]
+    assert _train(tmp_path / "run", 2, kind) == whole
+
+
+@pytest.mark.parametrize(
+    ("cause", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (RuntimeError("unexpected pos 704 vs 598"), "torch says 'unexpected pos 704 vs 598'"),
+    ],
+)
+def test_why_shards_could_not_be_written(
+    cause: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's reason where torch passes it on, else torch's own words; what was written goes."""
+
+    def fail(tensors: Any, checkpoint_id: Path) -> None:
+        (checkpoint_id / "part").touch()
+        raise CheckpointException("x", {1: (cause, StackSummary())})
+
+    monkeypatch.setattr(distributed, "save_shards", fail)
+    for leads in (False, True):
+        folder = tmp_path / "step-5"
+        folder.mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match=f"cannot write .*step-5: {reason}") as caught:
+            distributed.write_shards({}, folder, leads=leads)
+        assert "make room" in caught.value.hint
+        assert folder.exists() != leads
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from ternac.model.net import functional as fn
 from ternac.model.net import gpu
 from ternac.model.net.config import ModelConfig
 from ternac.model.net.layers import BitLinear
+from ternac.model.net.memory import DeltaScan, delta_scan
 from ternac.model.net.network import TernaryLM
 from ternac.model.net.scan import LerpScan, lerp_scan
 
@@ -24,7 +25,19 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The kernels run by Triton's interpreter on CPU tensors."""
     pytest.importorskip("triton", reason="Triton is not installed: pip install 'ternac[cuda]'")
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    module = importlib.import_module("ternac.model.net.scan_triton")
+    yield from _reloaded("ternac.model.net.scan_triton", monkeypatch)
+
+
+@pytest.fixture
+def interpreted_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """As `interpreted`, of the delta scan."""
+    pytest.importorskip("triton", reason="Triton is not installed: pip install 'ternac[cuda]'")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    yield from _reloaded("ternac.model.net.memory_triton", monkeypatch)
+
+
+def _reloaded(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    module = importlib.import_module(name)
     yield importlib.reload(module)  # Triton decides when a kernel is decorated
     monkeypatch.undo()
     importlib.reload(module)
@@ -60,6 +73,42 @@ def test_extremes_do_not_overflow(interpreted: ModuleType) -> None:
     integers = [x.to(torch.int64) for x in (h0, c, f)]
     wanted = integers[1] + ((integers[2] * (integers[0] - integers[1]) + 128) >> 8)
     assert torch.equal(out[0].to(torch.int64), wanted)
+
+
+def _writes(dtype: torch.dtype, heads: int, width: int) -> tuple[torch.Tensor, ...]:
+    """v, rows, last, before and memory of a delta scan with extremes, so that much saturates."""
+    torch.manual_seed(heads + width)
+    low, high = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+    first = torch.arange(heads) * 16
+    v = torch.randint(low, high + 1, (9, 2, width))
+    v[::3] = high
+    before = torch.randint(low, high + 1, (2, width)).float()
+    memory = torch.randint(low, high + 1, (2, heads * 16, width)).to(dtype)
+    rows, last = torch.randint(0, 16, (9, 2, heads)) + first, torch.randint(0, 16, (2, heads)) + first
+    return v.float().requires_grad_(), rows, last, before, memory
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16])
+@pytest.mark.parametrize(("heads", "width", "rate"), [(1, 2, 0), (4, 24, 1), (8, 40, 2)])
+def test_triton_delta_scan_is_the_integer_rule(
+    interpreted_memory: ModuleType, dtype: torch.dtype, heads: int, width: int, rate: int
+) -> None:
+    ours, theirs = _writes(dtype, heads, width), _writes(dtype, heads, width)
+    weight = torch.randn(ours[0].shape)
+    out, after = interpreted_memory.TritonDeltaScan.apply(*ours, rate)
+    wanted, wanted_after = DeltaScan.apply(*theirs, rate)
+    assert torch.equal(out, wanted) and torch.equal(after, wanted_after)
+    (out * weight).sum().backward()
+    (wanted * weight).sum().backward()
+    torch.testing.assert_close(ours[0].grad, theirs[0].grad, rtol=1e-5, atol=1e-5)
+
+
+@no_gpu
+def test_delta_scan_on_a_gpu_is_the_one_on_the_cpu() -> None:
+    inputs = _writes(torch.int8, 8, 24)
+    there = [each.detach().cuda() for each in inputs]
+    for a, b in zip(delta_scan(*there, 1), delta_scan(*inputs, 1), strict=True):
+        assert torch.equal(a.cpu(), b)
 
 
 @no_gpu

@@ -19,13 +19,14 @@ import torch
 from safetensors import SafetensorError
 
 from ternac.errors import CheckpointError, TrainingDiverged, UsageError
-from ternac.model.net.config import PRESETS, ModelConfig, TrainConfig, from_dict, to_dict
+from ternac.model.net.config import PRESETS, MemoryConfig, ModelConfig, TrainConfig, from_dict, to_dict
+from ternac.model.net.layers import dropout_mask
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import SHAKESPEARE, read_text
 from ternac.model.training.evaluate import nats_per_token
 from ternac.model.training.run_folder import BEST, FINAL, LATEST
-from ternac.model.training.train import Progress, Trainer, learning_rate
+from ternac.model.training.train import Progress, Trainer, learning_rate, mask_generators
 
 MODEL = ModelConfig(d=16, m=16, layers=2)
 TRAIN = TrainConfig(steps=12, batch=4, window=32, eval_every=6, checkpoint_every=3, warmup=2, dropout=0.2)
@@ -60,6 +61,37 @@ def test_stop_and_resume_equals_uninterrupted(tmp_path: Path, average: float) ->
         _train(tmp_path / "parts", until, train)
     _same(tmp_path / "whole" / LATEST, tmp_path / "parts" / LATEST)
     _same(tmp_path / "whole" / BEST, tmp_path / "parts" / BEST)
+
+
+@pytest.mark.parametrize("mask_steps", [1, 4])
+def test_a_run_with_a_memory_resumes_with_its_rows(tmp_path: Path, mask_steps: int) -> None:
+    memory = MemoryConfig(heads=2, slots=4, width=6)
+    model = dataclasses.replace(MODEL, memory=memory)
+    train = dataclasses.replace(TRAIN, repeats=0.5, mask_steps=mask_steps)
+    Trainer(model, train, TEXT, tmp_path / "whole").run(_silent)
+    for until in (3, 10, None):
+        torch.rand(7)
+        trainer = Trainer(model, train, TEXT, tmp_path / "parts")
+        trainer.run(_silent, until)
+    _same(tmp_path / "whole" / LATEST, tmp_path / "parts" / LATEST)
+    assert trainer.state[-1].shape == (4, 32, 6) and bool(trainer.state[-1].any())
+    with pytest.raises(CheckpointError, match=r"model\.memory is \{'after': 1, .* here"):
+        Trainer(
+            dataclasses.replace(model, memory=dataclasses.replace(memory, rate=2)),
+            train,
+            TEXT,
+            tmp_path / "whole",
+        )
+
+
+def test_dropout_masks_are_kept_for_as_many_steps_as_asked() -> None:
+    assert mask_generators(TRAIN, 5) == []
+    config = dataclasses.replace(TRAIN, mask_steps=4)
+    masks = [dropout_mask(4, 16, 0.5, generators=mask_generators(config, step)) for step in range(9)]
+    for lane in range(4):
+        changes = [step for step in range(1, 9) if not torch.equal(masks[step][lane], masks[step - 1][lane])]
+        assert changes == [step for step in range(1, 9) if (step + lane) % 4 == 0]
+    assert not torch.equal(masks[0][0], masks[0][1])
 
 
 def test_an_interrupted_run_is_saved_and_continues(tmp_path: Path) -> None:
