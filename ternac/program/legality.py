@@ -152,8 +152,9 @@ class _Walk:
             kind.check_attrs(op)
             check_name(op.out)
             result = kind.infer(op, self.values, scope)
-            for name in {state_read(op), state_written(op), memory_of(op)} - {None, *self.program.consts}:
-                self._use(str(name), loop)
+            for name in (state_read(op), state_written(op), memory_of(op)):
+                if name is not None and name not in self.program.consts:
+                    self._use(name, loop)
             if kind.result:
                 self._take(op.out)
                 self.values[op.out] = result
