@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from ternac.model.memory.system import Case, Figure, Found, Report, System, run_cases, share_right, silent
+from ternac.model.memory.system import Case, Figure, Found, System, run_cases, share_right, silent
 from ternac.program.program import Program
 from ternac.run.numpy_executor import NumpyExecutor
 
@@ -63,11 +63,6 @@ class Cache(System):
     name = "cache"
     title = "a correction lives for its session only, in rows addressed by tokens"
     parts = ("cache",)
-
-    def train(self, part: str, seed: int, report: Report) -> Program:
-        from ternac.model.memory.cache_model import train_cache
-
-        return train_cache(seed, report)
 
     def cases(self, part: str, program: Program) -> list[Case]:
         """Sixteen texts over all entities, then one without corrections that runs beside them."""

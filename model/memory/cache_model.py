@@ -101,7 +101,7 @@ def make_model() -> Stack:
     return Stack(VOCAB, WIDTH, parts, s)
 
 
-def train_cache(seed: int, report: Report) -> Program:
+def train(part: str, seed: int, report: Report) -> Program:
     """Train on short texts of few entities and return the program."""
     torch.manual_seed(seed)
     rng = random.Random(seed)

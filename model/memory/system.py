@@ -24,7 +24,7 @@ from ternac.program.program import Program
 from ternac.run.executor import Executor
 
 NAMES = ("kan", "cache", "loop", "compose", "abacus", "pkm", "fwpkm", "bdh", "sleep")
-"""Systems; each is the module of its name in this package."""
+"""Systems: the module NAME of this package is the task, NAME_model the model and how it is trained."""
 SHIPPED = Path(__file__).parent / "shipped"
 BATCH_BYTES = 256 << 20
 """States of the sessions that run at the same time."""
@@ -117,9 +117,14 @@ class System(ABC):
     title: str
     parts: Sequence[str]
 
-    @abstractmethod
     def train(self, part: str, seed: int, report: Report) -> Program:
-        """Train the model ``part``; the same seed gives the same program on the same machine."""
+        """Train the model ``part``; the same seed gives the same program on the same machine.
+
+        The module NAME_model has it as ``train(part, seed, report)``: it needs torch, the task does not.
+        """
+        model = importlib.import_module(f"ternac.model.memory.{self.name}_model")
+        program: Program = model.train(part, seed, report)
+        return program
 
     @abstractmethod
     def cases(self, part: str, program: Program) -> list[Case]:
