@@ -23,7 +23,6 @@ from ternac.cache import DESIGN, cached, sources
 from ternac.compile.geometry import Geometry
 from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP, SdramChip
 from ternac.errors import BuildFailed, ToolMissing
-from ternac.link import WINDOW
 
 if TYPE_CHECKING:
     from ternac.hdl.cells.tech import Technology
@@ -57,20 +56,9 @@ def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedE
     Its clock is 0 Hz, which says that it is simulated.
     """
     from ternac.hdl.cells.tech import Technology
-    from ternac.hdl.engine.core import EngineCore
-    from ternac.hdl.link.controller import LinkController
-    from ternac.hdl.link.top import LinkedEngine, word_bytes
+    from ternac.hdl.link import top
 
-    link = LinkController(
-        0,
-        bitstream_id(geometry),
-        geometry.hash,
-        word_bytes=word_bytes(geometry),
-        contexts=geometry.contexts,
-        window=WINDOW,
-    )
-    core = EngineCore(geometry, tech=tech or Technology.PORTABLE)
-    return LinkedEngine(core, link, registered=geometry.pipelined_broadcast)
+    return top.linked_engine(geometry, bitstream_id(geometry), tech=tech or Technology.PORTABLE)
 
 
 def emit_verilog(geometry: Geometry) -> str:

@@ -3,7 +3,8 @@
    Every thread runs the same list. A product is split among them by blocks of the matrix's rows. What stands between
    two products, a stretch, is split by rows: one thread takes a row through all of its ops while it is in the
    innermost cache, and nobody waits in between, since a vector of some thousand elements takes less time than a
-   meeting. Only where rows pass on a state (a prompt) the ops of its segment are split by elements, row by row. */
+   meeting. Only where rows pass on a state (a prompt) the ops of its segment are split by elements, row by row. A
+   program whose ops seldom read whole vectors meets less often where all is split by elements: then all is. */
 #include "native.h"
 
 #include <stdlib.h>
@@ -16,6 +17,7 @@ struct tn_model {
   const tn_table *table;
   tn_op *ops;
   int count, max_rows, threads, grain, lanes, vocab;
+  int by_rows; /* stretches are split by rows */
   size_t row_bytes;
   int64_t logits;
   const uint16_t *weights;
@@ -148,23 +150,27 @@ static void stretch(const job *j, int first, int last, int thread) {
     }
 }
 
+/* An op on this thread's elements of each of the rows. */
+static void by_elements(const job *j, int at, int thread, const int *rows, int count) {
+  const tn_model *model = j->model;
+  const tn_op *op = &model->ops[at];
+  if (op->sync) meet(j, thread);
+  if (op->kind == TN_TMATVEC) {
+    product(j, op, thread, rows, count);
+  } else {
+    size_t begin, end;
+    span(model, thread, (size_t)op->length, &begin, &end);
+    const size_t lo = begin * model->grain, n = (size_t)op->length, hi = end * model->grain < n ? end * model->grain : n;
+    if (lo < hi)
+      for (int i = 0; i < count; i++) one_row(j, op, rows[i], lo, hi);
+  }
+  account(j, thread, at);
+}
+
 /* A segment whose rows pass on a state: row after row, each op on this thread's elements. */
 static void segment(const job *j, int first, int last, int thread) {
-  const tn_model *model = j->model;
   for (int row = 0; row < j->rows; row++)
-    for (int at = first; at < last; at++) {
-      const tn_op *op = &model->ops[at];
-      if (op->sync) meet(j, thread);
-      if (op->kind == TN_TMATVEC) {
-        product(j, op, thread, &row, 1);
-      } else {
-        size_t begin, end;
-        span(model, thread, (size_t)op->length, &begin, &end);
-        const size_t lo = begin * model->grain, n = (size_t)op->length, hi = end * model->grain;
-        if (lo < n && lo < hi) one_row(j, op, row, lo, hi < n ? hi : n);
-      }
-      account(j, thread, at);
-    }
+    for (int at = first; at < last; at++) by_elements(j, at, thread, &row, 1);
 }
 
 static void token(const job *j, int thread) {
@@ -173,10 +179,13 @@ static void token(const job *j, int thread) {
   for (int at = 0; at < model->count;) {
     const tn_op *op = &model->ops[at];
     if (op->segment && !j->apart) {
-      if (since != MET) meet(j, thread);
+      if (model->by_rows && since != MET) meet(j, thread);
       segment(j, at, at + op->segment, thread);
-      meet(j, thread);
+      if (model->by_rows) meet(j, thread);
       since = MET, at += op->segment;
+    } else if (!model->by_rows) {
+      by_elements(j, at, thread, op->tail ? j->want : j->every, op->tail ? j->wanted : j->rows);
+      at++;
     } else if (op->kind == TN_TMATVEC) {
       if (since == ROWS || (op->sync && since != MET)) meet(j, thread);
       product(j, op, thread, op->tail ? j->want : j->every, op->tail ? j->wanted : j->rows);
@@ -228,9 +237,10 @@ static void products_work(void *context, int thread) {
   const tn_model *model = j->model;
   for (int at = 0; at < model->count; at++) {
     if (model->ops[at].kind != TN_TMATVEC) continue;
-    const int more = at + 1 < model->count && model->ops[at + 1].kind == TN_TMATVEC;
+    if (model->ops[at].sync) tn_pool_barrier(model->pool, thread);
     product(j, &model->ops[at], thread, j->every, j->rows);
-    if (!more) tn_pool_barrier(model->pool, thread), tn_pool_barrier(model->pool, thread); /* as before and after */
+    if (model->by_rows && at + 1 < model->count && model->ops[at + 1].kind != TN_TMATVEC)
+      tn_pool_barrier(model->pool, thread);
   }
 }
 
@@ -277,6 +287,17 @@ int tn_products_only(tn_model *model, int rows) {
   return tn_pool_run(model->pool, products_work, &j);
 }
 
+/* Whether threads meet less often where stretches are split by rows; one thread never waits. */
+static int fewer_by_rows(const tn_model *model) {
+  int rows = 0, elements = 0;
+  for (int at = 0; at < model->count; at++) {
+    const int product = model->ops[at].kind == TN_TMATVEC, before = at && model->ops[at - 1].kind == TN_TMATVEC;
+    rows += product != before || (product && model->ops[at].sync);
+    elements += model->ops[at].sync;
+  }
+  return model->threads == 1 || rows < elements;
+}
+
 const uint8_t *tn_row(tn_model *model, int row) { return row_of(model, row); }
 
 tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int max_rows, int threads, int grain,
@@ -291,6 +312,7 @@ tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int ma
   model->pool = tn_pool_new(threads);
   if (!model->ops || !model->memory || !model->pool) return tn_close(model), NULL;
   memcpy(model->ops, ops, sizeof *ops * (size_t)count);
+  model->by_rows = fewer_by_rows(model);
   return model;
 }
 

@@ -43,7 +43,7 @@ VERBS = {
     "report": "ternac.cli.report",
     "flash": "ternac.cli.flash",
     "board": "ternac.cli.board.main",
-    "integrate": "ternac.cli.integrate",
+    "emit": "ternac.cli.emit",
     "list": "ternac.cli.list",
     "run": "ternac.cli.run",
     "chat": "ternac.cli.chat",
@@ -53,6 +53,8 @@ VERBS = {
     "completion": "ternac.cli.completion",
 }
 """Verb to the module that has it as ``VERB``, in the order of the overview."""
+RENAMED = {"integrate": "emit --top axi"}
+"""Former verb to what is written instead."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,6 +186,8 @@ def _drop_output() -> None:
 
 def find_verb(name: str) -> Verb:
     """Import a verb. Raises UsageError if there is none of that name."""
+    if name in RENAMED:
+        raise UsageError(f"ternac {name} is now ternac {RENAMED[name]}", "see: ternac emit --help")
     if name not in VERBS:
         raise UsageError(f"unknown verb {name!r}", f"verbs: {', '.join(VERBS)}")
     verb: Verb = importlib.import_module(VERBS[name]).VERB

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ternac.cli import arguments, explore, integrate, sim
+from ternac.cli import arguments, emit, explore, sim
 from ternac.cli.arguments import number, open_model
 from ternac.cli.bench.main import BENCHES, find_bench
 from ternac.cli.board.main import CHECKS, find_check
@@ -158,6 +158,7 @@ def test_a_geometry_of_explore_reaches_the_simulations(
 def test_names_in_help_are_those_of_the_modules() -> None:
     from ternac.hdl.axi.resources import PARTS
     from ternac.hdl.boards.boards import BOARDS
+    from ternac.hdl.emit.tops import TOPS
     from ternac.hdl.planner.explore import GOALS
     from ternac.hdl.stream.axi import PORT_BITS
     from ternac.sim.cocotb.benches import names
@@ -165,7 +166,8 @@ def test_names_in_help_are_those_of_the_modules() -> None:
     assert tuple(BOARDS) == arguments.BOARDS
     assert arguments.PORT_BITS == PORT_BITS
     assert tuple(GOALS) == explore.GOALS
-    assert tuple(PARTS) == integrate.PARTS
+    assert tuple(PARTS) == emit.PARTS
+    assert tuple(TOPS) == emit.TOPS
     assert names() == sim.BENCHES
 
 

@@ -105,8 +105,8 @@ def test_a_prompt_that_differs_stops_the_measurement(monkeypatch: pytest.MonkeyP
     executor = NativeExecutor(program)
     whole = executor.feed
 
-    def wrong(state: Any, tokens: Any, *rest: Any) -> Any:
-        found = whole(state, tokens, *rest)
+    def wrong(state: Any, tokens: Any, *rest: Any, **more: Any) -> Any:
+        found = whole(state, tokens, *rest, **more)
         return found + (len(tokens) > 1)
 
     monkeypatch.setattr(executor, "feed", wrong)
