@@ -10,7 +10,7 @@ from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Module, 
 from amaranth.lib import io
 
 from ternac.hdl.boards.board import Board
-from ternac.hdl.boards.clock import Ecp5Clock, GowinClock, Ice40Clock
+from ternac.hdl.boards.clock import Ecp5Clock, GowinClock, Ice40Clock, PhaseInputs
 from ternac.hdl.boards.pll import ecp5_pll, gowin_pll, ice40_pll
 from ternac.hdl.sdram.pads import SdramPads
 
@@ -44,7 +44,8 @@ class BoardShell(Elaboratable):
     no reset: registers start with their configured values. On the ECP5 the clock is gated until the PLL
     locks. On the iCE40 and on Gowin all state is at rest until something happens on a pin, and what begins
     by itself (the boot loader) is held by ``start`` for 1023 cycles, beyond the time in which block RAM
-    cannot be read after configuration.
+    cannot be read after configuration. Where the payload has a ``phase``, it moves the clock of the board's
+    SDRAM.
     """
 
     def __init__(self, board: Board, payload: Payload, clock_hz: int) -> None:
@@ -52,14 +53,18 @@ class BoardShell(Elaboratable):
         self.board = board
         self.payload = payload
         self.clock_hz = clock_hz
+        self.phase: PhaseInputs | None = getattr(payload, "phase", None)
 
     def _clock(self, m: Module, platform: Platform) -> None:
         if self.board.family == "ecp5":
             crystal = _sense(m, "crystal", platform.request(self.board.clock_pin, dir="-"))
             pll = ecp5_pll(self.board.crystal_hz, Fraction(self.clock_hz))
-            m.submodules.clock = clock = Ecp5Clock(pll, crystal)
+            m.submodules.clock = clock = Ecp5Clock(pll, crystal, self.phase)
             m.domains.sync = ClockDomain(reset_less=True)
             m.d.comb += ClockSignal().eq(clock.clk_out)
+            if self.phase is not None:
+                m.domains.moved = ClockDomain(reset_less=True)
+                m.d.comb += ClockSignal("moved").eq(clock.clk_moved)
             return
         if self.board.family == "gowin":
             assert self.board.chip.pll_hz is not None
@@ -104,7 +109,8 @@ class BoardShell(Elaboratable):
                 lamps[key] = platform.request(*key, dir="-")
             _drive(m, f"led_{number}", getattr(lamps[key], led.part) if led.part else lamps[key], state)
         if getattr(payload, "sdram", None) is not None:
-            m.submodules.sdram = SdramPads(platform.request("sdram", dir="-"), payload.sdram)
+            chip = platform.request("sdram", dir="-")
+            m.submodules.sdram = SdramPads(chip, payload.sdram, "sync" if self.phase is None else "moved")
         if self.board.flash_offset is not None:
             flash = platform.request("spi_flash_1x", dir="-")
             _drive(m, "flash_cs", flash.cs, payload.flash_cs)

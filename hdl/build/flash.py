@@ -13,14 +13,19 @@ PROGRAM = "openFPGALoader"
 HINT = "install openFPGALoader (apt-get install openfpgaloader, or brew install openfpgaloader)"
 
 
+def check_loader(board: Board) -> None:
+    """Raise ToolMissing if openFPGALoader does not know the board."""
+    if not board.loader:
+        raise ToolMissing(f"{PROGRAM} does not know the {board.title}", board.notes)
+
+
 def command(board: Board, bitstream: Path, *, permanent: bool, program: str = PROGRAM) -> list[str]:
     """Return the command: into the FPGA's configuration memory, or with ``permanent`` into the board's flash.
 
     openFPGALoader writes iCE40 boards through their flash only. Raises ToolMissing if it does not know the
     board.
     """
-    if not board.loader:
-        raise ToolMissing(f"{PROGRAM} does not know the {board.title}", board.notes)
+    check_loader(board)
     target = ["--write-flash"] if permanent or board.family == "ice40" else []
     return [program, *board.loader, *target, str(bitstream)]
 

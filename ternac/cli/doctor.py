@@ -113,10 +113,8 @@ def _model() -> Finding:
     return Finding(name, "demo", f"{shipped.trits} trits, hash {shipped.hash[:16]}")
 
 
-def _native() -> Iterator[Finding]:
-    """Find the compiled part of the native executor and the instruction set that it picks here; if it is not
-    compiled, what would compile it.
-    """
+def _native() -> Finding:
+    """Find the compiled part of the native executor, and the instruction set that it picks here."""
     try:
         library = importlib.import_module("ternac.host.native.library")
         reason = library.why_missing()
@@ -124,9 +122,7 @@ def _native() -> Iterator[Finding]:
     except ImportError as error:
         reason, found, library = str(error), "", None
     hint = f"{reason}; {library.HINT}" if library else f"{reason}; {PIP}"
-    yield Finding("native kernels", "native", found, hint)
-    if not found:
-        yield _program("cc", "native", "apt-get install gcc")
+    return Finding("native kernels", "native", found, hint)
 
 
 def _cache() -> Finding:
@@ -182,8 +178,9 @@ def examine() -> list[Finding]:
         *(_program(name, "demo", f"{apt} {name}") for name in ("g++", "make", "perl")),
         _model(),
         _cache(),
-        *_native(),
+        kernels := _native(),
         _package("cffi", "native", PIP),
+        *([] if kernels.ok else [_program("cc", "native", f"{apt} gcc")]),  # what would compile them
         _package("cocotb", "tests", PIP),
         _program("iverilog", "tests", f"{apt} iverilog", flag="-V"),
         *(_package(name, "tests", PIP_TEST) for name in TEST_PACKAGES),

@@ -10,6 +10,7 @@ A comment in front of a chunk, which no reader sees, says what differs when the 
     skip: REASON                           nothing of it is run
     skip `WORDS`: REASON                   the commands that contain these words are not run
     slow `WORDS`: REASON                   only the slow tests run them; likewise without words
+    needs `PACKAGE`: WORDS                 commands with these words run where that package is installed
     replace `WORDS` with `OTHERS`: REASON  a smaller size, a file that is there
     before `COMMAND`                       run first: what the page takes for granted
     input `LINE`                           what is typed into a chat
@@ -41,7 +42,7 @@ PROGRAMS = ("ternac", "make", "git", "pip", "python", "torchrun", "lm_eval", "pr
 SHELL = (".", "cd", "mkdir", "cp", "source")
 """What the first word of a command may be."""
 
-PLACEHOLDERS = {"MODEL", "DIR", "FILE", "NAME", "TASK", "TEXT", "URL", "VERB"}
+PLACEHOLDERS = {"MODEL", "DIR", "FILE", "NAME", "PORT", "TASK", "TEXT", "URL", "VERB"}
 """Words of a synopsis: the reader puts something in their place."""
 
 RULES = (
@@ -74,7 +75,7 @@ class Step:
 
     ``run`` is what the tests run: ``text`` but for what a mark replaces or types in; ``why_not`` says why
     they do not, or is empty.
-    ``prints`` is what its output must hold, line by line.
+    ``prints`` is what its output must hold, line by line; ``needs`` a package without which it is not run.
     """
 
     line: int
@@ -85,6 +86,7 @@ class Step:
     slow: bool = False
     background: bool = False
     prints: tuple[str, ...] = ()
+    needs: str = ""
 
 
 @dataclass
@@ -98,7 +100,7 @@ class Chunk:
 
 
 MARK = re.compile(
-    r"(?P<verb>skip|slow|replace|before|input|background|prints)(?: `(?P<words>[^`]+)`)?"
+    r"(?P<verb>skip|slow|needs|replace|before|input|background|prints)(?: `(?P<words>[^`]+)`)?"
     r"(?: with `(?P<others>[^`]*)`)?(?:: (?P<reason>.+))?"
 )
 
@@ -114,8 +116,8 @@ def marks_of(lines: list[str]) -> list[Mark]:
         if match is None:
             raise MarkError(f"not a mark: {line!r}")
         mark = Mark(**{name: value or "" for name, value in match.groupdict().items()})
-        needs_words = mark.verb in ("replace", "before", "input", "prints")
-        needs_reason = mark.verb in ("skip", "slow", "replace")
+        needs_words = mark.verb in ("replace", "before", "input", "prints", "needs")
+        needs_reason = mark.verb in ("skip", "slow", "replace", "needs")
         if (needs_words and not mark.words) or (needs_reason and not mark.reason):
             raise MarkError(f"{mark.verb} lacks its words or its reason: {line!r}")
         found.append(mark)
@@ -192,6 +194,8 @@ def commands_of(chunk: Chunk) -> list[tuple[int, str]]:
             found.append((number, line.replace("\0", "")))
         number += 1 + line.count("\0")
     if chunk.language == "indented" and not is_command(found[0][1]):
+        if re.match(r"(from|import|with) ", found[0][1]):
+            raise MarkError(f"line {chunk.line} is Python: put it into a block of that language")
         return []
     for number, line in found:
         if not is_command(line):
@@ -236,9 +240,9 @@ def steps_of(text: str) -> list[Step]:
                 found[at] = replace(found[at], prints=(*found[at].prints, *chunk.text.split("\n")))
             continue
         for mark in chunk.marks:
-            fits = chunk.text if mark.verb not in ("before", "input") else mark.words
-            if mark.words not in fits:
-                raise MarkError(f"nothing at line {chunk.line} has the mark's words {mark.words!r}")
+            words = mark.reason if mark.verb == "needs" else mark.words
+            if mark.verb not in ("before", "input") and words not in chunk.text:
+                raise MarkError(f"nothing at line {chunk.line} has the mark's words {words!r}")
             if mark.verb == "before":
                 found.append(Step(chunk.line, mark.words, mark.words))
         if chunk.language == "python":
@@ -264,6 +268,8 @@ def marked(step: Step, marks: list[Mark]) -> Step:
             step = replace(step, run=step.run.replace(mark.words, mark.others))
         elif mark.verb == "input" and "chat" in step.text:
             step = replace(step, run=f"{step.run.split(' #')[0]} <<< {shlex.quote(mark.words)}")
+        elif mark.verb == "needs" and mark.reason in step.text:
+            step = replace(step, needs=mark.words)
         elif mark.verb == "background":
             step = replace(step, background=True)
         elif mark.verb == "prints":

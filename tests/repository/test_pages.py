@@ -135,7 +135,13 @@ def run(todo: list[Step], at: Path, python: Path) -> None:
 
 
 def trial(page: Path, at: Path, python: Path, quick: bool) -> None:
-    run([step for step in steps(page) if not step.why_not and not (quick and step.slow)], at, python)
+    (packages,) = python.glob("lib/python*/site-packages/packages.pth")
+    here = Path(packages.read_text().strip())
+    todo = [step for step in steps(page) if not step.why_not and not (quick and step.slow)]
+    lacking = [step for step in todo if step.needs and not (here / step.needs).is_dir()]
+    for step in lacking:
+        sys.stdout.write(f"not run, as {step.needs} is not installed: {step.run}\n")
+    run([step for step in todo if step not in lacking], at, python)
 
 
 def test_the_readme_runs(tmp_path: Path) -> None:
@@ -164,6 +170,7 @@ def test_every_page_is_understood() -> None:
         ("<!-- run\nskip: why\n-->\nno command", "no command at line 4"),
         ("```\nternac list\n```\n<!-- run\nslow: why\n-->\n", "a mark at the end"),
         ("```\nternac list\n{}\n```", "line 3 is no command"),
+        ("x\n\n    import os\n", "line 3 is Python"),
         ("```\nternac flash\n```\n```text\nok\n```", "none before it is run"),
     ],
 )

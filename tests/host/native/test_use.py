@@ -55,7 +55,7 @@ def test_without_the_c_part_nothing_is_silent(capsys: pytest.CaptureFixture[str]
     ):
         assert main([*words, "--json"]) == 2
         assert "native executor is not here" in json.loads(capsys.readouterr().out)["error"]["message"]
-    finding = next(doctor._native())
+    (finding,) = [one for one in doctor.examine() if one.name == "native kernels"]
     assert not finding.ok
     assert finding.need == "native"
     assert "gcc" in finding.how
@@ -72,7 +72,7 @@ def test_a_library_that_does_not_load_is_named(monkeypatch: pytest.MonkeyPatch) 
 
 @needs_native
 def test_doctor_says_which_instruction_set() -> None:
-    finding = next(doctor._native())
+    (finding,) = [one for one in doctor.examine() if one.name == "native kernels"]
     assert finding.found == f"compiled, picks {library.best_isa()}"
 
 
@@ -95,7 +95,7 @@ def test_a_kind_without_a_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 @needs_native
 def test_every_kind_has_a_kernel() -> None:
     assert {name: kernel.attrs for name, kernel in library.kernels().items()} == {
-        name: tuple(kind.integers) for name, kind in KINDS.items()
+        name: tuple(kind.integers) for name, kind in KINDS.items() if not kind.structure
     }
 
 
