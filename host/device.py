@@ -83,7 +83,7 @@ class Device:
             return cls(executor.name if name.kind == "auto" else name.kind, LocalBackend(executor))
         image = compile_program(program, geometry)
         label = _label(board, geometry)
-        line = transport or _line(name, board, geometry, waves)
+        line = transport or open_line(name, board, geometry, waves)
         try:
             if record is not None:
                 line = RecordingTransport(line, record)
@@ -255,7 +255,12 @@ def identify(identity: Identity, geometry: Geometry, bitstream: str | bytes | No
         )
 
 
-def _line(name: ExecutorName, board: str, geometry: Geometry, waves: str | Path | None) -> Transport:
+def open_line(
+    name: ExecutorName, board: str, geometry: Geometry, waves: str | Path | None = None
+) -> Transport:
+    """Open the line of an executor behind one; builds the simulated board if need be. Raises as
+    `Device.open`.
+    """
     if waves is not None and name.kind != "sim":
         raise UsageError(f"{name.kind} writes no waves", "open sim")
     if name.kind == "replay":

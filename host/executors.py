@@ -16,7 +16,7 @@ from ternac.compile.layout import to_slots
 from ternac.compile.machine import Machine
 from ternac.errors import UnknownExecutor, UsageError
 from ternac.manifest import DEFAULT_BOARD
-from ternac.program.ops import IMPORT_KINDS, KINDS, MEMORY_KINDS, refuse_unknown
+from ternac.program.ops import IMPORT_KINDS
 from ternac.program.program import Program
 from ternac.run.executor import Executor, ExecutorBase, Logits, State, Tokens
 from ternac.run.numpy_executor import NumpyExecutor
@@ -159,7 +159,6 @@ def open_executor(
 def _torch(program: Program, path: Path | None) -> Executor:
     if any(op.kind in IMPORT_KINDS for op in program.ops):  # imported: no model of this kit behind it
         return open_executor("gpu:cpu", program)
-    refuse_unknown(program.ops, set(KINDS) - set(MEMORY_KINDS), "the torch executor")
     if path is None:
         raise UsageError(f"{program.name} has no checkpoint for torch to run", "name the model by its file")
     from ternac.model.net.executor import TorchExecutor

@@ -28,15 +28,12 @@ TOGETHER_BYTES = 1 << 20
 """Largest state of sessions that run together: they are copied side by side for it, and back."""
 
 
-@dataclass
-class _Held:
-    """A session: its ``state`` [1, state_words].
-
-    With memories also ``base``, a state that it once had (None: zeros), and the tokens ``fed`` since;
-    ``stale``: the state is not what they lead to, for something failed on the way.
+@dataclass(slots=True)
+class _Journal:
+    """Of a session with memories ``base``, a state that it once had (None: zeros), and the tokens ``fed``
+    since. ``stale``: the state is not what they lead to, for something failed on the way.
     """
 
-    state: State
     base: State | None = None
     fed: list[int] = field(default_factory=list)
     stale: bool = False
@@ -49,8 +46,8 @@ class LocalBackend:
         self.executor, self.program = executor, executor.program
         self.name, self.chunk = executor.name, executor.chunk
         self.meter = Meter()
-        self._held: dict[int, _Held] = {}
-        self._journals = bool(self.program.memories)
+        self._states: dict[int, State] = {}
+        self._journals: dict[int, _Journal] = {}
         self._next = 0
 
     @property
@@ -59,7 +56,9 @@ class LocalBackend:
 
     def open(self) -> int:
         self._next += 1
-        self._held[self._next] = _Held(self.executor.open(1))
+        self._states[self._next] = self.executor.open(1)
+        if self.program.memories:
+            self._journals[self._next] = _Journal()
         return self._next
 
     def run(self, session: int, run: Run) -> Chosen:
@@ -83,18 +82,18 @@ class LocalBackend:
         if not left:
             self.run(session, run)
         while left:
-            before = None if self._journals else self._state(session).copy()
+            before = None if session in self._journals else self._state(session).copy()
             chosen, rng = self.run(session, Run(feed, min(self.chunk, left), run.sampling, rng))
             left -= len(chosen)
             for at, token in enumerate(chosen):
                 try:
                     yield token
                 except BaseException:
-                    if at + 1 < len(chosen) and session in self._held:
+                    if at + 1 < len(chosen) and session in self._states:
                         if before is None:
                             self._take_back(session, len(chosen) - at - 1)
                         else:
-                            self._held[session].state = before
+                            self._states[session] = before
                             self.run(session, Run([*feed, *chosen[:at]]))
                     raise
             feed = chosen[-1:]
@@ -120,20 +119,22 @@ class LocalBackend:
         return self._state(session)[0].copy()
 
     def set_state(self, session: int, state: State) -> None:
-        held = self._entry(session)
+        held = self._held(session)
         check_state(state, self.program)
-        held.state[0] = state
-        held.base, held.fed, held.stale = state[None].copy() if self._journals else None, [], False
+        held[0] = state
+        if session in self._journals:
+            self._journals[session] = _Journal(state[None].copy())
 
     def recall(self, session: int) -> ReplayPoint:
-        held = self._entry(session)
-        if not self._journals:
-            return ReplayPoint(held.state[0].copy(), ())
-        base = np.zeros_like(held.state) if held.base is None else held.base.copy()
-        return ReplayPoint(base[0], tuple(held.fed))
+        state, journal = self._held(session), self._journals.get(session)
+        if journal is None:
+            return ReplayPoint(state[0].copy(), ())
+        base = np.zeros_like(state) if journal.base is None else journal.base.copy()
+        return ReplayPoint(base[0], tuple(journal.fed))
 
     def release(self, session: int) -> None:
-        self._held.pop(session, None)
+        self._states.pop(session, None)
+        self._journals.pop(session, None)
 
     def speed(self) -> Speed:
         return Speed(self.meter.tokens_per_second, self.executor.origin, self.meter.data)
@@ -142,29 +143,29 @@ class LocalBackend:
         """Free the executor; the states stay until they are released."""
         self.executor.close()
 
-    def _entry(self, session: int) -> _Held:
+    def _held(self, session: int) -> State:
         try:
-            return self._held[session]
+            return self._states[session]
         except KeyError:
             raise UsageError("the session is closed") from None
 
     def _state(self, session: int) -> State:
-        """The session's state as it is, made again if something failed."""
-        held = self._entry(session)
-        if held.stale:
-            held.state[...] = 0 if held.base is None else held.base
-            if held.fed:
-                slots = np.zeros(len(held.fed), np.int32)
-                self.executor.feed(held.state, list(held.fed), slots, np.zeros(len(held.fed), bool))
-            held.stale = False
-        return held.state
+        """The session's state, made again if something failed."""
+        state, journal = self._held(session), self._journals.get(session)
+        if journal is not None and journal.stale:
+            state[...] = 0 if journal.base is None else journal.base
+            count = len(journal.fed)
+            if count:
+                self.executor.feed(state, list(journal.fed), np.zeros(count, np.int32), np.zeros(count, bool))
+            journal.stale = False
+        return state
 
     @contextmanager
     def _changing(self, sessions: Sequence[int], steps: int) -> Iterator[State]:
         """Lend the states to be changed, int16 [n, state_words], and keep them at the end, counting ``steps``
         tokens. After an exception nothing has changed.
         """
-        alone = self._journals and len(sessions) == 1
+        alone = len(sessions) == 1 and sessions[0] in self._journals
         states = self._alone(sessions[0]) if alone else np.concatenate([self._state(one) for one in sessions])
         began = time.perf_counter()
         yield states
@@ -173,25 +174,25 @@ class LocalBackend:
         if alone:
             return
         for session, state in zip(sessions, states, strict=True):
-            self._held[session].state[0] = state
+            self._states[session][0] = state
 
     def _alone(self, session: int) -> State:
         """The state itself, which counts as stale until `_fed` says what it has been fed."""
-        state, held = self._state(session), self._held[session]
-        if len(held.fed) >= JOURNAL:
-            held.base, held.fed = state.copy(), []
-        held.stale = True
+        state, journal = self._state(session), self._journals[session]
+        if len(journal.fed) >= JOURNAL:
+            journal.base, journal.fed = state.copy(), []
+        journal.stale = True
         return state
 
     def _fed(self, session: int, tokens: Sequence[int]) -> None:
         """Note what a session with memories has been fed."""
-        if self._journals:
-            held = self._held[session]
-            held.fed += tokens
-            held.stale = False
+        journal = self._journals.get(session)
+        if journal is not None:
+            journal.fed += tokens
+            journal.stale = False
 
     def _take_back(self, session: int, count: int) -> None:
         """Go back to where the last ``count`` tokens had not been fed."""
-        held = self._held[session]
-        del held.fed[len(held.fed) - count :]
-        held.stale = True
+        journal = self._journals[session]
+        del journal.fed[len(journal.fed) - count :]
+        journal.stale = True

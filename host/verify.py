@@ -75,6 +75,10 @@ class BoardRunner:
     def values(self) -> dict[str, npt.NDArray[Any]]:
         return {name: self.board.read_vector(symbol) for name, symbol in self.board.image.symbols.items()}
 
+    def release(self) -> None:
+        """Close the session; the device stays open."""
+        self.board.release(self._session)
+
     def close(self) -> None:
         self.device.close()
 

@@ -23,11 +23,13 @@ from ternac.cache import DESIGN, cached, sources
 from ternac.compile.geometry import Geometry
 from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP, SdramChip
 from ternac.errors import BuildFailed, ToolMissing
-from ternac.link import WINDOW
 
 if TYPE_CHECKING:
     from ternac.hdl.cells.tech import Technology
+    from ternac.hdl.diagnostics.design import LinkedLoopback
     from ternac.hdl.link.top import LinkedEngine
+
+    Linked = LinkedEngine | LinkedLoopback
 
 Say = Callable[[str], None]
 
@@ -54,20 +56,9 @@ def linked_engine(geometry: Geometry, tech: Technology | None = None) -> LinkedE
     Its clock is 0 Hz, which says that it is simulated.
     """
     from ternac.hdl.cells.tech import Technology
-    from ternac.hdl.engine.core import EngineCore
-    from ternac.hdl.link.controller import LinkController
-    from ternac.hdl.link.top import LinkedEngine, word_bytes
+    from ternac.hdl.link import top
 
-    link = LinkController(
-        0,
-        bitstream_id(geometry),
-        geometry.hash,
-        word_bytes=word_bytes(geometry),
-        contexts=geometry.contexts,
-        window=WINDOW,
-    )
-    core = EngineCore(geometry, tech=tech or Technology.PORTABLE)
-    return LinkedEngine(core, link, registered=geometry.pipelined_broadcast)
+    return top.linked_engine(geometry, bitstream_id(geometry), tech=tech or Technology.PORTABLE)
 
 
 def emit_verilog(geometry: Geometry) -> str:
@@ -75,14 +66,14 @@ def emit_verilog(geometry: Geometry) -> str:
     return emit(linked_engine(geometry))
 
 
-def emit(top: LinkedEngine) -> str:
+def emit(top: Linked) -> str:
     """Return the Verilog of module ``board`` with the ports that ``board_main.cpp`` drives."""
     from amaranth.back import verilog
 
     return str(verilog.convert(top, name="board", ports=board_ports(top), emit_src=False))
 
 
-def board_ports(top: LinkedEngine) -> dict[str, tuple[Any, None]]:
+def board_ports(top: Linked) -> dict[str, tuple[Any, None]]:
     """Return the ports that ``board_main.cpp`` drives, besides clock and reset."""
     signals = {"idle": top.idle}
     for name, stream in (("rx", top.rx), ("tx", top.tx)):
@@ -116,8 +107,11 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
 
 def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
     """Return the command that starts a board's executable, with its memory if it has one."""
-    if not geometry.streams:
-        return [str(executable)]
+    return [str(executable), *(sdram_options(chip) if geometry.streams else ())]
+
+
+def sdram_options(chip: SdramChip) -> list[str]:
+    """Return the options that set up the memory of a board's executable that has one."""
     numbers = (
         1e12 / NOMINAL_HZ,
         *(1e3 * t for t in (chip.rcd, chip.rp, chip.ras, chip.rc, chip.rfc, chip.rrd)),
@@ -125,7 +119,7 @@ def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX
         1e3 * chip.refresh,
         1e3 * chip.power_up,
     )
-    return [str(executable), "--sdram", ",".join(str(round(n)) for n in numbers)]
+    return ["--sdram", ",".join(str(round(n)) for n in numbers)]
 
 
 def compile_verilog(

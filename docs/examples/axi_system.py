@@ -1,6 +1,6 @@
 """The AXI block in a simulated system: a bus master asks the engine over registers who it is.
 
-``python axi_system.py [verilator|icarus]``. The same block as Verilog files: ``ternac integrate``.
+``python axi_system.py [verilator|icarus]``. The same block as Verilog files: ``ternac emit --top axi``.
 """
 
 import sys

@@ -355,6 +355,21 @@ def flows() -> dict[str, Figure]:
     f.flow(30, steps, gap=36)
     f.promise("every step compares with the one before")
 
+    f = add("board_in_an_hour", "A board in an hour", 185)
+    f.flow(
+        30,
+        [
+            ("wire", "one cable", "5 min"),
+            ("flash", "loopback", "2 min", ".hw"),
+            ("board loopback", "line, RAM, SDRAM", "5 min", ".law"),
+            ("flash", "engine, model", "2 min", ".hw"),
+            ("board check", "identity to soak", "15 min", ".law"),
+            ("report", "JSON, to send"),
+        ],
+        gap=30,
+    )
+    f.promise("no figure without its origin, no mismatch without its place")
+
     f = add("troubleshooting", "From an error to its cure", 110)
     f.flow(
         24,
@@ -469,6 +484,18 @@ def flows() -> dict[str, Figure]:
     f.arrow("M105 102 V201 H249")
     f.arrow("M345 40 V18 H560", (620, 22, "AXI4 AR"))
     f.arrow("M835 232 V262 H640", (560, 266, "exact row sums, in order"), "s")
+
+    f = add("verilog", "Verilog for other tools", 292)
+    rtl = f.box(30, 34, 170, ("RTLIL", "geometry and top", ".law"))
+    text = f.box(300, 34, 210, ("Verilog, waivers", "plain assignments", ".hw"))
+    program = f.box(30, 140, 170, ("program", "weights, prompt", ".law"))
+    vectors = f.box(300, 140, 210, ("vectors", "$readmemh files"))
+    f.box(640, 87, 310, ("testbench", "Verilator or Icarus, nothing else", ".same"))
+    f.link(rtl, text, "yosys")
+    f.link(program, vectors, "NumPy")
+    f.arrow("M510 65 H575 V105 H639")
+    f.arrow("M510 171 H575 V131 H639")
+    f.promise("PASS: tokens, logits, state and clock cycles are equal; one wrong vector is a FAIL")
 
     f = add("performance-stream", "Cycles over the bound of the port", 170)
     f.bars(

@@ -1,39 +1,20 @@
-"""The engine as a block for other tools: Verilog, register map, FuseSoC core, Vivado script."""
+"""What other tools need of the AXI block besides its Verilog: register map, FuseSoC core, Vivado script."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from pathlib import Path
 
-from amaranth.back import verilog
-
-from ternac.compile.geometry import Geometry
-from ternac.compile.stream_layout import Encoding
-from ternac.files import write_text
 from ternac.hdl.axi.export import c_header, svd, to_json
 from ternac.hdl.axi.registers import MAP_VERSION, MAP_WORDS
 from ternac.hdl.axi.top import AxiTop
-from ternac.hdl.engine.core import EngineCore
-from ternac.hdl.link.controller import LinkController
-from ternac.hdl.link.top import LinkedEngine, word_bytes
-from ternac.hdl.stream.matvec import StreamMatVec
 
-__all__ = ["NAME", "axi_design", "fusesoc_core", "vivado_script", "write_files"]
+__all__ = ["NAME", "axi_files", "fusesoc_core", "vivado_script"]
 
 NAME = "ternac_axi"
 VERSION = f"{MAP_VERSION}.0"
 
 
-def axi_design(shape: Geometry, port_bits: int, clock_hz: int) -> AxiTop:
-    """Build the top level with an engine, and a streaming unit unless ``port_bits`` is 0."""
-    identity = hashlib.sha256(f"{NAME} {MAP_VERSION} {port_bits} ".encode() + shape.hash).digest()[:16]
-    link = LinkController(clock_hz, identity, shape.hash, word_bytes=word_bytes(shape))
-    unit = StreamMatVec(port_bits=port_bits, encoding=Encoding.FIVE) if port_bits else None
-    return AxiTop(LinkedEngine(EngineCore(shape), link, registered=shape.pipelined_broadcast), unit)
-
-
-def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) -> str:
+def fusesoc_core(name: str, version: str, files: list[str], headers: list[str], waivers: str) -> str:
     """A CAPI2 core file for a top module ``name`` in Verilog ``files``, with C ``headers`` for software.
 
     YAML 1.2 contains JSON, so the content is written as JSON and needs no YAML writer.
@@ -43,6 +24,7 @@ def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) 
         "description": "Ternary language model engine: AXI4-Lite registers, AXI4-Stream frames",
         "filesets": {
             "rtl": {"files": files, "file_type": "verilogSource-2005"},
+            "waivers": {"files": [waivers], "file_type": "vlt"},
             "software": {
                 "files": [{each: {"is_include_file": True}} for each in headers],
                 "file_type": "user",
@@ -52,9 +34,9 @@ def fusesoc_core(name: str, version: str, files: list[str], headers: list[str]) 
             "default": {"filesets": ["rtl"], "toplevel": name},
             "lint": {
                 "default_tool": "verilator",
-                "filesets": ["rtl"],
+                "filesets": ["waivers", "rtl"],
                 "toplevel": name,
-                "tools": {"verilator": {"mode": "lint-only", "verilator_options": ["-Wno-fatal"]}},
+                "tools": {"verilator": {"mode": "lint-only", "verilator_options": ["-Wall"]}},
             },
         },
     }
@@ -107,19 +89,16 @@ def vivado_script(name: str, version: str, files: list[str], *, stream: bool) ->
     return "\n".join(lines) + "\n"
 
 
-def write_files(top: AxiTop, folder: Path) -> dict[str, str]:
-    """Write everything that another tool needs into ``folder``. Returns what each file is."""
-    stream = top.stream is not None
-    source, header = f"{NAME}.v", "ternac_regs.h"
-    files = {
-        source: ("Verilog of the top level", str(verilog.convert(top, name=NAME, emit_src=False))),
+def axi_files(top: AxiTop, source: str, waivers: str) -> dict[str, tuple[str, str]]:
+    """Return the files that other tools need besides the Verilog ``source``.
+
+    By name, what each is and its text; ``waivers`` is the name of Verilator's control file.
+    """
+    stream, header = top.stream is not None, "ternac_regs.h"
+    return {
         "registers.json": ("register map", to_json(stream)),
         "registers.svd": ("register map, CMSIS-SVD", svd(stream)),
         header: ("register map, C header", c_header(stream)),
-        f"{NAME}.core": ("FuseSoC core", fusesoc_core(NAME, VERSION, [source], [header])),
+        f"{NAME}.core": ("FuseSoC core", fusesoc_core(NAME, VERSION, [source], [header], waivers)),
         "package_ip.tcl": ("Vivado: packages the IP", vivado_script(NAME, VERSION, [source], stream=stream)),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, (_, text) in files.items():
-        write_text(folder / name, text)
-    return {name: what for name, (what, _) in files.items()}

@@ -20,7 +20,7 @@ from amaranth_boards.ulx3s import ULX3S_85F_Platform
 
 from ternac.compile.sdram import NOMINAL_HZ
 from ternac.errors import UsageError
-from ternac.hdl.boards.pll import Ecp5Clock, Ice40Clock, ecp5_pll, ice40_pll
+from ternac.hdl.boards.pll import Ecp5Clock, Ice40Clock, PhaseInputs, ecp5_pll, ice40_pll
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.link.uart import rate_increment
 from ternac.hdl.sdram.pads import SdramPads
@@ -187,7 +187,7 @@ class BoardShell(Elaboratable):
     no reset: registers start with their configured values. On the ECP5 the clock is gated until the PLL
     locks. On the iCE40 all state is at rest until something happens on a pin, and what begins by itself
     (the boot loader) is held by ``start`` for 1023 cycles, beyond the time in which block RAM cannot be
-    read after configuration.
+    read after configuration. Where the payload has a ``phase``, it moves the clock of the board's SDRAM.
     """
 
     def __init__(self, board: Board, payload: Payload, clock_hz: int) -> None:
@@ -195,14 +195,18 @@ class BoardShell(Elaboratable):
         self.board = board
         self.payload = payload
         self.clock_hz = clock_hz
+        self.phase: PhaseInputs | None = getattr(payload, "phase", None)
 
     def _clock(self, m: Module, platform: Platform) -> None:
         if self.board.family == "ecp5":
             crystal = _sense(m, "crystal", platform.request("clk25", dir="-"))
             pll = ecp5_pll(self.board.crystal_hz, Fraction(self.clock_hz))
-            m.submodules.clock = clock = Ecp5Clock(pll, crystal)
+            m.submodules.clock = clock = Ecp5Clock(pll, crystal, self.phase)
             m.domains.sync = ClockDomain(reset_less=True)
             m.d.comb += ClockSignal().eq(clock.clk_out)
+            if self.phase is not None:
+                m.domains.moved = ClockDomain(reset_less=True)
+                m.d.comb += ClockSignal("moved").eq(clock.clk_moved)
             return
         fast = None
         if self.clock_hz != self.board.crystal_hz:
@@ -232,7 +236,8 @@ class BoardShell(Elaboratable):
         for number, state in enumerate(shown):
             _drive(m, f"led_{number}", platform.request("led", number, dir="-"), state)
         if getattr(payload, "sdram", None) is not None:
-            m.submodules.sdram = SdramPads(platform.request("sdram", dir="-"), payload.sdram)
+            chip = platform.request("sdram", dir="-")
+            m.submodules.sdram = SdramPads(chip, payload.sdram, "sync" if self.phase is None else "moved")
         if self.board.flash_offset is not None:
             flash = platform.request("spi_flash_1x", dir="-")
             _drive(m, "flash_cs", flash.cs, payload.flash_cs)

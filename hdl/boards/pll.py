@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any, Protocol
 
 from amaranth.hdl import Const, Elaboratable, Instance, Module, Signal, Value
 
@@ -93,22 +94,50 @@ def ice40_pll(input_hz: int, clock_hz: Fraction) -> Ice40Pll:
     )
 
 
+class PhaseInputs(Protocol):
+    """The inputs of an EHXPLLL's dynamic phase shift."""
+
+    @property
+    def direction(self) -> Value: ...
+
+    @property
+    def step(self) -> Value: ...
+
+
 class Ecp5Clock(Elaboratable):
     """``clk_in`` -> ``clk_out`` through an EHXPLLL and a clock gate that opens only while the PLL is locked.
 
     The gate makes a reset network needless: every register keeps its configured initial value until the first
-    clean edge.
+    clean edge. With ``phase`` a second output, ``clk_moved``, is gated alike and has the same frequency and,
+    at first, the same phase; ``phase`` moves it, see `ternac.hdl.diagnostics.phase`.
     """
 
-    def __init__(self, pll: Ecp5Pll, clk_in: Value) -> None:
+    def __init__(self, pll: Ecp5Pll, clk_in: Value, phase: PhaseInputs | None = None) -> None:
         self.pll = pll
         self.clk_in = clk_in
+        self.phase = phase
         self.clk_out = Signal(name="clk_out")
+        self.clk_moved = Signal(name="clk_moved")
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         raw = Signal(name="raw")
         locked = Signal(name="locked")
+        center = max(self.pll.out // 2 - 1, 0)
+        direction: Value = Const(1)
+        step: Value = Const(1)
+        second_raw = Signal(name="second_raw")
+        second: dict[str, Any] = {}
+        if self.phase is not None:  # PHASESEL 0 is CLKOS
+            direction, step = self.phase.direction, self.phase.step
+            second = {
+                "a_FREQUENCY_PIN_CLKOS": f"{float(self.pll.clock_hz) / 1e6:g}",
+                "p_CLKOS_ENABLE": "ENABLED",
+                "p_CLKOS_DIV": self.pll.out,
+                "p_CLKOS_CPHASE": center,
+                "p_CLKOS_FPHASE": 0,
+                "o_CLKOS": second_raw,
+            }
         m.submodules.pll = Instance(
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=f"{float(self.pll.clock_hz * self.pll.ref / self.pll.fb) / 1e6:g}",
@@ -120,7 +149,7 @@ class Ecp5Clock(Elaboratable):
             p_PLLRST_ENA="DISABLED",
             p_INTFB_WAKE="DISABLED",
             p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED" if self.phase is None else "ENABLED",
             p_OUTDIVIDER_MUXA="DIVA",
             p_OUTDIVIDER_MUXB="DIVB",
             p_OUTDIVIDER_MUXC="DIVC",
@@ -129,7 +158,7 @@ class Ecp5Clock(Elaboratable):
             p_CLKFB_DIV=self.pll.fb,
             p_CLKOP_ENABLE="ENABLED",
             p_CLKOP_DIV=self.pll.out,
-            p_CLKOP_CPHASE=max(self.pll.out // 2 - 1, 0),
+            p_CLKOP_CPHASE=center,
             p_CLKOP_FPHASE=0,
             p_FEEDBK_PATH="CLKOP",
             i_CLKI=self.clk_in,
@@ -138,15 +167,18 @@ class Ecp5Clock(Elaboratable):
             i_STDBY=Const(0),
             i_PHASESEL0=Const(0),
             i_PHASESEL1=Const(0),
-            i_PHASEDIR=Const(1),
-            i_PHASESTEP=Const(1),
+            i_PHASEDIR=direction,
+            i_PHASESTEP=step,
             i_PHASELOADREG=Const(1),
             i_PLLWAKESYNC=Const(0),
             i_ENCLKOP=Const(0),
             o_CLKOP=raw,
             o_LOCK=locked,
+            **second,
         )
         m.submodules.gate = Instance("DCCA", i_CLKI=raw, i_CE=locked, o_CLKO=self.clk_out)
+        if second:
+            m.submodules.second = Instance("DCCA", i_CLKI=second_raw, i_CE=locked, o_CLKO=self.clk_moved)
         return m
 
 
@@ -190,4 +222,4 @@ class Ice40Clock(Elaboratable):
         return m
 
 
-__all__ = ["Ecp5Clock", "Ecp5Pll", "Ice40Clock", "Ice40Pll", "ecp5_pll", "ice40_pll"]
+__all__ = ["Ecp5Clock", "Ecp5Pll", "Ice40Clock", "Ice40Pll", "PhaseInputs", "ecp5_pll", "ice40_pll"]

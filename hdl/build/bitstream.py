@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ternac import cache
 from ternac.compile.compiler import compile_program
@@ -43,6 +43,18 @@ REQUIRED = ("bitstream", "sha256", "bitstream_id", "comb", "ff", "bram", "fmax_m
 """Those without which it is not taken."""
 
 
+class Named(Protocol):
+    """What a bitstream carries, an engine's geometry or the loopback: its folder's name, and what HELLO
+    answers.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def hash(self) -> bytes: ...
+
+
 def engine_plan(target: Board, geometry: Geometry, clock_hz: int) -> Plan:
     """Return the plan of an engine bitstream. Raises BuildFailed if the design does not report its ID."""
     plan = make_plan(
@@ -64,7 +76,7 @@ def parse_clock(target: Board, mhz: float | None) -> int:
     return clock_hz
 
 
-def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | str:
+def shipped_figures(target: Board, geometry: Named) -> dict[str, Any] | str:
     """Return the shipped manifest with absolute file names, or else why it cannot be taken."""
     try:
         manifest = read_manifest(target.name, geometry.name)
@@ -91,7 +103,7 @@ def shipped_figures(target: Board, geometry: Geometry) -> dict[str, Any] | str:
     return found
 
 
-def ship(target: Board, geometry: Geometry, figures: dict[str, Any], command: str) -> None:
+def ship(target: Board, geometry: Named, figures: dict[str, Any], command: str) -> None:
     """Copy a build and its manifest into bitstreams/, unless plan and file are those that are there."""
     where = folder(target.name, geometry.name)
     old = None

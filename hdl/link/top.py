@@ -7,12 +7,15 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.compile.geometry import Geometry, Mem
+from ternac.hdl.cells.tech import Technology
+from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.link.buffer import LineBuffer
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
 from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.link.uart import UartRx, UartTx
 from ternac.hdl.sdram.controller import SdramPins
+from ternac.link import WINDOW
 
 
 def word_bytes(geometry: Geometry) -> tuple[int, ...]:
@@ -89,6 +92,21 @@ class LinkedEngine(wiring.Component):
             domain = "sync" if self.registered else "comb"
             m.d[domain] += inner.eq(outer) if member.flow == Out else outer.eq(inner)
         return m
+
+
+def linked_engine(
+    geometry: Geometry, bitstream_id: bytes, clock_hz: int = 0, tech: Technology = Technology.PORTABLE
+) -> LinkedEngine:
+    """Return an engine behind a byte link that waits, as a pipe does: its requests may overlap."""
+    link = LinkController(
+        clock_hz,
+        bitstream_id,
+        geometry.hash,
+        word_bytes=word_bytes(geometry),
+        contexts=geometry.contexts,
+        window=WINDOW,
+    )
+    return LinkedEngine(EngineCore(geometry, tech=tech), link, registered=geometry.pipelined_broadcast)
 
 
 class UartEngine(wiring.Component):

@@ -22,15 +22,16 @@ class SdramPads(Elaboratable):
     """Puts a `SdramPins` interface on the pins of ``port``, the board's resource requested with ``dir="-"``.
 
     Commands take a cycle to the pins, words read two cycles: `ternac.hdl.sdram.controller.PAD_DELAY`.
+    ``clock``: the domain whose falling edges the chip's clock follows, if not ``sync``.
     """
 
-    def __init__(self, port: Any, pins: Any) -> None:
-        self.port, self.pins = port, pins
+    def __init__(self, port: Any, pins: Any, clock: str = "sync") -> None:
+        self.port, self.pins, self.clock = port, pins, clock
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         port, pins = self.port, self.pins
-        m.submodules.clk = clock = io.DDRBuffer("o", port.clk)
+        m.submodules.clk = clock = io.DDRBuffer("o", port.clk, o_domain=self.clock)
         m.d.comb += [clock.o[0].eq(0), clock.o[1].eq(1)]
         for name, value in (
             ("clk_en", pins.cke), ("cs", pins.cs), ("ras", pins.ras), ("cas", pins.cas), ("we", pins.we),

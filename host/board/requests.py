@@ -67,6 +67,7 @@ class Requests:
     ) -> None:
         self.transport, self.patience, self.serial_answers = transport, patience, serial_answers
         self.resent = self.lost = 0
+        self.requests = self.bytes_sent = self.bytes_received = 0
         self.answered = 0.0
         """Time of the last good answer (time.monotonic)."""
         self.tail: Sent | None = None
@@ -74,9 +75,15 @@ class Requests:
         self._window = 1
         self._serial_for = 0  # good answers until two may be in flight again
         self._seq = 0
+        self._bad_frames = 0
         self._in_flight: deque[Sent] = deque()
         self._decoder = SlipDecoder()
         self._came: deque[bytes] = deque()
+
+    @property
+    def damaged(self) -> int:
+        """Frames that came and failed their check."""
+        return self._bad_frames + self._decoder.spoiled
 
     @property
     def window(self) -> int:
@@ -99,9 +106,14 @@ class Requests:
             self.patience.base + steps * self.patience.step + BYTES_ON_THE_LINE * self.transport.byte_seconds
         )
         self.tail = sent = Sent(frame, frame.wire(), timeout)
-        self.transport.write(sent.wire)
+        self._write(sent)
+        self.requests += 1
         self._in_flight.append(sent)
         return sent
+
+    def _write(self, sent: Sent) -> None:
+        self.transport.write(sent.wire)
+        self.bytes_sent += len(sent.wire)
 
     def collect(self, sent: Sent) -> bytes:
         """Wait for the answer to a posted request; returns its payload."""
@@ -144,7 +156,7 @@ class Requests:
         for attempt in range(attempts):
             if attempt:
                 self.resent += 1
-                self.transport.write(head.wire)
+                self._write(head)
             answer, bad = self._await(head)
             damaged += bad
             if answer is not None:
@@ -172,6 +184,7 @@ class Requests:
             while self._came:
                 frame = Frame.decode(self._came.popleft())
                 if frame is None:
+                    self._bad_frames += 1
                     spoiled -= 1
                 elif frame.payload and _answers(frame, head):
                     return frame.payload, 0
@@ -182,7 +195,9 @@ class Requests:
             left = deadline - time.monotonic()
             if left <= 0:
                 return None, 0
-            self._came.extend(self._decoder.feed(self.transport.read(left)))
+            data = self.transport.read(left)
+            self.bytes_received += len(data)
+            self._came.extend(self._decoder.feed(data))
 
     def _refused(self, command: Command, status: int) -> DeviceRefused:
         known = status in list(Status)

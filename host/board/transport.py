@@ -112,7 +112,10 @@ def holders(port: str) -> str:
 
 
 class ProcessTransport:
-    """A program that is a board on its standard input and output. NoAnswer when it has ended."""
+    """A program that is a board on its standard input and output. NoAnswer when it has ended.
+
+    It has a process group of its own: a terminal's Ctrl-C is for the host, which may go on with the board.
+    """
 
     byte_seconds = 0.0
     restarts = False
@@ -121,7 +124,12 @@ class ProcessTransport:
         self.name = Path(command[0]).name
         self._errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
-            list(command), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, bufsize=0
+            list(command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            bufsize=0,
+            process_group=0,
         )
 
     def _ended(self) -> NoAnswer:

@@ -37,7 +37,7 @@ typedef struct {
                              rows are i16; the address has two digits */
   int32_t length;         /* elements of the result (STORE: of the state; MEM_UPDATE: of a row) */
   int32_t width;          /* elements of the first input (MASK: of the second) */
-  int32_t sync;           /* threads wait for each other before it */
+  int32_t sync;           /* threads that split vectors wait for each other before it */
   int32_t segment;        /* > 0: first of a run of this many ops that go row by row, as they pass on a state */
   int32_t tail;           /* needed by logits only */
   int64_t out;            /* byte offset in the row's memory; STORE: offset in words of the state */
@@ -61,9 +61,10 @@ tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int ma
 void tn_close(tn_model *model);
 
 /* Feed tokens: row i feeds tokens[i] to the state at `states` + slot[i] * `stride` words; rows of one state one
-   after the other, in order. `out` int32 [rows with want][vocab], or NULL. 0, or -1 after a fork. */
+   after the other, in order. `out` int32 [rows with want][vocab], or NULL. `spent` [ops + 1] or NULL: nanoseconds of
+   each op in the first thread, and of its waiting for the others, are added. 0, or -1 after a fork. */
 int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, const uint8_t *want,
-            int16_t *states, int64_t stride, int32_t *out);
+            int16_t *states, int64_t stride, int32_t *out, int64_t *spent);
 /* Memory of row 0, for a trace. */
 const uint8_t *tn_row(tn_model *model, int row);
 /* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs hold the last ones then. */

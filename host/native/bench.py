@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from ternac.host.native.executor import NativeExecutor
 from ternac.host.native.library import best_isa, isa_number, isas, load
 from ternac.host.native.measure import ORIGIN, Rounds, random_weights, rounds, shape_program
 from ternac.host.native.weights import BITS, Weights
+from ternac.model.export.llama import tq2_0
 from ternac.program.mmfree import Shape
 from ternac.program.program import Program
 from ternac.run.numpy_executor import NumpyExecutor
@@ -328,6 +329,33 @@ def ggml_product(
         for weights in packed:
             lib.tn_peer_rows(function, columns, weights, row_bytes, rows, source, result)
         return out
+
+    return run
+
+
+def ggml_rows(ggml: Ggml, sizes: Sequence[tuple[int, int]]) -> Callable[[], object]:
+    """TQ2_0 products of random trits for matrices of ``sizes``, each in memory of its own.
+
+    Columns are multiples of 256.
+    """
+    ffi, lib = load()
+    size, block = KERNELS["tq2_0"]
+    rng = np.random.default_rng(1)
+    widest = max(columns for _, columns in sizes)
+    activations = np.empty(widest // 256 * _Q8_K, np.uint8)
+    vector = rng.normal(size=widest).astype(np.float32)
+    ggml.base.quantize_row_q8_K_ref(_pointer(vector), _pointer(activations), ctypes.c_int64(widest))
+    dot = ctypes.cast(ggml.cpu.ggml_vec_dot_tq2_0_q8_K, ctypes.c_void_p).value
+    function, source = ffi.cast("void *", dot), ffi.from_buffer("uint8_t[]", activations)
+    out = ffi.new("float[]", max(rows for rows, _ in sizes))
+    packed = [
+        (rows, columns, columns // block * size, ffi.from_buffer("uint8_t[]", tq2_0(rng, rows, columns)))
+        for rows, columns in sizes
+    ]
+
+    def run() -> None:
+        for rows, columns, row_bytes, weights in packed:
+            lib.tn_peer_rows(function, columns, weights, row_bytes, rows, source, out)
 
     return run
 

@@ -24,6 +24,7 @@ HEADERS = (
     "native.h",
     "maps.h",
     "import_maps.h",
+    "wide.h",
     "memory_maps.h",
     "product_vnni.h",
     "vnni256.h",

@@ -71,8 +71,20 @@ class Engine:
             return self._weights.pointer(name)
         return self._ffi.cast("void *", self._program.consts[name].ctypes.data)
 
-    def feed(self, state: Any, tokens: Ints, slots: Ints, want: Any, out: Ints) -> None:
-        """Feed ``tokens[i]`` to row ``slots[i]`` of ``state``; logits where ``want`` go to ``out``."""
+    def feed(
+        self,
+        state: Any,
+        tokens: Ints,
+        slots: Ints,
+        want: Any,
+        out: Ints,
+        spent: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Feed ``tokens[i]`` to row ``slots[i]`` of ``state``; logits where ``want`` go to ``out``.
+
+        ``spent``, int64 [ops + 1]: the first thread's nanoseconds in each op, and of waiting, are added.
+        """
+        times = self._ffi.NULL if spent is None else self._ffi.from_buffer("int64_t[]", spent)
         self._call(
             "tn_feed",
             len(tokens),
@@ -81,6 +93,7 @@ class Engine:
             self._ffi.from_buffer("uint8_t[]", want),
             *self._words(state),
             self._ints(out),
+            times,
         )
 
     def generate(

@@ -21,6 +21,7 @@
 #define MOD(v, n) MIN1(MIN1(v, n), n) /* v mod n for v < 3 n */
 #define INVERSE3 0xaaaaaaab
 
+#define WIDE_VECTORS
 #include "maps.h"
 
 #define DOT(s, digit, v) s = _mm256_add_epi16(s, _mm256_maddubs_epi16(digit, v));

@@ -39,6 +39,7 @@ static const uint8_t tn_pairs[128] __attribute__((aligned(64))) = {
 
 /* 256 entries of 16 bits in eight registers: each look-up sees two, the top bits of the code choose. */
 #define OWN_TABLE
+#define WIDE_VECTORS
 #include "maps.h"
 TARGET static void table_avx512vnni(const tn_op *op, uint8_t *row, size_t lo, size_t hi) {
   const int16_t *entries = op->data;

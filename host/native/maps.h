@@ -29,9 +29,19 @@ static inline uint64_t square_root(uint64_t v) {
 #define OUT(type) type *restrict out = (type *)(row + op->out);
 #define EACH for (size_t i = lo; i < hi; i++)
 
-/* REQUANT: acc or i16 to i8 or i16; with a multiplier the product has 64 bits. */
-#define REQUANT(name, from, to, sat) \
+#define BY_FORM(name) \
   MAP(name) { \
+    static tn_map_fn *const form[8] = {NAME(name##_i8_00), NAME(name##_i8_10), NAME(name##_i8_01), \
+                                       NAME(name##_i8_11), NAME(name##_i16_00), NAME(name##_i16_10), \
+                                       NAME(name##_i16_01), NAME(name##_i16_11)}; \
+    form[op->form](op, row, lo, hi); \
+  }
+
+#include "import_maps.h"
+
+/* REQUANT: acc or i16 to i8 or i16; with a multiplier it is the product of import_maps.h. */
+#define REQUANT(name, from, to, sat) \
+  MAP(requant_##name) { \
     IN(from, 0) OUT(to) \
     const int shift = (int)op->attr[TN_REQUANT_SHIFT]; \
     const int64_t factor = op->attr[TN_REQUANT_MULTIPLIER]; \
@@ -39,14 +49,13 @@ static inline uint64_t square_root(uint64_t v) {
       const int32_t half = (int32_t)((UINT32_C(1) << shift) >> 1); \
       EACH out[i] = (to)sat((in0[i] + half) >> shift); \
     } else { \
-      const int64_t half = (INT64_C(1) << shift) >> 1; \
-      EACH out[i] = (to)sat((in0[i] * factor + half) >> shift); \
+      NAME(times_##name)(in0 + lo, factor, shift, out + lo, hi - lo); \
     } \
   }
-REQUANT(requant_i8_i16, int16_t, int8_t, sat8)
-REQUANT(requant_i8_acc, int32_t, int8_t, sat8)
-REQUANT(requant_i16_i16, int16_t, int16_t, sat16)
-REQUANT(requant_i16_acc, int32_t, int16_t, sat16)
+REQUANT(i8_i16, int16_t, int8_t, sat8)
+REQUANT(i8_acc, int32_t, int8_t, sat8)
+REQUANT(i16_i16, int16_t, int16_t, sat16)
+REQUANT(i16_acc, int32_t, int16_t, sat16)
 
 MAP(requant) {
   if (op->form & 4) (op->form & 1 ? NAME(requant_i16_acc) : NAME(requant_i16_i16))(op, row, lo, hi);
@@ -69,13 +78,6 @@ EVERY(mul_i16, int16_t, sat16(((int32_t)in0[i] * in1[i] + half) >> shift))
 EVERY(add_i8, int8_t, sat8((int32_t)in0[i] + in1[i]))
 EVERY(add_i16, int16_t, sat16((int32_t)in0[i] + in1[i]))
 
-#define BY_FORM(name) \
-  MAP(name) { \
-    static tn_map_fn *const form[8] = {NAME(name##_i8_00), NAME(name##_i8_10), NAME(name##_i8_01), \
-                                       NAME(name##_i8_11), NAME(name##_i16_00), NAME(name##_i16_10), \
-                                       NAME(name##_i16_01), NAME(name##_i16_11)}; \
-    form[op->form](op, row, lo, hi); \
-  }
 BY_FORM(mul)
 BY_FORM(add)
 
@@ -115,8 +117,6 @@ MAP(norm) { /* the sum of squares takes the whole vector, the product elements l
   const int32_t round = (int32_t)((UINT32_C(1) << shift) >> 1);
   EACH out[i] = (int8_t)sat8((in0[i] * mantissa + round) >> shift);
 }
-
-#include "import_maps.h"
 
 TARGET static int32_t NAME(sum)(const int8_t *x, size_t n) {
   int32_t sum = 0;

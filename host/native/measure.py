@@ -23,7 +23,7 @@ from ternac.program.mmfree import Shape
 from ternac.program.numerics import norm_constants
 from ternac.program.ops import Op
 from ternac.program.program import Program
-from ternac.program.random import GAIN, random_program
+from ternac.program.random import GAIN, random_mmfree, random_program
 
 ORIGIN = (
     "measured on this host: processor time of one thread, median of {0} rounds in which all candidates "
@@ -99,10 +99,55 @@ def shape_program(shape: Shape, seed: int = 1) -> Program:
     consts["embed"] = rng.integers(-128, 128, (shape.vocab, shape.d), np.int8)
     consts |= {name: table for name, role in small.roles().items() if role == "norm"}
     columns = {op.out: sizes[op.text("weights")][1] for op in small.ops if op.kind == "TMATVEC"}
+    ops = tuple(_op(op, columns, pre, post) for op in small.ops)
+    return _grown(f"random-{shape.name}", small, shape, ops, consts, sizes)
+
+
+def imported_program(shape: Shape, seed: int = 1) -> Program:
+    """Like :func:`shape_program`, with the ops of an imported checkpoint of that size (MMfreeLM)."""
+    rng = np.random.default_rng(seed)
+    small = random_mmfree(rng, d=_SMALL, m=_SMALL, layers=shape.layers, vocab=_SMALL, per_token=True)
+    rows_of = {"gate.w": shape.m, "up.w": shape.m, "logits.w": shape.vocab}
+
+    def columns(name: str) -> int:
+        return shape.m if ".down." in name else shape.d
+
+    sizes, consts = {}, dict(small.consts)
+    for name, role in small.roles().items():
+        if role == "trits":
+            sizes[name] = rows_of.get(name.partition(".")[2], rows_of.get(name, shape.d)), columns(name)
+            del consts[name]
+        elif role == "gain":
+            consts[name] = rng.choice(small.consts[name], columns(name))
+    consts["embed"] = rng.integers(-32768, 32768, (shape.vocab, shape.d), np.int16)
+    by_product = {op.out: sizes[op.text("weights")][1] for op in small.ops if op.kind == "TMATVEC"}
+
+    def op(op: Op) -> Op:
+        if op.kind == "RMSNORM":
+            more = -_doublings(shape.m if op.out.endswith(".zn") else shape.d)
+        elif op.kind == "RESCALE":
+            more = _doublings(by_product[op.ins[0]])
+        else:
+            return op
+        return dataclasses.replace(op, attrs={**op.attrs, "shift": op.integer("shift") + more})
+
+    ops = tuple(op(one) for one in small.ops)
+    return _grown(f"random-mmfree-{shape.name}", small, shape, ops, consts, sizes)
+
+
+def _grown(
+    name: str,
+    small: Program,
+    shape: Shape,
+    ops: tuple[Op, ...],
+    consts: dict[str, Any],
+    sizes: dict[str, tuple[int, int]],
+) -> Program:
+    """``small`` with other ops and constants, its matrices as views of one zero."""
     program = Program(
-        name=f"random-{shape.name}",
+        name=name,
         vocab=shape.vocab,
-        ops=tuple(_op(op, columns, pre, post) for op in small.ops),
+        ops=ops,
         consts=consts,
         states=dict.fromkeys(small.states, shape.d),
         logits=small.logits,
@@ -113,13 +158,18 @@ def shape_program(shape: Shape, seed: int = 1) -> Program:
     return program
 
 
+def _doublings(columns: int) -> int:
+    """By how many bits vectors of so many elements have larger norms than the small program's."""
+    return round(math.log2(math.sqrt(columns / _SMALL)))
+
+
 def _op(op: Op, columns: dict[str, int], pre: int, post: int) -> Op:
     """The op with the shifts that its new size wants."""
     if op.kind == "NORM":
         return dataclasses.replace(op, attrs={**op.attrs, "pre": pre, "post": post})
     if op.kind == "REQUANT" and op.ins[0] in columns:
-        more = round(math.log2(math.sqrt(columns[op.ins[0]] / _SMALL)))
-        return dataclasses.replace(op, attrs={**op.attrs, "shift": op.integer("shift") + more})
+        shift = op.integer("shift") + _doublings(columns[op.ins[0]])
+        return dataclasses.replace(op, attrs={**op.attrs, "shift": shift})
     return op
 
 

@@ -1,11 +1,15 @@
 /* Runs a program's ops for many rows (one token of one session each) on several threads.
 
-   Every thread runs the same list. A vector is split among them by blocks of rows, always in the same way, so that
-   ops which go element by element need no meeting; those which read a whole vector (products, norms) are marked. */
+   Every thread runs the same list. A product is split among them by blocks of the matrix's rows. What stands between
+   two products, a stretch, is split by rows: one thread takes a row through all of its ops while it is in the
+   innermost cache, and nobody waits in between, since a vector of some thousand elements takes less time than a
+   meeting. Only where rows pass on a state (a prompt) the ops of its segment are split by elements, row by row. A
+   program whose ops seldom read whole vectors meets less often where all is split by elements: then all is. */
 #include "native.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 enum { MOST_ROWS = 64 };
 
@@ -13,6 +17,7 @@ struct tn_model {
   const tn_table *table;
   tn_op *ops;
   int count, max_rows, threads, grain, lanes, vocab;
+  int by_rows; /* stretches are split by rows */
   size_t row_bytes;
   int64_t logits;
   const uint16_t *weights;
@@ -24,6 +29,9 @@ typedef struct {
   tn_model *model;
   int rows, wanted;
   int every[MOST_ROWS], want[MOST_ROWS];
+  uint8_t wants[MOST_ROWS];
+  int apart; /* no two rows are of one session */
+  int64_t *spent, *since; /* nanoseconds of thread 0 by op, behind them those of waiting; NULL: not measured */
   int32_t *tokens;
   const int32_t *slot;
   int16_t *states;
@@ -100,35 +108,99 @@ static void one_row(const job *j, const tn_op *op, int index, size_t lo, size_t 
   if (!(op->form & 4) && hi == (size_t)op->length && over) memset(row + op->out + hi, 0, TN_COLUMNS - over);
 }
 
-static void run_op(const job *j, const tn_op *op, int thread, const int *rows, int count) {
-  if (op->sync) tn_pool_barrier(j->model->pool, thread);
+static int64_t clock_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* What has passed since the last call goes to op `at` (the number of ops: to waiting). */
+static void account(const job *j, int thread, int at) {
+  if (!j->spent || thread != 0) return;
+  const int64_t now = clock_ns();
+  j->spent[at] += now - *j->since;
+  *j->since = now;
+}
+
+static void meet(const job *j, int thread) {
+  tn_pool_barrier(j->model->pool, thread);
+  if (j->model->threads > 1) account(j, thread, j->model->count);
+}
+
+/* The weights of norms are read once a token, each from memory, in pieces too short for the processor to see a stream:
+   ask for all of a stretch's at once. */
+static void fetch(const tn_model *model, int first, int last) {
+  for (int at = first; at < last; at++) {
+    const tn_op *op = &model->ops[at];
+    if (op->kind == TN_SCALE)
+      for (const char *p = op->data, *end = p + 2 * op->length; p < end; p += 64) __builtin_prefetch(p);
+  }
+}
+
+/* Ops first..last-1, none of them a product, on this thread's rows. */
+static void stretch(const job *j, int first, int last, int thread) {
+  const tn_model *model = j->model;
+  if (thread < j->rows) fetch(model, first, last);
+  for (int row = thread; row < j->rows; row += model->threads)
+    for (int at = first; at < last; at++) {
+      const tn_op *op = &model->ops[at];
+      if (op->tail && !j->wants[row]) continue;
+      one_row(j, op, row, 0, (size_t)op->length);
+      account(j, thread, at);
+    }
+}
+
+/* An op on this thread's elements of each of the rows. */
+static void by_elements(const job *j, int at, int thread, const int *rows, int count) {
+  const tn_model *model = j->model;
+  const tn_op *op = &model->ops[at];
+  if (op->sync) meet(j, thread);
   if (op->kind == TN_TMATVEC) {
     product(j, op, thread, rows, count);
-    return;
+  } else {
+    size_t begin, end;
+    span(model, thread, (size_t)op->length, &begin, &end);
+    const size_t lo = begin * model->grain, n = (size_t)op->length, hi = end * model->grain < n ? end * model->grain : n;
+    if (lo < hi)
+      for (int i = 0; i < count; i++) one_row(j, op, rows[i], lo, hi);
   }
-  size_t first, last;
-  span(j->model, thread, (size_t)op->length, &first, &last);
-  const size_t lo = first * j->model->grain, end = last * j->model->grain, n = (size_t)op->length;
-  const size_t hi = end < n ? end : n;
-  if (lo < hi)
-    for (int i = 0; i < count; i++) one_row(j, op, rows[i], lo, hi);
+  account(j, thread, at);
+}
+
+/* A segment whose rows pass on a state: row after row, each op on this thread's elements. */
+static void segment(const job *j, int first, int last, int thread) {
+  for (int row = 0; row < j->rows; row++)
+    for (int at = first; at < last; at++) by_elements(j, at, thread, &row, 1);
 }
 
 static void token(const job *j, int thread) {
   const tn_model *model = j->model;
+  enum { MET, ROWS, PRODUCTS } since = MET; /* what was split how since the last meeting */
   for (int at = 0; at < model->count;) {
     const tn_op *op = &model->ops[at];
-    if (op->segment == 0) {
-      run_op(j, op, thread, op->tail ? j->want : j->every, op->tail ? j->wanted : j->rows);
+    if (op->segment && !j->apart) {
+      if (model->by_rows && since != MET) meet(j, thread);
+      segment(j, at, at + op->segment, thread);
+      if (model->by_rows) meet(j, thread);
+      since = MET, at += op->segment;
+    } else if (!model->by_rows) {
+      by_elements(j, at, thread, op->tail ? j->want : j->every, op->tail ? j->wanted : j->rows);
       at++;
-      continue;
+    } else if (op->kind == TN_TMATVEC) {
+      if (since == ROWS || (op->sync && since != MET)) meet(j, thread);
+      product(j, op, thread, op->tail ? j->want : j->every, op->tail ? j->wanted : j->rows);
+      account(j, thread, at);
+      since = PRODUCTS, at++;
+    } else {
+      int last = at + 1;
+      while (last < model->count && model->ops[last].kind != TN_TMATVEC && (j->apart || !model->ops[last].segment))
+        last++;
+      if (since == PRODUCTS) meet(j, thread);
+      stretch(j, at, last, thread);
+      since = ROWS, at = last;
     }
-    const int end = at + op->segment; /* a row's state is the next row's, if they are of one session */
-    for (int row = 0; row < j->rows; row++)
-      for (int k = at; k < end; k++) run_op(j, &model->ops[k], thread, &row, 1);
-    at = end;
   }
-  tn_pool_barrier(model->pool, thread);
+  meet(j, thread);
 }
 
 static const int16_t *logits_of(const tn_model *model, int row) {
@@ -162,30 +234,50 @@ static void generate_work(void *context, int thread) {
 
 static void products_work(void *context, int thread) {
   const job *j = context;
-  for (int at = 0; at < j->model->count; at++)
-    if (j->model->ops[at].kind == TN_TMATVEC) run_op(j, &j->model->ops[at], thread, j->every, j->rows);
+  const tn_model *model = j->model;
+  for (int at = 0; at < model->count; at++) {
+    if (model->ops[at].kind != TN_TMATVEC) continue;
+    if (model->ops[at].sync) tn_pool_barrier(model->pool, thread);
+    product(j, &model->ops[at], thread, j->every, j->rows);
+    if (model->by_rows && at + 1 < model->count && model->ops[at + 1].kind != TN_TMATVEC)
+      tn_pool_barrier(model->pool, thread);
+  }
 }
 
 static void all_rows(job *j, tn_model *model, int rows) {
   j->model = model, j->rows = j->wanted = rows;
-  for (int i = 0; i < rows; i++) j->every[i] = j->want[i] = i;
+  for (int i = 0; i < rows; i++) j->every[i] = j->want[i] = i, j->wants[i] = 1;
+}
+
+/* Which rows are wanted (NULL: all), whether they are of different sessions. */
+static void choose_rows(job *j, tn_model *model, int rows, const uint8_t *want) {
+  all_rows(j, model, rows);
+  j->apart = 1;
+  for (int i = 1; i < rows; i++)
+    for (int k = 0; k < i; k++)
+      if (j->slot[i] == j->slot[k]) j->apart = 0;
+  if (!want) return;
+  j->wanted = 0;
+  for (int i = 0; i < rows; i++) {
+    j->wants[i] = want[i] != 0;
+    if (want[i]) j->want[j->wanted++] = i;
+  }
 }
 
 int tn_feed(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, const uint8_t *want,
-            int16_t *states, int64_t stride, int32_t *out) {
-  job j = {.tokens = (int32_t *)tokens, .slot = slot, .states = states, .stride = stride, .out = out};
-  all_rows(&j, model, rows);
-  j.wanted = 0;
-  for (int i = 0; i < rows; i++)
-    if (want[i]) j.want[j.wanted++] = i;
+            int16_t *states, int64_t stride, int32_t *out, int64_t *spent) {
+  int64_t since = clock_ns();
+  job j = {.tokens = (int32_t *)tokens, .slot = slot, .states = states, .stride = stride, .out = out, .spent = spent,
+           .since = &since};
+  choose_rows(&j, model, rows, want);
   return tn_pool_run(model->pool, feed_work, &j);
 }
 
 int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int64_t stride,
                 int count, int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen) {
-  job j = {.tokens = tokens, .slot = slot, .states = states, .stride = stride, .steps = count, .greedy = greedy, .m = m, .s = s,
-           .top_k = top_k, .rngs = rngs, .chosen = chosen};
-  all_rows(&j, model, rows);
+  job j = {.tokens = tokens, .slot = slot, .states = states, .stride = stride, .steps = count, .greedy = greedy,
+           .m = m, .s = s, .top_k = top_k, .rngs = rngs, .chosen = chosen};
+  choose_rows(&j, model, rows, NULL);
   return tn_pool_run(model->pool, generate_work, &j);
 }
 
@@ -193,6 +285,17 @@ int tn_products_only(tn_model *model, int rows) {
   job j = {0};
   all_rows(&j, model, rows);
   return tn_pool_run(model->pool, products_work, &j);
+}
+
+/* Whether threads meet less often where stretches are split by rows; one thread never waits. */
+static int fewer_by_rows(const tn_model *model) {
+  int rows = 0, elements = 0;
+  for (int at = 0; at < model->count; at++) {
+    const int product = model->ops[at].kind == TN_TMATVEC, before = at && model->ops[at - 1].kind == TN_TMATVEC;
+    rows += product != before || (product && model->ops[at].sync);
+    elements += model->ops[at].sync;
+  }
+  return model->threads == 1 || rows < elements;
 }
 
 const uint8_t *tn_row(tn_model *model, int row) { return row_of(model, row); }
@@ -209,6 +312,7 @@ tn_model *tn_open(int isa, const tn_op *ops, int count, size_t row_bytes, int ma
   model->pool = tn_pool_new(threads);
   if (!model->ops || !model->memory || !model->pool) return tn_close(model), NULL;
   memcpy(model->ops, ops, sizeof *ops * (size_t)count);
+  model->by_rows = fewer_by_rows(model);
   return model;
 }
 

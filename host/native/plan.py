@@ -3,8 +3,9 @@
 Three things are decided here and nowhere else:
 
 * *Places*: every value has a place in a row's memory, used again once no thread can still be reading it.
-* *Meetings* (``sync``): threads split every vector in the same way, so only an op that reads a whole vector
-  must wait for the others, and only if that vector was written since the last meeting.
+* *Meetings* (``sync``): where threads split vectors, all in the same way, only an op that reads a whole
+  vector must wait for the others, and only if it was written since the last meeting. Between products they
+  split rows instead (host/native/model.c) and meet less often; a place is used again behind a meeting only.
 * *Order over tokens*: with several tokens of one session at a time, the ops between the first and the last
   touch of a state or memory (a segment) run token by token; all others run for all tokens, so that weights
   are read once. What only the logits need (the tail) runs for the tokens whose logits are wanted.

@@ -25,6 +25,7 @@
 #define INVERSE81 0x781948b1
 
 #include "product_vnni.h"
+#define WIDE_VECTORS
 #include "maps.h"
 
 /* Sixteen registers hold the sums of two vectors; four go in two turns. */

@@ -134,6 +134,24 @@ def engine_of(args: argparse.Namespace) -> Geometry:
     return args.geometry or preset(board(args.board).geometry)
 
 
+def add_loopback(parser: argparse.ArgumentParser) -> None:
+    """Add ``--loopback``."""
+    parser.add_argument(
+        "--loopback",
+        action="store_true",
+        help="the bitstream that ternac board loopback tests the board with",
+    )
+
+
+def refuse_with_loopback(args: argparse.Namespace, *options: str) -> None:
+    """Raise UsageError if MODEL or one of ``options`` was written beside ``--loopback``."""
+    if not args.loopback:
+        return
+    if args.model is not None:
+        raise UsageError("MODEL has no effect with --loopback", "the loopback has no engine: leave one out")
+    refuse_unused(args, "--loopback", dict.fromkeys(options, "an engine: leave --loopback out"))
+
+
 def add_device(parser: argparse.ArgumentParser, shown: str, **more: Any) -> None:
     """Add ``--device``; ``shown`` is the default in words, ``more`` goes to `add_argument`."""
     from ternac.host.executors import describe

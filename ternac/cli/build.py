@@ -6,7 +6,16 @@ import argparse
 import time
 from typing import Any
 
-from ternac.cli.arguments import add_board, add_geometry, add_model, add_out, make_folder, number
+from ternac.cli.arguments import (
+    add_board,
+    add_geometry,
+    add_loopback,
+    add_model,
+    add_out,
+    make_folder,
+    number,
+    refuse_with_loopback,
+)
 from ternac.cli.verb import Outcome, Say, Verb
 
 
@@ -16,23 +25,29 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_geometry(parser, "another engine (default: the board's usual one)")
     number(parser, "--clock", "design clock (default: the board's)", kind=float, metavar="MHZ")
     add_out(parser, "copy the bitstream here, out of the cache")
+    add_loopback(parser)
     parser.add_argument("--force", action="store_true", help="run every step again, even if nothing changed")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.build.bitstream import bitstream_for
+    from ternac.hdl.build.loopback import loopback_for
 
+    refuse_with_loopback(args, "--geometry", "--clock")
     make_folder(args.out)
     started = time.monotonic()
-    data = bitstream_for(
-        args.board,
-        say,
-        model=args.model,
-        clock_mhz=args.clock,
-        geometry=args.geometry,
-        force=args.force,
-        out=args.out,
-    )
+    if args.loopback:
+        data = loopback_for(args.board, say, force=args.force, out=args.out)
+    else:
+        data = bitstream_for(
+            args.board,
+            say,
+            model=args.model,
+            clock_mhz=args.clock,
+            geometry=args.geometry,
+            force=args.force,
+            out=args.out,
+        )
     data["elapsed_seconds"] = round(time.monotonic() - started, 1)
     _show(data, say)
     return Outcome(data)

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ternac.cli.arguments import add_board, add_geometry, add_model
+from ternac.cli.arguments import (
+    add_board,
+    add_geometry,
+    add_loopback,
+    add_model,
+    refuse_with_loopback,
+)
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
@@ -15,6 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_board(parser)
     add_geometry(parser, "another engine (default: the board's usual one)")
     parser.add_argument("--file", type=Path, metavar="FILE", help="write this bitstream file instead")
+    add_loopback(parser)
     parser.add_argument(
         "--permanent", action="store_true", help="write to the board's flash, to survive power-off"
     )
@@ -24,14 +31,18 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.boards.boards import board
     from ternac.hdl.build.bitstream import bitstream_for
     from ternac.hdl.build.flash import find_program, flash
+    from ternac.hdl.build.loopback import loopback_for
 
+    refuse_with_loopback(args, "--geometry", "--file")
     target = board(args.board)
     if args.file is not None and (args.model or args.geometry):
         raise UsageError("--file is a whole bitstream: it goes with neither MODEL nor --geometry")
     if args.file is not None and not args.file.is_file():
         raise UsageError(f"there is no file {args.file}", "ternac build makes bitstreams")
     find_program()  # before what takes long
-    if args.file is None:
+    if args.loopback:
+        data = loopback_for(args.board, say)
+    elif args.file is None:
         data = bitstream_for(args.board, say, model=args.model, geometry=args.geometry)
     else:
         data = {"bitstream": str(args.file)}

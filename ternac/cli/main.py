@@ -42,16 +42,20 @@ VERBS = {
     "build": "ternac.cli.build",
     "report": "ternac.cli.report",
     "flash": "ternac.cli.flash",
-    "integrate": "ternac.cli.integrate",
+    "board": "ternac.cli.board.main",
+    "emit": "ternac.cli.emit",
     "list": "ternac.cli.list",
     "run": "ternac.cli.run",
     "chat": "ternac.cli.chat",
     "serve": "ternac.cli.serve",
     "bench": "ternac.cli.bench.main",
+    "memory": "ternac.cli.memory",
     "doctor": "ternac.cli.doctor",
     "completion": "ternac.cli.completion",
 }
 """Verb to the module that has it as ``VERB``, in the order of the overview."""
+RENAMED = {"integrate": "emit --top axi"}
+"""Former verb to what is written instead."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(type(typed).__name__, str(typed), typed.hint, as_json)
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or 0)
-    return 0 if outcome.ok else 1
+    return 0 if outcome.ok else outcome.status
 
 
 FAILURES = (OSError, UnicodeError, json.JSONDecodeError, lzma.LZMAError)
@@ -183,6 +187,8 @@ def _drop_output() -> None:
 
 def find_verb(name: str) -> Verb:
     """Import a verb. Raises UsageError if there is none of that name."""
+    if name in RENAMED:
+        raise UsageError(f"ternac {name} is now ternac {RENAMED[name]}", "see: ternac emit --help")
     if name not in VERBS:
         raise UsageError(f"unknown verb {name!r}", f"verbs: {', '.join(VERBS)}")
     verb: Verb = importlib.import_module(VERBS[name]).VERB

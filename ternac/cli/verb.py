@@ -14,10 +14,11 @@ from ternac.errors import UsageError
 
 @dataclass
 class Outcome:
-    """Result of a verb: ``data`` is the object of ``--json``; the exit status is 1 unless ``ok``."""
+    """Result of a verb: ``data`` is the object of ``--json``; the exit status is ``status`` unless ``ok``."""
 
     data: dict[str, Any] = field(default_factory=dict)
     ok: bool = True
+    status: int = 1
 
 
 class Say:

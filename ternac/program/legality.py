@@ -36,6 +36,8 @@ from ternac.program.special import SpecialTokens
 from ternac.program.strict_json import BadJson, check_data, dump
 
 MAX_OPS = 65535
+MAX_STEPS = 1 << 20
+"""Ops that a token may run, with those of loops as often as a request may ask for."""
 MAX_CONSTS = 16384
 MAX_STATES = 4096
 MAX_STATE_WORDS = 1 << 24
@@ -97,12 +99,17 @@ def _illegal(program: Program, index: int, reason: object) -> IllegalProgram:
 
 
 def _loops(program: Program) -> list[Loop]:
-    """The loops of a program; raises IllegalProgram if one breaks a rule of its own."""
+    """The loops of a program; raises IllegalProgram if one breaks a rule of its own, or all run too long."""
     found: list[Loop] = []
+    steps = len(program.ops)
     for index, op in enumerate(program.ops):
         if op.kind == "LOOP":
             try:
-                found.append(read_loop(index, op, found[-1].index + 1 if found else 0))
+                loop = read_loop(index, op, found[-1].index + 1 if found else 0)
+                found.append(loop)
+                steps += (loop.most - 1) * len(loop.body)
+                if steps > MAX_STEPS:
+                    raise Refused(f"with its runs a token has {steps} ops to run, limit {MAX_STEPS}")
             except Refused as reason:
                 raise _illegal(program, index, reason) from None
     return found
@@ -152,8 +159,9 @@ class _Walk:
             kind.check_attrs(op)
             check_name(op.out)
             result = kind.infer(op, self.values, scope)
-            for name in {state_read(op), state_written(op), memory_of(op)} - {None, *self.program.consts}:
-                self._use(str(name), loop)
+            for name in (state_read(op), state_written(op), memory_of(op)):
+                if name is not None and name not in self.program.consts:
+                    self._use(name, loop)
             if kind.result:
                 self._take(op.out)
                 self.values[op.out] = result

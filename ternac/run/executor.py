@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -198,15 +199,18 @@ class ExecutorBase:
         """Raises UsageError unless a request may ask for ``loops`` runs (None: as the program says)."""
         if loops is None:
             return
-        free = [loop for loop in loops_of(self.program.ops) if not loop.levels]
-        if not free:
+        if not self.most_loops:
             raise UsageError(
                 f"loops is {loops!r}, and {self.program.name} has no LOOP whose runs can be chosen",
                 "leave loops out",
             )
-        most = min(loop.most for loop in free)
-        if type(loops) is not int or not 1 <= loops <= most:
-            raise UsageError(f"loops is {loops!r}, {self.program.name} runs 1..{most}")
+        if type(loops) is not int or not 1 <= loops <= self.most_loops:
+            raise UsageError(f"loops is {loops!r}, {self.program.name} runs 1..{self.most_loops}")
+
+    @cached_property
+    def most_loops(self) -> int:
+        """Most runs that a request may ask for; 0 if the program has no LOOP without levels."""
+        return min((loop.most for loop in loops_of(self.program.ops) if not loop.levels), default=0)
 
     def check_feed(
         self, state: State, tokens: Tokens, slots: Any, want: Any

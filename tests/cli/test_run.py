@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -282,6 +285,53 @@ def test_the_chat_ends_and_its_session_is_saved(capsys, model, monkeypatch, tmp_
         fed += [*made, *b"\n\nA:\ntwo\n\nB:\n"]
         want = numpy_tokens(PROGRAM, fed, 20, Sampling(), 1)
         assert again["answer"] == bytes(want).decode(errors="replace")
+
+
+def test_ctrl_c_of_a_terminal_leaves_the_simulated_board_alive(model, tmp_path):
+    """A terminal sends it to all processes of the command: the chat goes on, on the same board."""
+    words = ["chat", model, "--device", "sim", "--geometry", "tiny", *CHAT[2:], "--tokens", "100000"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "ternac.cli", *words, "--save", str(tmp_path / "s")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+        env=environment, start_new_session=True,
+    ) as chat:  # fmt: skip
+        assert chat.stdin and chat.stderr and chat.stdout
+        said = b""
+
+        def read() -> bytes:
+            ready = select.select([chat.stderr], [], [], 60)[0]
+            got = os.read(chat.stderr.fileno(), 4096) if ready else b""
+            if not got:
+                chat.kill()
+                pytest.fail(f"nothing comes behind {said!r}")
+            return got
+
+        def until(mark: bytes) -> None:
+            nonlocal said
+            while mark not in said:
+                said += read()
+            said = said.partition(mark)[2]
+
+        chat.stdin.write(b"one\n")
+        for _ in range(2):
+            until(b"B: ")
+            while len(said) < 8:
+                said += read()
+            os.killpg(chat.pid, signal.SIGINT)
+            until(b"A: ")
+            chat.stdin.write(b"two\n")
+        until(b"B: ")
+        os.killpg(chat.pid, signal.SIGINT)
+        chat.stdin.close()
+        data = json.loads(chat.stdout.read())
+    assert (chat.returncode, data["device"]) == (0, "sim")
+    assert [turn["interrupted"] for turn in data["turns"]] == [True] * 3
+    with Device.open("numpy", PROGRAM) as device, device.session() as session:
+        answer = data["turns"][0]["answer"]
+        made = session.tokens(b"A:\none\n\nB:\n", 4 * len(answer), Sampling())
+        assert bytes(made).decode(errors="replace").startswith(answer)
+        session.load(tmp_path / "s")
 
 
 def test_a_chat_that_cannot_be_saved_says_so_before_it_begins(capsys, model, tmp_path):

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 
 from ternac.cli.main import main
 from ternac.model.export import ship
+from ternac.model.net.config import PRESETS
 from ternac.model.training.data import SHAKESPEARE
 from ternac.model.training.run_folder import SHIPPED, TextRecord
 from ternac.model.training.train import Trainer
@@ -365,3 +366,59 @@ def test_what_a_card_says_comes_from_a_file(
     assert error["type"] == "UsageError"
     assert "does not say what a card needs" in error["message"]
     assert not (tmp_path / "other").exists()
+
+
+def test_a_model_with_a_memory_is_trained_exported_and_given_other_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, text = tmp_path / "run", tmp_path / "text.txt"
+    text.write_bytes(SHAKESPEARE.read_bytes()[:4000])
+    flags = f"{SMALL} --steps 4 --batch 4 --window 32 --repeats 0.5 --mask-steps 2 --json"
+    words = ["train", str(text), "--out", str(out), "--memory", "heads=2,slots=4,width=6", *flags.split()]
+    assert main(words) == 0
+    command = json.loads((out / "recipe.json").read_text())["command"]
+    for option in ("--memory heads=2,slots=4,width=6 ", "--repeats 0.5 --mask-steps 2 "):
+        assert option in command
+    program = load(out / "program.safetensors")
+    assert [(memory.rows, memory.width) for memory in program.memories.values()] == [(32, 6)]
+    large = tmp_path / "large.safetensors"
+    capsys.readouterr()
+    export = ["export", str(out), "--out", str(large), "--check", "20", "--json"]
+    assert main([*export, "--rows", "128", "--rows-seed", "7"]) == 0
+    assert json.loads(capsys.readouterr().out)["checked_tokens"] == 20
+    resized = load(large)
+    assert [memory.rows for memory in resized.memories.values()] == [128]
+    assert resized.meta["memory"] == {"rows": 128, "seed": 7}
+    assert main(["eval", str(large), "--text", str(text), "--limit", "300", "--executor", "torch"]) == 0
+    for more, message in (
+        (["--rows", "100"], "a memory of 2 heads cannot have 100 rows"),
+        (["--rows-seed", "7"], "--rows-seed chooses maps for --rows"),
+    ):
+        assert main([*export, *more]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "--memory", "rows=9"], "--memory: rows=9 is not NAME=N"),
+        (["train", "--memory", "heads"], "--memory: 'heads' is not NAME=N"),
+        (["train", "--memory", "heads=3"], "model.memory.heads = 3 is not a power of two"),
+        (["train", "--memory", "after=4"], "model.memory.after = 4, but the model has 3 blocks"),
+        (["train", "--repeats", "1"], "train.repeats = 1.0 is outside [0, 1)"),
+        (["export", "shakespeare", "--rows", "2048"], "the model has no memory"),
+    ],
+)
+def test_mistakes_about_memories_are_named(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--out", str(tmp_path / "x")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_preset_with_a_memory_has_the_trits_of_the_one_without() -> None:
+    hybrid, plain = (PRESETS[name][0] for name in ("hybrid", "shakespeare"))
+    assert hybrid.ternary_weights == pytest.approx(plain.ternary_weights, rel=0.01)
+    assert hybrid.memory is not None
+    assert hybrid.memory.rows * hybrid.memory.width == 48 * 1024

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from ternac.cli import arguments, explore, integrate, sim
+from ternac.cli import arguments, emit, explore, sim
 from ternac.cli.arguments import number, open_model
 from ternac.cli.bench.main import BENCHES, find_bench
+from ternac.cli.board.main import CHECKS, find_check
 from ternac.cli.main import VERBS, find_verb, main, verb_and_parser
 from ternac.cli.verb import Parser, Say
 from ternac.compile.fitting import default_model
@@ -26,7 +27,7 @@ from ternac.errors import UsageError
 from ternac.manifest import DEFAULT_BOARD
 from ternac.program import zoo
 
-COMMANDS = [*VERBS, *(f"bench {name}" for name in BENCHES)]
+COMMANDS = [*VERBS, *(f"bench {name}" for name in BENCHES), *(f"board {name}" for name in CHECKS)]
 FIXED = ["MODEL", "--board", "--geometry", "--executor", "--device", "--out", "--seed"]
 
 
@@ -64,10 +65,13 @@ def test_help_is_one_sentence_with_an_example_and_json(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_an_unknown_option_is_a_typed_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    required = {"import": "mmfreelm x --out y", "tokenizer": "show x", "completion": "bash", "bench": "hdl"}
+    required = {
+        "import": "mmfreelm x --out y", "tokenizer": "show x", "completion": "bash", "bench": "hdl",
+        "memory": "list", "board": "check sim", "board check": "sim", "board loopback": "sim",
+    }  # fmt: skip
     error = failure(capsys, f"{command} {required.get(command, '')} --nonsense")
     assert "--nonsense" in error["message"]
-    assert error["hint"] == f"see: ternac {command} --help" or command.startswith("bench")
+    assert error["hint"] == f"see: ternac {command} --help" or command.startswith(("bench", "board"))
 
 
 def test_an_option_means_the_same_everywhere() -> None:
@@ -84,7 +88,8 @@ def test_an_option_means_the_same_everywhere() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_former_spellings_name_the_new_one(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    made = find_bench(command.removeprefix("bench ")) if " " in command else find_verb(command)
+    verb, _, what = command.partition(" ")
+    made = {"bench": find_bench, "board": find_check}[verb](what) if what else find_verb(command)
     for old, new in made.renamed.items():
         assert new in failure(capsys, f"{command} {old} x")["message"]
         assert new in failure(capsys, f"{command} {old}=x")["message"]
@@ -137,7 +142,7 @@ def test_a_geometry_of_explore_reaches_the_simulations(
     monkeypatch.chdir(tmp_path)
     Path("own.json").write_text(json.dumps(asdict(OWN)))
     monkeypatch.setattr(benches, "run_engine", stop)
-    monkeypatch.setattr(device, "_line", stop)
+    monkeypatch.setattr(device, "open_line", stop)
     commands = (
         "sim",
         "run --device sim",
@@ -153,6 +158,7 @@ def test_a_geometry_of_explore_reaches_the_simulations(
 def test_names_in_help_are_those_of_the_modules() -> None:
     from ternac.hdl.axi.resources import PARTS
     from ternac.hdl.boards.boards import BOARDS
+    from ternac.hdl.emit.tops import TOPS
     from ternac.hdl.planner.explore import GOALS
     from ternac.hdl.stream.axi import PORT_BITS
     from ternac.sim.cocotb.benches import names
@@ -160,7 +166,8 @@ def test_names_in_help_are_those_of_the_modules() -> None:
     assert tuple(BOARDS) == arguments.BOARDS
     assert arguments.PORT_BITS == PORT_BITS
     assert tuple(GOALS) == explore.GOALS
-    assert tuple(PARTS) == integrate.PARTS
+    assert tuple(PARTS) == emit.PARTS
+    assert tuple(TOPS) == emit.TOPS
     assert names() == sim.BENCHES
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import preset
-from ternac.errors import UnsupportedOp
+from ternac.errors import CheckpointError, UnsupportedOp
 from ternac.host import local
 from ternac.host.executors import open_executor, why_missing
 from ternac.host.local import LocalBackend
@@ -55,9 +55,7 @@ def lacking(name: str) -> pytest.MarkDecorator:
 
 
 REFUSING: list[object] = [
-    pytest.param(lambda p: open_executor("native", p), id="native", marks=lacking("native")),
     pytest.param(lambda p: open_executor("gpu:cpu", p), id="gpu", marks=lacking("torch")),
-    pytest.param(lambda p: open_executor("torch", p, path=Path("none")), id="torch"),
     pytest.param(lambda p: open_executor("isa", p, geometry=preset("tiny")), id="isa"),
     pytest.param(lambda p: compile_program(p, preset("tiny"), fill=False), id="compiler"),
 ]
@@ -68,6 +66,12 @@ REFUSING: list[object] = [
 def test_what_has_no_kernel_refuses_by_name(make: Callable[[Program], object], name: str) -> None:
     with pytest.raises(UnsupportedOp, match=r"op \d+ \(\w+ [\w.]+\): .* has no kernel for"):
         make(PROGRAMS[name])
+
+
+@lacking("torch")
+def test_torch_wants_the_checkpoint_of_a_program_with_a_memory() -> None:
+    with pytest.raises(CheckpointError, match="torch runs checkpoints"):
+        open_executor("torch", PROGRAMS["MEM_UPDATE"], path=Path("none"))
 
 
 def test_the_plain_program_is_refused_by_none() -> None:

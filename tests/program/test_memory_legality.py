@@ -224,6 +224,26 @@ CASES = {
 }
 
 
+def test_what_a_token_runs_is_limited() -> None:
+    """Each loop alone is short enough; the count is that of the most runs that may be asked for."""
+
+    def program(most: int, bodies: int) -> Program:
+        ops = list(LOOP.ops[:1])
+        for body in range(bodies):
+            first = len(ops)
+            ops += [Op("ADD", f"{body}.{i}", ("r", "r"), {"dtype": "i16"}) for i in range(1000)]
+            runs = {"times": 1, "most": most, "levels": 0}
+            ops.append(Op("LOOP", f"{body}.loop", (), {"first": first, "length": 1000, **runs}))
+        consts = {"E": LOOP.consts["E"]}
+        return Program("long", 8, tuple(ops), consts, {}, "0.0", 4)
+
+    check(program(255, 4))
+    with pytest.raises(
+        IllegalProgram, match=r"LOOP 4.loop.*: with its runs a token has 1275006 ops to run, limit 1048576"
+    ):
+        check(program(255, 5))
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_refused_with_the_reason(case: str) -> None:
     program, reason = CASES[case]

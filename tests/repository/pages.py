@@ -42,7 +42,7 @@ PROGRAMS = ("ternac", "make", "git", "pip", "python", "torchrun", "lm_eval", "pr
 SHELL = (".", "cd", "mkdir", "cp", "source")
 """What the first word of a command may be."""
 
-PLACEHOLDERS = {"MODEL", "DIR", "FILE", "NAME", "TASK", "TEXT", "URL", "VERB"}
+PLACEHOLDERS = {"MODEL", "DIR", "FILE", "NAME", "PORT", "TASK", "TEXT", "URL", "VERB"}
 """Words of a synopsis: the reader puts something in their place."""
 
 RULES = (

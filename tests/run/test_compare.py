@@ -12,6 +12,7 @@ from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.run.compare import first_divergence, scalar_divergence
 from ternac.run.numpy_executor import NumpyExecutor
+from tests.program.memory_toy import memory_program
 
 PROGRAM: Program = random_program(np.random.default_rng(4), d=7, m=9, layers=2, vocab=5)
 
@@ -79,3 +80,17 @@ def test_scalar() -> None:
     assert scalar_divergence(1, "next token", 5, 5) is None
     found = scalar_divergence(1, "next token", 5, 6)
     assert found is not None and "token 1, next token" in str(found)
+
+
+def test_a_row_that_differs_is_found_at_the_update_that_wrote_it() -> None:
+    program = memory_program()
+    executor = NumpyExecutor(program)
+    state, trace = executor.open(), {}
+    executor.step(state, np.array([3]), trace)
+    states = {name: words.copy() for name, words in executor.state_dict(state).items()}
+    bad = {name: words.copy() for name, words in states.items()}
+    bad["M"][0, 8, 1] ^= 1
+    found = first_divergence(program, 0, trace, trace, states=states, got_states=bad)
+    assert found is not None
+    assert (found.kind, found.name, found.op, found.element) == ("state", "M", "op 11 MEM_UPDATE", 8 * 6 + 1)
+    assert first_divergence(program, 0, trace, trace, states=states, got_states=states) is None

@@ -27,7 +27,7 @@ SMALL = Shape("370m", 64, 2, 80, vocab=300)
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shapes and sizes that take no time."""
-    monkeypatch.setattr(measuring, "SHAPES", {"cache": (64, 64), "dram": (128, 256)})
+    monkeypatch.setattr(measuring, "SHAPES", {"cache": (64, 256), "dram": (128, 256)})
     monkeypatch.setattr(measuring, "DRAM_BYTES", 1 << 16)
     monkeypatch.setattr(measuring, "NUMPY_BYTES", 1 << 16)
     monkeypatch.setattr(bench_host, "SHAPES", {"370m": SMALL})

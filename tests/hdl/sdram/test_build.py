@@ -44,7 +44,7 @@ def test_refusals(capsys, tmp_path):
         bitstream_for("ulx3s-85f", lambda text: None, model="shakespeare", geometry=preset(NAME))
     with pytest.raises(UsageError, match="no memory for"):
         run_engine(small_program(), preset(NAME))
-    assert main(["integrate", "--geometry", NAME, "--out", str(tmp_path)]) == 2
+    assert main(["emit", "--geometry", NAME, "--out", str(tmp_path)]) == 2
     assert main(["bench", "hdl", "--geometry", NAME]) == 2
     assert "ternac bench sdram" in capsys.readouterr().err
 
