@@ -106,8 +106,12 @@ class LinkedLoopback(wiring.Component):
         Bytes to the host.
     idle : Out(1)
         Nothing will happen before the next received byte.
-    phase_direction : Out(1), phase_step : Out(1), sdram : Out(SdramPins)
-        On boards with SDRAM, as in `LoopbackCore`.
+    phase_direction : Out(1)
+        On boards with SDRAM: to the PLL, as in `LoopbackCore`.
+    phase_step : Out(1)
+        Likewise.
+    sdram : Out(SdramPins)
+        On boards with SDRAM.
     """
 
     def __init__(

@@ -120,8 +120,16 @@ class RamTest(wiring.Component):
         Addresses go down.
     busy : Out(1)
         From the cycle after ``start`` on.
-    errors : Out(32), first_address, first_expected, first_found, mask
-        As in `ErrorLog`, of the last element.
+    errors : Out(32)
+        Wrong words, as `ErrorLog`'s ``count``; of the last element, as the next four.
+    first_address : Out(address_bits)
+        As in `ErrorLog`.
+    first_expected : Out(bits)
+        As in `ErrorLog`.
+    first_found : Out(bits)
+        As in `ErrorLog`.
+    mask : Out(bits)
+        As in `ErrorLog`.
     """
 
     def __init__(self, shapes: list[RamShape], *, tech: Technology = Technology.PORTABLE) -> None:

@@ -50,8 +50,16 @@ class SdramTest(wiring.Component):
         Words, a multiple of `BURST`, at least one.
     busy : Out(1)
         From the cycle after ``start`` on.
-    errors : Out(32), first_address, first_expected, first_found, mask
-        As in `ErrorLog`, of the last element.
+    errors : Out(32)
+        Wrong words, as `ErrorLog`'s ``count``; of the last element, as the next four.
+    first_address : Out(word_bits)
+        As in `ErrorLog`.
+    first_expected : Out(16)
+        As in `ErrorLog`.
+    first_found : Out(16)
+        As in `ErrorLog`.
+    mask : Out(16)
+        As in `ErrorLog`.
     pins : Out(SdramPins)
         The chip.
     """

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-import ternac
 from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model
 from ternac.compile.geometry import Geometry
@@ -30,7 +29,9 @@ from ternac.host.board.transport import Transport
 from ternac.host.device import Device
 from ternac.link import Identity
 from ternac.program.program import Program
+from ternac.program.zoo import TEXT
 from ternac.progress import Progress
+from ternac.run.evaluate import encode, read_text, split
 
 __all__ = ["SECTIONS", "Extent", "check_board"]
 
@@ -150,11 +151,7 @@ def _run(check: _Check, extent: Extent) -> None:
     ):
         bank_patterns.check_banks(section, client, geometry, extent.seed, bar.update)
     program = check.model.program
-    total = extent.fills * program.vocab
-    with report.section("contents") as section, check.bar(total, "contents", "tokens") as bar:
-        check_contents(
-            section, lambda p: check.open(p, section), program, extent.fills, extent.seed, bar.update
-        )
+    _contents(check, extent)
     with report.section("program") as section, check.bar(extent.tokens, program.name, "tokens") as bar:
         device = check.open(program, section)
         ids = _tokens(program, extent.tokens, extent.seed)
@@ -164,26 +161,31 @@ def _run(check: _Check, extent: Extent) -> None:
         section.figure("tokens, each compared in logits and states", extent.tokens)
         meter = device.board.meter
         if meter.steps:
-            section.figure(
-                "cycles a token",
-                round(meter.cycles / meter.steps, 1),
-                "",
-                "counted by the engine",
-            )
+            cycles = round(meter.cycles / meter.steps, 1)
+            section.figure("cycles a token", cycles, "", "counted by the engine")
+    if not extent.minutes:
+        report.leave_out("soak", "--minutes 0")
+        return
     with report.section("soak") as section, check.bar(round(60 * extent.minutes), "soak", "s") as bar:
         soak(section, device.board, extent.minutes, extent.seed, bar.update)
 
 
+def _contents(check: _Check, extent: Extent) -> None:
+    report, program = check.report, check.model.program
+    if not extent.fills:
+        report.leave_out("contents", "--fills 0")
+        return
+    total = extent.fills * program.vocab
+    with report.section("contents") as section, check.bar(total, "contents", "tokens") as bar:
+
+        def open_filled(filled: Program) -> Device:
+            return check.open(filled, section)
+
+        check_contents(section, open_filled, program, extent.fills, extent.seed, bar.update)
+
+
 def _tokens(program: Program, count: int, seed: int) -> list[int]:
     """Return ``count`` tokens of the validation text, or random ones where the program has no tokenizer."""
-    from ternac.program.zoo import TEXT
-    from ternac.run.evaluate import encode, read_text, split
-
     if "tokenizer" not in program.meta:
         return np.random.default_rng(seed).integers(0, program.vocab, count).tolist()
     return np.resize(encode(program, split(read_text(TEXT), "val")), count).tolist()
-
-
-def versions() -> dict[str, Any]:
-    """Return what the report says of this installation."""
-    return {"ternac": ternac.__version__}

