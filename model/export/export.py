@@ -14,40 +14,36 @@ import torch
 from torch import Tensor
 
 from ternac.model.net import tables
-from ternac.model.net.layers import BitLinear, Norm
+from ternac.model.net.config import Scales
+from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
 from ternac.model.net.memory import Recall
 from ternac.model.net.network import Block, TernaryLM
-from ternac.program.language_model import LayerParams, LMParams, MemoryParams, NormParams, build_lm
+from ternac.program.builder import NormParams
+from ternac.program.language_model import LayerParams, LMParams, MemoryParams, build_lm
 from ternac.program.program import Program
 
 RESIZED = "memory"
 """Entry of a program's meta: rows and seed of the maps of a memory that was resized at export."""
 
 
-def _integers(values: Tensor, dtype: type) -> np.ndarray:
+def integers(values: Tensor, dtype: type) -> np.ndarray:
+    """Return a tensor that holds integer codes as an array of ``dtype``."""
     return values.detach().numpy().astype(dtype)
 
 
-def _trits(linear: BitLinear) -> np.ndarray:
-    return _integers(linear.trits(), np.int8)
+def trits(linear: BitLinear) -> np.ndarray:
+    """Return the ternary matrix int8 [out, in]."""
+    return integers(linear.trits(), np.int8)
 
 
-def _norm(norm: Norm) -> NormParams:
-    return NormParams(norm.pre, norm.post, _integers(norm.table, np.uint8))
+def norm_params(norm: Norm) -> NormParams:
+    """Return the attributes of a norm's op."""
+    return NormParams(norm.pre, norm.post, integers(norm.table, np.uint8))
 
 
-def _layer(block: Block, model: TernaryLM) -> LayerParams:
-    s, mlgru, glu = model.config.scales, block.mlgru, block.glu
-    linears = {
-        "Wf": mlgru.wf,
-        "Wg": mlgru.wg,
-        "Wc": mlgru.wc,
-        "Wo": mlgru.wo,
-        "Wgate": glu.wgate,
-        "Wup": glu.wup,
-        "Wdown": glu.wdown,
-    }
-    weights = {name: _trits(linear) for name, linear in linears.items()}
+def mlgru_params(mlgru: MLGRU, s: Scales) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Return trits and shifts of the recurrent half of a layer, by the names of the language model."""
+    weights = {"Wf": trits(mlgru.wf), "Wg": trits(mlgru.wg), "Wc": trits(mlgru.wc), "Wo": trits(mlgru.wo)}
     shifts = {
         "f.pre": mlgru.wf.shift,
         "g.pre": mlgru.wg.shift,
@@ -55,24 +51,39 @@ def _layer(block: Block, model: TernaryLM) -> LayerParams:
         "c.pre": mlgru.wc.shift,
         "o": mlgru.mul_shift,
         "o.res": mlgru.wo.shift,
+    }
+    return weights, shifts
+
+
+def glu_params(glu: GLU, s: Scales) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    """Return trits and shifts of the gated half of a layer, by the names of the language model."""
+    weights = {"Wgate": trits(glu.wgate), "Wup": trits(glu.wup), "Wdown": trits(glu.wdown)}
+    shifts = {
         "a.pre": glu.wgate.shift,
         "a": s.state - s.act,
         "up": glu.wup.shift,
         "z": glu.mul_shift,
         "down": glu.wdown.shift,
     }
-    return LayerParams(_norm(block.norm), _norm(block.norm), weights, shifts)
+    return weights, shifts
 
 
-def _memory(recall: Recall, model: TernaryLM) -> MemoryParams:
-    s, c = model.config.scales, recall.config
-    a1, a2 = (_integers(each, np.int8) for each in recall.maps)
+def _layer(block: Block, model: TernaryLM) -> LayerParams:
+    s, norm = model.config.scales, norm_params(block.norm)
+    (mlgru, first), (glu, second) = mlgru_params(block.mlgru, s), glu_params(block.glu, s)
+    return LayerParams(norm, norm, mlgru | glu, first | second)
+
+
+def memory_params(recall: Recall, norm: Norm, s: Scales) -> MemoryParams:
+    """Return the parameters of a memory layer."""
+    c = recall.config
+    a1, a2 = (integers(each, np.int8) for each in recall.maps)
     weights = {
         "Wa1": a1,
         "Wa2": a2,
-        "Wv": _trits(recall.wv),
-        "Wg": _trits(recall.wg),
-        "Wo": _trits(recall.wo),
+        "Wv": trits(recall.wv),
+        "Wg": trits(recall.wg),
+        "Wo": trits(recall.wo),
     }
     shifts = {
         "v": recall.wv.shift,
@@ -83,7 +94,7 @@ def _memory(recall: Recall, model: TernaryLM) -> MemoryParams:
         "z": recall.mul_shift,
         "res": recall.wo.shift,
     }
-    return MemoryParams(_norm(model.norm), c.heads, c.bits, weights, shifts)
+    return MemoryParams(norm_params(norm), c.heads, c.bits, weights, shifts)
 
 
 @torch.no_grad()
@@ -98,18 +109,18 @@ def to_program(
     was_training = model.training
     model.eval()
     s = model.config.scales
-    head = _trits(model.head)
+    head = trits(model.head)
     params = LMParams(
-        embed=_integers(model.embed_codes(), np.int8),
+        embed=integers(model.embed_codes(), np.int8),
         embed_shift=8 - (s.residual - s.embed),
         layers=[_layer(block, model) for block in model.layers()],
-        norm=_norm(model.last_norm),
+        norm=norm_params(model.last_norm),
         head=head,
         head_shift=model.head.shift,
         sigmoid=tables.sigmoid_table(s.pre),
         silu=tables.silu_table(s.pre, s.state),
         logit_scale_bits=s.logits,
-        memories={r.config.after - 1: _memory(r, model)} if (r := model.recall) else {},
+        memories={r.config.after - 1: memory_params(r, model.norm, s)} if (r := model.recall) else {},
     )
     model.train(was_training)
     reads = {"tokenizer": "bytes"} if model.config.vocab == 256 else {}

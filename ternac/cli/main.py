@@ -49,6 +49,7 @@ VERBS = {
     "chat": "ternac.cli.chat",
     "serve": "ternac.cli.serve",
     "bench": "ternac.cli.bench.main",
+    "memory": "ternac.cli.memory",
     "doctor": "ternac.cli.doctor",
     "completion": "ternac.cli.completion",
 }

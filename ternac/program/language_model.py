@@ -40,8 +40,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.program.legality import check
-from ternac.program.ops import Memory, Op
+from ternac.program.builder import NormParams, ProgramBuilder
+from ternac.program.ops import Memory
 from ternac.program.program import Program
 
 WEIGHTS = ("Wf", "Wg", "Wc", "Wo", "Wgate", "Wup", "Wdown")
@@ -77,15 +77,6 @@ PASS_NAMES = {
     "logits": "head",
 }
 """What an engine's pass does, by the value that it makes, without the layer."""
-
-
-@dataclass(frozen=True)
-class NormParams:
-    """Attributes of a NORM: shift before the sum of squares, shift after the product, u8[256] table."""
-
-    pre: int
-    post: int
-    table: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -135,73 +126,44 @@ class LMParams:
     memories: Mapping[int, MemoryParams] = field(default_factory=dict)
 
 
-class _Builder:
-    """Collects ops and constants; equal norm tables become one constant."""
-
-    def __init__(self) -> None:
-        self.ops: list[Op] = []
-        self.consts: dict[str, npt.NDArray[Any]] = {}
-        self.norm_tables: dict[bytes, str] = {}
-        self.states: dict[str, int] = {}
-        self.memories: dict[str, Memory] = {}
-
-    def op(self, kind: str, out: str, *ins: str, **attrs: int | str) -> str:
-        self.ops.append(Op(kind, out, ins, attrs))
-        return out
-
-    def norm(self, out: str, x: str, params: NormParams) -> str:
-        table = np.asarray(params.table, np.uint8)
-        name = self.norm_tables.setdefault(table.tobytes(), f"rsqrt.{len(self.norm_tables)}")
-        self.consts.setdefault(name, table)
-        return self.op("NORM", out, x, pre=int(params.pre), post=int(params.post), table=name)
-
-    def linear(self, out: str, acc: str, x: str, weights: str, trits: Any, shift: int, dtype: str) -> str:
-        self.consts[weights] = np.asarray(trits, np.int8)
-        self.op("TMATVEC", acc, x, weights=weights)
-        return self.op("REQUANT", out, acc, shift=int(shift), dtype=dtype)
-
-
 def build_lm(
     params: LMParams, name: str, meta: Mapping[str, Any] | None = None, tokenizer: bytes = b""
 ) -> Program:
     """Build and check the program of a model; raises IllegalProgram where the parameters break a rule."""
-    b = _Builder()
+    b = ProgramBuilder()
     b.consts["embed"] = np.asarray(params.embed, np.int8)
     b.consts["sigmoid"] = np.asarray(params.sigmoid, np.int16)
     b.consts["silu"] = np.asarray(params.silu, np.int16)
-    vocab, d = b.consts["embed"].shape
     r = b.op("GATHER", "r.e", embed="embed", shift=int(params.embed_shift))
     for index, layer in enumerate(params.layers):
-        b.states[f"{index}.state"] = d
         r = _layer(b, str(index), layer, r)
         if index in params.memories:
-            r = _memory(b, f"{index}.m", params.memories[index], r)
+            r = add_memory(b, f"{index}.m", params.memories[index], r)
     n = b.norm("n", r, params.norm)
     logits = b.linear("logits", "logits.acc", n, "head", params.head, params.head_shift, "i16")
-    program = Program(
-        name=name,
-        vocab=vocab,
-        ops=tuple(b.ops),
-        consts=b.consts,
-        states=b.states,
-        logits=logits,
-        logit_scale_bits=int(params.logit_scale_bits),
-        meta=dict(meta or {}),
-        tokenizer=tokenizer,
-        memories=b.memories,
-    )
-    check(program)
-    return program
+    return b.build(name, logits, int(params.logit_scale_bits), meta, tokenizer)
 
 
-def _layer(b: _Builder, l: str, p: LayerParams, r: str) -> str:  # noqa: E741 - the contract's letter
+def _layer(b: ProgramBuilder, l: str, p: LayerParams, r: str) -> str:  # noqa: E741 - the contract's letter
     """Emit one layer that reads residual ``r``; returns the name of the new residual."""
-    w, s = p.weights, p.shifts
+    return add_glu(b, l, p.norm2, p.weights, p.shifts, add_mlgru(b, l, p.norm1, p.weights, p.shifts, r))
+
+
+def add_mlgru(
+    b: ProgramBuilder,
+    l: str,  # noqa: E741 - the contract's letter
+    norm: NormParams,
+    w: Mapping[str, npt.NDArray[np.int8]],
+    s: Mapping[str, int],
+    r: str,
+) -> str:
+    """Emit the recurrent half of layer ``l``, with its state; returns the name of the new residual."""
+    b.states[f"{l}.state"] = len(w["Wf"])
 
     def linear(out: str, acc: str, x: str, weights: str, dtype: str = "i8") -> str:
         return b.linear(f"{l}.{out}", f"{l}.{acc}", x, f"{l}.{weights}", w[weights], s[out], dtype)
 
-    n1 = b.norm(f"{l}.n1", r, p.norm1)
+    n1 = b.norm(f"{l}.n1", r, norm)
     f = b.op("TABLE", f"{l}.f", linear("f.pre", "f.acc", n1, "Wf"), table="sigmoid")
     g_act = b.op("TABLE", f"{l}.g.act", linear("g.pre", "g.acc", n1, "Wg"), table="silu")
     g = b.op("REQUANT", f"{l}.g", g_act, shift=int(s["g"]), dtype="i8")
@@ -209,15 +171,30 @@ def _layer(b: _Builder, l: str, p: LayerParams, r: str) -> str:  # noqa: E741 - 
     h = b.op("LERP", f"{l}.h", b.op("LOAD", f"{l}.h.prev", f"{l}.state"), c, f)
     b.op("STORE", f"{l}.state", h)
     o = b.op("MUL", f"{l}.o", h, g, shift=int(s["o"]), dtype="i8")
-    r = b.op("ADD", f"{l}.r1", r, linear("o.res", "o.acc", o, "Wo", "i16"), dtype="i16")
-    n2 = b.norm(f"{l}.n2", r, p.norm2)
+    return b.op("ADD", f"{l}.r1", r, linear("o.res", "o.acc", o, "Wo", "i16"), dtype="i16")
+
+
+def add_glu(
+    b: ProgramBuilder,
+    l: str,  # noqa: E741 - the contract's letter
+    norm: NormParams,
+    w: Mapping[str, npt.NDArray[np.int8]],
+    s: Mapping[str, int],
+    r: str,
+) -> str:
+    """Emit the gated half of layer ``l``; returns the name of the new residual."""
+
+    def linear(out: str, acc: str, x: str, weights: str, dtype: str = "i8") -> str:
+        return b.linear(f"{l}.{out}", f"{l}.{acc}", x, f"{l}.{weights}", w[weights], s[out], dtype)
+
+    n2 = b.norm(f"{l}.n2", r, norm)
     a_act = b.op("TABLE", f"{l}.a.act", linear("a.pre", "a.acc", n2, "Wgate"), table="silu")
     a = b.op("REQUANT", f"{l}.a", a_act, shift=int(s["a"]), dtype="i8")
     z = b.op("MUL", f"{l}.z", linear("up", "up.acc", n2, "Wup"), a, shift=int(s["z"]), dtype="i8")
     return b.op("ADD", f"{l}.r2", r, linear("down", "down.acc", z, "Wdown", "i16"), dtype="i16")
 
 
-def _memory(b: _Builder, l: str, p: MemoryParams, r: str) -> str:  # noqa: E741 - the contract's letter
+def add_memory(b: ProgramBuilder, l: str, p: MemoryParams, r: str) -> str:  # noqa: E741 - the contract's letter
     """Emit a memory that reads residual ``r``; returns the name of the new residual."""
     w, s = p.weights, p.shifts
     width = len(w["Wv"])

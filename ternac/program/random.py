@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ternac.program.builder import NormParams
 from ternac.program.import_ops import CURVE_POINTS, INVERSE_BITS, ROOT_BITS, UNIT
-from ternac.program.language_model import SHIFTS, WEIGHTS, LayerParams, LMParams, NormParams, build_lm
+from ternac.program.language_model import SHIFTS, WEIGHTS, LayerParams, LMParams, build_lm
 from ternac.program.mmfree import I16, Factor, Gain, Layer, Linear, Norms, Rms, build_mmfree
 from ternac.program.numerics import norm_constants
 from ternac.program.program import Program

@@ -1,0 +1,207 @@
+"""Small QAT models of parts: each part computes the integers of its ops, and emits these ops.
+
+Tensors are those of :mod:`ternac.model.net.layers`: float32 [T, B, width] of integer codes with the
+fraction bits of ``Scales``. A `Stack` is embedding, parts over the residual, norm and ternary head; what it
+computes and what its program computes are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import embedding
+
+from ternac.model.export.export import (
+    glu_params,
+    integers,
+    memory_params,
+    mlgru_params,
+    norm_params,
+    trits,
+)
+from ternac.model.net import functional as fn
+from ternac.model.net import tables
+from ternac.model.net.config import MemoryConfig, Scales
+from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
+from ternac.model.net.memory import Recall
+from ternac.program.builder import ProgramBuilder
+from ternac.program.language_model import add_glu, add_memory, add_mlgru
+from ternac.program.program import Program
+
+State = Any
+"""What a part hands from one window to the next: tensors, or None."""
+
+
+class Part(nn.Module):
+    """One step over the residual: r i16 [T, B, d] and its state to both after it."""
+
+    def start(self, batch: int) -> State:
+        """Return the state of ``batch`` new sessions."""
+        return None
+
+    @abstractmethod
+    def forward(self, r: Tensor, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        """Return the residual and the (detached) state after the window; tokens i64 [T, B]."""
+
+    @abstractmethod
+    def emit(self, b: ProgramBuilder, name: str, r: str) -> str:
+        """Append its ops, whose names begin with ``name``; returns the name of the new residual."""
+
+
+class Recurrence(Part):
+    """r += MLGRU(NORM(r))."""
+
+    def __init__(self, d: int, s: Scales) -> None:
+        super().__init__()
+        self.norm, self.mlgru, self.d, self.scales = Norm(d, s), MLGRU(d, s), d, s
+
+    def start(self, batch: int) -> State:
+        return torch.zeros(batch, self.d)
+
+    def forward(self, r: Tensor, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        acc, h = self.mlgru(self.norm(r), state)
+        return fn.AddRequant.apply(r, acc, 2.0**-self.mlgru.wo.shift, None), h[-1].detach()
+
+    def emit(self, b: ProgramBuilder, name: str, r: str) -> str:
+        return add_mlgru(b, name, norm_params(self.norm), *mlgru_params(self.mlgru, self.scales), r)
+
+
+class Gated(Part):
+    """r += GLU(NORM(r)), of inner width m."""
+
+    def __init__(self, d: int, m: int, s: Scales) -> None:
+        super().__init__()
+        self.norm, self.glu, self.scales = Norm(d, s), GLU(d, m, s), s
+
+    def forward(self, r: Tensor, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        acc = self.glu(self.norm(r))
+        return fn.AddRequant.apply(r, acc, 2.0**-self.glu.wdown.shift, None), state
+
+    def emit(self, b: ProgramBuilder, name: str, r: str) -> str:
+        return add_glu(b, name, norm_params(self.norm), *glu_params(self.glu, self.scales), r)
+
+
+class Remember(Part):
+    """r += FwPKM(NORM(r)): the layer of the language model, see :class:`ternac.model.net.memory.Recall`."""
+
+    def __init__(self, config: MemoryConfig, d: int, s: Scales) -> None:
+        super().__init__()
+        self.norm, self.recall, self.scales = Norm(d, s), Recall(config, d, s), s
+
+    def start(self, batch: int) -> State:
+        return self.recall.initial_state(batch)
+
+    def forward(self, r: Tensor, state: State, tokens: Tensor) -> tuple[Tensor, State]:
+        acc, state = self.recall(self.norm(r), state)
+        return fn.AddRequant.apply(r, acc, 2.0**-self.recall.wo.shift, None), state
+
+    def emit(self, b: ProgramBuilder, name: str, r: str) -> str:
+        return add_memory(b, name, memory_params(self.recall, self.norm, self.scales), r)
+
+
+class Stack(nn.Module):
+    """Embedding, parts, norm and head: tokens i64 [T, B] to logits codes [T, B, V]."""
+
+    def __init__(self, vocab: int, d: int, parts: Sequence[Part], s: Scales | None = None) -> None:
+        super().__init__()
+        self.scales = s = s or Scales()
+        self.embed = nn.Parameter(torch.randn(vocab, d) * 0.5)
+        self.parts = nn.ModuleList(parts)
+        self.norm = Norm(d, s)
+        self.head = BitLinear(d, vocab, s.norm, s.logits)
+
+    def codes(self) -> Tensor:
+        """Return the i8 embedding [V, d]."""
+        return fn.Requant.apply(self.embed, 2.0**self.scales.embed, *fn.I8)
+
+    def every_part(self) -> Iterable[Part]:
+        """Return the parts in order."""
+        return (part for part in self.parts if isinstance(part, Part))
+
+    def start(self, batch: int) -> list[State]:
+        """Return the states of the parts for ``batch`` new sessions."""
+        return [part.start(batch) for part in self.every_part()]
+
+    def forward(self, tokens: Tensor, states: Sequence[State] | None = None) -> tuple[Tensor, list[State]]:
+        """Return logits in codes of 2**-scales.logits, and the states after the window."""
+        s = self.scales
+        states = self.start(tokens.shape[1]) if states is None else states
+        r = embedding(tokens, self.codes() * 2.0 ** (s.residual - s.embed))
+        after = []
+        for part, state in zip(self.every_part(), states, strict=True):
+            r, state = part(r, state, tokens)
+            after.append(state)
+        acc = self.head.acc(self.norm(r))
+        return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), after
+
+    def nats(self, logits: Tensor) -> Tensor:
+        """Return logits as real numbers, for a loss."""
+        return logits * 2.0**-self.scales.logits
+
+    @torch.no_grad()
+    def to_program(self, name: str, meta: dict[str, Any]) -> Program:
+        """Return the program; call it in ``eval`` mode. Raises IllegalProgram if it breaks a rule."""
+        s, b = self.scales, ProgramBuilder()
+        b.consts["embed"] = integers(self.codes(), np.int8)
+        b.consts["sigmoid"] = tables.sigmoid_table(s.pre)
+        b.consts["silu"] = tables.silu_table(s.pre, s.state)
+        r = b.op("GATHER", "r.e", embed="embed", shift=8 - (s.residual - s.embed))
+        for index, part in enumerate(self.every_part()):
+            r = part.emit(b, str(index), r)
+        n = b.norm("n", r, norm_params(self.norm))
+        logits = b.linear("logits", "logits.acc", n, "head", trits(self.head), self.head.shift, "i16")
+        used = {value for op in b.ops for value in op.attrs.values() if isinstance(value, str)}
+        b.consts = {key: value for key, value in b.consts.items() if key in used}
+        return b.build(name, logits, s.logits, meta)
+
+
+def add_token_digit(b: ProgramBuilder, name: str) -> str:
+    """Append ops that make a digit of the token's low byte, i16[1], for addresses; returns its name."""
+    table = np.zeros((512, 1), np.int8)
+    table[256:, 0] = np.arange(256).astype(np.uint8).view(np.int8)  # a digit counts modulo its bits
+    b.consts["digit"] = table
+    token = b.op("TOKEN", f"{name}.digits")
+    acc = b.op("MEM_READ", f"{name}.acc", token, rows="digit", bits=8, shared=0)
+    return b.op("REQUANT", name, acc, shift=0, dtype="i16")
+
+
+def fit(
+    model: nn.Module,
+    steps: int,
+    lr: float,
+    loss_of: Callable[[int], Tensor],
+    report: Callable[[int, int, str], None],
+    *,
+    warmup: int = 40,
+    weight_limit: float = 1.5,
+) -> None:
+    """Train: AdamW, warm-up, a cosine to 2% of ``lr``, gradients clipped at norm 1, masters kept near trits.
+
+    ``loss_of(step)`` returns the loss of a fresh batch. Raises whatever it raises.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
+    linears = [m for m in model.modules() if isinstance(m, BitLinear)]
+    for linear in linears:
+        linear.quant.scaling_impl.hold = True
+    model.train()
+    for step in range(steps):
+        shape = 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, (step + 1) / warmup) * shape
+        loss = loss_of(step)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        for linear in linears:
+            linear.clamp(weight_limit)
+        if step % 20 == 0 or step + 1 == steps:
+            report(step + 1, steps, f"loss {loss.item():.3f}")
+    model.eval()

@@ -1,0 +1,192 @@
+"""``ternac memory``: the memory systems in small, each with its task, its figures and their bars."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ternac.cli.arguments import add_out, names_of
+from ternac.cli.verb import Outcome, Say, Verb
+from ternac.errors import UsageError
+
+if TYPE_CHECKING:
+    from ternac.model.memory.system import Found, System
+    from ternac.program.program import Program
+    from ternac.run.executor import Executor
+
+FIRST_TOKENS = 200
+"""Tokens of a session that the executors of ``--first`` run."""
+FIRST_CASES = 8
+ACTIONS = ("bench", "list")
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=ACTIONS, help="measure a system, or list all")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="which system (see: ternac memory list)")
+    parser.add_argument(
+        "--executors",
+        default="numpy,native",
+        metavar="LIST",
+        help="run all cases on these (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--first",
+        default="",
+        metavar="LIST",
+        help=f"run the first {FIRST_TOKENS} tokens of {FIRST_CASES} cases on these as well, such as gpu:cpu",
+    )
+    parser.add_argument(
+        "--train", action="store_true", help="train the models instead of taking those shipped"
+    )
+    parser.add_argument("--seeds", default="", metavar="LIST", help="with --train: seeds (default: 1)")
+    add_out(parser, "with --train: folder for the programs of the first seed", metavar="DIR")
+
+
+def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.model.memory.system import NAMES, open_system
+
+    if args.action == "list":
+        for option in ("--train", "--seeds", "--out", "--executors", "--first"):
+            if option in args.given:
+                raise UsageError(f"{option} does not go with list")
+        if args.name:
+            raise UsageError(f"list takes no name, got {args.name!r}")
+        systems = {name: open_system(name).title for name in NAMES}
+        for name, title in systems.items():
+            say(f"{name:10} {title}")
+        return Outcome({"systems": systems})
+    if not args.name:
+        raise UsageError("bench needs the name of a system", f"systems: {', '.join(NAMES)}")
+    if not args.train and {"--seeds", "--out"} & args.given:
+        raise UsageError("--seeds and --out go with --train", "the shipped models are of one seed")
+    return _bench(open_system(args.name), args, say)
+
+
+def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.files import make_folder
+    from ternac.program.file import save
+
+    executors = names_of("--executors", args.executors)
+    first = names_of("--first", args.first) if args.first else []
+    seeds = [_seed(word) for word in names_of("--seeds", args.seeds or "1")]
+    if args.out:
+        make_folder(args.out)  # before an hour of training, not behind it
+    say(f"{system.name}: {system.title}")
+    runs: list[dict[str, Any]] = []
+    for number, seed in enumerate(seeds if args.train else [0]):
+        programs = {part: _program(system, part, seed if args.train else None) for part in system.parts}
+        if args.train and args.out and number == 0:
+            for part, program in programs.items():
+                save(program, args.out / f"{part}.safetensors")
+        run = _measure(system, programs, executors, first, say)
+        runs.append({"seed": seed, **run} if args.train else run)
+    met = all(figure["met"] for run in runs for figure in run["figures"])
+    wrong = sum(run["mismatches"] for run in runs)
+    if wrong:
+        say(f"{wrong} cases DIFFER between executors")
+    data = {
+        "system": system.name,
+        "title": system.title,
+        "executors": executors,
+        "first": first,
+        "runs": runs,
+    }
+    return Outcome(data | {"met": met, "mismatches": wrong}, ok=met and not wrong)
+
+
+def _seed(word: str) -> int:
+    if not word.isdecimal() or int(word) >= 1 << 31:
+        raise UsageError(f"seed {word!r} is not a number in 0..{(1 << 31) - 1}")
+    return int(word)
+
+
+def _program(system: System, part: str, seed: int | None) -> Program:
+    """The shipped model, or one trained with ``seed``."""
+    from ternac.progress import Progress
+
+    if seed is None:
+        return system.shipped(part)
+    with Progress(1, f"train {system.name} {part}", "steps") as bar:
+
+        def report(done: int, total: int, note: str) -> None:
+            bar.total = total
+            bar.update(done, note)
+
+        return system.train(part, seed, report)
+
+
+def _measure(
+    system: System, programs: dict[str, Program], executors: Sequence[str], first: Sequence[str], say: Say
+) -> dict[str, Any]:
+    """Run the cases on every executor; figures are those of the first, which the others must equal."""
+    from ternac.host.executors import open_executor
+
+    found: dict[str, list[Found]] = {}
+    models, wrong, tokens = {}, 0, 0
+    for part, program in programs.items():
+        cases = system.cases(part, program)
+        for name in executors:
+            other = _cases_on(open_executor(name, program), system, part, cases, None)
+            wrong += _differing(found.setdefault(part, other), other)
+        some = cases[:FIRST_CASES]
+        if first:
+            reference = _cases_on(open_executor(executors[0], program), system, part, some, FIRST_TOKENS)
+            for name in first:
+                other = _cases_on(open_executor(name, program), system, part, some, FIRST_TOKENS)
+                wrong += _differing(reference, other)
+        tokens += sum(len(case.tokens) for case in cases)
+        models[part] = {
+            "program": program.hash,
+            "trits": program.trits,
+            "rows_bytes": sum(2 * memory.words for memory in program.memories.values()),
+            "constant_rows_bytes": sum(
+                int(program.consts[name].nbytes) for name, role in program.roles().items() if role == "rows"
+            ),
+            "cases": len(cases),
+        }
+    figures = system.figures(programs, found)
+    for figure in figures:
+        bar = "" if figure.bar is None else f"  bar {'<=' if figure.most else '>='} {figure.bar:g}"
+        verdict = "" if figure.bar is None else "  met" if figure.met else "  MISSED"
+        note = f"  {figure.note}" if figure.note else ""
+        say(f"  {figure.name:52} {figure.value:10.4f}{bar}{verdict}{note}")
+    said = f"  {tokens:,} tokens on each of {', '.join(executors)}: outputs and states, rows included, "
+    say(said + ("equal" if not wrong else "NOT equal"))
+    return {
+        "models": models,
+        "figures": [figure.to_json() for figure in figures],
+        "mismatches": wrong,
+        "tokens": tokens,
+        "origin": "integer programs, run on this host",
+    }
+
+
+def _cases_on(
+    executor: Executor, system: System, part: str, cases: Sequence[Any], limit: int | None
+) -> list[Found]:
+    from ternac.model.memory.system import run_cases
+    from ternac.progress import Progress
+
+    with Progress(1, f"{system.name} {part} on {executor.name}", "tokens") as bar:
+
+        def report(done: int, total: int, note: str) -> None:
+            bar.total = total
+            bar.update(done)
+
+        found = run_cases(executor, cases, report, limit)
+    executor.close()
+    return found
+
+
+def _differing(one: Sequence[Found], other: Sequence[Found]) -> int:
+    """Number of cases in which two executors found different logits or states."""
+    return sum(a.digest != b.digest for a, b in zip(one, other, strict=True))
+
+
+VERB = Verb(
+    help="Measure a memory system: what its model remembers, on several executors.",
+    example="ternac memory bench cache",
+    add_arguments=_arguments,
+    run=_run,
+)

@@ -1,0 +1,135 @@
+"""The systems that are shipped: their figures, and that a bench finds what is wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ternac.cli.main import main
+from ternac.errors import UsageError
+from ternac.model.memory.system import (
+    NAMES,
+    SHIPPED,
+    Case,
+    Figure,
+    open_system,
+    run_cases,
+    share_right,
+    share_whole,
+    silent,
+)
+from ternac.program.random_memory import random_memory_program
+from ternac.run.numpy_executor import NumpyExecutor
+
+MOST_BYTES = 2 << 20
+LISTED = sorted(path.name for path in SHIPPED.iterdir())
+
+
+def bench(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict]:
+    status = main(["memory", "bench", *words, "--json"])
+    return status, json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_system_ships_small_models_with_a_card(name: str) -> None:
+    system = open_system(name)
+    folder = SHIPPED / name
+    assert (folder / "card.md").read_text().startswith(f"# {name}")
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= MOST_BYTES
+    for part in system.parts:
+        program = system.shipped(part)
+        assert all(len(case.asked) == len(case.answers) for case in system.cases(part, program))
+
+
+def test_the_session_cache_reaches_its_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = bench(capsys, "cache", "--executors", "native")
+    (run,) = data["runs"]
+    assert status == 0 and data["met"] and data["mismatches"] == 0
+    assert all(figure["met"] for figure in run["figures"])
+
+
+def test_a_bar_that_is_missed_fails_the_bench(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = open_system("cache")
+    monkeypatch.setattr(type(system), "cases", lambda self, part, program: [Case.of([1, 2, 3], [0], "x")])
+    monkeypatch.setattr(type(system), "figures", lambda self, programs, found: [Figure("share", 0.5, 0.99)])
+    status, data = bench(capsys, "cache", "--executors", "numpy")
+    assert status == 1 and not data["met"]
+    assert data["runs"][0]["figures"] == [
+        {"name": "share", "value": 0.5, "met": False, "bar": {"at least": 0.99}}
+    ]
+
+
+def test_a_different_executor_fails_the_bench(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = open_system("cache")
+    case = Case.of(list(range(20)), [5, 18], "x")
+    monkeypatch.setattr(type(system), "cases", lambda self, part, program: [case])
+    monkeypatch.setattr(type(system), "figures", lambda self, programs, found: [])
+    step = NumpyExecutor.step
+
+    def wrong(self, state, tokens, trace=None, *, loops=None):
+        logits = step(self, state, tokens, trace, loops=loops)
+        state[0, -1] += 1  # an element of a row
+        return logits
+
+    monkeypatch.setattr(NumpyExecutor, "step", wrong)
+    status, data = bench(capsys, "cache", "--executors", "native,numpy")
+    assert status == 1 and data["mismatches"] == 1
+
+
+def test_cases_of_unequal_length_and_loops_are_found_in_their_order() -> None:
+    program = random_memory_program(np.random.default_rng(8), layers=2, loop="free")
+    rng = np.random.default_rng(1)
+    cases = [
+        Case.of(rng.integers(0, program.vocab, length).tolist(), [2, length - 2], ["a", "b"], loops)
+        for length, loops in ((9, None), (12, 1), (5, None), (7, 2), (6, 1))
+    ]
+    executor = NumpyExecutor(program)
+    for case, found in zip(cases, run_cases(executor, cases, silent), strict=True):
+        (alone,) = run_cases(executor, [case], silent)
+        assert found.case is case and found.digest == alone.digest
+        state = executor.open()
+        logits = [executor.step(state, [int(token)], loops=case.loops)[0] for token in case.tokens]
+        assert np.array_equal(found.logits, np.array(logits)[case.asked])
+    (some,) = run_cases(executor, [cases[0]], silent, limit=4)
+    assert len(some.logits) == 1
+
+
+def test_shares_are_of_groups_and_of_whole_cases() -> None:
+    program = random_memory_program(np.random.default_rng(8), layers=1, loop="")
+    executor = NumpyExecutor(program)
+    found = run_cases(executor, [Case.of([0, 1, 0, 1, 0], [0, 1, 2], ["a", "b", "b"])], silent)
+    right = found[0].right
+    assert share_right(found, "a") == right[0] and share_right(found, "b") == right[1:].mean()
+    assert share_right(found) == right.mean() and share_whole(found) == right.all()
+    all_right = [replace(found[0].case, answers=found[0].chosen)]
+    assert share_whole(run_cases(executor, all_right, silent)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["bench"], "needs the name of a system"),
+        (["bench", "caches"], "no memory system is called 'caches'"),
+        (["bench", "cache", "--seeds", "1,2"], "go with --train"),
+        (["bench", "cache", "--train", "--seeds", "one"], "seed 'one' is not a number"),
+        (["list", "cache"], "list takes no name"),
+        (["list", "--train"], "--train does not go with list"),
+    ],
+)
+def test_bad_words_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["memory", *words, "--json"]) == 2
+    assert message in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_a_system_whose_model_is_not_shipped_says_how_to_train_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no model nothing of cache is shipped"):
+        open_system("cache").shipped("nothing")
+    assert "cache" in NAMES
