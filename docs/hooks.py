@@ -29,6 +29,9 @@ OUTSIDE = {
 }
 """Pages that lie elsewhere in the repository: path there to path on the site."""
 
+FOR_TESTS = re.compile(r"^<!-- run\n.*?^-->\n", re.M | re.S)
+"""Comments that tell the tests how to run what follows (tests/repository/pages.py)."""
+
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -144,7 +147,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
             return "](DROP)"
         return f"]({posixpath.relpath(site, posixpath.dirname(uri) or '.')}{anchor})"
 
-    return re.sub(r"\[([^\[\]]*)\]\(DROP\)", r"\1", LINK.sub(target, markdown))
+    return re.sub(r"\[([^\[\]]*)\]\(DROP\)", r"\1", LINK.sub(target, FOR_TESTS.sub("", markdown)))
 
 
 def on_page_content(html: str, **_: Any) -> str:

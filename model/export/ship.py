@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ternac.errors import Mismatch, UsageError
 from ternac.files import cannot_write, make_folder, read_bytes, replacing, write_bytes, write_json, write_text
 from ternac.model.net.executor import TorchExecutor
+from ternac.model.net.layers import BitLinear
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import Tokens
 from ternac.model.training.evaluate import nats_per_token
@@ -33,7 +35,7 @@ from ternac.text.tokenizer import Encoded
 
 KEPT = (
     "config", "text_sha256", "step", "seconds", "kept", "tokenizer",
-    "text", "command", "device", "extended", "unfinished",
+    "text", "command", "device", "extended", "unfinished", "compact",
 )  # fmt: skip
 """What the weights of an exported program keep of their checkpoint's data."""
 
@@ -48,10 +50,15 @@ before it.
 
 ## Exactness
 
-`checkpoint.safetensors` holds the float weights from which the program was exported. Exporting it again gives
+`checkpoint.safetensors` holds {weights} Exporting it again gives
 the same file, and the torch model gives the same logits and state as the program, bit for bit.
 """
 
+
+_WEIGHTS = "the float weights from which the program was exported."
+_COMPACT = """\
+what the program needs of the weights: trits times their
+scales, and the rounded embedding. The float weights of the run are not kept."""
 
 _MEANS = {
     "numpy": "On the integer program, by the NumPy executor",
@@ -205,6 +212,26 @@ def save_weights(saved: ckpt.Checkpoint, path: Path) -> None:
     ckpt.write(path, ckpt.Checkpoint(weights, info))
 
 
+@torch.no_grad()
+def compact(saved: ckpt.Checkpoint) -> ckpt.Checkpoint:
+    """Return a checkpoint of a quarter of the size that exports to the same program.
+
+    Weights become trits times their scales, in float8, the embedding codes times their scale, in bfloat16.
+    Raises Mismatch if a weight cannot be written so.
+    """
+    model = ckpt.model_of(saved)
+    tensors = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("model.")}
+    rounded = {"model.embed": model.embed_codes() * 2.0**-model.config.scales.embed}
+    for name, module in model.named_modules():
+        if isinstance(module, BitLinear):
+            rounded[f"model.{name}.weight"] = module.trits() * 2.0**module.exponent
+    for name, tensor in rounded.items():
+        tensors[name] = tensor.to(torch.bfloat16 if name == "model.embed" else torch.float8_e4m3fn)
+        if not torch.equal(tensors[name].float(), tensor):
+            raise Mismatch(f"{name} does not fit its type: leave --compact out")
+    return ckpt.Checkpoint(tensors, saved.info | {"compact": True})
+
+
 def write_file(path: Path, program: Program, saved: ckpt.Checkpoint) -> Path:
     """Write a program and, beside it, its weights: both or none. Return the path of the weights."""
     beside = checkpoint_of(path)
@@ -240,8 +267,6 @@ def filling(folder: Path) -> Iterator[Path]:
 
 def recipe_of(saved: ckpt.Checkpoint, about: About) -> dict[str, Any]:
     """Return all that is needed to train the model again."""
-    import torch
-
     tokenizer = ckpt.tokenizer_of(saved)
     return {
         "command": about.command,
@@ -269,6 +294,7 @@ def card(
     model, train = recipe["settings"]["model"], recipe["settings"]["train"]
     tokens_seen = saved.info["step"] * train["batch"] * train["window"]
     unit = "tokens" if program.tokenizer else "bytes"
+    blocks = "MLGRU + GLU + FwPKM" if program.memories else "MLGRU + GLU"
     what = "a tokenizer in the file" if program.tokenizer else unit
     figures = [(loss.nats_per_char, "nats per character"), (loss.bits_per_byte, "bits per byte")]
     if program.tokenizer:
@@ -277,7 +303,7 @@ def card(
     lines = [
         f"# {program.name}",
         "",
-        f"A ternary MatMul-free language model (MLGRU + GLU) over {unit}, as an integer program.",
+        f"A ternary MatMul-free language model ({blocks}) over {unit}, as an integer program.",
         "",
         *([about.remarks, ""] if about.remarks else []),
         "| | |",
@@ -287,6 +313,11 @@ def card(
         f"| shape | {model['layers']} layers, width {model['d']}, GLU width {model['m']}, "
         f"vocabulary {model['vocab']} ({what}) |",
         f"| embedding | {model['vocab']} x {model['d']} int8 |",
+        *(
+            f"| memory | {memory.rows:,} rows of {memory.width} {memory.dtype} elements "
+            f"({memory.words / 512:.4g} KiB of a session's state) |"
+            for memory in program.memories.values()
+        ),
         f"| state of a session | {program.state_words} words of 16 bits |",
         f"| **loss on validation** | **{first}** ({', '.join(others)}) |",
         f"| trained | {saved.info['step']} of {train['steps']} steps of "
@@ -308,6 +339,7 @@ def card(
             command=about.measure,
             streams=ev.STREAMS,
             context=ev.CONTEXT,
+            weights=_COMPACT if saved.info.get("compact") else _WEIGHTS,
             chosen=f"{_CHOSEN[saved.info.get('kept', 'best')]}\n{about.tuned}".strip(),
         ),
         "## Limits",

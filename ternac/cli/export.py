@@ -22,7 +22,7 @@ TOKENS = 256
 ONLY_FOR = {
     **dict.fromkeys(("text", "measure", "name", "remarks", "about"), ("program",)),
     **dict.fromkeys(("check", "unfinished"), ("program", "qonnx")),
-    **dict.fromkeys(("rows", "rows_seed"), ("program",)),
+    **dict.fromkeys(("compact", "rows", "rows_seed"), ("program",)),
     "gguf_type": ("gguf",),
 }
 """Options that some formats have no use for."""
@@ -68,6 +68,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="export a run that has not taken all of its steps",
     )
     number(parser, "--check", f"tokens to compare (default: {TOKENS})", least=0)
+    parser.add_argument(
+        "--compact",
+        action="store_true",
+        default=None,
+        help="keep of the weights what the program needs, trits times scales: a quarter of the size",
+    )
     number(parser, "--rows", "rows of the memory, with other address maps; needs no training", least=1)
     number(parser, "--rows-seed", "seed of those maps (default: the seed of the model's own)", least=0)
     parser.add_argument("--remarks", help="a paragraph for the card")
@@ -128,6 +134,8 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
 
     source = find_checkpoint(args.model, bool(args.unfinished))
     saved = ckpt.load(source)
+    if args.compact:
+        saved = ship.compact(saved)
     out: Path = args.out or source.with_name(zoo.PROGRAM)
     folder = out if out.suffix != ".safetensors" else None
     if folder is not None and folder.exists() and not folder.is_dir():

@@ -92,5 +92,6 @@ def test_the_site_builds(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for page in tmp_path.rglob("*.html"):
         loaded = re.findall(r'<(?:script|img|iframe)[^>]*\ssrc="(https?://[^"]+)', page.read_text())
+        assert "<!-- run" not in page.read_text(), f"{page.name} shows what is for the tests"
         assert loaded + re.findall(r'<link[^>]*\shref="(https?://[^"]+)', page.read_text()) == []
     assert (tmp_path / "api" / "ternac.host.html").exists()

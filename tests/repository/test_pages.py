@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ SECONDS = 3000
 """For one page."""
 
 PORTS = (8000, 8001)
-"""What the pages serve on; here others, which are free."""
+"""What the pages serve on."""
 
 
 @pytest.fixture(scope="session", params=INTERPRETERS, ids=lambda one: one.version)
@@ -39,20 +40,20 @@ def python(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return installed.environment(request.param, tmp_path_factory.mktemp("a reader's") / "own folder")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def refuse_a_taken_port() -> None:
+    """Skip where another program serves on a port of the pages."""
+    for port in PORTS:
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                pytest.skip(f"another program listens on port {port}")
 
 
-def script(todo: list[Step], folder: Path, ports: dict[int, int]) -> str:
+def script(todo: list[Step], folder: Path) -> str:
     """The shell script of the steps; before each it prints a line, which tells their outputs apart."""
     lines = ["set -e", "exec 2>&1 </dev/null"]
     for number, step in enumerate(todo):
         lines.append(f"printf '\\n@@{number} %d@@\\n' $SECONDS")
         text = step.run
-        for at, port in ports.items():
-            text = re.sub(rf"\b{at}\b", str(port), text)
         if step.python:
             (folder / f"snippet {number}.py").write_text(text)
             lines.append(f"python '{folder}/snippet {number}.py'")
@@ -88,11 +89,11 @@ def missing(shown: tuple[str, ...], output: str) -> list[str]:
     return [line for line in shown if not re.search(pattern(line), plain)]
 
 
-def run(todo: list[Step], at: Path, python: Path) -> None:
+def run(todo: list[Step], at: Path, python: Path, seconds: float = SECONDS) -> None:
     """Run the steps in an empty folder.
 
     Raises AssertionError, with the command's place on the page and its output, if one fails, warns about code
-    of Ternac, or does not print what the page shows.
+    of Ternac, does not print what the page shows, or is not done after ``seconds``.
     """
     folder, hidden, home = at / "an empty folder", at / "hidden", at / "home"
     for path in (folder, hidden, home):
@@ -110,23 +111,25 @@ def run(todo: list[Step], at: Path, python: Path) -> None:
     }
     todo, start = joined(todo), time.monotonic()
     process = subprocess.Popen(
-        ["bash", "-c", script(todo, hidden, {port: free_port() for port in PORTS})],
+        ["bash", "-c", script(todo, hidden)],
         cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, errors="replace",
         start_new_session=True,
     )  # fmt: skip
+    timer = threading.Timer(seconds, lambda: os.killpg(process.pid, signal.SIGTERM))
+    timer.start()
     try:
-        out, _ = process.communicate(timeout=SECONDS)
+        out, _ = process.communicate()
     finally:
+        timer.cancel()
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(
-                process.pid, signal.SIGTERM
-            )  # what serves, or what is left of a page that took too long
+            os.killpg(process.pid, signal.SIGTERM)  # what serves
     outputs = re.split(r"\n@@\d+ \d+@@\n", out)[1:]
     began = [int(seconds) for seconds in re.findall(r"\n@@\d+ (\d+)@@\n", out)]
     for step, begin, end in zip(todo, began, [*began[1:], int(time.monotonic() - start)], strict=False):
         sys.stdout.write(f"{end - begin:5} s  {step.run.splitlines()[0]}\n")  # pytest -rA shows it
     last = todo[len(outputs) - 1]
-    where = f"line {last.line}: {last.text}\n{outputs[-1][-3000:]}"
+    late = f" after {seconds:.0f} s" if time.monotonic() - start > seconds else ""
+    where = f"line {last.line}: {last.text}{late}\n{outputs[-1][-3000:]}"
     assert process.returncode == 0, where
     for step, output in zip(todo, outputs, strict=True):
         warned = re.findall(r"^.*/ternac/\S+\.py:\d+: \w*Warning.*$", output, re.M)
@@ -141,6 +144,8 @@ def trial(page: Path, at: Path, python: Path, quick: bool) -> None:
     lacking = [step for step in todo if step.needs and not (here / step.needs).is_dir()]
     for step in lacking:
         sys.stdout.write(f"not run, as {step.needs} is not installed: {step.run}\n")
+    if any(step.background for step in todo):
+        refuse_a_taken_port()
     run([step for step in todo if step not in lacking], at, python)
 
 
@@ -233,6 +238,12 @@ def test_a_page_that_is_wrong_is_found(page: str, fault: str, tmp_path: Path) ->
     with pytest.raises(AssertionError) as found:
         run(steps_of(page), tmp_path, nothing_installed(tmp_path))
     assert re.search(fault, str(found.value), re.S)
+
+
+def test_a_page_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    page = "```\npython -c pass\npython -c 'import time; time.sleep(60)'\n```"
+    with pytest.raises(AssertionError, match="line 3: .* after 5 s"):
+        run(steps_of(page), tmp_path, nothing_installed(tmp_path), seconds=5)
 
 
 def test_a_page_that_is_right_passes(tmp_path: Path) -> None:

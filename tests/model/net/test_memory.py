@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ternac.errors import UsageError
+from ternac.model.export import ship
 from ternac.model.export.export import RESIZED
 from ternac.model.net import functional as fn
 from ternac.model.net import fused, memory
@@ -396,3 +397,15 @@ def test_the_checkpoint_of_a_resized_program_is_found(tmp_path: Path) -> None:
     program = TorchExecutor(model, "large", {RESIZED: {"rows": 256, "seed": 9}}).program
     again = TorchExecutor.for_program(program, tmp_path)
     assert again.program.hash == program.hash
+
+
+def test_a_compact_checkpoint_exports_to_the_same_program() -> None:
+    torch.manual_seed(5)
+    model = TernaryLM(HYBRID)
+    program = TorchExecutor(model).program
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    saved = checkpoint.Checkpoint(tensors, {"config": to_dict(HYBRID, TrainConfig())})
+    small = ship.compact(saved)
+    sizes = [sum(t.numel() * t.element_size() for t in each.tensors.values()) for each in (saved, small)]
+    assert sizes[1] < 0.35 * sizes[0]
+    assert TorchExecutor(checkpoint.model_of(small)).program.file_hash == program.file_hash
