@@ -106,7 +106,9 @@ def test_every_point_compiles_the_model_and_fits_the_chip(
         )
     assert "estimate" in data["origin"]
     assert "assumption" in data["clock_origin"]
-    assert data["today"]["name"] == target.geometry
+    # the board's own engine, if it has logits for a program of bytes
+    holds = target.engine.logit_slots * target.engine.columns >= program.vocab
+    assert (data["today"] and data["today"]["name"]) == (target.geometry if holds else None)
 
 
 @pytest.mark.usefixtures("few_shapes")
