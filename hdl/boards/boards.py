@@ -302,6 +302,16 @@ BOARDS: dict[str, Board] = {
         ),
         replace(
             _ICEBREAKER,
+            name="icebreaker-bitsy",
+            title="1BitSquared iCEBreaker bitsy, Lattice iCE40UP5K",
+            make_platform=_own("ICEBreakerBitsy"),
+            serial="edge pins P1 (to the board) and P0 (from it)",
+            loader=("--board", "icebreaker-bitsy"),
+            flash_offset=None,
+            notes="there is no USB bridge on the board: connect a 3.3 V serial adapter to the edge",
+        ),
+        replace(
+            _ICEBREAKER,
             name="upduino-v3",
             title="tinyVision.ai UPduino 3, Lattice iCE40UP5K",
             make_platform=_own("UPduino"),

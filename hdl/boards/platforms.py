@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from amaranth.build import Attrs, Clock, Pins, Resource
 from amaranth.vendor import GowinPlatform, LatticeECP5Platform
+from amaranth_boards.icebreaker_bitsy import ICEBreakerBitsyPlatform
 from amaranth_boards.orangecrab_r0_2 import OrangeCrabR0_2_25FPlatform, OrangeCrabR0_2_85FPlatform
 from amaranth_boards.resources import LEDResources, SPIFlashResources, UARTResource
 from amaranth_boards.upduino_v3 import UpduinoV3Platform
 
 __all__ = [
-    "ColorlightI5", "ColorlightI9", "OrangeCrab25F", "OrangeCrab85F", "TangNano20K", "UPduino",
+    "ColorlightI5", "ColorlightI9", "ICEBreakerBitsy", "OrangeCrab25F", "OrangeCrab85F", "TangNano20K",
+    "UPduino",
 ]  # fmt: skip
 
 _LVCMOS33 = Attrs(IO_TYPE="LVCMOS33")
@@ -53,6 +55,15 @@ class OrangeCrab85F(OrangeCrabR0_2_85FPlatform):
     """With a serial line on the header."""
 
     resources = (*OrangeCrabR0_2_85FPlatform.resources, _FEATHER_SERIAL)
+
+
+class ICEBreakerBitsy(ICEBreakerBitsyPlatform):
+    """With a serial line on pins P0 and P1 of the edge."""
+
+    resources = (
+        *ICEBreakerBitsyPlatform.resources,
+        UARTResource(0, rx="44", tx="47", attrs=Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1)),
+    )
 
 
 class UPduino(UpduinoV3Platform):
