@@ -49,6 +49,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         data = {"bitstream": str(args.file)}
     command = flash(target, Path(data["bitstream"]), permanent=args.permanent)
     say(f"{target.title}: written")
+    say(f"  its own bitstream: {target.verified}")
+    if target.notes:
+        say(f"  {target.notes}")
     kept = args.permanent or target.family == "ice40"
     return Outcome({**data, "command": " ".join(command), "permanent": kept})
 
