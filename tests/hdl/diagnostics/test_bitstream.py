@@ -11,7 +11,8 @@ from amaranth.hdl import Module, Signal
 
 from ternac import manifest
 from ternac.cli.main import main
-from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.build import loopback
 from ternac.hdl.build.bitstream import shipped_figures
 from ternac.hdl.build.loopback import loopback_plan
