@@ -32,7 +32,14 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             f"{rows}{', default' * (name == DEFAULT)}"
         )
     say("\nBoards (--board)")
-    boards = [{"name": b.name, "title": b.title, "geometry": b.geometry} for b in BOARDS.values()]
+    boards = [
+        {
+            "name": b.name, "title": b.title, "geometry": b.geometry, "chip": b.chip.name,
+            "clock_mhz": b.clock_hz / 1e6, "baud": b.baud, "serial": b.serial, "verified": b.verified,
+            "notes": b.notes,
+        }
+        for b in BOARDS.values()
+    ]  # fmt: skip
     for board in boards:
         say(f"  {board['name']:<20} {board['title']}, engine {board['geometry']}")
     say("\nEngines (--geometry)")
