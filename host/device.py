@@ -11,6 +11,7 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.errors import UsageError, WrongBitstream, WrongGeometry
+from ternac.hdl.boards.boards import BOARDS, find_board
 from ternac.host.backend import Backend, Meter, Speed
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import SERIAL, SIMULATED, LinkClient, Patience
@@ -21,7 +22,8 @@ from ternac.host.board.transport import (
     SerialTransport,
     Transport,
 )
-from ternac.host.executors import BOARDS, ExecutorName, open_executor, parse_executor
+from ternac.host.executors import BOARDS as LINKED
+from ternac.host.executors import ExecutorName, open_executor, parse_executor
 from ternac.host.local import LocalBackend
 from ternac.host.session import Session
 from ternac.link import VERSION, Identity
@@ -172,7 +174,7 @@ class Device:
     def board(self) -> BoardBackend:
         """The board. Raises UsageError if the executor is none."""
         if not isinstance(self.backend, BoardBackend):
-            raise UsageError(f"{self.kind} is no board", f"open one of: {', '.join(BOARDS)}")
+            raise UsageError(f"{self.kind} is no board", f"open one of: {', '.join(LINKED)}")
         return self.backend
 
     @property
@@ -213,18 +215,16 @@ def _open_model(model: str | Path | Program | Model | None, engine: Geometry | N
 def geometry_of(board: str) -> Geometry:
     """Return the geometry of a board, or the one of that name. Raises UsageError if neither is known."""
     if board not in PRESETS:
-        from ternac.hdl.boards.boards import BOARDS
-
-        if board in BOARDS:
-            return preset(BOARDS[board].geometry)
+        found = find_board(board)
+        if found is not None:
+            return found.engine
     return preset(board)
 
 
 def _label(board: str, geometry: Geometry) -> str:
     """Return what a device is called: the board if it has that engine, else the engine."""
-    from ternac.hdl.boards.boards import BOARDS
-
-    return board if board in BOARDS and BOARDS[board].geometry == geometry.name else geometry.name
+    found = find_board(board)
+    return found.name if found is not None and found.geometry == geometry.name else geometry.name
 
 
 def identify(identity: Identity, geometry: Geometry, bitstream: str | bytes | None = None) -> None:
@@ -266,12 +266,10 @@ def open_line(
     if name.kind == "replay":
         return ReplayTransport(name.detail)
     if name.kind == "serial":
-        from ternac.hdl.boards.boards import BOARDS, VARIANTS
-
-        boards = BOARDS | VARIANTS
-        if board not in boards:
-            raise UsageError(f"{board!r} is no board", f"choose one of: {', '.join(boards)}")
-        return SerialTransport(name.detail, boards[board].baud)
+        found = find_board(board)
+        if found is None:
+            raise UsageError(f"{board!r} is no board", f"choose one of: {', '.join(BOARDS)}")
+        return SerialTransport(name.detail, found.baud)
     if name.kind == "netlist":
         from ternac.sim.netlist import build_netlist_board
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 from ternac.hdl.diagnostics.design import LinkedLoopback, sdram_of
 from ternac.sim.board import Say, compile_verilog, emit, sdram_options
 

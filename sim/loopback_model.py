@@ -8,7 +8,7 @@ from collections.abc import Callable, MutableSequence
 from typing import Any
 
 from ternac.compile.geometry import Mem
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 from ternac.hdl.diagnostics.design import memories, sdram_of
 from ternac.hdl.diagnostics.line_test import LineTest, random_bytes
 from ternac.hdl.diagnostics.march import Errors, MarchElement

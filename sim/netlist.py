@@ -32,9 +32,13 @@ _SYNTH = {Technology.ECP5: "synth_ecp5", Technology.ICE40: "synth_ice40"}
 _MODELS = {
     Technology.ECP5: ("ecp5/common_sim.vh", "ecp5/ccu2c_sim.vh", "ecp5/cells_sim.v"),
     Technology.ICE40: ("ice40/cells_sim.v",),
+    Technology.GOWIN: ("gowin/cells_sim.v",),
 }
 """yosys' files of cell models, relative to its share folder."""
-_OWN = {"DP16KD": Path(__file__).with_name("dp16kd.v")}
+_OWN = {
+    "DP16KD": Path(__file__).with_name("dp16kd.v"),
+    **dict.fromkeys(("SDPB", "SDPX9B"), Path(__file__).with_name("gowin_sdp.v")),
+}
 """Cells of which yosys knows only the ports."""
 _DEFINES = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
 
@@ -122,7 +126,7 @@ def models_of(cells: Iterable[str], tech: Technology) -> str:
     macros = re.sub(r"^`include.*", "", files.split("\nmodule ", 1)[0], flags=re.M) + "\n"
     files = re.sub(r"\bspecify\b.*?\bendspecify\b", "", files, flags=re.S)  # delays
     known = {name: body for body, name in re.findall(r"^(module (\w+)\b.*?^endmodule)", files, re.M | re.S)}
-    known |= {name: path.read_text() for name, path in _OWN.items()}
+    known |= {name: _module(path.read_text(), name) for name, path in _OWN.items()}
     wanted, made = sorted(name for name in cells if not name.startswith("$")), set()
     for name in wanted:  # grows
         if name not in known:
@@ -131,3 +135,8 @@ def models_of(cells: Iterable[str], tech: Technology) -> str:
         parts = set(re.findall(r"\b[A-Z]\w+\b", known[name])) & set(known)
         wanted += sorted(parts - made)
     return macros + "\n\n".join(known[name] for name in sorted(made)) + "\n"
+
+
+def _module(text: str, name: str) -> str:
+    """Return one module of a Verilog file."""
+    return text[text.index(f"module {name}(") :].partition("endmodule")[0] + "endmodule"

@@ -355,6 +355,19 @@ def flows() -> dict[str, Figure]:
     f.flow(30, steps, gap=36)
     f.promise("every step compares with the one before")
 
+    f = add("add-your-board", "From a file to a board", 165)
+    steps = [
+        ("my_board.py", "pins, chip, clock", ".law"),
+        ("explore", "an engine"),
+        ("estimate", "speed, area"),
+        ("verify", "RTL, NumPy", ".hw"),
+        ("build", "nextpnr", ".hw"),
+        ("flash", "openFPGALoader", ".hw"),
+        ("run", "text"),
+    ]
+    f.flow(30, steps, gap=28)
+    f.promise("one declaration: names, recipe, constraints and tables follow from it")
+
     f = add("board_in_an_hour", "A board in an hour", 185)
     f.flow(
         30,

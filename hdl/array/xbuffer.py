@@ -77,7 +77,7 @@ class XBuffer(wiring.Component):
         words = duplicate_register(m, self.wr_word, places, self.tech, "word")
         written = duplicate_register(m, self.wr_data, -(-places // 2), self.tech, "written")
         addresses = duplicate_register(m, self.rd_word, places, self.tech, "address_0")
-        attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
+        attrs = {"ram_style": "distributed"} if self.tech in (Technology.ECP5, Technology.GOWIN) else {}
         for stage in range(g.chain):
             for place, address in enumerate(addresses):
                 chains = range(place * g.chains // places, (place + 1) * g.chains // places)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Elaboratable, Module, ResetInserter, Signal
 
 from ternac.compile.geometry import Geometry
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine, UartEngine, word_bytes

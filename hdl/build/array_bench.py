@@ -12,7 +12,7 @@ from typing import Any
 
 from amaranth.back import rtlil
 
-from ternac.compile.geometry import Geometry, preset
+from ternac.compile.geometry import Geometry
 from ternac.errors import UsageError
 from ternac.hdl.array.bare import BareArray
 from ternac.hdl.boards.boards import board
@@ -92,7 +92,7 @@ def wrapped(say: Say, *, placed: bool, geometry: Geometry | None = None) -> dict
 
     Placed figures are this run's, or the shipped bitstream's when its geometry is today's.
     """
-    target, geometry = device("ecp5"), geometry or preset(board(BOARD).geometry)
+    target, geometry = device("ecp5"), geometry or board(BOARD).engine
     core = EngineCore(geometry, tech=target.tech)
     text = rtlil.convert(core, name="top", emit_src=False)
     design = Design(f"wrapped-{geometry.name}", "design.il", text)

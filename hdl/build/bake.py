@@ -15,7 +15,7 @@ from ternac.compile.image import Image
 from ternac.compile.loading import flash_image, program_id
 from ternac.errors import BuildFailed
 from ternac.files import write_bytes
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 from ternac.hdl.build.toolchain import run_tool
 from ternac.hdl.netlist import bram_patch, memory_map
 

@@ -17,10 +17,11 @@ from typing import Any, Protocol
 
 from ternac import cache
 from ternac.compile.compiler import compile_program
-from ternac.compile.geometry import Geometry, preset
+from ternac.compile.geometry import Geometry
 from ternac.errors import BuildFailed, DoesNotFit, UsageError
 from ternac.files import write_bytes, write_json
-from ternac.hdl.boards.boards import BOARDS, VARIANTS, Board, board, with_geometry
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, board, with_geometry
 from ternac.hdl.boards.design import EngineDesign
 from ternac.hdl.build.bake import bake
 from ternac.hdl.build.plan import Plan, id_literal, make_plan
@@ -126,13 +127,15 @@ def ship(target: Board, geometry: Named, figures: dict[str, Any], command: str) 
 
 
 def engine_board(target: Board, geometry: Geometry | None) -> tuple[Board, Geometry, bool]:
-    """Return a board with another engine, that engine, and whether it is one of the board's own.
+    """Return a board with another engine, that engine, and whether it is one that the package ships for it.
 
     Raises DoesNotFit if the engine is too large for the chip, UsageError if its weights stream and the board
     has no SDRAM for it.
     """
-    if geometry is None or geometry.name == target.geometry:
-        return target, preset(target.geometry), True
+    own = geometry is None or geometry.name == target.geometry
+    if own and target.name in BOARDS:
+        return target, target.engine, True
+    geometry = geometry or target.engine
     variant = VARIANTS.get(geometry.name)
     if geometry.streams or (variant is not None and variant.name == target.name):
         return with_geometry(target, geometry.name), geometry, True
@@ -141,7 +144,7 @@ def engine_board(target: Board, geometry: Geometry | None) -> tuple[Board, Geome
             f"{geometry.name} would take {', '.join(short)} on {target.name}",
             "ternac explore finds some that fit",
         )
-    return replace(target, geometry=geometry.name), geometry, False
+    return (target if own else replace(target, engine=geometry)), geometry, False
 
 
 def bitstream_for(
@@ -177,6 +180,12 @@ def _bitstream_for(
             f"{geometry.name} has its weights in SDRAM, which no bitstream can hold",
             "load the model over the link: ternac run --device serial:PORT",
         )
+    if model is not None and target.family != "ecp5" and target.flash_offset is None:
+        raise UsageError(
+            f"a bitstream of {target.name} holds no model: its design reads no flash, and contents of "
+            "block RAM are patched on ECP5 alone",
+            "build without MODEL, then load it over the link: ternac run --device serial:PORT",
+        )
     image = compile_program(open_program(model), geometry) if model is not None else None
     root = cache.folder("bitstreams")
     default = clock_hz == target.clock_hz
@@ -195,7 +204,7 @@ def _bitstream_for(
         figures = build(plan, root, say, force=force, warn=warn)
         ran = ", ".join(figures["steps_run"])
         figures["origin"] = f"built here: {ran}" if ran else "built here before"
-        if target.flash_offset is None and not geometry.streams:
+        if target.family == "ecp5" and not geometry.streams:
             refuse_incomplete(loads(Path(figures["memories"]).read_text()), geometry)
         if default and own and in_checkout():
             which = ["--board", target.name, *(["--geometry", geometry.name] if asked else [])]
@@ -222,7 +231,7 @@ def _bitstream_for(
 def rough_time(target: Board) -> str:
     """Say how long a build for a board takes, from the shipped one's record."""
     with suppress(UsageError):
-        for name in (target.geometry, BOARDS[target.name].geometry):
+        for name in (target.geometry, BOARDS.get(target.name, target).geometry):
             seconds = (read_manifest(target.name, name) or {}).get("seconds")
             if isinstance(seconds, int | float):
                 return f"about {max(1, round(seconds / 60))} minutes, as the shipped {name} took"

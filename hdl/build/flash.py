@@ -7,19 +7,27 @@ import subprocess
 from pathlib import Path
 
 from ternac.errors import DeviceError, ToolMissing
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 
 PROGRAM = "openFPGALoader"
 HINT = "install openFPGALoader (apt-get install openfpgaloader, or brew install openfpgaloader)"
 
 
+def check_loader(board: Board) -> None:
+    """Raise ToolMissing if openFPGALoader does not know the board."""
+    if not board.loader:
+        raise ToolMissing(f"{PROGRAM} does not know the {board.title}", board.notes)
+
+
 def command(board: Board, bitstream: Path, *, permanent: bool, program: str = PROGRAM) -> list[str]:
     """Return the command: into the FPGA's configuration memory, or with ``permanent`` into the board's flash.
 
-    openFPGALoader writes iCE40 boards through their flash only.
+    openFPGALoader writes iCE40 boards through their flash only. Raises ToolMissing if it does not know the
+    board.
     """
+    check_loader(board)
     target = ["--write-flash"] if permanent or board.family == "ice40" else []
-    return [program, "--board", board.openfpgaloader_board, *target, str(bitstream)]
+    return [program, *board.loader, *target, str(bitstream)]
 
 
 def find_program() -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from ternac import cache
 from ternac.errors import BuildFailed
 from ternac.files import write_bytes
-from ternac.hdl.boards.boards import Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.build.bitstream import ship, shipped_figures
 from ternac.hdl.build.plan import Plan, id_literal, make_plan
 from ternac.hdl.build.recipe import build
@@ -54,7 +55,7 @@ def loopback_for(
         figures = {key: value for key, value in figures.items() if key not in _ENGINE_ONLY}
         ran = ", ".join(figures["steps_run"])
         figures["origin"] = f"built here: {ran}" if ran else "built here before"
-        if in_checkout():
+        if in_checkout() and target.name in BOARDS:
             ship(target, LOOPBACK, figures, f"ternac build --board {target.name} --loopback --force")
     else:
         figures = {**shipped, "steps_run": [], "origin": "shipped bitstream"}

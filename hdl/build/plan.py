@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ternac.errors import BuildFailed
-from ternac.hdl.boards.boards import Board, BoardShell, Payload
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.shell import BoardShell, Payload
 from ternac.hdl.build.toolchain import versions
 from ternac.hdl.netlist.passes import PASSES
 
@@ -24,13 +25,35 @@ ID_BYTES = 16
 PLACEHOLDER = hashlib.sha256(b"ternac bitstream id").digest()[:ID_BYTES]
 """Stands for the ID while the design is elaborated; found in the RTLIL as one literal and replaced there."""
 
+
+@dataclass(frozen=True)
+class Placer:
+    """What places and routes a family: nextpnr's name, and how it takes a constraint file."""
+
+    tool: str
+    suffix: str
+    option: tuple[str, str]
+
+    def constrained(self, file: str) -> tuple[str, str]:
+        """Return the option that names a constraint file."""
+        first, second = self.option
+        return first, second + file
+
+
+PLACERS = {
+    "ecp5": Placer("nextpnr-ecp5", ".lpf", ("--lpf", "")),
+    "ice40": Placer("nextpnr-ice40", ".pcf", ("--pcf", "")),
+    "gowin": Placer("nextpnr-himbaechel", ".cst", ("--vopt", "cst=")),
+}
+
+
 MakePayload = Callable[[bytes], Payload]
 """Makes the design that reports the given 16 bytes as its bitstream ID."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that determines a bitstream. ``design`` is RTLIL, ``constraints`` LPF or PCF."""
+    """Everything that determines a bitstream. ``design`` is RTLIL, ``constraints`` LPF, PCF or CST."""
 
     board: Board
     clock_hz: int
@@ -43,7 +66,7 @@ class Plan:
 
     @property
     def constraint_file(self) -> str:
-        return "design.lpf" if self.board.family == "ecp5" else "design.pcf"
+        return f"design{PLACERS[self.board.family].suffix}"
 
     @property
     def place_and_route(self) -> tuple[str, ...]:
@@ -53,7 +76,7 @@ class Plan:
             "--seed",
             str(self.board.seed),
             "--timing-allow-fail",
-            *(("--freq", f"{self.board.target_hz / 1e6:g}") if self.board.family == "ice40" else ()),
+            *(("--freq", f"{self.board.target_hz / 1e6:g}") if self.board.family != "ecp5" else ()),
         )
 
     @property
@@ -65,7 +88,9 @@ class Plan:
     @property
     def hash(self) -> str:
         """Hash of everything; the first 16 digits name the build directory."""
-        passes = PASSES if self.board.family == "ecp5" else ()
+        passes: tuple[str, ...] = PASSES if self.board.family == "ecp5" else ()
+        if not self.board.chip.floor_plans:
+            passes = passes[:-1]
         return _digest(
             [self.source_hash, self.script, passes, self.place_and_route, self.tools, self.bitstream_id.hex()]
         )
@@ -89,7 +114,7 @@ def synthesis_script(board: Board) -> str:
         "opt_expr",
         "dump -o products.il t:$mul t:$macc t:$div t:$mod t:$divfloor t:$modfloor t:$pow",
         "design -load start",
-        " ".join((f"synth_{board.family}", "-top top", *board.synth_options)),
+        " ".join((f"synth_{board.family} -top top", *board.chip.synth)),
         "write_json netlist.json",
     )
     return "\n".join(lines) + "\n"
@@ -108,7 +133,6 @@ def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: M
         extra["add_preferences"] = f'FREQUENCY NET "clk" {target} MHZ;'
     shell = BoardShell(board, make_payload(PLACEHOLDER), clock_hz)
     files = platform.prepare(shell, "top", emit_src=False, **extra).files
-    suffix = ".lpf" if board.family == "ecp5" else ".pcf"
     design, places = _substitute(str(files["top.il"]), id_literal(PLACEHOLDER), id_literal(bytes(ID_BYTES)))
     if places > 1:
         raise BuildFailed(
@@ -119,7 +143,7 @@ def make_plan(board: Board, clock_hz: int, geometry_hash: bytes, make_payload: M
         clock_hz=clock_hz,
         geometry_hash=geometry_hash,
         design=design,
-        constraints=str(files["top" + suffix]),
+        constraints=str(files[f"top{PLACERS[board.family].suffix}"]),
         script=synthesis_script(board),
         tools=versions(board.family),
     )

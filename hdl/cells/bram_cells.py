@@ -10,7 +10,9 @@ from amaranth.hdl import Cat, ClockSignal, Const, Instance, Module, Signal, Valu
 
 from ternac.hdl.cells.tech import Technology
 
-__all__ = ["PAIR_WORDS", "BramSlice", "dp16kd", "ebr", "max_depth", "pair_of", "paired_dp16kd", "slices_of"]
+__all__ = [
+    "PAIR_WORDS", "BramSlice", "dp16kd", "ebr", "max_depth", "pair_of", "paired_dp16kd", "sdp", "slices_of",
+]  # fmt: skip
 
 #: Enable, address and data of a write port.
 Write = tuple[Value, Value, Value]
@@ -18,6 +20,7 @@ Write = tuple[Value, Value, Value]
 #: Words and width of one cell, narrowest depth first.
 _MODES = {
     Technology.ECP5: ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+    Technology.GOWIN: ((1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
     Technology.ICE40: ((256, 16), (512, 8), (1024, 4), (2048, 2)),
 }
 
@@ -82,8 +85,13 @@ class BramSlice:
         """The cell's contents as parameters, for the block's words.
 
         ECP5: ``INITVAL_00`` .. ``INITVAL_3F`` of 320 bits, each 16 pairs of units, a pair padded to 20 bits.
-        iCE40: ``INIT_0`` .. ``INIT_F`` of 256 bits, each 16 rows.
+        iCE40: ``INIT_0`` .. ``INIT_F`` of 256 bits, each 16 rows.  Gowin: ``INIT_RAM_00`` ..
+        ``INIT_RAM_3F``, words one after the other in 288 bits each, in 256 if narrower than a byte.
         """
+        if self.tech is Technology.GOWIN:
+            row = 288 if self.cell_bits >= 9 else 256
+            packed = sum(word << i * self.cell_bits for i, word in enumerate(self.cut(words)))
+            return {f"INIT_RAM_{i:02X}": packed >> i * row & (1 << row) - 1 for i in range(64)}
         units = self.units(words)
         if self.tech is Technology.ICE40:
             return {f"INIT_{i:X}": sum(units[i * 16 + j] << j * 16 for j in range(16)) for i in range(16)}
@@ -245,4 +253,44 @@ def ebr(m: Module, cell: BramSlice, init: Sequence[int], write: Write, address: 
         o_RDATA=out,
     )
     m.d.sync += data.eq(Cat(*(out[i * spread + pin] for i in range(cell.bits))))
+    return data
+
+
+def sdp(m: Module, cell: BramSlice, init: Sequence[int], write: Write, address: Value) -> Signal:
+    """Add a Gowin cell to ``m``; returns its ``bits`` of read data, registered in logic.
+
+    Its own output register is not used: not every device of the family has one that works.
+    """
+    enable, wr_addr, wr_data = write
+    nine = cell.cell_bits >= 9
+    lanes = 36 if nine else 32
+    low = {18: 4, 9: 3, 4: 2, 2: 1, 1: 0}[cell.cell_bits]
+    # The two lowest address bits of an 18-bit port are its byte enables.
+    below = Const(0b0011 if low == 4 else 0, low)
+    out = Signal(lanes, name=f"{cell.instance}_row")
+    data = Signal(cell.bits, name=f"{cell.instance}_data")
+    m.submodules[cell.instance] = Instance(
+        "SDPX9B" if nine else "SDPB",
+        p_READ_MODE=Const(0, 1),
+        p_BIT_WIDTH_0=cell.cell_bits,
+        p_BIT_WIDTH_1=cell.cell_bits,
+        p_BLK_SEL_0=Const(0, 3),
+        p_BLK_SEL_1=Const(0, 3),
+        p_RESET_MODE="SYNC",
+        **{f"p_{name}": Const(value, 288 if nine else 256) for name, value in cell.initvals(init).items()},
+        i_CLKA=ClockSignal(),
+        i_CEA=enable,
+        i_RESETA=Const(0),
+        i_BLKSELA=Const(0, 3),
+        i_ADA=Cat(below, wr_addr, Const(0, 14))[:14],
+        i_DI=Cat(wr_data[cell.first_bit : cell.first_bit + cell.bits], Const(0, lanes))[:lanes],
+        i_CLKB=ClockSignal(),
+        i_CEB=Const(1),
+        i_RESETB=Const(0),
+        i_OCE=Const(1),
+        i_BLKSELB=Const(0, 3),
+        i_ADB=Cat(Const(0, low), address, Const(0, 14))[:14],
+        o_DO=out,
+    )
+    m.d.sync += data.eq(out[: cell.bits])
     return data

@@ -11,7 +11,16 @@ from amaranth.lib.memory import Memory, ReadPort, WritePort
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ternac.hdl.cells.bram_cells import BramSlice, dp16kd, ebr, max_depth, pair_of, paired_dp16kd, slices_of
+from ternac.hdl.cells.bram_cells import (
+    BramSlice,
+    dp16kd,
+    ebr,
+    max_depth,
+    pair_of,
+    paired_dp16kd,
+    sdp,
+    slices_of,
+)
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 
@@ -19,6 +28,8 @@ __all__ = ["STORAGES", "BlockRam", "BramSlice", "MemoryBank", "PairedRam", "read
 
 STORAGES = ("block", "distributed", "spram")
 
+_FORMS = {Technology.ECP5: dp16kd, Technology.ICE40: ebr, Technology.GOWIN: sdp}
+"""What makes a block RAM cell."""
 _SPRAM_DEPTH = 1 << 14
 _SPRAM_BITS = 16
 
@@ -57,7 +68,7 @@ class BlockRam(wiring.Component):
     cycles before t; a read that meets a write of the same address in the same cycle returns anything.
     LATENCY is 2 (array, then output register) in every form.
 
-    :param storage: ``"block"``; ``"distributed"`` (LUT RAM on ECP5, block RAM on iCE40); ``"spram"``
+    :param storage: ``"block"``; ``"distributed"`` (LUT RAM, on iCE40 block RAM); ``"spram"``
         (iCE40 SB_SPRAM256KA, single port, at most 16384 words; what a read returns in a cycle that writes is
         unspecified; takes no ``init``; portable RAM elsewhere).
     :param init: first words; the rest is 0.
@@ -65,7 +76,8 @@ class BlockRam(wiring.Component):
         names of the cells (``slices``).
 
     Block RAM is instantiated, because yosys' inference adds logic for reads that meet writes. A DP16KD
-    (ECP5, output register used) is 18 bits wide to 1024 words, 9 to 2048, then 4, 2, 1 to 16384; an
+    (ECP5, output register used) is 18 bits wide to 1024 words, 9 to 2048, then 4, 2, 1 to 16384, an SDPX9B or
+    SDPB (Gowin) likewise; an
     SB_RAM40_4K (iCE40) is 16 bits wide to 256 words, then 8, 4, 2 to 2048.
 
     Members
@@ -118,7 +130,7 @@ class BlockRam(wiring.Component):
 
     @property
     def _cells(self) -> bool:
-        if self.tech is Technology.ECP5:
+        if self.tech in (Technology.ECP5, Technology.GOWIN):
             return self.storage == "block"
         return self.tech is Technology.ICE40 and self.storage != "spram"
 
@@ -141,8 +153,7 @@ class BlockRam(wiring.Component):
         m = Module()
         write = self.wr_en, self.wr_addr, self.wr_data
         for cell in self.slices:
-            form = dp16kd if self.tech is Technology.ECP5 else ebr
-            data = form(m, cell, self.init, write, self.rd_addr)
+            data = _FORMS[self.tech](m, cell, self.init, write, self.rd_addr)
             m.d.comb += self.rd_data[cell.first_bit : cell.first_bit + cell.bits].eq(data)
         if self._cells:
             return m
@@ -153,7 +164,7 @@ class BlockRam(wiring.Component):
         return m
 
     def _portable(self, m: Module) -> None:
-        style = {"ram_style": "distributed"} if self.tech is Technology.ECP5 else {}
+        style = {"ram_style": "distributed"} if self.tech in (Technology.ECP5, Technology.GOWIN) else {}
         m.submodules.array = array = Memory(shape=self.width, depth=self.depth, init=self.init, attrs=style)
         write, read = write_port(array), read_port(array)
         m.d.comb += [

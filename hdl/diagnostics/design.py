@@ -12,7 +12,8 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ternac.compile.sdram import ULX3S_CHIP, SdramChip
 from ternac.errors import UsageError
-from ternac.hdl.boards.boards import VARIANTS, Board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import VARIANTS
 from ternac.hdl.boards.pll import ecp5_pll
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.diagnostics.core import LoopbackCore

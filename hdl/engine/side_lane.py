@@ -118,7 +118,7 @@ class SideColumn(wiring.Component):
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         g = self.geometry
-        attrs = {"ram_style": "distributed"} if self.tech == Technology.ECP5 else {}
+        attrs = {"ram_style": "distributed"} if self.tech in (Technology.ECP5, Technology.GOWIN) else {}
         m.submodules.buffer = buffer = Memory(shape=16, depth=g.lane_depth, init=[], attrs=attrs)
         m.submodules.side = side = Memory(shape=8, depth=g.side_depth, init=[], attrs=attrs)
         write, read = write_port(buffer), read_port(buffer, domain="comb")

@@ -17,7 +17,7 @@ from ternac.errors import BuildFailed
 
 MULTIPLIER = re.compile(
     r"^(\$mul|\$macc|\$macc_v2|\$pow|\$div|\$divfloor|\$mod|\$modfloor|\$__mul.*|\$__soft_mul"
-    r"|MULT\w+|ALU54B|ALU24B|SB_MAC16|DSP\w*|ICESTORM_DSP)$"
+    r"|MULT\w+|ALU54\w*|ALU24B|PADD\w+|SB_MAC16|DSP\w*|ICESTORM_DSP)$"
 )
 """Cell types that multiply (or divide), generic and of every vendor that the kit builds for."""
 

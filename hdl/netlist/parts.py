@@ -14,7 +14,7 @@ from typing import Any
 
 from ternac.errors import BuildFailed
 
-__all__ = ["COLUMN_ARRAY", "PARTS", "part_of", "parts_of", "require_engine"]
+__all__ = ["COLUMN_ARRAY", "LUT_RAM_COMB", "PARTS", "part_of", "parts_of", "require_engine"]
 
 _RULES = (
     ("array", r"columns\.(dot|xbuffer|weights|negatives)\w*"),
@@ -41,8 +41,22 @@ _SHELL = r"payload\.engine\.engine\."
 _END = r"(\.|$|\[)"
 _RULE = [(name, re.compile(rf"({_SHELL}core\.)?({pattern}){_END}")) for name, pattern in _RULES]
 _RULE += [(name, re.compile(rf"{_SHELL}{name}{_END}")) for name in ("core", "link")]
-_COST = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1}
-"""Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks)."""
+LUT_RAM_COMB = 6
+"""Lookup tables that a Gowin LUT RAM of 16 x 4 bits takes: 4, and 2 that its write port blocks."""
+_COST = {
+    "LUT2": 1, "LUT3": 1, "LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6, "SB_LUT4": 1, "ALU": 1,
+    "RAM16SDP4": LUT_RAM_COMB,
+}  # fmt: skip
+"""Logic cells that a cell of the netlist takes (a LUT RAM: 4, and 2 that its write port blocks).
+
+Inverters (LUT1) are packed into what they feed.
+"""
+
+
+_FEEDS = (
+    "SB_LUT4", "LUT1", "LUT2", "LUT3", "LUT4", "ALU", "MUX2_LUT5", "MUX2_LUT6", "MUX2_LUT7", "MUX2_LUT8",
+)  # fmt: skip
+"""Cells whose flip-flop shares their logic cell."""
 
 
 def part_of(name: str) -> str:
@@ -51,11 +65,14 @@ def part_of(name: str) -> str:
 
 
 def _is_ff(kind: str) -> bool:
-    return kind == "TRELLIS_FF" or kind.startswith("SB_DFF")
+    return kind == "TRELLIS_FF" or kind.startswith(("SB_DFF", "DFF"))
 
 
 def _lonely(module: dict[str, Any]) -> set[str]:
-    """iCE40 flip-flops that take a logic cell of their own: not fed by a table that feeds nothing else."""
+    """iCE40 and Gowin flip-flops that take a logic cell of their own.
+
+    They are not fed by a table, or on Gowin an adder, that feeds nothing else.
+    """
     driver: dict[Any, str] = {}
     readers: Counter[Any] = Counter()
     for cell in module["cells"].values():
@@ -69,8 +86,8 @@ def _lonely(module: dict[str, Any]) -> set[str]:
     return {
         name
         for name, cell in module["cells"].items()
-        if cell["type"].startswith("SB_DFF")
-        and not (driver.get(d := cell["connections"]["D"][0]) == "SB_LUT4" and readers[d] == 1)
+        if cell["type"].startswith(("SB_DFF", "DFF"))
+        and not (driver.get(d := cell["connections"]["D"][0]) in _FEEDS and readers[d] == 1)
     }
 
 
@@ -78,7 +95,7 @@ def parts_of(netlist: dict[str, Any], top: str = "top") -> dict[str, dict[str, i
     """``comb`` and ``ff`` of each part of a flat yosys JSON netlist of a board's engine, or of an engine core
     alone, without ``packing``.
 
-    ``comb`` counts TRELLIS_COMB on ECP5 (see `_COST`), logic cells on iCE40.
+    ``comb`` counts TRELLIS_COMB on ECP5 (see `_COST`), logic cells on iCE40, lookup tables on Gowin.
     """
     module = netlist["modules"][top]
     lonely = _lonely(module)

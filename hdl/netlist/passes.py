@@ -16,11 +16,15 @@ PASSES = ("trim-carries 1", "fold-zeros 1", "join-carries 1", "place-block-rams 
 The last one is all floor plans."""
 
 
-def prepare(design: dict[str, Any], top: str = "top") -> int:
+def prepare(design: dict[str, Any], top: str = "top", *, floor_plan: bool = True) -> int:
     """Apply all passes to ``design``, a flat yosys JSON netlist, in place; return how many block RAMs a floor
     plan places. No output bit of the design changes.
+
+    ``floor_plan``: False leaves out the last one, whose sites are those of an ECP5-85.
     """
     trim_carries(design)
     fold_constant_pins(design, top)
     chain_carries(design, top)
+    if not floor_plan:
+        return 0
     return place_block_rams(design, top) + place_sdram_engine(design, top) + place_bare_array(design, top)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,12 +24,14 @@ from ternac.compile.geometry import Geometry, Mem
 from ternac.errors import DoesNotFit, UsageError, require
 from ternac.hdl.array.dot import array_latency
 from ternac.hdl.array.xbuffer import XBuffer
-from ternac.hdl.boards.boards import Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import board
 from ternac.hdl.cells.bram_cells import BramSlice, max_depth, slices_of
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.memories import PAIRS_A_REGISTER
 from ternac.hdl.link.frames import RAM_DEPTH
 from ternac.hdl.link.top import line_buffers
+from ternac.hdl.netlist.parts import LUT_RAM_COMB
 from ternac.link import WINDOW
 
 __all__ = [
@@ -68,7 +70,7 @@ class Area:
         """The figures under the keys of a board's resources."""
         return {"comb": self.comb, "ff": self.ff, "bram": self.bram, "spram": self.spram or 0}
 
-    def excess(self, resources: dict[str, int]) -> list[str]:
+    def excess(self, resources: Mapping[str, int]) -> list[str]:
         """Return the resources that are not enough, in words; none if the engine fits."""
         return [
             f"{self.used[key]:,} {key} of {limit:,}"
@@ -76,7 +78,7 @@ class Area:
             if self.used[key] > limit
         ]
 
-    def overfull(self, resources: dict[str, int]) -> float:
+    def overfull(self, resources: Mapping[str, int]) -> float:
         """Return use over what there is, of the scarcest resource."""
         return max(self.used[key] / limit for key, limit in resources.items())
 
@@ -131,10 +133,10 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
     gated, plain, registers = dot_widths(g)
     acc, gates = accumulator_bits(g), _BYTE * (g.chains // g.fold)
     x_banks = -(-g.x_depth // 16)
+    x_rams = g.chain * -(-_BYTE * g.chains // 4) * x_banks
     if tech is Technology.ECP5:
         # a carry cell holds two bits; each chain begins with half of one
         adders = sum(2 * (-(-(width + 1) // 2)) for width in (*gated, *plain, acc))
-        x_rams = g.chain * -(-_BYTE * g.chains // 4) * x_banks
         comb = g.columns * (adders + gates) + 6 * x_rams + _BYTE * g.lanes * (x_banks - 1)
         held = 2 * _BYTE * g.lanes
     else:
@@ -142,12 +144,15 @@ def dot_units(geometry: Geometry, tech: Technology) -> tuple[int, int]:
         adders = sum(gated) + _BYTE * len(gated) + sum(plain) + 2 * acc
         comb = g.columns * (adders + gates)
         held = _BYTE * g.lanes + g.chain * g.stage_bits
+        if tech is Technology.GOWIN:
+            comb += LUT_RAM_COMB * x_rams + _BYTE * g.lanes * (x_banks - 1)
+            held += _BYTE * g.lanes
     if g.weight_register:
         held += 2 * g.columns * g.lanes
     if g.weight_code == "five":
         comb += DECODER * g.chain * g.stage_bits // 8
     held += _control(g, tech)
-    if tech is Technology.ICE40:  # what no table feeds takes a logic cell of its own
+    if tech is not Technology.ECP5:  # what no table feeds takes a logic cell of its own
         comb += held
     return comb, g.columns * registers + held
 
@@ -299,7 +304,7 @@ def _array(g: Geometry, tech: Technology) -> dict[str, float]:
         "bits of sums that wait their turn": (g.columns - g.pipelines) * accumulator_bits(g),
         "contexts above 1": g.contexts - 1,
     }
-    if tech is Technology.ECP5:
+    if tech is not Technology.ICE40:
         counts["columns"] = g.columns
     return counts
 

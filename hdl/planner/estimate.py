@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ternac.compile.compiler import compile_program
-from ternac.compile.geometry import Geometry, Mem, preset
+from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.image import Image
 from ternac.errors import DoesNotFit
-from ternac.hdl.boards.boards import VARIANTS, Board, with_geometry
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import VARIANTS, with_geometry
 from ternac.hdl.engine.schedule import Schedule, batch_cycles, schedule
 from ternac.hdl.planner.area import area, model_error
 from ternac.link import MAX_BATCH_TOKENS
@@ -126,10 +127,10 @@ def estimate(program: Program, target: Board, geometry: Geometry | None = None) 
 
     Raises DoesNotFit or IllegalProgram if the compiler does, DoesNotFit if the chip cannot form a memory.
     """
-    geometry = geometry or preset(target.geometry)
+    geometry = geometry or target.engine
     image = compile_program(program, geometry)
     plan = schedule(image)
-    if geometry.name in VARIANTS:
+    if geometry.name in VARIANTS and VARIANTS[geometry.name].name == target.name:
         target = with_geometry(target, geometry.name)
     clock, clock_origin = routed_clock(target)
     if geometry.name != target.geometry:

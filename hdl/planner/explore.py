@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ternac.compile.compiler import compile_program
-from ternac.compile.geometry import Geometry, preset
+from ternac.compile.geometry import Geometry
 from ternac.compile.image import Image
 from ternac.errors import DoesNotFit, UsageError
 from ternac.files import write_figure
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.hdl.planner.area import Area, area, model_error
 from ternac.hdl.planner.estimate import routed_clock, shipped
@@ -140,7 +140,7 @@ def described(point: Point, clock: float, target: Board) -> dict[str, Any]:
 
 def today(program: Program, target: Board, sessions: int | None) -> Point | None:
     """Return the figures of the board's present engine, None if it does not hold the model."""
-    geometry = preset(target.geometry)
+    geometry = target.engine
     count = min(sessions or geometry.contexts, geometry.contexts)
     try:
         image = compile_program(program, geometry, fill=False)

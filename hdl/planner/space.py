@@ -23,9 +23,18 @@ __all__ = ["CONTEXTS", "Shape", "shapes_of", "sized"]
 
 _ARRANGEMENTS = {
     Technology.ECP5: ((4, 2, 3), (4, 2, 2), (2, 2, 3), (8, 2, 3), (8, 1, 2)),
+    Technology.GOWIN: ((1, 2, 2), (2, 2, 2), (1, 1, 2)),
     Technology.ICE40: ((3, 1, 2), (2, 1, 2), (1, 1, 2), (1, 2, 2), (2, 2, 2), (3, 2, 2)),
 }
 """Chain, fold and radix of a dot unit."""
+_SIDES = {
+    Technology.ECP5: (
+        (2, 4, 6, 8, 12, 16, 24), (16, 24, 32, 48, 64, 96, 128, 144, 192, 256, 288, 384), 2304,
+    ),
+    Technology.GOWIN: ((1, 2, 4, 6, 8), (8, 12, 16, 24, 32, 48, 64, 96, 128, 192), 384),
+    Technology.ICE40: ((1, 2, 4), (2, 4, 6, 8, 10, 12, 16, 24), 96),
+}  # fmt: skip
+"""Columns and lanes that are tried, and the most dot lanes in all."""
 CONTEXTS = (1, 2, 4)
 """Sessions at a time that are tried."""
 _LARGEST = 1 << 16
@@ -55,17 +64,15 @@ class Shape:
 
 def shapes_of(tech: Technology) -> list[Shape]:
     """Return all shapes tried on a family, the cheaper ones first."""
-    ice = tech is Technology.ICE40
-    columns = (1, 2, 4) if ice else (2, 4, 6, 8, 12, 16, 24)
-    lanes = (2, 4, 6, 8, 10, 12, 16, 24) if ice else (16, 24, 32, 48, 64, 96, 128, 144, 192, 256, 288, 384)
-    # without LUT RAM the side lane's buffers would be registers
-    lane_depths = (0,) if ice else (0, 32, 64, 128)
+    columns, lanes, most = _SIDES[tech]
+    # without LUT RAM the side lane's buffers would be registers; no build of it on Gowin is measured
+    lane_depths = (0, 32, 64, 128) if tech is Technology.ECP5 else (0,)
     found = [
         Shape(c, n, k, depth, share)
         for c, n, k, depth, share in product(columns, lanes, CONTEXTS, lane_depths, (1, 2, 4))
         if n % c == 0
         and c % share == 0
-        and c * n <= (96 if ice else 2304)
+        and c * n <= most
         and not (depth and (share > 1 or SQUARED + norm_latency(c) > STREAM_GAP))
     ]
     return sorted(found, key=lambda s: (s.columns * s.lanes, s.columns, s.contexts, s.lane_depth, s.share))
@@ -76,7 +83,6 @@ def sized(program: Program, shape: Shape, tech: Technology) -> Iterator[tuple[Ge
 
     The images have no contents. Raises DoesNotFit, as the compiler does, if no depth is enough.
     """
-    ice = tech is Technology.ICE40
     roomy = Geometry(
         name=f"{shape.columns}x{shape.lanes}", columns=shape.columns, lanes=shape.lanes, chain=1,
         weight_block_bits=18, weight_depth=_DEEPEST, x_depth=256, bank_depth=_LARGEST, bias_depth=_LARGEST,
@@ -89,9 +95,11 @@ def sized(program: Program, shape: Shape, tech: Technology) -> Iterator[tuple[Ge
     for chain, fold, radix in _ARRANGEMENTS[tech]:
         if shape.lanes % (chain * fold):
             continue
-        for bits, depth, form in _weight_forms(image, ice):
+        for bits, depth, form in _weight_forms(image, tech):
             stage = -(-2 * shape.columns * (shape.lanes // chain) // bits)
-            if stage * chain > 256 or (form == "paired" and stage * chain % 2):
+            if form == "paired":
+                stage += stage % 2
+            if stage * chain > 256:
                 continue
             name = f"{shape.columns}x{shape.lanes}-c{chain}f{fold}r{radix}-k{shape.contexts}"
             name += f"-l{shape.lane_depth}" * bool(shape.lane_depth) + f"-s{shape.share}" * (shape.share > 1)
@@ -151,12 +159,12 @@ def _bias_bits(program: Program) -> int:
     return 8 if most < 256 else 16
 
 
-def _weight_forms(image: Image, ice: bool) -> list[tuple[int, int, str]]:
+def _weight_forms(image: Image, tech: Technology) -> list[tuple[int, int, str]]:
     """Return width, depth and form of the weight blocks that hold the image's words."""
     used = max((i.weight + i.count * i.words for i in image.instructions if i.op == Opcode.VEC), default=1)
-    forms = _SPRAM if ice else _BLOCK
+    forms = _SPRAM if tech is Technology.ICE40 else _BLOCK
     wide = [form for form in forms if used <= form[1]][:1]
-    return [*wide, *([_PAIRED] if used <= _PAIRED[1] and not ice else [])]
+    return [*wide, *([_PAIRED] if used <= _PAIRED[1] and tech is Technology.ECP5 else [])]
 
 
 def _power(count: int) -> int:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ternac.compile.fitting import largest_model
-from ternac.compile.geometry import preset
 from ternac.files import write_text
-from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.planner.area import area, builds, coefficients
 from ternac.hdl.planner.estimate import estimate
 from ternac.hdl.planner.report import loss_curve
@@ -24,12 +24,16 @@ from ternac.program.zoo import names, open_program, resolve
 from ternac.table import markdown
 
 ROOT = Path(__file__).resolve().parents[2]
-README, PLANNER = ROOT / "README.md", ROOT / "docs" / "planner.md"
+README, PLANNER, BITSTREAMS = (ROOT / name for name in ("README.md", "docs/planner.md", "docs/bitstreams.md"))
 BEGIN = "<!-- {} table: made by `python -m ternac.hdl.planner.tables --write`, checked by the tests -->\n"
 END = "<!-- {} table ends -->\n"
 COLUMNS = (
     "board", "engine", "COMB", "FF", "RAM blocks", "DSP", "clock MHz", "fmax MHz",
     "model (ternary weights)", "cycles/token", "tokens/s", "origin of the speed",
+)  # fmt: skip
+DECLARED_COLUMNS = (
+    "board", "chip", "package, speed", "clock", "serial line (to the chip, from it)", "baud", "lamps",
+    "openFPGALoader", "to know",
 )  # fmt: skip
 MODEL_COLUMNS = ("model", "ternary weights", "words of state", "loss, validation", "")
 CHECK_COLUMNS = (
@@ -40,7 +44,7 @@ CHECK_COLUMNS = (
 
 def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
     """Return name, ternary weights and figures of the largest shipped model that fits; None if none does."""
-    name = largest_model(preset(target.geometry))
+    name = largest_model(target.engine)
     if name is None:
         return None
     program = open_program(name)
@@ -49,7 +53,7 @@ def best_model(target: Board) -> tuple[str, int, dict[str, Any]] | None:
 
 def row(target: Board) -> list[str]:
     """Return the cells of one board, as in COLUMNS; a dash where nothing is committed."""
-    g = preset(target.geometry)
+    g = target.engine
     manifest = read_manifest(target.name, target.geometry) or {}
     rams = " + ".join(f"{manifest[key]} {key}" for key in ("bram", "spram") if manifest.get(key))
     cells = [f"`{target.name}`", f"{g.columns} x {g.lanes} lanes"]
@@ -94,6 +98,25 @@ def check_row(build: dict[str, Any]) -> list[str]:
     return [*cells, "fitted" if build["fitted"] else "**held out**"]
 
 
+def declared_row(target: Board) -> list[str]:
+    """Return the cells of what a board's entry says, as in DECLARED_COLUMNS; pins are its platform's."""
+    platform = target.make_platform()
+    uart = {sub.name: sub.ios[0].names[0] for sub in platform.resources["uart", 0].ios}
+    clock = platform.resources[target.clock_pin, 0].ios[0].names[0]
+    grade = f", {target.speed}" if target.speed else ""
+    return [
+        f"`{target.name}`",
+        target.chip.title,
+        f"{target.package}{grade}",
+        f"{target.crystal_hz / 1e6:g} MHz at {clock}, PLL to {target.clock_hz / 1e6:g}",
+        f"{target.serial}: {uart['rx']}, {uart['tx']}",
+        f"{target.baud:,}",
+        str(len(target.leds)),
+        " ".join(target.loader) or "-",
+        target.notes,
+    ]
+
+
 def coefficient_rows() -> list[list[str]]:
     """Return the cells of every coefficient of the area model that is not 0."""
     return [
@@ -112,6 +135,8 @@ def tables(page: Path) -> dict[str, str]:
             "board": markdown(COLUMNS, [row(target) for target in BOARDS.values()]),
             "model": markdown(MODEL_COLUMNS, [model_row(name) for name in names()]),
         }
+    if page == BITSTREAMS:
+        return {"declared": markdown(DECLARED_COLUMNS, [declared_row(target) for target in BOARDS.values()])}
     ordered = sorted(builds(), key=lambda build: (build["board"] != "ulx3s-85f", build["fitted"]))
     return {
         "checks": markdown(CHECK_COLUMNS, [check_row(build) for build in ordered]),
@@ -133,7 +158,7 @@ def replaced(page: Path, text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Print the tables, or write them into the pages."""
-    for page in (README, PLANNER):
+    for page in (README, PLANNER, BITSTREAMS):
         if "--write" in arguments:
             write_text(page, replaced(page, page.read_text()))
         else:

@@ -100,11 +100,11 @@ def _energy(device: Device) -> Energy:
     if device.identity is None:
         return Energy()
     image = device.board.image
-    from ternac.hdl.boards.boards import BOARDS, VARIANTS
+    from ternac.hdl.boards.boards import find_board
     from ternac.hdl.engine.schedule import schedule
     from ternac.hdl.planner.estimate import energy, routed_clock
 
-    target = (BOARDS | VARIANTS).get(device.board_name)
+    target = find_board(device.board_name)
     if target is None:
         return Energy(None, f"not estimated: {device.board_name} is an engine's geometry, not a board")
     speed = routed_clock(target)[0] * 1e6 / schedule(image).cycles

@@ -23,9 +23,10 @@ from ternac.program.file import load
 from ternac.program.program import Program
 from ternac.run.executor import Executor
 
-NAMES = ("kan", "cache", "loop", "compose", "abacus", "pkm", "fwpkm", "bdh", "sleep")
+FOLDER = Path(__file__).parent
+SHIPPED = FOLDER / "shipped"
+NAMES = tuple(sorted(path.stem.removesuffix("_model") for path in FOLDER.glob("*_model.py")))
 """Systems: the module NAME of this package is the task, NAME_model the model and how it is trained."""
-SHIPPED = Path(__file__).parent / "shipped"
 BATCH_BYTES = 256 << 20
 """States of the sessions that run at the same time."""
 Ints = npt.NDArray[np.int64]

@@ -1,7 +1,7 @@
 """Arguments that several verbs take: one name, one meaning, one check.
 
 ``MODEL``       program file, or name of a shipped model
-``--board``     a physical board
+``--board``     a physical board, by name or by a file that declares it
 ``--geometry``  an engine: a preset, or a JSON file of explore
 ``--executor``  what computes a program on this host
 ``--device``    where a program runs: an executor or a board
@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ternac.cli.verb import Say
-from ternac.compile.geometry import PRESETS, Geometry, preset, read_geometry
+from ternac.compile.geometry import PRESETS, Geometry, read_geometry
 from ternac.errors import UsageError
+from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.boards.file import is_file_name
 from ternac.manifest import DEFAULT_BOARD
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     from ternac.program.program import Program
     from ternac.run.sampling import Sampling
 
-BOARDS = (DEFAULT_BOARD, "icebreaker")
-"""Names of `ternac.hdl.boards.boards.BOARDS`, which imports Amaranth: slow for a help. A test compares."""
 PICTURES = (".png", ".svg", ".pdf")
 PORT_BITS = (32, 64, 128, 256, 512)
 """Widths of `ternac.hdl.stream.axi.PORT_BITS`, likewise."""
@@ -92,9 +92,14 @@ def open_model(name: str | None, geometry: Geometry | None, say: Say) -> Model:
 
 
 def _board(given: str) -> str:
-    """Parse the name of a board. Raises UsageError if it is that of an engine."""
+    """Parse the name of a board, or of a file that declares one, which is read where the board is used.
+
+    Raises UsageError if it is neither.
+    """
     if given in PRESETS and given not in BOARDS:
         raise UsageError(f"--board {given}: this is an engine, not a board", f"write --geometry {given}")
+    if not is_file_name(given):
+        board(given)
     return given
 
 
@@ -103,14 +108,15 @@ def add_board(parser: argparse.ArgumentParser, text: str = "board") -> None:
     parser.add_argument(
         "--board",
         type=_board,
-        choices=BOARDS,
+        choices=_Names(BOARDS),
         default=DEFAULT_BOARD,
-        help=f"{text} (default: {DEFAULT_BOARD})",
+        metavar="NAME",
+        help=f"{text}: a name of ternac list, or a Python file that declares one (default: {DEFAULT_BOARD})",
     )
 
 
-class _Presets(tuple[str, ...]):
-    """What a shell completes; other geometries than the presets are valid too."""
+class _Names(tuple[str, ...]):
+    """What a shell completes; files are valid too."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -121,7 +127,7 @@ def add_geometry(parser: argparse.ArgumentParser, text: str = "engine (default: 
     parser.add_argument(
         "--geometry",
         type=read_geometry,
-        choices=_Presets(PRESETS),
+        choices=_Names(PRESETS),
         metavar="NAME",
         help=f"{text}: {', '.join(PRESETS)}, or a JSON file of ternac explore (FILE or FILE:NAME)",
     )
@@ -129,9 +135,7 @@ def add_geometry(parser: argparse.ArgumentParser, text: str = "engine (default: 
 
 def engine_of(args: argparse.Namespace) -> Geometry:
     """Return the engine of ``--geometry``, else that of ``--board``."""
-    from ternac.hdl.boards.boards import board
-
-    return args.geometry or preset(board(args.board).geometry)
+    return args.geometry or board(args.board).engine
 
 
 def add_loopback(parser: argparse.ArgumentParser) -> None:

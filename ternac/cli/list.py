@@ -26,7 +26,14 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         models.append({"name": name, "trits": program.trits, "default": name == DEFAULT})
         say(f"  {name:<20} {program.trits:>9,} ternary weights{', default' * (name == DEFAULT)}")
     say("\nBoards (--board)")
-    boards = [{"name": b.name, "title": b.title, "geometry": b.geometry} for b in BOARDS.values()]
+    boards = [
+        {
+            "name": b.name, "title": b.title, "geometry": b.geometry, "chip": b.chip.name,
+            "clock_mhz": b.clock_hz / 1e6, "baud": b.baud, "serial": b.serial, "verified": b.verified,
+            "notes": b.notes,
+        }
+        for b in BOARDS.values()
+    ]  # fmt: skip
     for board in boards:
         say(f"  {board['name']:<20} {board['title']}, engine {board['geometry']}")
     say("\nEngines (--geometry)")

@@ -7,7 +7,6 @@ import time
 from contextlib import ExitStack
 
 from ternac.cli.arguments import (
-    BOARDS,
     add_board,
     add_geometry,
     add_model,
@@ -20,6 +19,7 @@ from ternac.cli.arguments import (
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import PRESETS
 from ternac.errors import UsageError
+from ternac.hdl.boards.boards import BOARDS
 
 EXECUTORS = "numpy,rtl"
 ALL_EXECUTORS = "torch,numpy,isa,rtl"

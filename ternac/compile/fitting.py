@@ -17,6 +17,10 @@ from ternac.program.zoo import DEFAULT, names, open_program, resolve
 __all__ = ["Model", "default_model", "largest_model"]
 
 
+BYTES = 256
+"""Tokens of a program of bytes."""
+
+
 @dataclass(frozen=True)
 class Model:
     """A program, and its file where it has one."""
@@ -40,9 +44,14 @@ def largest_model(geometry: Geometry) -> str | None:
 
 
 def default_model(geometry: Geometry) -> Model:
-    """Return the largest shipped model that fits ``geometry``, else a fixed random program of bytes."""
+    """Return the largest shipped model that fits ``geometry``, else a fixed random program.
+
+    It is one of bytes, or of as many tokens as the engine has logits for, if those are fewer.
+    """
     name = largest_model(geometry)
     if name is not None:
         return Model(open_program(name), resolve(name))
-    program = random_program(np.random.default_rng(1), 24, 20, 2, 256)
-    return Model(replace(program, meta={"tokenizer": "bytes"}), None)
+    vocabulary = min(BYTES, geometry.logit_slots * geometry.columns)
+    program = random_program(np.random.default_rng(1), 24, 20, 2, vocabulary)
+    meta = {"tokenizer": "bytes"} if vocabulary == BYTES else {}
+    return Model(replace(program, meta=meta), None)

@@ -143,7 +143,6 @@ class Geometry:
             need(self.weight_code in self.codes, "streamed weights are five trits a byte: weight_code 'five'")
         if self.weight_ram == "paired":
             need(self.weight_depth <= 512, "paired weight blocks hold at most 512 words")
-            need(self.weight_blocks % 2 == 0, f"{self.weight_blocks} weight blocks are not pairs")
         need(self.weight_code in self.codes, f"unknown weight_code {self.weight_code!r}")
         need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
         need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
@@ -216,11 +215,10 @@ class Geometry:
     def weight_blocks_per_stage(self) -> int:
         """Blocks that hold one stage's `stage_bits`.
 
-        Their number is even where five trits share a byte and two blocks a block RAM.
+        Their number is even where two blocks share a block RAM.
         """
         blocks = -(-self.stage_bits // self.weight_block_bits)
-        pad = self.weight_code == "five" and self.weight_ram == "paired"
-        return blocks + blocks % 2 if pad else blocks
+        return blocks + blocks % 2 if self.weight_ram == "paired" else blocks
 
     @property
     def weight_blocks(self) -> int:
@@ -292,6 +290,30 @@ PRESETS: dict[str, Geometry] = {
             x_depth=256, bank_depth=512, bias_depth=1536, bias_bits=8, embed_depth=16384,
             embed_block_bits=16, tables=2,
             norm_tables=1, program_depth=512, logit_slots=128, share=2, weight_ram="spram",
+        ),
+        # 11 of 26 block RAMs hold 98,304 trits.
+        Geometry(
+            name="gw1nr-9", columns=2, lanes=24, chain=1, fold=2, weight_block_bits=9, weight_depth=2048,
+            x_depth=16, bank_depth=512, bias_depth=1024, bias_bits=8, embed_depth=4096, tables=2,
+            norm_tables=1, logit_slots=64, share=2,
+        ),
+        # 22 of 46 block RAMs hold 196,608 trits.
+        Geometry(
+            name="gw2ar-18", columns=2, lanes=96, chain=1, fold=2, weight_block_bits=18, weight_depth=1024,
+            x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=8192, tables=4,
+            norm_tables=4, logit_slots=64,
+        ),
+        # 22 of 56 block RAMs hold 196,608 trits, two blocks of 512 words in each.
+        Geometry(
+            name="ecp5-25f", columns=4, lanes=96, chain=2, fold=2, radix=3, weight_block_bits=18,
+            weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
+            tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
+        ),
+        # 64 of 108 block RAMs hold 589,824 trits.
+        Geometry(
+            name="ecp5-45f", columns=6, lanes=96, chain=4, fold=2, radix=3, weight_block_bits=18,
+            weight_depth=1024, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
+            tables=4, norm_tables=4, logit_slots=48, contexts=4, lane_depth=64,
         ),
         # 128 of 208 block RAMs hold 1,179,648 trits: a stage's 1,152 bits are 64 blocks of 18, two of which
         # share a block RAM and are read through one port each.

@@ -12,7 +12,7 @@ import numpy as np
 from ternac.compile.geometry import PRESETS, Mem
 from ternac.compile.sdram import BURST
 from ternac.errors import DeviceError, NoAnswer
-from ternac.hdl.boards.boards import Board
+from ternac.hdl.boards.board import Board
 from ternac.hdl.diagnostics.design import LINE_SECONDS, loopback_board, memories, phase_steps, sdram_of
 from ternac.hdl.diagnostics.line_test import LineCount, check_bytes, random_bytes
 from ternac.hdl.diagnostics.march import Errors, MarchElement

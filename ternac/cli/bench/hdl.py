@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ternac.cli.arguments import add_board, add_geometry, add_model, engine_of, number, open_model
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.compile.geometry import preset
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
     from ternac.compile.geometry import Geometry
-    from ternac.hdl.boards.boards import Board
+    from ternac.hdl.boards.board import Board
     from ternac.program.program import Program
 
 PROMPT = b"ROMEO:"
@@ -32,7 +31,7 @@ def bench_hdl(
     from ternac.link import MAX_BATCH_TOKENS
     from ternac.run.generation import Run
 
-    engine = geometry or preset(target.geometry)
+    engine = geometry or target.engine
     name = engine.name
     if engine.streams:
         raise UsageError(f"the pace of {name} is its memory's", "ternac bench sdram measures it")

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ternac.cli.arguments import add_board, add_model, number, open_model
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.compile.geometry import preset
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
-    from ternac.hdl.boards.boards import Board
+    from ternac.hdl.boards.board import Board
     from ternac.program.program import Program
 
 WORK = 160_000
@@ -30,7 +29,7 @@ def bench_link(target: Board, program: Program, chunk: int | None, turnaround: f
     from ternac.link import MAX_WORDS
     from ternac.sim.line import expected_tokens, run_line
 
-    geometry = preset(target.geometry)
+    geometry = target.engine
     if geometry.streams:
         raise UsageError(f"{geometry.name} is bound by its memory, not by its line")
     cycles = schedule(compile_program(program, geometry)).cycles
@@ -90,7 +89,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.boards.boards import board
 
     target = board(args.board)
-    program = open_model(args.model, preset(target.geometry), say).program
+    program = open_model(args.model, target.engine, say).program
     data = bench_link(target, program, args.chunk, args.turnaround / 1e3)
     _show(data, say)
     return Outcome(data, ok=all(row["tokens_right"] for row in data["rows"]))

@@ -16,7 +16,7 @@ from ternac.compile.geometry import Mem, preset
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
-    from ternac.hdl.boards.boards import Board
+    from ternac.hdl.boards.board import Board
     from ternac.program.program import Program
 
 GEOMETRY = "ulx3s-85f-sdram"
@@ -46,7 +46,7 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
     from ternac.run.generation import Run
     from ternac.run.numpy_executor import NumpyExecutor
 
-    geometry = preset(target.geometry)
+    geometry = target.engine
     clock_hz = target.clock_hz
     if clock_hz != NOMINAL_HZ:
         raise UsageError(f"the simulated memory runs at {NOMINAL_HZ / 1e6:g} MHz, not {clock_hz / 1e6:g}")

@@ -16,11 +16,13 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
 from ternac.compile.loading import flash_image
 from ternac.errors import BuildFailed, DoesNotFit, UsageError
-from ternac.hdl.boards.boards import BOARDS, VARIANTS, Board, board
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, VARIANTS, board
 from ternac.hdl.build import bitstream as product
 from ternac.hdl.build import recipe
 from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.steps import sha256_of
+from ternac.hdl.diagnostics.registers import LOOPBACK
 from ternac.hdl.link.spiflash import FlashBoot
 from ternac.program.file import save
 from ternac.program.random import random_program
@@ -118,7 +120,7 @@ def test_model_goes_behind_the_bitstream(
     offset = target.flash_offset
     assert offset is not None
     assert written.startswith(Path(base["bitstream"]).read_bytes())
-    image = compile_program(program, preset(target.geometry))
+    image = compile_program(program, target.engine)
     assert written[offset:] == flash_image(image)
     played = FlashBoot.model(written, offset)
     assert flash_image(image).startswith(played) and len(played) > 100
@@ -185,21 +187,47 @@ def test_any_geometry_that_fits_the_chip_is_built_and_not_shipped(
         product.bitstream_for("icebreaker", lambda _: None, geometry=preset("ulx3s-85f-sdram"))
 
 
-@pytest.mark.parametrize("target", [*BOARDS.values(), *VARIANTS.values()], ids=lambda target: target.geometry)
+SHIPPED = [
+    target
+    for target in (*BOARDS.values(), *VARIANTS.values())
+    if manifest.folder(target.name, target.geometry).is_dir()
+]
+QUICK = ("ice40",)
+"""Families whose designs elaborate in seconds."""
+
+
+def test_what_is_shipped_is_of_a_board_in_the_table() -> None:
+    folders = {
+        path.parent.relative_to(manifest.BITSTREAMS) for path in manifest.BITSTREAMS.glob("*/*/manifest.json")
+    }
+    engines = {path for path in folders if path.name != LOOPBACK.name}
+    assert engines == {Path(target.name, target.geometry) for target in SHIPPED}
+    assert {path.parent.name for path in folders} <= set(BOARDS)
+    assert {"ulx3s-85f", "icebreaker"} < {target.name for target in SHIPPED}
+
+
+@pytest.mark.parametrize("target", SHIPPED, ids=lambda target: f"{target.name}-{target.geometry}")
 def test_every_shipped_bitstream_is_taken_without_elaborating(
     target: Board, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(product, "engine_plan", None)
-    figures = product.bitstream_for(target.name, lambda _: None, geometry=preset(target.geometry))
+    figures = product.bitstream_for(target.name, lambda _: None, geometry=target.engine)
     assert figures["origin"] == "shipped bitstream" and figures["steps_run"] == []
 
 
-@pytest.mark.parametrize("name", ["icebreaker", pytest.param("ulx3s-85f", marks=pytest.mark.slow)])
-def test_the_shipped_bitstream_is_that_of_today_s_design(name: str) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(target, marks=[] if target.family in QUICK else pytest.mark.slow)
+        for target in SHIPPED
+        if not target.engine.streams
+    ],
+    ids=lambda target: target.name,
+)
+def test_the_shipped_bitstream_is_that_of_today_s_design(target: Board) -> None:
     """`build` does not look, so this must; on every Python."""
-    target = board(name)
-    shipped = manifest.read_manifest(name, target.geometry)
-    plan = product.engine_plan(target, preset(target.geometry), target.clock_hz)
+    shipped = manifest.read_manifest(target.name, target.geometry)
+    plan = product.engine_plan(target, target.engine, target.clock_hz)
     assert shipped is not None and shipped["source"] == plan.source_hash
 
 
@@ -214,4 +242,4 @@ def test_a_design_without_its_id_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(product, "EngineDesign", lambda *_: Blank())
     target = board("icebreaker")
     with pytest.raises(BuildFailed, match="does not report the bitstream ID"):
-        product.engine_plan(target, preset(target.geometry), target.clock_hz)
+        product.engine_plan(target, target.engine, target.clock_hz)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from amaranth.hdl import Module, Signal
 
-from ternac.hdl.boards.boards import BOARDS, Board, board
+from ternac import manifest
+from ternac.cli.main import main
+from ternac.hdl.boards.board import Board
+from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.build import loopback
 from ternac.hdl.build.bitstream import shipped_figures
 from ternac.hdl.build.loopback import loopback_plan
-from ternac.hdl.build.plan import make_plan
+from ternac.hdl.build.plan import Plan, make_plan
 from ternac.hdl.build.recipe import build
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.diagnostics.design import PhaseControl, loopback_board
@@ -19,7 +24,7 @@ from ternac.hdl.diagnostics.phase import PhaseStepper
 from ternac.hdl.diagnostics.registers import LOOPBACK
 from ternac.hdl.sdram.controller import SdramPins
 from ternac.manifest import read_manifest
-from tests.hdl.board_designs import Blank
+from tests.hdl.board_designs import Blank, Identified
 
 SHIPPED = [target for target in BOARDS.values() if read_manifest(target.name, LOOPBACK.name)]
 
@@ -46,7 +51,7 @@ class Moving(Blank):
         return m
 
 
-def moving_plan(target: Board) -> Any:
+def moving_plan(target: Board) -> Plan:
     return make_plan(target, target.clock_hz, LOOPBACK.hash, Moving)
 
 
@@ -76,11 +81,11 @@ def test_the_moved_clock_is_placed_and_routed(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", SHIPPED, ids=lambda target: target.name)
 def test_the_shipped_loopback_is_that_of_the_rtl(target: Board) -> None:
-    manifest = read_manifest(target.name, LOOPBACK.name)
-    assert manifest is not None
-    assert manifest["source"] == loopback_plan(target).source_hash
-    assert manifest["fmax_mhz"] > manifest["clock_mhz"]
-    assert manifest["dsp"] == manifest["multiplier_cells"] == 0
+    shipped = read_manifest(target.name, LOOPBACK.name)
+    assert shipped is not None
+    assert shipped["source"] == loopback_plan(target).source_hash
+    assert shipped["fmax_mhz"] > shipped["clock_mhz"]
+    assert shipped["dsp"] == shipped["multiplier_cells"] == 0
 
 
 @pytest.mark.parametrize("target", SHIPPED, ids=lambda target: target.name)
@@ -90,3 +95,30 @@ def test_the_shipped_loopback_is_taken(target: Board) -> None:
     assert isinstance(figures, dict), figures
     assert figures["bitstream"].endswith(f"loopback/{target.name}{target.bitstream_suffix}")
     assert target.tech in (Technology.ECP5, Technology.ICE40)
+
+
+def test_build_ships_the_loopback_beside_the_engine_and_then_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a blank design in its place; into bitstreams/, without figures of an engine."""
+
+    def blank(target: Board) -> Plan:
+        timed = loopback_board(target)
+        return make_plan(timed, timed.clock_hz, LOOPBACK.hash, Identified)
+
+    monkeypatch.setattr(loopback, "loopback_plan", blank)
+    monkeypatch.setenv("TERNAC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(manifest, "BITSTREAMS", tmp_path / "bitstreams")
+    words = ["build", "--board", "icebreaker", "--loopback", "--json"]
+    made = []
+    for out in ("one.bin", "other.bin"):
+        assert main([*words, "--out", str(tmp_path / out)]) == 0
+        made.append(json.loads(capsys.readouterr().out))
+    first, second = made
+    where = tmp_path / "bitstreams" / "icebreaker" / "loopback"
+    assert {path.name for path in where.iterdir()} == {"icebreaker.bin", "manifest.json", "report.json"}
+    shipped = json.loads((where / "manifest.json").read_text())
+    assert shipped["command"] == "ternac build --board icebreaker --loopback --force"
+    assert (first["geometry"], second["origin"]) == ("loopback", "shipped bitstream")
+    assert first["sha256"] == second["sha256"] == shipped["sha256"] and "memories" not in shipped
+    assert (tmp_path / "one.bin").read_bytes() == (where / "icebreaker.bin").read_bytes()

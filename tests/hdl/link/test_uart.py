@@ -7,7 +7,8 @@ import random
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
 
-from ternac.hdl.link.uart import UartRx, UartTx, rate_increment
+from ternac.hdl.link.rate import rate_increment
+from ternac.hdl.link.uart import UartRx, UartTx
 from tests.hdl.link.link_bench import line_bytes
 
 RATES = [(25_000_000, 3_000_000), (12_000_000, 3_000_000), (24_000_000, 1_000_000), (25_000_000, 460_800)]

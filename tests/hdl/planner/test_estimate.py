@@ -77,7 +77,7 @@ def test_area_comes_from_the_geometry_and_the_shipped_build_stands_beside_it(
     assert bare["bram"] == sum(bare["resources"]["bram_by_memory"].values())
     assert bare["resources"]["origin"].startswith("estimate")
 
-    geometry = preset(BOARDS[board].geometry)
+    geometry = BOARDS[board].engine
     folder = tmp_path / "bitstreams" / board / geometry.name
     folder.mkdir(parents=True)
     figures = {"comb": 1, "ff": 2, "bram": 3, "dsp": 0, "clock_mhz": 10.0, "fmax_mhz": 11.0}

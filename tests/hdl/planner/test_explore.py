@@ -14,7 +14,7 @@ from ternac.cli import main as cli
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, Mem
 from ternac.errors import DoesNotFit
-from ternac.hdl.boards.boards import BOARDS, board
+from ternac.hdl.boards.boards import board
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.hdl.planner import space as explore_space
@@ -33,6 +33,7 @@ FEW = {
         Shape(8, 64, 4, 32, 1),
     ],
     "icebreaker": [Shape(2, 4, 1, 0, 2), Shape(2, 8, 1, 0, 2), Shape(2, 4, 2, 0, 2), Shape(1, 4, 1, 0, 1)],
+    "tang-nano-20k": [Shape(2, 8, 1, 0, 2), Shape(2, 16, 1, 0, 1), Shape(2, 8, 2, 0, 2)],
 }
 
 
@@ -60,7 +61,7 @@ def figures(point: Point) -> tuple[float, int, int]:
     return point.together, point.cycles, point.area.comb
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", FEW)
 @pytest.mark.usefixtures("few_shapes")
 def test_nothing_found_beats_the_front_and_the_front_beats_the_rest(name: str, model: str) -> None:
     target = board(name)
@@ -79,7 +80,7 @@ def test_nothing_found_beats_the_front_and_the_front_beats_the_rest(name: str, m
         )
 
 
-@pytest.mark.parametrize("name", BOARDS)
+@pytest.mark.parametrize("name", FEW)
 @pytest.mark.usefixtures("few_shapes")
 def test_every_point_compiles_the_model_and_fits_the_chip(
     name: str, model: str, capsys: pytest.CaptureFixture[str]
@@ -105,7 +106,9 @@ def test_every_point_compiles_the_model_and_fits_the_chip(
         )
     assert "estimate" in data["origin"]
     assert "assumption" in data["clock_origin"]
-    assert data["today"]["name"] == target.geometry
+    # the board's own engine, if it has logits for a program of bytes
+    holds = target.engine.logit_slots * target.engine.columns >= program.vocab
+    assert (data["today"] and data["today"]["name"]) == (target.geometry if holds else None)
 
 
 @pytest.mark.usefixtures("few_shapes")
