@@ -110,7 +110,7 @@ class Cache(System):
                 (edge + PIECE, float(np.mean(some))) for edge, some in zip(edges, right, strict=True) if some
             ]
             lines[group] = ([at for at, _ in kept], [share for _, share in kept])
-        used = _rows_used(programs["cache"], found["cache"][0].case.tokens[:LENGTH])
+        used = _rows_used(programs["cache"], found["cache"][0].case.tokens[:LENGTH].tolist())
         rows = {f"of {sum(memory.rows for memory in programs['cache'].memories.values())}": used}
         return [
             Curves("tokens of the text", "share of answers right", lines),
