@@ -11,8 +11,8 @@ from amaranth_boards.resources import LEDResources, SPIFlashResources, UARTResou
 from amaranth_boards.upduino_v3 import UpduinoV3Platform
 
 __all__ = [
-    "ColorlightI5", "ColorlightI9", "ICE40UP5KBreakout", "ICEBreakerBitsy", "OrangeCrab25F", "OrangeCrab85F", "TangNano20K",
-    "UPduino",
+    "ColorlightI5", "ColorlightI9", "ICE40UP5KBreakout", "ICEBreakerBitsy", "OrangeCrab25F", "OrangeCrab85F",
+    "TangNano20K", "UPduino",
 ]  # fmt: skip
 
 _LVCMOS33 = Attrs(IO_TYPE="LVCMOS33")
