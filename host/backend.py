@@ -56,18 +56,21 @@ class Speed:
 @dataclass(frozen=True)
 class ReplayPoint:
     """A session as this host knows it: a ``state`` that it once had, int16 [program.state_words], and the
-    ``tokens`` fed since. To move it: ``other.open()``, ``other.set_state(state)``, feed the tokens.
+    ``tokens`` fed since, all with ``loops``. To move it: ``other.open()``, ``other.set_state(state)``, feed
+    the tokens.
     """
 
     state: State = field(repr=False)
     tokens: tuple[int, ...]
+    loops: int | None = None
 
 
 class Backend(Protocol):
     """Sessions by number. A state is int16 [program.state_words], in the order of the program's states.
 
     `run`, `run_together` and `step` are atomic: when one raises, the session is what it was before, also
-    where nobody knows what a board has executed. A session that is not open raises UsageError.
+    where nobody knows what a board has executed. A session that is not open raises UsageError, as do loops
+    that the program or the back end does not have.
     """
 
     name: str
@@ -101,8 +104,8 @@ class Backend(Protocol):
         token and generator.
         """
 
-    def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
-        """Feed one token; returns logits int32 [vocab]."""
+    def step(self, session: int, token: int, loops: int | None = None) -> npt.NDArray[np.int32]:
+        """Feed one token; returns logits int32 [vocab]. ``loops`` as in `Run`."""
 
     def get_state(self, session: int) -> State:
         """Return a copy of the state."""
@@ -140,6 +143,8 @@ def check_together(sessions: Sequence[int], runs: Sequence[Run], most: int, what
     if not 1 <= len(sessions) <= most or len(set(sessions)) != len(sessions):
         raise UsageError(f"{len(sessions)} sessions at a time: {what} runs 1 to {most} different ones")
     if len(runs) != len(sessions) or any(
-        len(run.tokens) != 1 or (run.count, run.sampling) != (runs[0].count, runs[0].sampling) for run in runs
+        len(run.tokens) != 1
+        or (run.count, run.sampling, run.loops) != (runs[0].count, runs[0].sampling, runs[0].loops)
+        for run in runs
     ):
-        raise UsageError("sessions run together by one token each, with the same count and sampling")
+        raise UsageError("sessions run together by one token each, with the same count, sampling and loops")

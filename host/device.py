@@ -29,6 +29,7 @@ from ternac.host.session import Session
 from ternac.link import VERSION, Identity
 from ternac.manifest import DEFAULT_BOARD
 from ternac.program.file import load
+from ternac.program.loops import check_loops
 from ternac.program.program import Program
 from ternac.program.zoo import resolve
 from ternac.run.generation import Generation, Run
@@ -125,14 +126,16 @@ class Device:
         seed: int = 1,
         *,
         ignore_eos: bool = False,
+        loops: int | None = None,
     ) -> list[bytes]:
         """Continue every prompt by ``max_tokens`` bytes, as many at the same time as the device can.
 
         Text k is what ``session(seed + k).generate(prompts[k], ...)`` gives. The device generates past the
         end of a text (`Program.special`), which is cut there unless ``ignore_eos``.
 
-        Raises UsageError if a prompt is empty or the program's tokens are not bytes.
+        Raises UsageError if a prompt is empty, the program's tokens are not bytes, or it has no such loops.
         """
+        check_loops(self.program, loops)
         if not isinstance(tokenizer_of(self.program, assume_bytes=True), ByteTokenizer):
             raise UsageError(f"the tokens of {self.program.name} are not bytes", "use session().generate()")
         special = self.program.special
@@ -150,9 +153,9 @@ class Device:
             try:
                 for session, feed in zip(sessions, group, strict=True):
                     if len(feed) > 1:
-                        backend.run(session, Run(feed[:-1]))
+                        backend.run(session, Run(feed[:-1], loops=loops))
                 runs = [
-                    Run(feed[-1:], max_tokens, sampling, seed_state(seed + k))
+                    Run(feed[-1:], max_tokens, sampling, seed_state(seed + k), loops)
                     for k, feed in enumerate(group, at)
                 ]
                 for chosen, _ in backend.run_together(sessions, runs):

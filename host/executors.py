@@ -16,7 +16,7 @@ from ternac.compile.layout import to_slots
 from ternac.compile.machine import Machine
 from ternac.errors import UnknownExecutor, UsageError
 from ternac.manifest import DEFAULT_BOARD
-from ternac.program.ops import IMPORT_KINDS
+from ternac.program.ops import IMPORT_KINDS, MEMORY_KINDS
 from ternac.program.program import Program
 from ternac.run.executor import Executor, ExecutorBase, Logits, State, Tokens
 from ternac.run.numpy_executor import NumpyExecutor
@@ -128,7 +128,8 @@ def open_executor(
     """Open an executor of this process.
 
     ``geometry``: of the engine whose image ``isa`` runs (default: that of `DEFAULT_BOARD`). ``path``: the
-    program's file, beside which ``torch`` finds the checkpoint.
+    program's file, beside which ``torch`` finds the checkpoint. Programs without one that are imported, or
+    have ops of memories, run on ``gpu:cpu`` where ``torch`` is asked for.
 
     Raises UnknownExecutor; ToolMissing if the executor cannot run here; UsageError if ``torch`` has no
     checkpoint; CheckpointError, DoesNotFit, UnsupportedOp.
@@ -157,13 +158,22 @@ def open_executor(
 
 
 def _torch(program: Program, path: Path | None) -> Executor:
-    if any(op.kind in IMPORT_KINDS for op in program.ops):  # imported: no model of this kit behind it
+    kinds = {op.kind for op in program.ops}
+    if kinds.intersection(IMPORT_KINDS):  # no model of this kit behind it
+        return open_executor("gpu:cpu", program)
+    if kinds.intersection(MEMORY_KINDS) and not _has_checkpoint(path):
         return open_executor("gpu:cpu", program)
     if path is None:
         raise UsageError(f"{program.name} has no checkpoint for torch to run", "name the model by its file")
     from ternac.model.net.executor import TorchExecutor
 
     return TorchExecutor.for_program(program, path)
+
+
+def _has_checkpoint(path: Path | None) -> bool:
+    from ternac.model.training.run_folder import checkpoints_beside
+
+    return path is not None and bool(checkpoints_beside(path))
 
 
 class IsaExecutor(ExecutorBase):

@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together
+from ternac.program.loops import check_loops
 from ternac.run.executor import Executor
 from ternac.run.generation import Chosen, Run
 
@@ -31,11 +32,12 @@ TOGETHER_BYTES = 1 << 20
 @dataclass(slots=True)
 class _Journal:
     """Of a session with memories ``base``, a state that it once had (None: zeros), and the tokens ``fed``
-    since. ``stale``: the state is not what they lead to, for something failed on the way.
+    since, all with ``loops``. ``stale``: the state is not what they lead to, for something failed on the way.
     """
 
     base: State | None = None
     fed: list[int] = field(default_factory=list)
+    loops: int | None = None
     stale: bool = False
 
 
@@ -62,15 +64,17 @@ class LocalBackend:
         return self._next
 
     def run(self, session: int, run: Run) -> Chosen:
-        with self._changing([session], run.steps) as state:
+        check_loops(self.program, run.loops)
+        with self._changing([session], run.steps, run.loops) as state:
             prompt = run.tokens[:-1] if run.count else run.tokens
             if prompt:
                 slots = np.zeros(len(prompt), np.int32)
-                self.executor.feed(state, list(prompt), slots, np.zeros(len(prompt), bool))
+                want = np.zeros(len(prompt), bool)
+                self.executor.feed(state, list(prompt), slots, want, loops=run.loops)
             found = Chosen([], run.rng)
             if run.count:
                 chosen, (rng,) = self.executor.generate(
-                    state, [run.tokens[-1]], run.count, run.sampling, [run.rng]
+                    state, [run.tokens[-1]], run.count, run.sampling, [run.rng], loops=run.loops
                 )
                 found = Chosen(chosen[0].tolist(), rng)
         self._fed(session, [*run.tokens, *found.tokens[:-1]])
@@ -83,7 +87,8 @@ class LocalBackend:
             self.run(session, run)
         while left:
             before = None if session in self._journals else self._state(session).copy()
-            chosen, rng = self.run(session, Run(feed, min(self.chunk, left), run.sampling, rng))
+            some = replace(run, tokens=feed, count=min(self.chunk, left), rng=rng)
+            chosen, rng = self.run(session, some)
             left -= len(chosen)
             for at, token in enumerate(chosen):
                 try:
@@ -94,24 +99,25 @@ class LocalBackend:
                             self._take_back(session, len(chosen) - at - 1)
                         else:
                             self._states[session] = before
-                            self.run(session, Run([*feed, *chosen[:at]]))
+                            self.run(session, Run([*feed, *chosen[:at]], loops=run.loops))
                     raise
             feed = chosen[-1:]
 
     def run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
         check_together(sessions, runs, self.together, "this executor")
-        count, sampling = runs[0].count, runs[0].sampling
-        with self._changing(sessions, count * len(sessions)) as states:
-            chosen, rngs = self.executor.generate(
-                states, [run.tokens[0] for run in runs], count, sampling, [run.rng for run in runs]
-            )
+        count, sampling, loops = runs[0].count, runs[0].sampling, runs[0].loops
+        check_loops(self.program, loops)
+        with self._changing(sessions, count * len(sessions), loops) as states:
+            tokens, rngs = [run.tokens[0] for run in runs], [run.rng for run in runs]
+            chosen, rngs = self.executor.generate(states, tokens, count, sampling, rngs, loops=loops)
         for session, run, row in zip(sessions, runs, chosen, strict=True):
             self._fed(session, [run.tokens[0], *row[:-1].tolist()])
         return [Chosen(row.tolist(), rng) for row, rng in zip(chosen, rngs, strict=True)]
 
-    def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
-        with self._changing([session], 1) as state:
-            logits = self.executor.step(state, [token])[0]
+    def step(self, session: int, token: int, loops: int | None = None) -> npt.NDArray[np.int32]:
+        check_loops(self.program, loops)
+        with self._changing([session], 1, loops) as state:
+            logits = self.executor.step(state, [token], loops=loops)[0]
         self._fed(session, [token])
         return logits
 
@@ -130,7 +136,7 @@ class LocalBackend:
         if journal is None:
             return ReplayPoint(state[0].copy(), ())
         base = np.zeros_like(state) if journal.base is None else journal.base.copy()
-        return ReplayPoint(base[0], tuple(journal.fed))
+        return ReplayPoint(base[0], tuple(journal.fed), journal.loops)
 
     def release(self, session: int) -> None:
         self._states.pop(session, None)
@@ -156,15 +162,18 @@ class LocalBackend:
             state[...] = 0 if journal.base is None else journal.base
             count = len(journal.fed)
             if count:
-                self.executor.feed(state, list(journal.fed), np.zeros(count, np.int32), np.zeros(count, bool))
+                slots, want = np.zeros(count, np.int32), np.zeros(count, bool)
+                self.executor.feed(state, list(journal.fed), slots, want, loops=journal.loops)
             journal.stale = False
         return state
 
     @contextmanager
-    def _changing(self, sessions: Sequence[int], steps: int) -> Iterator[State]:
+    def _changing(self, sessions: Sequence[int], steps: int, loops: int | None) -> Iterator[State]:
         """Lend the states to be changed, int16 [n, state_words], and keep them at the end, counting ``steps``
-        tokens. After an exception nothing has changed.
+        tokens fed with ``loops``. After an exception nothing has changed.
         """
+        for session in sessions:
+            self._begin(session, loops)
         alone = len(sessions) == 1 and sessions[0] in self._journals
         states = self._alone(sessions[0]) if alone else np.concatenate([self._state(one) for one in sessions])
         began = time.perf_counter()
@@ -179,10 +188,20 @@ class LocalBackend:
     def _alone(self, session: int) -> State:
         """The state itself, which counts as stale until `_fed` says what it has been fed."""
         state, journal = self._state(session), self._journals[session]
-        if len(journal.fed) >= JOURNAL:
-            journal.base, journal.fed = state.copy(), []
         journal.stale = True
         return state
+
+    def _begin(self, session: int, loops: int | None) -> None:
+        """Copy the state of a session with memories where the tokens since the last copy are many, or were
+        fed with other loops than the next ones.
+        """
+        journal = self._journals.get(session)
+        if journal is None:
+            self._held(session)
+            return
+        if journal.fed and (len(journal.fed) >= JOURNAL or journal.loops != loops):
+            journal.base, journal.fed = self._state(session).copy(), []
+        journal.loops = loops
 
     def _fed(self, session: int, tokens: Sequence[int]) -> None:
         """Note what a session with memories has been fed."""

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ternac.errors import UsageError
 from ternac.files import write_bytes
 from ternac.host.backend import Backend, State
+from ternac.program.loops import check_loops
 from ternac.run.generation import Generation, Run
 from ternac.run.sampling import Sampling, seed_state
 from ternac.run.snapshot import Snapshot
@@ -72,6 +73,7 @@ class Session:
         top_k: int = ...,
         seed: int | None = ...,
         ignore_eos: bool = ...,
+        loops: int | None = ...,
     ) -> Iterator[str]: ...
 
     @overload
@@ -83,6 +85,7 @@ class Session:
         top_k: int = ...,
         seed: int | None = ...,
         ignore_eos: bool = ...,
+        loops: int | None = ...,
     ) -> Iterator[bytes]: ...
 
     def generate(
@@ -93,6 +96,7 @@ class Session:
         top_k: int = 0,
         seed: int | None = None,
         ignore_eos: bool = False,
+        loops: int | None = None,
     ) -> Iterator[str] | Iterator[bytes]:
         """Feed ``prompt``, then stream ``max_tokens`` tokens as they come: text for str, bytes for bytes.
 
@@ -101,7 +105,7 @@ class Session:
         Temperature 0 takes the most likely token; otherwise tokens are drawn, among the ``top_k`` most likely
         if that is not 0, from a generator set by ``seed`` (None: as it stands). Without a prompt the text is
         continued; a new session needs one. A prompt of bytes needs a program whose tokens are bytes;
-        `tokens` works for any program.
+        `tokens` works for any program. ``loops`` as in `tokens`.
         """
         tokenizer = tokenizer_of(self.program, assume_bytes=True)
         data = prompt.encode() if isinstance(prompt, str) else bytes(prompt)
@@ -111,7 +115,7 @@ class Session:
             )
         sampling = Sampling.from_temperature(temperature, self.program.logit_scale_bits, top_k)
         feed = encode_prompt(self.program, tokenizer, data, begins=self.new)
-        stream = self.tokens(feed, max_tokens, sampling, seed, ignore_eos=ignore_eos)
+        stream = self.tokens(feed, max_tokens, sampling, seed, ignore_eos=ignore_eos, loops=loops)
         if not ignore_eos:
             stream = (token for token in stream if token not in self.program.special.eos)
         if isinstance(prompt, str):
@@ -126,33 +130,38 @@ class Session:
         seed: int | None = None,
         *,
         ignore_eos: bool = False,
+        loops: int | None = None,
     ) -> Iterator[int]:
         """Feed the pending token and ``prompt``, then yield ``count`` tokens, each when it is known.
 
         A token that ends the text (`Program.special`) is the last one, unless ``ignore_eos``. The last token
         yielded stays pending (with ``count`` 0: the last of the prompt). By default tokens are chosen by
-        argmax, and the generator stays as it is.
+        argmax, and the generator stays as it is. ``loops``: how often the program's loops run at each token
+        fed here, the pending one included (None: as the program says); the session does not keep it.
 
-        Raises UsageError at once if a token is outside the vocabulary, or a new session's prompt is empty.
+        Raises UsageError at once if a token is outside the vocabulary, a new session's prompt is empty, or
+        the program has no such loops.
         """
+        check_loops(self.program, loops)
         self._end_stream()
         feed = self._text.feed(prompt, count)
         if seed is not None:
             self.reseed(seed)
         ends = () if ignore_eos else self.program.special.eos
-        return self._stream(feed, count, sampling or Sampling(), ends)
+        return self._stream(feed, count, sampling or Sampling(), ends, loops)
 
     def _stream(
-        self, feed: list[int], count: int, sampling: Sampling, ends: tuple[int, ...]
+        self, feed: list[int], count: int, sampling: Sampling, ends: tuple[int, ...], loops: int | None
     ) -> Iterator[int]:
         text = self._text
         if not count:
             if feed[:-1]:
-                self._backend.run(self._open(), Run(feed[:-1]))
+                self._backend.run(self._open(), Run(feed[:-1], loops=loops))
             text.advance(feed, (), sampling)
         while count:
             session = self._end_stream()
-            live = self._live = self._backend.stream(session, Run(feed, count, sampling, text.rng))
+            run = Run(feed, count, sampling, text.rng, loops)
+            live = self._live = self._backend.stream(session, run)
             for token in live:
                 text.advance(feed, (token,), sampling)
                 feed, count = [token], count - 1
@@ -168,11 +177,14 @@ class Session:
                 raise UsageError("the session was stepped elsewhere while it was generating")
             feed = [] if text.pending is None else [text.pending]
 
-    def step(self, token: int) -> npt.NDArray[np.int32]:
-        """Feed one token; returns logits int32 [vocab]. A pending token is dropped."""
+    def step(self, token: int, loops: int | None = None) -> npt.NDArray[np.int32]:
+        """Feed one token; returns logits int32 [vocab]. A pending token is dropped. ``loops`` as in
+        `tokens`.
+        """
         session = self._end_stream()
         self._text.check([token])
-        logits = self._backend.step(session, token)
+        check_loops(self.program, loops)
+        logits = self._backend.step(session, token, loops)
         self._text.stepped()
         return logits
 

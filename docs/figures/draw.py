@@ -307,6 +307,29 @@ def training() -> Figure:
     return f
 
 
+def memory() -> Figure:
+    """A layer with a memory: it reads by this token's winners and writes at those of the token before."""
+    f = Figure("A memory: winners, rows, the delta rule", 322)
+    scores = f.box(30, 34, 150, ("scores", "of token t"))
+    winners = f.box(246, 34, 170, ("winners", "one of each group"))
+    rows = f.box(506, 34, 180, ("rows", "of this session", "int8, H heads", ".law"))
+    read = f.box(776, 34, 174, ("o: rows added", "and shifted", ".box"))
+    f.link(scores, winners)
+    f.link(winners, rows, "H digits")
+    f.link(rows, read, "H rows")
+    value = f.box(30, 164, 150, ("value v", "of token t"))
+    error = f.box(246, 164, 170, ("(o - v) >> t", "o of token t - 1"))
+    write = f.box(506, 164, 180, ("row - error", "at token t - 1", ".law"))
+    kept = f.box(776, 164, 174, ("state", "digits and o", "for token t + 1"))
+    f.link(value, error)
+    f.link(error, write, "to H rows")
+    f.link(write, rows)
+    f.link(read, kept)
+    f.link(kept, write, "digits")
+    f.promise("the same rows behind the same tokens, on whatever runs it")
+    return f
+
+
 def compare() -> Figure:
     f = Figure("Losses of the twins of the shipped size", 170)
     rows = [
@@ -662,6 +685,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "performance": sessions_together,
     "training": training,
     "compare": compare,
+    "memory": memory,
 }
 
 

@@ -312,6 +312,16 @@ BOARDS: dict[str, Board] = {
         ),
         replace(
             _ICEBREAKER,
+            name="ice40up5k-evn",
+            title="Lattice iCE40 UltraPlus breakout board, iCE40UP5K",
+            make_platform=_own("ICE40UP5KBreakout"),
+            serial="PMOD pins 7 (to the board) and 8 (from it)",
+            leds=(Led("led", 0), Led("led", 1), Led("led", 2)),
+            flash_offset=None,
+            notes="connect a 3.3 V serial adapter to the PMOD; jumper J51, as delivered, brings 12 MHz",
+        ),
+        replace(
+            _ICEBREAKER,
             name="upduino-v3",
             title="tinyVision.ai UPduino 3, Lattice iCE40UP5K",
             make_platform=_own("UPduino"),

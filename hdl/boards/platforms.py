@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from amaranth.build import Attrs, Clock, Pins, Resource
 from amaranth.vendor import GowinPlatform, LatticeECP5Platform
+from amaranth_boards.ice40_up5k_b_evn import ICE40UP5KBEVNPlatform
 from amaranth_boards.icebreaker_bitsy import ICEBreakerBitsyPlatform
 from amaranth_boards.orangecrab_r0_2 import OrangeCrabR0_2_25FPlatform, OrangeCrabR0_2_85FPlatform
 from amaranth_boards.resources import LEDResources, SPIFlashResources, UARTResource
 from amaranth_boards.upduino_v3 import UpduinoV3Platform
 
 __all__ = [
-    "ColorlightI5", "ColorlightI9", "ICEBreakerBitsy", "OrangeCrab25F", "OrangeCrab85F", "TangNano20K",
-    "UPduino",
+    "ColorlightI5", "ColorlightI9", "ICE40UP5KBreakout", "ICEBreakerBitsy", "OrangeCrab25F", "OrangeCrab85F",
+    "TangNano20K", "UPduino",
 ]  # fmt: skip
 
 _LVCMOS33 = Attrs(IO_TYPE="LVCMOS33")
@@ -63,6 +64,15 @@ class ICEBreakerBitsy(ICEBreakerBitsyPlatform):
     resources = (
         *ICEBreakerBitsyPlatform.resources,
         UARTResource(0, rx="44", tx="47", attrs=Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1)),
+    )
+
+
+class ICE40UP5KBreakout(ICE40UP5KBEVNPlatform):
+    """With a serial line on the PMOD."""
+
+    resources = (
+        *ICE40UP5KBEVNPlatform.resources,
+        UARTResource(0, rx="27", tx="26", attrs=Attrs(IO_STANDARD="SB_LVCMOS", PULLUP=1)),
     )
 
 

@@ -82,6 +82,7 @@ class BoardBackend:
 
     def run(self, session: int, run: Run) -> Chosen:
         """Send as few RUN requests as their size allows."""
+        _refuse_loops(run.loops)
         with self._changing([session]) as (journal,):
             pipeline = RunPipeline(self.client, run, journal)
             chosen: list[int] = []
@@ -93,6 +94,7 @@ class BoardBackend:
 
     def stream(self, session: int, run: Run) -> Generator[int]:
         """While tokens are yielded the engine works on the next ones."""
+        _refuse_loops(run.loops)
         self.slots.end_stream(session)
         pipeline = RunPipeline(self.client, run, self.slots[session].journal.copy())
         entry = self.slots.begin_stream(session, pipeline)
@@ -156,6 +158,7 @@ class BoardBackend:
 
     def run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
         check_together(sessions, runs, self.together, "this engine")
+        _refuse_loops(runs[0].loops)
         if self.together == 1:  # an engine with one context knows no BATCH
             return [self.run(sessions[0], runs[0])]
         count, sampling = runs[0].count, runs[0].sampling
@@ -191,8 +194,9 @@ class BoardBackend:
                 last = [f.tokens[-1] for f in found]
         return found
 
-    def step(self, session: int, token: int) -> npt.NDArray[np.int32]:
+    def step(self, session: int, token: int, loops: int | None = None) -> npt.NDArray[np.int32]:
         """Run one token, then read the logits from the banks."""
+        _refuse_loops(loops)
         with self._changing([session]) as (journal,):
             self._receive(session, RunPipeline(self.client, Run([token]), journal), 0)
             return self._banks.read_vector(self.image.logits)
@@ -294,6 +298,14 @@ class BoardBackend:
         else:
             entry.evicted_state = state
         self.slots.vacate(session)
+
+
+def _refuse_loops(loops: int | None) -> None:
+    """Raises UsageError if a request asks for runs of loops: an image has none."""
+    if loops is not None:
+        raise UsageError(
+            f"loops is {loops!r}, and an engine runs no loops", "leave loops out, or run on numpy or native"
+        )
 
 
 def routed_clock_mhz(board: str, geometry: str) -> float | None:

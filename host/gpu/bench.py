@@ -64,12 +64,11 @@ def count_plan(program: Program, plan: Plan, weights: Weights) -> Counts:
         read = [plan.values[name] for name in phase.reads() if name in plan.values]
         made = [plan.values[name] for name in phase.outs]
         values += sum(value.length * BYTES[value.dtype] for value in (*read, *made))
-        states = [program.states[name] for name in (*phase.loads, *phase.stores)]
-        values += 2 * sum(states)
+        states = [plan.states[name] for name in (*phase.loads, *phase.stores)]
+        values += 2 * sum(state.stop - state.start for state in states)
         for op in phase.ops():
             if op.kind != MOVE and KINDS[op.kind].reads_token:
-                row = program.consts[op.text(next(iter(KINDS[op.kind].constants)))][0]
-                values += row.nbytes
+                values += sum(program.consts[op.text(name)][0].nbytes for name in KINDS[op.kind].constants)
     return Counts(-(-trits // 4), packed, values, macs, prompt)
 
 
@@ -80,7 +79,7 @@ def measure(
     program = shape_program(shape)
     executors = _executors(program, mode, max(sessions, prompt))
     plain = executors["decode"]
-    counts = count_plan(program, plain._engine.few.plan, plain.weights)
+    counts = count_plan(program, plain._engine.layouts().few.plan, plain.weights)
     say(f"random weights of {shape.name}: {counts.macs:,} trits, {plain.weights.nbytes:,} bytes")
     _check(executors, shape)
     one, many = plain.open(), plain.open(sessions)
@@ -162,7 +161,7 @@ def _copy(mode: str) -> Call:
 def bf16(program: Program, executor: GpuExecutor, tokens: int, tail: bool) -> Call:
     """Products of the same shapes in bfloat16, each matrix in memory of its own; a CUDA graph on a GPU."""
     device = executor.device
-    phases = executor._engine.few.plan.phases
+    phases = executor._engine.layouts().few.plan.phases
     names = [op.text("weights") for phase in phases if tail or not phase.tail for op in phase.products]
     shapes = [executor.weights.places[name] for name in names]
     matrices = [torch.ones(p.rows, p.columns, dtype=torch.bfloat16, device=device) for p in shapes]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +64,6 @@ class Kernels:
         overlap: bool = False,
     ) -> None:
         self._k = kernels(interpret)
-        self.kinds: Collection[str] = self._k.KINDS
         self.weights, self.constants, self.rows = weights, constants, rows
         self.blocks, self.overlap, self._asm = blocks, overlap, not interpret
         self._exponentials = torch.from_numpy(EXP.astype("int32")).to(rows.device)
@@ -77,6 +75,10 @@ class Kernels:
         if id(code) not in self._params:
             numbers = torch.tensor([*code.params, 0], dtype=torch.int64)
             self._params[id(code)] = code, numbers.to(self.rows.device)
+
+    def forget(self, code: Code) -> None:
+        """Free the phase's numbers."""
+        self._params.pop(id(code), None)
 
     def phase(self, code: Code, values: Values, first: int, count: int) -> None:
         """A phase for ``count`` rows of different sessions, each on its own."""

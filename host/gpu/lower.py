@@ -12,18 +12,20 @@ from itertools import accumulate
 from typing import NamedTuple
 
 from ternac.host.gpu.memory import Constants
-from ternac.host.gpu.plan import MOVE, Phase, Plan, scalar_input
+from ternac.host.gpu.plan import GATHERS, MOVE, Phase, Plan, scalar_input
 from ternac.host.gpu.weights import Weights
-from ternac.program.ops import BYTES, KINDS, Constant, Integer, Op
-from ternac.program.program import Program
+from ternac.program.ops import BYTES, KINDS, Constant, Integer, Op, memory_of
 
 CODES = ("FETCH", "FETCH1", "STATE", MOVE, "REQUANTM", *KINDS)
 """Micro-ops by number: FETCH a value from memory, FETCH1 its first element, STATE a LOAD,
 REQUANTM a REQUANT with a multiplier, else an op kind."""
 CODE = {name: number for number, name in enumerate(CODES)}
 STATE_AREA = 0
-PARAMS = 4
-"""Numbers of a micro-op: the attributes of its kind as declared, constants by their offset."""
+PARAMS = 5
+"""Numbers of a micro-op: the attributes of its kind as declared, constants by their offset. Of an op that
+gathers: the places of its first two vectors; of one with rows then their first byte (of a constant) or word
+(of a session), ``bits``, and ``shared`` or ``keep``.
+"""
 LEAST = 16
 NONE = -1
 """An input that a micro-op does not have."""
@@ -33,7 +35,9 @@ class Micro(NamedTuple):
     """One micro-op. Inputs are values of the phase by number, or `NONE`.
 
     ``length``: elements that it works on, held in ``block``. ``bits``: of a result that saturates, or of the
-    area fetched from.
+    area fetched from. Of an op that gathers, ``bits`` and ``second``: of the areas that its first two vectors
+    lie in (0: it has no second), ``span``: digits of an address, or elements of a group; ``rows``: bits of an
+    element of a memory, 0 for rows of a constant.
     """
 
     code: int
@@ -43,6 +47,9 @@ class Micro(NamedTuple):
     a: int = NONE
     b: int = NONE
     c: int = NONE
+    second: int = 0
+    span: int = 0
+    rows: int = 0
 
 
 class Product(NamedTuple):
@@ -139,9 +146,9 @@ class _Part:
 
 
 class _Lowering:
-    def __init__(self, phase: Phase, plan: Plan, program: Program, constants: Constants) -> None:
+    def __init__(self, phase: Phase, plan: Plan, constants: Constants) -> None:
         self.phase, self.plan, self.constants = phase, plan, constants
-        self.states = {name: part.start for name, part in program.state_slices().items()}
+        self.states = {name: part.start for name, part in plan.states.items()}
 
     def source(self, part: _Part, name: str) -> int:
         """The number of a vector in a part, fetched from memory if the phase does not make it."""
@@ -162,6 +169,9 @@ class _Lowering:
 
     def op(self, part: _Part, whole: _Part, op: Op) -> None:
         """Emit an op of ``whole`` or ``own``."""
+        if op.kind in GATHERS:
+            self.gather(part, op)
+            return
         length = self.plan.values[op.out].length
         if op.kind != MOVE and KINDS[op.kind].state:
             micro = Micro(CODE["STATE"], length, block_of(length), 16)
@@ -183,6 +193,34 @@ class _Lowering:
         micro = Micro(CODE[code], size, block_of(size), bits, *ins)
         part.number[op.out] = part.emit(micro, self.parameters(op))
 
+    def gather(self, part: _Part, op: Op) -> None:
+        """Emit an op that gathers: its vectors lie in memory, but for what MEM_UPDATE takes away."""
+        values, kind = self.plan.values, KINDS[op.kind]
+        declared = zip(op.ins, kind.inputs_of(op), strict=True)
+        named = [name for name, one in declared if one.whole]
+        first, second = (*(bits_of(values[name].dtype) for name in named), 0)[:2]
+        params = [*(self.plan.places.offset[name] for name in named), 0][:2]
+        count, length, rows, a = values[named[0]].length, values[op.ins[-1]].length, 0, NONE
+        if not kind.memories:
+            length = values[op.out].length
+            count //= values[named[-1] if op.kind == "MASK" else op.out].length
+        else:
+            name = memory_of(op) or ""
+            memory = self.plan.memories.get(name)
+            if memory is not None:
+                rows = bits_of(memory.memory.dtype)
+            params += [self.constants.offset[name] if memory is None else memory.start, op.integer("bits")]
+            if op.kind == "MEM_READ":
+                length = values[op.out].length
+                params.append(op.integer("shared"))
+            else:
+                a = self.source(part, op.ins[-1])
+                params.append(op.integer("keep"))
+        micro = Micro(CODE[op.kind], length, block_of(length), first, a, second=second, span=count, rows=rows)
+        number = part.emit(micro, params)
+        if kind.result:
+            part.number[op.out] = number
+
     def parameters(self, op: Op) -> list[int]:
         """The attributes of an op as numbers."""
         found = []
@@ -200,9 +238,9 @@ class _Lowering:
         part.places.append(place)
 
 
-def lower(phase: Phase, plan: Plan, program: Program, weights: Weights, constants: Constants) -> Code:
+def lower(phase: Phase, plan: Plan, weights: Weights, constants: Constants) -> Code:
     """Lower the phase for the kernels."""
-    low, offset = _Lowering(phase, plan, program, constants), plan.places.offset
+    low, offset = _Lowering(phase, plan, constants), plan.places.offset
     whole = _Part(0)
     stored = {part: [(s, v) for s, (v, p) in phase.stores.items() if p == part] for part in ("whole", "own")}
     for op in phase.whole:

@@ -87,6 +87,8 @@ class Rows:
     """Inputs and results of the rows of a launch: ``tokens``, the ``slots`` of their sessions in ``states``
     (int16 [slots, state words]), generators and chosen tokens. Static buffers, so that graphs can hold them.
 
+    With 0 ``slots`` the executor puts a tensor of its own there.
+
     ``at``: how many tokens of a row have been chosen; ``settings``: m, s, top_k of the sampling.
     """
 

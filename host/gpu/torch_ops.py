@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ternac.host.gpu.lower import CODES, NONE, PARAMS, STATE_AREA, Code, Micro
 from ternac.host.gpu.memory import Constants, Rows, Values, piece_of
-from ternac.host.gpu.plan import MOVE
+from ternac.host.gpu.plan import GATHERS, MOVE
 from ternac.host.gpu.weights import Weights
 from ternac.program.ops import KINDS, Constant, Dtype
 from ternac.run.sampling import GREEDY, Sampling, choose
@@ -61,6 +61,26 @@ def _quant(x: Tensor, m: Tensor) -> Tensor:
     return rounded(x * torch.where(m > 0, (127 << 24) // m.clamp(min=1), 0), 24)
 
 
+def _winners(x: Tensor, size: int) -> Tensor:
+    """The lowest of equals: what is lower counts for more."""
+    place = torch.arange(size, device=x.device)
+    return (x.unflatten(-1, (-1, size)) * size + (size - 1 - place)).argmax(-1)
+
+
+def _mask(x: Tensor, w: Tensor, size: int) -> Tensor:
+    kept = torch.arange(size, device=x.device) == (w % size)[..., None]
+    return torch.where(kept, x.unflatten(-1, (-1, size)), 0).flatten(-2)
+
+
+def _row_numbers(a: Tensor, b: Tensor | None, bits: int, shared: int = 0) -> Tensor:
+    """Rows [..., H] of an address."""
+    low, size = (1 << bits) - 1, 1 << bits
+    rows = a & low
+    if b is not None:
+        rows, size = rows << bits | b & low, size << bits
+    return rows if shared else rows + torch.arange(rows.shape[-1], device=a.device) * size
+
+
 KERNELS: dict[str, Callable[..., Tensor]] = {
     "GATHER": lambda row, shift: row << (8 - shift),
     "GATHER16": lambda row: row,
@@ -73,19 +93,21 @@ KERNELS: dict[str, Callable[..., Tensor]] = {
     "MUL": lambda a, b, shift: rounded(a * b, shift),
     "MUL16": lambda a, b, shift: rounded(a * b, shift),
     "ADD": lambda a, b: a + b,
+    "SUB": lambda a, b: a - b,
+    "TOKEN": lambda tokens: torch.stack((tokens >> 8, tokens & 255), -1),
     "SCALE": lambda x, gain, shift: rounded(x * gain[: x.shape[-1]].long(), shift),
     "LERP": lambda h, c, f: c + rounded(f * (h - c), 8),
     "BLEND": lambda h, c, e: h + rounded(e * (c - h), 15),
     "QUANT": _quant,
     "RESCALE": lambda x, m, multiplier, shift: rounded(x * (m * multiplier), shift),
 }
-"""By op kind. A kind that reads the token gets the token's row of its constant."""
+"""By op kind. A kind that reads the token gets the token's row of its constant, or without one the token."""
 
 
 class TorchOps:
     """Runs lowered phases."""
 
-    kinds = (*KERNELS, "TMATVEC", "LOAD", "STORE")
+    kinds = (*KERNELS, *GATHERS, "TMATVEC", "LOAD", "STORE")
 
     def __init__(self, weights: Weights, constants: Constants, rows: Rows) -> None:
         self.weights, self.constants, self.rows = weights, constants, rows
@@ -138,6 +160,9 @@ class TorchOps:
     def prepare(self, code: Code) -> None:
         """Nothing to prepare."""
 
+    def forget(self, code: Code) -> None:
+        """Nothing to forget."""
+
     def _matrix(self, name: str) -> Tensor:
         """The matrix as float32 [columns, rows], unpacked once: sums stay below 2**24, where it is exact."""
         if name not in self._wide:
@@ -149,13 +174,53 @@ class TorchOps:
     ) -> Tensor:
         match CODES[micro.code]:
             case "FETCH" | "FETCH1":
-                return values.of_bits(micro.bits)[part, p[0] : p[0] + micro.length].long()
+                return _fetched(values, part, micro.bits, p[0], micro.length)
             case "STATE":
                 return self.rows.states[self.rows.slots[part].long(), p[0] : p[0] + micro.length].long()
             case name if name == MOVE:
                 return found[micro.a]
+            case "WINNERS":
+                return _winners(
+                    _fetched(values, part, micro.bits, p[0], micro.length * micro.span), micro.span
+                )
+            case "MASK":
+                x = _fetched(values, part, 8, p[0], micro.length)
+                w = _fetched(values, part, 16, p[1], micro.length // micro.span)
+                return _mask(x, w, micro.span)
+            case "MEM_READ" | "MEM_UPDATE" as name:
+                a = _fetched(values, part, micro.bits, p[0], micro.span)
+                b = _fetched(values, part, micro.second, p[1], micro.span) if micro.second else None
+                if name == "MEM_UPDATE":
+                    return self._update(micro, found[micro.a], _row_numbers(a, b, p[3]), p, part)
+                return self._read(micro, _row_numbers(a, b, p[3], p[4]), p, part)
             case name:
                 return self._op("REQUANT" if name == "REQUANTM" else name, micro, found, p, part)
+
+    def _read(self, micro: Micro, at: Tensor, p: tuple[int, ...], part: slice) -> Tensor:
+        """MEM_READ of rows ``at`` [rows in flight, H]."""
+        if micro.rows:
+            return self._memory(micro, p[2])[self.rows.slots[part].long()[:, None], at].sum(
+                -2, dtype=torch.int64
+            )
+        piece = self.constants.bytes[p[2] :]
+        places = (at * micro.length)[..., None] + torch.arange(micro.length, device=at.device)
+        return piece[places].sum(-2, dtype=torch.int64)
+
+    def _update(self, micro: Micro, e: Tensor, at: Tensor, p: tuple[int, ...], part: slice) -> Tensor:
+        """MEM_UPDATE of rows ``at``, where they lie."""
+        memory, slots, keep = self._memory(micro, p[2]), self.rows.slots[part].long()[:, None], p[4]
+        old = memory[slots, at].long()
+        new = old - (rounded(old, keep) if keep else 0) - e[:, None]
+        memory[slots, at] = saturated(new, micro.rows).to(memory.dtype)
+        return e
+
+    def _memory(self, micro: Micro, start: int) -> Tensor:
+        """The rows of a memory in every slot: a view [slots, rows, width]."""
+        words = self.rows.states[:, start:]
+        if micro.rows == 8:
+            words = words.view(torch.int8)
+        rows = words.shape[1] // micro.length
+        return words[:, : rows * micro.length].unflatten(1, (rows, micro.length))
 
     def _op(self, name: str, micro: Micro, found: list[Tensor], p: tuple[int, ...], part: slice) -> Tensor:
         """The result of an op, by its kernel."""
@@ -163,6 +228,8 @@ class TorchOps:
         declared = {attr: it for attr, it in kind.attrs.items() if not isinstance(it, Dtype)}
         attrs: dict[str, int | Tensor] = {}
         ins = [found[number] for number in (micro.a, micro.b, micro.c) if number != NONE]
+        if kind.reads_token and not kind.constants:
+            ins.append(self.rows.tokens[part].long())
         for (attr, it), number in zip(declared.items(), p, strict=False):
             if not isinstance(it, Constant):
                 attrs[attr] = number
@@ -175,3 +242,8 @@ class TorchOps:
                 attrs[attr] = piece
         result = KERNELS[name](*ins, **attrs)
         return saturated(result, micro.bits) if kind.saturates else result
+
+
+def _fetched(values: Values, part: slice, bits: int, place: int, count: int) -> Tensor:
+    """A vector that lies in memory."""
+    return values.of_bits(bits)[part, place : place + count].long()

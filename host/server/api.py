@@ -9,11 +9,14 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from ternac.errors import UsageError
 from ternac.host.server import replies, schema, scores
 from ternac.host.server.problems import RESPONSES, BadParameter, UnknownModel
 from ternac.host.server.scores import CompletionScores, Scored
 from ternac.host.server.service import GenerationRequest, Place, Reply, Service
 from ternac.host.server.texts import TURN_END, chat_prompt
+from ternac.program.loops import check_loops
+from ternac.program.summary import loop_summary, memory_summary
 from ternac.run.sampling import Reshape, Sampling
 from ternac.text.tokenizer import encode_prompt
 
@@ -55,6 +58,8 @@ def routes(service: Service) -> APIRouter:
             "vocab": service.program.vocab,
             "special_tokens": service.program.special.meta.get("special_tokens"),
             "state_bytes": 2 * service.program.state_words,
+            "memories": memory_summary(service.program),
+            "loops": loop_summary(service.program),
             "max_tokens": service.limits.tokens,
             "max_prompt_tokens": service.limits.prompt,
         }
@@ -98,7 +103,22 @@ def routes(service: Service) -> APIRouter:
         sampling = Sampling.from_temperature(temperature, scale, asked.top_k or 0)
         stops = [*asked.stops, *([closes] if closes else [])]
         ends = () if asked.ignore_eos else service.program.special.eos
-        return GenerationRequest(prompt, count, sampling, seed, stops, closes, reshape, logprobs, ends=ends)
+        try:
+            check_loops(service.program, asked.loops)
+        except UsageError as error:
+            raise BadParameter("loops", str(error), error.hint) from None
+        return GenerationRequest(
+            prompt,
+            count,
+            sampling,
+            seed,
+            stops,
+            closes,
+            reshape,
+            logprobs,
+            ends=ends,
+            loops=asked.loops,
+        )
 
     def biases(given: dict[str, float]) -> dict[int, float]:
         vocab = service.program.vocab

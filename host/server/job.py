@@ -46,7 +46,8 @@ class Job:
     ``done`` is called once, with Finished or the error. Both are called from a device's thread and must not
     block. ``keep``: the final snapshot is wanted. ``deadline`` in seconds of time.monotonic. ``chooser``:
     the host chooses, token by token; with it ``top`` asks for `scores` of the tokens chosen, and of
-    ``prompt`` with ``score_prompt``, with that many of the likeliest.
+    ``prompt`` with ``score_prompt``, with that many of the likeliest. ``loops``: as in `Run`, for every token
+    that is fed, again after a move too.
 
     Raises UsageError if there is no token to feed, or one is outside ``vocab``.
     """
@@ -63,6 +64,7 @@ class Job:
     chooser: Chooser | None = None
     top: int | None = None
     score_prompt: bool = False
+    loops: int | None = None
 
     # Progress. `state` holds while no device has the session; `todo` is to be fed before the pending token.
     state: State = field(init=False, repr=False)

@@ -58,6 +58,7 @@ def ran(service: Service, reply: Reply) -> schema.Ran:
         joules_origin=energy.origin,
         cut_by_time=reply.job.reason == "time",
         session=reply.session,
+        loops=reply.request.loops,
     )
 
 

@@ -30,6 +30,7 @@ Session = Annotated[str, Field(pattern=SESSION_NAME)]
 Token = Annotated[int, Field(ge=0, le=65_534)]
 Tokens = Annotated[list[Token], Field(min_length=1)]
 Seed = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+Loops = Annotated[int, Field(ge=1, le=255)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
 ROLES = {"system": "System", "developer": "System", "user": "User", "assistant": "Assistant"}
 NEEDS = {
@@ -73,6 +74,7 @@ class Asked(Strict):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(None, description="texts of each prompt")
     stop: Stop | Stops | Neutral = None
     ignore_eos: bool | None = Field(None, description="extension: a token that ends the text does not")
+    loops: Loops | None = Field(None, description="extension: runs of the model's loops, for this request")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     session: Session | None = Field(None, description="extension: continue this session")
@@ -239,6 +241,7 @@ class Ran(BaseModel):
     joules_origin: str = ""
     cut_by_time: bool = False
     session: str | None = None
+    loops: int | None = None
 
 
 class CompletionChoice(BaseModel):

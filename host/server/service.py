@@ -98,7 +98,8 @@ class GenerationRequest:
 
     ``closes``: the one of ``stops`` that ends a turn of a chat; "" where the text is no chat. ``logprobs``:
     tokens are scored, with that many of the likeliest, those of the prompt too with ``score_prompt``.
-    ``ends``: tokens that end the text, and have none.
+    ``ends``: tokens that end the text, and have none. ``loops``: runs of the program's loops, for this
+    request.
     """
 
     prompt: Sequence[int]
@@ -111,6 +112,7 @@ class GenerationRequest:
     logprobs: int | None = None
     score_prompt: bool = False
     ends: Sequence[int] = ()
+    loops: int | None = None
 
     @property
     def chooser(self) -> Chooser | None:
@@ -164,6 +166,7 @@ class Reply:
             chooser=request.chooser,
             top=request.logprobs,
             score_prompt=request.score_prompt,
+            loops=request.loops,
         )
 
     @classmethod

@@ -98,7 +98,7 @@ class JobQueue(Protocol):
 
 
 class Worker:
-    """Runs jobs on one device, in slices: the jobs take turns, those with equal sampling run together.
+    """Runs jobs on one device, in slices: the jobs take turns, those with equal sampling and loops together.
 
     The thread owns the back end and `ring`; fields that other threads read change under the scheduler's lock.
     """
@@ -189,10 +189,10 @@ class Worker:
         first = self.ring[0]
         group = [first]
         if first.generating and first.chooser is None and together > 1:
-            key = _key(first.sampling)
+            key = _key(first)
             rest = (job for job in list(self.ring)[1:] if job.generating and job.chooser is None)
             for job in rest:
-                if _key(job.sampling) != key:
+                if _key(job) != key:
                     continue
                 if len(group) == together:
                     break
@@ -217,7 +217,7 @@ class Worker:
         if job.todo and (job.keep or job.unscored or not job.reason):
             size = max(backend.chunk, min(FEED_TOKENS, int(self.rate.value * SLICE_SECONDS)))
             size = min(size, len(job.todo) - job.unscored)  # before those: what another device had done
-            backend.run(job.session, Run(job.todo[:size]))
+            backend.run(job.session, Run(job.todo[:size], loops=job.loops))
             del job.todo[:size]
             return False
         if job.reason:
@@ -235,7 +235,7 @@ class Worker:
         """Feed tokens of the prompt one by one, and score the one that follows each."""
         until = time.monotonic() + SLICE_SECONDS
         while job.todo and not job.cancelled:
-            logits = backend.step(session, job.todo[0])
+            logits = backend.step(session, job.todo[0], job.loops)
             following = job.todo[1] if len(job.todo) > 1 else job.last
             job.score(logits, backend.program.logit_scale_bits, following)
             del job.todo[0]
@@ -247,7 +247,7 @@ class Worker:
         """Choose on this host, from the logits of one token after the other."""
         until = time.monotonic() + SLICE_SECONDS
         while not job.reason and not job.cancelled:
-            logits = backend.step(session, job.last)
+            logits = backend.step(session, job.last, job.loops)
             token, _ = chooser.choose(logits, job.text.rng)
             job.score(logits, backend.program.logit_scale_bits, token)
             job.accept([token])
@@ -262,7 +262,8 @@ class Worker:
             backend.recall(session) if job.keep and count > 1 else None
             for job, session in zip(group, sessions, strict=True)
         ]
-        runs = [Run([job.last], count, group[0].sampling, job.text.rng) for job in group]
+        first = group[0]
+        runs = [Run([job.last], count, first.sampling, job.text.rng, first.loops) for job in group]
         if len(group) == 1:
             found = [backend.run(sessions[0], runs[0])]
         else:
@@ -307,9 +308,9 @@ class Worker:
         self._queue.lost(self, jobs, moved)
 
 
-def _key(sampling: Sampling) -> Sampling:
-    """Return equal values for samplings that choose the same tokens."""
-    return Sampling() if sampling.greedy else sampling
+def _key(job: Job) -> tuple[Sampling, int | None]:
+    """Return equal values for jobs whose tokens one call of the back end can choose."""
+    return Sampling() if job.sampling.greedy else job.sampling, job.loops
 
 
 def _late(job: Job, now: float) -> bool:

@@ -22,10 +22,10 @@ import onnxoptimizer  # noqa: F401 - what Brevitas' exporter needs, so that its 
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from ternac.errors import ProgramError
+from ternac.errors import ProgramError, UnsupportedOp
 from ternac.files import replacing
 from ternac.program.legality import infer
-from ternac.program.ops import IMPORT_KINDS, KINDS, MEMORY_KINDS, Op, Value, refuse_unknown
+from ternac.program.ops import IMPORT_KINDS, KINDS, MEMORY_KINDS, Op, Value
 from ternac.program.program import Program
 from ternac.program.summary import op_lines
 
@@ -76,8 +76,13 @@ def to_onnx(program: Program) -> onnx.ModelProto:
     from ternac.model.export.qonnx_graph import StepGraph
 
     types = infer(program)
-    refuse_unknown(program.ops, set(KINDS) - set(MEMORY_KINDS), "QONNX export")
     for index, op in enumerate(program.ops):
+        if op.kind in MEMORY_KINDS:
+            raise UnsupportedOp(
+                f"op {index} ({op.kind} {op.out}): QONNX export has no kernel for {op.kind}: a graph has "
+                "no rows that it changes where they lie, so each token would copy whole memories, as float32",
+                "run this program on NumPy, native or gpu",
+            )
         if op.kind in IMPORT_KINDS:
             raise ProgramError(
                 f"op {index} {op.kind} {op.out!r}: QONNX export has no ops of imported models",

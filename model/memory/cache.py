@@ -10,7 +10,18 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from ternac.model.memory.system import Case, Figure, Found, System, run_cases, share_right, silent
+import numpy as np
+
+from ternac.model.memory.system import (
+    Case,
+    Curves,
+    Figure,
+    Found,
+    System,
+    run_cases,
+    share_right,
+    silent,
+)
 from ternac.program.program import Program
 from ternac.run.numpy_executor import NumpyExecutor
 
@@ -23,6 +34,8 @@ VOCAB = FIRST_FILLER + FILLERS
 CORRECTIONS = 0.2
 """Share of the statements that correct something, in the cases."""
 LENGTH = 4096
+PIECE = 128
+"""Tokens between two points of the curves."""
 ALONE = "alone"
 WIDTH, ROW, INNER = 64, 32, 96
 WINDOW, BATCH, STEPS = 128, 16, 300
@@ -63,6 +76,7 @@ class Cache(System):
     name = "cache"
     title = "a correction lives for its session only, in rows addressed by tokens"
     parts = ("cache",)
+    draws = True
 
     def cases(self, part: str, program: Program) -> list[Case]:
         """Sixteen texts over all entities, then one without corrections that runs beside them."""
@@ -81,6 +95,41 @@ class Cache(System):
             Figure("a session beside others equals itself alone", float(alone.digest == beside.digest), 1.0),
             Figure("bytes of rows a session", sum(2 * memory.words for memory in program.memories.values())),
         ]
+
+    def curves(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Curves]:
+        """Right answers by where in the text they are asked, of all texts; rows in use of the first one."""
+        edges = range(0, LENGTH, PIECE)
+        lines = {}
+        for group in ("corrected", "untouched"):
+            right: list[list[bool]] = [[] for _ in edges]
+            for one in found["cache"]:
+                for at, good, its in zip(one.case.asked, one.right, one.case.groups, strict=True):
+                    if its == group:
+                        right[min(int(at) // PIECE, len(right) - 1)].append(bool(good))
+            kept = [
+                (edge + PIECE, float(np.mean(some))) for edge, some in zip(edges, right, strict=True) if some
+            ]
+            lines[group] = ([at for at, _ in kept], [share for _, share in kept])
+        used = _rows_used(programs["cache"], found["cache"][0].case.tokens[:LENGTH].tolist())
+        rows = {f"of {sum(memory.rows for memory in programs['cache'].memories.values())}": used}
+        return [
+            Curves("tokens of the text", "share of answers right", lines),
+            Curves("tokens of the text", "rows that are not zero", rows),
+        ]
+
+
+def _rows_used(program: Program, tokens: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Feed a session; returns after how many tokens how many of its rows are not all zero."""
+    executor = NumpyExecutor(program)
+    state = executor.open(1)
+    views = executor.state_dict(state)
+    after, used = [0], [0]
+    for at, token in enumerate(tokens, 1):
+        executor.step(state, [token])
+        if at % PIECE == 0:
+            after.append(at)
+            used.append(sum(int(views[name].any(-1).sum()) for name in program.memories))
+    return after, used
 
 
 SYSTEM = Cache()

@@ -108,15 +108,26 @@ class Figure:
         return data | ({"note": self.note} if self.note else {})
 
 
+@dataclass(frozen=True)
+class Curves:
+    """One panel of a picture: lines by name, each as values ``across`` and ``up``, whose labels these are."""
+
+    across: str
+    up: str
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+
+
 class System(ABC):
     """A memory system; a subclass for each, and one instance of it in ``SYSTEM`` of its module.
 
     ``name``: of the module; ``title``: what it shows, in one line; ``parts``: names of its models.
+    ``draws``: it has `curves`.
     """
 
     name: str
     title: str
     parts: Sequence[str]
+    draws = False
 
     def train(self, part: str, seed: int, report: Report) -> Program:
         """Train the model ``part``; the same seed gives the same program on the same machine.
@@ -134,6 +145,10 @@ class System(ABC):
     @abstractmethod
     def figures(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Figure]:
         """Return the figures of what was found, by part."""
+
+    def curves(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Curves]:
+        """Return the panels of the picture of what was found, by part; none unless ``draws``."""
+        return []
 
     def shipped(self, part: str) -> Program:
         """Load the shipped program. Raises UsageError if there is none."""

@@ -287,6 +287,12 @@ def check_ignore_eos(args: argparse.Namespace, program: Program) -> None:
         )
 
 
+def add_loops(parser: argparse.ArgumentParser) -> None:
+    """Add ``--loops``, which `ternac.program.loops.check_loops` checks."""
+    text = "runs of the model's loops at every token (default: as the model says; see: ternac inspect)"
+    number(parser, "--loops", text, least=1)
+
+
 def check_sampling(args: argparse.Namespace) -> None:
     """Raise UsageError if options of `add_sampling` conflict."""
     works = "a --temperature above 0, without --greedy"

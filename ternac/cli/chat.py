@@ -17,6 +17,7 @@ from ternac.cli.arguments import (
     add_device,
     add_geometry,
     add_ignore_eos,
+    add_loops,
     add_model,
     add_sampling,
     check_ignore_eos,
@@ -50,6 +51,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     number(parser, "--tokens", "most tokens of an answer", default=256, least=1)
     add_sampling(parser)
     add_ignore_eos(parser)
+    add_loops(parser)
     parser.add_argument(
         "--resume", metavar="FILE", help="continue a chat that --save wrote, here or elsewhere"
     )
@@ -60,6 +62,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.cli.run import open_session
     from ternac.host.device import Device
     from ternac.host.server.texts import TURN_END
+    from ternac.program.loops import check_loops
     from ternac.text.tokenizer import encode_prompt, tokenizer_of
 
     refuse_unused(args, f"--device {args.device}", unused_on([args.device], named=args.model is not None))
@@ -71,6 +74,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     model = open_model(args.model, default_engine(args, [args.device]), say)
     check_ignore_eos(args, model.program)
+    check_loops(model.program, args.loops)
     with Device.open(args.device, model, board=args.board, geometry=args.geometry) as device:
         sampling = sampling_of(args, device.program)
         seed = None if sampling.greedy or (args.resume and args.seed is None) else seed_of(args)
@@ -87,7 +91,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             if args.save:
                 if chat.open_turn:  # so that what is saved stands between two turns
                     end = encode_prompt(device.program, tokenizer, TURN_END, begins=False)
-                    list(session.tokens(end, 0))
+                    list(session.tokens(end, 0, loops=args.loops))
                 session.save(args.save)
         say()
         return Outcome(
@@ -95,6 +99,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
                 "model": device.program.name,
                 "device": device.kind,
                 "seed": seed,
+                "loops": args.loops,
                 "turns": turns,
                 "resumed": args.resume,
                 "saved": args.save,
@@ -127,7 +132,9 @@ class _Chat:
         say(f"{args.model_as}: ", end="")
         try:
             with _interrupts() as interrupted:
-                for token in session.tokens(prompt, args.tokens, self._sampling, ignore_eos=args.ignore_eos):
+                for token in session.tokens(
+                    prompt, args.tokens, self._sampling, ignore_eos=args.ignore_eos, loops=args.loops
+                ):
                     begun, ended = True, token in self._ends
                     if not ended:
                         said.append(reader.feed(token))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_executor, add_model, number
+from ternac.cli.arguments import add_executor, add_loops, add_model, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
@@ -48,17 +48,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     number(parser, "--passages", "passages of --again", default=PASSAGES, least=2)
     add_executor(parser)
+    add_loops(parser)
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.executors import open_executor
     from ternac.model.training.run_folder import record_beside
+    from ternac.program.loops import check_loops
     from ternac.program.zoo import TEXT, open_program, resolve
     from ternac.progress import Progress
     from ternac.run import evaluate as ev
     from ternac.text.tokenizer import tokenizer_of, whole_characters
 
     program = open_program(args.model)
+    check_loops(program, args.loops)
     tokenizer = tokenizer_of(program)
     record = None if args.text and not args.split else record_beside(resolve(args.model))
     if record is not None and not args.text and not record.path:  # of a shipped model
@@ -93,7 +96,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         return _again(args, say, executor, text, _between(args, record, which, program))
     began = time.monotonic()
     with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
-        loss = ev.evaluate(executor, text, args.streams, args.context, bar.update)
+        loss = ev.evaluate(executor, text, args.streams, args.context, bar.update, loops=args.loops)
     found = {
         "nats_per_token": loss.nats_per_token,
         "nats_per_char": loss.nats_per_char,
@@ -103,6 +106,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         "tokenizer": tokenizer.name,
         "lossless": text.lossless,
         "executor": executor.name,
+        "loops": args.loops,
         "model": program.name,
         "program_hash": program.hash,
         "streams": len(ev.cut(len(text.ids), args.streams, args.context).start),
@@ -127,14 +131,17 @@ def _again(
     say(f"{executor.program.name}: nats per token of {args.passages} passages of {PASSAGE} tokens")
     for distance in _distances(args.again):
         with Progress(2 * PASSAGE + distance - 1, f"{distance} apart", "tokens") as bar:
-            one = second_reading(executor, text.ids, other, distance, args.passages, progress=bar.update)
+            one = second_reading(
+                executor, text.ids, other, distance, args.passages, progress=bar.update, loops=args.loops
+            )
         found.append(one)
         say(
             f"  {distance:>7} tokens later: {one.first:.3f} first, {one.second:.3f} second, "
             f"gain {one.gain:.3f} (+-{one.error:.3f}); {one.unread:.3f} there without the first reading"
         )
     readings = [asdict(one) | {"gain": one.gain} for one in found]
-    return Outcome({"model": executor.program.name, "executor": executor.name, "readings": readings})
+    about = {"model": executor.program.name, "executor": executor.name, "loops": args.loops}
+    return Outcome({**about, "readings": readings})
 
 
 def _distances(given: str) -> list[int]:

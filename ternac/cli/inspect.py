@@ -60,6 +60,10 @@ def _show(data: dict[str, Any], say: Say) -> None:
     for name, memory in data["memories"].items():
         rows = f"{memory['rows']} rows x {memory['width']} {memory['dtype']}"
         say(f"  memory {name}: {rows}, {memory['bytes']:,} bytes a session")
+        say(f"    read by {', '.join(memory['read_by']) or 'no op'}")
+        say(f"    updated by {', '.join(memory['updated_by']) or 'no op'}")
+    for loop in data["loops"]:
+        say(_loop(loop))
     say("  ops: " + ", ".join(f"{count} {kind}" for kind, count in sorted(data["ops"].items())))
     special = data["special_tokens"]
     if special["bos"] is not None:
@@ -72,6 +76,17 @@ def _show(data: dict[str, Any], say: Say) -> None:
             say(f"  {key}: {value}")
     for line in data.get("op_list", ()):
         say(line)
+
+
+def _loop(loop: dict[str, Any]) -> str:
+    """Say how often a loop runs, what it repeats and what it uses."""
+    first, last = loop["ops"]
+    runs = f"ops {first} to {last} run {loop['times']} times"
+    asked = ", each run with rows and states of its own" if loop["levels"] else ""
+    if not loop["levels"]:
+        asked = f", or as often as --loops asks, 1 to {loop['most']}"
+    used = [f"memory {name}" for name in loop["memories"]] + [f"state {name}" for name in loop["states"]]
+    return f"  loop {loop['name']}: {runs}{asked}" + (f"; uses {', '.join(used)}" if used else "")
 
 
 def _token(entry: dict[str, Any]) -> str:

@@ -23,8 +23,14 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     say("Models (MODEL of every verb; a program file works too)")
     for name in names():
         program = open_program(name)
-        models.append({"name": name, "trits": program.trits, "default": name == DEFAULT})
-        say(f"  {name:<20} {program.trits:>9,} ternary weights{', default' * (name == DEFAULT)}")
+        memories = {memory: 2 * sizes.words for memory, sizes in program.memories.items()}
+        about = {"state_bytes": 2 * program.state_words, "memory_bytes": memories}
+        models.append({"name": name, "trits": program.trits, "default": name == DEFAULT, **about})
+        rows = f", {sum(memories.values()):,} of them rows of memories" if memories else ""
+        say(
+            f"  {name:<20} {program.trits:>9,} ternary weights, {2 * program.state_words:,} bytes a session"
+            f"{rows}{', default' * (name == DEFAULT)}"
+        )
     say("\nBoards (--board)")
     boards = [
         {

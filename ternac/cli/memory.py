@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_out, names_of
+from ternac.cli.arguments import PICTURES, add_out, names_of
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
@@ -40,6 +41,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--train", action="store_true", help="train the models instead of taking those shipped"
     )
     parser.add_argument("--seeds", default="", metavar="LIST", help="with --train: seeds (default: 1)")
+    parser.add_argument(
+        "--plot", type=_picture, metavar="FILE", help=f"draw curves of the system: {', '.join(PICTURES)}"
+    )
     add_out(parser, "with --train: folder for the programs of the first seed", metavar="DIR")
 
 
@@ -47,7 +51,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.model.memory.system import NAMES, open_system
 
     if args.action == "list":
-        for option in ("--train", "--seeds", "--out", "--executors", "--first"):
+        for option in ("--train", "--seeds", "--out", "--executors", "--first", "--plot"):
             if option in args.given:
                 raise UsageError(f"{option} does not go with list")
         if args.name:
@@ -60,7 +64,16 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError("bench needs the name of a system", f"systems: {', '.join(NAMES)}")
     if not args.train and {"--seeds", "--out"} & args.given:
         raise UsageError("--seeds and --out go with --train", "the shipped models are of one seed")
-    return _bench(open_system(args.name), args, say)
+    system = open_system(args.name)
+    if args.plot and not system.draws:
+        raise UsageError(f"{system.name} has no curves to draw", "leave --plot out")
+    return _bench(system, args, say)
+
+
+def _picture(given: str) -> Path:
+    if Path(given).suffix not in PICTURES:
+        raise UsageError(f"--plot {given}: the name must end in {', '.join(PICTURES)}")
+    return Path(given)
 
 
 def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
@@ -72,6 +85,8 @@ def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
     seeds = [_seed(word) for word in names_of("--seeds", args.seeds or "1")]
     if args.out:
         make_folder(args.out)  # before an hour of training, not behind it
+    if args.plot:
+        make_folder(args.plot.parent)
     say(f"{system.name}: {system.title}")
     runs: list[dict[str, Any]] = []
     for number, seed in enumerate(seeds if args.train else [0]):
@@ -79,7 +94,8 @@ def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
         if args.train and args.out and number == 0:
             for part, program in programs.items():
                 save(program, args.out / f"{part}.safetensors")
-        run = _measure(system, programs, executors, first, say)
+        plot = args.plot if number == 0 else None
+        run = _measure(system, programs, executors, first, plot, say)
         runs.append({"seed": seed, **run} if args.train else run)
     met = all(figure["met"] for run in runs for figure in run["figures"])
     wrong = sum(run["mismatches"] for run in runs)
@@ -90,6 +106,7 @@ def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
         "title": system.title,
         "executors": executors,
         "first": first,
+        "plot": str(args.plot) if args.plot else None,
         "runs": runs,
     }
     return Outcome(data | {"met": met, "mismatches": wrong}, ok=met and not wrong)
@@ -117,7 +134,12 @@ def _program(system: System, part: str, seed: int | None) -> Program:
 
 
 def _measure(
-    system: System, programs: dict[str, Program], executors: Sequence[str], first: Sequence[str], say: Say
+    system: System,
+    programs: dict[str, Program],
+    executors: Sequence[str],
+    first: Sequence[str],
+    plot: Path | None,
+    say: Say,
 ) -> dict[str, Any]:
     """Run the cases on every executor; figures are those of the first, which the others must equal."""
     from ternac.host.executors import open_executor
@@ -151,6 +173,11 @@ def _measure(
         verdict = "" if figure.bar is None else "  met" if figure.met else "  MISSED"
         note = f"  {figure.note}" if figure.note else ""
         say(f"  {figure.name:52} {figure.value:10.4f}{bar}{verdict}{note}")
+    if plot is not None:
+        from ternac.model.memory.picture import write_picture
+
+        write_picture(plot, system.title, system.curves(programs, found))
+        say(f"  curves: {plot}")
     said = f"  {tokens:,} tokens on each of {', '.join(executors)}: outputs and states, rows included, "
     say(said + ("equal" if not wrong else "NOT equal"))
     return {

@@ -13,6 +13,7 @@ from ternac.cli.arguments import (
     add_device,
     add_geometry,
     add_ignore_eos,
+    add_loops,
     add_model,
     add_sampling,
     check_ignore_eos,
@@ -52,6 +53,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     number(parser, "--tokens", "tokens to generate", default=200, least=0)
     add_sampling(parser)
     add_ignore_eos(parser)
+    add_loops(parser)
     parser.add_argument(
         "--resume", metavar="FILE", help="continue a session that --save wrote, here or elsewhere"
     )
@@ -65,6 +67,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.device import Device
     from ternac.host.executors import parse_executor
+    from ternac.program.loops import check_loops
     from ternac.text.tokenizer import encode_prompt, tokenizer_of
 
     given = _prompt(args)
@@ -78,6 +81,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError(f"--save {args.save}: there is no such folder", "make it first")
     model = open_model(args.model, default_engine(args, [args.device]), say)
     check_ignore_eos(args, model.program)
+    check_loops(model.program, args.loops)
     if not given and not args.resume and not model.program.special.add_bos:
         raise UsageError("the prompt is empty", "give at least one character")
     with Device.open(
@@ -100,7 +104,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             start = session.snapshot()
             before = [] if session.pending is None else [session.pending]
             stream = tokenizer.stream(before + prompt)
-            chosen = session.tokens(prompt, args.tokens, sampling, ignore_eos=args.ignore_eos)
+            chosen = session.tokens(
+                prompt, args.tokens, sampling, ignore_eos=args.ignore_eos, loops=args.loops
+            )
             tokens, text = _stream(chosen, stream, () if args.ignore_eos else program.special.eos, say)
             fed, ended = session.fed, bool(tokens) and session.ended and not args.ignore_eos
             if args.save:
@@ -120,6 +126,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "text": text,
             "greedy": sampling.greedy,
             "seed": seed,
+            "loops": args.loops,
             "tokenizer": tokenizer.name,
             "tokens": tokens,
             "tokens_fed": fed,
@@ -134,7 +141,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             data["bitstream_id"] = device.identity.bitstream_id.hex()
         ok = True
         if args.check:
-            ok = _check(device, start, prompt, tokens, sampling, data, say)
+            ok = _check(device, start, prompt, tokens, sampling, args.loops, data, say)
         return Outcome(data, ok)
 
 
@@ -188,6 +195,7 @@ def _check(
     prompt: list[int],
     tokens: list[int],
     sampling: Sampling,
+    loops: int | None,
     data: dict[str, Any],
     say: Say,
 ) -> bool:
@@ -196,7 +204,7 @@ def _check(
 
     with Device.open("numpy", device.program) as numpy, numpy.session() as session:
         session.restore(start)
-        want = list(session.tokens(prompt, len(tokens), sampling, ignore_eos=True))
+        want = list(session.tokens(prompt, len(tokens), sampling, ignore_eos=True, loops=loops))
     first = next((i for i, (a, b) in enumerate(zip(tokens, want, strict=True)) if a != b), None)
     data["check"] = {"tokens": len(tokens), "equal": first is None, "first_difference": first}
     if first is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ternac.errors import UsageError
 from ternac.program.op_kind import Memory, Refused
 from ternac.program.ops import KINDS, Op, memory_of, state_read, state_written
 from ternac.program.program import Program
@@ -73,6 +74,24 @@ def loops_of(ops: Sequence[Op]) -> list[Loop]:
         if op.kind == "LOOP":
             found.append(read_loop(index, op, found[-1].index + 1 if found else 0))
     return found
+
+
+def most_loops(program: Program) -> int:
+    """Most runs that a request may ask for; 0 if the program has no LOOP without levels."""
+    return min((loop.most for loop in loops_of(program.ops) if not loop.levels), default=0)
+
+
+def check_loops(program: Program, loops: int | None) -> None:
+    """Raises UsageError unless a request may ask for ``loops`` runs (None: as the program says)."""
+    if loops is None:
+        return
+    most = most_loops(program)
+    if not most:
+        raise UsageError(
+            f"loops is {loops!r}, and {program.name} has no LOOP whose runs can be chosen", "leave loops out"
+        )
+    if type(loops) is not int or not 1 <= loops <= most:
+        raise UsageError(f"loops is {loops!r}, {program.name} runs 1..{most}")
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,12 @@ def evaluate(
     streams: int = STREAMS,
     context: int = CONTEXT,
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    loops: int | None = None,
 ) -> Loss:
     """Return the loss of the executor's program on a text; ``progress`` is told the predictions so far.
 
-    Plain tokens [N] count as one byte each.
+    ``loops``: runs of the program's loops (None: as it says). Plain tokens [N] count as one byte each.
     """
     tokens = text.ids if isinstance(text, Encoded) else text
     parts = cut(len(tokens), streams, context)
@@ -89,7 +91,7 @@ def evaluate(
     total, counted = 0.0, 0
     for step in range(parts.steps):
         at = np.minimum(parts.start + step, len(tokens) - 2)
-        logits = executor.step(state, tokens[at])
+        logits = executor.step(state, tokens[at], loops=loops)
         live = (parts.start + step == at) & (at + 1 >= parts.first) & (at + 1 < parts.last)
         total += float(nats(logits * scale, tokens[at + 1], rows)[live].sum())
         counted += int(live.sum())

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, MutableMapping, Sequence
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import UsageError
-from ternac.program.loops import MemoryPart, loops_of
+from ternac.program.loops import MemoryPart, check_loops
 from ternac.program.program import Program
 from ternac.run.sampling import U32, Sampling, choose
 
@@ -197,20 +196,8 @@ class ExecutorBase:
 
     def check_loops(self, loops: int | None) -> None:
         """Raises UsageError unless a request may ask for ``loops`` runs (None: as the program says)."""
-        if loops is None:
-            return
-        if not self.most_loops:
-            raise UsageError(
-                f"loops is {loops!r}, and {self.program.name} has no LOOP whose runs can be chosen",
-                "leave loops out",
-            )
-        if type(loops) is not int or not 1 <= loops <= self.most_loops:
-            raise UsageError(f"loops is {loops!r}, {self.program.name} runs 1..{self.most_loops}")
-
-    @cached_property
-    def most_loops(self) -> int:
-        """Most runs that a request may ask for; 0 if the program has no LOOP without levels."""
-        return min((loop.most for loop in loops_of(self.program.ops) if not loop.levels), default=0)
+        if loops is not None:
+            check_loops(self.program, loops)
 
     def check_feed(
         self, state: State, tokens: Tokens, slots: Any, want: Any

@@ -20,12 +20,14 @@ class Run:
 
     The last token chosen is not fed; with ``count`` 0 all of ``tokens`` are fed and nothing is chosen.
     ``rng`` is the generator state (1..2**32-1) before the first choice; argmax does not use it.
+    ``loops``: runs of the program's loops (`ternac.program.loops`) at every token fed; None: as it says.
     """
 
     tokens: Sequence[int]
     count: int = 0
     sampling: Sampling = GREEDY
     rng: int = 1
+    loops: int | None = None
 
     @property
     def steps(self) -> int:

@@ -54,10 +54,13 @@ def second_reading(
     passages: int = PASSAGES,
     seed: int = 3,
     progress: Callable[[int], None] = lambda done: None,
+    *,
+    loops: int | None = None,
 ) -> Reading:
     """Measure passages drawn from tokens ``text``, with tokens of ``other`` between their two readings.
 
-    ``progress`` is told the tokens that each stream has read. Raises UsageError if a text is too short.
+    ``progress`` is told the tokens that each stream has read. ``loops``: runs of the program's loops.
+    Raises UsageError if a text is too short.
     """
     if len(text) <= PASSAGE or len(other) <= distance:
         raise UsageError(
@@ -74,7 +77,7 @@ def second_reading(
     # The passage that another stream reads stands in the place of the first reading.
     streams += [np.concatenate((read[i - 1], b, read[i])) for i, b in enumerate(fill)]
     tokens = np.stack(streams)
-    found = _nats(executor, tokens, progress)
+    found = _nats(executor, tokens, progress, loops)
     counted = slice(SKIP, PASSAGE - 1)
     first, again = found[:, counted], found[:, PASSAGE + distance :][:, counted]
     gains = (first[:passages] - again[:passages]).mean(1)
@@ -93,14 +96,17 @@ def _passage(text: npt.NDArray[Any], begin: int) -> npt.NDArray[np.int64]:
 
 
 def _nats(
-    executor: Executor, tokens: npt.NDArray[np.int64], progress: Callable[[int], None]
+    executor: Executor,
+    tokens: npt.NDArray[np.int64],
+    progress: Callable[[int], None],
+    loops: int | None,
 ) -> npt.NDArray[np.float64]:
     """Return the cross entropy [streams, length - 1] of tokens [streams, length], each but the first."""
     state = executor.open(len(tokens))
     scale, rows = 2.0**-executor.program.logit_scale_bits, np.arange(len(tokens))
     result = np.empty((len(tokens), tokens.shape[1] - 1))
     for step in range(tokens.shape[1] - 1):
-        logits = executor.step(state, tokens[:, step])
+        logits = executor.step(state, tokens[:, step], loops=loops)
         result[:, step] = nats(logits * scale, tokens[:, step + 1], rows)
         progress(step + 1)
     return result

@@ -45,7 +45,7 @@ def model(tmp_path):
 def board(monkeypatch):
     """A board in Python on every line that a device opens."""
     board = make_board(image_of(PROGRAM))
-    monkeypatch.setattr(device_module, "_line", lambda *arguments: Line(board))
+    monkeypatch.setattr(device_module, "open_line", lambda *arguments: Line(board))
     return board
 
 
@@ -410,10 +410,10 @@ def test_check_finds_a_wrong_bit(capsys, model, board):
     ],
 )
 def test_errors_are_typed(capsys, model, monkeypatch, arguments, kind):
-    line = device_module._line
+    line = device_module.open_line
     board = make_board(image_of(PROGRAM))
     monkeypatch.setattr(
-        device_module, "_line", lambda k, *rest: Line(board) if k.kind == "sim" else line(k, *rest)
+        device_module, "open_line", lambda k, *rest: Line(board) if k.kind == "sim" else line(k, *rest)
     )
     status, data, _ = run_json(capsys, model, *arguments)
     assert status == 2

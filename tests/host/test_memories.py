@@ -55,7 +55,6 @@ def lacking(name: str) -> pytest.MarkDecorator:
 
 
 REFUSING: list[object] = [
-    pytest.param(lambda p: open_executor("gpu:cpu", p), id="gpu", marks=lacking("torch")),
     pytest.param(lambda p: open_executor("isa", p, geometry=preset("tiny")), id="isa"),
     pytest.param(lambda p: compile_program(p, preset("tiny"), fill=False), id="compiler"),
 ]
@@ -69,9 +68,26 @@ def test_what_has_no_kernel_refuses_by_name(make: Callable[[Program], object], n
 
 
 @lacking("torch")
-def test_torch_wants_the_checkpoint_of_a_program_with_a_memory() -> None:
-    with pytest.raises(CheckpointError, match="torch runs checkpoints"):
-        open_executor("torch", PROGRAMS["MEM_UPDATE"], path=Path("none"))
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("executor", ["gpu:cpu", "torch"])
+def test_torch_runs_what_has_no_checkpoint_on_the_gpu_executor(
+    executor: str, name: str, tmp_path: Path
+) -> None:
+    program = PROGRAMS[name]
+    found, numpy = open_executor(executor, program, path=tmp_path / "p.safetensors"), NumpyExecutor(program)
+    assert found.name == "gpu:cpu"
+    states = numpy.open(2), found.open(2)
+    for tokens in ([1, 0], [2, 3], [1, 1]):
+        assert np.array_equal(numpy.step(states[0], tokens), found.step(states[1], tokens))
+        assert np.array_equal(states[0], states[1])
+
+
+@lacking("torch")
+def test_torch_refuses_the_checkpoint_of_another_model(tmp_path: Path) -> None:
+    """A checkpoint beside the program is what is meant: nothing else runs instead."""
+    (tmp_path / "final.safetensors").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError):
+        open_executor("torch", PROGRAMS["MEM_UPDATE"], path=tmp_path / "p.safetensors")
 
 
 def test_the_plain_program_is_refused_by_none() -> None:

@@ -75,6 +75,23 @@ def loop_program(levels: int = 0, times: int = 2, most: int = 4, **change: Any) 
     return Program("loop", 8, ops, consts, {"h": 8 * parts}, "logits", 4, memories=memories)
 
 
+def text_loop_program(**change: Any) -> Program:
+    """`loop_program` with 256 tokens, which are bytes."""
+    rng, inner = np.random.default_rng(4), loop_program(**change)
+    ops = (
+        *inner.ops[:-1],
+        Op("ADD", "sum", ("next", "r"), {"dtype": "i16"}),
+        Op("REQUANT", "sum8", ("sum",), {"shift": 3, "dtype": "i8"}),
+        Op("TMATVEC", "y.acc", ("sum8",), {"weights": "W"}),
+        Op("REQUANT", "logits", ("y.acc",), {"shift": 0, "dtype": "i16"}),
+    )
+    consts = {
+        "E": rng.integers(-128, 128, (256, 8)).astype(np.int8),
+        "W": rng.integers(-1, 2, (256, 8)).astype(np.int8),
+    }
+    return dataclasses.replace(inner, name="text-loop", vocab=256, ops=ops, consts=consts)
+
+
 def with_op(program: Program, at: str, **change: Any) -> Program:
     """The program with fields of the op at ``at`` replaced; ``attrs`` are merged."""
     ops = [

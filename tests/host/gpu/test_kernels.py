@@ -86,7 +86,7 @@ def test_products_at_their_limits(mode: str, rows: int, columns: int) -> None:
     engine, torch = executor._engine, importlib.import_module("torch")
     parts = importlib.import_module("ternac.host.gpu.engine")
     split = parts.Layout(engine, parts.make_plan(program, split=True, keep=True), executor.rows)
-    engine.__dict__["many"] = split
+    engine.layouts().many = split
     engine.rows.tokens[:6] = torch.arange(6)
     engine.prompt(1, 6, tail=True)
     assert np.array_equal(split.value("acc", 6).cpu().numpy(), wanted)
@@ -107,7 +107,7 @@ def test_sampler(mode: str) -> None:
     program = random_program(np.random.default_rng(2), d=4, m=4, layers=1, vocab=48)
     executor, torch = make(program, mode), importlib.import_module("torch")
     engine = executor._engine
-    layout = engine.few
+    layout = engine.layouts().few
     rng = np.random.default_rng(3)
     draw = importlib.import_module("ternac.run.sampling").choose
     for trial in range(24):

@@ -123,9 +123,9 @@ class Shaky(LocalBackend):
         self.log.append(((session,), len(run.tokens), run.count))
         return found
 
-    def step(self, session: int, token: int) -> Any:
+    def step(self, session: int, token: int, loops: int | None = None) -> Any:
         before, cut = self.get_state(session), self._line()
-        found = super().step(session, token)
+        found = super().step(session, token, loops)
         if cut:
             self.set_state(session, before)
             raise NoAnswer("cut")

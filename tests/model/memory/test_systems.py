@@ -11,6 +11,7 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.errors import UsageError
+from ternac.model.memory.cache import DOT, FIRST_CLASS, FIRST_ENTITY, IS, world
 from ternac.model.memory.system import (
     NAMES,
     SHIPPED,
@@ -122,11 +123,52 @@ def test_shares_are_of_groups_and_of_whole_cases() -> None:
         (["bench", "cache", "--train", "--seeds", "one"], "seed 'one' is not a number"),
         (["list", "cache"], "list takes no name"),
         (["list", "--train"], "--train does not go with list"),
+        (["list", "--plot", "a.png"], "--plot does not go with list"),
+        (["bench", "cache", "--plot", "a.txt"], "the name must end in .png, .svg, .pdf"),
     ],
 )
 def test_bad_words_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["memory", *words, "--json"]) == 2
     assert message in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+def test_every_system_that_is_named_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["memory", "list", "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["systems"]) == list(NAMES)
+
+
+def test_the_curves_of_the_cache_are_those_of_its_cases(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One text, with two answers in its first piece, one of them wrong."""
+    system = open_system("cache")
+    known = [FIRST_ENTITY + 3, IS, FIRST_CLASS + world()[3], DOT]
+    wrong = [FIRST_ENTITY + 4, IS, FIRST_CLASS + (world()[4] + 1) % 16, DOT]
+    tokens = [*known, *wrong, *[DOT] * 248]
+    cases = [Case.of(tokens, [1, 5], "untouched")]
+    monkeypatch.setattr(type(system), "cases", lambda self, part, program: cases)
+    monkeypatch.setattr(type(system), "figures", lambda self, programs, found: [])
+    status, data = bench(capsys, "cache", "--executors", "numpy", "--plot", str(tmp_path / "a" / "b.svg"))
+    assert status == 0 and data["plot"].endswith("b.svg")
+    assert "rows that are not zero" in (tmp_path / "a" / "b.svg").read_text()
+    program = system.shipped("cache")
+    found = run_cases(NumpyExecutor(program), cases, silent)
+    right, rows = system.curves({"cache": program}, {"cache": found})
+    assert right.lines == {"corrected": ([], []), "untouched": ([128], [0.5])}
+    executor = NumpyExecutor(program)
+    state = executor.open(1)
+    for token in tokens:
+        executor.step(state, [token])
+    used = int(executor.state_dict(state)["1.rows"].any(-1).sum())
+    assert rows.lines["of 256"][0] == [0, 128, 256] and rows.lines["of 256"][1][-1] == used
+
+
+def test_a_system_without_curves_says_so(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(open_system("cache")), "draws", False)
+    assert main(["memory", "bench", "cache", "--plot", "a.png", "--json"]) == 2
+    assert "cache has no curves to draw" in json.loads(capsys.readouterr().out)["error"]["message"]
 
 
 def test_a_system_whose_model_is_not_shipped_says_how_to_train_it(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from ternac.program import zoo
 from ternac.program.file import dumps, load
 from ternac.run.evaluate import evaluate, split
 from ternac.run.numpy_executor import NumpyExecutor
+from ternac.run.second_reading import second_reading
 from ternac.text.tokenizer import tokenizer_of
 
 
@@ -153,10 +154,24 @@ def test_shipped_model_has_the_promised_size() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "below"), [("shakespeare", 1.4697), ("shakespeare-small", 1.8)])
+@pytest.mark.parametrize(
+    ("name", "below"), [("shakespeare", 1.4697), ("shakespeare-small", 1.8), ("hybrid", 1.4834)]
+)
 def test_loss_of_the_card_is_that_of_the_integer_program(name: str, below: float) -> None:
     program = load(zoo.resolve(name))
     text = tokenizer_of(program).encode(split(SHAKESPEARE.read_bytes(), "val"))
     loss = evaluate(NumpyExecutor(program), text).nats_per_token
     assert f"**{loss:.4f} nats per character**" in (zoo.ZOO / name / "card.md").read_text()
     assert loss < below
+
+
+@pytest.mark.slow
+def test_the_shipped_memory_finds_what_a_session_has_read() -> None:
+    program = load(zoo.resolve("hybrid"))
+    assert program.memories["1.m.rows"].words * 2 == 48 * 1024
+    data = SHAKESPEARE.read_bytes()
+    text, other = (np.frombuffer(split(data, which), np.uint8) for which in ("val", "train"))
+    for distance, bar in ((0, 0.30), (1024, 0.10)):
+        found = second_reading(NumpyExecutor(program), text, other, distance)
+        assert found.gain - 3 * found.error > bar
+        assert found.unread - found.second > bar  # it is the passage that helps, not a full memory

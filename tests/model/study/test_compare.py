@@ -143,8 +143,8 @@ def test_a_program_that_differs_fails_the_verb(
     """A last bit wrong in one logit of the NumPy side is enough."""
 
     class Wrong(compare.NumpyExecutor):
-        def step(self, state, tokens, trace=None):  # type: ignore[no-untyped-def]
-            logits = super().step(state, tokens, trace)
+        def step(self, state, tokens, trace=None, *, loops=None):  # type: ignore[no-untyped-def]
+            logits = super().step(state, tokens, trace, loops=loops)
             logits[0, 0] += 1
             return logits
 
