@@ -26,6 +26,8 @@ REQUANT, REQUANTM, TABLE = (tl.constexpr(CODE[name]) for name in ("REQUANT", "RE
 MUL, MUL16, ADD, SCALE = (tl.constexpr(CODE[name]) for name in ("MUL", "MUL16", "ADD", "SCALE"))
 LERP, BLEND, INTERP = (tl.constexpr(CODE[name]) for name in ("LERP", "BLEND", "INTERP"))
 QUANT, RESCALE = tl.constexpr(CODE["QUANT"]), tl.constexpr(CODE["RESCALE"])
+SUB, TOKEN, WINNERS, MASK = (tl.constexpr(CODE[name]) for name in ("SUB", "TOKEN", "WINNERS", "MASK"))
+MEM_READ, MEM_UPDATE = tl.constexpr(CODE["MEM_READ"]), tl.constexpr(CODE["MEM_UPDATE"])
 KINDS = (*(kind for kind in DECLARED if kind in globals()), "TMATVEC", "LOAD", "STORE")
 """Op kinds with a kernel: those that have a code here, and those that a kernel of phases runs itself."""
 
@@ -110,7 +112,7 @@ def source(
     cols: T,
     live: T,
 ) -> T:
-    """FETCH, FETCH1, STATE, GATHER, GATHER16. ``memory``: as `put` in kernels."""
+    """FETCH, FETCH1, STATE, GATHER, GATHER16, TOKEN. ``memory``: as `put` in kernels."""
     code: tl.constexpr = op.code
     bits: tl.constexpr = op.bits
     small, middle, large, sizes, states, slots, tokens, embed, words = memory
@@ -129,12 +131,90 @@ def source(
         token = tl.load(tokens + row).to(tl.int64)
         from_row = words + tl.load(p) + token * op.length
         return tl.load(from_row + at, mask=there, other=0).to(tl.int32)
+    elif code == TOKEN:
+        token = tl.load(tokens + row).to(tl.int32)
+        return tl.where(at == 0, token >> 8, token & 255)
     elif bits == 8:
         return fetch(small, row, sizes[0], tl.load(p), at, there)
     elif bits == 16:
         return fetch(middle, row, sizes[1], tl.load(p), at, there)
     else:
         return fetch(large, row, sizes[2], tl.load(p), at, there)
+
+
+@triton.jit
+def element(bits: tl.constexpr, memory: T, row: T, place: T, at: T, live: T) -> T:
+    """Elements ``at`` of an i8 or i16 vector that lies in memory, as int32."""
+    if bits == 8:
+        return tl.load(memory[0] + row.to(tl.int64) * memory[3][0] + place + at, mask=live, other=0).to(
+            tl.int32
+        )
+    else:
+        return tl.load(memory[1] + row.to(tl.int64) * memory[3][1] + place + at, mask=live, other=0).to(
+            tl.int32
+        )
+
+
+@triton.jit
+def row_of(op: tl.constexpr, p: T, memory: T, row: T, head: T, shared: T) -> T:
+    """The row, int64, that the digits of ``head`` stand for."""
+    bits = tl.load(p + 3)
+    low = (tl.full((), 1, tl.int64) << bits) - 1
+    at = element(op.bits, memory, row, tl.load(p), head, head >= 0).to(tl.int64) & low
+    region = bits
+    if op.second != 0:
+        second = element(op.second, memory, row, tl.load(p + 1), head, head >= 0).to(tl.int64) & low
+        at = (at << bits) | second
+        region = 2 * bits
+    return at + tl.where(shared != 0, 0, head.to(tl.int64) << region)
+
+
+@triton.jit
+def home_of(op: tl.constexpr, p: T, memory: T, row: T) -> T:
+    """Pointer to the first element of the rows."""
+    start = tl.load(p + 2)
+    if op.rows == 0:
+        return memory[7] + start
+    else:
+        words = memory[4] + tl.load(memory[5] + row).to(tl.int64) * memory[3][3] + start
+        if op.rows == 8:
+            return words.to(tl.pointer_type(tl.int8), bitcast=True)
+        else:
+            return words
+
+
+@triton.jit
+def gather(op: tl.constexpr, values: T, p: T, memory: T, row: T, cols: T, live: T) -> T:
+    """WINNERS, MASK, MEM_READ, MEM_UPDATE on flat tiles."""
+    found = cols * 0
+    if op.code == WINNERS:
+        best = found - 32769
+        for at in range(op.span):
+            x = element(op.bits, memory, row, tl.load(p), cols * op.span + at, live)
+            found = tl.where(x > best, at, found)
+            best = tl.maximum(best, x)
+        return found
+    elif op.code == MASK:
+        x = element(8, memory, row, tl.load(p), cols, live)
+        w = element(16, memory, row, tl.load(p + 1), cols // op.span, live)
+        return tl.where(cols % op.span == (w % op.span + op.span) % op.span, x, 0)
+    elif op.code == MEM_READ:
+        home, shared = home_of(op, p, memory, row), tl.load(p + 4)
+        for head in range(op.span):
+            at = row_of(op, p, memory, row, head + tl.load(p) * 0, shared)
+            found += tl.load(home + at * op.length + cols, mask=live, other=0).to(tl.int32)
+        return found
+    else:
+        tl.static_assert(op.code == MEM_UPDATE)
+        home, keep = home_of(op, p, memory, row), tl.load(p + 4)
+        e = values[op.a]
+        for head in range(op.span):
+            at = row_of(op, p, memory, row, head + tl.load(p) * 0, keep * 0)
+            here = home + at * op.length + cols
+            old = tl.load(here, mask=live, other=0).to(tl.int32)
+            new = saturated(old - tl.where(keep > 0, narrow_round(old, keep), 0) - e, op.rows)
+            tl.store(here, new.to(here.dtype.element_ty), mask=live)
+        return e
 
 
 @triton.jit
@@ -152,8 +232,10 @@ def micro(
     code: tl.constexpr = op.code
     sat: tl.constexpr = op.bits
     words = memory[8]
-    if code == FETCH or code == FETCH1 or code == STATE or code == GATHER or code == GATHER16:  # noqa: SIM109
+    if code <= STATE or code == GATHER or code == GATHER16 or code == TOKEN:  # noqa: SIM109
         return source(op, p, memory, row, cols, live)
+    elif code == WINNERS or code == MASK or code == MEM_READ or code == MEM_UPDATE:  # noqa: SIM109
+        return gather(op, values, p, memory, row, cols, live)
     elif code == MOVE:
         return values[op.a]
     elif code == NORM:
@@ -180,6 +262,8 @@ def micro(
         return saturated(wide_round(values[op.a].to(tl.int64) * values[op.b], tl.load(p)), sat)
     elif code == ADD:
         return saturated(values[op.a] + values[op.b], sat)
+    elif code == SUB:
+        return saturated(values[op.a] - values[op.b], sat)
     elif code == SCALE:
         gain = tl.load(words + tl.load(p) + cols, mask=live, other=0).to(tl.int64)
         return saturated(wide_round(values[op.a] * gain, tl.load(p + 1)), 16)

@@ -17,6 +17,7 @@ import pytest
 
 from ternac.program.program import Program
 from ternac.program.random import random_mmfree, random_program
+from ternac.program.random_memory import random_memory_program
 from ternac.run.sampling import GREEDY, Sampling
 from tests.host.gpu.gpu_here import needs_triton
 from tests.host.native.native_here import Soup
@@ -141,6 +142,11 @@ def test_every_kind_of_op(capability: int) -> None:
     compiled(random_mmfree(np.random.default_rng(4), d=24, m=40, layers=1, per_token=False), False)
     if capability == 90:
         compiled(Soup(np.random.default_rng(5), tried=30).program, False)
+
+
+def test_ops_of_memories(capability: int) -> None:
+    program = random_memory_program(np.random.default_rng(4), layers=1, loop="levels")
+    assert compiled(program, True)
 
 
 def test_the_training_scan(capability: int) -> None:

@@ -18,7 +18,7 @@ from ternac.program.program import Program
 from ternac.program.random_memory import random_memory_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, seed_state
-from tests.host.gpu.gpu_here import needs_torch
+from tests.host.gpu.gpu_here import PLACES, needs_torch
 from tests.program.memory_toy import memory_program
 
 pytestmark = needs_torch
@@ -71,6 +71,18 @@ def test_random_programs_with_memories(batch: int, loop: str) -> None:
 def test_arbitrary_programs_with_memories(seed: int, batch: int, loop: str) -> None:
     program = make(seed, loop)
     compare(program, gpu(program), 3, batch)
+
+
+@pytest.mark.parametrize("mode", [place for place in PLACES if place.values != ("cpu",)])
+@pytest.mark.parametrize(("seed", "loop"), [(6, "levels"), (3, "free"), (4, "")])
+def test_the_kernels_are_numpy(mode: str, seed: int, loop: str) -> None:
+    """Both plans of the Triton kernels, on memories of both dtypes, constant rows and a prompt."""
+    program = random_memory_program(np.random.default_rng(seed), layers=2, loop=loop)
+    executor, numpy = gpu(program, mode=mode), NumpyExecutor(program)
+    compare(program, executor, 3, 2)
+    tokens, states = [0, 1, 1, 0, 1], (numpy.open(1), executor.open(1))
+    assert np.array_equal(numpy.feed(states[0], tokens, [0] * 5), executor.feed(states[1], tokens, [0] * 5))
+    assert np.array_equal(states[0], states[1])
 
 
 def test_the_programs_have_every_op_of_memories() -> None:
