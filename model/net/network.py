@@ -124,6 +124,11 @@ class TernaryLM(nn.Module):
         after = self.recall.config.after
         return [*state[:after], *small, *state[after:], rows]
 
+    def begin_again(self, state: list[Tensor], fresh: Tensor) -> None:
+        """Give the streams ``fresh``, bool [B], the state of a beginning, in place."""
+        for part in state:
+            part[fresh] = 0
+
     def _keep(self, batch: int) -> Tensor:
         mask = dropout_mask(batch, self.config.d, self.dropout, self.share, self.masks)
         return mask.to(self.embed.device)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, embedding, linear, scaled_dot_product_attention, silu
 
+from ternac.errors import UsageError
 from ternac.model.net.config import ModelConfig
 from ternac.model.net.layers import BitLinear, dropout_mask
 from ternac.model.net.scan import FloatScan
@@ -92,6 +93,11 @@ class FloatTwin(nn.Module):
     def initial_state(self, batch: int) -> list[Tensor]:
         """Return the zero state of ``batch`` streams."""
         return [torch.zeros(batch, self.config.d) for _ in range(self.config.layers)]
+
+    def begin_again(self, state: list[Tensor], fresh: Tensor) -> None:
+        """Give the streams ``fresh``, bool [B], the state of a beginning, in place."""
+        for part in state:
+            part[fresh] = 0
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         r = embedding(tokens, self.embed)
@@ -183,6 +189,15 @@ class Transformer(nn.Module):
     def initial_state(self, batch: int) -> list[Tensor]:
         """Return the state of streams that have seen no token."""
         return [torch.full((self.context, batch), -1.0)]
+
+    def begin_again(self, state: list[Tensor], fresh: Tensor) -> None:
+        """Give the streams ``fresh``, bool [B], the state of a beginning, in place.
+
+        Raises UsageError unless it is all of them.
+        """
+        if not bool(fresh.all()):
+            raise UsageError("the transformer's streams begin together", "compare without --repeats")
+        state[0].fill_(-1.0)
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """tokens i64 [T, B] -> (logits [T, B, V] in units of 2**-scales.logits, new state)."""

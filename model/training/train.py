@@ -247,8 +247,8 @@ class Trainer:
     def one_step(self) -> float:
         """Train on the next window; returns its loss."""
         fresh = torch.from_numpy(self.streams.fresh(self.step)[self._mine()]).to(self.device)
-        for part in self.state if bool(fresh.any()) else []:
-            part[fresh] = 0
+        if bool(fresh.any()):
+            self.model.begin_again(self.state, fresh)
         self.model.masks = mask_generators(self.config, self.step)
         window = self.streams.window_at(self.step)
         inputs, targets = (torch.from_numpy(part)[:, self._mine()].to(self.device) for part in window)
