@@ -49,7 +49,7 @@ class Abacus(System):
     """Long sums, see the module."""
 
     name = "abacus"
-    title = "sums of 100 digits after training on at most 20, in rows addressed by a counter"
+    title = "sums of 100 digits after training on at most 6, in rows addressed by a counter"
     parts = ("abacus",)
 
     def cases(self, part: str, program: Program) -> list[Case]:
