@@ -20,7 +20,7 @@ def find_llama() -> str:
     """Return why llama.cpp cannot be measured here; empty when it can."""
     for package, how in PACKAGES.items():
         if importlib.util.find_spec(package) is None:
-            return f"the package {package} is not installed: {how}"
+            return f"there is no package {package}, which is no dependency of this kit: {how}"
     return ""
 
 

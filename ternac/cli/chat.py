@@ -129,9 +129,9 @@ class _Chat:
         prompt = encode_prompt(session.program, self._tokenizer, text, begins=session.new)
         reader = Reader(self._tokenizer.stream(prompt), [TURN_END])
         said, begun, ended, cut = [], False, False, False
-        say(f"{args.model_as}: ", end="")
         try:
             with _interrupts() as interrupted:
+                say(f"{args.model_as}: ", end="")  # who sees it may press Ctrl-C: it is heard from here on
                 for token in session.tokens(
                     prompt, args.tokens, self._sampling, ignore_eos=args.ignore_eos, loops=args.loops
                 ):

@@ -324,6 +324,13 @@ def test_ctrl_c_of_a_terminal_leaves_the_simulated_board_alive(model, tmp_path):
         until(b"B: ")
         os.killpg(chat.pid, signal.SIGINT)
         chat.stdin.close()
+        while read_all := os.read(
+            chat.stderr.fileno(), 4096
+        ):  # a chat that talks on must not wait for a reader
+            said += read_all
+            if len(said) > 1 << 20:
+                chat.kill()
+                pytest.fail("the chat did not stop")
         data = json.loads(chat.stdout.read())
     assert (chat.returncode, data["device"]) == (0, "sim")
     assert [turn["interrupted"] for turn in data["turns"]] == [True] * 3

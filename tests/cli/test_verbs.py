@@ -315,9 +315,10 @@ def test_what_a_device_does_not_heed_is_refused_by_name(
     """Every option of a verb with --device is here: of the host or of boards. A new one must be sorted in."""
     unused = arguments.unused_on([device], named=True)
     of_host = {
-        "run": "device prompt prompt-file tokens temperature top-k greedy seed ignore-eos resume save check "
+        "run": "device prompt prompt-file tokens temperature top-k greedy seed ignore-eos loops resume save "
+        "check json help",
+        "chat": "device you model-as tokens temperature top-k greedy seed ignore-eos loops resume save "
         "json help",
-        "chat": "device you model-as tokens temperature top-k greedy seed ignore-eos resume save json help",
         "serve": "device host port token-file allow-host max-body max-prompt max-tokens max-queue "
         "max-sessions max-seconds session-seconds json help",
     }
@@ -360,7 +361,7 @@ def test_bash_completes_verbs_benches_options_and_choices(
     assert completions(script, "ternac", "ver") == ["verify"]
     assert set(completions(script, "ternac", "bench", "")) >= set(BENCHES)
     assert completions(script, "ternac", "run", "--pro") == ["--prompt", "--prompt-file"]
-    assert completions(script, "ternac", "estimate", "--board", "ice") == ["icebreaker"]
+    assert completions(script, "ternac", "estimate", "--board", "upd") == ["upduino-v3"]
     assert completions(script, "ternac", "verify", "--geometry", "ulx3s-85f-d") == ["ulx3s-85f-dense"]
     assert completions(script, "ternac", "bench", "gpu", "--size", "2") == ["2.7b"]
 

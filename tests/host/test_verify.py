@@ -113,7 +113,7 @@ def test_a_port_belongs_to_a_board_whatever_its_engine(
         opened.append((name.kind, board, engine))
         return Line(make_board(compile_program(program, engine)))
 
-    monkeypatch.setattr(device_module, "_line", line)
+    monkeypatch.setattr(device_module, "open_line", line)
     status, data = run([str(path), "--executors", "numpy,serial:X", "--tokens", "4", *options], capsys)
     # The board in Python counts 1000 cycles a token, whatever the engine; nothing else differs.
     assert status == 1

@@ -24,8 +24,9 @@ from ternac.manifest import read_manifest
 from ternac.sim.loopback_model import LoopbackModel
 from tests.host.board.check.spoilt import LoopbackLine, Silent
 
-PLAIN = replace(board("icebreaker"), resources={"bram": 12, "spram": 1})
-WITH_SDRAM = replace(board("ulx3s-85f"), tech=Technology.ICE40, resources={"bram": 12})
+_ICE, _ULX = board("icebreaker"), board("ulx3s-85f")
+PLAIN = replace(_ICE, chip=replace(_ICE.chip, resources={"bram": 12, "spram": 1}))
+WITH_SDRAM = replace(_ULX, chip=replace(_ULX.chip, tech=Technology.ICE40, resources={"bram": 12}))
 """Boards with little memory."""
 WORDS = 512
 QUICK = Patience(base=0.02, step=0, retries=3)
