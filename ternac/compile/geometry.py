@@ -309,8 +309,8 @@ PRESETS: dict[str, Geometry] = {
         ),
         Geometry(
             name="tiny-rows", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048,
-            x_depth=32, bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4, norm_tables=2,
-            logit_slots=64, contexts=3, lane_depth=64, rows=4096, list_slots=16,
+            x_depth=32, bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4,
+            norm_tables=2, logit_slots=64, contexts=3, lane_depth=64, rows=4096, list_slots=16,
         ),
         # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
         Geometry(

@@ -218,7 +218,7 @@ class Instruction:
 class RowAddress:
     """Where a ``MEM`` pass finds its rows, in fields that such a pass needs for nothing else.
 
-    Slot s of head k is row word ``first + base + ((shared ? 0 : k * R) + local) * 2**step + s``.  ``local`` is
+    Slot s of head k is word ``first + base + ((shared ? 0 : k * R) + local) * 2**step + s``.  ``local`` is
     the low ``bits`` bits of entry k of the list at ``a``, with those of ``b`` behind them if there are two;
     R is the number of its values. ``base`` is ``session_base << shift`` for rows of the ``session``.
     """
