@@ -18,7 +18,6 @@ A block is 256 weights: 66 bytes in TQ2_0 (2 bits each), 54 in TQ1_0 (1.6 bits).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
-from ternac.files import replacing
+from ternac.files import parse_json, replacing
 from ternac.program.file import dumps, loads
 from ternac.program.packing import Trits, pack5
 from ternac.program.program import Program
@@ -157,21 +156,26 @@ def _native_order(tensor: Any) -> npt.NDArray[Any]:
     return blocks.reshape(data.shape)
 
 
-def text_field(reader: Any, name: str) -> str | None:
-    """Return a text of the metadata, or None. Raises BadProgramFile if it is not UTF-8."""
+def metadata(reader: Any, name: str) -> Any:
+    """Return an entry of the metadata, or None. Raises BadProgramFile if it is text and not UTF-8."""
     field = reader.get_field(name)
     try:
-        value = None if field is None else field.contents()
+        return None if field is None else field.contents()
     except UnicodeDecodeError as error:
         raise BadProgramFile(f"the metadata text {name} is damaged: {error}") from None
+
+
+def text_field(reader: Any, name: str) -> str | None:
+    """Return a text of the metadata, or None. Raises BadProgramFile if it is not UTF-8."""
+    value = metadata(reader, name)
     return value if isinstance(value, str) else None
 
 
 def _header(data: bytes) -> tuple[str, dict[str, Any], dict[str, list[int]]]:
     """Return text and entries of a program file's header, and the shapes of its ternary matrices."""
     text = data[8 : 8 + int.from_bytes(data[:8], "little")].decode("ascii")
-    entries = json.loads(text)
-    about = json.loads(entries.pop("__metadata__")["program"])
+    entries = parse_json(text)
+    about = parse_json(entries.pop("__metadata__")["program"])
     return text, entries, about["trits"]
 
 
@@ -224,7 +228,7 @@ def read(reader: Any, path: Path) -> Program:
         data = _program_file(reader)
     except BadProgramFile as error:
         raise BadProgramFile(f"{path}: {error}", error.hint) from None
-    except (KeyError, ValueError, TypeError, IndexError, UnicodeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise BadProgramFile(f"{path}: the program in it is damaged: {error}") from None
     return loads(data)
 
