@@ -11,6 +11,7 @@ from ternac.compile.isa import LAYOUT, TOKEN_DIGITS, Addend, Instruction, Lane, 
 from ternac.compile.lower import Lowered, digits_only
 from ternac.errors import IllegalProgram, require
 from ternac.program.legality import infer
+from ternac.program.loops import loops_of
 from ternac.program.ops import RANGES, Op
 
 
@@ -43,6 +44,8 @@ class Pass:
     """Bits of a digit that count in the address of these rows."""
     shared: bool = False
     """All heads have these rows in common."""
+    begins_loop: bool = False
+    """It is the first pass of a body; the LOOP that follows goes back to it."""
 
 
 @dataclass(frozen=True)
@@ -79,23 +82,39 @@ class _Fuser:
         """Digits that a pass has put into the address list."""
         self.late: dict[str, Op] = {}
         """Requantizations that the MEM_UPDATE of their result does."""
+        self.loops = {loop.first: loop for loop in loops_of(program.ops)}
+        self.carried = {old for loop in self.loops.values() for old, _ in loop.carry}
+        """Values that a LOOP changes from run to run."""
+        self.made = {op.out: index for index, op in enumerate(program.ops)}
+        self.opened = 0
+        """Passes before the piece of the program at hand: a LOOP's body, or what is between two."""
 
     def run(self) -> Fused:
         passes: list[Pass] = []
+        starts: list[int] = []
         for index, op in enumerate(self.p.ops):
-            if index in self.done or op.kind == "LOAD":
+            if index in self.loops:
+                self.opened = len(passes)
+                starts.append(len(passes))
+            if op.kind == "LOOP":
+                passes += self.from_list(op)
+                passes += self.loop(index, op)
+                self.opened = len(passes)
+            if index in self.done or op.kind in ("LOAD", "LOOP"):
                 continue
             self.done.add(index)
             passes += self.from_list(op)
             if op.kind == "STORE" or self.is_late(op):
                 continue
-            if not (self.g.lane_depth and passes and self.in_lane(passes, op)):
+            if not (self.g.lane_depth and len(passes) > self.opened and self.in_lane(passes, op)):
                 new = self.rows_pass(index, op, passes) if self.g.rows else self.start(index, op)
                 for one in new:
                     self.to_list(one)
                     self.produced.add(one.result)
                 passes += new
         passes += self.from_list(Op("STORE", "", (self.p.logits,), {}))
+        for start in starts:
+            passes[start].begins_loop = True
         return Fused(tuple(passes), tuple(self.tables), tuple(self.norms))
 
     def refuse(self, index: int, reason: str) -> IllegalProgram:
@@ -150,10 +169,7 @@ class _Fuser:
         found = []
         for value in dict.fromkeys(op.ins):
             if value in self.listed and value not in self.produced and not digits_only(op, value):
-                n = self.shape[value][1]
-                inst = Instruction(
-                    source=Source.ROWS, count=self.g.slots(n), tail=self.g.tail(n), wide1=1, wide2=1
-                )
+                inst = replace(self.copy_of(value), source=Source.ROWS)
                 found.append(Pass(f"{value}.listed", inst, value, list_in=(value,)))
                 self.produced.add(value)
         return found
@@ -175,7 +191,7 @@ class _Fuser:
     def to_list(self, one: Pass) -> None:
         """Let a pass write its result to the list as well, if it holds an address."""
         value = one.result
-        if not value or one.inst.arg or one.list_out or one.inst.to_rows:
+        if not value or value in self.carried or one.inst.arg or one.list_out or one.inst.to_rows:
             return
         users = [op for op in self.p.ops if value in op.ins]
         if any(digits_only(op, value) for op in users) and not any(op.kind == "TMATVEC" for op in users):
@@ -186,10 +202,14 @@ class _Fuser:
         """Return the pass, if it takes one, that brings ``value`` to the address list."""
         if value in self.listed:
             return []
-        self.listed.add(value)
+        if value not in self.carried:
+            self.listed.add(value)
+        return [Pass(f"{value}.digits", self.copy_of(value), "", {"a": value}, list_out=value)]
+
+    def copy_of(self, value: str) -> Instruction:
+        """Return the instruction that reads ``value`` from the banks and leaves it as it is."""
         n = self.shape[value][1]
-        inst = Instruction(source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), wide1=1, wide2=1)
-        return [Pass(f"{value}.digits", inst, "", {"a": value}, list_out=value)]
+        return Instruction(source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), wide1=1, wide2=1)
 
     def rows_pass(self, index: int, op: Op, passes: list[Pass]) -> list[Pass]:
         """Return the passes that begin with ``op`` on an engine with rows."""
@@ -207,6 +227,21 @@ class _Fuser:
                 return [Pass(op.out, inst, op.out)]
         return self.start(index, op)
 
+    def loop(self, index: int, op: Op) -> list[Pass]:
+        """Return the passes that put what a run made where the next reads it, and the one that goes back."""
+        found = []
+        for old, new in zip(op.ins[::2], op.ins[1::2], strict=True):
+            found.append(Pass(f"{old}.next", self.copy_of(new), old, {"a": new}))
+        body = range(op.integer("first"), index)
+        inside = self.p.ops[body.start : index]
+        stored = {o.out for o in inside if o.kind == "STORE"}
+        for o in self.p.ops[: body.start]:
+            if o.kind == "LOAD" and o.ins[0] in stored and any(o.out in b.ins for b in inside):
+                where = "loaded before the body, read in it, and its state is stored there"
+                raise self.refuse(index, f"{o.out!r} is {where}: not possible")
+        found.append(Pass(op.out, Instruction(op=Opcode.LOOP, count=op.integer("times")), ""))
+        return found
+
     def group(self, value: str, count: int) -> int:
         """Return the slots of each of ``count`` groups."""
         return self.g.slots(self.shape[value][1]) // count
@@ -216,7 +251,7 @@ class _Fuser:
         scores, count = op.ins[0], op.integer("groups")
         size, tail = self.group(scores, count), self.g.tail(self.lowered.groups[op.out])
         self.listed.add(op.out)
-        last = passes[-1] if passes else None
+        last = passes[-1] if len(passes) > self.opened else None
         if (
             last is not None
             and last.result == scores
@@ -474,7 +509,14 @@ class _Fuser:
         if self.users[value] != 1 or value == self.p.logits:
             return None
         index = next((i for i, op in enumerate(self.p.ops) if value in op.ins), None)
-        return None if index is None or self.p.ops[index].out in self.lowered.copies else index
+        if index is None or self.p.ops[index].out in self.lowered.copies or self.apart(value, index):
+            return None
+        return index
+
+    def apart(self, value: str, index: int) -> bool:
+        """Return whether a body begins or ends between the op that makes ``value`` and op ``index``."""
+        ends = (edge for loop in self.loops.values() for edge in (loop.first, loop.index))
+        return any(self.made[value] < edge <= index for edge in ends)
 
     def norm_table(self, op: Op) -> int:
         return self.intern(self.norms, op.text("table"), self.g.norm_tables, "norm tables")
