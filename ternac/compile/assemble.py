@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from ternac.compile.fuse import Fused, Pass
 from ternac.compile.geometry import Geometry, Mem
-from ternac.compile.image import Image, Symbol, Words
-from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.compile.image import Image, RowSymbol, Symbol, Words
+from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, RowAddress, Source
 from ternac.compile.layout import embed_blocks, stream_blocks, weight_blocks
+from ternac.compile.lower import Lowered
+from ternac.compile.place_rows import Rows, place_rows
 from ternac.errors import DoesNotFit, IllegalProgram, require
 from ternac.program.allocate import Lifetimes, first_fit
 from ternac.program.legality import shapes
-from ternac.program.program import Program
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,26 @@ class Banks:
     state_slots: int
     """Words of a session's state."""
     sessions: int
-    """Session slots that the banks hold."""
+    """Session slots that banks and row RAM hold."""
+    row_shift: int
+    """A session's rows begin at its base in the banks, shifted by so much."""
 
 
 def assemble(
-    program: Program, geometry: Geometry, fused: Fused, contexts: int = 1, *, fill: bool = True
+    lowered: Lowered, geometry: Geometry, fused: Fused, contexts: int = 1, *, fill: bool = True
 ) -> Image:
     """Return the image of fused passes, with a copy of the code for each context.
 
     Raises IllegalProgram if a state is used in a way that needs a copy of it, DoesNotFit if a memory is too
     small.
     """
-    return _Assembler(program, geometry, fused, contexts).run(fill=fill)
+    return _Assembler(lowered, geometry, fused, contexts).run(fill=fill)
 
 
 class _Assembler:
-    def __init__(self, program: Program, geometry: Geometry, fused: Fused, contexts: int) -> None:
-        self.p, self.g, self.fused, self.contexts = program, geometry, fused, contexts
+    def __init__(self, lowered: Lowered, geometry: Geometry, fused: Fused, contexts: int) -> None:
+        program = self.p = lowered.program
+        self.lowered, self.g, self.fused, self.contexts = lowered, geometry, fused, contexts
         self.shape = shapes(program)
         self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
         self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
@@ -59,8 +63,11 @@ class _Assembler:
     def run(self, *, fill: bool) -> Image:
         self.check_stores()
         passes = self.place_x()
-        banks = self.place_values(passes)
+        rows = place_rows(self.p, self.g)
+        banks = self.place_values(passes, rows)
         instructions = self.set_barriers(passes)
+        instructions = self.set_digits(passes, instructions)
+        instructions = self.set_rows(passes, instructions, rows, banks.row_shift)
         self.check_side_lane(passes, instructions)
         instructions = self.set_addresses(passes, instructions, banks)
         instructions = self.number_weights(passes, instructions)
@@ -69,17 +76,21 @@ class _Assembler:
         self.require("program words", size * self.contexts, self.g.program_depth)
         return Image(
             geometry=self.g,
-            program_hash=self.p.hash,
-            memories=self.memories(passes, instructions, banks) if fill else {},
+            program_hash=self.lowered.original.hash,
+            memories=self.memories(passes, instructions, banks, rows) if fill else {},
             instructions=tuple(instructions),
             names=(*(p.name for p in passes), "halt"),
-            symbols=banks.symbols,
-            states=banks.states,
+            symbols=self.known(banks.symbols),
+            states=self.whole_states(banks.states),
             state_base=banks.state_base,
             state_slots=banks.state_slots,
             sessions=banks.sessions,
             logits=banks.symbols[self.p.logits],
             entries=tuple(k * size for k in range(self.contexts)),
+            rows=self.whole_memories(rows),
+            row_base=rows.constants,
+            row_words=rows.words,
+            row_shift=banks.row_shift,
         )
 
     def require(self, resource: str, needed: int, limit: int) -> None:
@@ -166,7 +177,7 @@ class _Assembler:
             out.append(replace(one, inst=inst))
         return out
 
-    def place_values(self, passes: list[Pass]) -> Banks:
+    def place_values(self, passes: list[Pass], rows: Rows) -> Banks:
         """Give every value its own words if the banks are deep enough, else use words again."""
         slots = 0
         states = {}
@@ -184,6 +195,7 @@ class _Assembler:
             where, top = self.place_by_lifetime(passes)
             symbols = self.intact(temps, where)
         base = top * self.contexts
+        slots, shift = self.share_rows(slots, rows, self.g.bank_depth - base)
         many = f"{self.contexts} sessions'" if self.contexts > 1 else "one session's"
         need, have = base + self.contexts * slots, self.g.bank_depth
         message = f"vectors and {many} state need {need} bank words per column, {self.g.name} has {have}"
@@ -191,7 +203,61 @@ class _Assembler:
         states = {name: replace(s, address=s.address + base) for name, s in states.items()}
         where |= {value: states[state] for value, state in (*self.stored.items(), *self.loaded.items())}
         sessions = (have - base) // slots if slots else self.contexts
-        return Banks(where, symbols, states, top, base, slots, sessions)
+        if rows.words:
+            sessions = min(sessions, rows.sessions(self.g, slots << shift))
+        return Banks(where, symbols, states, top, base, slots, sessions, shift)
+
+    def share_rows(self, slots: int, rows: Rows, words: int) -> tuple[int, int]:
+        """Return the bank words of a session, and by how much its base there is shifted for that of its rows.
+
+        Of those that keep most sessions in ``words`` of a bank, the least shift, because an instruction takes
+        longer to fetch with a large one.
+        """
+        if not rows.words:
+            return slots, 0
+        require(
+            "row words per column", rows.need(self.contexts), self.g.rows, rows.message(self.g, self.contexts)
+        )
+        best = (0, 0), 0, 0
+        for shift in range(16):
+            size = max(1, slots, -(-rows.words >> shift))
+            sessions = min(words // size, rows.sessions(self.g, size << shift), 1 << 16 >> shift)
+            best = max(best, ((sessions, -shift), size, shift))
+        (sessions, _), size, shift = best
+        message = (
+            f"no {self.contexts} sessions of {slots} bank words and {rows.words} row words fit {self.g.name}"
+        )
+        require("sessions", self.contexts, sessions, message)
+        return size, shift
+
+    def known(self, symbols: dict[str, Symbol]) -> dict[str, Symbol]:
+        """Return the values that the program as it was given has, in the order of their elements."""
+        if self.p is self.lowered.original:
+            return symbols
+        names = {op.out for op in self.lowered.original.ops}
+        return {k: v for k, v in symbols.items() if k in names and k not in self.lowered.padded}
+
+    def whole_states(self, states: dict[str, Symbol]) -> dict[str, Symbol]:
+        """Return the states of the program as it was given: those of the runs of a loop in one piece."""
+        found: dict[str, Symbol] = {}
+        for name, symbol in states.items():
+            whole, count = self.lowered.parts.get(name, (name, 1))
+            if count > 1 and symbol.length % self.g.columns:
+                raise IllegalProgram(
+                    f"state {whole!r} has {symbol.length} elements for each run of its LOOP, which does not"
+                    f" fill the {self.g.columns} columns of {self.g.name}"
+                )
+            found.setdefault(whole, replace(symbol, length=symbol.length * count))
+        return found
+
+    def whole_memories(self, rows: Rows) -> dict[str, RowSymbol]:
+        """Return the places of the memories of the program as it was given."""
+        found: dict[str, RowSymbol] = {}
+        for name, symbol in rows.places.items():
+            if name in self.p.memories:
+                whole, count = self.lowered.parts.get(name, (name, 1))
+                found.setdefault(whole, replace(symbol, rows=symbol.rows * count))
+        return found
 
     def symbol(self, value: str, address: int) -> Symbol:
         dtype, length = self.shape[value]
@@ -247,6 +313,51 @@ class _Assembler:
             found.append(inst)
         return found
 
+    def set_digits(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
+        """Return the instructions with the slots of the address list that they write and read.
+
+        A slot is free again with the first pass that waits for the last reader to end.
+        """
+        last = {value: i for i, one in enumerate(passes) for value in (*one.list_in, one.list_out) if value}
+        waits = [i for i, inst in enumerate(instructions) if inst.barrier]
+        places = Lifetimes()
+        at: dict[str, int] = {}
+        found = []
+        for i, (one, inst) in enumerate(zip(passes, instructions, strict=True)):
+            value = one.list_out
+            if value is not None:
+                until = next((w - 1 for w in waits if w > last[value]), len(passes))
+                at[value] = places.place(self.g.slots(self.shape[value][1]), i, until)
+                inst = replace(inst, to_list=int(not inst.arg), x_dst=at[value])
+            if one.list_in and one.rows is None:
+                inst = replace(inst, x_src=at[one.list_in[0]])
+            found.append(inst)
+        self.require("list slots", places.top, self.g.list_slots)
+        self.digits = at
+        return found
+
+    def set_rows(
+        self, passes: list[Pass], instructions: list[Instruction], rows: Rows, shift: int
+    ) -> list[Instruction]:
+        """Return the instructions with the addresses of rows."""
+        found = []
+        for one, inst in zip(passes, instructions, strict=True):
+            if one.rows is not None:
+                place = rows.places[one.rows]
+                address = RowAddress(
+                    first=place.address,
+                    bits=one.bits,
+                    step=place.step,
+                    a=self.digits[one.list_in[0]],
+                    b=self.digits[one.list_in[1]] if len(one.list_in) > 1 else None,
+                    shared=one.shared,
+                    session=one.rows in self.p.memories,
+                    shift=shift,
+                )
+                inst = replace(inst, **address.fields())  # type: ignore[arg-type]
+            found.append(inst)
+        return found
+
     def check_side_lane(self, passes: list[Pass], instructions: list[Instruction]) -> None:
         """Refuse a multiplicand that would have to stay in the side lane over a barrier."""
         held: str | None = None
@@ -279,7 +390,7 @@ class _Assembler:
                 relative = int(value in self.loaded or value in self.stored)
                 fields = {operand: banks.where[value].address, "rel_" + operand: relative}
                 inst = replace(inst, **fields)  # type: ignore[arg-type]
-            if inst.source != Source.DOT and "b" in one.reads:
+            if inst.source not in (Source.DOT, Source.ROWS) and "b" in one.reads:
                 inst = replace(inst, paced=1)
             found.append(inst)
         return found
@@ -288,12 +399,16 @@ class _Assembler:
         """Return the instructions with the first weight word and row correction of every matrix."""
         weight = bias = 0
         found = []
+        placed: dict[str, tuple[int, int]] = {}
         for one, inst in zip(passes, instructions, strict=True):
-            words = inst.count * inst.words if one.trits else 0
-            if one.trits and not self.g.streams:
-                inst = replace(inst, weight=weight, a=bias)
-                bias += inst.count
-            weight += words
+            if one.trits is not None and self.g.streams:
+                weight += inst.count * inst.words
+            elif one.trits is not None:
+                if one.trits not in placed:
+                    placed[one.trits] = weight, bias
+                    weight += inst.count * inst.words
+                    bias += inst.count
+                inst = replace(inst, weight=placed[one.trits][0], a=placed[one.trits][1])
             found.append(inst)
         self.require("weight words", weight, self.g.weight_depth)
         self.require("row corrections per column", bias, self.g.bias_depth)
@@ -317,7 +432,7 @@ class _Assembler:
         for k in range(self.contexts):
             bank, x = k * banks.own_words, k * (self.g.x_depth // self.contexts)
             for inst in instructions:
-                if inst.op == Opcode.VEC:
+                if inst.op in (Opcode.VEC, Opcode.MEM):
                     own = {
                         "a": inst.source == Source.BANK and not inst.rel_a,
                         "b": (inst.sub or inst.add == Addend.B) and not inst.rel_b,
@@ -341,7 +456,9 @@ class _Assembler:
             else value
         )
 
-    def memories(self, passes: list[Pass], instructions: list[Instruction], banks: Banks) -> dict[Mem, Words]:
+    def memories(
+        self, passes: list[Pass], instructions: list[Instruction], banks: Banks, rows: Rows
+    ) -> dict[Mem, Words]:
         g = self.g
         weights, bias = self.weights(passes, instructions)
         embed = np.zeros((g.memory(Mem.EMBED).blocks, 0), np.uint32)
@@ -362,6 +479,7 @@ class _Assembler:
             Mem.BIAS: bias,
             Mem.TABLE: tables.astype(np.uint32)[None],
             Mem.NORM: norms.astype(np.uint32)[None],
+            **({Mem.ROWS: rows.blocks(self.p, g)} if rows.constants else {}),
         }
 
     def weights(
@@ -374,9 +492,11 @@ class _Assembler:
         g = self.g
         parts = [np.zeros((0, g.columns, g.lanes), np.int8)]
         corrections = [np.zeros((g.columns, 0), np.uint32)]
+        placed: set[str] = set()
         for one, inst in zip(passes, instructions, strict=False):
-            if one.trits is None:
+            if one.trits is None or (one.trits in placed and not g.streams):
                 continue
+            placed.add(one.trits)
             trits = self.p.consts[one.trits]
             rows, k = trits.shape
             full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
