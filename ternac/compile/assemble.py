@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -333,7 +333,8 @@ class _Assembler:
         found = []
         for one in passes:
             inst = one.inst
-            waits = inst.source != Source.DOT or (one.x_in is not None and self.alias(one.x_in) in fresh)
+            waits = one.x_in is not None and self.alias(one.x_in) in fresh
+            waits |= inst.source != Source.DOT and not self.is_ready(one, fresh)
             for value in one.reads.values():
                 writer = fresh.get(self.alias(value))
                 waits |= writer is not None and not _follows(writer[0], inst, now - writer[1])
@@ -343,10 +344,20 @@ class _Assembler:
             for written in (one.refill, one.result, one.x_out):
                 if written:
                     fresh[self.alias(written)] = inst, now
+            if one.list_out:
+                fresh[f"digits of {one.list_out}"] = inst, now
             if inst.source == Source.DOT and inst.op == Opcode.VEC:
                 now += inst.count * inst.words
             found.append(inst)
         return found
+
+    def is_ready(self, one: Pass, fresh: Mapping[str, object]) -> bool:
+        """Return whether a pass that only moves digits, from a state or from the list, need not wait."""
+        copies = one.inst.op == Opcode.VEC and not one.inst.pre
+        if one.list_out in self.loaded and not one.result:
+            return copies and one.inst.source == Source.BANK and self.alias(one.list_out) not in fresh
+        digits = [f"digits of {value}" for value in one.list_in]
+        return copies and one.inst.source == Source.ROWS and fresh.keys().isdisjoint(digits)
 
     def set_digits(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
         """Return the instructions with the slots of the address list that they write and read.

@@ -22,6 +22,10 @@ from ternac.program.program import Program
 ROW_KINDS = set(MEMORY_KINDS) - {"SUB"}
 """Kinds that need an engine with rows; a LOOP that is unrolled needs none."""
 
+_PLAIN = [(True, True), (False, True)]
+"""Ways to fuse a program, the fastest first: with the side lane for gates or without, and (with rows) with
+digits that stay in the list as long as that saves time, or not."""
+
 
 def compile_program(
     program: Program, geometry: Geometry, contexts: int | None = None, *, fill: bool = True
@@ -41,12 +45,14 @@ def compile_program(
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
         message = f"{contexts} contexts: {geometry.name} has {geometry.contexts}"
         raise DoesNotFit(message, resource="contexts", needed=contexts, limit=geometry.contexts)
+    ways = [(True, True), (True, False), (False, True), (False, False)] if geometry.rows else _PLAIN
     for count in range(contexts or geometry.contexts, 0, -1):
-        for side in (True, False):
+        for side, hold in ways:
             try:
-                return assemble(lowered, geometry, fuse(lowered, geometry, side=side), count, fill=fill)
+                fused = fuse(lowered, geometry, side=side, hold=hold)
+                return assemble(lowered, geometry, fused, count, fill=fill)
             except DoesNotFit:
-                if not side and (count == 1 or contexts is not None):
+                if (side, hold) == ways[-1] and (count == 1 or contexts is not None):
                     raise
     raise AssertionError("unreachable")
 

@@ -12,6 +12,7 @@ from ternac.compile.lower import Lowered, digits_only
 from ternac.errors import IllegalProgram, require
 from ternac.program.legality import infer
 from ternac.program.loops import loops_of
+from ternac.program.numerics import rshift_round
 from ternac.program.ops import RANGES, Op
 
 
@@ -57,19 +58,21 @@ class Fused:
     norms: tuple[bytes, ...]
 
 
-def fuse(lowered: Lowered, geometry: Geometry, *, side: bool) -> Fused:
+def fuse(lowered: Lowered, geometry: Geometry, *, side: bool, hold: bool = True) -> Fused:
     """Group the ops of a lowered program into passes; without ``side`` no gate goes to the side lane.
+
+    Without ``hold`` digits stay in the address list no longer than they must, which takes longer.
 
     Raises IllegalProgram if an op has no place on the pipeline, DoesNotFit if a vector or the tables exceed
     the engine's memories.
     """
-    return _Fuser(lowered, geometry, side=side).run()
+    return _Fuser(lowered, geometry, side=side, hold=hold).run()
 
 
 class _Fuser:
-    def __init__(self, lowered: Lowered, geometry: Geometry, *, side: bool) -> None:
+    def __init__(self, lowered: Lowered, geometry: Geometry, *, side: bool, hold: bool) -> None:
         program = self.p = lowered.program
-        self.lowered, self.g, self.side = lowered, geometry, side
+        self.lowered, self.g, self.side, self.hold = lowered, geometry, side, hold
         self.values = infer(program)
         self.shape = {name: (value.dtype, value.length) for name, value in self.values.items()}
         self.users: Counter[str] = Counter(v for op in program.ops for v in op.ins)
@@ -80,6 +83,8 @@ class _Fuser:
         self.norms: dict[bytes, int] = {}
         self.listed: set[str] = set()
         """Digits that a pass has put into the address list."""
+        self.stores: list[Op] = []
+        """STOREs of digits that are still to be done."""
         self.late: dict[str, Op] = {}
         """Requantizations that the MEM_UPDATE of their result does."""
         self.loops = {loop.first: loop for loop in loops_of(program.ops)}
@@ -94,16 +99,20 @@ class _Fuser:
         starts: list[int] = []
         for index, op in enumerate(self.p.ops):
             if index in self.loops:
+                passes += self.store_digits()
                 self.opened = len(passes)
                 starts.append(len(passes))
             if op.kind == "LOOP":
-                passes += self.from_list(op)
+                passes += [*self.store_digits(), *self.from_list(op)]
                 passes += self.loop(index, op)
                 self.opened = len(passes)
             if index in self.done or op.kind in ("LOAD", "LOOP"):
                 continue
             self.done.add(index)
-            passes += self.from_list(op)
+            if op.kind == "STORE":
+                self.stores.append(op)
+            else:
+                passes += self.from_list(op)
             if op.kind == "STORE" or self.is_late(op):
                 continue
             if not (self.g.lane_depth and len(passes) > self.opened and self.in_lane(passes, op)):
@@ -112,9 +121,14 @@ class _Fuser:
                     self.to_list(one)
                     self.produced.add(one.result)
                 passes += new
+            if passes[-1].inst.lane == Lane.NORM or not self.hold:
+                passes += self.store_digits()
+        passes += self.store_digits()
         passes += self.from_list(Op("STORE", "", (self.p.logits,), {}))
         for start in starts:
             passes[start].begins_loop = True
+        if self.hold and not self.loops:
+            passes = self.with_early_digits(passes)
         return Fused(tuple(passes), tuple(self.tables), tuple(self.norms))
 
     def refuse(self, index: int, reason: str) -> IllegalProgram:
@@ -140,7 +154,8 @@ class _Fuser:
             later = passes[passes.index(source) + 1 :] if source else []
             if (
                 source is None
-                or self.shape[other][0] != "i8"
+                or not self.is_i8(other)
+                or any(p.inst.source == Source.ROWS or p.inst.op == Opcode.MEM for p in later)
                 or not 2 <= slots <= self.g.side_depth
                 or any(p.inst.to_side or p.inst.lane == Lane.SIDE for p in later)
             ):
@@ -174,6 +189,15 @@ class _Fuser:
                 self.produced.add(value)
         return found
 
+    def store_digits(self) -> list[Pass]:
+        """Return the passes of the STOREs so far whose values only the list has.
+
+        They come behind a pass whose vector waits for its norm, where nothing else has to do.
+        """
+        found = [one for op in self.stores for one in self.from_list(op)]
+        self.stores.clear()
+        return found
+
     def is_late(self, op: Op) -> bool:
         """Leave a requantization to the MEM_UPDATE that is the only one to read its result."""
         follow = self.only_user(op.out) if op.kind == "REQUANT" and op.integer("multiplier", 1) == 1 else None
@@ -205,6 +229,35 @@ class _Fuser:
         if value not in self.carried:
             self.listed.add(value)
         return [Pass(f"{value}.digits", self.copy_of(value), "", {"a": value}, list_out=value)]
+
+    def with_early_digits(self, passes: list[Pass]) -> list[Pass]:
+        """Return the passes with those that copy digits of states to the list behind the first of all.
+
+        There they take no time of their own: what follows waits for the embedding's norm anyway.
+        """
+        loaded = {op.out for op in self.p.ops if op.kind == "LOAD"}
+        early = [
+            p for p in passes[1:] if p.inst.source == Source.BANK and p.list_out in loaded and not p.result
+        ]
+        early = [p for p in early if not p.inst.arg]
+        return [*passes[:1], *early, *(p for p in passes[1:] if not any(p is one for one in early))]
+
+    def is_i8(self, value: str) -> bool:
+        """Return whether a value is an i8, or as small because it is the mean of rows."""
+        if self.shape[value][0] == "i8":
+            return True
+        maker = next((op for op in self.p.ops if op.out == value and op.kind == "REQUANT"), None)
+        source = next((op for op in self.p.ops if maker and op.out == maker.ins[0]), None)
+        if (
+            maker is None
+            or source is None
+            or source.kind != "MEM_READ"
+            or maker.integer("multiplier", 1) != 1
+        ):
+            return False
+        rows, shift = self.values[source.out], maker.integer("shift")
+        low, high = RANGES["i8"]
+        return low <= int(rshift_round(rows.low, shift)) and int(rshift_round(rows.high, shift)) <= high
 
     def copy_of(self, value: str) -> Instruction:
         """Return the instruction that reads ``value`` from the banks and leaves it as it is."""
@@ -455,7 +508,7 @@ class _Fuser:
         match op.kind:
             case "MUL":
                 a, b = op.ins
-                if main == b and self.shape[a][0] == "i8":
+                if main == b and self.is_i8(a):
                     a, b = b, a
                 reads = {"c": b}
                 fused = main == a

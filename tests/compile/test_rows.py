@@ -139,7 +139,16 @@ def test_winners_cost_no_pass_of_their_own() -> None:
     """Scores and winners are one pass, a write and a read one each; digits of a state come by one more."""
     image = compile_program(addressed(groups=4, size=4), PRESETS["tiny-rows"])
     kinds = [describe(inst) for inst in image.instructions]
-    assert kinds == ["EMBED", "BANK", "DOT arg", "DOT", "BANK list", "UPDATE", "READ", "LIST", "DOT", "HALT"]
+    assert kinds == ["EMBED", "BANK list", "BANK", "DOT arg", "DOT", "UPDATE", "READ", "DOT", "LIST", "HALT"]
+
+
+def test_digits_leave_the_list_early_where_it_is_short() -> None:
+    program = random_memory_program(np.random.default_rng(20), loop="", narrow=True)
+    long, short = (
+        [i for i, inst in enumerate(agree(program, geometry, 20).instructions) if inst.to_list]
+        for geometry in (ROOMY, replace(ROOMY, name="short", list_slots=2))
+    )
+    assert long[0] == 1 < short[0]
 
 
 def describe(inst: Instruction) -> str:
