@@ -148,7 +148,7 @@ class Dragon(System):
 
     name = "bdh"
     title = "few neurons are active, and what a token saw is kept in their rows"
-    parts = (TABLE, LANGUAGE)
+    parts = (TABLE,)
     draws = True
 
     def cases(self, part: str, program: Program) -> list[Case]:
@@ -156,10 +156,8 @@ class Dragon(System):
         return reading_cases() if part == TABLE else language_cases()
 
     def figures(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Figure]:
-        return [
-            *self._reader(programs[TABLE], found[TABLE]),
-            *self._language(programs[LANGUAGE], found[LANGUAGE]),
-        ]
+        made = self._reader(programs[TABLE], found[TABLE])
+        return [*made, *self._language(programs[LANGUAGE], found[LANGUAGE])] if LANGUAGE in found else made
 
     def _reader(self, program: Program, found: Sequence[Found]) -> list[Figure]:
         active = self._activity(program)

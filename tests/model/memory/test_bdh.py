@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -10,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from ternac.cli.main import main
 from ternac.host.executors import open_executor
 from ternac.model.memory import bdh
 from ternac.model.memory.bdh_model import LM_GROUPS, LM_SHAPE, Language
 from ternac.model.memory.hatchling import Hatchling
 from ternac.model.memory.parts import Stack
-from ternac.model.memory.system import Case, Found
+from ternac.model.memory.system import Case, Found, open_system, run_cases, share_right, silent
 from ternac.model.net.config import ModelConfig, Scales
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.neurons import Neurons
@@ -156,3 +158,26 @@ def test_activity_counts_winners_of_all_runs_and_products_that_are_not_zero() ->
     for at, token in enumerate(tokens):
         executor.step(state, [token], trace)
         assert active.fired[at] == np.count_nonzero(trace["0.z"]) / (GROUPS * SIZE)
+
+
+def test_the_shipped_reader_knows_a_table_that_it_is_told_once() -> None:
+    program = open_system("bdh").shipped(bdh.TABLE)
+    (found,) = run_cases(
+        open_executor("native", program), [bdh.Reading.drawn(random.Random(77)).case()], silent
+    )
+    for group in (bdh.AT_ONCE, bdh.NEW, bdh.OTHERS):
+        assert share_right([found], group) >= 0.99
+
+
+def test_the_shipped_reader_has_one_neuron_in_twenty_active_at_most() -> None:
+    program = open_system("bdh").shipped(bdh.TABLE)
+    active = bdh.Activity.of(program, bdh.told(bdh.Reading.drawn(random.Random(77), rows=10).table))
+    assert active.won.max() <= 0.05 and (active.fired <= active.won).all()
+    assert active.fired.min() > 0.0
+
+
+@pytest.mark.slow
+def test_the_shipped_models_reach_their_bars(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["memory", "bench", "bdh", "--json"]) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert all(figure["met"] for figure in run["figures"]) and run["mismatches"] == 0
