@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ternac.cli.arguments import add_out, make_folder, number
+from ternac.cli.arguments import add_budget, add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import CheckpointError, Mismatch, UsageError
 
@@ -40,6 +40,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint file, folder of a run, or name of a shipped model (default: shakespeare); for QONNX "
         "and GGUF a program file, too",
     )
+    add_budget(parser)
     parser.add_argument(
         "--format", choices=sorted(FORMATS), default="program", help="what to write (default: program)"
     )
