@@ -8,6 +8,7 @@ same texts and places, fed as cases.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from ternac.program import zoo
 from ternac.program.program import Program
 from ternac.run import evaluate as ev
 from ternac.run.second_reading import counted, read_twice, standard_error
+
+if TYPE_CHECKING:
+    from ternac.model.training.checkpoint import Checkpoint
 
 BOARD, LARGE = "hybrid", "large"
 LARGE_ROWS = 131_072
@@ -41,13 +45,13 @@ class Hybrid(System):
         """Load the model of the zoo; the large one is exported from its weights."""
         if part == BOARD:
             return zoo.open_program(zoo.ZOO / self.name)
-        from ternac.model.memory.hybrid_model import enlarged
+        from ternac.model.training import checkpoint as ckpt
+        from ternac.model.training.run_folder import CHECKPOINT
 
-        return enlarged()
+        return enlarged(ckpt.load(zoo.ZOO / self.name / CHECKPOINT))
 
     def cases(self, part: str, program: Program) -> list[Case]:
-        data = ev.read_text(zoo.TEXT)
-        held_out, other = (ev.encode(program, ev.split(data, which)) for which in ("val", "train"))
+        held_out, other = part_of_text("val"), part_of_text("train")
         if part == LARGE:
             return [case for apart in FAR for case in readings(held_out, other, apart, FAR_PASSAGES)]
         return plain(held_out) + [case for apart in NEAR for case in readings(held_out, other, apart)]
@@ -67,6 +71,23 @@ class Hybrid(System):
                 name = f"gain of a second reading {apart:,} later, {size:,} KiB"
                 result.append(Figure(name, float(gains.mean()), bar, note=note))
         return result
+
+
+def enlarged(saved: Checkpoint) -> Program:
+    """Return the program of a checkpoint with ``LARGE_ROWS`` rows and even maps."""
+    from ternac.model.export.export import RESIZED, to_program
+    from ternac.model.export.resize import resize
+    from ternac.model.training import checkpoint as ckpt
+
+    model, memory = ckpt.model_of(saved), ckpt.model_config(saved).memory
+    assert memory is not None
+    meta = resize(model, LARGE_ROWS, memory.seed, part_of_text("train"))
+    return to_program(model, f"{BOARD}-{LARGE}", {RESIZED: meta}, ckpt.tokenizer_of(saved))
+
+
+def part_of_text(which: str) -> npt.NDArray[np.uint8]:
+    """Return the shipped text for training (``"train"``) or what is held out (``"val"``), bytes as tokens."""
+    return np.frombuffer(ev.split(ev.read_text(zoo.TEXT), which), np.uint8)
 
 
 def plain(text: npt.NDArray[np.integer]) -> list[Case]:

@@ -6,31 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ternac.model.export.export import RESIZED, to_program
-from ternac.model.export.resize import resize
-from ternac.model.memory.hybrid import LARGE, LARGE_ROWS
+from ternac.model.export.export import to_program
+from ternac.model.memory.hybrid import LARGE, enlarged
 from ternac.model.memory.system import Report
 from ternac.model.net.config import PRESETS
 from ternac.model.training import checkpoint as ckpt
-from ternac.model.training.data import SHAKESPEARE, read_corpus, split
-from ternac.model.training.run_folder import CHECKPOINT, FINAL
+from ternac.model.training.data import SHAKESPEARE, read_corpus
+from ternac.model.training.run_folder import FINAL
 from ternac.model.training.train import Progress, Trainer
-from ternac.program import zoo
 from ternac.program.program import Program
 
 PRESET = "hybrid"
 _kept: dict[int, ckpt.Checkpoint] = {}
 """What the last seed gave, for all parts."""
-
-
-def enlarged(saved: ckpt.Checkpoint | None = None) -> Program:
-    """Return the program of a checkpoint (default: the shipped one) with rows and even maps of `LARGE`."""
-    saved = saved or ckpt.load(zoo.ZOO / PRESET / CHECKPOINT)
-    model, memory = ckpt.model_of(saved), ckpt.model_config(saved).memory
-    assert memory is not None
-    train, _ = split(read_corpus(SHAKESPEARE, b"").tokens, PRESETS[PRESET][1].val_fraction)
-    meta = resize(model, LARGE_ROWS, memory.seed, train)
-    return to_program(model, f"{PRESET}-{LARGE}", {RESIZED: meta}, ckpt.tokenizer_of(saved))
 
 
 def trained(seed: int, report: Report) -> ckpt.Checkpoint:
