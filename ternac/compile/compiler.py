@@ -57,6 +57,17 @@ def compile_program(
     raise AssertionError("unreachable")
 
 
+def needs_rows(program: Program) -> bool:
+    """Return whether only an engine with rows runs ``program``."""
+    return bool(_of_rows(program))
+
+
+def _of_rows(program: Program) -> list[int]:
+    """Return the ops that need rows."""
+    unrolled = {loop.index for loop in loops_of(program.ops) if loop.levels or loop.most == 1}
+    return [i for i, op in enumerate(program.ops) if op.kind in ROW_KINDS and i not in unrolled]
+
+
 def refuse_wide(program: Program, geometry: Geometry) -> None:
     """Raise IllegalProgram or UnsupportedOp if an op is for executors in software only (docs/numerics.md), or
     needs rows that ``geometry`` does not have.
@@ -67,15 +78,15 @@ def refuse_wide(program: Program, geometry: Geometry) -> None:
                 f"memory {name!r} is {memory.dtype}, the rows of {geometry.name} are i8",
                 "run it on an executor in software, or train it with i8 rows",
             )
-    loops = {loop.index for loop in loops_of(program.ops) if loop.levels or loop.most == 1}
     for index, op in enumerate(program.ops):
         if op.kind in IMPORT_KINDS:
             raise IllegalProgram(
                 f"op {index} {op.kind} {op.out!r}: no engine has the ops of imported models",
                 "run it on an executor in software: numpy, torch or native",
             )
-        if op.kind in ROW_KINDS and index not in loops and not geometry.rows:
-            raise UnsupportedOp(
-                f"op {index} {op.kind} {op.out!r}: {geometry.name} has no rows",
-                "take an engine with rows, as ulx3s-85f-rows, or an executor in software",
-            )
+    for index in _of_rows(program) if not geometry.rows else ():
+        op = program.ops[index]
+        raise UnsupportedOp(
+            f"op {index} {op.kind} {op.out!r}: {geometry.name} has no rows",
+            "take an engine with rows, as ulx3s-85f-rows, or an executor in software",
+        )
