@@ -200,7 +200,7 @@ class IsaExecutor(ExecutorBase):
         logits, traces = [], []
         for row, token in zip(state, ids, strict=True):
             self._load(row)
-            logits.append(self.machine.step(int(token)))
+            logits.append(self.machine.step(int(token), loops=loops))
             for name, part in self.program.state_slices().items():
                 row[part] = self.machine.read(name)
             for name, part in self.program.memory_slices().items():

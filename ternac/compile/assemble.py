@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from ternac.compile.place_rows import Rows, place_rows
 from ternac.errors import DoesNotFit, IllegalProgram, require
 from ternac.program.allocate import Lifetimes, first_fit
 from ternac.program.legality import shapes
+from ternac.program.loops import loops_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class _Assembler:
         self.check_side_lane(passes, instructions)
         instructions = self.set_addresses(passes, instructions, banks)
         instructions = self.number_weights(passes, instructions)
+        instructions = self.set_loops(passes, instructions)
         instructions = self.set_switches([*instructions, Instruction(op=Opcode.HALT, barrier=1)])
         size = len(instructions) * WORDS
         self.require("program words", size * self.contexts, self.g.program_depth)
@@ -123,6 +126,30 @@ class _Assembler:
                 if old:
                     raise IllegalProgram(f"{where}: {later.name!r} still needs the old state on this engine")
 
+    def last_uses(self, passes: Sequence[Pass], uses: dict[str, int]) -> dict[str, int]:
+        """Return the last pass that needs each value, for ``uses`` without regard to loops.
+
+        What is there before a body begins, and is read in it, is needed until its last run ends.
+        """
+        made: dict[str, int] = {}
+        for i, one in enumerate(passes):
+            for value in (one.result, one.x_out, one.list_out):
+                if value:
+                    made.setdefault(value, i)
+        found = dict(uses)
+        for body in bodies(passes):
+            for value, last in uses.items():
+                if made.get(value, -1) < body.start <= last:
+                    found[value] = max(found[value], body.stop - 1)
+        return found
+
+    def set_loops(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
+        """Return the instructions with the word to which each LOOP goes back."""
+        found = list(instructions)
+        for body in bodies(passes):
+            found[body.stop - 1] = replace(instructions[body.stop - 1], a=body.start * WORDS)
+        return found
+
     def place_x(self) -> list[Pass]:
         """Choose x words for every matrix input; copy a value in again if it was overwritten.
 
@@ -134,7 +161,10 @@ class _Assembler:
         for i, one in enumerate(self.fused.passes):
             if one.x_in:
                 uses.setdefault(one.x_in, []).append(i)
-        only_x = {p.x_out for p in self.fused.passes}
+        only_x = {p.x_out for p in self.fused.passes if p.x_out}
+        until = self.last_uses(self.fused.passes, {value: max(where) for value, where in uses.items()})
+        for value in only_x & set(uses):
+            uses[value].append(until[value])
         held: dict[str, range] = {}
 
         def place(value: str, now: int, keep: str | None) -> int:
@@ -159,18 +189,23 @@ class _Assembler:
         out: list[Pass] = []
         for i, one in enumerate(self.fused.passes):
             inst = one.inst
-            if one.x_in:
-                if one.x_in not in held:
-                    n = self.shape[one.x_in][1]
+            if one.begins_loop:  # every run finds the same vectors there
+                held = {value: words for value, words in held.items() if value in only_x}
+            x_in = one.x_in
+            if x_in:
+                if x_in not in held:
+                    n = self.shape[x_in][1]
                     copy = Instruction(
                         source=Source.BANK,
                         count=self.g.slots(n),
                         tail=self.g.tail(n),
                         to_x=1,
-                        x_dst=place(one.x_in, i - 1, None),
+                        x_dst=place(x_in, i - 1, None),
                     )
-                    out.append(Pass(one.x_in + ".refill", copy, "", {"a": one.x_in}, refill=one.x_in))
-                inst = replace(inst, x_src=held[one.x_in].start)
+                    refill = Pass(x_in + ".refill", copy, "", {"a": x_in}, refill=x_in)
+                    out.append(replace(refill, begins_loop=one.begins_loop))
+                    one = replace(one, begins_loop=False)
+                inst = replace(inst, x_src=held[x_in].start)
             value = one.x_out or one.result
             if value in uses:
                 inst = replace(inst, to_x=1, x_dst=place(value, i, one.x_in))
@@ -184,7 +219,7 @@ class _Assembler:
         for name, length in self.p.states.items():
             states[name] = Symbol(slots, length, "i16")
             slots += self.g.slots(length)
-        temps = [p.result for p in passes if p.result and p.result not in self.stored]
+        temps = list(dict.fromkeys(p.result for p in passes if p.result and p.result not in self.stored))
         where: dict[str, Symbol] = {}
         top = 0
         for value in temps:
@@ -232,10 +267,9 @@ class _Assembler:
 
     def known(self, symbols: dict[str, Symbol]) -> dict[str, Symbol]:
         """Return the values that the program as it was given has, in the order of their elements."""
-        if self.p is self.lowered.original:
-            return symbols
         names = {op.out for op in self.lowered.original.ops}
-        return {k: v for k, v in symbols.items() if k in names and k not in self.lowered.padded}
+        changed = {old for loop in loops_of(self.p.ops) for old, _ in loop.carry}
+        return {k: v for k, v in symbols.items() if k in names - changed - self.lowered.padded}
 
     def whole_states(self, states: dict[str, Symbol]) -> dict[str, Symbol]:
         """Return the states of the program as it was given: those of the runs of a loop in one piece."""
@@ -266,11 +300,12 @@ class _Assembler:
     def place_by_lifetime(self, passes: list[Pass]) -> tuple[dict[str, Symbol], int]:
         """Return places by first fit, and the words that all take together."""
         last = {v: i for i, p in enumerate(passes) for v in (*p.reads.values(), p.x_in, p.result) if v}
+        last = self.last_uses(passes, last)
         last[self.p.logits] = len(passes)
         where: dict[str, Symbol] = {}
         places = Lifetimes()
         for i, one in enumerate(passes):
-            if one.result and one.result not in self.stored:
+            if one.result and one.result not in self.stored and one.result not in where:
                 # A value may take the place of an operand only after the whole pass.
                 size = self.g.slots(self.shape[one.result][1])
                 where[one.result] = self.symbol(one.result, places.place(size, i, last[one.result]))
@@ -298,20 +333,31 @@ class _Assembler:
         found = []
         for one in passes:
             inst = one.inst
-            waits = inst.source != Source.DOT or (one.x_in is not None and self.alias(one.x_in) in fresh)
+            waits = one.x_in is not None and self.alias(one.x_in) in fresh
+            waits |= inst.source != Source.DOT and not self.is_ready(one, fresh)
             for value in one.reads.values():
                 writer = fresh.get(self.alias(value))
                 waits |= writer is not None and not _follows(writer[0], inst, now - writer[1])
-            if waits:
+            if waits or one.begins_loop:
                 inst = replace(inst, barrier=1)
                 fresh.clear()
             for written in (one.refill, one.result, one.x_out):
                 if written:
                     fresh[self.alias(written)] = inst, now
-            if inst.source == Source.DOT:
+            if one.list_out:
+                fresh[f"digits of {one.list_out}"] = inst, now
+            if inst.source == Source.DOT and inst.op == Opcode.VEC:
                 now += inst.count * inst.words
             found.append(inst)
         return found
+
+    def is_ready(self, one: Pass, fresh: Mapping[str, object]) -> bool:
+        """Return whether a pass that only moves digits, from a state or from the list, need not wait."""
+        copies = one.inst.op == Opcode.VEC and not one.inst.pre
+        if one.list_out in self.loaded and not one.result:
+            return copies and one.inst.source == Source.BANK and self.alias(one.list_out) not in fresh
+        digits = [f"digits of {value}" for value in one.list_in]
+        return copies and one.inst.source == Source.ROWS and fresh.keys().isdisjoint(digits)
 
     def set_digits(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
         """Return the instructions with the slots of the address list that they write and read.
@@ -319,6 +365,7 @@ class _Assembler:
         A slot is free again with the first pass that waits for the last reader to end.
         """
         last = {value: i for i, one in enumerate(passes) for value in (*one.list_in, one.list_out) if value}
+        last = self.last_uses(passes, last)
         waits = [i for i, inst in enumerate(instructions) if inst.barrier]
         places = Lifetimes()
         at: dict[str, int] = {}
@@ -445,6 +492,8 @@ class _Assembler:
                     if inst.to_x:
                         moved["x_dst"] = inst.x_dst + x
                     inst = replace(inst, **moved)
+                elif inst.op == Opcode.LOOP:
+                    inst = replace(inst, a=inst.a + k * len(instructions) * WORDS)
                 found += inst.encode()
         return found
 
@@ -511,6 +560,13 @@ class _Assembler:
             require("weights of -1 in a row", most, (1 << g.bias_bits) - 1, message)
             corrections.append(negatives.T.astype(np.uint32))
         return np.concatenate(parts), np.concatenate(corrections, axis=1)
+
+
+def bodies(passes: Sequence[Pass]) -> list[range]:
+    """Return the passes of each loop's body, and its LOOP."""
+    begins = [i for i, one in enumerate(passes) if one.begins_loop]
+    ends = [i for i, one in enumerate(passes) if one.inst.op == Opcode.LOOP]
+    return [range(begin, end + 1) for begin, end in zip(begins, ends, strict=True)]
 
 
 def _follows(writer: Instruction, reader: Instruction, distance: int) -> bool:

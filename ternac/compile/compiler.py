@@ -22,6 +22,10 @@ from ternac.program.program import Program
 ROW_KINDS = set(MEMORY_KINDS) - {"SUB"}
 """Kinds that need an engine with rows; a LOOP that is unrolled needs none."""
 
+_PLAIN = [(True, True), (False, True)]
+"""Ways to fuse a program, the fastest first: with the side lane for gates or without, and (with rows) with
+digits that stay in the list as long as that saves time, or not."""
+
 
 def compile_program(
     program: Program, geometry: Geometry, contexts: int | None = None, *, fill: bool = True
@@ -41,14 +45,27 @@ def compile_program(
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
         message = f"{contexts} contexts: {geometry.name} has {geometry.contexts}"
         raise DoesNotFit(message, resource="contexts", needed=contexts, limit=geometry.contexts)
+    ways = [(True, True), (True, False), (False, True), (False, False)] if geometry.rows else _PLAIN
     for count in range(contexts or geometry.contexts, 0, -1):
-        for side in (True, False):
+        for side, hold in ways:
             try:
-                return assemble(lowered, geometry, fuse(lowered, geometry, side=side), count, fill=fill)
+                fused = fuse(lowered, geometry, side=side, hold=hold)
+                return assemble(lowered, geometry, fused, count, fill=fill)
             except DoesNotFit:
-                if not side and (count == 1 or contexts is not None):
+                if (side, hold) == ways[-1] and (count == 1 or contexts is not None):
                     raise
     raise AssertionError("unreachable")
+
+
+def needs_rows(program: Program) -> bool:
+    """Return whether only an engine with rows runs ``program``."""
+    return bool(_of_rows(program))
+
+
+def _of_rows(program: Program) -> list[int]:
+    """Return the ops that need rows."""
+    unrolled = {loop.index for loop in loops_of(program.ops) if loop.levels or loop.most == 1}
+    return [i for i, op in enumerate(program.ops) if op.kind in ROW_KINDS and i not in unrolled]
 
 
 def refuse_wide(program: Program, geometry: Geometry) -> None:
@@ -61,15 +78,15 @@ def refuse_wide(program: Program, geometry: Geometry) -> None:
                 f"memory {name!r} is {memory.dtype}, the rows of {geometry.name} are i8",
                 "run it on an executor in software, or train it with i8 rows",
             )
-    loops = {loop.index for loop in loops_of(program.ops) if loop.levels or loop.most == 1}
     for index, op in enumerate(program.ops):
         if op.kind in IMPORT_KINDS:
             raise IllegalProgram(
                 f"op {index} {op.kind} {op.out!r}: no engine has the ops of imported models",
                 "run it on an executor in software: numpy, torch or native",
             )
-        if op.kind in ROW_KINDS and index not in loops and not geometry.rows:
-            raise UnsupportedOp(
-                f"op {index} {op.kind} {op.out!r}: {geometry.name} has no rows",
-                "take an engine with rows, as ulx3s-85f-rows, or an executor in software",
-            )
+    for index in _of_rows(program) if not geometry.rows else ():
+        op = program.ops[index]
+        raise UnsupportedOp(
+            f"op {index} {op.kind} {op.out!r}: {geometry.name} has no rows",
+            "take an engine with rows, as ulx3s-85f-rows, or an executor in software",
+        )

@@ -11,6 +11,8 @@ from ternac.compile.isa import LAYOUT, TOKEN_DIGITS, Addend, Instruction, Lane, 
 from ternac.compile.lower import Lowered, digits_only
 from ternac.errors import IllegalProgram, require
 from ternac.program.legality import infer
+from ternac.program.loops import loops_of
+from ternac.program.numerics import rshift_round
 from ternac.program.ops import RANGES, Op
 
 
@@ -43,6 +45,8 @@ class Pass:
     """Bits of a digit that count in the address of these rows."""
     shared: bool = False
     """All heads have these rows in common."""
+    begins_loop: bool = False
+    """It is the first pass of a body; the LOOP that follows goes back to it."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +58,21 @@ class Fused:
     norms: tuple[bytes, ...]
 
 
-def fuse(lowered: Lowered, geometry: Geometry, *, side: bool) -> Fused:
+def fuse(lowered: Lowered, geometry: Geometry, *, side: bool, hold: bool = True) -> Fused:
     """Group the ops of a lowered program into passes; without ``side`` no gate goes to the side lane.
+
+    Without ``hold`` digits stay in the address list no longer than they must, which takes longer.
 
     Raises IllegalProgram if an op has no place on the pipeline, DoesNotFit if a vector or the tables exceed
     the engine's memories.
     """
-    return _Fuser(lowered, geometry, side=side).run()
+    return _Fuser(lowered, geometry, side=side, hold=hold).run()
 
 
 class _Fuser:
-    def __init__(self, lowered: Lowered, geometry: Geometry, *, side: bool) -> None:
+    def __init__(self, lowered: Lowered, geometry: Geometry, *, side: bool, hold: bool) -> None:
         program = self.p = lowered.program
-        self.lowered, self.g, self.side = lowered, geometry, side
+        self.lowered, self.g, self.side, self.hold = lowered, geometry, side, hold
         self.values = infer(program)
         self.shape = {name: (value.dtype, value.length) for name, value in self.values.items()}
         self.users: Counter[str] = Counter(v for op in program.ops for v in op.ins)
@@ -77,25 +83,52 @@ class _Fuser:
         self.norms: dict[bytes, int] = {}
         self.listed: set[str] = set()
         """Digits that a pass has put into the address list."""
+        self.stores: list[Op] = []
+        """STOREs of digits that are still to be done."""
         self.late: dict[str, Op] = {}
         """Requantizations that the MEM_UPDATE of their result does."""
+        self.loops = {loop.first: loop for loop in loops_of(program.ops)}
+        self.carried = {old for loop in self.loops.values() for old, _ in loop.carry}
+        """Values that a LOOP changes from run to run."""
+        self.made = {op.out: index for index, op in enumerate(program.ops)}
+        self.opened = 0
+        """Passes before the piece of the program at hand: a LOOP's body, or what is between two."""
 
     def run(self) -> Fused:
         passes: list[Pass] = []
+        starts: list[int] = []
         for index, op in enumerate(self.p.ops):
-            if index in self.done or op.kind == "LOAD":
+            if index in self.loops:
+                passes += self.store_digits()
+                self.opened = len(passes)
+                starts.append(len(passes))
+            if op.kind == "LOOP":
+                passes += [*self.store_digits(), *self.from_list(op)]
+                passes += self.loop(index, op)
+                self.opened = len(passes)
+            if index in self.done or op.kind in ("LOAD", "LOOP"):
                 continue
             self.done.add(index)
-            passes += self.from_list(op)
+            if op.kind == "STORE":
+                self.stores.append(op)
+            else:
+                passes += self.from_list(op)
             if op.kind == "STORE" or self.is_late(op):
                 continue
-            if not (self.g.lane_depth and passes and self.in_lane(passes, op)):
+            if not (self.g.lane_depth and len(passes) > self.opened and self.in_lane(passes, op)):
                 new = self.rows_pass(index, op, passes) if self.g.rows else self.start(index, op)
                 for one in new:
                     self.to_list(one)
                     self.produced.add(one.result)
                 passes += new
+            if passes[-1].inst.lane == Lane.NORM or not self.hold:
+                passes += self.store_digits()
+        passes += self.store_digits()
         passes += self.from_list(Op("STORE", "", (self.p.logits,), {}))
+        for start in starts:
+            passes[start].begins_loop = True
+        if self.hold and not self.loops:
+            passes = self.with_early_digits(passes)
         return Fused(tuple(passes), tuple(self.tables), tuple(self.norms))
 
     def refuse(self, index: int, reason: str) -> IllegalProgram:
@@ -121,7 +154,8 @@ class _Fuser:
             later = passes[passes.index(source) + 1 :] if source else []
             if (
                 source is None
-                or self.shape[other][0] != "i8"
+                or not self.is_i8(other)
+                or any(p.inst.source == Source.ROWS or p.inst.op == Opcode.MEM for p in later)
                 or not 2 <= slots <= self.g.side_depth
                 or any(p.inst.to_side or p.inst.lane == Lane.SIDE for p in later)
             ):
@@ -150,12 +184,18 @@ class _Fuser:
         found = []
         for value in dict.fromkeys(op.ins):
             if value in self.listed and value not in self.produced and not digits_only(op, value):
-                n = self.shape[value][1]
-                inst = Instruction(
-                    source=Source.ROWS, count=self.g.slots(n), tail=self.g.tail(n), wide1=1, wide2=1
-                )
+                inst = replace(self.copy_of(value), source=Source.ROWS)
                 found.append(Pass(f"{value}.listed", inst, value, list_in=(value,)))
                 self.produced.add(value)
+        return found
+
+    def store_digits(self) -> list[Pass]:
+        """Return the passes of the STOREs so far whose values only the list has.
+
+        They come behind a pass whose vector waits for its norm, where nothing else has to do.
+        """
+        found = [one for op in self.stores for one in self.from_list(op)]
+        self.stores.clear()
         return found
 
     def is_late(self, op: Op) -> bool:
@@ -175,7 +215,7 @@ class _Fuser:
     def to_list(self, one: Pass) -> None:
         """Let a pass write its result to the list as well, if it holds an address."""
         value = one.result
-        if not value or one.inst.arg or one.list_out or one.inst.to_rows:
+        if not value or value in self.carried or one.inst.arg or one.list_out or one.inst.to_rows:
             return
         users = [op for op in self.p.ops if value in op.ins]
         if any(digits_only(op, value) for op in users) and not any(op.kind == "TMATVEC" for op in users):
@@ -186,10 +226,43 @@ class _Fuser:
         """Return the pass, if it takes one, that brings ``value`` to the address list."""
         if value in self.listed:
             return []
-        self.listed.add(value)
+        if value not in self.carried:
+            self.listed.add(value)
+        return [Pass(f"{value}.digits", self.copy_of(value), "", {"a": value}, list_out=value)]
+
+    def with_early_digits(self, passes: list[Pass]) -> list[Pass]:
+        """Return the passes with those that copy digits of states to the list behind the first of all.
+
+        There they take no time of their own: what follows waits for the embedding's norm anyway.
+        """
+        loaded = {op.out for op in self.p.ops if op.kind == "LOAD"}
+        early = [
+            p for p in passes[1:] if p.inst.source == Source.BANK and p.list_out in loaded and not p.result
+        ]
+        early = [p for p in early if not p.inst.arg]
+        return [*passes[:1], *early, *(p for p in passes[1:] if not any(p is one for one in early))]
+
+    def is_i8(self, value: str) -> bool:
+        """Return whether a value is an i8, or as small because it is the mean of rows."""
+        if self.shape[value][0] == "i8":
+            return True
+        maker = next((op for op in self.p.ops if op.out == value and op.kind == "REQUANT"), None)
+        source = next((op for op in self.p.ops if maker and op.out == maker.ins[0]), None)
+        if (
+            maker is None
+            or source is None
+            or source.kind != "MEM_READ"
+            or maker.integer("multiplier", 1) != 1
+        ):
+            return False
+        rows, shift = self.values[source.out], maker.integer("shift")
+        low, high = RANGES["i8"]
+        return low <= int(rshift_round(rows.low, shift)) and int(rshift_round(rows.high, shift)) <= high
+
+    def copy_of(self, value: str) -> Instruction:
+        """Return the instruction that reads ``value`` from the banks and leaves it as it is."""
         n = self.shape[value][1]
-        inst = Instruction(source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), wide1=1, wide2=1)
-        return [Pass(f"{value}.digits", inst, "", {"a": value}, list_out=value)]
+        return Instruction(source=Source.BANK, count=self.g.slots(n), tail=self.g.tail(n), wide1=1, wide2=1)
 
     def rows_pass(self, index: int, op: Op, passes: list[Pass]) -> list[Pass]:
         """Return the passes that begin with ``op`` on an engine with rows."""
@@ -207,6 +280,21 @@ class _Fuser:
                 return [Pass(op.out, inst, op.out)]
         return self.start(index, op)
 
+    def loop(self, index: int, op: Op) -> list[Pass]:
+        """Return the passes that put what a run made where the next reads it, and the one that goes back."""
+        found = []
+        for old, new in zip(op.ins[::2], op.ins[1::2], strict=True):
+            found.append(Pass(f"{old}.next", self.copy_of(new), old, {"a": new}))
+        body = range(op.integer("first"), index)
+        inside = self.p.ops[body.start : index]
+        stored = {o.out for o in inside if o.kind == "STORE"}
+        for o in self.p.ops[: body.start]:
+            if o.kind == "LOAD" and o.ins[0] in stored and any(o.out in b.ins for b in inside):
+                where = "loaded before the body, read in it, and its state is stored there"
+                raise self.refuse(index, f"{o.out!r} is {where}: not possible")
+        found.append(Pass(op.out, Instruction(op=Opcode.LOOP, count=op.integer("times")), ""))
+        return found
+
     def group(self, value: str, count: int) -> int:
         """Return the slots of each of ``count`` groups."""
         return self.g.slots(self.shape[value][1]) // count
@@ -216,7 +304,7 @@ class _Fuser:
         scores, count = op.ins[0], op.integer("groups")
         size, tail = self.group(scores, count), self.g.tail(self.lowered.groups[op.out])
         self.listed.add(op.out)
-        last = passes[-1] if passes else None
+        last = passes[-1] if len(passes) > self.opened else None
         if (
             last is not None
             and last.result == scores
@@ -420,7 +508,7 @@ class _Fuser:
         match op.kind:
             case "MUL":
                 a, b = op.ins
-                if main == b and self.shape[a][0] == "i8":
+                if main == b and self.is_i8(a):
                     a, b = b, a
                 reads = {"c": b}
                 fused = main == a
@@ -474,7 +562,14 @@ class _Fuser:
         if self.users[value] != 1 or value == self.p.logits:
             return None
         index = next((i for i, op in enumerate(self.p.ops) if value in op.ins), None)
-        return None if index is None or self.p.ops[index].out in self.lowered.copies else index
+        if index is None or self.p.ops[index].out in self.lowered.copies or self.apart(value, index):
+            return None
+        return index
+
+    def apart(self, value: str, index: int) -> bool:
+        """Return whether a body begins or ends between the op that makes ``value`` and op ``index``."""
+        ends = (edge for loop in self.loops.values() for edge in (loop.first, loop.index))
+        return any(self.made[value] < edge <= index for edge in ends)
 
     def norm_table(self, op: Op) -> int:
         return self.intern(self.norms, op.text("table"), self.g.norm_tables, "norm tables")

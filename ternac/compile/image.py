@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.compile.geometry import Geometry, Mem
-from ternac.compile.isa import Instruction
+from ternac.compile.isa import LAYOUT, WORDS, Instruction, Opcode
 from ternac.errors import DoesNotFit
 
 Words = npt.NDArray[np.uint32]
@@ -75,6 +75,15 @@ class Image:
             message = f"session slot {index}: this image has {self.sessions} slots"
             raise DoesNotFit(message, resource="session slots", needed=index + 1, limit=self.sessions)
         return index * self.state_slots
+
+    def loop_words(self, context: int) -> tuple[int, ...]:
+        """Return the words of the microcode that say how often a context's LOOPs run.
+
+        A host that is asked for other runs writes them there.
+        """
+        word, size = LAYOUT["count"][0], len(self.instructions) * WORDS
+        loops = (i for i, inst in enumerate(self.instructions) if inst.op == Opcode.LOOP)
+        return tuple(context * size + i * WORDS + word for i in loops)
 
     def row_start(self, index: int) -> int:
         """Return the first word of the rows of session slot ``index``.

@@ -4,6 +4,7 @@
 * A matrix whose product is searched for WINNERS gets rows of zeros, and one that reads a masked vector
   columns, so that every group begins at a slot.
 * A state that is still read after its new value was computed gets that value by a copy, at its STORE.
+* A value that a LOOP carries is copied first, if it is needed as it was.
 * A REQUANT by 2^k becomes k additions of a value to itself.
 
 Programs that need nothing of this stay what they are, so their images do.
@@ -51,7 +52,9 @@ def lower(program: Program, geometry: Geometry) -> Lowered:
     Raises IllegalProgram if groups cannot begin at slots.
     """
     unrolled, parts = _unroll(program)
-    return _pad_groups(_copy_stores(_double(unrolled)), geometry, program, parts)
+    carried, copies = _copy_carried(_double(unrolled))
+    stored, more = _copy_stores(carried)
+    return _pad_groups((stored, copies | more), geometry, program, parts)
 
 
 # ---- loops with levels --------------------------------------------------------------------------------
@@ -162,6 +165,42 @@ def _moved(ops: Iterable[Op], moved: Mapping[int, int]) -> Iterable[Op]:
             end = moved[op.integer("first") + op.integer("length")]
             op = replace(op, attrs=dict(op.attrs) | {"first": first, "length": end - first})
         yield op
+
+
+def _copy_carried(program: Program) -> tuple[Program, frozenset[str]]:
+    """Return the program with copies of values that a LOOP changes and others read; and the copies."""
+    ahead = {loop.first: loop for loop in loops_of(program.ops)}
+    if not any(loop.carry for loop in ahead.values()):
+        return program, frozenset()
+    types = shapes(program)
+    copies: list[str] = []
+    ops: list[Op] = []
+    moved: dict[int, int] = {}
+    names: dict[str, str] = {}  # in the loop at hand
+    inside = range(0)
+    for index, op in enumerate(program.ops):
+        if index in ahead:
+            loop = ahead[index]
+            inside = range(loop.first, loop.index + 1)
+            names = {}
+            for old, _ in loop.carry:
+                kept = _maker(program, old).kind in ("LOAD", "WINNERS", "TOKEN") or old == program.logits
+                kept |= any(o.kind == "STORE" and old in o.ins for o in program.ops)
+                if kept or any(old in o.ins for o in program.ops[inside.stop :]):
+                    names[old] = f"{old}.in.{program.ops[loop.index].out}"
+                    attrs: dict[str, int | str] = {"shift": 0, "dtype": types[old][0]}
+                    ops.append(Op("REQUANT", names[old], (old,), attrs))
+                    copies.append(names[old])
+        if index not in inside:
+            names = {}
+        moved[index] = len(ops)
+        ops.append(replace(op, ins=tuple(names.get(name, name) for name in op.ins)) if names else op)
+    moved[len(program.ops)] = len(ops)
+    return replace(program, ops=tuple(_moved(ops, moved))), frozenset(copies)
+
+
+def _maker(program: Program, value: str) -> Op:
+    return next(op for op in program.ops if op.out == value and KINDS[op.kind].result)
 
 
 def _copy_stores(program: Program) -> tuple[Program, frozenset[str]]:

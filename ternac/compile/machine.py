@@ -62,12 +62,22 @@ class Machine:
             self.rows[:, : constants.shape[1]] = constants
         self.digits: Ints = np.zeros(g.list_slots * g.columns, np.int64)
 
-    def step(self, token: int, session_base: int = 0, entry: int = 0) -> npt.NDArray[np.int32]:
-        """Run the microcode from word ``entry`` for ``token``; return the logits."""
+    def step(
+        self, token: int, session_base: int = 0, entry: int = 0, loops: int | None = None
+    ) -> npt.NDArray[np.int32]:
+        """Run the microcode from word ``entry`` for ``token``; return the logits.
+
+        A LOOP runs as often as it says, or ``loops`` times.
+        """
         self.streamed = 0
-        for inst in self.code[entry // WORDS :]:
-            if inst.op == Opcode.HALT:
-                break
+        at, runs = entry // WORDS, 0
+        while (inst := self.code[at]).op != Opcode.HALT:
+            at += 1
+            if inst.op == Opcode.LOOP:
+                runs += 1
+                again = runs < (loops or inst.count)
+                at, runs = (inst.a // WORDS, runs) if again else (at, 0)
+                continue
             self.execute(inst, token, session_base)
         return self.logits
 

@@ -19,6 +19,7 @@ from ternac.compile.lower import with_gaps
 from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit, IllegalProgram, UnsupportedOp
 from ternac.program.file import load
+from ternac.program.loops import most_loops
 from ternac.program.ops import Memory, Op
 from ternac.program.program import Program
 from ternac.program.random_memory import random_memory_program
@@ -83,6 +84,45 @@ def test_a_loop_with_levels_is_unrolled_and_its_weights_stand_once(seed: int) ->
     assert times > 1 and max(dots.values()) == times
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_loop_runs_as_often_as_it_says_or_a_request_asks(seed: int) -> None:
+    program = random_memory_program(np.random.default_rng(seed), loop="free", narrow=True)
+    image = agree(program, ROOMY, seed)
+    most = most_loops(program)
+    assert any(inst.op == Opcode.LOOP for inst in image.instructions) == (most > 1)
+    machine, executor = Machine(image), NumpyExecutor(program)
+    state = executor.open()
+    for token, loops in enumerate((most, 1, None, most)):
+        expected = executor.step(state, np.array([token % program.vocab]), loops=loops)[0]
+        got = machine.step(token % program.vocab, loops=loops)
+        assert np.array_equal(got, expected), loops
+
+
+def test_a_host_changes_the_runs_of_one_context() -> None:
+    program = random_memory_program(np.random.default_rng(2), loop="free", narrow=True)
+    image, most = compile_program(program, ROOMY), most_loops(program)
+    for word in image.loop_words(1):
+        image.memories[Mem.PROGRAM][word % 2, word // 2] = most
+    for entry, loops in zip(image.entries, (None, most), strict=False):
+        machine, executor = Machine(image), NumpyExecutor(program)
+        state = executor.open()
+        for token in (1, 0, 1):
+            expected = executor.step(state, np.array([token]), loops=loops)[0]
+            assert np.array_equal(machine.step(token, 0, entry), expected), loops
+
+
+def test_a_state_that_the_body_stores_is_loaded_in_the_body() -> None:
+    program = addressed(4, 4)
+    ops = [op for op in program.ops if op.kind != "LOAD"]
+    ops.insert(0, Op("LOAD", "last", ("place",), {}))
+    at = next(i for i, op in enumerate(ops) if op.kind == "TMATVEC")
+    end = next(i for i, op in enumerate(ops) if op.out == "y.acc")
+    attrs = {"first": at, "length": end - at, "times": 2, "most": 2, "levels": 0}
+    ops.insert(end, Op("LOOP", "again", (), attrs))
+    with pytest.raises(IllegalProgram, match="'last' is loaded before the body, read in it, and its state"):
+        compile_program(replace(program, ops=tuple(ops)), PRESETS["tiny-rows"])
+
+
 def test_a_state_of_a_loop_with_levels_must_fill_its_columns() -> None:
     program = random_memory_program(np.random.default_rng(0), loop="levels", narrow=True)
     with pytest.raises(IllegalProgram, match="for each run of its LOOP, which does not fill the 4 columns"):
@@ -99,7 +139,16 @@ def test_winners_cost_no_pass_of_their_own() -> None:
     """Scores and winners are one pass, a write and a read one each; digits of a state come by one more."""
     image = compile_program(addressed(groups=4, size=4), PRESETS["tiny-rows"])
     kinds = [describe(inst) for inst in image.instructions]
-    assert kinds == ["EMBED", "BANK", "DOT arg", "DOT", "BANK list", "UPDATE", "READ", "LIST", "DOT", "HALT"]
+    assert kinds == ["EMBED", "BANK list", "BANK", "DOT arg", "DOT", "UPDATE", "READ", "DOT", "LIST", "HALT"]
+
+
+def test_digits_leave_the_list_early_where_it_is_short() -> None:
+    program = random_memory_program(np.random.default_rng(20), loop="", narrow=True)
+    long, short = (
+        [i for i, inst in enumerate(agree(program, geometry, 20).instructions) if inst.to_list]
+        for geometry in (ROOMY, replace(ROOMY, name="short", list_slots=2))
+    )
+    assert long[0] == 1 < short[0]
 
 
 def describe(inst: Instruction) -> str:
