@@ -145,7 +145,7 @@ class LinkModel:
 
     def _write(self, data: bytes) -> Status:
         write = WriteRequest.decode(data)
-        if write.mem >= len(Mem):
+        if write.mem >= len(self.word_bytes):
             return Status.BAD_MEMORY
         size = self.word_bytes[write.mem]
         for i in range(len(write.data) // size):

@@ -13,10 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ternac.errors import UsageError
-
-MAX_TEXT = 1 << 30
-"""Bytes of text that are read at once; a longer one needs a limit."""
+from ternac.errors import TernacError, UsageError
+from ternac.limits import MAX_JSON, MAX_TEXT
 
 
 def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
@@ -44,6 +42,42 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     if not data:
         raise UsageError(f"{path} is empty", "name a file with text in it")
     return data
+
+
+def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
+    """Return the value of a JSON text. Raises ValueError if it is none, is nested too deep to be read, or,
+    where keys must be ``unique``, if an object has one twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique if unique else None)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice")
+    return found
+
+
+def read_json(path: str | Path, error: type[TernacError] = UsageError, hint: str = "") -> dict[str, Any]:
+    """Return the object in a JSON file. Raises ``error`` with ``hint`` if the file cannot be read, has more
+    than `MAX_JSON` bytes, or is no JSON object in UTF-8.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_JSON + 1)
+        if len(text) > MAX_JSON:
+            raise error(f"{path} has more than {MAX_JSON} bytes, the limit of a JSON file", hint)
+        found = parse_json(text.decode())
+    except OSError as reason:
+        raise error(f"cannot read {path}: {reason.strerror or reason}", hint) from None
+    except ValueError as reason:
+        raise error(f"{path} is not JSON: {reason}", hint) from None
+    if not isinstance(found, dict):
+        raise error(f"{path} is not a JSON object", hint)
+    return found
 
 
 @contextmanager

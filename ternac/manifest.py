@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from ternac.errors import UsageError
+from ternac.files import read_json
 
 BITSTREAMS = Path(__file__).parent / "bitstreams"
 DEFAULT_BOARD = "ulx3s-85f"
@@ -31,12 +30,4 @@ def read_manifest(board: str, geometry: str) -> dict[str, Any] | None:
     path = folder(board, geometry) / "manifest.json"
     if not path.exists():
         return None
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"{path} cannot be read: {error}", f"make it again: ternac build --board {board}"
-        ) from None
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} is not a manifest", f"make it again: ternac build --board {board}")
-    return data
+    return read_json(path, hint=f"make it again: ternac build --board {board}")

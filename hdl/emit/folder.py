@@ -16,7 +16,7 @@ from amaranth.back import rtlil
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry
 from ternac.errors import UsageError
-from ternac.files import make_folder, write_text
+from ternac.files import make_folder, read_json, write_text
 from ternac.hdl.axi.package import axi_files
 from ternac.hdl.build.toolchain import package_version
 from ternac.hdl.emit.tops import Port, Top, design, port_table, ports_of
@@ -121,8 +121,8 @@ def write_folder(folder: Folder, path: Path) -> None:
 def read_emitted(path: Path) -> dict[str, Any] | None:
     """Return the manifest of a folder that `write_folder` wrote, None if it is no such folder."""
     try:
-        data = json.loads((path / MANIFEST).read_text())
-    except (OSError, ValueError):
+        data = read_json(path / MANIFEST)
+    except UsageError:
         return None
     good = isinstance(data, dict) and data.get("format") == FORMAT and isinstance(data.get("files"), list)
     plain = good and all(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name) for name in data["files"])

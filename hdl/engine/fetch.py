@@ -164,8 +164,9 @@ class Fetch(wiring.Component):
         for pair in range(PAIRS):
             with m.If(arrives[pair]):
                 for name, (home, low, width) in LAYOUT.items():
-                    if home // 2 == pair:
+                    holder = own if name in own.shape().members else place
+                    if home // 2 == pair and name in holder.shape().members:
                         word = self.rams[home % 2].rd_data[low : low + width]
-                        target = own[name] if name in own.shape().members else place[name]
+                        target = holder[name]
                         m.d.sync += Value.cast(target).eq(addresses[home % 2] if name in "abcd" else word)
         return m

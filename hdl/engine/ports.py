@@ -14,6 +14,8 @@ PASS_FIELDS = (
     "wide1", "wide2", "shift1", "shift2", "lane", "to_side", "pre", "post", "norm_table",
 )  # fmt: skip
 """Instruction fields that the column pipelines need until the pass has been written."""
+MEMORY_FIELDS = ("to_list", "arg", "to_rows", "mask")
+"""Fields that only an engine with rows has."""
 BASES = ("b", "c", "d")
 """Operand addresses that they need, too: the bank words of slot 0."""
 PACE = 4
@@ -93,7 +95,7 @@ def instruction_layout(geometry: Geometry) -> data.StructLayout:
         "a": first_address_bits(geometry),
         "x_src": word_bits(geometry),
     }
-    kept = (*PASS_FIELDS, *BASES, "x_dst", "tail")
+    kept = (*PASS_FIELDS, *MEMORY_FIELDS, *BASES, "x_dst", "tail")
     return data.StructLayout(
         {name: widths.get(name, width) for name, (_, _, width) in LAYOUT.items() if name not in kept}
     )

@@ -105,8 +105,10 @@ class LinkController(wiring.Component):
         self.contexts = contexts
         if not 0 <= clock_hz < 1 << 32:
             raise ValueError(f"clock_hz must be below 2**32, not {clock_hz!r}")
-        if len(word_bytes) != len(Mem) or not all(1 <= n <= 3 for n in word_bytes):
-            raise ValueError(f"word_bytes must be {len(Mem)} numbers from 1 to 3, not {word_bytes!r}")
+        sizes = len(Mem) - 1, len(Mem)
+        if len(word_bytes) not in sizes or not all(1 <= n <= 3 for n in word_bytes):
+            counts = f"{sizes[0]} or, with rows, {sizes[1]}"
+            raise ValueError(f"word_bytes must be {counts} numbers from 1 to 3, not {word_bytes!r}")
         if window not in (1, WINDOW):
             raise ValueError(f"window must be 1 or {WINDOW}, not {window!r}")
         self.identity = Identity(bitstream_id, geometry_hash, clock_hz, program_hash_init, window=window)

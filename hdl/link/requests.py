@@ -13,7 +13,6 @@ from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ternac.compile.geometry import Mem
 from ternac.link import FOLLOWS, GREEDY_FLAG, RUN_HEAD, Status
 
 __all__ = [
@@ -251,10 +250,10 @@ class WriteRequest(wiring.Component):
                     with m.If(self.start):
                         m.next = "WRITE"
                 with m.State("WRITE"):
-                    with m.If((self.number >= len(Mem)) | self.at_end):
+                    with m.If((self.number >= len(self.word_bytes)) | self.at_end):
                         m.d.comb += self.finish.eq(1)
                         m.next = "WAIT"
-                        with m.If(self.number >= len(Mem)):
+                        with m.If(self.number >= len(self.word_bytes)):
                             m.d.comb += self.outcome.eq(Status.BAD_MEMORY)
                         with m.Elif(count.any()):
                             m.d.comb += self.outcome.eq(Status.BAD_LENGTH)

@@ -6,7 +6,7 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ternac.compile.geometry import Geometry, Mem
+from ternac.compile.geometry import Geometry
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.link.buffer import LineBuffer
@@ -20,7 +20,7 @@ from ternac.link import WINDOW
 
 def word_bytes(geometry: Geometry) -> tuple[int, ...]:
     """Bytes of a word of each memory, as LinkController takes them."""
-    return tuple(geometry.memory(mem).bytes_per_word for mem in Mem)
+    return tuple(geometry.memory(mem).bytes_per_word for mem in geometry.memories)
 
 
 def line_buffers(window: int) -> int:

@@ -98,7 +98,7 @@ def refuse_incomplete(cells: Sequence[Cell], geometry: Geometry) -> None:
     """Raise BuildFailed unless all bits of all loadable memories, and of the link's RAM, are in block RAM."""
     have = {(c.memory, c.block, c.first_bit + bit) for c in cells for bit in range(c.cell_bits)}
     want = {(LINK, 0, bit) for bit in range(8)}
-    for mem in Mem:
+    for mem in geometry.memories:
         shape = geometry.memory(mem)
         want |= {(mem.name, block, bit) for block in range(shape.blocks) for bit in range(shape.bits)}
     if missing := sorted(want - have):

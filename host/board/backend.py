@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ternac.compile.image import Image, Symbol
 from ternac.compile.loading import program_id
-from ternac.errors import LostAnswer, UsageError
+from ternac.errors import BadFrame, LostAnswer, UsageError
 from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together
 from ternac.host.board.banks import Banks
 from ternac.host.board.client import LinkClient
@@ -126,6 +126,7 @@ class BoardBackend:
                             journal.rebase(self._banks.read_state(base))
                     self._send(entry, pipeline, chunk)
                     answer = pipeline.collect()
+                    self._refuse_foreign(answer.tokens)
             except LostAnswer:
                 self.slots.invalidate(session)
                 pipeline.restart()
@@ -138,6 +139,15 @@ class BoardBackend:
             self.meter.cycles += answer.cycles
             self._send(entry, pipeline, chunk)
             return
+
+    def _refuse_foreign(self, tokens: Sequence[int]) -> None:
+        """Raises BadFrame if a board answers with a token that the program does not have."""
+        worst = max(tokens, default=0)
+        if worst >= self.program.vocab:
+            raise BadFrame(
+                f"{self.name} answers with token {worst}, the program has 0..{self.program.vocab - 1}",
+                "open the device again, and flash a current bitstream if it happens again",
+            )
 
     def _send(self, entry: SessionEntry, pipeline: RunPipeline, chunk: int) -> None:
         """Keep the line busy, if the session still has its slot, until the journal would be full."""
@@ -178,6 +188,8 @@ class BoardBackend:
                 began = time.perf_counter()
                 with self.client.verified():
                     answer = self.client.batch(members, step, number, sampling)
+                for tokens, _ in answer.chosen:
+                    self._refuse_foreign(tokens)
                 self.meter.seconds += time.perf_counter() - began
                 self.meter.steps += number * len(sessions)
                 self.meter.chosen += number * len(sessions)

@@ -20,7 +20,9 @@ from ternac.compile.loading import program_id, write_payload
 from ternac.errors import BadFrame, DeviceRefused, LostAnswer
 from ternac.host.board.requests import SERIAL, SIMULATED, Patience, Requests, Sent
 from ternac.link import (
+    FRAME_BYTES,
     HASH_BYTES,
+    VERSION,
     WINDOW,
     BatchAnswer,
     BatchMember,
@@ -140,9 +142,21 @@ class LinkClient(Requests):
         return self._detector.verified(before=before) if self._detector else nullcontext()
 
     def hello(self) -> Identity:
-        """Ask who the board is. Raises BadFrame if the answer is no identity."""
+        """Ask who the board is. Raises BadFrame if the answer is no identity, or one of a board that takes
+        no request.
+        """
         identity = self._decoded(Identity.decode, self.request(Command.HELLO))
-        self._window = min(identity.window, WINDOW)
+        if identity.version == VERSION:  # another one may mean something else by its fields
+            for what, found, least in (
+                ("requests in flight", identity.window, 1),
+                ("bytes a frame", identity.frame_bytes, FRAME_BYTES),
+            ):
+                if found < least:
+                    raise BadFrame(
+                        f"{self.transport.name} takes {found} {what}, needs at least {least}",
+                        "flash a current bitstream: ternac flash",
+                    )
+        self._window = max(1, min(identity.window, WINDOW))
         return identity
 
     def write(self, mem: Mem, block: int, address: int, words: npt.NDArray[np.uint32], size: int) -> None:

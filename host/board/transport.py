@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from ternac.errors import NoAnswer, ToolMissing, UsageError
+from ternac.files import parse_json
 
 
 class Transport(Protocol):
@@ -238,7 +239,7 @@ class ReplayTransport:
             raise UsageError(f"cannot read {path}: {error.strerror}", "--record writes recordings") from None
         for number, line in enumerate(lines, 1):
             try:
-                kind, text = json.loads(line)
+                kind, text = parse_json(line)
                 if kind not in ("w", "r"):
                     raise ValueError
                 data = bytes.fromhex(text)

@@ -18,7 +18,6 @@ A block is 256 weights: 66 bytes in TQ2_0 (2 bits each), 54 in TQ1_0 (1.6 bits).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
-from ternac.files import replacing
+from ternac.files import parse_json, replacing
+from ternac.model.export.gguf_scan import check_header
 from ternac.program.file import dumps, loads
 from ternac.program.packing import Trits, pack5
 from ternac.program.program import Program
@@ -103,12 +103,22 @@ def unpack(data: npt.NDArray[np.uint8], columns: int, kind: str, name: str) -> t
 def open_gguf(path: Path) -> Any:
     """Open a GGUF file; its tensors' data are in this machine's byte order, whatever the file's is.
 
-    Raises BadProgramFile if the file cannot be read, is damaged, or holds types that nothing here can decode.
+    Of long arrays (`ternac.model.export.gguf_scan`) the elements are not read. Raises BadProgramFile if the
+    file cannot be read, is damaged, or holds types that nothing here can decode; OverBudget if its metadata
+    would take too long.
     """
-    from gguf import GGUFReader
+    from gguf import GGUFReader, GGUFValueType
 
     class Reader(GGUFReader):
-        """Refuses types that ggml does not define by name, before the package meets them."""
+        """Refuses types that ggml does not define by name, before the package meets them; leaves out the
+        elements of long arrays.
+        """
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if orig_offs not in arrays:
+                return super()._get_field_parts(orig_offs, raw_type)
+            size = arrays[orig_offs]
+            return size, [self._get(orig_offs, np.uint8, size)], [], [GGUFValueType.ARRAY]
 
         def _build_tensors(self, start_offs: int, fields: list[Any]) -> None:
             for field in fields:
@@ -122,6 +132,7 @@ def open_gguf(path: Path) -> Any:
                     )
             super()._build_tensors(start_offs, fields)
 
+    arrays = check_header(path)
     try:
         reader = Reader(path)
         if reader.byte_order == "S":
@@ -157,21 +168,26 @@ def _native_order(tensor: Any) -> npt.NDArray[Any]:
     return blocks.reshape(data.shape)
 
 
-def text_field(reader: Any, name: str) -> str | None:
-    """Return a text of the metadata, or None. Raises BadProgramFile if it is not UTF-8."""
+def metadata(reader: Any, name: str) -> Any:
+    """Return an entry of the metadata, or None. Raises BadProgramFile if it is text and not UTF-8."""
     field = reader.get_field(name)
     try:
-        value = None if field is None else field.contents()
+        return None if field is None else field.contents()
     except UnicodeDecodeError as error:
         raise BadProgramFile(f"the metadata text {name} is damaged: {error}") from None
+
+
+def text_field(reader: Any, name: str) -> str | None:
+    """Return a text of the metadata, or None. Raises BadProgramFile if it is not UTF-8."""
+    value = metadata(reader, name)
     return value if isinstance(value, str) else None
 
 
 def _header(data: bytes) -> tuple[str, dict[str, Any], dict[str, list[int]]]:
     """Return text and entries of a program file's header, and the shapes of its ternary matrices."""
     text = data[8 : 8 + int.from_bytes(data[:8], "little")].decode("ascii")
-    entries = json.loads(text)
-    about = json.loads(entries.pop("__metadata__")["program"])
+    entries = parse_json(text)
+    about = parse_json(entries.pop("__metadata__")["program"])
     return text, entries, about["trits"]
 
 
@@ -224,7 +240,7 @@ def read(reader: Any, path: Path) -> Program:
         data = _program_file(reader)
     except BadProgramFile as error:
         raise BadProgramFile(f"{path}: {error}", error.hint) from None
-    except (KeyError, ValueError, TypeError, IndexError, UnicodeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, OverflowError) as error:
         raise BadProgramFile(f"{path}: the program in it is damaged: {error}") from None
     return loads(data)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ternac.errors import CheckpointError
+from ternac.files import read_json
 from ternac.program.numerics import MAX_DIM
 
 MODEL_TYPE = "hgrn_bit"
@@ -67,16 +67,8 @@ def _linear(name: str, rows: int, columns: int) -> dict[str, tuple[int, ...]]:
 def read_config(folder: Path) -> Config:
     """Return the configuration in ``folder/config.json``. Raises CheckpointError if it is damaged."""
     path = folder / "config.json"
-    try:
-        data = json.loads(path.read_text())
-    except OSError as error:
-        hint = "DIR is the folder of a checkpoint: config.json and .safetensors files"
-        raise CheckpointError(f"cannot read {path}: {error.strerror}", hint) from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
-    return parse_config(data, str(path))
+    hint = "DIR is the folder of a checkpoint: config.json and .safetensors files"
+    return parse_config(read_json(path, CheckpointError, hint), str(path))
 
 
 def parse_config(data: dict[str, Any], where: str) -> Config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import CheckpointError
+from ternac.files import read_json
 
 Floats = npt.NDArray[np.float32]
 INDEX = "model.safetensors.index.json"
@@ -113,16 +113,15 @@ def _read_index(folder: Path) -> dict[str, str]:
                 "weights in other formats: convert them with save_pretrained(safe_serialization=True)",
             )
         return {}
-    try:
-        found = json.loads(path.read_text())["weight_map"]
-        if not found or not all(isinstance(file, str) for file in found.values()):
-            raise ValueError("weight_map is empty or no map of names to files")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is no index of shards: {error}") from None
+    found = read_json(path, CheckpointError).get("weight_map")
+    if not found or not isinstance(found, dict) or not all(isinstance(file, str) for file in found.values()):
+        raise CheckpointError(
+            f"{path} is no index of shards: weight_map is empty or no map of names to files"
+        )
     for file in set(found.values()):
-        if Path(file).name != file:
+        if file in ("", ".", "..") or Path(file).name != file or not file.isprintable():  # or a surrogate
             raise CheckpointError(f"{path}: shard {file!r} is not a plain file name")
-    return dict(found)
+    return found
 
 
 def check_tensors(source: Source, wanted: Mapping[str, tuple[int, ...]]) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ternac.errors import CheckpointError
-from ternac.model.export.gguf import GGML
+from ternac.files import read_json
+from ternac.model.export.gguf import GGML, metadata
 from ternac.program.special import MAX_EOS, SpecialTokens
 from ternac.text.tokenizer import HuggingFaceTokenizer
 
 CONFIG, GENERATION, TOKENIZER_CONFIG = "config.json", "generation_config.json", "tokenizer_config.json"
+DIGITS = 8
+"""More than the number of a token has."""
 _GGUF_EOS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
@@ -48,8 +50,7 @@ def of_gguf(reader: Any, path: Path, vocab: int, tokenizer: bytes) -> SpecialTok
     """
 
     def field(name: str) -> Any:
-        found = reader.get_field(f"{GGML}.{name}")
-        return None if found is None else found.contents()
+        return metadata(reader, f"{GGML}.{name}")
 
     where = f"{path}: {GGML}"
     eos = [token for name in _GGUF_EOS for token in _tokens(field(name), f"{where}.{name}", vocab) or ()]
@@ -122,23 +123,13 @@ def _added(data: Mapping[str, Any]) -> dict[str, int]:
     return {
         str(entry.get("content")): int(token)
         for token, entry in entries.items()
-        if isinstance(entry, dict) and token.isdigit()
+        if isinstance(entry, dict) and token.isascii() and token.isdigit() and len(token) <= DIGITS
     }
 
 
 def _read(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; an empty one where there is no file."""
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON: {error}") from None
-    if not isinstance(data, dict):
-        raise CheckpointError(f"{path} is not a JSON object")
-    return data
+    return read_json(path, CheckpointError) if path.exists() else {}
 
 
 def _flag(value: Any, where: str) -> bool | None:

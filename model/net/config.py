@@ -217,7 +217,19 @@ def to_dict(model: ModelConfig, train: TrainConfig) -> dict[str, Any]:
     return {"model": asdict(model), "train": asdict(train)}
 
 
-def _pick(cls: type, values: dict[str, Any], where: str) -> dict[str, Any]:
+_NUMBERS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
+"""Types of JSON values by the annotation of a field."""
+
+
+def _pick(cls: type, values: Any, where: str) -> dict[str, Any]:
+    """Return the settings of a class. Raises UsageError if a name is unknown, or a value of another type."""
+    if not isinstance(values, dict):
+        raise UsageError(f"setting {where} is {str(values)[:40]!r}, needs an object")
+    for one in fields(cls):
+        kinds = _NUMBERS.get(str(one.type))
+        if kinds and one.name in values and type(values[one.name]) not in kinds:
+            found = str(values[one.name])[:40]
+            raise UsageError(f"setting {where}.{one.name} is {found!r}, needs {one.type}")
     known = {f.name for f in fields(cls)}
     unknown = sorted(set(values) - known)
     if unknown:
@@ -226,11 +238,13 @@ def _pick(cls: type, values: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def from_dict(values: dict[str, Any]) -> tuple[ModelConfig, TrainConfig]:
-    """Invert :func:`to_dict`. Raises UsageError if a name is unknown."""
+    """Invert :func:`to_dict`. Raises UsageError if a name is unknown, or a value of another type."""
+    if not isinstance(values, dict):
+        raise UsageError(f"the configuration is {str(values)[:40]!r}, needs an object")
     model = dict(_pick(ModelConfig, values.get("model", {}), "model"))
     if "scales" in model:
-        model["scales"] = Scales(**_pick(Scales, dict(model["scales"]), "model.scales"))
+        model["scales"] = Scales(**_pick(Scales, model["scales"], "model.scales"))
     if model.get("memory"):
-        model["memory"] = MemoryConfig(**_pick(MemoryConfig, dict(model["memory"]), "model.memory"))
+        model["memory"] = MemoryConfig(**_pick(MemoryConfig, model["memory"], "model.memory"))
     train = _pick(TrainConfig, values.get("train", {}), "train")
     return ModelConfig(**model), TrainConfig(**train)

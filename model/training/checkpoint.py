@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ternac.errors import CheckpointError
-from ternac.files import make_folder, replacing
+from ternac.files import make_folder, parse_json, replacing
 from ternac.model.net.config import ModelConfig, from_dict
 from ternac.model.net.network import TernaryLM
 
@@ -68,7 +68,7 @@ def load(path: Path) -> Checkpoint:
         raise CheckpointError(f"no checkpoint at {path}", hint="train one with: ternac train --out DIR")
     try:
         with safe_open(str(path), framework="pt") as file:
-            info = json.loads((file.metadata() or {}).get("ternac", "{}"))
+            info = parse_json((file.metadata() or {}).get("ternac", "{}"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"cannot read checkpoint {path}: {error}") from error
@@ -78,13 +78,19 @@ def load(path: Path) -> Checkpoint:
 
 
 def model_config(checkpoint: Checkpoint) -> ModelConfig:
-    """Return the shape of the checkpoint's model."""
+    """Return the shape of the checkpoint's model. Raises UsageError if its configuration is none."""
     return from_dict(checkpoint.info.get("config", {}))[0]
 
 
 def tokenizer_of(checkpoint: Checkpoint) -> bytes:
-    """Return the ``tokenizer.json`` of the model's text; empty where its tokens are bytes."""
-    return str(checkpoint.info.get("tokenizer", "")).encode()
+    """Return the ``tokenizer.json`` of the model's text; empty where its tokens are bytes.
+
+    Raises CheckpointError if it is no text.
+    """
+    try:
+        return str(checkpoint.info.get("tokenizer", "")).encode()
+    except UnicodeEncodeError:
+        raise CheckpointError("the checkpoint's tokenizer is no text: it has an unpaired surrogate") from None
 
 
 def model_of(checkpoint: Checkpoint) -> TernaryLM:

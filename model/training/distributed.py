@@ -8,7 +8,6 @@ complete when its ``.metadata`` is there.  All other files of a run are as in ``
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -32,7 +31,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from ternac.errors import CheckpointError, UsageError
-from ternac.files import make_folder, write_json
+from ternac.files import make_folder, read_json, write_json
 from ternac.model.net.config import ModelConfig, TrainConfig
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
@@ -215,10 +214,7 @@ class DistributedTrainer(Trainer):
                     hint="resume without torchrun, or give another --out",
                 )
             return
-        try:
-            info = json.loads((folder / INFO).read_text())
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"cannot read {folder / 'ternac.json'}: {error}") from error
+        info = read_json(folder / INFO, CheckpointError)
         self._check_same_run(info)
         for parameter in self.model.parameters():
             zeros = {key: torch.zeros_like(parameter) for key in ("exp_avg", "exp_avg_sq")}

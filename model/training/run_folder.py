@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ternac.errors import UsageError
+from ternac.files import parse_json, read_json
 from ternac.model.training.data import SHAKESPEARE, Corpus, read_corpus, split
 from ternac.text.tokenizer import ByteTokenizer, Encoded, HuggingFaceTokenizer
 
@@ -40,8 +40,8 @@ def read_info(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(size)) if size <= _MAX_HEADER else {}
-        info = json.loads(header["__metadata__"]["ternac"])
+            header = parse_json(file.read(size)) if size <= _MAX_HEADER else {}
+        info = parse_json(header["__metadata__"]["ternac"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return info if isinstance(info, dict) else {}
@@ -54,12 +54,12 @@ def progress_of(folder: Path) -> tuple[int, int] | None:
         shards = sorted((folder / SHARDS).glob("step-*"), reverse=True)
         complete = next((each for each in shards if (each / ".metadata").is_file()), None)
         try:
-            info = json.loads((complete / INFO).read_text()) if complete else {}
-        except (OSError, ValueError):
+            info = read_json(complete / INFO) if complete else {}
+        except UsageError:
             info = {}
     try:
         return int(info["step"]), int(info["config"]["train"]["steps"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -83,7 +83,7 @@ class TextRecord:
             return cls(
                 str(info["text_sha256"]), fraction, str(text.get("path", "")), int(text.get("bytes", 0))
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             return None
 
     @property

@@ -12,7 +12,6 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import json
 import os
 import platform
 import re
@@ -26,7 +25,8 @@ from typing import Literal
 
 from ternac import cache
 from ternac.cli.verb import Outcome, Say, Verb
-from ternac.errors import TernacError, UnsafeCache
+from ternac.errors import TernacError, UnsafeCache, UsageError
+from ternac.files import read_json
 from ternac.manifest import BITSTREAMS
 
 Need = Literal["demo", "native", "build", "train", "gpu", "serve", "replicas", "tests", "board"]
@@ -146,14 +146,14 @@ def _bitstreams() -> Iterator[Finding]:
     for manifest in manifests:
         name = f"bitstream {manifest.parent.parent.name}/{manifest.parent.name}"
         try:
-            entry = json.loads(manifest.read_text())
+            entry = read_json(manifest)
             # The manifest may give a path from the repository's root; the file is next to it either way.
             file = manifest.parent / Path(entry["bitstream"]).name
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             if digest != entry["sha256"]:
                 raise ValueError("its digest is not the manifest's")
             yield Finding(name, "board", f"{entry['clock_mhz']} MHz, sha256 {digest[:16]}")
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
             board = manifest.parent.parent.name
             yield Finding(name, "board", "", f"unusable ({error}); ternac build --board {board}")
 

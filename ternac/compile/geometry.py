@@ -32,6 +32,10 @@ class Mem(IntEnum):
     TABLE = 4
     NORM = 5
     BANK = 6
+    ROWS = 7
+
+
+_ROWS = "rows must be a power of two, 16..65536, or 0 for none, not {}"
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,10 @@ class Geometry:
     weight_code: str = "two_bit"
     """One of `codes`: ``two_bit`` (nonzero, negative) or ``five``: five trits in a byte
     (`ternac.program.trit_code`), decoded behind the weight memory."""
+    rows: int = 0
+    """Words of 8 bits per column for rows of memories and of constants; 0: none, and no ops of memories."""
+    list_slots: int = 0
+    """Slots of a context's address list, ``columns`` digits each; only with ``rows``."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:
@@ -114,7 +122,7 @@ class Geometry:
 
         for field, value in asdict(self).items():
             if isinstance(value, int):
-                least = 0 if field == "lane_depth" else 1
+                least = 0 if field in ("lane_depth", "rows", "list_slots") else 1
                 need(value >= least, f"{field} must be at least {least}, not {value}")
         need(self.lanes % self.chain == 0, f"chain {self.chain} must divide lanes {self.lanes}")
         need(
@@ -144,6 +152,13 @@ class Geometry:
         if self.weight_ram == "paired":
             need(self.weight_depth <= 512, "paired weight blocks hold at most 512 words")
         need(self.weight_code in self.codes, f"unknown weight_code {self.weight_code!r}")
+        if self.rows:
+            need(self.rows & (self.rows - 1) == 0 and 16 <= self.rows <= 1 << 16, _ROWS.format(self.rows))
+            need(1 <= self.list_slots <= 16, f"list_slots must be 1..16 with rows, not {self.list_slots}")
+            need(self.share == 1, "rows need a pipeline for every column: share 1")
+            need(self.columns >= 2, "rows need at least two columns, for the digits of a token")
+            need(not self.streams, "rows need weights on the chip")
+        need(not self.list_slots or self.rows > 0, "list_slots is for engines with rows")
         need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
         need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
         need(self.program_depth % 2 == 0, "program_depth must be even")
@@ -260,18 +275,26 @@ class Geometry:
             Mem.TABLE: MemoryShape(1, self.tables * 256, 16),
             Mem.NORM: MemoryShape(1, self.norm_tables * 256, 8),
             Mem.BANK: MemoryShape(c, self.bank_depth, 16),
+            Mem.ROWS: MemoryShape(c, self.rows, 8),
         }[mem]
+
+    @property
+    def memories(self) -> tuple[Mem, ...]:
+        """The memories that the engine has, in the order of their numbers."""
+        return tuple(mem for mem in Mem if mem != Mem.ROWS or self.rows)
 
     @property
     def hash(self) -> bytes:
         """Eight bytes that differ when any parameter differs; the board reports them.
 
-        ``weight_code`` came after the first bitstreams. It counts only where it is a choice and not the
-        default, so that their hashes stay what they were.
+        ``weight_code``, ``rows`` and ``list_slots`` came after the first bitstreams. They count only where
+        they are a choice and not the default, so that their hashes stay what they were.
         """
         values = asdict(self)
         if self.streams or self.weight_code == "two_bit":
             del values["weight_code"]
+        if not self.rows:
+            del values["rows"], values["list_slots"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:8]
 
@@ -283,6 +306,11 @@ PRESETS: dict[str, Geometry] = {
             name="tiny", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048, x_depth=32,
             bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4, norm_tables=2,
             logit_slots=64, contexts=3, lane_depth=64,
+        ),
+        Geometry(
+            name="tiny-rows", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048,
+            x_depth=32, bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4,
+            norm_tables=2, logit_slots=64, contexts=3, lane_depth=64, rows=4096, list_slots=16,
         ),
         # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
         Geometry(
@@ -327,6 +355,13 @@ PRESETS: dict[str, Geometry] = {
             name="ulx3s-85f-dense", columns=10, lanes=140, chain=5, fold=2, radix=3, weight_block_bits=18,
             weight_depth=1024, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
             tables=4, norm_tables=4, logit_slots=32, contexts=2, lane_depth=64, weight_code="five",
+        ),
+        # Five trits a byte leave 24 block RAMs for rows, two a column: 48 KiB.
+        Geometry(
+            name="ulx3s-85f-rows", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
+            weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
+            tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
+            weight_code="five", rows=4096, list_slots=8,
         ),
         # 80 trits from eight words of the SDRAM: memory sets the pace, so few lanes are enough.
         # 128 block RAMs hold the embedding, 32 the banks.

@@ -17,6 +17,9 @@ buffer the side lane, where the geometry has one, may multiply it once more (doc
     x  = sat8(y)                                              DIRECT
     x  = sat8(rshift_round(y * side[slot], post))             SIDE: slot by slot what a ``to_side`` pass left
     x  = sat8(rshift_round(y * mantissa, post + exponent))    NORM, of the whole vector y, after its last slot
+
+An engine with row RAM has an address list beside the banks (docs/isa.md, Rows): passes put digits there, and
+``MEM`` passes read or change the rows that they stand for.
 """
 
 from __future__ import annotations
@@ -28,12 +31,22 @@ from ternac.errors import ProgramError
 
 WORDS = 12
 """16-bit words per instruction."""
+DIGIT_BITS = 10
+"""Bits of an entry of the address list."""
+LIST_BITS = 4
+"""Bits of a slot of the list in ``x_src`` and ``x_dst``; a context has at most ``2**LIST_BITS`` slots."""
+TOKEN_DIGITS = 8
+"""In ``pre`` of a ``VEC`` pass with source ROWS: v0 is the token's two digits and not the list."""
+MAX_STEP = 7
+"""log2 of the row words that a row takes, at most."""
 PIPELINE = 24
 """Cycles after which an element's result can be read for certain, from the element on; the RTL asserts it."""
 
 
 class Opcode(IntEnum):
-    """Kinds of instructions. Values 2 to 4 are reserved; the engine stops on them."""
+    """Kinds of instructions. `TOPK` is reserved; an engine stops on it, and on ``MEM`` and ``LOOP`` if it has
+    no rows.
+    """
 
     HALT = 0
     VEC = 1
@@ -43,11 +56,14 @@ class Opcode(IntEnum):
 
 
 class Source(IntEnum):
-    """Source of v0."""
+    """Source of v0. `ROWS` is the sum of rows in a ``MEM`` pass, digits of the list or of the token in a
+    ``VEC`` pass.
+    """
 
     DOT = 0
     BANK = 1
     EMBED = 2
+    ROWS = 3
 
 
 class MulBy(IntEnum):
@@ -78,6 +94,8 @@ LAYOUT: dict[str, tuple[int, int, int]] = {
     "count": (3, 0, 16), "words": (4, 0, 9), "post": (4, 9, 5), "weight": (5, 0, 16),
     "a": (6, 0, 16), "b": (7, 0, 16), "c": (8, 0, 16), "d": (9, 0, 16), "tail": (10, 0, 8), "pre": (10, 8, 4),
     "x_src": (11, 0, 8), "x_dst": (11, 8, 8),
+    # only engines with rows have these; they are 0 in every program without memories
+    "to_list": (10, 12, 1), "arg": (10, 13, 1), "to_rows": (10, 14, 1), "mask": (10, 15, 1),
 }  # fmt: skip
 
 
@@ -147,7 +165,16 @@ class Instruction:
     c: int = 0
     d: int = 0
     tail: int = 0
-    """Columns that the last slot fills (1..columns): elements = columns * (count - 1) + tail."""
+    """Columns that the last slot fills (1..columns): elements = columns * (count - 1) + tail; with ``arg``
+    the last slot of each group."""
+    to_list: int = 0
+    """Write the low `DIGIT_BITS` bits of y to the list, from slot ``x_dst`` on."""
+    arg: int = 0
+    """Write the position of the largest y of each ``c`` slots to the list, one entry after the other."""
+    to_rows: int = 0
+    """``MEM``: take y away from every addressed row; ``d`` is ``keep``."""
+    mask: int = 0
+    """y is 0 but where an entry of the list says that ``c`` slots have their winner."""
 
     def encode(self) -> list[int]:
         """Return the 12 words of the instruction.
@@ -185,3 +212,48 @@ class Instruction:
             if f.name != "op" and value != f.default:
                 parts.append(f"{f.name}={value.name if isinstance(value, IntEnum) else value}")
         return " ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowAddress:
+    """Where a ``MEM`` pass finds its rows, in fields that such a pass needs for nothing else.
+
+    Slot s of head k is word ``first + base + ((shared ? 0 : k * R) + local) * 2**step + s``.  ``local`` is
+    the low ``bits`` bits of entry k of the list at ``a``, with those of ``b`` behind them if there are two;
+    R is the number of its values. ``base`` is ``session_base << shift`` for rows of the ``session``.
+    """
+
+    first: int
+    bits: int
+    step: int
+    a: int
+    b: int | None = None
+    shared: bool = False
+    session: bool = False
+    shift: int = 0
+
+    def fields(self) -> dict[str, int]:
+        """Return the fields of an instruction that say it."""
+        return {
+            "weight": self.first,
+            "post": self.bits,
+            "norm_table": self.step,
+            "x_src": self.a | (self.b or 0) << LIST_BITS,
+            "pre": int(self.b is not None) | int(self.shared) << 1 | int(self.session) << 2,
+            "stride": self.shift if self.session else 0,
+        }
+
+    @classmethod
+    def of(cls, inst: Instruction) -> RowAddress:
+        """Return what `fields` put into ``inst``."""
+        two, shared, session = (bool(inst.pre >> i & 1) for i in range(3))
+        return cls(
+            first=inst.weight,
+            bits=inst.post,
+            step=inst.norm_table,
+            a=inst.x_src & (1 << LIST_BITS) - 1,
+            b=inst.x_src >> LIST_BITS if two else None,
+            shared=shared,
+            session=session,
+            shift=inst.stride,
+        )

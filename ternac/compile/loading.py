@@ -48,4 +48,4 @@ def flash_image(image: Image) -> bytes:
     )
 
 
-assert len(Mem) - 1 == Mem.BANK  # the controller takes every number up to the last as a memory
+assert len(Mem) - 1 == Mem.ROWS  # the controller takes every number up to the last as a memory

@@ -315,12 +315,13 @@ def test_what_a_device_does_not_heed_is_refused_by_name(
     """Every option of a verb with --device is here: of the host or of boards. A new one must be sorted in."""
     unused = arguments.unused_on([device], named=True)
     of_host = {
-        "run": "device prompt prompt-file tokens temperature top-k greedy seed ignore-eos loops resume save "
-        "check json help",
-        "chat": "device you model-as tokens temperature top-k greedy seed ignore-eos loops resume save "
-        "json help",
-        "serve": "device host port token-file allow-host max-body max-prompt max-tokens max-queue "
-        "max-sessions max-seconds session-seconds json help",
+        "run": "budget device prompt prompt-file tokens temperature top-k greedy seed ignore-eos loops "
+        "resume save check json help",
+        "chat": "budget device you model-as tokens temperature top-k greedy seed ignore-eos loops resume "
+        "save json help",
+        "serve": "budget device host port token-file allow-host max-body max-prompt max-tokens max-queue "
+        "max-sessions max-session-bytes max-connections max-seconds session-seconds head-seconds "
+        "stall-seconds json help",
     }
     verb = command.split()[0]
     options = {action.option_strings[-1]: action for action in actions(verb) if action.option_strings}

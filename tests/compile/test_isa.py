@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ternac.compile.geometry import PRESETS, Geometry, Mem, preset
-from ternac.compile.isa import LAYOUT, WORDS, Addend, Instruction, Lane, MulBy, Opcode, Source
+from ternac.compile.isa import LAYOUT, WORDS, Addend, Instruction, Lane, MulBy, Opcode, RowAddress, Source
 from ternac.errors import ProgramError, UsageError
 
 KINDS = {"op": Opcode, "source": Source, "mul": MulBy, "add": Addend, "lane": Lane}
@@ -43,12 +43,31 @@ def test_fields_do_not_overlap() -> None:
         used |= bits
 
 
+@given(st.integers(0, 15), st.integers(0, 15) | st.none(), st.booleans(), st.booleans(), st.integers(1, 10))
+def test_a_row_address_is_read_as_it_was_written(
+    a: int, b: int | None, shared: bool, session: bool, bits: int
+) -> None:
+    rows = RowAddress(
+        first=48, bits=bits, step=3, a=a, b=b, shared=shared, session=session, shift=5 * session
+    )
+    inst = Instruction(op=Opcode.MEM, source=Source.ROWS, **rows.fields())  # type: ignore[arg-type]
+    assert RowAddress.of(Instruction.decode(inst.encode())) == rows
+
+
+def test_rows_leave_the_hash_of_an_engine_without_them_alone() -> None:
+    tiny, rows = PRESETS["tiny"], PRESETS["tiny-rows"]
+    assert replace(rows, name="tiny", rows=0, list_slots=0).hash == tiny.hash
+    assert tiny.memories == tuple(Mem)[:-1]
+    assert rows.memories == tuple(Mem)
+    assert len({replace(rows, list_slots=4).hash, replace(rows, rows=1024).hash, rows.hash}) == 3
+
+
 def test_field_too_large_is_refused() -> None:
     with pytest.raises(ProgramError, match="field shift1 = 32 does not fit 5 bits"):
         Instruction(shift1=32).encode()
 
 
-@pytest.mark.parametrize("words", [[0] * 11, [15] + [0] * 11, [3 << 5] + [0] * 11])
+@pytest.mark.parametrize("words", [[0] * 11, [15] + [0] * 11, [0, 0, 3 << 14] + [0] * 9])
 def test_garbage_is_not_an_instruction(words: list[int]) -> None:
     with pytest.raises(ProgramError):
         Instruction.decode(words)
@@ -68,6 +87,9 @@ def test_text_names_what_differs_from_the_default() -> None:
         ({"weight_ram": "dram"}, "unknown weight_ram 'dram'"),
         ({"weight_ram": "sdram"}, "whole bytes of five trits"),
         ({"embed_block_bits": 12}, "multiple of 8"),
+        ({"rows": 1000, "list_slots": 4}, "rows must be a power of two, 16..65536, or 0 for none, not 1000"),
+        ({"rows": 1024}, "list_slots must be 1..16 with rows, not 0"),
+        ({"list_slots": 4}, "list_slots is for engines with rows"),
     ],
 )
 def test_contradicting_geometry_is_refused(change: dict[str, object], text: str) -> None:

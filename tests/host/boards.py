@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ternac.compile.compiler import compile_program
-from ternac.compile.geometry import Geometry, Mem, preset
+from ternac.compile.geometry import Geometry, preset
 from ternac.compile.image import Image
 from ternac.errors import NoAnswer
 from ternac.host.backend import Backend
@@ -65,7 +65,7 @@ def small_program(seed: int = 1) -> Program:
 
 def make_board(image: Image, program_hash: bytes = bytes(16), window: int = WINDOW) -> LinkModel:
     geometry = image.geometry
-    sizes = tuple(geometry.memory(mem).bytes_per_word for mem in Mem)
+    sizes = tuple(geometry.memory(mem).bytes_per_word for mem in geometry.memories)
     identity = Identity(BITSTREAM, geometry.hash, 25_000_000, program_hash, window=window)
     return LinkModel(identity, sizes, MachineEngine(image), geometry.contexts)
 

@@ -114,7 +114,7 @@ def test_damaged_memory_map() -> None:
 def test_every_memory_of_a_geometry_must_be_there() -> None:
     tiny = preset("tiny")
     cells = [memory_map.Cell(1, memory_map.LINK, 0, 0, 9)]
-    for mem in Mem:
+    for mem in tiny.memories:
         shape = tiny.memory(mem)
         cells += [memory_map.Cell(9, mem.name, block, 0, 18) for block in range(shape.blocks)]
     memory_map.refuse_incomplete(cells, tiny)

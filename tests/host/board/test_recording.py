@@ -11,7 +11,20 @@ from ternac.host.board.transport import RecordingTransport, ReplayTransport
 
 
 @pytest.mark.parametrize(
-    "line", [b"a\xe9", b"{", b"5", b"[1]", b'["w", 5]', b'["w", "0"]', b'["x", "00"]', b"{}"]
+    "line",
+    [
+        b"a\xe9",
+        b"{",
+        b"5",
+        b"[1]",
+        b'["w", 5]',
+        b'["w", "0"]',
+        b'["x", "00"]',
+        b"{}",
+        b"[" * 100_000,
+        b"\0" * 9,
+    ],
+    ids=range(10),
 )
 def test_a_replay_of_garbage_names_the_line(line: bytes, tmp_path: Path) -> None:
     path = tmp_path / "traffic"

@@ -213,6 +213,18 @@ def test_a_damaged_text_of_the_metadata_is_named(tmp_path: Path) -> None:
     assert cli.main(["import", "gguf", str(path), "--out", str(tmp_path / "p.safetensors")]) == 2
 
 
+@pytest.mark.parametrize("header", ["[" * 100_000, "[]", '{"__metadata__": {"program": 1}}', "{}", "é"])
+def test_a_header_of_garbage_is_refused(tmp_path: Path, header: str) -> None:
+    path = tmp_path / "m.gguf"
+    writer = GGUFWriter(path, "ternac")
+    writer.add_string("ternac.header", header)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(BadProgramFile, match="the program in it is damaged"):
+        read(open_gguf(path), path)
+
+
 @pytest.mark.parametrize(
     ("architecture", "tensor", "reason"),
     [

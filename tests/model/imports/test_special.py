@@ -12,7 +12,7 @@ from gguf import GGUFWriter
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from ternac.cli import main as cli
-from ternac.errors import CheckpointError
+from ternac.errors import BadProgramFile, CheckpointError
 from ternac.host.device import Device
 from ternac.model.export.gguf import open_gguf
 from ternac.model.imports.special import of_folder, of_gguf
@@ -144,6 +144,19 @@ def test_the_metadata_of_a_gguf_file_names_them(tmp_path: Path) -> None:
     assert of_gguf(gguf_file(path, fill), path, VOCAB, b"") == SpecialTokens(1, (2, 4), True)
     with pytest.raises(CheckpointError, match=r"ggml.eot_token_id is 4, the model has tokens 0\.\.3"):
         of_gguf(open_gguf(path), path, 4, b"")
+
+
+@pytest.mark.parametrize("value", ["\x01\x02\x03", ["\x01\x02\x03"]])
+def test_a_gguf_text_that_is_not_utf_8_is_named(tmp_path: Path, value: Any) -> None:
+    def fill(writer: GGUFWriter) -> None:
+        name = "tokenizer.ggml.bos_token_id"
+        writer.add_array(name, value) if isinstance(value, list) else writer.add_string(name, value)
+
+    path = tmp_path / "m.gguf"
+    gguf_file(path, fill)
+    path.write_bytes(path.read_bytes().replace(b"\x01\x02\x03", b"\xff\xfe\x80"))
+    with pytest.raises(BadProgramFile, match="metadata text tokenizer.ggml.bos_token_id is damaged"):
+        of_gguf(open_gguf(path), path, VOCAB, b"")
 
 
 def test_what_a_gguf_file_leaves_open_its_tokenizer_says(tmp_path: Path) -> None:
