@@ -200,9 +200,11 @@ class IsaExecutor(ExecutorBase):
         logits, traces = [], []
         for row, token in zip(state, ids, strict=True):
             self._load(row)
-            logits.append(self.machine.step(int(token)))
+            logits.append(self.machine.step(int(token), loops=loops))
             for name, part in self.program.state_slices().items():
                 row[part] = self.machine.read(name)
+            for name, part in self.program.memory_slices().items():
+                row[part] = self.machine.read_rows(name).view("<i2").reshape(-1)
             if trace is not None:
                 traces.append({name: self.machine.read(name) for name in self.image.symbols})
         if trace is not None:
@@ -216,3 +218,6 @@ class IsaExecutor(ExecutorBase):
             symbol = self.image.states[name]
             words = to_slots(row[part].astype(np.int32), geometry).astype(np.uint16).view(np.int16)
             self.machine.bank[:, symbol.address : symbol.address + words.shape[1]] = words
+        for name, part in self.program.memory_slices().items():
+            rows = np.ascontiguousarray(row[part], "<i2").view(np.int8)
+            self.machine.write_rows(name, rows.reshape(-1, self.program.memories[name].width))

@@ -59,6 +59,25 @@ def require(resource: str, needed: int, limit: int, message: str) -> None:
         raise DoesNotFit(message, resource=resource, needed=needed, limit=limit)
 
 
+class OverBudget(TernacError):
+    """A file from elsewhere needs ``needed`` of ``resource``, and one like it may need ``limit``.
+
+    The message names them too; the hint says how to raise the limit (`ternac.limits`).
+    """
+
+    def __init__(
+        self, message: str, hint: str = "", *, resource: str = "", needed: int = 0, limit: int = 0
+    ) -> None:
+        super().__init__(message, hint)
+        self.resource, self.needed, self.limit = resource, needed, limit
+
+    def at(self, place: str) -> OverBudget:
+        """Return the same with ``place`` in front of the message."""
+        return OverBudget(
+            f"{place}: {self}", self.hint, resource=self.resource, needed=self.needed, limit=self.limit
+        )
+
+
 class UnsupportedOp(ProgramError):
     """A legal program has an op that an executor does not implement; the message names the op."""
 

@@ -14,11 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ternac.errors import TernacError, UsageError
-
-MAX_TEXT = 1 << 30
-"""Bytes of text that are read at once; a longer one needs a limit."""
-MAX_JSON = 1 << 26
-"""Bytes of a JSON file: a configuration, an index of shards."""
+from ternac.limits import MAX_JSON, MAX_TEXT
 
 
 def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
@@ -48,12 +44,21 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
     return data
 
 
-def parse_json(text: str | bytes) -> Any:
-    """Return the value of a JSON text. Raises ValueError if it is none, or is nested too deep to be read."""
+def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
+    """Return the value of a JSON text. Raises ValueError if it is none, is nested too deep to be read, or,
+    where keys must be ``unique``, if an object has one twice.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique else None)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice")
+    return found
 
 
 def read_json(path: str | Path, error: type[TernacError] = UsageError, hint: str = "") -> dict[str, Any]:

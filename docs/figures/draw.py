@@ -655,6 +655,20 @@ def flows() -> dict[str, Figure]:
         f.arrow(f"M580 {100 + (box.middle[1] - 101) / 4:g} L719 {box.middle[1]:g}")
     f.promise("a lost device hands its texts to the next one, token for token")
 
+    f = add("limits", "A file is counted before it costs anything", 170)
+    f.flow(
+        30,
+        [
+            ("file", "from elsewhere"),
+            ("sizes", "against the file's own"),
+            ("rules", "of the format", ".law"),
+            ("cost", "work, memory", ".law"),
+            ("read", "by library or executor"),
+        ],
+        gap=32,
+    )
+    f.promise("what costs too much is refused with both numbers; --budget raises the limit")
+
     f = add("contributing", "Arrows between the layers", 170)
     f.flow(
         30,

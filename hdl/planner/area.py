@@ -212,6 +212,7 @@ def block_rams(geometry: Geometry, tech: Technology, window: int = WINDOW) -> di
         "bank": g.pipelines * _cells(tech, 16, g.bank_depth * g.share),
         "bank_c": g.pipelines * _cells(tech, 16, g.bank_depth * g.share, used=_C_BITS),
         "table": g.pipelines * _cells(tech, 16, g.tables * 256),
+        **({"rows": g.columns * _cells(tech, 8, g.rows)} if g.rows else {}),
         "norm": -(-g.norm_tables * 256 // (512 if ice else 2048)),
         "exponential": 1,
         "link": RAM_DEPTH // 512 if ice else 1,
@@ -326,6 +327,20 @@ def _logits(g: Geometry, tech: Technology) -> int:
     return g.columns * (24 * banks + (8 * banks if banks > 1 else 0))
 
 
+ROWS_OF_COLUMN = {"sum, write and control": (83, 147), "a source of v0": (20, 0), "winners": (48, 0)}
+"""COMB and FF of a column for rows: of one column and of an argmax over twelve, synthesized for ECP5. No
+build of an engine with rows is measured yet."""
+ROWS_OF_ENGINE = {"list and address former": (674, 0)}
+"""The same of what an engine has once."""
+
+
+def _rows(g: Geometry) -> tuple[int, int]:
+    """Return COMB and FF of all that an engine has for rows."""
+    each = (tuple(v * g.columns for v in value) for value in ROWS_OF_COLUMN.values())
+    comb, ff = (sum(values) for values in zip(*each, *ROWS_OF_ENGINE.values(), strict=True))
+    return comb, ff
+
+
 @cache
 def builds() -> tuple[dict[str, Any], ...]:
     """Return the measured builds: board, fitted, geometry, comb, ff, bram (spram) and parts of each."""
@@ -385,6 +400,8 @@ def area(geometry: Geometry, target: Board) -> Area:
             max(0, round(closed[i] + sum(own[name][i] * count for name, count in counts.items())))
             for i in range(2)
         )
+    if geometry.rows:
+        by_group["rows"] = _rows(geometry)
     comb = {group: figures[0] for group, figures in by_group.items()}
     ff = {group: figures[1] for group, figures in by_group.items()}
     spram = single_port_rams(geometry) if "spram" in target.resources else None

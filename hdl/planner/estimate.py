@@ -33,6 +33,9 @@ def memory_use(image: Image) -> dict[str, dict[str, int]]:
     }
     bank = image.state_base + image.sessions * image.state_slots
     use[Mem.BANK.name.lower()] = {"used": bank, "depth": image.geometry.bank_depth}
+    if image.geometry.rows:
+        rows = image.row_start(image.sessions - 1) + image.row_words
+        use[Mem.ROWS.name.lower()] = {"used": rows, "depth": image.geometry.rows}
     return use
 
 

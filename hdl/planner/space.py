@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from ternac.compile.compiler import compile_program
+from ternac.compile.compiler import compile_program, needs_rows
 from ternac.compile.geometry import Geometry
 from ternac.compile.image import Image
-from ternac.compile.isa import WORDS, Opcode, Source
+from ternac.compile.isa import LIST_BITS, WORDS, Lane, Opcode, Source
 from ternac.errors import DoesNotFit
 from ternac.hdl.cells.bram_cells import max_depth
 from ternac.hdl.cells.tech import Technology
@@ -83,12 +83,15 @@ def sized(program: Program, shape: Shape, tech: Technology) -> Iterator[tuple[Ge
 
     The images have no contents. Raises DoesNotFit, as the compiler does, if no depth is enough.
     """
+    rows = needs_rows(program)
+    if rows and (shape.share > 1 or shape.columns < 2):
+        raise DoesNotFit(f"{program.name!r} needs rows, and those two columns with a pipeline each")
     roomy = Geometry(
         name=f"{shape.columns}x{shape.lanes}", columns=shape.columns, lanes=shape.lanes, chain=1,
         weight_block_bits=18, weight_depth=_DEEPEST, x_depth=256, bank_depth=_LARGEST, bias_depth=_LARGEST,
         bias_bits=_bias_bits(program), embed_depth=_DEEPEST, tables=8, norm_tables=8, program_depth=_LARGEST,
         contexts=shape.contexts, lane_depth=shape.lane_depth, share=shape.share, logit_slots=1 << 12,
-        weight_ram="spram",
+        weight_ram="spram", rows=_LARGEST if rows else 0, list_slots=1 << LIST_BITS if rows else 0,
     )  # fmt: skip
     image = _at_shallowest_bank(program, roomy, tech)
     geometry = _fitted(image, program, tech)
@@ -129,6 +132,7 @@ def _fitted(image: Image, program: Program, tech: Technology) -> Geometry:
     """Return the image's geometry with its memories as small as the image allows."""
     g, ice = image.geometry, tech is Technology.ICE40
     dots = [i for i in image.instructions if i.op == Opcode.VEC and i.source == Source.DOT]
+    norms = [i for i in image.instructions if i.op == Opcode.VEC and (i.stat or i.lane == Lane.NORM)]
     x_words = max((i.x_src + i.words for i in dots), default=1)
     least = 256 if ice else 1024  # words of a block RAM at its widest
     code = len(image.instructions) * WORDS * g.contexts
@@ -138,11 +142,12 @@ def _fitted(image: Image, program: Program, tech: Technology) -> Geometry:
         x_depth=min(256, max(16, _power(x_words * g.contexts))),
         bias_depth=_multiple(max((i.a + i.count for i in dots), default=1), least // g.share),
         tables=1 + max((i.table for i in image.instructions if i.table_en), default=0),
-        norm_tables=1 + max(i.norm_table for i in image.instructions),
+        norm_tables=1 + max((i.norm_table for i in norms), default=0),
         embed_depth=1 << 14 if ice else max(least, _power(embed)),
         embed_block_bits=16 if ice and g.columns % 2 == 0 else 8,
         program_depth=2 * max(least, _power(-(-code // 2))),
         logit_slots=_multiple(g.slots(image.logits.length), 16),
+        rows=max(least, _power(image.row_start(g.contexts - 1) + image.row_words)) if g.rows else 0,
     )
 
 

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
 from ternac.files import parse_json, replacing
+from ternac.model.export.gguf_scan import check_header
 from ternac.program.file import dumps, loads
 from ternac.program.packing import Trits, pack5
 from ternac.program.program import Program
@@ -102,12 +103,22 @@ def unpack(data: npt.NDArray[np.uint8], columns: int, kind: str, name: str) -> t
 def open_gguf(path: Path) -> Any:
     """Open a GGUF file; its tensors' data are in this machine's byte order, whatever the file's is.
 
-    Raises BadProgramFile if the file cannot be read, is damaged, or holds types that nothing here can decode.
+    Of long arrays (`ternac.model.export.gguf_scan`) the elements are not read. Raises BadProgramFile if the
+    file cannot be read, is damaged, or holds types that nothing here can decode; OverBudget if its metadata
+    would take too long.
     """
-    from gguf import GGUFReader
+    from gguf import GGUFReader, GGUFValueType
 
     class Reader(GGUFReader):
-        """Refuses types that ggml does not define by name, before the package meets them."""
+        """Refuses types that ggml does not define by name, before the package meets them; leaves out the
+        elements of long arrays.
+        """
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if orig_offs not in arrays:
+                return super()._get_field_parts(orig_offs, raw_type)
+            size = arrays[orig_offs]
+            return size, [self._get(orig_offs, np.uint8, size)], [], [GGUFValueType.ARRAY]
 
         def _build_tensors(self, start_offs: int, fields: list[Any]) -> None:
             for field in fields:
@@ -121,6 +132,7 @@ def open_gguf(path: Path) -> Any:
                     )
             super()._build_tensors(start_offs, fields)
 
+    arrays = check_header(path)
     try:
         reader = Reader(path)
         if reader.byte_order == "S":

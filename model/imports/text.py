@@ -66,7 +66,9 @@ def read_tokens(path: Path, reader: Reader, vocab: int) -> npt.NDArray[Any]:
     """Read the tokens of a text file, or the integers of an ``.npy`` file; all are in the vocabulary."""
     try:
         if path.suffix == ".npy":
-            ids = np.load(path, allow_pickle=False)
+            ids = np.load(
+                path, mmap_mode="r", allow_pickle=False
+            )  # its header cannot claim more than is there
         else:
             ids = reader.encode(path.read_bytes())
     except (OSError, EOFError, ValueError) as error:

@@ -72,6 +72,21 @@ def add_model(parser: argparse.ArgumentParser, default: str = "the largest shipp
         metavar="MODEL",
         help=f"program file, or name of a shipped model (default: {default})",
     )
+    add_budget(parser)
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add ``--budget``, for the verbs that read files from elsewhere; `ternac.cli.main` applies it."""
+    number(
+        parser,
+        "--budget",
+        "let a file that you trust cost X times as much (docs/limits.md)",
+        default=1,
+        least=1,
+        most=1e8,
+        kind=float,
+        metavar="X",
+    )
 
 
 def open_model(name: str | None, geometry: Geometry | None, say: Say) -> Model:

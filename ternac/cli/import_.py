@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_out, make_folder, number
+from ternac.cli.arguments import add_budget, add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
@@ -33,6 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="text, or token numbers in an .npy file, to calibrate and compare on (default: random tokens)",
     )
+    add_budget(parser)
     number(parser, "--calibration", "tokens to calibrate on", default=512)
     number(parser, "--tokens", "tokens to compare float model and program on, 0: no report", default=1024)
     parser.add_argument(

@@ -23,6 +23,7 @@ from typing import Any
 import ternac
 from ternac.cli.verb import Parser, Say, Verb, write
 from ternac.errors import TernacError, ToolMissing, UsageError
+from ternac.limits import raised
 
 __all__ = ["VERBS", "main", "verb_and_parser"]
 
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         verb, parser = verb_and_parser(words[0])
         args = parser.parse_args(words[1:], Namespace(every_verb=every_verb))
-        outcome = verb.run(args, say)
+        with raised(getattr(args, "budget", 1)):
+            outcome = verb.run(args, say)
         if as_json:
             _print_json(outcome.data)
     except TernacError as error:

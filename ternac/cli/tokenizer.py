@@ -7,7 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_out, make_folder, number
+from ternac.cli.arguments import add_budget, add_out, make_folder, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import PRESETS, Geometry
 from ternac.errors import UsageError
@@ -27,6 +27,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="train: a byte-level BPE on TEXT; show: what --tokenizer makes of TEXT",
     )
     parser.add_argument("text", metavar="TEXT", help="text file, plain or .xz, UTF-8")
+    add_budget(parser)
     number(parser, "--vocab", f"train: number of tokens (default: {VOCAB})")
     add_out(parser, "train: file to write (default: tokenizer.json)")
     parser.add_argument(

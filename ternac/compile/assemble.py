@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +11,15 @@ import numpy.typing as npt
 
 from ternac.compile.fuse import Fused, Pass
 from ternac.compile.geometry import Geometry, Mem
-from ternac.compile.image import Image, Symbol, Words
-from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, Source
+from ternac.compile.image import Image, RowSymbol, Symbol, Words
+from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, RowAddress, Source
 from ternac.compile.layout import embed_blocks, stream_blocks, weight_blocks
+from ternac.compile.lower import Lowered
+from ternac.compile.place_rows import Rows, place_rows
 from ternac.errors import DoesNotFit, IllegalProgram, require
 from ternac.program.allocate import Lifetimes, first_fit
 from ternac.program.legality import shapes
-from ternac.program.program import Program
+from ternac.program.loops import loops_of
 
 
 @dataclass(frozen=True)
@@ -35,23 +38,26 @@ class Banks:
     state_slots: int
     """Words of a session's state."""
     sessions: int
-    """Session slots that the banks hold."""
+    """Session slots that banks and row RAM hold."""
+    row_shift: int
+    """A session's rows begin at its base in the banks, shifted by so much."""
 
 
 def assemble(
-    program: Program, geometry: Geometry, fused: Fused, contexts: int = 1, *, fill: bool = True
+    lowered: Lowered, geometry: Geometry, fused: Fused, contexts: int = 1, *, fill: bool = True
 ) -> Image:
     """Return the image of fused passes, with a copy of the code for each context.
 
     Raises IllegalProgram if a state is used in a way that needs a copy of it, DoesNotFit if a memory is too
     small.
     """
-    return _Assembler(program, geometry, fused, contexts).run(fill=fill)
+    return _Assembler(lowered, geometry, fused, contexts).run(fill=fill)
 
 
 class _Assembler:
-    def __init__(self, program: Program, geometry: Geometry, fused: Fused, contexts: int) -> None:
-        self.p, self.g, self.fused, self.contexts = program, geometry, fused, contexts
+    def __init__(self, lowered: Lowered, geometry: Geometry, fused: Fused, contexts: int) -> None:
+        program = self.p = lowered.program
+        self.lowered, self.g, self.fused, self.contexts = lowered, geometry, fused, contexts
         self.shape = shapes(program)
         self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
         self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
@@ -59,27 +65,35 @@ class _Assembler:
     def run(self, *, fill: bool) -> Image:
         self.check_stores()
         passes = self.place_x()
-        banks = self.place_values(passes)
+        rows = place_rows(self.p, self.g)
+        banks = self.place_values(passes, rows)
         instructions = self.set_barriers(passes)
+        instructions = self.set_digits(passes, instructions)
+        instructions = self.set_rows(passes, instructions, rows, banks.row_shift)
         self.check_side_lane(passes, instructions)
         instructions = self.set_addresses(passes, instructions, banks)
         instructions = self.number_weights(passes, instructions)
+        instructions = self.set_loops(passes, instructions)
         instructions = self.set_switches([*instructions, Instruction(op=Opcode.HALT, barrier=1)])
         size = len(instructions) * WORDS
         self.require("program words", size * self.contexts, self.g.program_depth)
         return Image(
             geometry=self.g,
-            program_hash=self.p.hash,
-            memories=self.memories(passes, instructions, banks) if fill else {},
+            program_hash=self.lowered.original.hash,
+            memories=self.memories(passes, instructions, banks, rows) if fill else {},
             instructions=tuple(instructions),
             names=(*(p.name for p in passes), "halt"),
-            symbols=banks.symbols,
-            states=banks.states,
+            symbols=self.known(banks.symbols),
+            states=self.whole_states(banks.states),
             state_base=banks.state_base,
             state_slots=banks.state_slots,
             sessions=banks.sessions,
             logits=banks.symbols[self.p.logits],
             entries=tuple(k * size for k in range(self.contexts)),
+            rows=self.whole_memories(rows),
+            row_base=rows.constants,
+            row_words=rows.words,
+            row_shift=banks.row_shift,
         )
 
     def require(self, resource: str, needed: int, limit: int) -> None:
@@ -112,6 +126,30 @@ class _Assembler:
                 if old:
                     raise IllegalProgram(f"{where}: {later.name!r} still needs the old state on this engine")
 
+    def last_uses(self, passes: Sequence[Pass], uses: dict[str, int]) -> dict[str, int]:
+        """Return the last pass that needs each value, for ``uses`` without regard to loops.
+
+        What is there before a body begins, and is read in it, is needed until its last run ends.
+        """
+        made: dict[str, int] = {}
+        for i, one in enumerate(passes):
+            for value in (one.result, one.x_out, one.list_out):
+                if value:
+                    made.setdefault(value, i)
+        found = dict(uses)
+        for body in bodies(passes):
+            for value, last in uses.items():
+                if made.get(value, -1) < body.start <= last:
+                    found[value] = max(found[value], body.stop - 1)
+        return found
+
+    def set_loops(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
+        """Return the instructions with the word to which each LOOP goes back."""
+        found = list(instructions)
+        for body in bodies(passes):
+            found[body.stop - 1] = replace(instructions[body.stop - 1], a=body.start * WORDS)
+        return found
+
     def place_x(self) -> list[Pass]:
         """Choose x words for every matrix input; copy a value in again if it was overwritten.
 
@@ -123,7 +161,10 @@ class _Assembler:
         for i, one in enumerate(self.fused.passes):
             if one.x_in:
                 uses.setdefault(one.x_in, []).append(i)
-        only_x = {p.x_out for p in self.fused.passes}
+        only_x = {p.x_out for p in self.fused.passes if p.x_out}
+        until = self.last_uses(self.fused.passes, {value: max(where) for value, where in uses.items()})
+        for value in only_x & set(uses):
+            uses[value].append(until[value])
         held: dict[str, range] = {}
 
         def place(value: str, now: int, keep: str | None) -> int:
@@ -148,32 +189,37 @@ class _Assembler:
         out: list[Pass] = []
         for i, one in enumerate(self.fused.passes):
             inst = one.inst
-            if one.x_in:
-                if one.x_in not in held:
-                    n = self.shape[one.x_in][1]
+            if one.begins_loop:  # every run finds the same vectors there
+                held = {value: words for value, words in held.items() if value in only_x}
+            x_in = one.x_in
+            if x_in:
+                if x_in not in held:
+                    n = self.shape[x_in][1]
                     copy = Instruction(
                         source=Source.BANK,
                         count=self.g.slots(n),
                         tail=self.g.tail(n),
                         to_x=1,
-                        x_dst=place(one.x_in, i - 1, None),
+                        x_dst=place(x_in, i - 1, None),
                     )
-                    out.append(Pass(one.x_in + ".refill", copy, "", {"a": one.x_in}, refill=one.x_in))
-                inst = replace(inst, x_src=held[one.x_in].start)
+                    refill = Pass(x_in + ".refill", copy, "", {"a": x_in}, refill=x_in)
+                    out.append(replace(refill, begins_loop=one.begins_loop))
+                    one = replace(one, begins_loop=False)
+                inst = replace(inst, x_src=held[x_in].start)
             value = one.x_out or one.result
             if value in uses:
                 inst = replace(inst, to_x=1, x_dst=place(value, i, one.x_in))
             out.append(replace(one, inst=inst))
         return out
 
-    def place_values(self, passes: list[Pass]) -> Banks:
+    def place_values(self, passes: list[Pass], rows: Rows) -> Banks:
         """Give every value its own words if the banks are deep enough, else use words again."""
         slots = 0
         states = {}
         for name, length in self.p.states.items():
             states[name] = Symbol(slots, length, "i16")
             slots += self.g.slots(length)
-        temps = [p.result for p in passes if p.result and p.result not in self.stored]
+        temps = list(dict.fromkeys(p.result for p in passes if p.result and p.result not in self.stored))
         where: dict[str, Symbol] = {}
         top = 0
         for value in temps:
@@ -184,6 +230,7 @@ class _Assembler:
             where, top = self.place_by_lifetime(passes)
             symbols = self.intact(temps, where)
         base = top * self.contexts
+        slots, shift = self.share_rows(slots, rows, self.g.bank_depth - base)
         many = f"{self.contexts} sessions'" if self.contexts > 1 else "one session's"
         need, have = base + self.contexts * slots, self.g.bank_depth
         message = f"vectors and {many} state need {need} bank words per column, {self.g.name} has {have}"
@@ -191,7 +238,60 @@ class _Assembler:
         states = {name: replace(s, address=s.address + base) for name, s in states.items()}
         where |= {value: states[state] for value, state in (*self.stored.items(), *self.loaded.items())}
         sessions = (have - base) // slots if slots else self.contexts
-        return Banks(where, symbols, states, top, base, slots, sessions)
+        if rows.words:
+            sessions = min(sessions, rows.sessions(self.g, slots << shift))
+        return Banks(where, symbols, states, top, base, slots, sessions, shift)
+
+    def share_rows(self, slots: int, rows: Rows, words: int) -> tuple[int, int]:
+        """Return the bank words of a session, and by how much its base there is shifted for that of its rows.
+
+        Of those that keep most sessions in ``words`` of a bank, the least shift, because an instruction takes
+        longer to fetch with a large one.
+        """
+        if not rows.words:
+            return slots, 0
+        require(
+            "row words per column", rows.need(self.contexts), self.g.rows, rows.message(self.g, self.contexts)
+        )
+        best = (0, 0), 0, 0
+        for shift in range(16):
+            size = max(1, slots, -(-rows.words >> shift))
+            sessions = min(words // size, rows.sessions(self.g, size << shift), 1 << 16 >> shift)
+            best = max(best, ((sessions, -shift), size, shift))
+        (sessions, _), size, shift = best
+        message = (
+            f"no {self.contexts} sessions of {slots} bank words and {rows.words} row words fit {self.g.name}"
+        )
+        require("sessions", self.contexts, sessions, message)
+        return size, shift
+
+    def known(self, symbols: dict[str, Symbol]) -> dict[str, Symbol]:
+        """Return the values that the program as it was given has, in the order of their elements."""
+        names = {op.out for op in self.lowered.original.ops}
+        changed = {old for loop in loops_of(self.p.ops) for old, _ in loop.carry}
+        return {k: v for k, v in symbols.items() if k in names - changed - self.lowered.padded}
+
+    def whole_states(self, states: dict[str, Symbol]) -> dict[str, Symbol]:
+        """Return the states of the program as it was given: those of the runs of a loop in one piece."""
+        found: dict[str, Symbol] = {}
+        for name, symbol in states.items():
+            whole, count = self.lowered.parts.get(name, (name, 1))
+            if count > 1 and symbol.length % self.g.columns:
+                raise IllegalProgram(
+                    f"state {whole!r} has {symbol.length} elements for each run of its LOOP, which does not"
+                    f" fill the {self.g.columns} columns of {self.g.name}"
+                )
+            found.setdefault(whole, replace(symbol, length=symbol.length * count))
+        return found
+
+    def whole_memories(self, rows: Rows) -> dict[str, RowSymbol]:
+        """Return the places of the memories of the program as it was given."""
+        found: dict[str, RowSymbol] = {}
+        for name, symbol in rows.places.items():
+            if name in self.p.memories:
+                whole, count = self.lowered.parts.get(name, (name, 1))
+                found.setdefault(whole, replace(symbol, rows=symbol.rows * count))
+        return found
 
     def symbol(self, value: str, address: int) -> Symbol:
         dtype, length = self.shape[value]
@@ -200,11 +300,12 @@ class _Assembler:
     def place_by_lifetime(self, passes: list[Pass]) -> tuple[dict[str, Symbol], int]:
         """Return places by first fit, and the words that all take together."""
         last = {v: i for i, p in enumerate(passes) for v in (*p.reads.values(), p.x_in, p.result) if v}
+        last = self.last_uses(passes, last)
         last[self.p.logits] = len(passes)
         where: dict[str, Symbol] = {}
         places = Lifetimes()
         for i, one in enumerate(passes):
-            if one.result and one.result not in self.stored:
+            if one.result and one.result not in self.stored and one.result not in where:
                 # A value may take the place of an operand only after the whole pass.
                 size = self.g.slots(self.shape[one.result][1])
                 where[one.result] = self.symbol(one.result, places.place(size, i, last[one.result]))
@@ -232,18 +333,75 @@ class _Assembler:
         found = []
         for one in passes:
             inst = one.inst
-            waits = inst.source != Source.DOT or (one.x_in is not None and self.alias(one.x_in) in fresh)
+            waits = one.x_in is not None and self.alias(one.x_in) in fresh
+            waits |= inst.source != Source.DOT and not self.is_ready(one, fresh)
             for value in one.reads.values():
                 writer = fresh.get(self.alias(value))
                 waits |= writer is not None and not _follows(writer[0], inst, now - writer[1])
-            if waits:
+            if waits or one.begins_loop:
                 inst = replace(inst, barrier=1)
                 fresh.clear()
             for written in (one.refill, one.result, one.x_out):
                 if written:
                     fresh[self.alias(written)] = inst, now
-            if inst.source == Source.DOT:
+            if one.list_out:
+                fresh[f"digits of {one.list_out}"] = inst, now
+            if inst.source == Source.DOT and inst.op == Opcode.VEC:
                 now += inst.count * inst.words
+            found.append(inst)
+        return found
+
+    def is_ready(self, one: Pass, fresh: Mapping[str, object]) -> bool:
+        """Return whether a pass that only moves digits, from a state or from the list, need not wait."""
+        copies = one.inst.op == Opcode.VEC and not one.inst.pre
+        if one.list_out in self.loaded and not one.result:
+            return copies and one.inst.source == Source.BANK and self.alias(one.list_out) not in fresh
+        digits = [f"digits of {value}" for value in one.list_in]
+        return copies and one.inst.source == Source.ROWS and fresh.keys().isdisjoint(digits)
+
+    def set_digits(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
+        """Return the instructions with the slots of the address list that they write and read.
+
+        A slot is free again with the first pass that waits for the last reader to end.
+        """
+        last = {value: i for i, one in enumerate(passes) for value in (*one.list_in, one.list_out) if value}
+        last = self.last_uses(passes, last)
+        waits = [i for i, inst in enumerate(instructions) if inst.barrier]
+        places = Lifetimes()
+        at: dict[str, int] = {}
+        found = []
+        for i, (one, inst) in enumerate(zip(passes, instructions, strict=True)):
+            value = one.list_out
+            if value is not None:
+                until = next((w - 1 for w in waits if w > last[value]), len(passes))
+                at[value] = places.place(self.g.slots(self.shape[value][1]), i, until)
+                inst = replace(inst, to_list=int(not inst.arg), x_dst=at[value])
+            if one.list_in and one.rows is None:
+                inst = replace(inst, x_src=at[one.list_in[0]])
+            found.append(inst)
+        self.require("list slots", places.top, self.g.list_slots)
+        self.digits = at
+        return found
+
+    def set_rows(
+        self, passes: list[Pass], instructions: list[Instruction], rows: Rows, shift: int
+    ) -> list[Instruction]:
+        """Return the instructions with the addresses of rows."""
+        found = []
+        for one, inst in zip(passes, instructions, strict=True):
+            if one.rows is not None:
+                place = rows.places[one.rows]
+                address = RowAddress(
+                    first=place.address,
+                    bits=one.bits,
+                    step=place.step,
+                    a=self.digits[one.list_in[0]],
+                    b=self.digits[one.list_in[1]] if len(one.list_in) > 1 else None,
+                    shared=one.shared,
+                    session=one.rows in self.p.memories,
+                    shift=shift,
+                )
+                inst = replace(inst, **address.fields())  # type: ignore[arg-type]
             found.append(inst)
         return found
 
@@ -279,7 +437,7 @@ class _Assembler:
                 relative = int(value in self.loaded or value in self.stored)
                 fields = {operand: banks.where[value].address, "rel_" + operand: relative}
                 inst = replace(inst, **fields)  # type: ignore[arg-type]
-            if inst.source != Source.DOT and "b" in one.reads:
+            if inst.source not in (Source.DOT, Source.ROWS) and "b" in one.reads:
                 inst = replace(inst, paced=1)
             found.append(inst)
         return found
@@ -288,12 +446,16 @@ class _Assembler:
         """Return the instructions with the first weight word and row correction of every matrix."""
         weight = bias = 0
         found = []
+        placed: dict[str, tuple[int, int]] = {}
         for one, inst in zip(passes, instructions, strict=True):
-            words = inst.count * inst.words if one.trits else 0
-            if one.trits and not self.g.streams:
-                inst = replace(inst, weight=weight, a=bias)
-                bias += inst.count
-            weight += words
+            if one.trits is not None and self.g.streams:
+                weight += inst.count * inst.words
+            elif one.trits is not None:
+                if one.trits not in placed:
+                    placed[one.trits] = weight, bias
+                    weight += inst.count * inst.words
+                    bias += inst.count
+                inst = replace(inst, weight=placed[one.trits][0], a=placed[one.trits][1])
             found.append(inst)
         self.require("weight words", weight, self.g.weight_depth)
         self.require("row corrections per column", bias, self.g.bias_depth)
@@ -317,7 +479,7 @@ class _Assembler:
         for k in range(self.contexts):
             bank, x = k * banks.own_words, k * (self.g.x_depth // self.contexts)
             for inst in instructions:
-                if inst.op == Opcode.VEC:
+                if inst.op in (Opcode.VEC, Opcode.MEM):
                     own = {
                         "a": inst.source == Source.BANK and not inst.rel_a,
                         "b": (inst.sub or inst.add == Addend.B) and not inst.rel_b,
@@ -330,6 +492,8 @@ class _Assembler:
                     if inst.to_x:
                         moved["x_dst"] = inst.x_dst + x
                     inst = replace(inst, **moved)
+                elif inst.op == Opcode.LOOP:
+                    inst = replace(inst, a=inst.a + k * len(instructions) * WORDS)
                 found += inst.encode()
         return found
 
@@ -341,7 +505,9 @@ class _Assembler:
             else value
         )
 
-    def memories(self, passes: list[Pass], instructions: list[Instruction], banks: Banks) -> dict[Mem, Words]:
+    def memories(
+        self, passes: list[Pass], instructions: list[Instruction], banks: Banks, rows: Rows
+    ) -> dict[Mem, Words]:
         g = self.g
         weights, bias = self.weights(passes, instructions)
         embed = np.zeros((g.memory(Mem.EMBED).blocks, 0), np.uint32)
@@ -362,6 +528,7 @@ class _Assembler:
             Mem.BIAS: bias,
             Mem.TABLE: tables.astype(np.uint32)[None],
             Mem.NORM: norms.astype(np.uint32)[None],
+            **({Mem.ROWS: rows.blocks(self.p, g)} if rows.constants else {}),
         }
 
     def weights(
@@ -374,9 +541,11 @@ class _Assembler:
         g = self.g
         parts = [np.zeros((0, g.columns, g.lanes), np.int8)]
         corrections = [np.zeros((g.columns, 0), np.uint32)]
+        placed: set[str] = set()
         for one, inst in zip(passes, instructions, strict=False):
-            if one.trits is None:
+            if one.trits is None or (one.trits in placed and not g.streams):
                 continue
+            placed.add(one.trits)
             trits = self.p.consts[one.trits]
             rows, k = trits.shape
             full = np.zeros((inst.count * g.columns, inst.words * g.lanes), np.int8)
@@ -391,6 +560,13 @@ class _Assembler:
             require("weights of -1 in a row", most, (1 << g.bias_bits) - 1, message)
             corrections.append(negatives.T.astype(np.uint32))
         return np.concatenate(parts), np.concatenate(corrections, axis=1)
+
+
+def bodies(passes: Sequence[Pass]) -> list[range]:
+    """Return the passes of each loop's body, and its LOOP."""
+    begins = [i for i, one in enumerate(passes) if one.begins_loop]
+    ends = [i for i, one in enumerate(passes) if one.inst.op == Opcode.LOOP]
+    return [range(begin, end + 1) for begin, end in zip(begins, ends, strict=True)]
 
 
 def _follows(writer: Instruction, reader: Instruction, distance: int) -> bool:

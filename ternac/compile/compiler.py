@@ -12,10 +12,19 @@ from ternac.compile.assemble import assemble
 from ternac.compile.fuse import fuse
 from ternac.compile.geometry import Geometry
 from ternac.compile.image import Image
-from ternac.errors import DoesNotFit, IllegalProgram
+from ternac.compile.lower import lower
+from ternac.errors import DoesNotFit, IllegalProgram, UnsupportedOp
 from ternac.program.legality import check
-from ternac.program.ops import IMPORT_KINDS, KINDS, MEMORY_KINDS, refuse_unknown
+from ternac.program.loops import loops_of
+from ternac.program.ops import IMPORT_KINDS, MEMORY_KINDS
 from ternac.program.program import Program
+
+ROW_KINDS = set(MEMORY_KINDS) - {"SUB"}
+"""Kinds that need an engine with rows; a LOOP that is unrolled needs none."""
+
+_PLAIN = [(True, True), (False, True)]
+"""Ways to fuse a program, the fastest first: with the side lane for gates or without, and (with rows) with
+digits that stay in the list as long as that saves time, or not."""
 
 
 def compile_program(
@@ -27,29 +36,57 @@ def compile_program(
     ``fill`` the image has no memories: enough for its sizes and its schedule, in a tenth of the time.
 
     Raises IllegalProgram if the program breaks a rule or an op has no place on the column pipeline,
-    UnsupportedOp for ops of memories and loops, DoesNotFit if a memory of the geometry is too small.
+    UnsupportedOp for ops of memories and loops on an engine without rows, DoesNotFit if a memory of the
+    geometry is too small.
     """
     check(program)
-    refuse_wide(program)
+    refuse_wide(program, geometry)
+    lowered = lower(program, geometry)
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
         message = f"{contexts} contexts: {geometry.name} has {geometry.contexts}"
         raise DoesNotFit(message, resource="contexts", needed=contexts, limit=geometry.contexts)
+    ways = [(True, True), (True, False), (False, True), (False, False)] if geometry.rows else _PLAIN
     for count in range(contexts or geometry.contexts, 0, -1):
-        for side in (True, False):
+        for side, hold in ways:
             try:
-                return assemble(program, geometry, fuse(program, geometry, side=side), count, fill=fill)
+                fused = fuse(lowered, geometry, side=side, hold=hold)
+                return assemble(lowered, geometry, fused, count, fill=fill)
             except DoesNotFit:
-                if not side and (count == 1 or contexts is not None):
+                if (side, hold) == ways[-1] and (count == 1 or contexts is not None):
                     raise
     raise AssertionError("unreachable")
 
 
-def refuse_wide(program: Program) -> None:
-    """Raise IllegalProgram or UnsupportedOp if an op is for executors in software only (docs/numerics.md)."""
-    refuse_unknown(program.ops, set(KINDS) - set(MEMORY_KINDS), "the engine")
+def needs_rows(program: Program) -> bool:
+    """Return whether only an engine with rows runs ``program``."""
+    return bool(_of_rows(program))
+
+
+def _of_rows(program: Program) -> list[int]:
+    """Return the ops that need rows."""
+    unrolled = {loop.index for loop in loops_of(program.ops) if loop.levels or loop.most == 1}
+    return [i for i, op in enumerate(program.ops) if op.kind in ROW_KINDS and i not in unrolled]
+
+
+def refuse_wide(program: Program, geometry: Geometry) -> None:
+    """Raise IllegalProgram or UnsupportedOp if an op is for executors in software only (docs/numerics.md), or
+    needs rows that ``geometry`` does not have.
+    """
+    for name, memory in program.memories.items():
+        if memory.dtype != "i8" and geometry.rows:
+            raise IllegalProgram(
+                f"memory {name!r} is {memory.dtype}, the rows of {geometry.name} are i8",
+                "run it on an executor in software, or train it with i8 rows",
+            )
     for index, op in enumerate(program.ops):
         if op.kind in IMPORT_KINDS:
             raise IllegalProgram(
                 f"op {index} {op.kind} {op.out!r}: no engine has the ops of imported models",
                 "run it on an executor in software: numpy, torch or native",
             )
+    for index in _of_rows(program) if not geometry.rows else ():
+        op = program.ops[index]
+        raise UnsupportedOp(
+            f"op {index} {op.kind} {op.out!r}: {geometry.name} has no rows",
+            "take an engine with rows, as ulx3s-85f-rows, or an executor in software",
+        )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.compile.geometry import Geometry, Mem
-from ternac.compile.isa import Instruction
+from ternac.compile.isa import LAYOUT, WORDS, Instruction, Opcode
 from ternac.errors import DoesNotFit
 
 Words = npt.NDArray[np.uint32]
@@ -24,6 +24,18 @@ class Symbol:
 
 
 @dataclass(frozen=True)
+class RowSymbol:
+    """Place of a session's memory: row word of its first row (of session slot 0), rows, elements of a row,
+    log2 of the row words that a row takes.
+    """
+
+    address: int
+    rows: int
+    width: int
+    step: int
+
+
+@dataclass(frozen=True)
 class Image:
     """Contents of an engine's memories, and the map that the host needs to find values in them.
 
@@ -32,6 +44,9 @@ class Image:
     state_slots``, and its ``session_base`` is ``i * state_slots``. Each of the ``entries`` is the first word
     of a copy of the microcode with bank and x words of its own, so that one token per entry can be in flight.
     ``instructions``, ``names``, ``symbols`` and ``logits`` are those of the first copy.
+
+    ``rows`` holds a session's memories. They take ``row_words`` words of row RAM, from word ``row_base`` plus
+    ``session_base << row_shift`` on; constant rows lie below ``row_base``.
     """
 
     geometry: Geometry
@@ -46,6 +61,10 @@ class Image:
     sessions: int
     logits: Symbol
     entries: tuple[int, ...] = (0,)
+    rows: dict[str, RowSymbol] = field(default_factory=dict)
+    row_base: int = 0
+    row_words: int = 0
+    row_shift: int = 0
 
     def session_base(self, index: int) -> int:
         """Return the offset that selects session slot ``index``.
@@ -56,3 +75,19 @@ class Image:
             message = f"session slot {index}: this image has {self.sessions} slots"
             raise DoesNotFit(message, resource="session slots", needed=index + 1, limit=self.sessions)
         return index * self.state_slots
+
+    def loop_words(self, context: int) -> tuple[int, ...]:
+        """Return the words of the microcode that say how often a context's LOOPs run.
+
+        A host that is asked for other runs writes them there.
+        """
+        word, size = LAYOUT["count"][0], len(self.instructions) * WORDS
+        loops = (i for i, inst in enumerate(self.instructions) if inst.op == Opcode.LOOP)
+        return tuple(context * size + i * WORDS + word for i in loops)
+
+    def row_start(self, index: int) -> int:
+        """Return the first word of the rows of session slot ``index``.
+
+        Raises DoesNotFit as `session_base` does.
+        """
+        return self.row_base + (self.session_base(index) << self.row_shift)

@@ -111,3 +111,24 @@ def to_slots(vector: npt.NDArray[np.int32], geometry: Geometry) -> Words:
 def from_slots(words: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.int32]:
     """Return ``length`` elements of bank words ``[columns, slots]``, sign-extended from 16 bits."""
     return words.T.reshape(-1)[:length].astype(np.uint16).view(np.int16).astype(np.int32)
+
+
+def row_blocks(rows: npt.NDArray[np.int8], geometry: Geometry, step: int) -> Words:
+    """Return rows ``[R, D]`` as words of row RAM ``[columns, R << step]``; row r begins at ``r << step``."""
+    g = geometry
+    count, width = rows.shape
+    full = np.zeros((count, g.columns << step), np.int8)
+    full[:, :width] = rows
+    words = full.view(np.uint8).reshape(count << step, g.columns)
+    return words.T.astype(np.uint32)
+
+
+def row_values(words: Words, width: int, geometry: Geometry, step: int) -> npt.NDArray[np.int8]:
+    """Return the rows ``[R, width]`` in words ``[columns, R << step]``: the inverse of `row_blocks`."""
+    flat = words.T.astype(np.uint8).view(np.int8)
+    return flat.reshape(-1, geometry.columns << step)[:, :width].copy()
+
+
+def row_step(width: int, geometry: Geometry) -> int:
+    """Return log2 of the row words that a row of ``width`` elements takes: a power of two of slots."""
+    return (geometry.slots(width) - 1).bit_length()

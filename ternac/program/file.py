@@ -9,8 +9,8 @@ keys are the constants, and the bytes of the tokenizer where the program carries
 to a byte.  ``docs/program.md`` has every field.
 
 Reading trusts nothing: sizes are checked before anything is allocated, the hash before anything is
-interpreted, the legality of the program before it is returned, and last that writing the program again gives
-the same bytes, so that whatever a file could say in two ways is refused.
+interpreted, the legality of the program and what it costs before it is returned, and last that writing the
+program again gives the same bytes, so that whatever a file could say in two ways is refused.
 """
 
 from __future__ import annotations
@@ -23,26 +23,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.errors import BadProgramFile, ProgramError
+from ternac.errors import BadProgramFile, OverBudget, ProgramError
 from ternac.files import write_bytes
+from ternac.limits import MAX_CONSTS, MAX_FILE, MAX_HEADER, MAX_INS, MAX_OPS, MAX_STATES
 from ternac.program import strict_json as sj
-from ternac.program.legality import MAX_CONSTS, MAX_OPS, MAX_STATES, check
+from ternac.program.cost import refuse_costly, refuse_long_check
+from ternac.program.legality import check, infer
 from ternac.program.numerics import MAX_DIM
 from ternac.program.ops import Memory, Op
 from ternac.program.packing import packed5_size, unpack5
 from ternac.program.program import (
     DTYPES,
     FORMAT,
-    MAX_FILE,
-    MAX_HEADER,
     MEMORY_VERSION,
     NO_DIGEST,
     TOKENIZER_TENSOR,
     VERSION,
     Program,
 )
-
-MAX_INS = 64
 
 
 def save(program: Program, path: str | Path) -> None:
@@ -56,7 +54,8 @@ def save(program: Program, path: str | Path) -> None:
 def load(path: str | Path) -> Program:
     """Read and check the program in a file.
 
-    Raises BadProgramFile or IllegalProgram, with the file's name, if it is damaged or breaks a rule.
+    Raises BadProgramFile or IllegalProgram, with the file's name, if it is damaged or breaks a rule,
+    OverBudget if it costs more than a file of its size may (`ternac.limits`).
     """
     path = Path(path)
     try:
@@ -70,6 +69,8 @@ def load(path: str | Path) -> Program:
         raise BadProgramFile(f"cannot read {path}: {error.strerror}") from None
     except ProgramError as error:
         raise type(error)(f"{path}: {error}", error.hint) from None
+    except OverBudget as error:
+        raise error.at(str(path)) from None
 
 
 def dumps(program: Program) -> bytes:
@@ -79,13 +80,14 @@ def dumps(program: Program) -> bytes:
 
 
 def loads(data: bytes) -> Program:
-    """Parse, verify and check a program; raises BadProgramFile or IllegalProgram."""
+    """Parse, verify and check a program; raises BadProgramFile, IllegalProgram or OverBudget."""
     try:
         program = _parse(data)
     except sj.BadJson as error:
         raise BadProgramFile(str(error)) from None
-    check(program)
-    if dumps(program) != data:
+    refuse_long_check(program, len(data))
+    refuse_costly(program, infer(program), len(data))
+    if program.encode(program.file_hash) != data:
         raise BadProgramFile("the encoding is not canonical", "save the program again with this version")
     return program
 

@@ -15,6 +15,17 @@ from typing import Any
 import numpy.typing as npt
 
 from ternac.errors import IllegalProgram
+from ternac.limits import (
+    MAX_CONSTS,
+    MAX_MEMORY_BYTES,
+    MAX_META,
+    MAX_OPS,
+    MAX_STATE_WORDS,
+    MAX_STATES,
+    MAX_STEPS,
+    MAX_TOKENIZER,
+    MAX_TRITS,
+)
 from ternac.program.loops import Loop, read_loop
 from ternac.program.memory_ops import MAX_ROWS
 from ternac.program.numerics import MAX_DIM, MAX_SHIFT
@@ -35,19 +46,7 @@ from ternac.program.program import TOKENIZER_TENSOR, Program
 from ternac.program.special import SpecialTokens
 from ternac.program.strict_json import BadJson, check_data, dump
 
-MAX_OPS = 65535
-MAX_STEPS = 1 << 20
-"""Ops that a token may run, with those of loops as often as a request may ask for."""
-MAX_CONSTS = 16384
-MAX_STATES = 4096
-MAX_STATE_WORDS = 1 << 24
-"""Words of all states of a session, without its memories."""
-MAX_MEMORY_BYTES = 1 << 26
-"""Bytes of all memories of a session: 64 MiB, eight times the largest that was ever trained with."""
-MAX_TRITS = 1 << 33
-MAX_META = 1 << 18
 TOKENIZERS = ("bytes", "huggingface")
-MAX_TOKENIZER = 1 << 26
 
 
 def check(program: Program) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.errors import IllegalProgram
+from ternac.limits import MAX_FILE, MAX_HEADER
 from ternac.program import strict_json as sj
 from ternac.program.ops import MEMORY_KINDS, Memory, Op, roles_of
 from ternac.program.packing import pack5
@@ -27,8 +28,6 @@ from ternac.program.special import SpecialTokens
 FORMAT = "ternac.program"
 VERSION, MEMORY_VERSION = 1, 2
 """Versions of the file: of a program without ops of memories, and of one with them."""
-MAX_FILE = 1 << 31
-MAX_HEADER = 1 << 23
 TOKENIZER_TENSOR = "tokenizer.json"
 NO_DIGEST = "0" * 64
 """What stands in a digest's place while it is computed."""

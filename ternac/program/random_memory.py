@@ -31,6 +31,8 @@ class _Builder:
     states: dict[str, int] = field(default_factory=dict)
     memories: dict[str, Memory] = field(default_factory=dict)
     parts: int = 1
+    narrow: bool = False
+    """All memories are i8."""
 
     def op(self, kind: str, out: str, *ins: str, **attrs: int | str) -> str:
         """Append an op; returns the name of its result."""
@@ -105,7 +107,7 @@ def _layer(b: _Builder, layer: str, r: str) -> str:
         b.op("MEM_READ", f"{layer}.o.acc", *digits, rows=rows, bits=bits, shared=shared)
     else:
         rows = f"{layer}.rows"
-        dtype = "i8" if b.flip(0.6) else "i16"
+        dtype = "i8" if b.flip(0.6) or b.narrow else "i16"
         b.memories[rows] = Memory(b.parts * heads * region, width, dtype)
         _write_and_read(b, layer, x, digits, rows, bits, width)
     o = b.op("REQUANT", f"{layer}.o", f"{layer}.o.acc", shift=heads.bit_length() - 1, dtype="i8")
@@ -186,16 +188,17 @@ def _zero(b: _Builder, length: int) -> str:
 
 
 def random_memory_program(
-    rng: np.random.Generator, *, layers: int | None = None, loop: str | None = None
+    rng: np.random.Generator, *, layers: int | None = None, loop: str | None = None, narrow: bool = False
 ) -> Program:
     """A legal random program with memories.
 
     ``layers``: 1..4 (default: drawn). ``loop``: "" for none, "free" around some layers, "levels" with states
-    and memories of their own in each run (default: drawn).
+    and memories of their own in each run (default: drawn). ``narrow``: all memories are i8, as engines have
+    them.
     """
     layers = int(rng.integers(1, 5)) if layers is None else layers
     loop = str(rng.choice(["", "free", "levels"])) if loop is None else loop
-    b = _Builder(rng, vocab=int(rng.integers(2, 300)), width=int(rng.integers(2, 20)))
+    b = _Builder(rng, vocab=int(rng.integers(2, 300)), width=int(rng.integers(2, 20)), narrow=narrow)
     embed = b.const("embed", rng.integers(-128, 128, (b.vocab, b.width)).astype(np.int8))
     r = b.op("GATHER", "r.e", embed=embed, shift=int(rng.integers(2, 6)))
     first, last = sorted(int(at) for at in rng.integers(0, layers, 2))

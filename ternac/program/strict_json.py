@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-MAX_DEPTH = 32
+from ternac.limits import MAX_DEPTH
 
 
 class BadJson(Exception):

@@ -10,7 +10,8 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from functools import lru_cache
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from ternac.errors import BadProgramFile, UsageError
 from ternac.program.program import Program
+from ternac.text.library import Library, open_library
 
 Tokens = npt.NDArray[Any]
 PIECE = 1 << 16
@@ -100,28 +102,18 @@ class _ByteStream:
 
 
 class HuggingFaceTokenizer:
-    """A ``tokenizer.json``, run by the `tokenizers` package; takes UTF-8 only.
+    """A ``tokenizer.json``, run by the `tokenizers` package; takes UTF-8 only. Where it has parts that may
+    take any time, they run in a process of their own (`ternac.text.library`).
 
-    Raises UsageError if the text of the file is not a tokenizer.
+    Raises UsageError if the text of the file is not a tokenizer, OverBudget if it may take more of this
+    machine than `ternac.limits` allows, here or in a method.
     """
 
     name = "huggingface"
 
     def __init__(self, json: bytes, source: str = "tokenizer.json") -> None:
-        from tokenizers import Tokenizer as Rust
-
-        try:
-            self._rust = Rust.from_str(json.decode())
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # the package raises Exception, or panics outside of it
-            raise UsageError(
-                f"{source} is not a tokenizer: {str(error)[:200]}",
-                "give a tokenizer.json of the Hugging Face tokenizers package",
-            ) from None
-        self._rust.no_truncation()
-        self._rust.no_padding()
-        self.vocab = 1 + max(self._rust.get_vocab(with_added_tokens=True).values(), default=-1)
+        self._library = _opened(json, source)
+        self.vocab = self._library.vocab
         if self.vocab < 1:
             raise UsageError(f"{source} has an empty vocabulary")
 
@@ -139,10 +131,9 @@ class HuggingFaceTokenizer:
         head, lossless, done = len(text), True, 0
         for pieces in _groups(_pieces(text), _GROUP):
             if not found:
-                offsets = self._rust.encode(pieces[0], add_special_tokens=False).offsets
-                head = offsets[1][0] if len(offsets) > 1 else len(pieces[0])
-            batch = [e.ids for e in self._rust.encode_batch_fast(pieces, add_special_tokens=False)]
-            lossless = lossless and self._rust.decode_batch(batch, skip_special_tokens=False) == pieces
+                head = self._library.head(pieces[0])
+            batch = self._library.encode(pieces)
+            lossless = lossless and self._library.decode(batch) == pieces
             found += [np.array(ids, dtype) for ids in batch]
             done += sum(len(piece.encode()) for piece in pieces)
             progress(done)
@@ -151,21 +142,24 @@ class HuggingFaceTokenizer:
 
     def token_id(self, text: str) -> int | None:
         """Return the token that is written ``text``; None if there is none."""
-        found: int | None = self._rust.token_to_id(text)
-        return found
+        return self._library.token_id(text)
 
     def front(self) -> list[int]:
         """Return the tokens that ``tokenizer.json`` itself would put in front of a text."""
-        encoding = self._rust.encode("a", add_special_tokens=True)
-        marked = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
-        return [token for token, _ in takewhile(lambda pair: pair[1] == 1, marked)]
+        return self._library.front()
 
     def decode(self, ids: Iterable[int]) -> str:
-        return str(self._rust.decode([int(i) for i in ids], skip_special_tokens=False))
+        return self._library.decode([[int(i) for i in ids]])[0]
 
     def stream(self, before: Sequence[int] = ()) -> TextStream:
         """Decode tokens one by one; the text of some depends on the last of those ``before``."""
         return _HeldStream(self.decode, list(before[-_HOLD:]))
+
+
+@lru_cache(maxsize=8)
+def _opened(json: bytes, source: str) -> Library:
+    """Several sessions of one program share its library, and its process where it has one."""
+    return open_library(json, source)
 
 
 class _HeldStream:

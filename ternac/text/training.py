@@ -14,22 +14,14 @@ import numpy as np
 
 from ternac.errors import UsageError
 from ternac.text.tokenizer import PIECE
+from ternac.text.tokenizer_check import ESCAPE, WORDS
 
-ESCAPE = "\u241b"
-"""The first of the three characters that stand for a rare byte; no byte's own character."""
 RARE = 50_000
 """A byte that is fewer than one in this many has no token of its own."""
 MAX_VOCAB = 65535
 SAMPLE = 1 << 24
 """Bytes of the text, spread over all of it, that merges are counted on."""
 _HEX = b"0123456789abcdef"
-_SPACE, _LINE = "\u0120", "\u010a"  # how byte-level alphabets write them
-_WORDS = (
-    f"{ESCAPE}..|'(?:s|t|re|ve|m|ll|d)|{_SPACE}?[A-Za-z]+|{_SPACE}?[0-9]+"
-    f"|{_SPACE}?[^A-Za-z0-9{_SPACE}{_LINE}{ESCAPE}]+|[{_SPACE}{_LINE}]"
-)
-"""No merge crosses these words. White space goes before a word or stands alone, so that where a text is cut
-into pieces changes no token."""
 
 
 def byte_characters() -> list[str]:
@@ -67,7 +59,7 @@ def train_bpe(data: bytes, vocab: int) -> bytes:
     made.normalizer = normalizers.Sequence(
         [normalizers.ByteLevel(), *(normalizers.Replace(char, escaped) for char, escaped in rare)]
     )
-    made.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS), "isolated")
+    made.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
     lost = "".join(character[byte] for byte in "\ufffd".encode())  # an escape without its digits
     made.decoder = decoders.Sequence(
         [

@@ -315,11 +315,11 @@ def test_what_a_device_does_not_heed_is_refused_by_name(
     """Every option of a verb with --device is here: of the host or of boards. A new one must be sorted in."""
     unused = arguments.unused_on([device], named=True)
     of_host = {
-        "run": "device prompt prompt-file tokens temperature top-k greedy seed ignore-eos loops resume save "
-        "check json help",
-        "chat": "device you model-as tokens temperature top-k greedy seed ignore-eos loops resume save "
-        "json help",
-        "serve": "device host port token-file allow-host max-body max-prompt max-tokens max-queue "
+        "run": "budget device prompt prompt-file tokens temperature top-k greedy seed ignore-eos loops "
+        "resume save check json help",
+        "chat": "budget device you model-as tokens temperature top-k greedy seed ignore-eos loops resume "
+        "save json help",
+        "serve": "budget device host port token-file allow-host max-body max-prompt max-tokens max-queue "
         "max-sessions max-seconds session-seconds json help",
     }
     verb = command.split()[0]

@@ -10,7 +10,7 @@ import pytest
 from ternac.cli.tokenizer import widest
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import PRESETS, Geometry, Mem
-from ternac.compile.isa import Source
+from ternac.compile.isa import Addend, Source
 from ternac.compile.layout import from_slots, to_slots, weight_blocks
 from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit, IllegalProgram
@@ -155,13 +155,23 @@ def test_a_multiplier_is_refused_with_the_ops_name() -> None:
         compile_program(_with_ops(program, ops), PRESETS["tiny"])
 
 
-def test_state_read_after_its_store_is_refused() -> None:
+def test_a_state_that_is_read_after_its_store_gets_its_value_by_a_copy() -> None:
     program = random_program(np.random.default_rng(9), 8, 8, 1, 9)
     ops = list(program.ops)
     index = next(i for i, op in enumerate(ops) if op.kind == "MUL" and op.out == "0.o")
     ops[index] = replace(ops[index], ins=("0.h.prev", ops[index].ins[1]))
-    with pytest.raises(IllegalProgram, match="still needs the old state"):
-        compile_program(_with_ops(program, ops), PRESETS["tiny"])
+    agree(_with_ops(program, ops), PRESETS["tiny"], 9)
+
+
+def test_a_multiplier_of_a_power_of_two_is_so_many_additions() -> None:
+    program = random_program(np.random.default_rng(8), 8, 8, 1, 9)
+    ops = list(program.ops)
+    index = next(i for i, op in enumerate(ops) if op.out == "0.a.act")
+    ops[index] = Op("REQUANT", "0.a.act", ops[index].ins, {"shift": 1, "multiplier": 16, "dtype": "i16"})
+    consts = {name: const for name, const in program.consts.items() if name != "silu"}
+    ops = [op if op.attrs.get("table") != "silu" else replace(op, attrs={"table": "sigmoid"}) for op in ops]
+    machine = agree(replace(program, ops=tuple(ops), consts=consts), PRESETS["tiny"], 8)
+    assert sum(i.add == Addend.B and i.paced for i in machine.image.instructions) == 3
 
 
 def test_unfused_elementwise_ops_run_from_the_banks() -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ternac.errors import IllegalProgram
-from ternac.program.legality import MAX_MEMORY_BYTES, check, infer
+from ternac.limits import MAX_MEMORY_BYTES
+from ternac.program.legality import check, infer
 from ternac.program.ops import Memory, Op
 from ternac.program.program import Program
 from tests.program.memory_toy import loop_program, memory_program, with_op

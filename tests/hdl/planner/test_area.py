@@ -42,6 +42,15 @@ def test_within_five_percent_of_the_build_and_exact_in_block_ram(build: dict) ->
     assert sum(found.ff_by_group.values()) == found.ff
 
 
+def test_rows_take_two_block_rams_a_column_and_what_their_parts_took_alone() -> None:
+    with_rows, target = preset("ulx3s-85f-rows"), board("ulx3s-85f")
+    found = area(with_rows, target)
+    bare = area(replace(with_rows, name="bare", rows=0, list_slots=0), target)
+    assert found.bram_by_memory["rows"] == 24 == found.bram - bare.bram
+    assert found.comb - bare.comb == found.comb_by_group["rows"] == 12 * (83 + 20 + 48) + 674
+    assert not found.excess(target.resources) and found.bram <= 208
+
+
 def test_measured_are_todays_samples_and_some_are_held_out() -> None:
     """A sample that was changed must be measured again."""
     measured = [(b["board"], b["geometry"], b["fitted"]) for b in builds()]

@@ -24,6 +24,7 @@ from ternac.hdl.planner.space import Shape, shapes_of, sized
 from ternac.program.file import load, save
 from ternac.program.program import Program
 from ternac.program.random import random_program
+from ternac.program.random_memory import random_memory_program
 
 FEW = {
     "ulx3s-85f": [
@@ -253,3 +254,12 @@ def test_whole_search_on_shipped_models_says_how_far_it_is(name: str, shipped: s
     assert calls[0] == (0, len(calls) - 1)
     assert calls[-1] == (len(calls) - 1, len(calls) - 1)
     assert max(p.geometry.macs for p in front(points, "throughput")) >= (1152 if name == "ulx3s-85f" else 20)
+
+
+def test_a_program_with_a_memory_gets_as_many_rows_as_it_needs() -> None:
+    program = random_memory_program(np.random.default_rng(4), loop="", narrow=True)
+    for geometry, _ in sized(program, Shape(4, 16, 2, 32, 1), Technology.ECP5):
+        image = compile_program(program, geometry)
+        assert image.row_start(1) + image.row_words <= geometry.rows
+    with pytest.raises(DoesNotFit, match="needs rows, and those two columns with a pipeline each"):
+        next(sized(program, Shape(4, 16, 1, 0, 2), Technology.ECP5))

@@ -1,0 +1,255 @@
+"""Memories on an engine with rows: compiled, and executed word for word, against the NumPy executor."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import PRESETS, Geometry, Mem
+from ternac.compile.image import Image
+from ternac.compile.isa import Instruction, Opcode, Source
+from ternac.compile.layout import row_blocks, row_step, row_values
+from ternac.compile.lower import with_gaps
+from ternac.compile.machine import Machine
+from ternac.errors import DoesNotFit, IllegalProgram, UnsupportedOp
+from ternac.program.file import load
+from ternac.program.loops import most_loops
+from ternac.program.ops import Memory, Op
+from ternac.program.program import Program
+from ternac.program.random_memory import random_memory_program
+from ternac.run.numpy_executor import NumpyExecutor
+
+SHIPPED = Path(__file__).parents[2] / "model/memory/shipped"
+ROOMY = replace(
+    PRESETS["tiny-rows"], name="roomy", rows=1 << 15, bank_depth=4096, weight_depth=1 << 14, bias_depth=8192,
+    x_depth=64, logit_slots=128,
+)  # fmt: skip
+"""Holds every program of `random_memory_program`, three contexts of most."""
+
+
+def odd(columns: int) -> Geometry:
+    return replace(ROOMY, name="odd", columns=columns, lanes=columns * 4, chain=2, logit_slots=150)
+
+
+def state_of(program: Program, machine: Machine, base: int) -> np.ndarray:
+    """A session's state as the executors have it: int16 words."""
+    parts = [machine.read(name, base).astype(np.int16) for name in program.states]
+    parts += [machine.read_rows(name, base).view("<i2").reshape(-1) for name in program.memories]
+    return np.concatenate([np.zeros(0, np.int16), *parts])
+
+
+def agree(program: Program, geometry: Geometry, seed: int, tokens: int = 8) -> Image:
+    """Run sessions in all slots and contexts in turn; logits, values, states and rows must be equal."""
+    rng = np.random.default_rng(seed)
+    image = compile_program(program, geometry)
+    machine, executor = Machine(image), NumpyExecutor(program)
+    slots = min(image.sessions, 3)
+    states = [executor.open() for _ in range(slots)]
+    for token in rng.integers(0, program.vocab, tokens):
+        who, entry = int(rng.integers(slots)), int(rng.choice(image.entries))
+        base, trace = image.session_base(who), dict[str, np.ndarray]()
+        expected = executor.step(states[who], np.array([token]), trace=trace)[0]
+        assert np.array_equal(machine.step(int(token), base, entry), expected)
+        if entry == 0:
+            for name in image.symbols:
+                assert np.array_equal(machine.read(name), trace[name][0]), name
+        for k, state in enumerate(states):
+            assert np.array_equal(state_of(program, machine, image.session_base(k)), state[0]), k
+    return image
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_programs_with_memories(seed: int) -> None:
+    agree(random_memory_program(np.random.default_rng(seed), loop="", narrow=True), ROOMY, seed)
+
+
+@pytest.mark.parametrize("columns", [2, 3, 5, 12])
+def test_any_number_of_columns(columns: int) -> None:
+    seed = 40 + columns
+    agree(random_memory_program(np.random.default_rng(seed), loop="", narrow=True), odd(columns), seed)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 13, 29])
+def test_a_loop_with_levels_is_unrolled_and_its_weights_stand_once(seed: int) -> None:
+    program = random_memory_program(np.random.default_rng(seed), loop="levels", narrow=True)
+    image = agree(program, ROOMY, seed)
+    (times,) = (op.integer("times") for op in program.ops if op.kind == "LOOP")
+    dots = Counter(i.weight for i in image.instructions if i.source == Source.DOT and i.op == Opcode.VEC)
+    assert times > 1 and max(dots.values()) == times
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_loop_runs_as_often_as_it_says_or_a_request_asks(seed: int) -> None:
+    program = random_memory_program(np.random.default_rng(seed), loop="free", narrow=True)
+    image = agree(program, ROOMY, seed)
+    most = most_loops(program)
+    assert any(inst.op == Opcode.LOOP for inst in image.instructions) == (most > 1)
+    machine, executor = Machine(image), NumpyExecutor(program)
+    state = executor.open()
+    for token, loops in enumerate((most, 1, None, most)):
+        expected = executor.step(state, np.array([token % program.vocab]), loops=loops)[0]
+        got = machine.step(token % program.vocab, loops=loops)
+        assert np.array_equal(got, expected), loops
+
+
+def test_a_host_changes_the_runs_of_one_context() -> None:
+    program = random_memory_program(np.random.default_rng(2), loop="free", narrow=True)
+    image, most = compile_program(program, ROOMY), most_loops(program)
+    for word in image.loop_words(1):
+        image.memories[Mem.PROGRAM][word % 2, word // 2] = most
+    for entry, loops in zip(image.entries, (None, most), strict=False):
+        machine, executor = Machine(image), NumpyExecutor(program)
+        state = executor.open()
+        for token in (1, 0, 1):
+            expected = executor.step(state, np.array([token]), loops=loops)[0]
+            assert np.array_equal(machine.step(token, 0, entry), expected), loops
+
+
+def test_a_state_that_the_body_stores_is_loaded_in_the_body() -> None:
+    program = addressed(4, 4)
+    ops = [op for op in program.ops if op.kind != "LOAD"]
+    ops.insert(0, Op("LOAD", "last", ("place",), {}))
+    at = next(i for i, op in enumerate(ops) if op.kind == "TMATVEC")
+    end = next(i for i, op in enumerate(ops) if op.out == "y.acc")
+    attrs = {"first": at, "length": end - at, "times": 2, "most": 2, "levels": 0}
+    ops.insert(end, Op("LOOP", "again", (), attrs))
+    with pytest.raises(IllegalProgram, match="'last' is loaded before the body, read in it, and its state"):
+        compile_program(replace(program, ops=tuple(ops)), PRESETS["tiny-rows"])
+
+
+def test_a_state_of_a_loop_with_levels_must_fill_its_columns() -> None:
+    program = random_memory_program(np.random.default_rng(0), loop="levels", narrow=True)
+    with pytest.raises(IllegalProgram, match="for each run of its LOOP, which does not fill the 4 columns"):
+        compile_program(program, ROOMY)
+
+
+@pytest.mark.parametrize("name", ["abacus/abacus", "cache/cache", "kan/digits", "kan/series"])
+def test_shipped_systems_run_on_the_board_with_rows(name: str) -> None:
+    image = agree(load(SHIPPED / f"{name}.safetensors"), PRESETS["ulx3s-85f-rows"], 1)
+    assert len(image.entries) >= 3
+
+
+def test_winners_cost_no_pass_of_their_own() -> None:
+    """Scores and winners are one pass, a write and a read one each; digits of a state come by one more."""
+    image = compile_program(addressed(groups=4, size=4), PRESETS["tiny-rows"])
+    kinds = [describe(inst) for inst in image.instructions]
+    assert kinds == ["EMBED", "BANK list", "BANK", "DOT arg", "DOT", "UPDATE", "READ", "DOT", "LIST", "HALT"]
+
+
+def test_digits_leave_the_list_early_where_it_is_short() -> None:
+    program = random_memory_program(np.random.default_rng(20), loop="", narrow=True)
+    long, short = (
+        [i for i, inst in enumerate(agree(program, geometry, 20).instructions) if inst.to_list]
+        for geometry in (ROOMY, replace(ROOMY, name="short", list_slots=2))
+    )
+    assert long[0] == 1 < short[0]
+
+
+def describe(inst: Instruction) -> str:
+    if inst.op == Opcode.HALT:
+        return "HALT"
+    if inst.op == Opcode.MEM:
+        return "UPDATE" if inst.to_rows else "READ"
+    source = "LIST" if inst.source == Source.ROWS else inst.source.name
+    return source + " arg" * inst.arg + " list" * inst.to_list
+
+
+def addressed(groups: int, size: int, width: int = 8, rows: int | None = None) -> Program:
+    """The value of a token goes where the last one looked; logits are what is found where this one looks."""
+    rng = np.random.default_rng(3)
+    bits = (size - 1).bit_length()
+
+    def trits(m: int, k: int) -> Any:
+        return rng.integers(-1, 2, (m, k)).astype(np.int8)
+
+    ops = (
+        Op("GATHER", "r", (), {"embed": "embed", "shift": 4}),
+        Op("REQUANT", "x", ("r",), {"shift": 3, "dtype": "i8"}),
+        Op("TMATVEC", "s.acc", ("x",), {"weights": "Ws"}),
+        Op("REQUANT", "s", ("s.acc",), {"shift": 0, "dtype": "i16"}),
+        Op("WINNERS", "w", ("s",), {"groups": groups}),
+        Op("TMATVEC", "v.acc", ("x",), {"weights": "Wv"}),
+        Op("REQUANT", "v", ("v.acc",), {"shift": 1, "dtype": "i8"}),
+        Op("LOAD", "last", ("place",), {}),
+        Op("MEM_UPDATE", "write", ("last", "v"), {"memory": "rows", "bits": bits, "keep": 2}),
+        Op("MEM_READ", "o.acc", ("w",), {"rows": "rows", "bits": bits, "shared": 0}),
+        Op("REQUANT", "o", ("o.acc",), {"shift": 1, "dtype": "i8"}),
+        Op("STORE", "place", ("w",), {}),
+        Op("TMATVEC", "y.acc", ("o",), {"weights": "Wy"}),
+        Op("REQUANT", "y", ("y.acc",), {"shift": 0, "dtype": "i16"}),
+    )
+    consts = {
+        "embed": rng.integers(-128, 128, (20, 8)).astype(np.int8),
+        "Ws": trits(groups * size, 8),
+        "Wv": trits(width, 8),
+        "Wy": trits(20, width),
+    }
+    memories = {"rows": Memory(rows or groups << bits, width, "i8")}
+    return Program("addressed", 20, ops, consts, {"place": groups}, "y", 4, memories=memories)
+
+
+def test_rows_of_a_session_are_its_own_and_zero_at_first() -> None:
+    program = addressed(groups=4, size=4)
+    image = agree(program, PRESETS["tiny-rows"], 3, tokens=30)
+    assert image.sessions > 3 and image.row_start(1) - image.row_start(0) >= image.row_words
+    assert image.row_start(image.sessions - 1) + image.row_words <= PRESETS["tiny-rows"].rows
+
+
+def test_groups_that_do_not_end_with_a_slot_get_rows_of_zeros() -> None:
+    image = agree(addressed(groups=5, size=6), PRESETS["tiny-rows"], 4)
+    search = next(i for i in image.instructions if i.arg)
+    assert (search.count, search.c, search.tail) == (10, 2, 2)
+    assert with_gaps(np.arange(6).reshape(6, 1), 0, 2, 4).reshape(-1).tolist() == [0, 1, 2, 0, 3, 4, 5, 0]
+
+
+@pytest.mark.parametrize(("rows", "width", "columns"), [(6, 5, 4), (3, 24, 12), (4, 9, 2), (1, 1, 3)])
+def test_rows_lie_where_the_page_says(rows: int, width: int, columns: int) -> None:
+    g = odd(columns)
+    step = row_step(width, g)
+    table = np.random.default_rng(1).integers(-128, 128, (rows, width)).astype(np.int8)
+    words = row_blocks(table, g, step)
+    assert words.shape == (columns, rows << step)
+    for r, j in ((0, 0), (rows - 1, width - 1)):
+        assert words[j % columns, (r << step) + j // columns] == int(table[r, j]) & 0xFF
+    assert np.array_equal(row_values(words, width, g, step), table)
+
+
+def test_a_wrong_bit_of_a_constant_row_is_noticed() -> None:
+    program = load(SHIPPED / "kan/series.safetensors")
+    image = compile_program(program, PRESETS["ulx3s-85f-rows"])
+    image.memories[Mem.ROWS][...] ^= 4
+    machine, executor = Machine(image), NumpyExecutor(program)
+    state = executor.open()
+    assert any(
+        not np.array_equal(machine.step(token), executor.step(state, np.array([token]))[0])
+        for token in range(8)
+    )
+
+
+def test_an_engine_without_rows_names_the_op_that_needs_them() -> None:
+    with pytest.raises(UnsupportedOp, match="op 4 WINNERS 'w': tiny has no rows"):
+        compile_program(addressed(4, 4), PRESETS["tiny"])
+
+
+def test_what_rows_cannot_hold_is_refused_with_both_numbers() -> None:
+    small = replace(PRESETS["tiny-rows"], name="small", rows=64)
+    with pytest.raises(DoesNotFit, match="need 128 row words per column .*, small has 64") as caught:
+        compile_program(addressed(groups=16, size=4), small)
+    assert (caught.value.needed, caught.value.limit) == (128, 64)
+    with pytest.raises(DoesNotFit, match="needs 2 list slots, small has 1"):
+        compile_program(addressed(4, 4), replace(PRESETS["tiny-rows"], name="small", list_slots=1))
+    wide = replace(PRESETS["tiny-rows"], name="odd", rows=1 << 16, bank_depth=4096, x_depth=256)
+    with pytest.raises(DoesNotFit, match="rows of 1000 elements, odd takes 512"):
+        compile_program(addressed(1, 2, width=1000), wide)
+
+
+def test_a_memory_of_i16_is_refused() -> None:
+    program = replace(addressed(4, 4), memories={"rows": Memory(16, 8, "i16")})
+    with pytest.raises(IllegalProgram, match="memory 'rows' is i16, the rows of tiny-rows are i8"):
+        compile_program(program, PRESETS["tiny-rows"])
