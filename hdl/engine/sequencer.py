@@ -454,7 +454,7 @@ class Sequencer(wiring.Component):
         lane_free = self._lane(m, elements, accept, kept.to_x, is_norm, is_dot, following.count)
         norm_wait, unsettled = self._norm(m, elements, in_flight, bank, kept)
 
-        # The instruction starts. LOOP only goes on or back. HALT ends a cycle after the last result is written.
+        # The instruction starts. LOOP goes on or back. HALT ends one cycle after the last result is written.
         is_vec: Value = following.op == Opcode.VEC
         ends = ~is_vec
         port_taken = (kept.source == Source.BANK) & in_flight.any
