@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors import SafetensorError
 
@@ -390,9 +391,16 @@ def test_a_model_with_a_memory_is_trained_exported_and_given_other_rows(
     assert [memory.rows for memory in resized.memories.values()] == [128]
     assert resized.meta["memory"] == {"rows": 128, "seed": 7}
     assert main(["eval", str(large), "--text", str(text), "--limit", "300", "--executor", "torch"]) == 0
+    assert main([*export, "--rows", "128", "--rows-seed", "7", "--even"]) == 0
+    even = load(large)
+    assert even.meta["memory"] == {"rows": 128, "seed": 7, "even": 3584}
+    changed = {name for name in even.consts if not np.array_equal(even.consts[name], resized.consts[name])}
+    assert changed == {name for name in even.consts if name.endswith((".Wa1", ".Wa2"))}
+    assert main(["eval", str(large), "--text", str(text), "--limit", "300", "--executor", "torch"]) == 0
     for more, message in (
         (["--rows", "100"], "a memory of 2 heads cannot have 100 rows"),
         (["--rows-seed", "7"], "--rows-seed chooses maps for --rows"),
+        (["--even"], "--even evens out maps for --rows"),
     ):
         assert main([*export, *more]) == 2
         assert message in capsys.readouterr().err
