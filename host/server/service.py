@@ -129,6 +129,10 @@ class Piece:
     scores: tuple[Scored, ...] = ()
 
 
+UNREAD = 64
+"""Pieces of a text that may wait for their reader; then the text waits."""
+
+
 class Reply:
     """One generated text: pieces as they come, then how it ended.
 
@@ -143,6 +147,7 @@ class Reply:
         start: Snapshot,
         session: str | None = None,
         ticket: int = 0,
+        client: str = "",
     ) -> None:
         self._service, self.request, self.session, self._ticket = service, request, session, ticket
         self._loop = asyncio.get_running_loop()
@@ -167,19 +172,25 @@ class Reply:
             top=request.logprobs,
             score_prompt=request.score_prompt,
             loops=request.loops,
+            client=client,
+            behind=lambda: self._events.qsize() >= UNREAD,
         )
 
     @classmethod
     async def begin(
-        cls, service: Service, session: str | None, want: Callable[[Place], GenerationRequest]
+        cls,
+        service: Service,
+        session: str | None,
+        want: Callable[[Place], GenerationRequest],
+        client: str = "",
     ) -> Reply:
-        """Submit the request that ``want`` makes; it is told where it continues.
+        """Submit the request of ``client`` that ``want`` makes; it is told where it continues.
 
         Raises TernacError if the scheduler refuses it; then the session is unchanged.
         """
         if session is None:
             request = await asyncio.to_thread(want, Place())
-            reply = cls(service, request, service.new_session(request.seed))
+            reply = cls(service, request, service.new_session(request.seed), client=client)
             service.scheduler.submit(reply.job)
             return reply
         kept, ticket = await service.sessions.take(session, service.limits.seconds + GRACE)
@@ -188,7 +199,7 @@ class Reply:
             request = await asyncio.to_thread(want, Place(start.new, kept.open_turn))
             if request.seed is not None:
                 start = replace(start, rng=seed_state(request.seed))
-            reply = cls(service, request, start, session, ticket)
+            reply = cls(service, request, start, session, ticket, client)
             service.scheduler.submit(reply.job)
         except BaseException:
             service.later(service.sessions.give(session, ticket, None))
