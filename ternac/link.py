@@ -101,6 +101,13 @@ tokens it continues from the token chosen last by that RUN, and from its generat
 GREEDY_FLAG = 0x80
 """Flag of RUN and BATCH: choose by argmax."""
 
+READ_ROWS = 128
+"""Added to the block of a READ: it reads the column's rows, 8 bits a word, not its bank."""
+CLEAR_BLOCK = 255
+"""Block of a WRITE to rows that clears words of all columns: each byte d `CLEAR_WORDS` * (d + 1) of them, from
+the address on. One byte a WRITE; the device does nothing else until it is done."""
+CLEAR_WORDS = 16
+
 FRAME_BYTES = 320
 """Longest frame a device buffers (before stuffing, CRC included)."""
 MAX_WORDS = 255
