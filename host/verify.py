@@ -65,7 +65,7 @@ class BoardRunner:
         plan = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k)
         return TokenResult(
             board.read_vector(board.image.logits),
-            _states(board.program, state),
+            _by_name(board.program, state),
             chosen,
             following,
             cycles,
@@ -84,7 +84,7 @@ class BoardRunner:
         self.device.close()
 
 
-def _states(program: Program, state: State) -> dict[str, npt.NDArray[Any]]:
+def _by_name(program: Program, state: State) -> dict[str, npt.NDArray[Any]]:
     """A session's states and rows by name, as an executor's `state_dict` has them."""
     found: dict[str, npt.NDArray[Any]] = {n: state[part] for n, part in program.state_slices().items()}
     for name, part in program.memory_slices().items():

@@ -17,7 +17,7 @@ __all__ = ["Banks"]
 
 
 class Banks:
-    """The banks and rows of a board that holds ``image``; ``base`` is a session's base (`Image.session_base`)."""
+    """Banks and rows of a board that holds ``image``; ``base`` is a session's base (`Image.session_base`)."""
 
     def __init__(self, client: LinkClient, program: Program, image: Image) -> None:
         self.client, self.program, self.image = client, program, image
