@@ -112,9 +112,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def make_folder(path: str | Path) -> None:
-    """Make a folder and those above it. Raises UsageError if that cannot be done."""
+    """Make a folder and those above it, with their names on the disk. Raises UsageError if that fails."""
+    path = Path(path)
+    missing = [each for each in (path, *path.parents) if not each.exists()]
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            sync(each.parent)
     except FileExistsError:
         raise UsageError(f"{path} is a file, and a folder is needed", "name another one") from None
     except OSError as error:
@@ -160,6 +164,15 @@ def write_figure(path: str | Path, figure: Any) -> None:
     undated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with matplotlib.rc_context({"svg.hashsalt": "ternac"}), replacing(path) as scratch:
         figure.savefig(scratch, dpi=110, metadata=undated.get(scratch.suffix))
+
+
+def move(source: Path, target: Path) -> None:
+    """Move a file over another in the same file system; its contents and name are on the disk. Raises OSError
+    if that cannot be done.
+    """
+    sync(source)
+    source.replace(target)
+    sync(target.parent)
 
 
 def sync(path: Path) -> None:
