@@ -86,8 +86,8 @@ class Banks:
         first = 0 if words.any() else image.row_words // CLEAR_WORDS * CLEAR_WORDS
         for column in range(geometry.columns):
             for at in range(first, image.row_words, MAX_WRITE_BYTES):
-                part = words[column, at : at + MAX_WRITE_BYTES]
-                self.client.write(Mem.ROWS, column, start + at, part, 1)
+                some = words[column, at : at + MAX_WRITE_BYTES]
+                self.client.write(Mem.ROWS, column, start + at, some, 1)
         most = 256 * CLEAR_WORDS
         for at in range(0, first, most):
             steps = min(most, first - at) // CLEAR_WORDS
