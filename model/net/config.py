@@ -30,6 +30,12 @@ class Scales:
     logits: int = 8  #: i16 logits
     row: int = 5  #: i8 values written to a memory, its rows and what is read from it
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not 0 <= value <= 15:
+                raise UsageError(f"model.scales.{one.name} = {value} is outside 0..15")
+
 
 @dataclass(frozen=True)
 class MemoryConfig:
