@@ -82,8 +82,8 @@ def build_service(
     one = STATE_BYTES * program.state_words
     if limits.queue * one > limits.session_bytes:
         raise UsageError(
-            f"{limits.queue} requests at a time with sessions of {one:,} bytes need {limits.queue * one:,}, the "
-            f"limit of all sessions is {limits.session_bytes:,}",
+            f"{limits.queue} requests at a time with sessions of {one:,} bytes need {limits.queue * one:,}, "
+            f"the limit of all sessions is {limits.session_bytes:,}",
             f"take at most {limits.session_bytes // one} requests (--max-queue), or allow more bytes "
             "(--max-session-bytes)",
         )

@@ -232,7 +232,7 @@ def test_a_newcomer_finds_a_place_however_many_clients_take_what_they_can(queue:
 def test_sessions_have_a_limit_of_bytes() -> None:
     with running(PROGRAM) as server:
         one = len(server.service.new_session().to_bytes(PROGRAM))
-    with running(PROGRAM, limits=Limits(session_bytes=2 * one)) as server:
+    with running(PROGRAM, limits=Limits(session_bytes=2 * one, queue=1)) as server:
         link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
         found = []
         for name in ("a", "b", "c", "a"):
