@@ -22,11 +22,12 @@ from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.host.device import Device
 from ternac.host.executors import open_executor, parse_executor
 from ternac.link import MAX_BATCH_TOKENS
+from ternac.program.loops import MemoryPart
 from ternac.program.packing import pack2, pack5, unpack2, unpack5
 from ternac.program.program import Program
 from ternac.run.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
 from ternac.run.evaluate import encode
-from ternac.run.executor import State
+from ternac.run.executor import State, memory_view
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
@@ -64,7 +65,7 @@ class BoardRunner:
         plan = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k)
         return TokenResult(
             board.read_vector(board.image.logits),
-            {name: state[part] for name, part in board.program.state_slices().items()},
+            _by_name(board.program, state),
             chosen,
             following,
             cycles,
@@ -81,6 +82,14 @@ class BoardRunner:
 
     def close(self) -> None:
         self.device.close()
+
+
+def _by_name(program: Program, state: State) -> dict[str, npt.NDArray[Any]]:
+    """A session's states and rows by name, as an executor's `state_dict` has them."""
+    found: dict[str, npt.NDArray[Any]] = {n: state[part] for n, part in program.state_slices().items()}
+    for name, part in program.memory_slices().items():
+        found[name] = memory_view(state[None], MemoryPart(part.start, program.memories[name]))[0]
+    return found
 
 
 def open_runners(

@@ -111,27 +111,6 @@ def test_a_host_changes_the_runs_of_one_context() -> None:
             assert np.array_equal(machine.step(token, 0, entry), expected), loops
 
 
-def test_address_maps_that_are_rows_of_other_weights_take_no_words() -> None:
-    program = addressed(groups=3, size=6)
-    rows = [8 * group + row for group in range(3) for row in range(6)]  # two slots of four rows a group
-    wide = np.random.default_rng(6).integers(-1, 2, (28, 8)).astype(np.int8)
-    narrow = replace(program, consts={**program.consts, "Wv": wide[4:12], "Ws": wide[4:][rows]})
-    ops = [op for op in program.ops if op.kind != "STORE"]
-    ops += [
-        Op("TMATVEC", "more.acc", ("x",), {"weights": "wide"}),
-        Op("REQUANT", "more", ("more.acc",), {"shift": 0, "dtype": "i8"}),
-        Op("STORE", "place", ("w",), {}),
-    ]
-    shared = replace(narrow, ops=tuple(ops), consts={**narrow.consts, "wide": wide})
-    image = agree(shared, PRESETS["tiny-rows"], 6)
-    search = next(i for i in image.instructions if i.arg)
-    whole = next(i for i in image.instructions if i.source == Source.DOT and i.count == 7)
-    assert (search.weight, search.a) == (whole.weight + 1, whole.a + 1)
-    consts = {**shared.consts, "Ws": -shared.consts["Ws"]}
-    other = agree(replace(shared, consts=consts), PRESETS["tiny-rows"], 6)
-    assert other.memories[Mem.WEIGHT].shape[1] == image.memories[Mem.WEIGHT].shape[1] + 6
-
-
 def test_a_state_that_the_body_stores_is_loaded_in_the_body() -> None:
     program = addressed(4, 4)
     ops = [op for op in program.ops if op.kind != "LOAD"]
