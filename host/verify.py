@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.fitting import Model, default_model
+from ternac.compile.fitting import Model, default_model, memory_model
 from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
@@ -126,24 +126,32 @@ def verify_presets(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for every combination, as soon as it is known; ``mismatches`` is 0 where all agree.
 
-    Executors that a program does not have (torch without a checkpoint) are left out of its rows, which say
-    which ran; the rows with several sessions need one of rtl and netlist.
+    An engine with rows also runs a random program with memories. Executors that a program does not have
+    (torch without a checkpoint) are left out of its rows, which say which ran; the rows with several sessions
+    need one of rtl and netlist.
     """
     for name in presets:
         for code in preset(name).codes:
             geometry = replace(preset(name), weight_code=code)
-            subject = _recoded(default_model(geometry), code)
-            ids = _tokens(subject.program, text, tokens)
-            able = [e for e in executors if e != "torch" or subject.path is not None]
-            runners = open_runners(able, subject, geometry)
-            try:
-                yield _row(geometry, subject, 1, runners, ids)
-                for board in runners:
-                    if isinstance(board, BoardRunner):
-                        yield _row(geometry, subject, SESSIONS, [board], ids)
-            finally:
-                for runner in runners:
-                    runner.close()
+            for model in (default_model(geometry), *([memory_model(geometry)] if geometry.rows else ())):
+                yield from _rows_of(geometry, _recoded(model, code), executors, tokens, text)
+
+
+def _rows_of(
+    geometry: Geometry, subject: Model, executors: Sequence[str], tokens: int, text: bytes
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one program on one engine."""
+    ids = _tokens(subject.program, text, tokens)
+    able = [e for e in executors if e != "torch" or subject.path is not None]
+    runners = open_runners(able, subject, geometry)
+    try:
+        yield _row(geometry, subject, 1, runners, ids)
+        for board in runners:
+            if isinstance(board, BoardRunner):
+                yield _row(geometry, subject, SESSIONS, [board], ids)
+    finally:
+        for runner in runners:
+            runner.close()
 
 
 def _tokens(program: Program, text: bytes, count: int) -> list[int]:

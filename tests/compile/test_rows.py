@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ternac.compile.compiler import compile_program
+from ternac.compile.fitting import memory_model
 from ternac.compile.geometry import PRESETS, Geometry, Mem
 from ternac.compile.image import Image
 from ternac.compile.isa import Instruction, Opcode, Source
@@ -235,6 +236,15 @@ def test_a_wrong_bit_of_a_constant_row_is_noticed() -> None:
 def test_an_engine_without_rows_names_the_op_that_needs_them() -> None:
     with pytest.raises(UnsupportedOp, match="op 4 WINNERS 'w': tiny has no rows"):
         compile_program(addressed(4, 4), PRESETS["tiny"])
+
+
+@pytest.mark.parametrize("geometry", [g for g in PRESETS.values() if g.rows], ids=lambda g: g.name)
+def test_every_engine_with_rows_has_a_program_with_memories_to_be_verified_on(geometry: Geometry) -> None:
+    program = memory_model(geometry).program
+    image = agree(program, geometry, 1)
+    assert image.rows and len(image.entries) == geometry.contexts
+    with pytest.raises(DoesNotFit, match="none of 100 random programs with memories fits small"):
+        memory_model(replace(geometry, name="small", weight_depth=1))
 
 
 def test_what_rows_cannot_hold_is_refused_with_both_numbers() -> None:
