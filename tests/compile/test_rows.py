@@ -112,6 +112,29 @@ def test_a_host_changes_the_runs_of_one_context() -> None:
             assert np.array_equal(machine.step(token, 0, entry), expected), loops
 
 
+def test_a_sum_with_two_requantizations_and_a_norm_with_other_readers() -> None:
+    """As in BDH: scores are wide for the winners and narrow for what these mask, a norm is a value, too."""
+    program = addressed(groups=3, size=6)
+    table = np.arange(256).astype(np.uint8)
+    ops = [op for op in program.ops if op.out != "x"]
+    ops[1:1] = [Op("NORM", "x", ("r",), {"pre": 3, "post": 1, "table": "rsqrt"})]
+    at = next(i for i, op in enumerate(ops) if op.kind == "WINNERS")
+    ops[at:at] = [Op("REQUANT", "codes", ("s.acc",), {"shift": 2, "dtype": "i8"})]
+    at = next(i for i, op in enumerate(ops) if op.out == "v.acc")
+    ops[at:at] = [
+        Op("MASK", "z", ("codes", "w"), {}),
+        Op("TMATVEC", "z.acc", ("z",), {"weights": "Wz"}),
+        Op("REQUANT", "z.back", ("z.acc",), {"shift": 0, "dtype": "i8"}),
+        Op("ADD", "both", ("z.back", "x"), {"dtype": "i8"}),
+    ]
+    ops = [replace(op, ins=("both",)) if op.out == "v.acc" else op for op in ops]
+    wz = np.random.default_rng(8).integers(-1, 2, (8, 18)).astype(np.int8)
+    program = replace(program, ops=tuple(ops), consts={**program.consts, "Wz": wz, "rsqrt": table})
+    image = agree(program, PRESETS["tiny-rows"], 8)
+    assert sum(inst.arg for inst in image.instructions) == sum(inst.mask for inst in image.instructions) == 1
+    assert next(inst for inst in image.instructions if inst.arg).source == Source.DOT
+
+
 def test_a_state_that_the_body_stores_is_loaded_in_the_body() -> None:
     program = addressed(4, 4)
     ops = [op for op in program.ops if op.kind != "LOAD"]
