@@ -19,11 +19,13 @@ from ternac.compile.layout import row_blocks, row_step, row_values
 from ternac.compile.lower import with_gaps
 from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit, IllegalProgram, UnsupportedOp
+from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.program.file import load
 from ternac.program.loops import most_loops
 from ternac.program.ops import Memory, Op
 from ternac.program.program import Program
 from ternac.program.random_memory import random_memory_program
+from ternac.program.zoo import resolve
 from ternac.run.numpy_executor import NumpyExecutor
 
 SHIPPED = Path(__file__).parents[2] / "model/memory/shipped"
@@ -157,6 +159,24 @@ def test_a_state_of_a_loop_with_levels_must_fill_its_columns() -> None:
 def test_shipped_systems_run_on_the_board_with_rows(name: str) -> None:
     image = agree(load(SHIPPED / f"{name}.safetensors"), PRESETS["ulx3s-85f-rows"], 1)
     assert len(image.entries) >= 3
+
+
+def test_the_shipped_language_model_with_a_memory_runs_on_the_board_with_rows() -> None:
+    agree(load(resolve("hybrid")), PRESETS["ulx3s-85f-rows"], 1, tokens=4)
+
+
+def test_cycles_on_the_board_with_rows_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/memory.md").read_text()
+    for name, path in (
+        ("`hybrid`", resolve("hybrid")),
+        *((f"`{n}`", SHIPPED / n / f"{n}.safetensors") for n in ("abacus", "cache")),
+        *((f"`kan`, {n}", SHIPPED / "kan" / f"{n}.safetensors") for n in ("digits", "series")),
+    ):
+        image = compile_program(load(path), PRESETS["ulx3s-85f-rows"])
+        together = len(image.entries)
+        each = batch_cycles(image, together, 32) / (32 * together) if together > 1 else schedule(image).cycles
+        figures = image.row_base, image.row_words, schedule(image).cycles, together, round(each)
+        assert f"| {name} | {' | '.join(map(str, figures))} |" in page
 
 
 def test_winners_cost_no_pass_of_their_own() -> None:
