@@ -37,6 +37,7 @@ __all__ = [
     "BoardRunner",
     "open_runners",
     "several",
+    "tokens_of",
     "verify_presets",
 ]
 
@@ -124,7 +125,7 @@ def verify_presets(
         for code in preset(name).codes:
             geometry = replace(preset(name), weight_code=code)
             subject = _recoded(default_model(geometry), code)
-            ids = _tokens(subject.program, text, tokens)
+            ids = tokens_of(subject.program, text, tokens)
             able = [e for e in executors if e != "torch" or subject.path is not None]
             runners = open_runners(able, subject, geometry)
             try:
@@ -137,9 +138,9 @@ def verify_presets(
                     runner.close()
 
 
-def _tokens(program: Program, text: bytes, count: int) -> list[int]:
-    """Tokens of ``text``, over and over; random ones for a random program of fewer than 256 tokens."""
-    if "tokenizer" not in program.meta and program.vocab < 256:
+def tokens_of(program: Program, text: bytes, count: int) -> list[int]:
+    """Return ``count`` tokens of ``text``, over and over; random ones where the program reads no text."""
+    if "tokenizer" not in program.meta:
         return np.random.default_rng(0).integers(0, program.vocab, count).tolist()
     return np.resize(encode(program, text), count).tolist()
 
