@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from ternac.errors import UsageError
 from ternac.model.net.memory import even_maps
 from ternac.model.net.network import TernaryLM
+from ternac.model.training.checkpoint import Checkpoint
 
 EVEN_TOKENS, EVEN_STREAMS = 65_536, 64
 """Of a text, spread over it: more of them change the gain of a second reading by less than its error."""
@@ -34,3 +36,12 @@ def resize(model: TernaryLM, rows: int, seed: int, text: npt.NDArray[Any] | None
     tokens = torch.from_numpy(text[begins + np.arange(length)[:, None]].astype(np.int64))
     model.resize_memory(rows, seed, even_maps(memory, model.address_moment(tokens)))
     return {"rows": rows, "seed": seed, "even": tokens.numel()}
+
+
+def resized(saved: Checkpoint, model: TernaryLM) -> Checkpoint:
+    """Return the checkpoint ``saved`` with the memory of ``model``, which was made of it and resized."""
+    assert model.recall is not None
+    config = saved.info["config"]
+    config = config | {"model": config["model"] | {"memory": asdict(model.recall.config)}}
+    tensors = saved.tensors | {"model.recall.maps": model.recall.maps}
+    return Checkpoint(tensors, saved.info | {"config": config})

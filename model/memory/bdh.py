@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.model.memory.system import Case, Curves, Figure, Found, System, share_right
-from ternac.model.training.data import SHAKESPEARE, read_text, split
 from ternac.program.program import Program
-from ternac.run.evaluate import CONTEXT, STREAMS, TRAIN_PART, cut
+from ternac.program.zoo import TEXT
+from ternac.run.evaluate import CONTEXT, STREAMS, cut, read_text, split
 from ternac.run.numpy_executor import NumpyExecutor
 
 ROWS, COLUMNS, VALUES = 200, 4, 16
@@ -89,7 +89,7 @@ def reading_cases() -> list[Case]:
 
 def language_cases() -> list[Case]:
     """Return the validation text as sessions side by side, as :mod:`ternac.run.evaluate` reads it."""
-    text = split(read_text(SHAKESPEARE), 1.0 - TRAIN_PART)[1].astype(np.int64)
+    text = np.frombuffer(split(read_text(TEXT), "val"), np.uint8).astype(np.int64)
     parts = cut(len(text), STREAMS, CONTEXT)
     made = []
     for start, first, last in zip(
@@ -148,7 +148,7 @@ class Dragon(System):
 
     name = "bdh"
     title = "few neurons are active, and what a token saw is kept in their rows"
-    parts = (TABLE,)
+    parts = (TABLE, LANGUAGE)
     draws = True
 
     def cases(self, part: str, program: Program) -> list[Case]:
@@ -156,8 +156,8 @@ class Dragon(System):
         return reading_cases() if part == TABLE else language_cases()
 
     def figures(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Figure]:
-        made = self._reader(programs[TABLE], found[TABLE])
-        return [*made, *self._language(programs[LANGUAGE], found[LANGUAGE])] if LANGUAGE in found else made
+        reader = self._reader(programs[TABLE], found[TABLE])
+        return [*reader, *self._language(programs[LANGUAGE], found[LANGUAGE])]
 
     def _reader(self, program: Program, found: Sequence[Found]) -> list[Figure]:
         active = self._activity(program)

@@ -96,7 +96,9 @@ class TernaryLM(nn.Module):
     def resized_memory(self, rows: int, seed: int) -> MemoryConfig:
         """Return what `resize_memory` makes of the memory, and raise what it raises."""
         if self.recall is None:
-            raise UsageError("the model has no memory whose rows could be chosen", "leave --rows out")
+            raise UsageError(
+                "the model has no memory whose rows could be chosen", "leave --rows and --even out"
+            )
         return self.recall.config.resized(rows, seed)
 
     @torch.no_grad()

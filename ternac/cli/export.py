@@ -82,7 +82,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--even",
         action="store_true",
         default=None,
-        help="turn signs of those maps so that the training part of the run's text uses the rows evenly",
+        help="turn signs of address maps so that the training part of the run's text uses the rows evenly",
     )
     parser.add_argument("--remarks", help="a paragraph for the card")
     parser.add_argument("--gguf-type", choices=GGUF_TYPES, help="blocks of a GGUF file (default: tq2_0)")
@@ -134,6 +134,7 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
 
     from ternac.model.export import ship
     from ternac.model.export.export import RESIZED
+    from ternac.model.export.resize import resized
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.training import checkpoint as ckpt
     from ternac.model.training.run_folder import progress_of
@@ -155,6 +156,8 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
     name = args.name or (folder or source.parent).resolve().name
     model = ckpt.model_of(saved)
     meta = _resize(args, saved, model)
+    if meta:
+        saved = resized(saved, model)
     executor = TorchExecutor(model, name, {RESIZED: meta} if meta else None, ckpt.tokenizer_of(saved))
     program = executor.program
     text, origin, about = _text_of(args, name, saved, program, measured=folder is not None)
@@ -191,15 +194,17 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
 
 
 def _resize(args: argparse.Namespace, saved: Checkpoint, model: TernaryLM) -> dict[str, int]:
-    """Resize the memory as ``--rows`` asks for; return what the program's meta says. Raises UsageError."""
+    """Change the memory as ``--rows`` and ``--even`` ask for; return what the program's meta says of it.
+
+    Raises UsageError.
+    """
     from ternac.model.export.resize import resize
     from ternac.model.training import checkpoint as ckpt
     from ternac.model.training.run_folder import TextRecord
 
-    if args.rows is None:
-        for option, what in (("rows_seed", "chooses"), ("even", "evens out")):
-            if getattr(args, option) is not None:
-                raise UsageError(f"--{option.replace('_', '-')} {what} maps for --rows", "give --rows, too")
+    if args.rows is None and args.rows_seed is not None:
+        raise UsageError("--rows-seed chooses maps for --rows", "give --rows, too")
+    if args.rows is None and not args.even:
         return {}
     memory, text = ckpt.model_config(saved).memory, None
     if args.even:
@@ -209,7 +214,8 @@ def _resize(args: argparse.Namespace, saved: Checkpoint, model: TernaryLM) -> di
         path = Path(args.text) if args.text else record.source
         text = record.part(record.read(path, ckpt.tokenizer_of(saved)), "train").ids
     seed = args.rows_seed if args.rows_seed is not None else memory.seed if memory else 0
-    return resize(model, args.rows, seed, text)
+    rows = args.rows if args.rows is not None else memory.rows if memory else 0
+    return resize(model, rows, seed, text)
 
 
 def _text_of(

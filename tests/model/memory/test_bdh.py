@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,11 +21,12 @@ from ternac.model.net.config import ModelConfig, Scales
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.neurons import Neurons
 from ternac.program.loops import loops_of
+from ternac.program.zoo import TEXT, ZOO, open_program
 from ternac.run.numpy_executor import NumpyExecutor
 
 WIDTH, GROUPS, SIZE = 24, 8, 10
 VOCAB = 40
-SHAKESPEARE_CARD = Path(__file__).parents[3] / "model" / "zoo" / "shakespeare" / "card.md"
+SHAKESPEARE_CARD = ZOO / "shakespeare" / "card.md"
 
 
 def stack(**settings: object) -> Stack:
@@ -134,7 +134,7 @@ def test_a_reading_asks_for_every_cell_twice_and_a_quarter_is_new() -> None:
 
 def test_the_language_cases_ask_for_every_character_once() -> None:
     cases = bdh.language_cases()
-    text = (Path(bdh.SHAKESPEARE)).read_bytes()
+    text = TEXT.read_bytes()
     wanted = np.frombuffer(text[int(0.9 * len(text)) :], np.uint8)[1:]
     assert np.array_equal(np.concatenate([case.answers for case in cases]), wanted)
     for case in cases[:3]:
@@ -174,6 +174,15 @@ def test_the_shipped_reader_has_one_neuron_in_twenty_active_at_most() -> None:
     active = bdh.Activity.of(program, bdh.told(bdh.Reading.drawn(random.Random(77), rows=10).table))
     assert active.won.max() <= 0.05 and (active.fired <= active.won).all()
     assert active.fired.min() > 0.0
+
+
+def test_the_shipped_language_model_is_a_tenth_of_a_nat_behind_shakespeare_at_most() -> None:
+    cases, losses = bdh.language_cases()[10:12], []
+    for program in (open_system("bdh").shipped(bdh.LANGUAGE), open_program("shakespeare")):
+        assert program.trits == ModelConfig().ternary_weights
+        found = run_cases(open_executor("native", program), cases, silent)
+        losses.append(bdh.nats(found, program.logit_scale_bits))
+    assert losses[0] - losses[1] <= 0.10
 
 
 @pytest.mark.slow
