@@ -22,6 +22,7 @@ FOLDERS = ("ternac", "model", "hdl", "sim", "host")
 OUTSIDE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "model/zoo/prose/card.md": "models/prose.md",
     "model/zoo/shakespeare/card.md": "models/shakespeare.md",

@@ -6,8 +6,10 @@ import errno
 import json
 import lzma
 import os
+import platform
 import secrets
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,11 +88,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The file and its folder are synced: a killed process or a power loss leaves the old contents or the new.
     A file that is there keeps its mode, a symbolic link its name; an error in the block leaves the old file.
+    What a killed process left of its scratch file goes when the same file is next written.
 
     Raises UsageError if the file cannot be written.
     """
     path, target = Path(path), Path(os.path.realpath(path))
-    scratch = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
+    scratch = _scratch_for(target)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
@@ -111,10 +114,42 @@ def replacing(path: str | Path) -> Iterator[Path]:
             scratch.unlink(missing_ok=True)
 
 
-def make_folder(path: str | Path) -> None:
-    """Make a folder and those above it. Raises UsageError if that cannot be done."""
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _scratch_for(target: Path) -> Path:
+    """Return a name beside ``target`` that nothing has; remove what killed processes left under such names.
+
+    They begin with the file, this machine and the process, so that nothing is removed which another machine,
+    in a folder of both, or a process that lives is writing.
+    """
+    start = f".{zlib.crc32(target.name.encode(errors='surrogateescape')):08x}-{_HOST}-"
+    for left in target.parent.glob(f"{start}*"):
+        owner = left.name.removeprefix(start).partition("-")[0]
+        if owner.isdecimal() and not _lives(int(owner)):
+            with suppress(OSError):
+                left.unlink()
+    return target.with_name(f"{start}{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
+
+
+def _lives(process: int) -> bool:
     try:
-        Path(path).mkdir(parents=True, exist_ok=True)
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
+
+
+def make_folder(path: str | Path) -> None:
+    """Make a folder and those above it, with their names on the disk. Raises UsageError if that fails."""
+    path = Path(path)
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for each in missing:
+            sync(each.parent)
     except FileExistsError:
         raise UsageError(f"{path} is a file, and a folder is needed", "name another one") from None
     except OSError as error:
@@ -160,6 +195,15 @@ def write_figure(path: str | Path, figure: Any) -> None:
     undated = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     with matplotlib.rc_context({"svg.hashsalt": "ternac"}), replacing(path) as scratch:
         figure.savefig(scratch, dpi=110, metadata=undated.get(scratch.suffix))
+
+
+def move(source: Path, target: Path) -> None:
+    """Move a file over another in the same file system; its contents and name are on the disk. Raises OSError
+    if that cannot be done.
+    """
+    sync(source)
+    source.replace(target)
+    sync(target.parent)
 
 
 def sync(path: Path) -> None:

@@ -19,14 +19,17 @@ from ternac.hdl.engine.epilogue import Epilogue
 from ternac.hdl.engine.memories import EmbeddingMemory, WeightMemory
 from ternac.hdl.engine.pass_control import A_READ, PassControl
 from ternac.hdl.engine.ports import (
+    ROW_ADDRESS_BITS,
     context_bits,
     count_bits,
     dot_layout,
     element_layout,
     pass_layout,
     pass_slots,
+    row_settings_layout,
     write_layout,
 )
+from ternac.hdl.engine.row_unit import RowUnit
 from ternac.hdl.engine.side_lane import SideLane
 from ternac.hdl.sdram.feed import WeightFeed
 
@@ -80,6 +83,24 @@ class ColumnArray(wiring.Component):
         Its context.
     row : Out(signed(16)).array(columns)
         The logits.
+    rows_accept : In(1)
+        With rows: a pass that uses rows or reads the list begins.
+    rows_settings : In(row_settings_layout)
+        With rows: its settings.
+    reads_rows : In(1)
+        With rows: the words of `dot` are heads of a read.
+    arg_retire : Out(1)
+        With rows: pulse like ``retire``, of a pass that looked for winners.
+    arg_index : Out(pass)
+        The index of that pass.
+    rows_retire : Out(1)
+        With rows: pulse like ``retire``, of an update.
+    rows_index : Out(pass)
+        The index of that pass.
+    clearing : Out(1)
+        With rows: words of them are being cleared.
+    rd_rows : In(1)
+        With rows: the host reads these, not a bank; ``rd_addr`` has 16 bits then.
     weights : In(16 * stream_words)
         Where they stream: those of `dot`, in the same cycle.
     wr : In(write_layout)
@@ -126,11 +147,27 @@ class ColumnArray(wiring.Component):
                 "wr": In(write_layout()),
                 "rd_en": In(1),
                 "rd_block": In(8),
-                "rd_addr": In(self.bank_bits),
+                "rd_addr": In(ROW_ADDRESS_BITS if g.rows else self.bank_bits),
                 "rd_data": Out(16),
+                **(self._rows_members(g) if g.rows else {}),
                 **({"weights": In(16 * g.stream_words)} if g.streams else {}),
             }
         )
+
+    @staticmethod
+    def _rows_members(geometry: Geometry) -> dict[str, wiring.Member]:
+        index = ceil_log2(pass_slots(geometry))
+        return {
+            "rows_accept": In(1),
+            "rows_settings": In(row_settings_layout(geometry)),
+            "reads_rows": In(1),
+            "arg_retire": Out(1),
+            "arg_index": Out(index),
+            "rows_retire": Out(1),
+            "rows_index": Out(index),
+            "clearing": Out(1),
+            "rd_rows": In(1),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -158,6 +195,7 @@ class ColumnArray(wiring.Component):
             m.d.sync += [first_addr.eq(self.rd_addr), first_turn.eq(self.rd_block)]
         reads = Cat(first_turn, first_addr), Cat(control.c_turn, control.c_addr)
 
+        unit = RowUnit(g, dot_delay=self.dot_delay, tech=self.tech) if g.rows else None
         results: list[Value] = []
         read: list[Value] = []
         for p in range(g.pipelines):
@@ -179,6 +217,9 @@ class ColumnArray(wiring.Component):
                     m.d.sync += pipe.v0.eq(_choose(held, control.v0_turn) + corrections[p])
                 with m.Case(Source.BANK):
                     m.d.sync += pipe.v0.eq(a.as_signed())
+                if unit is not None:
+                    with m.Case(Source.ROWS):
+                        m.d.sync += pipe.v0.eq(unit.values[p])
                 with m.Default():
                     token = _choose([embedding.bytes[column] for column in own], control.v0_turn)
                     m.d.sync += pipe.v0.eq(token.as_signed() << 8)
@@ -198,7 +239,12 @@ class ColumnArray(wiring.Component):
                 ),
             ]
             results.append(pipe.y)
-            read.append(a)
+            word = a
+            if unit is not None:
+                with m.If(control.masks & ~unit.hits[p]):
+                    m.d.comb += pipe.stages.const.eq(0)
+                word = Mux(self.rd_rows, unit.rd_data[p], a)
+            read.append(word)
 
             # A row of logits is complete with its last turn; the earlier ones wait for it.
             for turn, column in enumerate(own):
@@ -214,6 +260,9 @@ class ColumnArray(wiring.Component):
             self.row_context.eq(control.lane.context),
         ]
 
+        if unit is not None:
+            self._rows(m, unit, control, results)
+
         # What the host reads. The columns are far apart: first one of each four, then one of those.
         number = self.rd_block[ceil_log2(g.share) :]
         near: list[Value] = []
@@ -228,6 +277,32 @@ class ColumnArray(wiring.Component):
         else:
             self._straight(m, xbuffer, control, results)
         return m
+
+    def _rows(self, m: Module, unit: RowUnit, control: PassControl, results: list[Value]) -> None:
+        """Wire the row unit to the pass control and the pipelines."""
+        m.submodules.rows = unit
+        m.d.comb += [
+            unit.accept.eq(self.rows_accept),
+            unit.settings.eq(self.rows_settings),
+            unit.step.eq(self.dot.valid & self.reads_rows),
+            unit.step_last.eq(self.dot.last),
+            unit.take.eq(control.rows_take),
+            unit.update.eq(control.rows_update),
+            unit.update_last.eq(control.rows_update_last),
+            unit.mask.eq(control.rows_mask),
+            *(
+                getattr(unit, name).eq(getattr(control, name))
+                for name in ("to_list", "arg", "to_rows", "group", "slot", "lane", "index")
+            ),
+            *(port.eq(y) for port, y in zip(unit.results, results, strict=True)),
+            unit.wr.eq(self.wr),
+            unit.rd_en.eq(self.rd_en),
+            unit.rd_addr.eq(self.rd_addr),
+            *(
+                getattr(self, name).eq(getattr(unit, name))
+                for name in ("arg_retire", "arg_index", "rows_retire", "rows_index", "clearing")
+            ),
+        ]
 
     def _dots(self, m: Module, xbuffer: XBuffer, control: PassControl) -> tuple[list[Value], list[Value]]:
         """Weights, activations and dot units; returns the sum of every column, and the correction of every

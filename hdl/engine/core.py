@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
@@ -48,7 +48,7 @@ class EngineCore(wiring.Component):
     rd_en : In(1)
         Pulse: read a word of a bank, one at a time, only while not ``busy``.
     rd_block : In(8)
-        The column.
+        The column; with rows, `READ_ROWS` more to read these.
     rd_addr : In(16)
         The word's address.
     rd_valid : Out(1)
@@ -159,6 +159,17 @@ class EngineCore(wiring.Component):
             columns.square_tail.eq(seq.norm_tail),
         ]
 
+        if g.rows:
+            m.d.comb += [
+                columns.rows_accept.eq(seq.rows_accept),
+                columns.rows_settings.eq(seq.rows_settings),
+                columns.reads_rows.eq(seq.reads_rows),
+                *(
+                    getattr(seq, name).eq(getattr(columns, name))
+                    for name in ("arg_retire", "arg_index", "rows_retire", "rows_index")
+                ),
+            ]
+
         # The norm unit between the two passes of a NORM, where there is no side lane.
         if not g.lane_depth:
             m.submodules.norm = norm = NormUnit(columns=g.pipelines, tables=g.norm_tables)
@@ -237,17 +248,25 @@ class EngineCore(wiring.Component):
             contexts.sampled_rng.eq(sampler.rng_out),
         ]
 
-        # The host reads a bank.
-        reading = delay(m, self.rd_en & ~self.busy, ColumnArray.READ_LATENCY + 1, name="reading")
+        # The host reads a bank, or rows. It waits for rows that are being cleared, as a start does.
+        wanted: Value = self.rd_en
+        if g.rows:
+            waiting = Signal(name="rd_waiting")
+            m.d.comb += self.busy.eq(contexts.busy | columns.clearing)
+            wanted = wanted | waiting
+            m.d.sync += waiting.eq(wanted & self.busy)
+        reading = delay(m, wanted & ~self.busy, ColumnArray.READ_LATENCY + 1, name="reading")
         block = Signal.like(self.rd_block, name="block")
         address = Signal.like(columns.rd_addr, name="address")
         with m.If(self.rd_en):
             m.d.sync += [block.eq(self.rd_block), address.eq(self.rd_addr)]
         m.d.comb += [
             columns.rd_en.eq(~self.busy),
-            columns.rd_block.eq(block),
+            columns.rd_block.eq(block[:-1] if g.rows else block),
             columns.rd_addr.eq(address),
             self.rd_valid.eq(reading),
             self.rd_data.eq(columns.rd_data),
         ]
+        if g.rows:
+            m.d.comb += columns.rd_rows.eq(block[-1])
         return m

@@ -10,9 +10,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ternac.compile.isa import DIGIT_BITS
 from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.cells.tech import Technology
-from ternac.program.memory_ops import MAX_BITS
 
 __all__ = ["DigitList"]
 
@@ -66,17 +66,17 @@ class DigitList(wiring.Component):
             {
                 "word_en": In(1),
                 "word": In(word),
-                "digits": In(MAX_BITS).array(columns),
+                "digits": In(DIGIT_BITS).array(columns),
                 "entry_en": In(1),
                 "entry_word": In(word),
                 "entry_column": In(column),
-                "entry": In(MAX_BITS),
+                "entry": In(DIGIT_BITS),
                 "read_a": In(word),
                 "read_b": In(word),
                 "column": In(column),
-                "a": Out(MAX_BITS),
-                "b": Out(MAX_BITS),
-                "row": Out(MAX_BITS).array(columns),
+                "a": Out(DIGIT_BITS),
+                "b": Out(DIGIT_BITS),
+                "row": Out(DIGIT_BITS).array(columns),
             }
         )
 
@@ -95,7 +95,7 @@ class DigitList(wiring.Component):
         attrs = {"ram_style": "distributed"} if self.tech in (Technology.ECP5, Technology.GOWIN) else {}
         second = []
         for c in range(self.columns):
-            memory = Memory(shape=MAX_BITS, depth=self.words, init=[], attrs=attrs)
+            memory = Memory(shape=DIGIT_BITS, depth=self.words, init=[], attrs=attrs)
             m.submodules[f"digits_{c}"] = memory
             write = write_port(memory)
             reads = [read_port(memory, domain="comb", name=f"read_{name}") for name in "ab"]
@@ -107,7 +107,7 @@ class DigitList(wiring.Component):
                 reads[1].addr.eq(self.read_b),
                 self.row[c].eq(reads[0].data),
             ]
-            digit = Signal(MAX_BITS, name=f"second_{c}")
+            digit = Signal(DIGIT_BITS, name=f"second_{c}")
             m.d.comb += digit.eq(reads[1].data)
             second.append(digit)
         m.d.sync += [self.a.eq(Array(self.row)[self.column]), self.b.eq(Array(second)[self.column])]

@@ -17,6 +17,8 @@ PAIRS = WORDS // 2
 FETCH = PAIRS + BlockRam.LATENCY
 """Cycles from the first read of an instruction until it can start."""
 
+_ROWS_MEMBERS = {"loop": In(1), "row_base": Out(16), "full_token": Out(16)}
+
 
 class Fetch(wiring.Component):
     """The program memory, the next instruction, and per context a program counter, token and session base.
@@ -55,6 +57,12 @@ class Fetch(wiring.Component):
         Its fields that are needed until it begins.
     passes : Out(ArrayLayout(pass_layout))
         Its other fields, and those of the passes in the pipelines.
+    loop : In(1)
+        With rows: pulse, not without ``take``: the instruction is a LOOP.
+    row_base : Out(16)
+        With rows: the session's base, shifted as the instruction says.
+    full_token : Out(16)
+        With rows: the context's token.
     wr_en : In(1)
         Loader: write a word of the program memory, only while no context runs.
     wr_block : In(1)
@@ -90,6 +98,7 @@ class Fetch(wiring.Component):
                 "wr_block": In(1),
                 "wr_addr": In(ceil_log2(depth)),
                 "wr_data": In(16),
+                **(_ROWS_MEMBERS if g.rows else {}),
             }
         )
 
@@ -100,7 +109,8 @@ class Fetch(wiring.Component):
         # The contexts: a start sets the program counter, the token and, unless `again`, the session's base.
         many = range(self.geometry.contexts)
         pcs = Array([Signal(ceil_log2(self.geometry.program_depth // 2), name=f"pc_{k}") for k in many])
-        tokens = Array([Signal(len(own.a), name=f"token_{k}") for k in many])
+        rows = bool(self.geometry.rows)
+        tokens = Array([Signal(16 if rows else len(own.a), name=f"token_{k}") for k in many])
         bases = Array([Signal(16, name=f"base_{k}") for k in many])
         entries = Array([Signal.like(pcs[0], name=f"entry_{k}") for k in many])
         pc, base = pcs[self.current], bases[self.current]
@@ -159,6 +169,8 @@ class Fetch(wiring.Component):
                     m.d.sync += own.a.eq(token)
         with m.If(self.take):
             m.d.sync += self.complete.eq(0)
+        if rows:
+            self._rows(m, pcs, tokens[self.current], base, step)
 
         # The fields, each from its pair of words.
         for pair in range(PAIRS):
@@ -170,3 +182,21 @@ class Fetch(wiring.Component):
                         target = holder[name]
                         m.d.sync += Value.cast(target).eq(addresses[home % 2] if name in "abcd" else word)
         return m
+
+    def _rows(self, m: Module, pcs: Array[Signal], token: Value, base: Value, step: Signal) -> None:
+        """What only passes over rows need, and the counters of LOOP."""
+        own = self.next
+        shifts = (step > LAYOUT["stride"][0] // 2 + BlockRam.LATENCY) & (own.stride != 0)
+        with m.If(~self.complete):
+            with m.If(step == 0):
+                m.d.sync += [self.row_base.eq(base), self.full_token.eq(token)]
+            with m.Elif(shifts):
+                m.d.sync += self.row_base.eq(self.row_base << 1)
+        runs = Array([Signal(8, name=f"runs_{k}") for k in range(self.geometry.contexts)])
+        done = runs[self.current] + 1
+        with m.If(self.loop):
+            m.d.sync += runs[self.current].eq(0)
+            with m.If(done < own.count):
+                m.d.sync += [runs[self.current].eq(done), pcs[self.current].eq(own.a >> 1)]
+        with m.If(self.start):
+            m.d.sync += runs[self.start_context].eq(0)

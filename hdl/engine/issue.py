@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.compile.geometry import Geometry
+from ternac.compile.isa import LAYOUT
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.engine.ports import (
     BACK_TO_BACK,
@@ -156,7 +157,9 @@ class ElementIssue(wiring.Component):
     bank : In(1)
         Pulse, while ``idle``: its elements come at once.
     paced : In(1)
-        One element every `PACE` cycles, taken with ``bank``.
+        One element every `PACE` cycles, with rows every ``pace`` cycles; taken with ``bank``.
+    pace : In(words)
+        With rows: the cycles from one element of a paced pass to the next, taken with ``bank``.
     stat : In(1)
         It is a statistics pass, taken with ``bank``.
     row : In(1)
@@ -204,6 +207,7 @@ class ElementIssue(wiring.Component):
                 "slots": Out(count_bits(g)),
                 "logits_last": Out(ceil_log2(g.bank_depth)),
                 "logits_tail": Out(bits_for(g.columns)),
+                **({"pace": In(LAYOUT["words"][2])} if g.rows else {}),
             }
         )
 
@@ -213,7 +217,7 @@ class ElementIssue(wiring.Component):
         active, from_dot, paced = Signal(name="active"), Signal(name="from_dot"), Signal(name="paced_pass")
         first, is_last, norm = Signal(name="first"), Signal(name="is_last"), Signal(name="norm")
         queued, waiting = Signal(name="queued"), Signal(ticket_layout(g), name="waiting")
-        phase = Signal(range(PACE), name="phase")
+        phase = Signal(LAYOUT["words"][2] if g.rows else range(PACE), name="phase")
         address = Signal(first_address_bits(g), name="address")
         left = Signal(count_bits(g), name="left")
         # Rows must not overtake a bank pass that is still issuing: at most so many of its slots are left.
@@ -223,9 +227,15 @@ class ElementIssue(wiring.Component):
         go, last_turn = Signal(name="go"), Signal(name="last_turn")
 
         # An element goes out: of a matrix pass with its row, of another one every cycle, or when paced.
+        now = phase == PACE - 1
+        if g.rows:  # an update takes a cycle for each of its heads
+            last_phase = Signal.like(phase, name="last_phase", init=PACE - 1)
+            now = phase == last_phase
+            with m.If(self.bank):
+                m.d.sync += last_phase.eq(self.pace - 1)
         m.d.comb += [
             last_turn.eq(turn == g.share - 1),
-            go.eq(active & Mux(from_dot, self.row | (turn != 0), ~paced | (phase == PACE - 1))),
+            go.eq(active & Mux(from_dot, self.row | (turn != 0), ~paced | now)),
             self.finishing.eq(go & is_last & last_turn),
             self.norm_ends.eq(self.finishing & norm),
             self.norm_open.eq((active & norm) | (queued & waiting.norm)),
@@ -238,6 +248,9 @@ class ElementIssue(wiring.Component):
             self.elem.turn.eq(turn),
         ]
         m.d.sync += phase.eq(phase + 1)
+        if g.rows:
+            with m.If(go):
+                m.d.sync += phase.eq(0)
         with m.If(go):
             m.d.sync += [first.eq(0), turn.eq(Mux(last_turn, 0, turn + 1))]
             with m.If(last_turn):

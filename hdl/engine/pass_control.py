@@ -19,7 +19,13 @@ from ternac.hdl.engine.epilogue import (
     EpilogueStages,
     MulSelect,
 )
-from ternac.hdl.engine.ports import element_layout, lane_layout, pass_layout, pass_slots
+from ternac.hdl.engine.ports import (
+    UPDATE_AHEAD,
+    element_layout,
+    lane_layout,
+    pass_layout,
+    pass_slots,
+)
 
 A_READ = 1
 """Cycles from an element to the read of its operand A, whose address passes a register on its way to all the
@@ -34,6 +40,10 @@ C_READ = V0_OFFSET + C_OFFSET - BlockRam.LATENCY
 """Cycles from an element to the read of its operand C."""
 RESULT_OFFSET = V0_OFFSET + Y_OFFSET
 """Cycles from an element to the cycle that writes its result."""
+MASK_STEP = V0_OFFSET + C_OFFSET - 2
+"""Cycles from an element to the search for its group's winner, which is known when operand C is taken."""
+UPDATE_STEP = RESULT_OFFSET - UPDATE_AHEAD
+"""Cycles from an element of an update to the start of its walk through the rows."""
 
 
 class PassControl(wiring.Component):
@@ -87,9 +97,29 @@ class PassControl(wiring.Component):
     square_turn : Out(turn)
         The turn of the square being summed.
     retire : Out(1)
-        Pulse, two cycles before a pass's last result is written.
+        Pulse, two cycles before a pass's last result is written; not of a pass that retires late.
     retire_index : Out(pass)
         The index of that pass.
+    rows_take : Out(1)
+        With rows: an element takes a value from the row unit, at A_OFFSET.
+    rows_update : Out(1)
+        With rows: an element of an update, at UPDATE_STEP.
+    rows_update_last : Out(1)
+        It is the last one.
+    rows_mask : Out(1)
+        With rows: an element of a mask pass, at MASK_STEP.
+    masks : Out(1)
+        With rows: an element of a mask pass takes operand C.
+    to_list : Out(1)
+        With rows: a valid result goes to the list, at RESULT_OFFSET.
+    arg : Out(1)
+        Likewise it is a score of a group.
+    to_rows : Out(1)
+        Likewise it is taken away from rows.
+    group : Out(slot)
+        Slots of a group, at RESULT_OFFSET.
+    index : Out(pass)
+        The index of the pass, at RESULT_OFFSET.
     """
 
     AREA_PART = "control"
@@ -130,8 +160,17 @@ class PassControl(wiring.Component):
                 "square_turn": Out(self.turn_bits),
                 "retire": Out(1),
                 "retire_index": Out(index),
+                **(self._rows_members(bank, index) if g.rows else {}),
             }
         )
+
+    @staticmethod
+    def _rows_members(bank: int, index: int) -> dict[str, wiring.Member]:
+        pulses = ("rows_take", "rows_update", "rows_update_last", "rows_mask", "masks")
+        return dict.fromkeys((*pulses, "to_list", "arg", "to_rows"), Out(1)) | {
+            "group": Out(bank),
+            "index": Out(index),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -240,4 +279,23 @@ class PassControl(wiring.Component):
             self.retire.eq(ahead.valid & ahead.last & (ahead.turn == self.geometry.share - 1)),
             self.retire_index.eq(ahead.index),
         ]
+        if not self.geometry.rows:
+            return m
+
+        # With rows: what the row unit does with an element, and passes that it retires.
+        stage(self.masks, "mask", V0_OFFSET + C_OFFSET)
+        for name in ("to_list", "arg", "to_rows"):
+            m.d.sync += getattr(self, name).eq(setting(name, RESULT_OFFSET - 1) & writes)
+        updates = track[UPDATE_STEP]
+        m.d.comb += [
+            self.rows_take.eq(track[A_OFFSET].valid & (self.source == Source.ROWS)),
+            self.rows_update.eq(updates.valid & setting("to_rows", UPDATE_STEP)),
+            self.rows_update_last.eq(updates.last),
+            self.rows_mask.eq(track[MASK_STEP].valid & setting("mask", MASK_STEP)),
+            self.index.eq(track[RESULT_OFFSET].index),
+        ]
+        m.d.sync += self.group.eq(setting("c", RESULT_OFFSET - 1))
+        late = setting("arg", RESULT_OFFSET - 2) | setting("to_rows", RESULT_OFFSET - 2)
+        with m.If(late):
+            m.d.comb += self.retire.eq(0)
         return m

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import enum
+
 from amaranth.hdl import Shape, unsigned
 from amaranth.lib import data
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.compile.geometry import Geometry
-from ternac.compile.isa import LAYOUT
+from ternac.compile.isa import LAYOUT, LIST_BITS, Instruction
 
 PASS_FIELDS = (
     "source", "table_en", "table", "mul", "sub", "add", "stat", "to_logits", "to_bank", "to_x",
@@ -16,6 +18,10 @@ PASS_FIELDS = (
 """Instruction fields that the column pipelines need until the pass has been written."""
 MEMORY_FIELDS = ("to_list", "arg", "to_rows", "mask")
 """Fields that only an engine with rows has."""
+ROW_ADDRESS_BITS = 16
+"""Width of an address in the rows of a column."""
+UPDATE_AHEAD = 7
+"""Cycles from the pulse that begins a slot of an update to the result that is taken away."""
 BASES = ("b", "c", "d")
 """Operand addresses that they need, too: the bank words of slot 0."""
 PACE = 4
@@ -26,9 +32,27 @@ BACK_TO_BACK = 16
 """Slots from which a NORM pass may follow another one at once."""
 
 
+class RowKind(enum.IntEnum):
+    """What a pass that uses rows, or reads the list, does."""
+
+    READ = 0
+    """Sums rows."""
+    LIST = 1
+    """Takes digits from the list."""
+    TOKEN = 2
+    """Takes the token's digits."""
+    UPDATE = 3
+    """Takes its results away from rows."""
+    MASK = 4
+    """Keeps its results where a winner is."""
+
+
 def first_address_bits(geometry: Geometry) -> int:
-    """Return the width of operand A, which addresses a bank, the row corrections or the embedding."""
-    return ceil_log2(max(geometry.bank_depth, geometry.bias_depth, geometry.embed_depth))
+    """Return the width of operand A, which addresses a bank, the row corrections or the embedding; with rows
+    also the program memory, for LOOP.
+    """
+    g = geometry
+    return ceil_log2(max(g.bank_depth, g.bias_depth, g.embed_depth, g.program_depth if g.rows else 0))
 
 
 def count_bits(geometry: Geometry) -> int:
@@ -44,6 +68,15 @@ def word_bits(geometry: Geometry) -> int:
 def pass_slots(geometry: Geometry) -> int:
     """Return how many passes may be in flight at the same time."""
     return 4 if geometry.contexts > 1 else 2
+
+
+def row_late(geometry: Geometry, inst: Instruction) -> int:
+    """Return the cycles by which a pass retires later than its last result: of an update, for its heads;
+    of one that looks for winners, for the last of them.
+    """
+    if inst.to_rows:
+        return inst.words
+    return ceil_log2(geometry.columns) + 4 if inst.arg else 0
 
 
 def context_bits(geometry: Geometry) -> int:
@@ -88,12 +121,13 @@ def element_layout(geometry: Geometry) -> data.StructLayout:
 
 def instruction_layout(geometry: Geometry) -> data.StructLayout:
     """The fields of an instruction that are needed until its pass begins."""
+    g = geometry
     widths = {
-        "count": count_bits(geometry),
-        "words": bits_for(geometry.x_depth),
-        "weight": ceil_log2(geometry.weight_depth),
-        "a": first_address_bits(geometry),
-        "x_src": word_bits(geometry),
+        "count": count_bits(g),
+        "words": LAYOUT["words"][2] if g.rows else bits_for(g.x_depth),
+        "weight": ROW_ADDRESS_BITS if g.rows else ceil_log2(g.weight_depth),
+        "a": first_address_bits(g),
+        "x_src": 2 * LIST_BITS if g.rows else word_bits(g),
     }
     kept = (*PASS_FIELDS, *MEMORY_FIELDS, *BASES, "x_dst", "tail")
     return data.StructLayout(
@@ -103,14 +137,39 @@ def instruction_layout(geometry: Geometry) -> data.StructLayout:
 
 def pass_layout(geometry: Geometry) -> data.StructLayout:
     """The fields of an instruction that are kept while its elements are in the pipelines, and its context."""
-    fields: dict[str, Shape] = {name: unsigned(LAYOUT[name][2]) for name in PASS_FIELDS}
+    names = (*PASS_FIELDS, *(MEMORY_FIELDS if geometry.rows else ()))
+    fields: dict[str, Shape] = {name: unsigned(LAYOUT[name][2]) for name in names}
     fields |= dict.fromkeys(BASES, unsigned(ceil_log2(geometry.bank_depth)))
     fields |= {
-        "x_dst": unsigned(word_bits(geometry)),
+        "x_dst": unsigned(max(word_bits(geometry), LIST_BITS if geometry.rows else 0)),
         "tail": unsigned(bits_for(geometry.columns)),
         "context": unsigned(context_bits(geometry)),
     }
     return data.StructLayout(fields)
+
+
+def row_settings_layout(geometry: Geometry) -> data.StructLayout:
+    """The settings of a pass that uses rows or reads the list, and its index and context.
+
+    ``lists`` are the first words of both digits, ``base`` the word of row 0, ``group`` the slots of a group.
+    """
+    return data.StructLayout(
+        {
+            "kind": RowKind,
+            "index": ceil_log2(pass_slots(geometry)),
+            "context": context_bits(geometry),
+            "heads": LAYOUT["words"][2],
+            "lists": 2 * LIST_BITS,
+            "bits": 4,
+            "two": 1,
+            "shared": 1,
+            "stride": LAYOUT["norm_table"][2],
+            "base": ROW_ADDRESS_BITS,
+            "keep": 4,
+            "group": ceil_log2(geometry.bank_depth),
+            "token": 16,
+        }
+    )
 
 
 def lane_layout(geometry: Geometry) -> data.StructLayout:

@@ -8,13 +8,12 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ternac.compile.isa import DIGIT_BITS
 from ternac.hdl.cells.registers import delay
-from ternac.program.memory_ops import MAX_BITS
+from ternac.hdl.engine.ports import ROW_ADDRESS_BITS
 
-__all__ = ["ADDRESS_BITS", "ADDRESS_LATENCY", "RowAddressFormer"]
+__all__ = ["ADDRESS_LATENCY", "RowAddressFormer"]
 
-ADDRESS_BITS = 16
-"""Width of an address in the rows of a column."""
 ADDRESS_LATENCY = 3
 """Cycles from a step to its address."""
 
@@ -66,16 +65,16 @@ class RowAddressFormer(wiring.Component):
             {
                 "step": In(1),
                 "first": In(1),
-                "slot": In(ADDRESS_BITS),
-                "a": In(MAX_BITS),
-                "b": In(MAX_BITS),
+                "slot": In(ROW_ADDRESS_BITS),
+                "a": In(DIGIT_BITS),
+                "b": In(DIGIT_BITS),
                 "two": In(1),
                 "shared": In(1),
                 "bits": In(4),
                 "stride": In(3),
-                "base": In(ADDRESS_BITS),
+                "base": In(ROW_ADDRESS_BITS),
                 "valid": Out(1),
-                "address": Out(ADDRESS_BITS),
+                "address": Out(ROW_ADDRESS_BITS),
             }
         )
 
@@ -103,7 +102,7 @@ class RowAddressFormer(wiring.Component):
         m = Module()
 
         # From the settings: the mask, and the words of a head's region.
-        mask, region = Signal(MAX_BITS, name="mask"), Signal(ADDRESS_BITS, name="region")
+        mask, region = Signal(DIGIT_BITS, name="mask"), Signal(ROW_ADDRESS_BITS, name="region")
         size = Signal(5, name="size")
         m.d.sync += [
             mask.eq((1 << self.bits) - 1),
@@ -112,11 +111,11 @@ class RowAddressFormer(wiring.Component):
         ]
 
         # Cycle 1: where the head's region begins.  Cycle 2: the row in it.  Cycle 3: the address.
-        start = Signal(ADDRESS_BITS, name="start")
+        start = Signal(ROW_ADDRESS_BITS, name="start")
         with m.If(self.step):
             m.d.sync += start.eq(Mux(self.first, self.base + self.slot, start + region))
         high, low = self.a & mask, Mux(self.two, self.b, self.a) & mask
-        local = Signal(ADDRESS_BITS, name="local")
+        local = Signal(ROW_ADDRESS_BITS, name="local")
         m.d.sync += [
             local.eq(Mux(self.two, high << self.bits, 0) | low),
             self.address.eq(delay(m, start, name="start_late", reset_less=True) + (local << self.stride)),

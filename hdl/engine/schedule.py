@@ -12,13 +12,13 @@ import math
 from dataclasses import dataclass, field
 
 from ternac.compile.image import Image
-from ternac.compile.isa import Instruction, Lane, Opcode, Source
+from ternac.compile.isa import WORDS, Instruction, Lane, Opcode, Source
 from ternac.hdl.array.dot import array_latency
 from ternac.hdl.engine.contexts import DONE_GAP, ISSUE_AHEAD
 from ternac.hdl.engine.fetch import FETCH
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.pass_control import RESULT_OFFSET
-from ternac.hdl.engine.ports import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots
+from ternac.hdl.engine.ports import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots, row_late
 from ternac.hdl.engine.sampler import sampler_latency
 from ternac.hdl.engine.side_lane import x_ready
 from ternac.hdl.link.batch import BATCH_STAGGER
@@ -37,7 +37,7 @@ class PassTime:
 
 @dataclass(frozen=True)
 class Schedule:
-    """All passes of one token, as if no weight were ever waited for."""
+    """All passes of one token, as if no weight were ever waited for; those of a loop as often as they run."""
 
     passes: tuple[PassTime, ...]
     unstalled: int
@@ -69,6 +69,9 @@ class _Timeline:
     issued: int = 0  # last dot word
     taken: int = 0
     finished: list[int] = field(default_factory=list)  # last element of each pass
+    retired: list[int] = field(default_factory=list)  # each pass is seen to have been written
+    rows_until: int = 0  # no pass uses rows or reads the list
+    winners_until: int = 0  # no pass looks for winners
     bank_until: int = 0  # a dot pass may begin no earlier: a bank pass is still issuing
     settled: int = 0  # the norm unit of a statistics pass is done
     rows: int = 0  # the last row of logits reaches the sampler
@@ -83,8 +86,8 @@ class _Timeline:
 
     def free_place(self) -> int:
         """First cycle in which the next pass's place in `passes` is seen free."""
-        before = len(self.finished) - self.slots
-        return self.finished[before] + RESULT_OFFSET - 1 if before >= 0 else 0
+        before = len(self.retired) - self.slots
+        return self.retired[before] - 1 if before >= 0 else 0
 
     def lane(self, inst: Instruction, at: int) -> int:
         """First cycle from ``at`` in which the side lane lets ``inst`` start."""
@@ -94,7 +97,7 @@ class _Timeline:
         taken, finished, slots = self.norm
         idle = finished + slots + STREAM_GAP if slots else 0
         if inst.lane != Lane.NORM:
-            spare = self.delay if inst.source == Source.DOT else 0
+            spare = self.delay if _row_by_row(inst) else 0
             return max(at, finished + 1, idle - spare) if slots else at
         if not (inst.count >= slots and inst.count >= BACK_TO_BACK):
             at = max(at, idle)
@@ -108,17 +111,24 @@ class _Timeline:
             at += 1
 
     def issue(self, inst: Instruction, context: int, have: int) -> int:
-        """Start ``inst``, complete at ``have``; returns its start. HALT only starts."""
+        """Start ``inst``, complete at ``have``; returns its start. HALT and LOOP only start."""
         g = self.image.geometry
         written = self.written.get(context, 0)
         start = have
-        if inst.op != Opcode.VEC:
+        if inst.op == Opcode.LOOP:
+            return start
+        if inst.op not in (Opcode.VEC, Opcode.MEM):
             return max(start, written, self.settled)
+        uses_rows = inst.source == Source.ROWS or inst.to_rows or inst.mask
+        if uses_rows:
+            start = max(start, self.rows_until)
+        if inst.to_list:
+            start = max(start, self.winners_until)
         if inst.barrier:
             start = max(start, written)
         start = max(start, self.issued + 1)
         last = self.finished[-1] if self.finished else 0
-        if inst.source == Source.DOT:
+        if _row_by_row(inst):
             start = self.lane(inst, max(start, self.bank_until, self.taken + 1))
             self.issued = start + inst.count * inst.words
             self.taken = max(start + 1, last)
@@ -126,14 +136,20 @@ class _Timeline:
             self.bank_until = 0
         else:
             if inst.source == Source.BANK and self.finished:  # its port is free
-                start = max(start, last + RESULT_OFFSET)
+                start = max(start, *self.retired[-self.slots :])
             start = self.lane(inst, max(start, last + 1 if self.finished else 0, self.settled))
             self.taken = start
-            finished = start + inst.count * g.share * (PACE if inst.paced else 1)
+            pace = max(PACE if inst.paced else 1, inst.words if inst.to_rows else 1)
+            finished = start + inst.count * g.share * pace
             near = (self.delay - 2) // g.share
-            self.bank_until = finished + 1 if inst.paced else start + 1 + g.share * max(inst.count - near, 0)
+            self.bank_until = finished + 1 if pace > 1 else start + 1 + g.share * max(inst.count - near, 0)
         self.finished.append(finished)
-        done = finished + RESULT_OFFSET
+        done = finished + RESULT_OFFSET + row_late(g, inst)
+        self.retired.append(done)
+        if uses_rows:
+            self.rows_until = done
+        if inst.arg:
+            self.winners_until = done
         if inst.to_logits:
             self.rows = done + g.row_register
         if inst.stat:
@@ -161,21 +177,38 @@ def _sampling(image: Image, *, greedy: bool, top_k: int) -> int:
 def schedule(image: Image, *, emit: bool = True, greedy: bool = True, top_k: int = 0) -> Schedule:
     """Cycle-exact schedule of one token of ``image`` alone (`emit`: a token is sampled at the end)."""
     time = _Timeline(image)
+    order: list[int] = []
     starts: list[int] = []
     fetch = 1  # first cycle of the instruction's fetch
-    for inst in image.instructions:
+    runs, at = 0, 0
+    while at < len(image.instructions):
+        inst = image.instructions[at]
         start = time.issue(inst, 0, _have(inst, fetch))
+        order.append(at)
         starts.append(start)
         fetch = max(start + 1, time.free_place())
+        at, runs = _after(inst, at, runs)
     ends = [*starts[1:], starts[-1]]
     passes = tuple(
-        PassTime(name, s, e - s, _dot_words(i))
-        for name, i, s, e in zip(image.names, image.instructions, starts, ends, strict=True)
+        PassTime(image.names[k], s, e - s, _dot_words(image.instructions[k]))
+        for k, s, e in zip(order, starts, ends, strict=True)
     )
     done = starts[-1] + 2
     if emit:
         done = max(done, time.rows + _sampling(image, greedy=greedy, top_k=top_k) + 3)
     return Schedule(passes, done - 1, _stream_cycles(image))
+
+
+def _row_by_row(inst: Instruction) -> bool:
+    """Return whether results come with rows of a matrix, or with sums of rows of a memory."""
+    return inst.source == Source.DOT or (inst.op == Opcode.MEM and inst.source == Source.ROWS)
+
+
+def _after(inst: Instruction, at: int, runs: int) -> tuple[int, int]:
+    """Return which instruction follows that at ``at``, and how often the body of a LOOP around it has run."""
+    if inst.op != Opcode.LOOP:
+        return at + 1, runs
+    return (inst.a // WORDS, runs + 1) if runs + 1 < inst.count else (at + 1, 0)
 
 
 def _dot_words(inst: Instruction) -> int:
@@ -198,6 +231,7 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
     time = _Timeline(image)
     runs = {k: k * stagger + 1 for k in range(contexts)}  # seen running from
     at = dict.fromkeys(runs, 0)
+    loops = dict.fromkeys(runs, 0)
     left = dict.fromkeys(runs, tokens)
     sampled = dict.fromkeys(runs, 0)
     sampling = _sampling(image, greedy=True, top_k=0)
@@ -213,12 +247,12 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
             current = chosen
         inst = image.instructions[at[current]]
         have = _have(inst, fetch)
-        if inst.op == Opcode.VEC:
+        if inst.op != Opcode.HALT:
             start = time.issue(inst, current, max(have, hold) if inst.to_logits else have)
             if inst.to_logits:
                 sampled[current] = time.rows + 2 + sampling
                 hold = time.issued + ISSUE_AHEAD + 1
-            at[current] += 1
+            at[current], loops[current] = _after(inst, at[current], loops[current])
             fetch = max(start + 1, time.free_place())
             if inst.switch:
                 current = _next(current, contexts, runs, start)

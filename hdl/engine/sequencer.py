@@ -8,21 +8,35 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.compile.geometry import Geometry
-from ternac.compile.isa import Lane, Opcode, Source
+from ternac.compile.isa import TOKEN_DIGITS, Lane, Opcode, Source
 from ternac.hdl.cells.registers import delay, duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.fetch import Fetch
 from ternac.hdl.engine.issue import DotIssue, ElementIssue, LaneArbiter
 from ternac.hdl.engine.ports import (
+    PACE,
+    RowKind,
     context_bits,
     count_bits,
     dot_layout,
     element_layout,
     pass_layout,
     pass_slots,
+    row_settings_layout,
 )
 
 __all__ = ["InFlight", "Sequencer", "Turns"]
+
+
+def _rows_members(index: int) -> dict[str, wiring.Member]:
+    """How passes retire that an engine's row unit retires late."""
+    members = {"arg_retire": In(1), "arg_index": In(index), "rows_retire": In(1), "rows_index": In(index)}
+    return members
+
+
+def _uses_rows(one: data.View[data.StructLayout]) -> Value:
+    """Whether a pass uses rows or reads the list."""
+    return (one.source == Source.ROWS) | one.to_rows | one.mask
 
 
 class Turns(wiring.Component):
@@ -116,6 +130,18 @@ class InFlight(wiring.Component):
         Passes of the current context are in flight.
     any : Out(1)
         Passes of any context are in the pipelines.
+    arg_retire : In(1)
+        With rows: pulse like ``retire``, two cycles before all winners of ``arg_index`` are in the list.
+    arg_index : In(pass)
+        The index of that pass.
+    rows_retire : In(1)
+        With rows: likewise of an update.
+    rows_index : In(pass)
+        The index of that pass.
+    rows : Out(1)
+        With rows: one of them uses rows or reads the list.
+    args : Out(1)
+        With rows: one of them looks for winners.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -136,6 +162,7 @@ class InFlight(wiring.Component):
                 "occupied": Out(1),
                 "pending": Out(1),
                 "any": Out(1),
+                **(_rows_members(index) | {"rows": Out(1), "args": Out(1)} if g.rows else {}),
             }
         )
 
@@ -144,6 +171,15 @@ class InFlight(wiring.Component):
         on_way = Signal(self.slots, name="on_way")
         with m.If(self.retire):
             m.d.sync += on_way.bit_select(self.retire_index, 1).eq(0)
+        if self.geometry.rows:
+            with m.If(self.arg_retire):
+                m.d.sync += on_way.bit_select(self.arg_index, 1).eq(0)
+            with m.If(self.rows_retire):
+                m.d.sync += on_way.bit_select(self.rows_index, 1).eq(0)
+            m.d.comb += [
+                self.rows.eq(Cat(on_way[i] & _uses_rows(self.passes[i]) for i in range(self.slots)).any()),
+                self.args.eq(Cat(on_way[i] & self.passes[i].arg for i in range(self.slots)).any()),
+            ]
         with m.If(self.accept):
             m.d.sync += [self.index.eq(self.index + 1), on_way.bit_select(self.index, 1).eq(1)]
         owned = [on_way[i] & (self.passes[i].context == self.current) for i in range(self.slots)]
@@ -228,6 +264,20 @@ class Sequencer(wiring.Component):
         Pulse: the last result of a pass is written two cycles later.
     retire_index : In(pass)
         The index of that pass.
+    rows_accept : Out(1)
+        With rows: pulse: a pass begins that uses rows or reads the list.
+    rows_settings : Out(row_settings_layout)
+        With rows: its settings.
+    reads_rows : Out(1)
+        With rows: the words of `dot` are heads of a read.
+    arg_retire : In(1)
+        With rows: see `InFlight`, like the three members below.
+    arg_index : In(pass)
+        The index of a pass.
+    rows_retire : In(1)
+        With rows: see `InFlight`.
+    rows_index : In(pass)
+        The index of a pass.
     claim : Out(1)
         Pulse: a NORM pass takes room in the side lane.
     claim_slots : Out(count)
@@ -305,8 +355,17 @@ class Sequencer(wiring.Component):
                 "logits_last": Out(ceil_log2(g.bank_depth)),
                 "logits_tail": Out(bits_for(g.columns)),
                 **({"dot_ready": In(1)} if g.streams else {}),
+                **(self._rows_members(g) if g.rows else {}),
             }
         )
+
+    @staticmethod
+    def _rows_members(geometry: Geometry) -> dict[str, wiring.Member]:
+        return _rows_members(ceil_log2(pass_slots(geometry))) | {
+            "rows_accept": Out(1),
+            "rows_settings": Out(row_settings_layout(geometry)),
+            "reads_rows": Out(1),
+        }
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -318,9 +377,13 @@ class Sequencer(wiring.Component):
         m.submodules.elements = elements = ElementIssue(g, dot_delay=self.dot_delay)
         begin, bank, accept = Signal(name="begin"), Signal(name="bank"), Signal(name="accept")
         leave = Signal(name="leave")
+        goes_on = Signal(name="goes_on")
         following, kept = fetch.next, fetch.passes[in_flight.index]
         # all but the last words of an instruction are there some cycles before it is complete
-        is_dot = delay(m, kept.source == Source.DOT, name="is_dot")
+        by_rows: Value = kept.source == Source.DOT
+        if g.rows:  # a read's sums come row after row like products
+            by_rows = by_rows | ((kept.source == Source.ROWS) & (following.op == Opcode.MEM))
+        is_dot = delay(m, by_rows, name="is_dot")
         to_logits = delay(m, kept.to_logits, name="to_logits")
         is_norm = kept.to_x & (kept.lane == Lane.NORM)
 
@@ -342,7 +405,7 @@ class Sequencer(wiring.Component):
             fetch.current.eq(turns.fetching),
             fetch.index.eq(in_flight.index),
             fetch.occupied.eq(in_flight.occupied),
-            fetch.take.eq(accept | leave),
+            fetch.take.eq(accept | leave | goes_on if g.rows else accept | leave),
             self.passes.eq(fetch.passes),
         ]  # fmt: skip
 
@@ -380,28 +443,82 @@ class Sequencer(wiring.Component):
             self.logits_last.eq(elements.logits_last),
             self.logits_tail.eq(elements.logits_tail),
         ]
+        if g.rows:  # an update takes a cycle for each head
+            by_heads = kept.to_rows & (~following.paced | (following.words > PACE))
+            m.d.comb += [
+                elements.paced.eq(following.paced | kept.to_rows),
+                elements.pace.eq(Mux(by_heads, following.words, PACE)),
+            ]
         if g.streams:
             m.d.comb += dots.dot_ready.eq(self.dot_ready)
         lane_free = self._lane(m, elements, accept, kept.to_x, is_norm, is_dot, following.count)
         norm_wait, unsettled = self._norm(m, elements, in_flight, bank, kept)
 
-        # The instruction starts. HALT ends one cycle after the last result is written.
-        is_vec = following.op == Opcode.VEC
+        # The instruction starts. LOOP goes on or back. HALT ends one cycle after the last result is written.
+        is_vec: Value = following.op == Opcode.VEC
+        ends = ~is_vec
         port_taken = (kept.source == Source.BANK) & in_flight.any
-        waits = delay(m, (following.barrier & in_flight.pending) | port_taken | ~lane_free, name="waits")
+        busy = (following.barrier & in_flight.pending) | port_taken | ~lane_free
+        if g.rows:
+            is_vec = is_vec | (following.op == Opcode.MEM)
+            ends = ~is_vec & (following.op != Opcode.LOOP)
+            busy = busy | ((kept.source == Source.ROWS) & in_flight.rows)  # others wait for the bank's port
+        waits = delay(m, busy, name="waits")
+        if g.rows:  # the flag is in the last words: it comes with the complete instruction
+            waits = waits | (kept.to_list & delay(m, in_flight.args, name="args_in_flight"))
         quiet = delay(m, ~in_flight.pending, name="quiet")
         ready = ~dots.running & elements.room & ~norm_wait & ~waits
         m.d.comb += [
             begin.eq(fetch.complete & is_vec & is_dot & ready & ~(to_logits & self.logits_hold)),
             bank.eq(fetch.complete & is_vec & ~is_dot & ~dots.running & elements.idle & ~unsettled & ~waits),
             accept.eq(begin | bank),
-            leave.eq(fetch.complete & ~is_vec & quiet & ~unsettled),
+            leave.eq(fetch.complete & ends & quiet & ~unsettled),
             self.logits_start.eq(begin & to_logits),
         ]
+        if g.rows:
+            m.d.comb += goes_on.eq(fetch.complete & (following.op == Opcode.LOOP))
+            self._rows(m, fetch, in_flight, begin, accept, goes_on, turns.current)
         m.d.sync += self.done.eq(leave)
         with m.If(leave):
             m.d.sync += self.done_context.eq(turns.current)
         return m
+
+    def _rows(
+        self, m: Module, fetch: Fetch, in_flight: InFlight, begin: Value, accept: Value, goes_on: Value,
+        current: Value,
+    ) -> None:  # fmt: skip
+        """Give the row unit the settings of a pass that begins, and LOOP its next run."""
+        own, kept = fetch.next, fetch.passes[in_flight.index]
+        settings = self.rows_settings
+        with m.If(accept & _uses_rows(kept)):
+            m.d.comb += self.rows_accept.eq(1)
+        with m.If(kept.to_rows):
+            m.d.comb += settings.kind.eq(RowKind.UPDATE)
+        with m.Elif(kept.mask):
+            m.d.comb += settings.kind.eq(RowKind.MASK)
+        with m.Elif(own.op == Opcode.MEM):
+            m.d.comb += settings.kind.eq(RowKind.READ)
+        with m.Else():
+            is_token = (kept.pre & TOKEN_DIGITS).any()
+            m.d.comb += settings.kind.eq(Mux(is_token, RowKind.TOKEN, RowKind.LIST))
+        m.d.comb += [
+            settings.index.eq(in_flight.index),
+            settings.context.eq(current),
+            settings.heads.eq(own.words),
+            settings.lists.eq(own.x_src),
+            settings.bits.eq(kept.post),
+            settings.two.eq(kept.pre[0]),
+            settings.shared.eq(kept.pre[1]),
+            settings.stride.eq(kept.norm_table),
+            settings.base.eq(own.weight + Mux(kept.pre[2], fetch.row_base, 0)),
+            settings.keep.eq(kept.d),
+            settings.group.eq(kept.c),
+            settings.token.eq(fetch.full_token),
+            fetch.loop.eq(goes_on),
+            *(getattr(in_flight, name).eq(getattr(self, name)) for name in _rows_members(1)),
+        ]
+        with m.If(begin):
+            m.d.sync += self.reads_rows.eq(kept.source == Source.ROWS)
 
     def _lane(
         self, m: Module, elements: ElementIssue, accept: Signal, to_x: Value, is_norm: Value, is_dot: Value,

@@ -9,9 +9,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
+from ternac.compile.isa import DIGIT_BITS
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.engine.argmax import Argmax
-from ternac.program.memory_ops import GROUP, MAX_BITS
+from ternac.program.memory_ops import GROUP
 
 __all__ = ["Winners", "winners_latency"]
 
@@ -75,7 +76,7 @@ class Winners(wiring.Component):
                 "target": In(ceil_log2(words)),
                 "scores": In(signed(16)).array(columns),
                 "valid": Out(1),
-                "winner": Out(MAX_BITS),
+                "winner": Out(DIGIT_BITS),
                 "word": Out(ceil_log2(words)),
                 "column": Out(ceil_log2(columns)),
             }

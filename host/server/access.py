@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,9 +20,20 @@ from ternac.host.server.problems import body
 
 OPEN_PATHS = frozenset({"/", "/page.js", "/style.css", "/health", "/ready", "/openapi.json"})
 """Paths that need no token: the page, which asks for it, and those that load balancers read."""
+CLIENT = "ternac.client"
+"""In the scope of a request: which token it carries."""
 BODY_SECONDS = 30.0
 LINGER_SECONDS, LINGER_BYTES = 1.0, 1 << 20
 """How much of a refused request is still read: a client cut off while it sends may not see the response."""
+
+
+def client_of(request: Request) -> str:
+    """Return who asks: the token of a request, or where there are none the address that it comes from.
+
+    What a request says of itself (X-Forwarded-For) does not count.
+    """
+    address = request.client.host if request.client else ""
+    return str(request.scope.get(CLIENT, f"address {address}"))
 
 
 class AccessMiddleware:
@@ -81,7 +93,9 @@ class AccessMiddleware:
             kind, _, given = headers.get("authorization", "").partition(" ")
             secret = given.strip().encode()
             right = [hmac.compare_digest(secret, token) for token in self._tokens]
-            if kind.lower() != "bearer" or not any(right):
+            if kind.lower() == "bearer" and any(right):
+                scope[CLIENT] = f"token {right.index(True)}"
+            else:
                 found = _refusal(401, "the token is missing or wrong", "invalid_api_key")
                 found.headers["WWW-Authenticate"] = "Bearer"
                 return found

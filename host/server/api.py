@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request
 
 from ternac.errors import UsageError
 from ternac.host.server import replies, schema, scores
+from ternac.host.server.access import client_of
 from ternac.host.server.problems import RESPONSES, BadParameter, UnknownModel
 from ternac.host.server.scores import CompletionScores, Scored
 from ternac.host.server.service import GenerationRequest, Place, Reply, Service
@@ -129,22 +130,26 @@ def routes(service: Service) -> APIRouter:
         return {int(key): value for key, value in given.items()}
 
     async def begin(
-        asked: schema.Asked, n: int, wants: Sequence[Callable[[Place, int | None], GenerationRequest]]
+        asked: schema.Asked,
+        n: int,
+        wants: Sequence[Callable[[Place, int | None], GenerationRequest]],
+        client: str,
     ) -> list[Reply]:
         """Begin ``n`` texts of each of ``wants``, text k from the seed plus k; none if one is refused."""
         choices = len(wants) * n
         if asked.session is not None and choices > 1:
             raise BadParameter("session", f"a session continues as one text, not as {choices}")
-        if choices > service.limits.queue:
+        if choices > service.limits.client_places:
             param = "n" if n > 1 else "prompt"
-            text = f"{choices} texts in one request, this server takes at most {service.limits.queue}"
+            text = f"{choices} texts in one request, this server takes at most {service.limits.client_places}"
             raise BadParameter(param, text)
         begun: list[Reply] = []
         try:
             for want in wants:
                 for k in range(n):
                     seed = None if asked.seed is None else asked.seed + k
-                    begun.append(await Reply.begin(service, asked.session, partial(_seeded, want, seed)))
+                    made = partial(_seeded, want, seed)
+                    begun.append(await Reply.begin(service, asked.session, made, client))
         except BaseException:
             for reply in begun:
                 reply.cancel()
@@ -182,7 +187,8 @@ def routes(service: Service) -> APIRouter:
             said = None if found is None else scored[index](found)
             return {"index": index, "text": text, "finish_reason": reason, "logprobs": said}
 
-        begun = await begin(asked, n, [partial(want, prompt) for prompt in asked.prompts])
+        wants = [partial(want, prompt) for prompt in asked.prompts]
+        begun = await begin(asked, n, wants, client_of(request))
         echo = [
             prompt if isinstance(prompt, str) else service.tokenizer.decode(prompt)
             for prompt in asked.prompts
@@ -227,7 +233,7 @@ def routes(service: Service) -> APIRouter:
             said = None if found is None else scores.of_chat(service.tokenizer, found)
             return {"index": index, "delta": delta, "finish_reason": reason, "logprobs": said}
 
-        begun = await begin(asked, n, [want])
+        begun = await begin(asked, n, [want], client_of(request))
         head = replies.head("chatcmpl", model)
         if asked.stream:
             options = asked.stream_options

@@ -47,7 +47,8 @@ class Job:
     block. ``keep``: the final snapshot is wanted. ``deadline`` in seconds of time.monotonic. ``chooser``:
     the host chooses, token by token; with it ``top`` asks for `scores` of the tokens chosen, and of
     ``prompt`` with ``score_prompt``, with that many of the likeliest. ``loops``: as in `Run`, for every token
-    that is fed, again after a move too.
+    that is fed, again after a move too. ``client``: who asks, for the share of the places; "" is not counted.
+    ``behind`` says, from any thread, whether what was made before is not read yet: then the job waits.
 
     Raises UsageError if there is no token to feed, or one is outside ``vocab``.
     """
@@ -65,6 +66,8 @@ class Job:
     top: int | None = None
     score_prompt: bool = False
     loops: int | None = None
+    client: str = ""
+    behind: Callable[[], bool] = lambda: False
 
     # Progress. `state` holds while no device has the session; `todo` is to be fed before the pending token.
     state: State = field(init=False, repr=False)
@@ -91,6 +94,11 @@ class Job:
                 self.scores.append(Scored(feed[0]))
         if not self.count:
             self.reason = "length"
+
+    @property
+    def paused(self) -> bool:
+        """It waits for its reader."""
+        return self.generating and not self.cancelled and self.behind()
 
     @property
     def generating(self) -> bool:

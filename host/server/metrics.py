@@ -37,7 +37,16 @@ class Metrics:
             buckets=SECONDS,
             registry=registry,
         )
+        self._connections = Counter(
+            "ternac_connections_closed", "Connections that the server closed.", ["reason"], registry=registry
+        )
+        for reason in ("refused", "evicted", "slow_head", "stalled"):
+            self._connections.labels(reason)
         registry.register(_Live(stats, sessions))
+
+    def connection(self, reason: str) -> None:
+        """Count a connection that the server closed: for want of room, or of patience."""
+        self._connections.labels(reason).inc()
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count a response; ``path`` is the route's, so that the number of labels is bounded."""

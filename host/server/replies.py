@@ -17,7 +17,7 @@ from ternac.errors import Cancelled, TernacError
 from ternac.host.server import schema
 from ternac.host.server.problems import body_of
 from ternac.host.server.scores import Scored
-from ternac.host.server.service import Piece, Reply, Service
+from ternac.host.server.service import UNREAD, Piece, Reply, Service
 
 PING = 15.0
 """Seconds of silence after which a stream sends a comment, so that proxies do not close it."""
@@ -75,6 +75,7 @@ async def collect(replies: Sequence[Reply], request: Request) -> list[str]:
             pass
 
     texts = asyncio.gather(*(reply.collect() for reply in replies))
+    texts.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks after a hang-up
     left = asyncio.ensure_future(gone())
     try:
         await asyncio.wait((texts, left), return_when=asyncio.FIRST_COMPLETED)
@@ -96,7 +97,7 @@ async def _merged(replies: Sequence[Reply]) -> AsyncGenerator[tuple[int, Piece |
     """Yield the pieces of all texts as they come, with the text's number, `END` behind them, and None where
     there is a pause. Raises the first error.
     """
-    pieces: asyncio.Queue[tuple[int, Piece | None | TernacError]] = asyncio.Queue()
+    pieces: asyncio.Queue[tuple[int, Piece | None | TernacError]] = asyncio.Queue(UNREAD)
 
     async def follow(index: int, reply: Reply) -> None:
         try:

@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from ternac.errors import Overloaded, TernacError, Unavailable, UsageError
 from ternac.host.backend import Backend
 from ternac.host.server.job import Finished, Job
+from ternac.host.server.limits import may_take
 from ternac.host.server.worker import DeviceStats, Source, Worker
 
+PAUSE_SECONDS = 0.02
+"""Where nobody reads what the jobs of a device have made, it looks again after this time."""
 MAX_REOPEN = 60.0
 """Longest wait between attempts to open a lost device, in seconds; it doubles from the first."""
 
@@ -78,6 +81,12 @@ class Scheduler:
                 raise Unavailable("no device is left", "try again later; /health names those that were lost")
             if len(self._jobs) >= self.queue:
                 raise Overloaded(f"{len(self._jobs)} requests are running or waiting, which is the limit")
+            held = sum(other.client == job.client for other in self._jobs) if job.client else 0
+            if not may_take(held, self.queue - len(self._jobs), self.queue):
+                raise Overloaded(
+                    f"{held} requests of this client are running or waiting; the "
+                    f"{self.queue - len(self._jobs)} places that are left are for other clients"
+                )
             self._jobs.add(job)
             self._waiting.append(job)
             self._changed.notify_all()
@@ -122,7 +131,11 @@ class Scheduler:
                             self._changed.wait()
                         elif not self._changed.wait_for(lambda: self._closing, self._retry[worker]):
                             return True
-                    elif worker.ring or (self._waiting and self._may_take(worker)):
+                    elif self._waiting and self._may_take(worker):
+                        return True
+                    elif worker.ring:
+                        if all(job.paused for job in worker.ring):
+                            self._changed.wait(PAUSE_SECONDS)
                         return True
                     else:
                         self._changed.wait()

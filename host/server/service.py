@@ -14,7 +14,7 @@ import numpy as np
 
 from ternac.compile.fitting import Model
 from ternac.compile.geometry import Geometry
-from ternac.errors import SessionBusy, TernacError
+from ternac.errors import SessionBusy, TernacError, UsageError
 from ternac.host.server.devices import Devices
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.limits import Limits
@@ -75,8 +75,18 @@ def build_service(
 ) -> Service:
     """Open the devices (or take ``devices``), and make their scheduler and table of sessions.
 
-    Raises what `Device.open` raises.
+    Raises what `Device.open` raises; UsageError if sessions of all requests at a time have more bytes than
+    ``limits.session_bytes``.
     """
+    program = model if isinstance(model, Program) else model.program
+    one = STATE_BYTES * program.state_words
+    if limits.queue * one > limits.session_bytes:
+        raise UsageError(
+            f"{limits.queue} requests at a time with sessions of {one:,} bytes need {limits.queue * one:,}, "
+            f"the limit of all sessions is {limits.session_bytes:,}",
+            f"take at most {limits.session_bytes // one} requests (--max-queue), or allow more bytes "
+            "(--max-session-bytes)",
+        )
     devices = devices or Devices(model, names, board, geometry=geometry, fallback=fallback)
     scheduler = Scheduler(devices.sources, limits.queue, reopen)
     sessions = LocalSessions(limits)
@@ -129,6 +139,12 @@ class Piece:
     scores: tuple[Scored, ...] = ()
 
 
+STATE_BYTES = 2
+"""Of a word of a session's state."""
+UNREAD = 64
+"""Pieces of a text that may wait for their reader; then the text waits."""
+
+
 class Reply:
     """One generated text: pieces as they come, then how it ended.
 
@@ -143,6 +159,7 @@ class Reply:
         start: Snapshot,
         session: str | None = None,
         ticket: int = 0,
+        client: str = "",
     ) -> None:
         self._service, self.request, self.session, self._ticket = service, request, session, ticket
         self._loop = asyncio.get_running_loop()
@@ -167,19 +184,25 @@ class Reply:
             top=request.logprobs,
             score_prompt=request.score_prompt,
             loops=request.loops,
+            client=client,
+            behind=lambda: self._events.qsize() >= UNREAD,
         )
 
     @classmethod
     async def begin(
-        cls, service: Service, session: str | None, want: Callable[[Place], GenerationRequest]
+        cls,
+        service: Service,
+        session: str | None,
+        want: Callable[[Place], GenerationRequest],
+        client: str = "",
     ) -> Reply:
-        """Submit the request that ``want`` makes; it is told where it continues.
+        """Submit the request of ``client`` that ``want`` makes; it is told where it continues.
 
         Raises TernacError if the scheduler refuses it; then the session is unchanged.
         """
         if session is None:
             request = await asyncio.to_thread(want, Place())
-            reply = cls(service, request, service.new_session(request.seed))
+            reply = cls(service, request, service.new_session(request.seed), client=client)
             service.scheduler.submit(reply.job)
             return reply
         kept, ticket = await service.sessions.take(session, service.limits.seconds + GRACE)
@@ -188,7 +211,7 @@ class Reply:
             request = await asyncio.to_thread(want, Place(start.new, kept.open_turn))
             if request.seed is not None:
                 start = replace(start, rng=seed_state(request.seed))
-            reply = cls(service, request, start, session, ticket)
+            reply = cls(service, request, start, session, ticket, client)
             service.scheduler.submit(reply.job)
         except BaseException:
             service.later(service.sessions.give(session, ticket, None))

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from types import FrameType
 
 import uvicorn
@@ -14,7 +14,9 @@ from fastapi import FastAPI
 
 from ternac.errors import UsageError
 from ternac.host.server.app import create_app
+from ternac.host.server.connections import BACKLOG, protocol_of
 from ternac.host.server.limits import LOOPBACK
+from ternac.host.server.log_limit import install as install_log_limit
 from ternac.host.server.service import Service
 
 SHUTDOWN_SECONDS = 10
@@ -28,7 +30,7 @@ def bind(host: str, port: int) -> socket.socket:
         found = socket.socket(family, kind)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-        found.listen(256)
+        found.listen(BACKLOG)
     except OSError as error:
         raise UsageError(
             f"cannot listen on {host} port {port}: {error}", "choose another --port or --host"
@@ -44,11 +46,17 @@ def allowed_hosts(host: str, more: Collection[str]) -> Collection[str] | None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server; after a signal the scheduler takes no new job and /ready says no."""
+    """uvicorn's server, with bounded connections; after a signal the scheduler takes no new job and /ready
+    says no.
+    """
 
-    def __init__(self, app: FastAPI, drain: Callable[[], None]) -> None:
+    def __init__(self, app: FastAPI, service: Service) -> None:
         config = uvicorn.Config(
             app,
+            http=protocol_of(service.limits, service.metrics),
+            ws="none",
+            backlog=BACKLOG,
+            proxy_headers=False,
             log_level="warning",
             access_log=False,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
@@ -56,7 +64,8 @@ class Server(uvicorn.Server):
             lifespan="on",
         )
         super().__init__(config)
-        self._drain = drain
+        install_log_limit()
+        self._drain = service.scheduler.drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Finish running requests on the first signal, stop at once on the second."""
@@ -69,7 +78,7 @@ def serve(
     service: Service, listening: socket.socket, tokens: Collection[str], hosts: Collection[str] | None
 ) -> None:
     """Serve until SIGINT or SIGTERM; running requests then have `SHUTDOWN_SECONDS` to finish."""
-    server = Server(create_app(service, tokens, hosts), service.scheduler.drain)
+    server = Server(create_app(service, tokens, hosts), service)
     try:
         # uvicorn raises the signal again when it is done; for this verb it is the normal end.
         before = {sig: signal.signal(sig, signal.SIG_IGN) for sig in (signal.SIGINT, signal.SIGTERM)}

@@ -49,6 +49,7 @@ class SessionTable:
         entry = self._entries.get(name)
         if entry is not None and self._busy(entry):
             raise _busy(name)
+        self._check_bytes(name, kept)
         if entry is None:
             self._drop_old(now)
             if len(self._entries) >= self._limits.sessions:
@@ -81,18 +82,32 @@ class SessionTable:
         return entry.kept, entry.ticket
 
     def give(self, name: str, ticket: int, kept: Kept | None) -> bool:
-        """Give back what was taken, changed unless None; returns False if the ticket has expired."""
+        """Give back what was taken, changed unless None; returns False if the ticket has expired.
+
+        Raises Overloaded if all sessions have too many bytes then; it is unchanged.
+        """
         entry = self._entries.get(name)
         if entry is None or entry.ticket != ticket:
             return False
-        entry.kept = kept or entry.kept
         entry.ticket, entry.used = 0, self._clock()
+        if kept is not None:
+            self._check_bytes(name, kept)
+            entry.kept = kept
         return True
 
     def count(self) -> int:
         """Sessions that are kept."""
         self._drop_old(self._clock())
         return len(self._entries)
+
+    def _check_bytes(self, name: str, kept: Kept) -> None:
+        held = sum(len(entry.kept.data) for other, entry in self._entries.items() if other != name)
+        if held + len(kept.data) > self._limits.session_bytes:
+            raise Overloaded(
+                f"the sessions have {held:,} bytes, with this one of {len(kept.data):,} more than the limit "
+                f"of {self._limits.session_bytes:,}",
+                "delete one; unused ones are dropped after the time of --session-seconds",
+            )
 
     def _entry(self, name: str) -> _Entry:
         self._drop_old(self._clock())

@@ -19,7 +19,7 @@ CONTENT = {
 }
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-    "base-uri 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -70,6 +70,7 @@ def routes(service: Service) -> APIRouter:
         headers = {
             "Content-Security-Policy": CSP,
             "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
             "Cache-Control": "no-cache",
         }
         api.add_api_route(

@@ -156,9 +156,9 @@ class Worker:
                 self._end(backend, job, _why(job))
             else:
                 job.reason = "time"
-        if not self.ring:
-            return
         group = self._group(backend.together)
+        if not group:
+            return
         self.running = len(group)
         began, steps = time.perf_counter(), backend.meter.steps
         try:
@@ -185,12 +185,17 @@ class Worker:
                 self._give(backend, job)
 
     def _group(self, together: int) -> list[Job]:
-        """Take the next job off the ring, and those that can run at the same time."""
-        first = self.ring[0]
+        """Take the next job off the ring that does not wait for its reader, and those that can run at the
+        same time.
+        """
+        ready = [job for job in self.ring if not job.paused]
+        if not ready:
+            return []
+        first = ready[0]
         group = [first]
         if first.generating and first.chooser is None and together > 1:
             key = _key(first)
-            rest = (job for job in list(self.ring)[1:] if job.generating and job.chooser is None)
+            rest = (job for job in ready[1:] if job.generating and job.chooser is None)
             for job in rest:
                 if _key(job) != key:
                     continue

@@ -23,7 +23,10 @@ from ternac.program.language_model import LayerParams, LMParams, MemoryParams, b
 from ternac.program.program import Program
 
 RESIZED = "memory"
-"""Entry of a program's meta: rows and seed of the maps of a memory that was resized at export."""
+"""Entry of a program's meta: rows and seed of the maps of a memory that was resized at export.
+
+And ``even``, the tokens that they were evened out on, where they were.
+"""
 
 
 def integers(values: Tensor, dtype: type) -> np.ndarray:
@@ -95,6 +98,15 @@ def memory_params(recall: Recall, norm: Norm, s: Scales) -> MemoryParams:
         "res": recall.wo.shift,
     }
     return MemoryParams(norm_params(norm), c.heads, c.bits, weights, shifts)
+
+
+def maps_of(program: Program) -> Tensor | None:
+    """Return the address maps of a language model's memory, as `Recall` has them; None without a memory."""
+    for name in program.memories:
+        both = [program.consts.get(name.replace(".rows", f".Wa{half}")) for half in (1, 2)]
+        if all(each is not None for each in both):
+            return torch.from_numpy(np.stack([each for each in both if each is not None]))
+    return None
 
 
 @torch.no_grad()

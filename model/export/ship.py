@@ -18,7 +18,16 @@ import numpy as np
 import torch
 
 from ternac.errors import Mismatch, UsageError
-from ternac.files import cannot_write, make_folder, read_bytes, replacing, write_bytes, write_json, write_text
+from ternac.files import (
+    cannot_write,
+    make_folder,
+    move,
+    read_bytes,
+    replacing,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from ternac.model.net.executor import TorchExecutor
 from ternac.model.net.layers import BitLinear
 from ternac.model.training import checkpoint as ckpt
@@ -256,7 +265,7 @@ def filling(folder: Path) -> Iterator[Path]:
         yield fresh
         make_folder(folder)
         for each in sorted(fresh.iterdir()):
-            each.replace(folder / each.name)
+            move(each, folder / each.name)
     except OSError as error:
         raise cannot_write(folder, error) from error
     except UsageError as error:

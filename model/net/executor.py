@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from ternac.errors import CheckpointError
-from ternac.model.export.export import RESIZED, to_program
+from ternac.model.export.export import RESIZED, maps_of, to_program
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.run_folder import checkpoint_of, checkpoints_beside
@@ -27,9 +27,11 @@ class TorchExecutor(ExecutorBase):
     """Runs a :class:`TernaryLM` in evaluation mode, one token of every session at a time.
 
     ``program`` is what the model exports to; its hash tells whether the model belongs to a program file.
+    ``checkpoint``: the file that the weights are from, where `for_program` found one.
     """
 
     name = "torch"
+    checkpoint: Path | None = None
 
     def __init__(
         self,
@@ -52,9 +54,11 @@ class TorchExecutor(ExecutorBase):
         for each in found:
             model = ckpt.model_of(ckpt.load(each))
             if model.recall and RESIZED in program.meta:
-                model.resize_memory(*(int(program.meta[RESIZED][key]) for key in ("rows", "seed")))
+                rows, map_seed = (int(program.meta[RESIZED][key]) for key in ("rows", "seed"))
+                model.resize_memory(rows, map_seed, maps_of(program))
             made = cls(model, program.name, program.meta, program.tokenizer)
             if made.program.hash == program.hash:
+                made.checkpoint = each
                 return made
         if not found:
             raise CheckpointError(

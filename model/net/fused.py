@@ -222,30 +222,123 @@ class Remember(torch.autograd.Function):
 
 
 def delta_forward(
-    v: Tensor, rows: Tensor, last: Tensor, before: Tensor, memory: Tensor, rate: int, out: Tensor
+    v: Tensor,
+    rows: Tensor,
+    last: Tensor,
+    before: Tensor,
+    memory: Tensor,
+    rate: int,
+    out: Tensor,
+    writes: Tensor | None = None,
 ) -> None:
     """Compute what `memory.DeltaScan` does, compiled: changes ``memory`` in place and fills ``out``.
 
     v [T, B, D], before [B, D], memory [B, R, D] and out [T, B, D] are all int8 or all int16; rows [T, B, H]
-    and last [B, H] are int32.
+    and last [B, H] are int32; ``writes`` [T, B] is bool.
     """
     name = {torch.int8: "delta_forward_i8", torch.int16: "delta_forward_i16"}[memory.dtype]
     time, streams, heads = rows.shape
     _, count, width = memory.shape
     kernels().call(
-        name, v, rows, last, before, rate, time, streams, heads, count, width, memory, out, rows=streams
+        name,
+        v,
+        rows,
+        last,
+        before,
+        writes,
+        rate,
+        time,
+        streams,
+        heads,
+        count,
+        width,
+        memory,
+        out,
+        rows=streams,
     )
 
 
-def delta_backward(grad: Tensor, rows: Tensor, last: Tensor, count: int, rate: int) -> Tensor:
+def delta_backward(
+    grad: Tensor, rows: Tensor, last: Tensor, count: int, rate: int, writes: Tensor | None = None
+) -> Tensor:
     """Return the gradient of v [T, B, D] from that of o; ``count`` rows a memory, else as `delta_forward`."""
     time, streams, width = grad.shape
     d_v, d_rows = torch.empty_like(grad), torch.zeros(streams, count, width)
     kernels().call(
-        "delta_backward", grad, rows, last, rate, time, streams, rows.shape[-1], count, width, d_rows, d_v,
-        rows=streams,
+        "delta_backward", grad, rows, last, writes, rate, time, streams, rows.shape[-1], count, width, d_rows,
+        d_v, rows=streams,
     )  # fmt: skip
     return d_v
+
+
+class DeltaScan(torch.autograd.Function):
+    """`memory.DeltaScan`, compiled, of int8 rows alone: the same arguments, results and gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        v: Tensor,
+        rows: Tensor,
+        last: Tensor,
+        before: Tensor,
+        memory: Tensor,
+        rate: int,
+        writes: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        rows, last, after = rows.int().contiguous(), last.int().contiguous(), memory.clone()
+        out = torch.empty(v.shape, dtype=torch.int8)
+        values = v.to(torch.int8).contiguous()
+        delta_forward(values, rows, last, before.to(torch.int8).contiguous(), after, rate, out, writes)
+        ctx.save_for_backward(rows, last)
+        ctx.size, ctx.writes = (memory.shape[1], rate), writes
+        ctx.mark_non_differentiable(after)
+        return out.float(), after
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        rows, last = ctx.saved_tensors
+        count, rate = ctx.size
+        d_v = delta_backward(grad.contiguous(), rows, last, count, rate, ctx.writes)
+        return d_v, *(None,) * 6
+
+
+class Normalize(torch.autograd.Function):
+    """``apply(x, norm)``: NORM(x) as codes in float32, the gradient by way of bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, norm: Norm) -> Tensor:
+        x = x.contiguous()
+        y = _Normed.of(norm, x)
+        ctx.save_for_backward(x, y.codes, y.scales)
+        return y.codes.view(x.shape).float()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, codes, scales = ctx.saved_tensors
+        return _norm_backward(grad.bfloat16().contiguous(), x, codes, scales, torch.zeros_like(x)), None
+
+
+class LerpScan(torch.autograd.Function):
+    """`scan.LerpScan`, compiled: the same arguments, result and gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, f: Tensor, c: Tensor, h0: Tensor) -> Tensor:
+        f, c, h0 = f.contiguous(), c.contiguous(), h0.contiguous()
+        out = torch.empty_like(c)
+        time, streams, n = c.shape
+        kernels().call("lerp_forward", f, c, h0, time, streams, n, out, rows=streams)
+        ctx.save_for_backward(f, c, h0, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        f, c, h0, out = ctx.saved_tensors
+        time, streams, n = c.shape
+        carry, d_f, d_c = torch.zeros_like(h0), torch.empty_like(c), torch.empty_like(c)
+        kernels().call(
+            "lerp_backward", grad.contiguous(), f, c, h0, out, time, streams, n, carry, d_f, d_c, rows=streams
+        )
+        return d_f, d_c, carry
 
 
 class Head(torch.autograd.Function):

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, embedding
 from ternac.errors import UsageError
 from ternac.model.net import functional as fn
 from ternac.model.net import fused
-from ternac.model.net.config import ModelConfig
+from ternac.model.net.config import MemoryConfig, ModelConfig
 from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm, dropout_mask
 from ternac.model.net.memory import Recall
 from ternac.model.net.quantizers import activation_quantizer
@@ -83,16 +83,41 @@ class TernaryLM(nn.Module):
         self.config = replace(self.config, temper=gain)
         self.last_norm = Norm(self.config.d, self.config.scales, gain).to(self.embed.device)
 
-    def resize_memory(self, rows: int, seed: int) -> None:
-        """Give the memory ``rows`` rows and other address maps, drawn from ``seed``; no weight changes.
+    def resize_memory(self, rows: int, seed: int, maps: Tensor | None = None) -> None:
+        """Give the memory ``rows`` rows and other address maps: ``maps``, or those of ``seed``.
 
-        Raises UsageError if the model has no memory, or none that can have so many rows.
+        No weight changes. Raises UsageError if the model has no memory, or none that can have so many rows.
         """
-        if self.recall is None:
-            raise UsageError("the model has no memory whose rows could be chosen", "leave --rows out")
-        memory = self.recall.config.resized(rows, seed)
+        memory = self.resized_memory(rows, seed)
         self.config = replace(self.config, memory=memory)
-        self.recall.take(memory)
+        assert self.recall is not None
+        self.recall.take(memory, maps)
+
+    def resized_memory(self, rows: int, seed: int) -> MemoryConfig:
+        """Return what `resize_memory` makes of the memory, and raise what it raises."""
+        if self.recall is None:
+            raise UsageError(
+                "the model has no memory whose rows could be chosen", "leave --rows and --even out"
+            )
+        return self.recall.config.resized(rows, seed)
+
+    @torch.no_grad()
+    def address_moment(self, tokens: Tensor) -> Tensor:
+        """Return the sum of n n' over tokens i64 [T, B], float64 [d, d]: addresses of a memory are made of n.
+
+        Exact while tokens * 128**2 < 2**53; streams begin at a zero state.
+        """
+        assert self.recall is not None
+        r = self._embedded(tokens)
+        for block in self.layers()[: self.recall.config.after]:
+            r, _ = block(r, r.new_zeros(r.shape[1:]), None, self.fused)
+        n = self.norm(r).flatten(0, 1).double()
+        return n.T @ n
+
+    def _embedded(self, tokens: Tensor) -> Tensor:
+        """Return the residual i16 [T, B, d] before the first block."""
+        s = self.config.scales
+        return embedding(tokens, self.embed_codes() * 2.0 ** (s.residual - s.embed))
 
     @torch.no_grad()
     def freeze(self) -> TernaryLM:
@@ -144,8 +169,7 @@ class TernaryLM(nn.Module):
         return fn.AddRequant.apply(r, acc, 2.0**-self.recall.wo.shift, keep), state
 
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        s = self.config.scales
-        r = embedding(tokens, self.embed_codes() * 2.0 ** (s.residual - s.embed))
+        r = self._embedded(tokens)
         batch, drop = tokens.shape[1], self.training and self.dropout > 0.0
         if drop:
             r = r * self._keep(batch)

@@ -36,7 +36,17 @@ static inline float sat16(float x) { return sat(x, -32768.0f, 32767.0f); }
 // Straight-through gradient of a product that was rounded to the code z: none where it saturated.
 static inline float through(float grad, int8_t z, float scale) { return z > -127 && z < 127 ? grad * scale : 0.0f; }
 
-// Largest value of the type of a memory's rows, and of what is written and read.
+// Type of sums, and largest value, of the type of a memory's rows, and of what is written and read.
+template <typename E>
+struct Wide {
+    typedef int32_t type;
+};
+
+template <>
+struct Wide<int8_t> {
+    typedef int16_t type;
+};
+
 static inline int32_t top(int8_t) { return 127; }
 
 static inline int32_t top(int16_t) { return 32767; }
@@ -45,15 +55,18 @@ static inline int32_t clip(int32_t x, int32_t most) { return x < -most - 1 ? -mo
 
 // A window of writes and reads, of streams [begin, end), see model/net/memory.py: before token t is read, the rows of
 // token t - 1 are corrected by what was read there. n, heads, rows and o of the last token before the window: `last`
-// and `before`. Elements of a row are independent, so the loops over j are vectors.
+// and `before`. Elements of a row are independent, so the loops over j are vectors. writes [time, streams]: whether
+// token t corrects rows at all; null: every one does.
 template <typename E>
-static void delta(const E *v, const int32_t *at, const int32_t *last, const E *before, int64_t rate, int64_t time,
-                  int64_t streams, int64_t heads, int64_t rows, int64_t n, E *memory, E *o, int64_t begin,
-                  int64_t end) {
+static void delta(const E *v, const int32_t *at, const int32_t *last, const E *before, const uint8_t *writes,
+                  int64_t rate, int64_t time, int64_t streams, int64_t heads, int64_t rows, int64_t n, E *memory, E *o,
+                  int64_t begin, int64_t end) {
+    typedef typename Wide<E>::type W;  // holds sums of up to 256 rows
     const int mean = __builtin_ctzll((unsigned long long)heads), shift = (int)rate;
-    const int32_t most = top(E()), half = (1 << shift) >> 1, half_mean = (1 << mean) >> 1;
-    std::vector<int32_t> error(n), sum(n);
-    int32_t *e = error.data(), *total = sum.data();
+    const int32_t most = top(E()), half = (1 << shift) >> 1;
+    const W half_mean = (W)((1 << mean) >> 1);
+    std::vector<W> error(n), sum(n);
+    W *e = error.data(), *total = sum.data();
     for (int64_t b = begin; b < end; b++) {
         E *m = memory + b * rows * n;
         const int32_t *to = last + b * heads;
@@ -62,18 +75,22 @@ static void delta(const E *v, const int32_t *at, const int32_t *last, const E *b
             const int64_t row = t * streams + b;
             const E *value = v + row * n;
 #pragma omp simd
-            for (int64_t j = 0; j < n; j++) e[j] = (clip(read[j] - value[j], 32767) + half) >> shift;
-            for (int64_t k = 0; k < heads; k++) {
+            for (int64_t j = 0; j < n; j++) e[j] = (W)((clip(read[j] - value[j], 32767) + half) >> shift);
+            for (int64_t k = 0; k < (writes && !writes[row] ? 0 : heads); k++) {
                 E *cell = m + to[k] * n;
 #pragma omp simd
-                for (int64_t j = 0; j < n; j++) cell[j] = (E)clip(cell[j] - e[j], most);
+                for (int64_t j = 0; j < n; j++) {
+                    W now = (W)((W)cell[j] - e[j]);
+                    now = now < (W)(-most - 1) ? (W)(-most - 1) : now;
+                    cell[j] = (E)(now > (W)most ? (W)most : now);
+                }
             }
             to = at + row * heads;
             for (int64_t j = 0; j < n; j++) total[j] = half_mean;
             for (int64_t k = 0; k < heads; k++) {
                 const E *cell = m + to[k] * n;
 #pragma omp simd
-                for (int64_t j = 0; j < n; j++) total[j] += cell[j];
+                for (int64_t j = 0; j < n; j++) total[j] = (W)(total[j] + cell[j]);
             }
             E *out = o + row * n;
 #pragma omp simd
@@ -108,22 +125,22 @@ void memory_rows(const int32_t *acc, int64_t width, int64_t heads, int64_t bits,
     }
 }
 
-void delta_forward_i8(const int8_t *v, const int32_t *at, const int32_t *last, const int8_t *before, int64_t rate,
-                      int64_t time, int64_t streams, int64_t heads, int64_t rows, int64_t n, int8_t *memory, int8_t *o,
-                      int64_t begin, int64_t end) {
-    delta(v, at, last, before, rate, time, streams, heads, rows, n, memory, o, begin, end);
+void delta_forward_i8(const int8_t *v, const int32_t *at, const int32_t *last, const int8_t *before,
+                      const uint8_t *writes, int64_t rate, int64_t time, int64_t streams, int64_t heads, int64_t rows,
+                      int64_t n, int8_t *memory, int8_t *o, int64_t begin, int64_t end) {
+    delta(v, at, last, before, writes, rate, time, streams, heads, rows, n, memory, o, begin, end);
 }
 
-void delta_forward_i16(const int16_t *v, const int32_t *at, const int32_t *last, const int16_t *before, int64_t rate,
-                       int64_t time, int64_t streams, int64_t heads, int64_t rows, int64_t n, int16_t *memory,
-                       int16_t *o, int64_t begin, int64_t end) {
-    delta(v, at, last, before, rate, time, streams, heads, rows, n, memory, o, begin, end);
+void delta_forward_i16(const int16_t *v, const int32_t *at, const int32_t *last, const int16_t *before,
+                      const uint8_t *writes, int64_t rate, int64_t time, int64_t streams, int64_t heads, int64_t rows,
+                      int64_t n, int16_t *memory, int16_t *o, int64_t begin, int64_t end) {
+    delta(v, at, last, before, writes, rate, time, streams, heads, rows, n, memory, o, begin, end);
 }
 
 // The adjoint of the map v -> o, streams [begin, end). d_rows [streams, rows, n]: zeros.
-void delta_backward(const float *d_o, const int32_t *at, const int32_t *last, int64_t rate, int64_t time,
-                    int64_t streams, int64_t heads, int64_t rows, int64_t n, float *d_rows, float *d_v, int64_t begin,
-                    int64_t end) {
+void delta_backward(const float *d_o, const int32_t *at, const int32_t *last, const uint8_t *writes, int64_t rate,
+                    int64_t time, int64_t streams, int64_t heads, int64_t rows, int64_t n, float *d_rows, float *d_v,
+                    int64_t begin, int64_t end) {
     const float mean = 1.0f / (float)heads, step = ldexpf(1.0f, -(int)rate);
     std::vector<float> each(n), pending(n);
     float *part = each.data(), *later = pending.data();
@@ -145,7 +162,7 @@ void delta_backward(const float *d_o, const int32_t *at, const int32_t *last, in
 #pragma omp simd
                 for (int64_t j = 0; j < n; j++) cell[j] += part[j];
             }
-            for (int64_t k = 0; k < heads; k++) {
+            for (int64_t k = 0; k < (writes && !writes[row] ? 0 : heads); k++) {
                 const float *cell = m + to[k] * n;
 #pragma omp simd
                 for (int64_t j = 0; j < n; j++) later[j] += cell[j];
@@ -384,6 +401,145 @@ void head_backward(const float *dy, const float *y, float scale, int64_t n, bf16
 #pragma omp simd
     for (int64_t j = begin * n; j < end * n; j++)
         dacc[j] = narrow(y[j] > -32768.0f && y[j] < 32767.0f ? dy[j] * scale : 0.0f);
+}
+
+// The recurrence alone: f (256ths), c and out [time, streams, n], h0 [streams, n]; streams [begin, end).
+void lerp_forward(const float *f, const float *c, const float *h0, int64_t time, int64_t streams, int64_t n,
+                  float *out, int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < time; t++) {
+        for (int64_t b = begin; b < end; b++) {
+            const int64_t at = (t * streams + b) * n;
+            const float *before = t ? out + at - streams * n : h0 + b * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++)
+                out[at + j] = half_up((before[j] - c[at + j]) * (f[at + j] * (1.0f / 256.0f))) + c[at + j];
+        }
+    }
+}
+
+// carry [streams, n]: zeros, and then the gradient of h0.
+void lerp_backward(const float *grad, const float *f, const float *c, const float *h0, const float *out, int64_t time,
+                   int64_t streams, int64_t n, float *carry, float *df, float *dc, int64_t begin, int64_t end) {
+    for (int64_t t = time - 1; t >= 0; t--) {
+        for (int64_t b = begin; b < end; b++) {
+            const int64_t at = (t * streams + b) * n;
+            const float *before = t ? out + at - streams * n : h0 + b * n;
+            float *later = carry + b * n;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                float total = grad[at + j] + later[j], gate = f[at + j] * (1.0f / 256.0f);
+                df[at + j] = (before[j] - c[at + j]) * total * (1.0f / 256.0f);
+                dc[at + j] = total - total * gate;
+                later[j] = total * gate;
+            }
+        }
+    }
+}
+
+// Neurons in groups, of which the winners alone are active (model/net/neurons.py). Active neurons are kept as lists:
+// w [tokens, groups], the place of the winner in its group of `size`; codes by the same shape.
+
+// The winner of each group, the first of equals, and its score as a code: acc [tokens, groups * size].
+void neurons_winners(const int32_t *acc, int64_t groups, int64_t size, float scale, int32_t *w, int8_t *x,
+                     int64_t begin, int64_t end) {
+    for (int64_t at = begin * groups; at < end * groups; at++) {
+        const int32_t *score = acc + at * size;
+        int32_t best = score[0], place = 0;
+        for (int64_t j = 1; j < size; j++) {
+            if (score[j] > best) best = score[j], place = (int32_t)j;
+        }
+        w[at] = place;
+        x[at] = (int8_t)sat8(half_up((float)best * scale));
+    }
+}
+
+// z = relu(x) * relu(y) of the active neurons, y = Dy u, and acc = E z. dy and e: trits [neurons, n], e transposed.
+void neurons_forward(const int32_t *w, const int8_t *x, const int8_t *u, const int8_t *dy, const int8_t *e,
+                     float scale, float mul, int64_t groups, int64_t size, int64_t n, int8_t *y, int8_t *z,
+                     float *acc, int64_t begin, int64_t end) {
+    std::vector<int32_t> sums(n);
+    int32_t *sum = sums.data();
+    for (int64_t token = begin; token < end; token++) {
+        const int8_t *in = u + token * n;
+        for (int64_t j = 0; j < n; j++) sum[j] = 0;
+        for (int64_t k = 0; k < groups; k++) {
+            const int64_t at = token * groups + k, row = (k * size + w[at]) * n;
+            int32_t dot = 0;
+#pragma omp simd reduction(+ : dot)
+            for (int64_t j = 0; j < n; j++) dot += (int32_t)((int16_t)in[j] * (int16_t)dy[row + j]);
+            y[at] = (int8_t)sat8(half_up((float)dot * scale));
+            const int32_t product = (x[at] > 0 ? x[at] : 0) * (y[at] > 0 ? y[at] : 0);
+            const int16_t value = (int16_t)sat8(half_up((float)product * mul));
+            z[at] = (int8_t)value;
+            if (value == 0) continue;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) sum[j] += (int32_t)(value * (int16_t)e[row + j]);
+        }
+        for (int64_t j = 0; j < n; j++) acc[token * n + j] = (float)sum[j];
+    }
+}
+
+// Gradients of the winners' accumulators, cx and cy [tokens, groups], and of h and u [tokens, n], from that of acc.
+void neurons_backward(const float *grad, const int32_t *w, const int8_t *x, const int8_t *y, const int8_t *z,
+                      const int8_t *dx, const int8_t *dy, const int8_t *e, float scale_x, float scale_y, float mul,
+                      int64_t groups, int64_t size, int64_t n, float *cx, float *cy, float *dh, float *du,
+                      int64_t begin, int64_t end) {
+    for (int64_t token = begin; token < end; token++) {
+        const float *g = grad + token * n;
+        float *to_h = dh + token * n, *to_u = du + token * n;
+        for (int64_t j = 0; j < n; j++) to_h[j] = to_u[j] = 0.0f;
+        for (int64_t k = 0; k < groups; k++) {
+            const int64_t at = token * groups + k, row = (k * size + w[at]) * n;
+            cx[at] = cy[at] = 0.0f;
+            if (x[at] < 0 || y[at] < 0 || z[at] == 127) continue;  // where either is below 0, both stay
+            float dz = 0.0f;
+#pragma omp simd reduction(+ : dz)
+            for (int64_t j = 0; j < n; j++) dz += g[j] * (float)e[row + j];
+            dz *= mul;
+            const float to_x = x[at] < 127 ? dz * (float)y[at] * scale_x : 0.0f;
+            const float to_y = y[at] < 127 ? dz * (float)x[at] * scale_y : 0.0f;
+            cx[at] = to_x;
+            cy[at] = to_y;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                to_h[j] += to_x * (float)dx[row + j];
+                to_u[j] += to_y * (float)dy[row + j];
+            }
+        }
+    }
+}
+
+// Where each neuron is active: first [neurons + 1], and items, places of w, each neuron's together. One row.
+void neurons_order(const int32_t *w, int64_t tokens, int64_t groups, int64_t size, int32_t *first, int32_t *items,
+                   int64_t begin, int64_t end) {
+    const int64_t neurons = groups * size, count = tokens * groups;
+    if (begin >= end) return;
+    std::vector<int32_t> next(neurons + 1);
+    for (int64_t at = 0; at < count; at++) next[at % groups * size + w[at] + 1]++;
+    for (int64_t j = 0; j < neurons; j++) next[j + 1] += next[j];
+    for (int64_t j = 0; j <= neurons; j++) first[j] = next[j];
+    for (int64_t at = 0; at < count; at++) items[next[at % groups * size + w[at]]++] = (int32_t)at;
+}
+
+// Gradients of trits [neurons, n], transposed in the case of E, for neurons [begin, end).
+void neurons_weights(const int32_t *first, const int32_t *items, const float *cx, const float *cy, const int8_t *z,
+                     const int8_t *h, const int8_t *u, const float *grad, int64_t groups, int64_t n, float *dx,
+                     float *dy, float *e, int64_t begin, int64_t end) {
+    for (int64_t neuron = begin; neuron < end; neuron++) {
+        float *to_x = dx + neuron * n, *to_y = dy + neuron * n, *to_e = e + neuron * n;
+        for (int64_t j = 0; j < n; j++) to_x[j] = to_y[j] = to_e[j] = 0.0f;
+        for (int64_t i = first[neuron]; i < first[neuron + 1]; i++) {
+            const int64_t at = items[i], token = at / groups * n;
+            const float a = cx[at], b = cy[at], c = (float)z[at];
+            if (a == 0.0f && b == 0.0f && c == 0.0f) continue;
+#pragma omp simd
+            for (int64_t j = 0; j < n; j++) {
+                to_x[j] += a * (float)h[token + j];
+                to_y[j] += b * (float)u[token + j];
+                to_e[j] += c * grad[token + j];
+            }
+        }
+    }
 }
 
 }  // extern "C"

@@ -31,7 +31,7 @@ from torch.distributed.tensor import DTensor, Shard
 from torch.nn.parallel import DistributedDataParallel
 
 from ternac.errors import CheckpointError, UsageError
-from ternac.files import make_folder, read_json, write_json
+from ternac.files import make_folder, read_json, sync, write_json
 from ternac.model.net.config import ModelConfig, TrainConfig
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
@@ -200,6 +200,7 @@ class DistributedTrainer(Trainer):
         write_shards(self._tensors(), folder, leads=self.leads)
         dist.barrier()
         if self.leads:
+            sync(folder)  # torch syncs the files: now their names, before the last checkpoint is removed
             curve.write_csv(self.out / "curve.csv", self.rows)
             for other in (self.out / SHARDS).glob("step-*"):
                 if other != folder:

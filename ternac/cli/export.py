@@ -14,6 +14,7 @@ from ternac.errors import CheckpointError, Mismatch, UsageError
 
 if TYPE_CHECKING:
     from ternac.model.export.ship import About
+    from ternac.model.net.network import TernaryLM
     from ternac.model.training.checkpoint import Checkpoint
     from ternac.program.program import Program
     from ternac.text.tokenizer import Encoded
@@ -22,7 +23,7 @@ TOKENS = 256
 ONLY_FOR = {
     **dict.fromkeys(("text", "measure", "name", "remarks", "about"), ("program",)),
     **dict.fromkeys(("check", "unfinished"), ("program", "qonnx")),
-    **dict.fromkeys(("compact", "rows", "rows_seed"), ("program",)),
+    **dict.fromkeys(("compact", "rows", "rows_seed", "even"), ("program",)),
     "gguf_type": ("gguf",),
 }
 """Options that some formats have no use for."""
@@ -77,6 +78,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     number(parser, "--rows", "rows of the memory, with other address maps; needs no training", least=1)
     number(parser, "--rows-seed", "seed of those maps (default: the seed of the model's own)", least=0)
+    parser.add_argument(
+        "--even",
+        action="store_true",
+        default=None,
+        help="turn signs of address maps so that the training part of the run's text uses the rows evenly",
+    )
     parser.add_argument("--remarks", help="a paragraph for the card")
     parser.add_argument("--gguf-type", choices=GGUF_TYPES, help="blocks of a GGUF file (default: tq2_0)")
     parser.add_argument(
@@ -127,6 +134,7 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
 
     from ternac.model.export import ship
     from ternac.model.export.export import RESIZED
+    from ternac.model.export.resize import resized
     from ternac.model.net.executor import TorchExecutor
     from ternac.model.training import checkpoint as ckpt
     from ternac.model.training.run_folder import progress_of
@@ -146,9 +154,10 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
         saved.info["unfinished"] = f"step {step} of {steps}"
         say(f"warning: the run in {source.parent} is not finished: step {step} of {steps}")
     name = args.name or (folder or source.parent).resolve().name
-    model, meta = ckpt.model_of(saved), _resize(args, saved)
+    model = ckpt.model_of(saved)
+    meta = _resize(args, saved, model)
     if meta:
-        model.resize_memory(**meta)
+        saved = resized(saved, model)
     executor = TorchExecutor(model, name, {RESIZED: meta} if meta else None, ckpt.tokenizer_of(saved))
     program = executor.program
     text, origin, about = _text_of(args, name, saved, program, measured=folder is not None)
@@ -184,17 +193,29 @@ def _program(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(found)
 
 
-def _resize(args: argparse.Namespace, saved: Checkpoint) -> dict[str, int]:
-    """Return rows and seed of the memory as ``--rows`` asks for, nothing without it. Raises UsageError."""
-    from ternac.model.training import checkpoint as ckpt
+def _resize(args: argparse.Namespace, saved: Checkpoint, model: TernaryLM) -> dict[str, int]:
+    """Change the memory as ``--rows`` and ``--even`` ask for; return what the program's meta says of it.
 
-    if args.rows is None:
-        if args.rows_seed is not None:
-            raise UsageError("--rows-seed chooses maps for --rows", "give --rows, too")
+    Raises UsageError.
+    """
+    from ternac.model.export.resize import resize
+    from ternac.model.training import checkpoint as ckpt
+    from ternac.model.training.run_folder import TextRecord
+
+    if args.rows is None and args.rows_seed is not None:
+        raise UsageError("--rows-seed chooses maps for --rows", "give --rows, too")
+    if args.rows is None and not args.even:
         return {}
-    memory = ckpt.model_config(saved).memory
+    memory, text = ckpt.model_config(saved).memory, None
+    if args.even:
+        record = TextRecord.of(saved.info)
+        if record is None:
+            raise UsageError("the checkpoint does not say on what text maps could be evened out")
+        path = Path(args.text) if args.text else record.source
+        text = record.part(record.read(path, ckpt.tokenizer_of(saved)), "train").ids
     seed = args.rows_seed if args.rows_seed is not None else memory.seed if memory else 0
-    return {"rows": args.rows, "seed": seed}
+    rows = args.rows if args.rows is not None else memory.rows if memory else 0
+    return resize(model, rows, seed, text)
 
 
 def _text_of(

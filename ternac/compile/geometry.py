@@ -361,7 +361,7 @@ PRESETS: dict[str, Geometry] = {
             name="ulx3s-85f-rows", columns=12, lanes=192, chain=4, fold=2, radix=3, weight_block_bits=18,
             weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024, bias_bits=16, embed_depth=4096,
             tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
-            weight_code="five", rows=4096, list_slots=8,
+            weight_code="five", rows=4096, list_slots=4,
         ),
         # 80 trits from eight words of the SDRAM: memory sets the pace, so few lanes are enough.
         # 128 block RAMs hold the embedding, 32 the banks.

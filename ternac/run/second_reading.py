@@ -62,6 +62,29 @@ def second_reading(
     ``progress`` is told the tokens that each stream has read. ``loops``: runs of the program's loops.
     Raises UsageError if a text is too short.
     """
+    streams = read_twice(text, other, distance, passages, seed)
+    # The passage that another stream reads stands in the place of the first reading.
+    unread = np.concatenate((np.roll(streams[:, :PASSAGE], 1, 0), streams[:, PASSAGE:]), 1)
+    found = _nats(executor, np.concatenate((streams, unread)), progress, loops)
+    first, again = (found[:, at] for at in counted(distance))
+    gains = (first[:passages] - again[:passages]).mean(1)
+    return Reading(
+        distance,
+        float(first[:passages].mean()),
+        float(again[:passages].mean()),
+        float(again[passages:].mean()),
+        standard_error(gains),
+        passages,
+    )
+
+
+def read_twice(
+    text: npt.NDArray[Any], other: npt.NDArray[Any], distance: int, passages: int = PASSAGES, seed: int = 3
+) -> npt.NDArray[np.int64]:
+    """Return streams [passages, 2 * PASSAGE + distance] that read a passage of ``text`` twice.
+
+    ``distance`` tokens of ``other`` stand in between. Raises UsageError if a text is too short.
+    """
     if len(text) <= PASSAGE or len(other) <= distance:
         raise UsageError(
             f"passages of {PASSAGE} tokens, {distance} apart, from texts of {len(text)} and {len(other)} "
@@ -71,28 +94,20 @@ def second_reading(
     rng = np.random.default_rng(seed)
     begins = rng.integers(0, len(text) - PASSAGE, passages)
     between = rng.integers(0, len(other) - distance, passages)
-    read = [_passage(text, begin) for begin in begins]
+    read = [text[begin : begin + PASSAGE].astype(np.int64) for begin in begins]
     fill = [other[begin : begin + distance].astype(np.int64) for begin in between]
-    streams = [np.concatenate((a, b, a)) for a, b in zip(read, fill, strict=True)]
-    # The passage that another stream reads stands in the place of the first reading.
-    streams += [np.concatenate((read[i - 1], b, read[i])) for i, b in enumerate(fill)]
-    tokens = np.stack(streams)
-    found = _nats(executor, tokens, progress, loops)
-    counted = slice(SKIP, PASSAGE - 1)
-    first, again = found[:, counted], found[:, PASSAGE + distance :][:, counted]
-    gains = (first[:passages] - again[:passages]).mean(1)
-    return Reading(
-        distance,
-        float(first[:passages].mean()),
-        float(again[:passages].mean()),
-        float(again[passages:].mean()),
-        float(gains.std(ddof=1) / passages**0.5) if passages > 1 else 0.0,
-        passages,
-    )
+    return np.stack([np.concatenate((a, b, a)) for a, b in zip(read, fill, strict=True)])
 
 
-def _passage(text: npt.NDArray[Any], begin: int) -> npt.NDArray[np.int64]:
-    return text[begin : begin + PASSAGE].astype(np.int64)
+def counted(distance: int) -> tuple[slice, slice]:
+    """Return the positions of a stream behind which a token counts, of the first and the second reading."""
+    again = PASSAGE + distance
+    return slice(SKIP, PASSAGE - 1), slice(again + SKIP, again + PASSAGE - 1)
+
+
+def standard_error(values: npt.NDArray[np.float64]) -> float:
+    """Return the standard error of the mean of ``values``, 0 of a single one."""
+    return float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
 
 
 def _nats(

@@ -226,7 +226,7 @@ def test_a_number_outside_its_range_is_named(given: str, message: str) -> None:
     assert "seconds (default: 2.5)" in parser.format_help()
 
 
-SMALL = ("tiny", "gw1nr-9", "gw2ar-18", "ecp5-25f")
+SMALL = ("tiny", "tiny-rows", "gw1nr-9", "gw2ar-18", "ecp5-25f")
 """Engines that hold no shipped model."""
 
 
@@ -320,7 +320,8 @@ def test_what_a_device_does_not_heed_is_refused_by_name(
         "chat": "budget device you model-as tokens temperature top-k greedy seed ignore-eos loops resume "
         "save json help",
         "serve": "budget device host port token-file allow-host max-body max-prompt max-tokens max-queue "
-        "max-sessions max-seconds session-seconds json help",
+        "max-sessions max-session-bytes max-connections max-seconds session-seconds head-seconds "
+        "stall-seconds json help",
     }
     verb = command.split()[0]
     options = {action.option_strings[-1]: action for action in actions(verb) if action.option_strings}

@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 FOLDERS = ("ternac", "model", "hdl", "sim", "host", "bitstreams")
 OTHERS = ("docs", "tests", ".ci")
 FILES = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "Makefile", "CHANGELOG.md",
-         "CONTRIBUTING.md", "mkdocs.yml", ".pre-commit-config.yaml")  # fmt: skip
+         "CONTRIBUTING.md", "SECURITY.md", "mkdocs.yml", ".pre-commit-config.yaml")  # fmt: skip
 EXTRAS = ("train", "serve", "cuda", "test")
 """Extras that the pages use."""
 

@@ -34,6 +34,7 @@ JOURNAL = ROOT / "docs" / "journal"
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.parent != JOURNAL),  # kept as written
     *sorted((ROOT / "model" / "zoo").glob("*/*.md")),
 ]

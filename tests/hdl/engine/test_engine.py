@@ -12,8 +12,8 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import PRESETS, Geometry, Mem
 from ternac.compile.image import Image
 from ternac.compile.isa import LAYOUT, WORDS, Lane, Opcode, Source
-from ternac.compile.layout import from_slots
-from ternac.hdl.engine.core import EngineCore
+from ternac.compile.layout import from_slots, row_values
+from ternac.hdl.engine.core import READ_ROWS, EngineCore
 from ternac.hdl.engine.schedule import interleaved, schedule
 from ternac.program.program import Program
 from ternac.program.random import random_program
@@ -57,11 +57,25 @@ async def step(ctx: Context, dut: EngineCore, token: int, base: int, emit: int) 
 
 
 async def read(ctx: Context, dut: EngineCore, image: Image, address: int, length: int) -> np.ndarray:
-    g = image.geometry
-    words = np.zeros((g.columns, g.slots(length)), np.uint32)
-    for block in range(g.columns):
-        for slot in range(words.shape[1]):
-            ctx.set(dut.rd_block, block)
+    return from_slots(await words_of(ctx, dut, address, image.geometry.slots(length)), length)
+
+
+async def state_of(ctx: Context, dut: EngineCore, image: Image, name: str, base: int) -> np.ndarray:
+    """A state [1, length], or a memory's rows [1, rows, width]."""
+    if name in image.states:
+        symbol = image.states[name]
+        return (await read(ctx, dut, image, symbol.address + base, symbol.length))[None]
+    place = image.rows[name]
+    start, count = place.address + (base << image.row_shift), place.rows << place.step
+    words = await words_of(ctx, dut, start, count, READ_ROWS)
+    return row_values(words, place.width, image.geometry, place.step)[None]
+
+
+async def words_of(ctx: Context, dut: EngineCore, address: int, count: int, memory: int = 0) -> np.ndarray:
+    words = np.zeros((dut.geometry.columns, count), np.uint32)
+    for block in range(len(words)):
+        for slot in range(count):
+            ctx.set(dut.rd_block, block | memory)
             ctx.set(dut.rd_addr, address + slot)
             ctx.set(dut.rd_en, 1)
             await ctx.tick()
@@ -73,7 +87,7 @@ async def read(ctx: Context, dut: EngineCore, image: Image, address: int, length
             else:
                 raise AssertionError("no answer from the read port")
             words[block, slot] = ctx.get(dut.rd_data)
-    return from_slots(words, length)
+    return words
 
 
 def run(program: Program, geometry: Geometry, seed: int, tokens: int = 3) -> None:
@@ -98,9 +112,7 @@ def run(program: Program, geometry: Geometry, seed: int, tokens: int = 3) -> Non
                 got = await read(ctx, dut, image, symbol.address, symbol.length)
                 assert np.array_equal(got, trace[name][0]), name
             for name, words in executor.state_dict(states[slot]).items():
-                symbol = image.states[name]
-                got = await read(ctx, dut, image, symbol.address + base, symbol.length)
-                assert np.array_equal(got, words[0]), name
+                assert np.array_equal(await state_of(ctx, dut, image, name, base), words), name
             assert not emit or chosen == int(np.argmax(logits))
             assert cycles == schedule(image, emit=bool(emit)).cycles
 
@@ -207,9 +219,8 @@ def run_contexts(
         assert not ctx.get(dut.busy)
         for k, state in enumerate(states):
             for name, words in executor.state_dict(state).items():
-                symbol = image.states[name]
-                got = await read(ctx, dut, image, symbol.address + image.session_base(k), symbol.length)
-                assert np.array_equal(got, words[0]), (k, name)
+                got = await state_of(ctx, dut, image, name, image.session_base(k))
+                assert np.array_equal(got, words), (k, name)
         assert cycles == interleaved(image, contexts, tokens, stagger=stagger, turnaround=turnaround)
 
     sim = Simulator(dut)

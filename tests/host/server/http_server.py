@@ -68,7 +68,7 @@ def running(
         options["devices"] = Given(program, sources)
     service = build_service(program, names, limits or Limits(), **options)
     listening = bind("127.0.0.1", 0)
-    server = Server(create_app(service, tokens, hosts), service.scheduler.drain)
+    server = Server(create_app(service, tokens, hosts), service)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
     thread.start()
     until = time.monotonic() + 30

@@ -14,9 +14,10 @@ from torch import Tensor
 from ternac.errors import UsageError
 from ternac.model.export import ship
 from ternac.model.export.export import RESIZED
+from ternac.model.export.resize import resize
 from ternac.model.net import functional as fn
 from ternac.model.net import fused, memory
-from ternac.model.net.config import MemoryConfig, ModelConfig, TrainConfig, to_dict
+from ternac.model.net.config import MemoryConfig, ModelConfig, Scales, TrainConfig, to_dict
 from ternac.model.net.executor import TorchExecutor
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint
@@ -416,6 +417,48 @@ def test_a_memory_is_resized_at_export_without_a_change_of_weights() -> None:
         TernaryLM(replace(HYBRID, memory=None)).resize_memory(64, 1)
 
 
+def test_even_maps_keep_their_trits_and_spread_a_text_over_more_rows() -> None:
+    config = MemoryConfig(heads=4, slots=16, width=4, seed=3)
+    rng = np.random.default_rng(1)
+    strong = rng.integers(-30, 31, (3, 24))  # what all vectors of the text share
+    vectors = rng.integers(-3, 4, (4000, 3)) @ strong + rng.integers(-20, 21, (4000, 24))
+    n = torch.from_numpy(np.clip(vectors, -128, 127)).double()
+    plain, even = memory.address_maps(config, 24), memory.even_maps(config, n.T @ n)
+    assert even.dtype == torch.int8 and torch.equal(even.abs(), plain.abs())
+
+    def largest(maps: torch.Tensor) -> float:
+        recall = memory.Recall(config, 24, Scales())
+        recall.take(config, maps)
+        rows = memory.row_numbers(recall.digits(n.float()), config.bits)
+        return float(torch.bincount(rows.flatten(), minlength=config.rows).square().sum())
+
+    assert largest(even) < 0.6 * largest(plain)
+
+
+def test_the_moment_of_addresses_is_that_of_what_the_memory_reads() -> None:
+    torch.manual_seed(6)
+    model = TernaryLM(HYBRID).eval()
+    tokens = torch.randint(0, HYBRID.vocab, (9, 3))
+    seen: list[torch.Tensor] = []
+    assert model.recall is not None
+    model.recall.register_forward_pre_hook(lambda module, ins: seen.append(ins[0].flatten(0, 1).double()))
+    model(tokens, model.initial_state(3))
+    assert torch.equal(model.address_moment(tokens), seen[0].T @ seen[0])
+
+
+def test_maps_are_evened_out_on_a_text_that_is_long_enough() -> None:
+    torch.manual_seed(7)
+    model = TernaryLM(HYBRID).eval()
+    text = np.random.default_rng(2).integers(0, HYBRID.vocab, 700)
+    assert resize(model, 256, 9, text) == {"rows": 256, "seed": 9, "even": 640}
+    assert model.recall is not None
+    assert not torch.equal(model.recall.maps, memory.address_maps(model.recall.config, HYBRID.d))
+    with pytest.raises(UsageError, match="evened out on a text of 63 tokens"):
+        resize(model, 256, 9, text[:63])
+    assert resize(model, 64, 9) == {"rows": 64, "seed": 9}
+    assert torch.equal(model.recall.maps, memory.address_maps(model.recall.config, HYBRID.d))
+
+
 def test_the_checkpoint_of_a_resized_program_is_found(tmp_path: Path) -> None:
     torch.manual_seed(4)
     model = TernaryLM(HYBRID)
@@ -427,6 +470,9 @@ def test_the_checkpoint_of_a_resized_program_is_found(tmp_path: Path) -> None:
     program = TorchExecutor(model, "large", {RESIZED: {"rows": 256, "seed": 9}}).program
     again = TorchExecutor.for_program(program, tmp_path)
     assert again.program.hash == program.hash
+    meta = resize(model, 256, 9, np.arange(200) % HYBRID.vocab)
+    even = TorchExecutor(model, "even", {RESIZED: meta}).program
+    assert TorchExecutor.for_program(even, tmp_path).program.hash == even.hash != program.hash
 
 
 def test_a_compact_checkpoint_exports_to_the_same_program() -> None:
