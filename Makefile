@@ -5,6 +5,7 @@
 #   make nightly    the slow ones: netlists, whole presets, placements, wheel, distributed training
 #   make test-all   both
 #   make lint       ruff (rules and format) and mypy
+#   make fuzz       ten minutes of damaged files, frames and requests: a typed error each
 #   make env-ci     the environment of all tests: with Ray, Selenium, Triton, mkdocs
 #   make docs       the documentation site, in build/site
 #   make docs-check what the pages tell to type, typed: from a wheel, in an empty folder, on every Python
@@ -12,6 +13,7 @@
 #
 # Settings: PYTHON=python3.12   the interpreter that .venv is made from
 #           PYTHONS="A B"       those of docs-check (default: that of .venv and every supported one on PATH)
+#           FUZZ=600            seconds of fuzz
 #           JOBS=4              test processes (default: all cores, at most 4)
 #           TORCH_INDEX=URL     PyTorch's index of CPU builds, where pip's own indexes have none (else the plain build)
 
@@ -26,11 +28,13 @@ PIP         := $(PY) -m pip --disable-pip-version-check
 # One thread per test process: the tests share the cores among themselves.
 TEST        := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo checked test nightly test-all lint docs docs-check env env-test env-ci clean distclean
+FUZZ        ?= 600
+
+.PHONY: help demo checked test nightly test-all fuzz lint docs docs-check env env-test env-ci clean distclean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,16p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,18p'
 
 # --- environment: a stamp per stage, so that a second call is instant --------------------------------------------
 
@@ -104,6 +108,9 @@ nightly: checked
 
 test-all: checked
 	$(TEST) --durations=30
+
+fuzz: checked
+	$(PY) -m tests.fuzz --seconds $(FUZZ)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,18 +15,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ternac.compile.fitting import Model, default_model
+from ternac.compile.fitting import Model, default_model, memory_model
 from ternac.compile.geometry import Geometry, preset
 from ternac.errors import UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.host.device import Device
 from ternac.host.executors import open_executor, parse_executor
 from ternac.link import MAX_BATCH_TOKENS
+from ternac.program.loops import MemoryPart
 from ternac.program.packing import pack2, pack5, unpack2, unpack5
 from ternac.program.program import Program
 from ternac.run.compare import Divergence, cycle_divergence, first_divergence, scalar_divergence
 from ternac.run.evaluate import encode
-from ternac.run.executor import State
+from ternac.run.executor import State, memory_view
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
@@ -64,7 +65,7 @@ class BoardRunner:
         plan = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k)
         return TokenResult(
             board.read_vector(board.image.logits),
-            {name: state[part] for name, part in board.program.state_slices().items()},
+            _by_name(board.program, state),
             chosen,
             following,
             cycles,
@@ -81,6 +82,14 @@ class BoardRunner:
 
     def close(self) -> None:
         self.device.close()
+
+
+def _by_name(program: Program, state: State) -> dict[str, npt.NDArray[Any]]:
+    """A session's states and rows by name, as an executor's `state_dict` has them."""
+    found: dict[str, npt.NDArray[Any]] = {n: state[part] for n, part in program.state_slices().items()}
+    for name, part in program.memory_slices().items():
+        found[name] = memory_view(state[None], MemoryPart(part.start, program.memories[name]))[0]
+    return found
 
 
 def open_runners(
@@ -117,24 +126,32 @@ def verify_presets(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for every combination, as soon as it is known; ``mismatches`` is 0 where all agree.
 
-    Executors that a program does not have (torch without a checkpoint) are left out of its rows, which say
-    which ran; the rows with several sessions need one of rtl and netlist.
+    An engine with rows also runs a random program with memories. Executors that a program does not have
+    (torch without a checkpoint) are left out of its rows, which say which ran; the rows with several sessions
+    need one of rtl and netlist.
     """
     for name in presets:
         for code in preset(name).codes:
             geometry = replace(preset(name), weight_code=code)
-            subject = _recoded(default_model(geometry), code)
-            ids = _tokens(subject.program, text, tokens)
-            able = [e for e in executors if e != "torch" or subject.path is not None]
-            runners = open_runners(able, subject, geometry)
-            try:
-                yield _row(geometry, subject, 1, runners, ids)
-                for board in runners:
-                    if isinstance(board, BoardRunner):
-                        yield _row(geometry, subject, SESSIONS, [board], ids)
-            finally:
-                for runner in runners:
-                    runner.close()
+            for model in (default_model(geometry), *([memory_model(geometry)] if geometry.rows else ())):
+                yield from _rows_of(geometry, _recoded(model, code), executors, tokens, text)
+
+
+def _rows_of(
+    geometry: Geometry, subject: Model, executors: Sequence[str], tokens: int, text: bytes
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one program on one engine."""
+    ids = _tokens(subject.program, text, tokens)
+    able = [e for e in executors if e != "torch" or subject.path is not None]
+    runners = open_runners(able, subject, geometry)
+    try:
+        yield _row(geometry, subject, 1, runners, ids)
+        for board in runners:
+            if isinstance(board, BoardRunner):
+                yield _row(geometry, subject, SESSIONS, [board], ids)
+    finally:
+        for runner in runners:
+            runner.close()
 
 
 def _tokens(program: Program, text: bytes, count: int) -> list[int]:

@@ -14,11 +14,14 @@ from ternac.link import (
     ANSWER,
     BATCH_HEAD,
     BATCH_MEMBER,
+    CLEAR_BLOCK,
+    CLEAR_WORDS,
     CRC_BYTES,
     FRAME_BYTES,
     HASH_BYTES,
     MAX_BATCH_TOKENS,
     READ,
+    READ_ROWS,
     RUN_HEAD,
     WRITE_HEAD,
     BatchAnswer,
@@ -184,20 +187,27 @@ class MachineEngine:
 
     def __init__(self, image: Image) -> None:
         self.memories = {mem: np.zeros_like(words) for mem, words in image.memories.items()}
-        self.bank = Machine(image).bank * 0
+        machine = Machine(image)
+        self.bank, self.rows = machine.bank * 0, machine.rows * 0
         self._image = replace(image, memories=self.memories)
         self._machine: Machine | None = None
 
     def write(self, mem: int, block: int, addr: int, data: int) -> None:
-        """Write one loader word; anything but a bank is read again before the next token."""
+        """Write one loader word; anything but banks and rows is read again before the next token."""
         if mem == Mem.BANK:
             self.bank[block, addr] = (data + 0x8000 & 0xFFFF) - 0x8000
+        elif mem == Mem.ROWS and block == CLEAR_BLOCK:
+            self.rows[:, addr : addr + CLEAR_WORDS * (data + 1)] = 0
+        elif mem == Mem.ROWS:
+            self.rows[block, addr] = (data + 0x80 & 0xFF) - 0x80
         else:
             self.memories[Mem(mem)][block, addr] = data
             self._machine = None
 
     def read(self, block: int, addr: int) -> int:
-        """Read one bank word."""
+        """Read one bank word, or one of rows."""
+        if block >= READ_ROWS:
+            return int(self.rows[block - READ_ROWS, addr]) & 0xFF
         return int(self.bank[block, addr]) & 0xFFFF
 
     def step(
@@ -206,6 +216,6 @@ class MachineEngine:
         """Run one token through the microcode, then the sampler."""
         if self._machine is None:
             self._machine = Machine(self._image)
-            self._machine.bank = self.bank
+            self._machine.bank, self._machine.rows = self.bank, self.rows
         logits = self._machine.step(token, session_base, entry)
         return (*choose(logits, sampling, rng), self.CYCLES) if emit else (0, rng, self.CYCLES)

@@ -101,6 +101,14 @@ tokens it continues from the token chosen last by that RUN, and from its generat
 GREEDY_FLAG = 0x80
 """Flag of RUN and BATCH: choose by argmax."""
 
+READ_ROWS = 128
+"""Added to the block of a READ: it reads the column's rows, 8 bits a word, not its bank."""
+CLEAR_BLOCK = 255
+"""Block of a WRITE to rows whose one byte d clears `CLEAR_WORDS` * (d + 1) words of every column, from the
+address on. The next request of another kind waits until they are cleared, a WRITE does not."""
+CLEAR_WORDS = 16
+"""See `CLEAR_BLOCK`."""
+
 FRAME_BYTES = 320
 """Longest frame a device buffers (before stuffing, CRC included)."""
 MAX_WORDS = 255

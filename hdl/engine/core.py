@@ -22,9 +22,6 @@ from ternac.hdl.link.ports import EngineSignature
 from ternac.hdl.sdram.controller import SdramPins
 from ternac.hdl.sdram.store import SdramStore
 
-READ_ROWS = 128
-"""Added to a column's number where the host reads its rows, not its bank."""
-
 
 class EngineCore(wiring.Component):
     """One token of a session per ``start``: runs the microcode and, with ``emit``, samples the next token.

@@ -27,8 +27,9 @@ from ternac.hdl.engine.ports import (
 from ternac.hdl.engine.row_address import ADDRESS_LATENCY, RowAddressFormer
 from ternac.hdl.engine.row_column import ROW_BITS, SUM_BITS, RowColumn
 from ternac.hdl.engine.winners import Winners, winners_latency
+from ternac.link import CLEAR_BLOCK, CLEAR_WORDS
 
-__all__ = ["CLEAR_ALL", "CLEAR_WORDS", "READ_AHEAD", "RowUnit", "clear_words"]
+__all__ = ["READ_AHEAD", "RowUnit"]
 
 READ_AHEAD = ADDRESS_LATENCY + 1
 """Cycles from the last head of a read's slot to the element of that slot."""
@@ -37,17 +38,8 @@ SETTLE = 2
 """Cycles that a read's settings need until its first head."""
 _RETIRE = 5
 """Cycles from the last head of an update until its pass retires."""
-CLEAR_ALL = 255
-"""The block to whose word a loader's write clears rows of all columns."""
-CLEAR_WORDS = 16
-"""Words that it clears for each step of the value written, plus one step."""
 COLUMNS_A_REGISTER = 4
 """Columns that share an address register."""
-
-
-def clear_words(words: int) -> int:
-    """Return the value that clears ``words`` words, and up to `CLEAR_WORDS` - 1 behind them."""
-    return -(-words // CLEAR_WORDS) - 1
 
 
 class RowUnit(wiring.Component):
@@ -105,7 +97,7 @@ class RowUnit(wiring.Component):
     rows_index : Out(pass)
         The index of the update.
     wr : In(write_layout)
-        The loader's write; to block `CLEAR_ALL` it clears `CLEAR_WORDS` * (value + 1) words of all columns.
+        The loader's write; to block `CLEAR_BLOCK` it clears `CLEAR_WORDS` * (value + 1) words of all columns.
     clearing : Out(1)
         Words are left to be cleared.
     rd_en : In(1)
@@ -308,7 +300,7 @@ class RowUnit(wiring.Component):
             Signal.like(self.wr.addr, name="cleared"),
         )
         loads = self.wr.en & (self.wr.mem == Mem.ROWS)
-        clears = loads & (self.wr.block == CLEAR_ALL)
+        clears = loads & (self.wr.block == CLEAR_BLOCK)
         m.d.comb += self.clearing.eq(left.any())
         with m.If(left.any()):
             m.d.sync += [left.eq(left - 1), cleared.eq(cleared + 1)]

@@ -462,8 +462,10 @@ class Sequencer(wiring.Component):
         if g.rows:
             is_vec = is_vec | (following.op == Opcode.MEM)
             ends = ~is_vec & (following.op != Opcode.LOOP)
-            busy = busy | (_uses_rows(kept) & in_flight.rows) | (kept.to_list & in_flight.args)
+            busy = busy | ((kept.source == Source.ROWS) & in_flight.rows)  # others wait for the bank's port
         waits = delay(m, busy, name="waits")
+        if g.rows:  # the flag is in the last words: it comes with the complete instruction
+            waits = waits | (kept.to_list & delay(m, in_flight.args, name="args_in_flight"))
         quiet = delay(m, ~in_flight.pending, name="quiet")
         ready = ~dots.running & elements.room & ~norm_wait & ~waits
         m.d.comb += [

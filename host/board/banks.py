@@ -1,4 +1,4 @@
-"""Read and write a board's banks over the link: vectors of the image, and states of sessions."""
+"""Read and write a board's banks and rows over the link: vectors, and states of sessions."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import numpy.typing as npt
 
 from ternac.compile.geometry import Mem
 from ternac.compile.image import Image, Symbol
-from ternac.compile.layout import from_slots, to_slots
+from ternac.compile.layout import from_slots, row_blocks, row_values, to_slots
 from ternac.host.backend import State
 from ternac.host.board.client import LinkClient
-from ternac.link import MAX_WORDS, MAX_WRITE_BYTES
+from ternac.link import CLEAR_BLOCK, CLEAR_WORDS, MAX_WORDS, MAX_WRITE_BYTES, READ_ROWS
 from ternac.program.program import Program
 
 __all__ = ["Banks"]
 
 
 class Banks:
-    """The banks of a board that holds ``image``; ``base`` is a session's base (`Image.session_base`)."""
+    """Banks and rows of a board that holds ``image``; ``base`` is a session's base (`Image.session_base`)."""
 
     def __init__(self, client: LinkClient, program: Program, image: Image) -> None:
         self.client, self.program, self.image = client, program, image
@@ -39,7 +39,21 @@ class Banks:
         state = np.zeros(self.program.state_words, np.int16)
         for name, part in self.program.state_slices().items():
             state[part] = self.read_vector(self.image.states[name], base)
+        for name, part in self.program.memory_slices().items():
+            state[part] = self.read_rows(name, base).view(np.int16).reshape(-1)
         return state
+
+    def read_rows(self, name: str, base: int) -> npt.NDArray[np.int8]:
+        """Return a session's memory, ``[rows, width]``."""
+        geometry, symbol = self.image.geometry, self.image.rows[name]
+        start, count = symbol.address + (base << self.image.row_shift), symbol.rows << symbol.step
+        words = np.zeros((geometry.columns, count), np.uint32)
+        with self.client.verified(before=False):
+            for column in range(geometry.columns):
+                for at in range(0, count, MAX_WORDS):
+                    n = min(MAX_WORDS, count - at)
+                    words[column, at : at + n] = self.client.read(READ_ROWS + column, start + at, n)
+        return row_values(words, symbol.width, geometry, symbol.step)
 
     def write_state(self, base: int, state: State) -> None:
         """Replace a session's state."""
@@ -55,3 +69,27 @@ class Banks:
         for column in range(geometry.columns):
             for at in range(0, image.state_slots, step):
                 self.client.write(Mem.BANK, column, start + at, words[column, at : at + step], 2)
+        if image.rows:
+            self._write_rows(base, state)
+
+    def _write_rows(self, base: int, state: State) -> None:
+        """Replace a session's memories; those that are all zero are cleared by the board itself."""
+        image, geometry = self.image, self.image.geometry
+        words = np.zeros((geometry.columns, image.row_words), np.uint32)
+        for name, part in self.program.memory_slices().items():
+            symbol = image.rows[name]
+            rows = np.ascontiguousarray(state[part]).view(np.int8).reshape(symbol.rows, symbol.width)
+            blocks = row_blocks(rows, geometry, symbol.step)
+            at = symbol.address - image.row_base
+            words[:, at : at + blocks.shape[1]] = blocks
+        start = image.row_base + (base << image.row_shift)
+        first = 0 if words.any() else image.row_words // CLEAR_WORDS * CLEAR_WORDS
+        for column in range(geometry.columns):
+            for at in range(first, image.row_words, MAX_WRITE_BYTES):
+                some = words[column, at : at + MAX_WRITE_BYTES]
+                self.client.write(Mem.ROWS, column, start + at, some, 1)
+        most = 256 * CLEAR_WORDS
+        for at in range(0, first, most):
+            steps = min(most, first - at) // CLEAR_WORDS
+            self.client.write(Mem.ROWS, CLEAR_BLOCK, start + at, np.array([steps - 1]), 1)
+            self.client.read(READ_ROWS, start + at, 1)  # answered when the board is done

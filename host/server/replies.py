@@ -75,6 +75,7 @@ async def collect(replies: Sequence[Reply], request: Request) -> list[str]:
             pass
 
     texts = asyncio.gather(*(reply.collect() for reply in replies))
+    texts.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks after a hang-up
     left = asyncio.ensure_future(gone())
     try:
         await asyncio.wait((texts, left), return_when=asyncio.FIRST_COMPLETED)

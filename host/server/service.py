@@ -14,7 +14,7 @@ import numpy as np
 
 from ternac.compile.fitting import Model
 from ternac.compile.geometry import Geometry
-from ternac.errors import SessionBusy, TernacError
+from ternac.errors import SessionBusy, TernacError, UsageError
 from ternac.host.server.devices import Devices
 from ternac.host.server.job import Finished, Job
 from ternac.host.server.limits import Limits
@@ -75,8 +75,18 @@ def build_service(
 ) -> Service:
     """Open the devices (or take ``devices``), and make their scheduler and table of sessions.
 
-    Raises what `Device.open` raises.
+    Raises what `Device.open` raises; UsageError if sessions of all requests at a time have more bytes than
+    ``limits.session_bytes``.
     """
+    program = model if isinstance(model, Program) else model.program
+    one = STATE_BYTES * program.state_words
+    if limits.queue * one > limits.session_bytes:
+        raise UsageError(
+            f"{limits.queue} requests at a time with sessions of {one:,} bytes need {limits.queue * one:,}, "
+            f"the limit of all sessions is {limits.session_bytes:,}",
+            f"take at most {limits.session_bytes // one} requests (--max-queue), or allow more bytes "
+            "(--max-session-bytes)",
+        )
     devices = devices or Devices(model, names, board, geometry=geometry, fallback=fallback)
     scheduler = Scheduler(devices.sources, limits.queue, reopen)
     sessions = LocalSessions(limits)
@@ -129,6 +139,8 @@ class Piece:
     scores: tuple[Scored, ...] = ()
 
 
+STATE_BYTES = 2
+"""Of a word of a session's state."""
 UNREAD = 64
 """Pieces of a text that may wait for their reader; then the text waits."""
 

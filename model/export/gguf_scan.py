@@ -77,7 +77,10 @@ class _Walk:
             dimensions = self._number("I")
             if dimensions > MOST_DIMENSIONS:
                 raise self._bad(f"a tensor has {dimensions} dimensions, at most {MOST_DIMENSIONS} are known")
-            self._skip(8 * dimensions + 4 + 8)
+            self._skip(8 * dimensions + 4)
+            offset = self._number("Q")
+            if offset > len(self._data):
+                raise self._bad(f"a tensor begins {offset} bytes behind the header of a shorter file")
         return found
 
     def _value(self, kind: int, depth: int) -> int:

@@ -30,6 +30,12 @@ class Scales:
     logits: int = 8  #: i16 logits
     row: int = 5  #: i8 values written to a memory, its rows and what is read from it
 
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if not 0 <= value <= 15:
+                raise UsageError(f"model.scales.{one.name} = {value} is outside 0..15")
+
 
 @dataclass(frozen=True)
 class MemoryConfig:
@@ -200,9 +206,10 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
         ModelConfig(),
         TrainConfig(steps=3600, dropout=0.0, average=0.998, checkpoint_every=100, val_fraction=0.003),
     ),
-    # The shakespeare recipe with a memory, at as many trits; half of the streams read passages again.
+    # The shakespeare recipe with a memory; half of the streams read passages again. The width of the GLU is
+    # what fills the 512 weight words a column of ulx3s-85f-rows: fewer trits than shakespeare has.
     "hybrid": (
-        ModelConfig(m=348, memory=MemoryConfig(after=2)),
+        ModelConfig(m=300, memory=MemoryConfig(after=2)),
         TrainConfig(steps=4000, dropout=0.15, average=0.998, temper=0.9, repeats=0.5, mask_steps=16),
     ),
     "smoke": (

@@ -95,7 +95,13 @@ def tokenizer_of(checkpoint: Checkpoint) -> bytes:
 
 def model_of(checkpoint: Checkpoint) -> TernaryLM:
     """Return the model in evaluation mode. Raises CheckpointError if the tensors do not fit it."""
-    model = TernaryLM(model_config(checkpoint))
+    config, held = model_config(checkpoint), sum(t.numel() for t in checkpoint.part("model").values())
+    if config.ternary_weights > held:  # before that many are allocated
+        raise CheckpointError(
+            f"the checkpoint's tensors do not fit its configuration: {held:,} numbers, and "
+            f"{config.ternary_weights:,} ternary weights"
+        )
+    model = TernaryLM(config)
     try:
         model.load_state_dict(checkpoint.part("model"))
     except RuntimeError as error:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.compile.geometry import Mem
-from ternac.compile.image import Image, Symbol
-from ternac.compile.layout import from_slots
+from ternac.compile.image import Image, RowSymbol, Symbol
+from ternac.compile.layout import from_slots, row_values
+from ternac.link import READ_ROWS
 from ternac.run.sampling import Sampling
 from ternac.sim.cocotb.common import tick
 
@@ -99,7 +100,17 @@ class BankMonitor:
     async def states(self, slot: int) -> dict[str, Ints]:
         """Return the state of session slot ``slot``, by name."""
         base = self.image.session_base(slot)
-        return {name: await self._vector(symbol, base) for name, symbol in self.image.states.items()}
+        found = {name: await self._vector(symbol, base) for name, symbol in self.image.states.items()}
+        return found | {name: await self._rows(symbol, base) for name, symbol in self.image.rows.items()}
+
+    async def _rows(self, symbol: RowSymbol, base: int) -> Ints:
+        """Return a session's memory as [rows, width]."""
+        g, start = self.image.geometry, symbol.address + (base << self.image.row_shift)
+        words = np.zeros((g.columns, symbol.rows << symbol.step), np.uint32)
+        for column in range(g.columns):
+            for at in range(words.shape[1]):
+                words[column, at] = await self._read(READ_ROWS + column, start + at)
+        return row_values(words, symbol.width, g, symbol.step).astype(np.int32)
 
     async def _vector(self, symbol: Symbol, base: int) -> Ints:
         g = self.image.geometry

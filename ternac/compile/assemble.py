@@ -20,7 +20,6 @@ from ternac.errors import DoesNotFit, IllegalProgram, require
 from ternac.program.allocate import Lifetimes, first_fit
 from ternac.program.legality import shapes
 from ternac.program.loops import loops_of
-from ternac.program.program import Program
 
 
 @dataclass(frozen=True)
@@ -444,31 +443,23 @@ class _Assembler:
         return found
 
     def number_weights(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
-        """Return the instructions with the first weight word and row correction of every matrix.
-
-        A matrix stands once, however many passes use it, and not at all if it is a `window` of another.
-        """
+        """Return the instructions with the first weight word and row correction of every matrix."""
         weight = bias = 0
+        found = []
         placed: dict[str, tuple[int, int]] = {}
-        self.windows = {} if self.g.streams else windows(self.p, self.g, passes)
         for one, inst in zip(passes, instructions, strict=True):
-            if one.trits is not None and (
-                self.g.streams or one.trits not in placed.keys() | self.windows.keys()
-            ):
-                placed[one.trits] = weight, bias
+            if one.trits is not None and self.g.streams:
                 weight += inst.count * inst.words
-                bias += 0 if self.g.streams else inst.count
-        for name, (other, slot) in self.windows.items():
-            words = self.g.words(self.p.consts[other].shape[1])
-            placed[name] = placed[other][0] + slot * words, placed[other][1] + slot
+            elif one.trits is not None:
+                if one.trits not in placed:
+                    placed[one.trits] = weight, bias
+                    weight += inst.count * inst.words
+                    bias += inst.count
+                inst = replace(inst, weight=placed[one.trits][0], a=placed[one.trits][1])
+            found.append(inst)
         self.require("weight words", weight, self.g.weight_depth)
         self.require("row corrections per column", bias, self.g.bias_depth)
-        return [
-            replace(inst, weight=placed[one.trits][0], a=placed[one.trits][1])
-            if one.trits is not None and not self.g.streams
-            else inst
-            for one, inst in zip(passes, instructions, strict=True)
-        ]
+        return found
 
     def set_switches(self, instructions: list[Instruction]) -> list[Instruction]:
         """Return the instructions with the places where another context may run.
@@ -550,7 +541,7 @@ class _Assembler:
         g = self.g
         parts = [np.zeros((0, g.columns, g.lanes), np.int8)]
         corrections = [np.zeros((g.columns, 0), np.uint32)]
-        placed = set(self.windows)
+        placed: set[str] = set()
         for one, inst in zip(passes, instructions, strict=False):
             if one.trits is None or (one.trits in placed and not g.streams):
                 continue
@@ -569,33 +560,6 @@ class _Assembler:
             require("weights of -1 in a row", most, (1 << g.bias_bits) - 1, message)
             corrections.append(negatives.T.astype(np.uint32))
         return np.concatenate(parts), np.concatenate(corrections, axis=1)
-
-
-def windows(program: Program, geometry: Geometry, passes: Sequence[Pass]) -> dict[str, tuple[str, int]]:
-    """Return the matrices that need no words of their own: the other one, and its slot where they begin.
-
-    Rows that fill the last slot of a group of winners do not count, so there the other matrix may have any.
-    """
-    plain = {one.trits for one in passes if one.trits is not None and not (one.inst.arg and not one.result)}
-    found: dict[str, tuple[str, int]] = {}
-    for one in passes:
-        if one.trits is None or one.trits in plain or one.trits in found:
-            continue
-        own = program.consts[one.trits]
-        rows = np.arange(one.inst.count * geometry.columns)
-        group = one.inst.c * geometry.columns
-        counts = rows[rows % group < group - geometry.columns + one.inst.tail]
-        for name in sorted(plain):
-            other = program.consts[name]
-            slots = geometry.slots(len(other)) - one.inst.count
-            if other.shape[1] != own.shape[1]:
-                continue
-            for slot in range(slots + 1):
-                at = counts + slot * geometry.columns
-                if at[-1] < len(other) and np.array_equal(other[at], own[counts]):
-                    found[one.trits] = name, slot
-                    break
-    return found
 
 
 def bodies(passes: Sequence[Pass]) -> list[range]:

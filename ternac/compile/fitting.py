@@ -9,16 +9,19 @@ import numpy as np
 
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry
-from ternac.errors import ProgramError
+from ternac.errors import DoesNotFit, ProgramError
 from ternac.program.program import Program
 from ternac.program.random import random_program
+from ternac.program.random_memory import random_memory_program
 from ternac.program.zoo import DEFAULT, names, open_program, resolve
 
-__all__ = ["Model", "default_model", "largest_model"]
+__all__ = ["Model", "default_model", "largest_model", "memory_model"]
 
 
 BYTES = 256
 """Tokens of a program of bytes."""
+MEMORY_PROGRAMS = 100
+"""Random programs with memories that are tried."""
 
 
 @dataclass(frozen=True)
@@ -55,3 +58,22 @@ def default_model(geometry: Geometry) -> Model:
     program = random_program(np.random.default_rng(1), 24, 20, 2, vocabulary)
     meta = {"tokenizer": "bytes"} if vocabulary == BYTES else {}
     return Model(replace(program, meta=meta), None)
+
+
+def memory_model(geometry: Geometry) -> Model:
+    """Return a fixed random program with memories that an engine with rows holds.
+
+    It is the first of fewer than `BYTES` tokens of which as many sessions run at a time as the engine has
+    contexts.
+
+    Raises DoesNotFit if there is none among `MEMORY_PROGRAMS`.
+    """
+    for seed in range(MEMORY_PROGRAMS):
+        program = random_memory_program(np.random.default_rng(seed), loop="free", narrow=True)
+        try:
+            image = compile_program(program, geometry, contexts=geometry.contexts, fill=False)
+        except ProgramError:
+            continue
+        if program.vocab < BYTES and any(inst.to_rows for inst in image.instructions):
+            return Model(program, None)
+    raise DoesNotFit(f"none of {MEMORY_PROGRAMS} random programs with memories fits {geometry.name}")

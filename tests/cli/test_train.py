@@ -430,8 +430,8 @@ def test_mistakes_about_memories_are_named(
     assert not (tmp_path / "x").exists()
 
 
-def test_the_preset_with_a_memory_has_the_trits_of_the_one_without() -> None:
+def test_the_preset_with_a_memory_has_no_more_trits_than_the_one_without() -> None:
     hybrid, plain = (PRESETS[name][0] for name in ("hybrid", "shakespeare"))
-    assert hybrid.ternary_weights == pytest.approx(plain.ternary_weights, rel=0.01)
+    assert 0.9 * plain.ternary_weights < hybrid.ternary_weights <= plain.ternary_weights
     assert hybrid.memory is not None
     assert hybrid.memory.rows * hybrid.memory.width == 48 * 1024

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ternac.compile.compiler import compile_program
+from ternac.compile.fitting import memory_model
 from ternac.compile.geometry import PRESETS, Geometry, Mem
 from ternac.compile.image import Image
 from ternac.compile.isa import Instruction, Opcode, Source
@@ -109,27 +110,6 @@ def test_a_host_changes_the_runs_of_one_context() -> None:
         for token in (1, 0, 1):
             expected = executor.step(state, np.array([token]), loops=loops)[0]
             assert np.array_equal(machine.step(token, 0, entry), expected), loops
-
-
-def test_address_maps_that_are_rows_of_other_weights_take_no_words() -> None:
-    program = addressed(groups=3, size=6)
-    rows = [8 * group + row for group in range(3) for row in range(6)]  # two slots of four rows a group
-    wide = np.random.default_rng(6).integers(-1, 2, (28, 8)).astype(np.int8)
-    narrow = replace(program, consts={**program.consts, "Wv": wide[4:12], "Ws": wide[4:][rows]})
-    ops = [op for op in program.ops if op.kind != "STORE"]
-    ops += [
-        Op("TMATVEC", "more.acc", ("x",), {"weights": "wide"}),
-        Op("REQUANT", "more", ("more.acc",), {"shift": 0, "dtype": "i8"}),
-        Op("STORE", "place", ("w",), {}),
-    ]
-    shared = replace(narrow, ops=tuple(ops), consts={**narrow.consts, "wide": wide})
-    image = agree(shared, PRESETS["tiny-rows"], 6)
-    search = next(i for i in image.instructions if i.arg)
-    whole = next(i for i in image.instructions if i.source == Source.DOT and i.count == 7)
-    assert (search.weight, search.a) == (whole.weight + 1, whole.a + 1)
-    consts = {**shared.consts, "Ws": -shared.consts["Ws"]}
-    other = agree(replace(shared, consts=consts), PRESETS["tiny-rows"], 6)
-    assert other.memories[Mem.WEIGHT].shape[1] == image.memories[Mem.WEIGHT].shape[1] + 6
 
 
 def test_a_state_that_the_body_stores_is_loaded_in_the_body() -> None:
@@ -256,6 +236,15 @@ def test_a_wrong_bit_of_a_constant_row_is_noticed() -> None:
 def test_an_engine_without_rows_names_the_op_that_needs_them() -> None:
     with pytest.raises(UnsupportedOp, match="op 4 WINNERS 'w': tiny has no rows"):
         compile_program(addressed(4, 4), PRESETS["tiny"])
+
+
+@pytest.mark.parametrize("geometry", [g for g in PRESETS.values() if g.rows], ids=lambda g: g.name)
+def test_every_engine_with_rows_has_a_program_with_memories_to_be_verified_on(geometry: Geometry) -> None:
+    program = memory_model(geometry).program
+    image = agree(program, geometry, 1)
+    assert image.rows and len(image.entries) == geometry.contexts
+    with pytest.raises(DoesNotFit, match="none of 100 random programs with memories fits small"):
+        memory_model(replace(geometry, name="small", weight_depth=1))
 
 
 def test_what_rows_cannot_hold_is_refused_with_both_numbers() -> None:

@@ -79,14 +79,14 @@ def test_make_refuses_an_old_python(tmp_path: Path) -> None:
 
 
 def test_ci_runs_make_test() -> None:
-    """The CI script is executable, valid bash, sets CI, installs the tests' tools and runs ``make test``."""
+    """The CI script is executable, valid bash, sets CI, installs the tests' tools, tests and fuzzes."""
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text()
     assert "export CI=true" in text
     assert all(tool in text for tool in ("iverilog", "chromium", "chromium-driver"))
-    assert text.rstrip().endswith("make env-ci\nmake test")
+    assert text.rstrip().endswith("make env-ci\nmake test\nmake fuzz")
 
 
 def test_every_import_is_declared() -> None:

@@ -11,8 +11,8 @@ from amaranth.sim import SimulatorContext
 
 from ternac.compile.geometry import PRESETS, Geometry, Mem
 from ternac.compile.isa import DIGIT_BITS, TOKEN_DIGITS, Instruction, Opcode, RowAddress, Source
-from ternac.hdl.engine.core import READ_ROWS, EngineCore
-from ternac.hdl.engine.row_unit import CLEAR_ALL, CLEAR_WORDS, clear_words
+from ternac.hdl.engine.core import EngineCore
+from ternac.link import CLEAR_BLOCK, CLEAR_WORDS, READ_ROWS
 from ternac.program.memory_ops import mask, mem_read, mem_update, winners
 from tests.hdl.sim import simulate
 
@@ -265,18 +265,18 @@ def test_a_pass_that_the_reference_leaves_out_is_caught(fault: str) -> None:
 
 
 def test_rows_are_cleared_in_all_columns_and_reads_and_starts_wait() -> None:
-    g, words = NARROW, 100
+    g, steps = NARROW, 7
     dut = EngineCore(g)
 
     async def bench(ctx: SimulatorContext) -> None:
         for block in range(g.columns):
             for address in range(g.rows):
                 await _write(ctx, dut, Mem.ROWS, block, address, 1 + address % 255)
-        await _write(ctx, dut, Mem.ROWS, CLEAR_ALL, 40, clear_words(words))
+        await _write(ctx, dut, Mem.ROWS, CLEAR_BLOCK, 40, steps - 1)
         for _ in range(3):
             await ctx.tick()
         assert ctx.get(dut.busy)
-        last = 40 + -(-words // CLEAR_WORDS) * CLEAR_WORDS
+        last = 40 + steps * CLEAR_WORDS
         assert await _read(ctx, dut, READ_ROWS, last - 1, limit=last) == 0
         assert not ctx.get(dut.busy)
         for block in range(g.columns):
@@ -285,7 +285,3 @@ def test_rows_are_cleared_in_all_columns_and_reads_and_starts_wait() -> None:
                 assert await _read(ctx, dut, READ_ROWS + block, address) == want
 
     simulate(dut, bench)
-
-
-def test_the_words_to_clear_are_rounded_up() -> None:
-    assert [clear_words(n) for n in (1, CLEAR_WORDS, CLEAR_WORDS + 1, 4096)] == [0, 0, 1, 255]

@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ternac.errors import UsageError
 from ternac.host.server import connections
 from ternac.host.server.limits import Limits, may_take
 from ternac.host.server.log_limit import LogLimit
+from ternac.host.server.service import build_service
 from ternac.program.random import random_program
 from ternac.run.sampling import GREEDY
 from tests.host.server.http_server import Running, running  # first: it skips without the server's packages
@@ -230,7 +232,7 @@ def test_a_newcomer_finds_a_place_however_many_clients_take_what_they_can(queue:
 def test_sessions_have_a_limit_of_bytes() -> None:
     with running(PROGRAM) as server:
         one = len(server.service.new_session().to_bytes(PROGRAM))
-    with running(PROGRAM, limits=Limits(session_bytes=2 * one)) as server:
+    with running(PROGRAM, limits=Limits(session_bytes=2 * one, queue=1)) as server:
         link = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
         found = []
         for name in ("a", "b", "c", "a"):
@@ -241,6 +243,15 @@ def test_sessions_have_a_limit_of_bytes() -> None:
             assert response.status != 429 or f"{2 * one:,}" in json.loads(text)["error"]["message"]
         assert found == [201, 201, 429, 204]
         link.close()
+
+
+def test_a_server_whose_requests_need_more_memory_than_sessions_may_does_not_start() -> None:
+    one = 2 * PROGRAM.state_words
+    with pytest.raises(
+        UsageError, match=f"64 requests at a time .* need {64 * one:,}, .* is {10 * one:,}"
+    ) as found:
+        build_service(PROGRAM, ["numpy"], Limits(session_bytes=10 * one))
+    assert "at most 10 requests" in found.value.hint
 
 
 def test_no_other_page_frames_this_one() -> None:

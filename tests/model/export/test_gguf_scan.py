@@ -57,6 +57,10 @@ LIES: dict[str, tuple[bytes, str]] = {
         header(text(b"t") + struct.pack("<I", 1 << 31) + bytes(40), tensors=1, count=0),
         "a tensor has 2147483648 dimensions, at most 4 are known",
     ),
+    "a tensor elsewhere": (
+        header(text(b"t") + struct.pack("<IQIQ", 1, 4, 0, (1 << 64) - 32) + bytes(64), tensors=1, count=0),
+        "a tensor begins 18446744073709551584 bytes behind the header of a shorter file",
+    ),
     "an unknown type": (header(entry(77, bytes(8))), "a value of type 77 is unknown"),
     "arrays in arrays": (header(entry(ARRAY, struct.pack("<IQ", ARRAY, 1) * 1000)), "type 9 is unknown"),
 }

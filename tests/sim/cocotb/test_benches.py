@@ -14,6 +14,7 @@ from ternac.compile.geometry import PRESETS
 from ternac.errors import ToolMissing, UsageError
 from ternac.program.program import Program
 from ternac.program.random import random_program
+from ternac.program.random_memory import random_memory_program
 from ternac.sim.cocotb import runner
 from ternac.sim.cocotb.benches import BENCHES, run_bench, run_engine, run_leaf, view_path
 from ternac.sim.cocotb.gtkwave import ENGINE, VIEW, save_file, signals
@@ -49,6 +50,14 @@ def test_engine_on_random_programs(seed: int, simulator: str) -> None:
 @pytest.mark.parametrize("simulator", SIMULATORS)
 def test_engine_tiny_preset(simulator: str) -> None:
     result = run_bench("engine", seed=2, tokens=3, say=lambda text: None, simulator=simulator)
+    assert result.ok, result.failures()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("simulator", SIMULATORS)
+def test_engine_with_rows_on_a_random_program_with_memories(simulator: str) -> None:
+    program = random_memory_program(np.random.default_rng(11), loop="", narrow=True)
+    result = run_engine(program, PRESETS["tiny-rows"], tokens=3, simulator=simulator, seed=1)
     assert result.ok, result.failures()
 
 
