@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from ternac.errors import UsageError
 from ternac.model.export.export import (
     glu_params,
     integers,
@@ -145,6 +146,31 @@ class Stack(nn.Module):
         return logits * 2.0**-self.scales.logits
 
     @torch.no_grad()
+    def take(self, program: Program) -> None:
+        """Take the weights of a program that such a model was exported to; call it in ``eval`` mode.
+
+        Masters become trits times their scale, in the middle between the thresholds of rounding; what
+        training had added to them is not in a program. Raises UsageError if another model made it.
+        """
+        now = self.to_program(program.name, dict(program.meta))
+        refused = UsageError(
+            f"{program.name} is no program of this model: its parts or their sizes differ",
+            "take the program that the model was exported to",
+        )
+        if _sizes(now) != _sizes(program):
+            raise refused
+        names = {array.tobytes(): name for name, array in now.consts.items()}  # random trits: no two equal
+        before, after = _shifts(now), _shifts(program)
+        linears = [module for module in self.modules() if isinstance(module, BitLinear)]
+        for linear, name in [(linear, names[trits(linear).tobytes()]) for linear in linears]:
+            exponent = linear.quant.scaling_impl.exponent
+            exponent += before[name] - after[name]
+            linear.weight.copy_(torch.tensor(program.consts[name]) * 2.0 ** int(exponent))
+        self.embed.copy_(torch.tensor(program.consts["embed"]) * 2.0**-self.scales.embed)
+        if self.to_program(program.name, dict(program.meta)).hash != program.hash:
+            raise refused
+
+    @torch.no_grad()
     def to_program(self, name: str, meta: dict[str, Any]) -> Program:
         """Return the program; call it in ``eval`` mode. Raises IllegalProgram if it breaks a rule."""
         s, b = self.scales, ProgramBuilder()
@@ -159,6 +185,20 @@ class Stack(nn.Module):
         used = {value for op in b.ops for value in op.attrs.values() if isinstance(value, str)}
         b.consts = {key: value for key, value in b.consts.items() if key in used}
         return b.build(name, logits, s.logits, meta)
+
+
+def _sizes(program: Program) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in program.consts.items()}
+
+
+def _shifts(program: Program) -> dict[str, int]:
+    """Return for each ternary matrix the shift of the requantization behind its product."""
+    weights = {op.out: str(op.attrs["weights"]) for op in program.ops if op.kind == "TMATVEC"}
+    return {
+        weights[op.ins[0]]: int(op.attrs["shift"])
+        for op in program.ops
+        if op.kind == "REQUANT" and op.ins[0] in weights
+    }
 
 
 def add_token_digit(b: ProgramBuilder, name: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ternac.host.executors import open_executor
-from ternac.model.memory import fwpkm
+from ternac.model.memory import fwpkm, fwpkm_model
 from ternac.model.memory.fwpkm import DIGITS, FIRST_NAME, IS, KEY, LENGTH, NEEDLES, SETTINGS, TOLD, Setting
 from ternac.model.memory.fwpkm_model import Stream, Window, clear
 from ternac.model.memory.parts import Stack
@@ -98,6 +98,23 @@ def test_a_stream_asks_for_what_it_told_and_a_cleared_one_begins_at_zero() -> No
     states = [torch.ones(2, 3), ([torch.ones(2, 1)], torch.ones(2, 2))]
     clear(states, [torch.zeros(2, 3), ([torch.zeros(2, 1)], torch.zeros(2, 2))], 1)
     assert [float(part.sum()) for part in (states[0], states[1][0][0], states[1][1])] == [3.0, 1.0, 2.0]
+
+
+def test_training_gives_all_parts_of_the_same_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fwpkm_model, "STEPS", 2)
+    monkeypatch.setattr(fwpkm_model, "BATCH", 2)
+    system = open_system("fwpkm")
+    steps: list[int] = []
+    once, twice = (
+        system.train(part, 9, lambda done, total, note: steps.append(done)) for part in ("once", "twice")
+    )
+    assert steps == [1, 2]
+    rows = [memory.rows for program in (once, twice) for memory in program.memories.values()]
+    assert rows == [SETTINGS["once"].rows, SETTINGS["twice"].rows]
+    assert all(np.array_equal(once.consts[name], twice.consts[name]) for name in ("embed", "head", "1.Wv"))
+    with pytest.MonkeyPatch.context() as again:
+        again.setattr(fwpkm_model, "_kept", {})
+        assert system.train("once", 9, silent).hash == once.hash
 
 
 @pytest.mark.parametrize("part", ["once", "twice"])

@@ -9,6 +9,7 @@ import pytest
 
 from ternac.model.memory import hybrid
 from ternac.model.memory.system import Found, open_system, run_cases, silent
+from ternac.model.net.config import PRESETS, MemoryConfig
 from ternac.program.zoo import TEXT, open_program
 from ternac.run import evaluate as ev
 from ternac.run.numpy_executor import NumpyExecutor
@@ -45,6 +46,22 @@ def test_the_large_program_differs_in_its_rows_and_maps_alone() -> None:
     assert large.meta["memory"] == {"rows": hybrid.LARGE_ROWS, "seed": 1, "even": 65536}
     differ = {name for name in board.consts if not np.array_equal(board.consts[name], large.consts[name])}
     assert {name.rpartition(".")[2] for name in differ} == {"Wa1", "Wa2"}
+
+
+def test_training_gives_both_parts_of_one_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, train = PRESETS["hybrid"]
+    small = replace(model, d=16, m=16, layers=2, memory=MemoryConfig(heads=8, slots=2, width=4))
+    brief = replace(train, steps=2, batch=2, window=16, eval_tokens=40)
+    monkeypatch.setitem(PRESETS, "hybrid", (small, brief))
+    monkeypatch.setattr(hybrid, "LARGE_ROWS", 128)
+    steps: list[int] = []
+    system = open_system("hybrid")
+    board, large = (
+        system.train(part, 9, lambda done, total, note: steps.append(done)) for part in system.parts
+    )
+    assert steps == [1, 2] and board.meta["seed"] == 9
+    assert [rows.rows for program in (board, large) for rows in program.memories.values()] == [32, 128]
+    assert all(np.array_equal(board.consts[name], large.consts[name]) for name in ("embed", "head"))
 
 
 def test_figures_are_of_their_own_cases_and_have_the_bars() -> None:
