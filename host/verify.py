@@ -38,6 +38,7 @@ __all__ = [
     "BoardRunner",
     "open_runners",
     "several",
+    "tokens_of",
     "verify_presets",
 ]
 
@@ -141,7 +142,7 @@ def _rows_of(
     geometry: Geometry, subject: Model, executors: Sequence[str], tokens: int, text: bytes
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of one program on one engine."""
-    ids = _tokens(subject.program, text, tokens)
+    ids = tokens_of(subject.program, text, tokens)
     able = [e for e in executors if e != "torch" or subject.path is not None]
     runners = open_runners(able, subject, geometry)
     try:
@@ -154,9 +155,9 @@ def _rows_of(
             runner.close()
 
 
-def _tokens(program: Program, text: bytes, count: int) -> list[int]:
-    """Tokens of ``text``, over and over; random ones for a random program of fewer than 256 tokens."""
-    if "tokenizer" not in program.meta and program.vocab < 256:
+def tokens_of(program: Program, text: bytes, count: int) -> list[int]:
+    """Return ``count`` tokens of ``text``, over and over; random ones where the program reads no text."""
+    if "tokenizer" not in program.meta:
         return np.random.default_rng(0).integers(0, program.vocab, count).tolist()
     return np.resize(encode(program, text), count).tolist()
 

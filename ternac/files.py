@@ -6,8 +6,10 @@ import errno
 import json
 import lzma
 import os
+import platform
 import secrets
 import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -86,11 +88,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The file and its folder are synced: a killed process or a power loss leaves the old contents or the new.
     A file that is there keeps its mode, a symbolic link its name; an error in the block leaves the old file.
+    What a killed process left of its scratch file goes when the same file is next written.
 
     Raises UsageError if the file cannot be written.
     """
     path, target = Path(path), Path(os.path.realpath(path))
-    scratch = target.with_name(f".{secrets.token_hex(8)}{target.suffix}")
+    scratch = _scratch_for(target)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
@@ -109,6 +112,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             scratch.unlink(missing_ok=True)
+
+
+_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _scratch_for(target: Path) -> Path:
+    """Return a name beside ``target`` that nothing has; remove what killed processes left under such names.
+
+    They begin with the file, this machine and the process, so that nothing is removed which another machine,
+    in a folder of both, or a process that lives is writing.
+    """
+    start = f".{zlib.crc32(target.name.encode(errors='surrogateescape')):08x}-{_HOST}-"
+    for left in target.parent.glob(f"{start}*"):
+        owner = left.name.removeprefix(start).partition("-")[0]
+        if owner.isdecimal() and not _lives(int(owner)):
+            with suppress(OSError):
+                left.unlink()
+    return target.with_name(f"{start}{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def make_folder(path: str | Path) -> None:

@@ -24,6 +24,7 @@ _RULES = (
     ("norm", r"(columns\.side_lane\.queue\.)?norm"),
     ("side_lane", r"columns\.(side_)?lane\w*"),
     ("control", r"columns\.control"),
+    ("rows", r"columns\.rows"),
     ("columns", r"columns"),
     ("sampler", r"sampler"),
     ("sequencer", r"sequencer"),

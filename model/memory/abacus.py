@@ -11,7 +11,9 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from ternac.model.memory.system import Case, Figure, Found, System, share_whole
+import numpy as np
+
+from ternac.model.memory.system import Case, Curves, Figure, Found, System, share_whole
 from ternac.program.program import Program
 
 PLUS, EQUALS, END = 10, 11, 12
@@ -22,6 +24,8 @@ WIDTH, ROW, INNER = 64, 32, 64
 BATCH, STEPS, LONGEST = 48, 700, 6
 """Of training: sums a batch, batches, digits of the longest number."""
 CASES = 200
+DIGITS = (20, 50, 100)
+"""Of both numbers."""
 INCREASES = [1] * 10 + [0] * 3
 KEEPS = [1] * 10 + [0] * 3
 """For each token: the counter becomes (counter + increase) * keep."""
@@ -51,13 +55,14 @@ class Abacus(System):
     name = "abacus"
     title = "sums of 100 digits after training on at most 6, in rows addressed by a counter"
     parts = ("abacus",)
+    draws = True
 
     def cases(self, part: str, program: Program) -> list[Case]:
         """Sums of two numbers of 20, 50 and 100 digits; of 100 and fewer; and with a carry through 100."""
         rng = random.Random(11)
         pairs = [
             (f"{digits} digits", number(digits, rng), number(digits, rng))
-            for digits in (20, 50, 100)
+            for digits in DIGITS
             for _ in range(CASES)
         ]
         pairs += [
@@ -80,6 +85,17 @@ class Abacus(System):
                 for group in ("100 and fewer digits", "a carry through 100 digits")
             ),
             Figure("bytes of rows a session", sum(2 * memory.words for memory in program.memories.values())),
+        ]
+
+    def curves(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Curves]:
+        """Exact sums by the digits of the numbers; digits of the longest sums that are right, by place."""
+        results, longest = found["abacus"], f"{DIGITS[-1]} digits"
+        exact = [share_whole(results, f"{digits} digits") for digits in DIGITS]
+        right = [one.right[: DIGITS[-1]] for one in results if one.case.groups[0] == longest]
+        places = np.mean(right, 0).tolist() if right else []
+        return [
+            Curves("digits of both numbers", "share of sums exact", {"exact": (DIGITS, exact)}),
+            Curves("place", "share of digits right", {longest: (range(1, len(places) + 1), places)}),
         ]
 
 

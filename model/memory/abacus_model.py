@@ -139,8 +139,8 @@ def last_writers(tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mine, following, before
 
 
-def make_model() -> Stack:
-    """Return the untrained model."""
+def make_model(part: str) -> Stack:
+    """Return the untrained model ``part``, the only one."""
     s = Scales()
     return Stack(VOCAB, WIDTH, [Places(WIDTH, INNER, s), Gated(WIDTH, INNER, s)], s)
 
@@ -149,7 +149,7 @@ def train(part: str, seed: int, report: Report) -> Program:
     """Train on sums of numbers of at most ``LONGEST`` digits and return the program."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    model = make_model()
+    model = make_model(part)
 
     def loss_of(step: int) -> Tensor:
         texts = [text(*(number(rng.randint(1, LONGEST), rng) for _ in range(2))) for _ in range(BATCH)]

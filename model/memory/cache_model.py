@@ -94,8 +94,8 @@ class TokenRows(Part):
         return b.op("ADD", f"{name}.r", r, linear("res", z, self.wo, "i16"), dtype="i16")
 
 
-def make_model() -> Stack:
-    """Return the untrained model."""
+def make_model(part: str) -> Stack:
+    """Return the untrained model ``part``, the only one."""
     s = Scales()
     parts = [Recurrence(WIDTH, s), TokenRows(WIDTH, s), Gated(WIDTH, INNER, s), Gated(WIDTH, INNER, s)]
     return Stack(VOCAB, WIDTH, parts, s)
@@ -105,7 +105,7 @@ def train(part: str, seed: int, report: Report) -> Program:
     """Train on short texts of few entities and return the program."""
     torch.manual_seed(seed)
     rng = random.Random(seed)
-    model = make_model()
+    model = make_model(part)
 
     def loss_of(step: int) -> Tensor:
         tokens, weight = torch.zeros(WINDOW + 1, BATCH, dtype=torch.int64), torch.full((WINDOW, BATCH), 0.2)

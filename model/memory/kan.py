@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from ternac.model.memory.system import SHIPPED, Case, Figure, Found, Ints, System, share_right
+from ternac.model.memory.system import SHIPPED, Case, Curves, Figure, Found, Ints, System, share_right
 from ternac.program.program import Program
 
 PIXELS, PIXEL_BITS, HIDDEN, HIDDEN_BITS, CLASSES = 64, 4, 16, 4, 10
@@ -30,6 +30,9 @@ LOW, HIGH = 0.4, 1.36
 """What the codes of the series span."""
 DELAY, STEPS_A_VALUE, FORGOTTEN = 170, 10, 1000
 """Of the series, in steps of 0.1: its delay, steps from value to value, and those before the first."""
+
+DRAWN_VALUES = 300
+"""Of the test values, in the picture."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -92,6 +95,7 @@ class Kan(System):
     name = "kan"
     title = "layers that are sums of table rows: digits, and a chaotic series"
     parts = ("digits", "series")
+    draws = True
 
     def cases(self, part: str, program: Program) -> list[Case]:
         """Sessions of ten test images, or the test values of the series in one."""
@@ -134,6 +138,23 @@ class Kan(System):
                 )
                 for part, program in programs.items()
             ),
+        ]
+
+    def curves(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Curves]:
+        """Images right by digit; the first test values of the series, and what was said six steps before."""
+        labels = np.concatenate([one.case.answers for one in found["digits"]])
+        right = np.concatenate([one.right for one in found["digits"]])
+        digits = [int(digit) for digit in np.unique(labels)]
+        shares = [float(right[labels == digit].mean()) for digit in digits]
+        (one,) = found["series"]
+        at = (one.case.asked + AHEAD)[:DRAWN_VALUES]
+        lines = {
+            "series": series()[TRAINING_VALUES:][at].tolist(),
+            f"said {AHEAD} steps before": to_values(one.chosen[:DRAWN_VALUES]).tolist(),
+        }
+        return [
+            Curves("digit", "share of images right", {"digits": (digits, shares)}),
+            Curves("value", "series", {name: (at.tolist(), line) for name, line in lines.items()}),
         ]
 
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ternac.model.memory.system import Case, Figure, Found, System, share_right
+from ternac.model.memory.system import Case, Curves, Figure, Found, System, share_right
 from ternac.program.program import Program
 
 SYMBOLS, MAPPED = 32, 16
@@ -93,6 +93,7 @@ class LatentLoop(System):
     name = "loop"
     title = "a block that LOOP runs again follows a map, one link a run, as far as is asked for"
     parts = (LOOPED, ONCE)
+    draws = True
 
     def cases(self, part: str, program: Program) -> list[Case]:
         """Permutations with every symbol asked for; for the loop also chains, after each number of runs."""
@@ -129,6 +130,27 @@ class LatentLoop(System):
             *told_hops,
             *_halting(looped[len(HOPS) * MAPS :]),
         ]
+
+    def curves(self, programs: Mapping[str, Program], found: Mapping[str, Sequence[Found]]) -> list[Curves]:
+        """Right answers by links, of the loop and of one pass; by runs for links to the end of a chain."""
+        told_hops = range(1, TRAINED_HOPS + 1)
+        by_hops = {
+            name: (list(hops), [share_right(found[part], f"{each} hops") for each in hops])
+            for name, part, hops in (
+                ("as many runs", LOOPED, HOPS),
+                ("one pass, told how many", ONCE, told_hops),
+            )
+        }
+        runs = range(1, DEPTH + 3)
+        chained = found[LOOPED][len(HOPS) * MAPS :]
+        by_runs = {
+            f"{depth} links to the end": (
+                list(runs),
+                [share_right([one for one in chained if one.case.loops == run], str(depth)) for run in runs],
+            )
+            for depth in (1, 2, 4, 8)
+        }
+        return [Curves("links", "share of answers right", by_hops), Curves("runs", "share right", by_runs)]
 
 
 def _case(tokens: Sequence[int], answers: Sequence[int], groups: Sequence[str], loops: int | None) -> Case:

@@ -27,9 +27,11 @@ class TorchExecutor(ExecutorBase):
     """Runs a :class:`TernaryLM` in evaluation mode, one token of every session at a time.
 
     ``program`` is what the model exports to; its hash tells whether the model belongs to a program file.
+    ``checkpoint``: the file that the weights are from, where `for_program` found one.
     """
 
     name = "torch"
+    checkpoint: Path | None = None
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class TorchExecutor(ExecutorBase):
                 model.resize_memory(rows, map_seed, maps_of(program))
             made = cls(model, program.name, program.meta, program.tokenizer)
             if made.program.hash == program.hash:
+                made.checkpoint = each
                 return made
         if not found:
             raise CheckpointError(

@@ -62,6 +62,9 @@ def _show(data: dict[str, Any], say: Say) -> None:
         say(f"  memory {name}: {rows}, {memory['bytes']:,} bytes a session")
         say(f"    read by {', '.join(memory['read_by']) or 'no op'}")
         say(f"    updated by {', '.join(memory['updated_by']) or 'no op'}")
+    for name, table in data["constant_rows"].items():
+        sizes = f"{table['rows']} rows x {table['width']} i8, {table['bytes']:,} bytes"
+        say(f"  constant rows {name}: {sizes}, read by {', '.join(table['read_by'])}")
     for loop in data["loops"]:
         say(_loop(loop))
     say("  ops: " + ", ".join(f"{count} {kind}" for kind, count in sorted(data["ops"].items())))

@@ -51,6 +51,7 @@ VERBS = {
     "serve": "ternac.cli.serve",
     "bench": "ternac.cli.bench.main",
     "memory": "ternac.cli.memory",
+    "sleep": "ternac.cli.sleep",
     "doctor": "ternac.cli.doctor",
     "completion": "ternac.cli.completion",
 }

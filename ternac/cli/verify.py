@@ -51,14 +51,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
-    import numpy as np
-
     from ternac.host.executors import parse_executor
-    from ternac.host.verify import open_runners
+    from ternac.host.verify import open_runners, tokens_of
     from ternac.program.zoo import TEXT
     from ternac.progress import Progress
-    from ternac.run.evaluate import encode, read_text, split
+    from ternac.run.evaluate import read_text, split
     from ternac.sim.verify import verify
+    from ternac.text.tokenizer import tokenizer_of
 
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
     if args.geometries or args.all_geometries:
@@ -78,13 +77,13 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         for runner in runners:
             opened.callback(runner.close)
         began = time.monotonic()
-        if args.text is None and "tokenizer" not in program.meta:
+        if args.text is not None:
+            tokenizer_of(program)  # who names a text is told if it cannot be read
+        elif "tokenizer" not in program.meta:
             say(f"{program.name} has no tokenizer: random tokens")
-            tokens = np.random.default_rng(0).integers(0, program.vocab, args.tokens)
-        else:
-            tokens = np.resize(encode(program, data), args.tokens)
+        tokens = tokens_of(program, data, args.tokens)
         with Progress(args.tokens, f"verify {program.name}", "tokens") as bar:
-            found = verify(program, runners, tokens.tolist(), bar.update)
+            found = verify(program, runners, tokens, bar.update)
     for divergence in found:
         say(str(divergence))
     if not found:

@@ -300,11 +300,11 @@ class _Fuser:
         return self.g.slots(self.shape[value][1]) // count
 
     def winners(self, op: Op, passes: list[Pass]) -> list[Pass]:
-        """Let the pass that made the scores look for the winners, or else one that reads them again."""
+        """Let the pass that made the scores look for the winners, or else one that reads these again."""
         scores, count = op.ins[0], op.integer("groups")
         size, tail = self.group(scores, count), self.g.tail(self.lowered.groups[op.out])
         self.listed.add(op.out)
-        last = passes[-1] if len(passes) > self.opened else None
+        last = next((one for one in passes[self.opened :] if one.result == scores), None)
         if (
             last is not None
             and last.result == scores
@@ -345,17 +345,12 @@ class _Fuser:
             raise self.refuse(index, f"{reach}, v0 holds {least}..{most}")
         inst = replace(self.base(op), op=Opcode.MEM, source=Source.ROWS, words=self.heads(op))
         found = []
-        users = [i for i, o in enumerate(self.p.ops) if op.out in o.ins]
-        if not users or any(self.p.ops[i].kind != "REQUANT" for i in users):
-            raise self.refuse(index, "a MEM_READ must feed REQUANTs, and nothing else,")
-        for user in users:
+        for user in self.requantizations(index, op):
             one = Pass(
                 op.out, inst, op.out, list_in=op.ins, rows=op.text("rows"), bits=op.integer("bits"),
                 shared=bool(op.integer("shared")),
             )  # fmt: skip
-            self.requantize(one, user)
-            self.extend(one)
-            found.append(one)
+            found.append(self.requantized(one, user))
         return found
 
     def heads(self, op: Op) -> int:
@@ -392,7 +387,7 @@ class _Fuser:
             case "NORM":
                 return self.norm(op)
             case "TMATVEC":
-                return [self.matrix(index, op)]
+                return self.matrix(index, op)
             case "REQUANT":
                 return [self.from_bank(op, op.ins[0], lambda one: self.requantize(one, index))]
             case "TABLE":
@@ -456,17 +451,28 @@ class _Fuser:
         x = op.ins[0]
         return [Pass(op.out + ".stat", stat, "", {"a": x}), Pass(op.out, scale, op.out, {"a": x})]
 
-    def matrix(self, index: int, op: Op) -> Pass:
+    def matrix(self, index: int, op: Op) -> list[Pass]:
         trits = op.text("weights")
         k, most = self.p.consts[trits].shape[1], self.g.x_depth * self.g.lanes
         message = f"op {index} {op.out!r} has {k} inputs, {self.g.name}'s x buffer holds {most}"
         require("inputs of a matrix", k, most, message)
         inst = replace(self.base(op), words=self.g.words(k))
-        one = Pass(op.out, inst, op.out, x_in=op.ins[0], trits=trits)
-        follow = self.only_user(op.out)
-        if follow is None or self.p.ops[follow].kind != "REQUANT":
-            raise self.refuse(index, "a TMATVEC must feed exactly one REQUANT")
-        self.requantize(one, follow)
+        found = []
+        for user in self.requantizations(index, op):
+            one = Pass(op.out, inst, op.out, x_in=op.ins[0], trits=trits)
+            found.append(self.requantized(one, user))
+        return found
+
+    def requantizations(self, index: int, op: Op) -> list[int]:
+        """Return the readers of a sum, which leaves v0 only as a REQUANT makes it: a pass for each."""
+        users = [i for i, o in enumerate(self.p.ops) if op.out in o.ins]
+        if not users or any(self.p.ops[i].kind != "REQUANT" or self.apart(op.out, i) for i in users):
+            raise self.refuse(index, f"a {op.kind} must feed REQUANTs, and nothing else,")
+        return users
+
+    def requantized(self, one: Pass, user: int) -> Pass:
+        """Put the REQUANT of a sum into its pass, and what follows that."""
+        self.requantize(one, user)
         self.extend(one)
         return one
 

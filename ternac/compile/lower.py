@@ -4,6 +4,7 @@
 * A matrix whose product is searched for WINNERS gets rows of zeros, and one that reads a masked vector
   columns, so that every group begins at a slot.
 * A state that is still read after its new value was computed gets that value by a copy, at its STORE.
+* What a NORM in the side lane makes goes to the x buffer only; an identity matrix brings it to other readers.
 * A value that a LOOP carries is copied first, if it is needed as it was.
 * A REQUANT by 2^k becomes k additions of a value to itself.
 
@@ -52,7 +53,7 @@ def lower(program: Program, geometry: Geometry) -> Lowered:
     Raises IllegalProgram if groups cannot begin at slots.
     """
     unrolled, parts = _unroll(program)
-    carried, copies = _copy_carried(_double(unrolled))
+    carried, copies = _copy_carried(_copy_norms(_double(unrolled), geometry))
     stored, more = _copy_stores(carried)
     return _pad_groups((stored, copies | more), geometry, program, parts)
 
@@ -165,6 +166,29 @@ def _moved(ops: Iterable[Op], moved: Mapping[int, int]) -> Iterable[Op]:
             end = moved[op.integer("first") + op.integer("length")]
             op = replace(op, attrs=dict(op.attrs) | {"first": first, "length": end - first})
         yield op
+
+
+def _copy_norms(program: Program, geometry: Geometry) -> Program:
+    """Return the program with copies of NORMs that others than matrices read, made by identity matrices."""
+    norms = {op.out for op in program.ops if op.kind == "NORM"} if geometry.lane_depth else set()
+    norms -= {v for op in program.ops if op.kind == "LOOP" for v in op.ins}
+    copied = {v for op in program.ops if op.kind != "TMATVEC" for v in op.ins if v in norms}
+    if not copied:
+        return program
+    types, consts = shapes(program), dict(program.consts)
+    ops: list[Op] = []
+    moved = {0: 0}
+    for index, op in enumerate(program.ops):
+        names = {} if op.kind == "TMATVEC" else {v: f"{v}.copy" for v in op.ins if v in copied}
+        ops.append(replace(op, ins=tuple(names.get(v, v) for v in op.ins)) if names else op)
+        if op.out in copied and op.kind == "NORM":
+            length = types[op.out][1]
+            weights = f"ones.{length}"
+            consts[weights] = np.eye(length, dtype=np.int8)
+            ops.append(Op("TMATVEC", f"{op.out}.copy.acc", (op.out,), {"weights": weights}))
+            ops.append(Op("REQUANT", f"{op.out}.copy", (f"{op.out}.copy.acc",), {"shift": 0, "dtype": "i8"}))
+        moved[index + 1] = len(ops)
+    return replace(program, ops=tuple(_moved(ops, moved)), consts=consts)
 
 
 def _copy_carried(program: Program) -> tuple[Program, frozenset[str]]:

@@ -27,6 +27,7 @@ def summary(program: Program) -> dict[str, Any]:
         "state_words": program.state_words,
         "states": dict(program.states),
         "memories": memory_summary(program),
+        "constant_rows": constant_rows_summary(program),
         "loops": loop_summary(program),
         "ops": dict(Counter(op.kind for op in program.ops)),
         "constants": {
@@ -51,6 +52,20 @@ def memory_summary(program: Program) -> dict[str, dict[str, Any]]:
             "updated_by": [op.out for op in program.ops if memory_written(op) == name],
         }
         for name, memory in program.memories.items()
+    }
+
+
+def constant_rows_summary(program: Program) -> dict[str, dict[str, Any]]:
+    """Return for each constant that MEM_READ reads its sizes, its bytes in the file, and the ops that do."""
+    return {
+        name: {
+            "rows": len(program.consts[name]),
+            "width": program.consts[name].shape[1],
+            "bytes": int(program.consts[name].nbytes),
+            "read_by": [op.out for op in program.ops if op.attrs.get("rows") == name],
+        }
+        for name, role in program.roles().items()
+        if role == "rows"
     }
 
 

@@ -18,7 +18,7 @@ from ternac.errors import SnapshotError, UsageError
 from ternac.program.program import Program
 from ternac.run.executor import State
 
-__all__ = ["Snapshot"]
+__all__ = ["Snapshot", "is_snapshot"]
 
 _HEADER = struct.Struct("<4sH32sIiQI")  # magic, version, program hash, rng, pending, fed, words
 _MAGIC, _VERSION, _MEMORY_VERSION = b"TNCS", 2, 3
@@ -157,3 +157,8 @@ def _bits(flags: npt.NDArray[np.bool_]) -> State:
     padded = np.zeros(-(-len(flags) // 16) * 16, bool)
     padded[: len(flags)] = flags
     return np.packbits(padded, bitorder="little").view("<i2").astype(np.int16)
+
+
+def is_snapshot(data: bytes) -> bool:
+    """Return True if ``data`` begins as a snapshot does, whole or not."""
+    return data.startswith(_MAGIC)

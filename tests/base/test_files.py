@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,25 @@ def test_contents_and_name_are_on_the_disk_in_this_order(
     monkeypatch.setattr(files.os, "replace", lambda a, b: (done.append("rename"), replace(a, b)))
     write_bytes(tmp_path / "out", b"new")
     assert done == ["file", "rename", "folder"]
+
+
+def test_what_a_killed_process_left_goes_with_the_next_write(tmp_path: Path) -> None:
+    path, other = tmp_path / "out.txt", tmp_path / "other.txt"
+    with replacing(path) as scratch, replacing(other) as theirs:
+        ours = f"-{os.getpid()}-"
+        assert ours in scratch.name
+        ended = subprocess.Popen(["true"])
+        ended.wait()
+        dead = scratch.with_name(scratch.name.replace(ours, f"-{ended.pid}-"))
+        lives = scratch.with_name(scratch.name.replace(ours, f"-{os.getppid()}-"))
+        elsewhere = scratch.with_name(dead.name.replace(scratch.name.split("-")[1], "00000000"))
+        of_other = theirs.with_name(theirs.name.replace(ours, f"-{ended.pid}-"))
+        for each in (dead, lives, elsewhere, of_other):
+            each.write_text("half")
+    write_text(path, "new")
+    assert {each.name for each in tmp_path.iterdir()} == {
+        each.name for each in (path, other, lives, elsewhere, of_other)
+    }
 
 
 def test_names_of_new_folders_and_of_moved_files_are_on_the_disk(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ternac.cli.main import main
+from ternac.model.memory.system import SHIPPED
 from ternac.program.file import save
 from tests.program.memory_toy import loop_program, memory_program
 
@@ -25,6 +26,17 @@ def test_memories_and_their_bytes_are_shown(tmp_path: Path, capsys: pytest.Captu
     sizes = {"rows": 16, "width": 6, "dtype": "i8", "bytes": 96}
     assert data["memories"] == {"M": {**sizes, "read_by": ["o.acc"], "updated_by": ["write"]}}
     assert data["loops"] == []
+
+
+def test_constant_rows_and_their_bytes_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(SHIPPED / "kan" / "digits.safetensors")
+    assert main(["inspect", model]) == 0
+    shown = capsys.readouterr().out
+    assert "constant rows first: 1024 rows x 16 i8, 16,384 bytes, read by first.acc\n" in shown
+    assert main(["inspect", model, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    second = {"rows": 256, "width": 16, "bytes": 4096, "read_by": ["second.acc"]}
+    assert data["constant_rows"]["second"] == second and data["memories"] == {}
 
 
 def test_a_loop_is_shown_behind_its_body(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

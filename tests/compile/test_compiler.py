@@ -165,12 +165,11 @@ def test_a_state_that_is_read_after_its_store_gets_its_value_by_a_copy() -> None
 
 def test_a_multiplier_of_a_power_of_two_is_so_many_additions() -> None:
     program = random_program(np.random.default_rng(8), 8, 8, 1, 9)
-    ops = list(program.ops)
-    index = next(i for i, op in enumerate(ops) if op.out == "0.a.act")
-    ops[index] = Op("REQUANT", "0.a.act", ops[index].ins, {"shift": 1, "multiplier": 16, "dtype": "i16"})
-    consts = {name: const for name, const in program.consts.items() if name != "silu"}
-    ops = [op if op.attrs.get("table") != "silu" else replace(op, attrs={"table": "sigmoid"}) for op in ops]
-    machine = agree(replace(program, ops=tuple(ops), consts=consts), PRESETS["tiny"], 8)
+    gather, *rest = program.ops
+    assert gather.out == "r.e"
+    ops = [replace(op, ins=tuple("r.x" if v == "r.e" else v for v in op.ins)) for op in rest]
+    ops[:0] = [gather, Op("REQUANT", "r.x", ("r.e",), {"shift": 1, "multiplier": 16, "dtype": "i16"})]
+    machine = agree(_with_ops(program, ops), PRESETS["tiny"], 8)
     assert sum(i.add == Addend.B and i.paced for i in machine.image.instructions) == 3
 
 

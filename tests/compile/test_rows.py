@@ -19,11 +19,13 @@ from ternac.compile.layout import row_blocks, row_step, row_values
 from ternac.compile.lower import with_gaps
 from ternac.compile.machine import Machine
 from ternac.errors import DoesNotFit, IllegalProgram, UnsupportedOp
+from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.program.file import load
 from ternac.program.loops import most_loops
 from ternac.program.ops import Memory, Op
 from ternac.program.program import Program
 from ternac.program.random_memory import random_memory_program
+from ternac.program.zoo import resolve
 from ternac.run.numpy_executor import NumpyExecutor
 
 SHIPPED = Path(__file__).parents[2] / "model/memory/shipped"
@@ -112,6 +114,29 @@ def test_a_host_changes_the_runs_of_one_context() -> None:
             assert np.array_equal(machine.step(token, 0, entry), expected), loops
 
 
+def test_a_sum_with_two_requantizations_and_a_norm_with_other_readers() -> None:
+    """As in BDH: scores are wide for the winners and narrow for what these mask, a norm is a value, too."""
+    program = addressed(groups=3, size=6)
+    table = np.arange(256).astype(np.uint8)
+    ops = [op for op in program.ops if op.out != "x"]
+    ops[1:1] = [Op("NORM", "x", ("r",), {"pre": 3, "post": 1, "table": "rsqrt"})]
+    at = next(i for i, op in enumerate(ops) if op.kind == "WINNERS")
+    ops[at:at] = [Op("REQUANT", "codes", ("s.acc",), {"shift": 2, "dtype": "i8"})]
+    at = next(i for i, op in enumerate(ops) if op.out == "v.acc")
+    ops[at:at] = [
+        Op("MASK", "z", ("codes", "w"), {}),
+        Op("TMATVEC", "z.acc", ("z",), {"weights": "Wz"}),
+        Op("REQUANT", "z.back", ("z.acc",), {"shift": 0, "dtype": "i8"}),
+        Op("ADD", "both", ("z.back", "x"), {"dtype": "i8"}),
+    ]
+    ops = [replace(op, ins=("both",)) if op.out == "v.acc" else op for op in ops]
+    wz = np.random.default_rng(8).integers(-1, 2, (8, 18)).astype(np.int8)
+    program = replace(program, ops=tuple(ops), consts={**program.consts, "Wz": wz, "rsqrt": table})
+    image = agree(program, PRESETS["tiny-rows"], 8)
+    assert sum(inst.arg for inst in image.instructions) == sum(inst.mask for inst in image.instructions) == 1
+    assert next(inst for inst in image.instructions if inst.arg).source == Source.DOT
+
+
 def test_a_state_that_the_body_stores_is_loaded_in_the_body() -> None:
     program = addressed(4, 4)
     ops = [op for op in program.ops if op.kind != "LOAD"]
@@ -134,6 +159,24 @@ def test_a_state_of_a_loop_with_levels_must_fill_its_columns() -> None:
 def test_shipped_systems_run_on_the_board_with_rows(name: str) -> None:
     image = agree(load(SHIPPED / f"{name}.safetensors"), PRESETS["ulx3s-85f-rows"], 1)
     assert len(image.entries) >= 3
+
+
+def test_the_shipped_language_model_with_a_memory_runs_on_the_board_with_rows() -> None:
+    agree(load(resolve("hybrid")), PRESETS["ulx3s-85f-rows"], 1, tokens=4)
+
+
+def test_cycles_on_the_board_with_rows_are_those_of_the_page() -> None:
+    page = (Path(__file__).parents[2] / "docs/memory.md").read_text()
+    for name, path in (
+        ("`hybrid`", resolve("hybrid")),
+        *((f"`{n}`", SHIPPED / n / f"{n}.safetensors") for n in ("abacus", "cache")),
+        *((f"`kan`, {n}", SHIPPED / "kan" / f"{n}.safetensors") for n in ("digits", "series")),
+    ):
+        image = compile_program(load(path), PRESETS["ulx3s-85f-rows"])
+        together = len(image.entries)
+        each = batch_cycles(image, together, 32) / (32 * together) if together > 1 else schedule(image).cycles
+        figures = image.row_base, image.row_words, schedule(image).cycles, together, round(each)
+        assert f"| {name} | {' | '.join(map(str, figures))} |" in page
 
 
 def test_winners_cost_no_pass_of_their_own() -> None:

@@ -24,7 +24,7 @@ def declared(fragment: Any, path: str) -> Iterator[tuple[str, str]]:
         yield from declared(sub, f"{path}.{name}")
 
 
-@pytest.mark.parametrize("geometry", ["tiny", "icebreaker", "ulx3s-85f-sdram"])
+@pytest.mark.parametrize("geometry", ["tiny", "tiny-rows", "icebreaker", "ulx3s-85f-sdram"])
 def test_every_component_lies_in_the_part_that_it_declares(geometry: str) -> None:
     board = BOARDS["icebreaker" if geometry == "icebreaker" else "ulx3s-85f"]
     design = EngineDesign(board, preset(geometry), board.clock_hz, bytes(16))

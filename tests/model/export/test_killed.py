@@ -82,6 +82,8 @@ def test_a_file_is_the_old_or_the_new(tmp_path: Path) -> None:
         assert path.read_bytes() in contents
 
     assert kill_again_and_again(lambda number: write_bytes(path, contents[number]), check) > KILLS // 4
+    write_bytes(path, contents[0])
+    assert list(tmp_path.iterdir()) == [path], "of the processes that were killed nothing is left"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from ternac.run.numpy_executor import NumpyExecutor
 
 def test_an_abacus_computes_what_its_program_does() -> None:
     torch.manual_seed(3)
-    model = make_model().eval()
+    model = make_model("abacus").eval()
     program = model.to_program("abacus", {})
     tokens = np.random.default_rng(1).choice(VOCAB, (90, 3), p=[0.09] * 10 + [0.04, 0.04, 0.02])
     with torch.no_grad():

@@ -11,12 +11,15 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.errors import UsageError
+from ternac.model.memory import cache
 from ternac.model.memory.cache import DOT, FIRST_CLASS, FIRST_ENTITY, IS, world
+from ternac.model.memory.picture import write_picture
 from ternac.model.memory.system import (
     NAMES,
     SHIPPED,
     Case,
     Figure,
+    Found,
     open_system,
     run_cases,
     share_right,
@@ -175,3 +178,28 @@ def test_a_system_whose_model_is_not_shipped_says_how_to_train_it(tmp_path: Path
     with pytest.raises(UsageError, match="no model nothing of cache is shipped"):
         open_system("cache").shipped("nothing")
     assert "cache" in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_curves_are_drawn_of_what_was_found(name: str, tmp_path: Path) -> None:
+    """Of the first cases of each group, with right answers: a share of rights is 1 everywhere."""
+    system = open_system(name)
+    if not system.draws:
+        pytest.skip("it has none")
+    programs, found = {}, {}
+    for part in system.parts:
+        programs[part] = system.shipped(part)
+        found[part] = [
+            Found(case, np.eye(programs[part].vocab, dtype=np.int32)[case.answers], "")
+            for case in system.cases(part, programs[part])
+        ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "LENGTH", 256)  # of the text whose rows are counted
+        panels = system.curves(programs, found)
+    write_picture(tmp_path / "curves.svg", system.title, panels)
+    assert (tmp_path / "curves.svg").stat().st_size > 10_000
+    for panel in panels:
+        assert panel.lines
+        for across, up in panel.lines.values():
+            assert len(across) == len(up) > 0
+            assert "share" not in panel.up or set(up) == {1.0}
