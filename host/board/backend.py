@@ -313,10 +313,11 @@ class BoardBackend:
 
 
 def _refuse_loops(loops: int | None) -> None:
-    """Raises UsageError if a request asks for runs of loops: an image has none."""
+    """Raises UsageError if a request asks for runs of loops: an image says how many there are."""
     if loops is not None:
         raise UsageError(
-            f"loops is {loops!r}, and an engine runs no loops", "leave loops out, or run on numpy or native"
+            f"loops is {loops!r}, and a board runs a loop as often as the program says",
+            "leave loops out, or run on numpy or native",
         )
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ternac.errors import UsageError
 from ternac.model.export.export import norm_params, trits
 from ternac.model.memory.parts import Part, State
 from ternac.model.net import functional as fn
@@ -47,6 +48,8 @@ class Hatchling(Part):
     all). ``shown``: what is read stays in the residual. ``pair_bits``: a row belongs to a pair of neurons,
     the group's winner and its winner at the token before, by so many bits of each; 0: to a neuron.
     ``compiled``: take the compiled way.
+
+    Raises UsageError unless groups are a power of two: the mean over their rows is a shift.
     """
 
     leak: Tensor
@@ -66,6 +69,10 @@ class Hatchling(Part):
         pair_bits: int = 0,
     ) -> None:
         super().__init__()
+        if groups & (groups - 1):
+            raise UsageError(
+                f"{groups} groups of neurons", "the mean over their rows is a shift: a power of two"
+            )
         self.written, self.shown, self.pairs = tuple(written), shown, bool(pair_bits)
         self.d, self.scales, self.runs, self.rate, self.leaks = d, s, runs, rate, tuple(leaks)
         self.bits = pair_bits or (size - 1).bit_length()

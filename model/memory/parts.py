@@ -30,7 +30,7 @@ from ternac.model.net import functional as fn
 from ternac.model.net import tables
 from ternac.model.net.config import MemoryConfig, Scales
 from ternac.model.net.layers import GLU, MLGRU, BitLinear, Norm
-from ternac.model.net.memory import Recall
+from ternac.model.net.memory import PickRows, Recall
 from ternac.program.builder import ProgramBuilder
 from ternac.program.language_model import add_glu, add_memory, add_mlgru
 from ternac.program.program import Program
@@ -104,6 +104,64 @@ class Remember(Part):
 
     def emit(self, b: ProgramBuilder, name: str, r: str) -> str:
         return add_memory(b, name, memory_params(self.recall, self.norm, self.scales), r)
+
+
+class ProductRows(nn.Module):
+    """Constant rows int8 [heads * slots**2, width], two winners a head: a product key of learnt maps.
+
+    The digits are the winners of a map of each of two inputs, i8 of ``bits_in`` fraction bits. The sum over
+    the heads, an accumulator, has `fraction` fraction bits if it is to be a mean. ``spread``: of the first
+    rows, in codes; ``unit``: log2 of the codes that 1 in ``rows`` is, and so how fast they learn.
+    """
+
+    def __init__(
+        self,
+        heads: int,
+        slots: int,
+        width: int,
+        n_in: int,
+        bits_in: tuple[int, int],
+        s: Scales,
+        spread: float = 64.0,
+        unit: int = 10,
+    ) -> None:
+        super().__init__()
+        self.unit = unit
+        self.heads, self.bits = heads, slots.bit_length() - 1
+        self.maps = nn.ModuleList(BitLinear(n_in, heads * slots, bits, s.pre) for bits in bits_in)
+        self.rows = nn.Parameter(torch.randn(heads, slots, slots, width) * spread * 2.0**-unit)
+        self.fraction = s.row + heads.bit_length() - 1
+        self.score_bits = s.pre
+
+    def every_map(self) -> list[BitLinear]:
+        """Return the two maps."""
+        return [each for each in self.maps if isinstance(each, BitLinear)]
+
+    def codes(self) -> Tensor:
+        """Return the rows, i8 [heads, slots, slots, width]."""
+        return fn.Requant.apply(self.rows, 2.0**self.unit, *fn.I8)
+
+    def scores(self, which: int, x: Tensor) -> Tensor:
+        """Return the scores i16 [.., heads * slots] of map ``which``, 0 or 1, whose winners are digits."""
+        return fn.Requant.apply(self.every_map()[which].acc(x), 1.0, *fn.I16)
+
+    def read(self, *scores: Tensor) -> Tensor:
+        """Return the sum of the rows at the winners of two scores."""
+        gains = tuple(2.0 ** -(each.shift + self.score_bits) for each in self.every_map())
+        total: Tensor = PickRows.apply(self.codes(), gains, *scores)
+        return total
+
+    def emit_digits(self, b: ProgramBuilder, name: str, which: int, x: str) -> str:
+        """Append the ops of map ``which``; returns the name of the digits."""
+        at = f"{name}.{'ab'[which]}"
+        weights = trits(self.every_map()[which])
+        scores = b.linear(f"{at}.s", f"{at}.acc", x, f"{at}.W", weights, 0, "i16")
+        return b.op("WINNERS", at, scores, groups=self.heads)
+
+    def emit_read(self, b: ProgramBuilder, name: str, *digits: str) -> str:
+        """Append the read at two digits; returns the name of the accumulator."""
+        b.consts[f"{name}.rows"] = integers(self.codes().flatten(0, 2), np.int8)
+        return b.op("MEM_READ", f"{name}.acc", *digits, rows=f"{name}.rows", bits=self.bits, shared=0)
 
 
 class Stack(nn.Module):
@@ -220,19 +278,29 @@ def fit(
     *,
     warmup: int = 40,
     weight_limit: float = 1.5,
+    decay: float = 0.01,
+    flat: float = 0.0,
 ) -> None:
     """Train: AdamW, warm-up, a cosine to 2% of ``lr``, gradients clipped at norm 1, masters kept near trits.
+
+    ``decay``: weight decay of the masters. The cosine begins after the share ``flat`` of the steps.
 
     ``loss_of(step)`` returns the loss of a fresh batch. Raises whatever it raises.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)
     linears = [m for m in model.modules() if isinstance(m, BitLinear)]
+    masters = {linear.weight for linear in linears}
+    groups = [
+        {"params": [p for p in parameters if p in masters], "weight_decay": decay},
+        {"params": [p for p in parameters if p not in masters], "weight_decay": 0.01},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
     for linear in linears:
         linear.quant.scaling_impl.hold = True
     model.train()
     for step in range(steps):
-        shape = 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * step / steps))
+        turn = max(0.0, step / steps - flat) / (1.0 - flat)
+        shape = 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * turn))
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1.0, (step + 1) / warmup) * shape
         loss = loss_of(step)

@@ -258,6 +258,49 @@ class TableRows(torch.autograd.Function):
         return d_codes, d_table.view_as(table)
 
 
+class PickRows(torch.autograd.Function):
+    """WINNERS and MEM_READ of constant rows: ``apply(table, gains, *scores)`` -> sums [.., D].
+
+    scores: one or two [.., H * G]; table [H, G, D] or [H, G, G, D]: head k reads the row of the first largest
+    score of its group in each. ``gains``: for each, how much a code of a score counts in the backward.
+
+    Backward: to the rows, what their readers got; to the scores, as if the rows were weighted by a softmax
+    of gain * score, with the winners of the other scores. So scores learn of rows that were not read.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, gains: tuple[float, ...], *scores: Tensor) -> Tensor:
+        heads, slots = table.shape[:2]
+        digits = [winners(each, heads) for each in scores]
+        at = torch.arange(heads, device=table.device)
+        for digit in digits:
+            at = at * slots + digit
+        ctx.save_for_backward(table, at, *scores, *digits)
+        ctx.gains = gains
+        return table.reshape(-1, table.shape[-1])[at].sum(-2)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        table, at, *saved = ctx.saved_tensors
+        scores, digits = saved[: len(saved) // 2], saved[len(saved) // 2 :]
+        heads, slots, width = table.shape[0], table.shape[1], table.shape[-1]
+        flat = table.reshape(-1, width)
+        spread = grad.unsqueeze(-2).expand(*at.shape, width).reshape(-1, width)
+        d_table = torch.zeros_like(flat).index_add_(0, at.flatten(), spread)
+        every = (grad @ flat.t()).unflatten(-1, (heads, -1))  # of each row, had it been read
+        d_scores = []
+        for number, score in enumerate(scores):
+            mine = every
+            if len(scores) == 2:
+                mine = every.unflatten(-1, (slots, slots)).movedim(number - 2, -1)
+                other = digits[1 - number][..., None, None].expand(*mine.shape[:-2], 1, slots)
+                mine = mine.gather(-2, other).squeeze(-2)
+            weight = torch.softmax(score.unflatten(-1, (heads, -1)) * ctx.gains[number], -1)
+            slope = mine - (weight * mine).sum(-1, keepdim=True)
+            d_scores.append((weight * slope).mul_(ctx.gains[number]).flatten(-2))
+        return d_table.view_as(table), None, *d_scores
+
+
 def loop(body: Callable[[Value, int], Value], carried: Value, times: int) -> Value:
     """LOOP: run ``body(carried, run)`` ``times`` times, each on what the run before returned."""
     for run in range(times):

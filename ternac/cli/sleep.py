@@ -167,7 +167,7 @@ def _base(given: Path | None, path: Path, program: Program) -> tuple[list[Any], 
         raise UsageError(f"nothing beside {path} records the text of its training", "name one: --base FILE")
     corpus = record.read(record.source if record.path else TEXT, program.tokenizer)
     train, held_out = split(corpus.tokens, record.val_fraction)
-    return [train], [held_out], record.name
+    return [train], [held_out], record.name if record.path else "the shipped text"
 
 
 def _losses(program: Program, groups: Sequence[Sequence[Any]]) -> list[float]:

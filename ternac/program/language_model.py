@@ -183,6 +183,18 @@ def add_glu(
     r: str,
 ) -> str:
     """Emit the gated half of layer ``l``; returns the name of the new residual."""
+    return b.op("ADD", f"{l}.r2", r, add_glu_value(b, l, norm, w, s, r), dtype="i16")
+
+
+def add_glu_value(
+    b: ProgramBuilder,
+    l: str,  # noqa: E741 - the contract's letter
+    norm: NormParams,
+    w: Mapping[str, npt.NDArray[np.int8]],
+    s: Mapping[str, int],
+    r: str,
+) -> str:
+    """Emit what `add_glu` adds to the residual ``r``; returns its name, a value i16."""
 
     def linear(out: str, acc: str, x: str, weights: str, dtype: str = "i8") -> str:
         return b.linear(f"{l}.{out}", f"{l}.{acc}", x, f"{l}.{weights}", w[weights], s[out], dtype)
@@ -191,7 +203,7 @@ def add_glu(
     a_act = b.op("TABLE", f"{l}.a.act", linear("a.pre", "a.acc", n2, "Wgate"), table="silu")
     a = b.op("REQUANT", f"{l}.a", a_act, shift=int(s["a"]), dtype="i8")
     z = b.op("MUL", f"{l}.z", linear("up", "up.acc", n2, "Wup"), a, shift=int(s["z"]), dtype="i8")
-    return b.op("ADD", f"{l}.r2", r, linear("down", "down.acc", z, "Wdown", "i16"), dtype="i16")
+    return linear("down", "down.acc", z, "Wdown", "i16")
 
 
 def add_memory(b: ProgramBuilder, l: str, p: MemoryParams, r: str) -> str:  # noqa: E741 - the contract's letter

@@ -193,6 +193,8 @@ def test_a_board_refuses_loops() -> None:
         lambda: board.run_together([session], [Run([1], 1, GREEDY, 1, 2)]),
         lambda: board.step(session, 1, 2),
     ):
-        with pytest.raises(UsageError, match="loops is 2, and an engine runs no loops"):
+        with pytest.raises(
+            UsageError, match="loops is 2, and a board runs a loop as often as the program says"
+        ):
             call()
     board.run(session, Run([1], 1, GREEDY, 1))

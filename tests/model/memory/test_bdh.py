@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ternac.cli.main import main
+from ternac.errors import UsageError
 from ternac.host.executors import open_executor
-from ternac.model.memory import bdh
-from ternac.model.memory.bdh_model import LM_GROUPS, LM_SHAPE, Language
+from ternac.model.memory import bdh, bdh_model
+from ternac.model.memory.bdh_model import LM_GROUPS, LM_RECIPE, LM_SHAPE, Language
 from ternac.model.memory.hatchling import Hatchling
 from ternac.model.memory.parts import Stack
 from ternac.model.memory.system import Case, Found, open_system, run_cases, share_right, silent
 from ternac.model.net.config import ModelConfig, Scales
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.neurons import Neurons
+from ternac.model.training.run_folder import FINAL
 from ternac.program.loops import loops_of
 from ternac.program.zoo import TEXT, ZOO, open_program
+from ternac.run.evaluate import evaluate
 from ternac.run.numpy_executor import NumpyExecutor
 
 WIDTH, GROUPS, SIZE = 24, 8, 10
@@ -101,6 +106,41 @@ def test_the_language_model_has_the_trits_of_shakespeare() -> None:
     model = Language(LM_SHAPE, LM_GROUPS, 0.0)
     trits = sum(m.weight.numel() for m in model.modules() if isinstance(m, BitLinear))
     assert trits == ModelConfig().ternary_weights
+
+
+def test_groups_that_no_shift_can_take_the_mean_of_are_refused() -> None:
+    with pytest.raises(UsageError, match="12 groups of neurons"):
+        Hatchling(WIDTH, 12, SIZE, Scales())
+
+
+def test_a_trained_language_model_is_exported_with_the_loss_that_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bdh_model, "LM_GROUPS", GROUPS)
+    monkeypatch.setattr(bdh_model, "LM_SHAPE", ModelConfig(d=16, m=GROUPS * SIZE, layers=2))
+    recipe = {
+        "steps": 3,
+        "batch": 2,
+        "window": 16,
+        "eval_tokens": 800,
+        "eval_every": 3,
+        "checkpoint_every": 3,
+    }
+    monkeypatch.setattr(bdh_model, "LM_RECIPE", replace(LM_RECIPE, **recipe))
+    trainer = bdh_model.language_trainer(5, tmp_path)
+    measured = trainer.run(lambda progress: None)
+    program = bdh_model.language_program(tmp_path / FINAL)
+    loss = evaluate(open_executor("native", program), trainer.val_text[:801])
+    assert np.isclose(loss.nats_per_token, measured, rtol=1e-9)
+    assert bdh_model.train(bdh.LANGUAGE, 5, silent).hash == program.hash
+
+
+def test_a_reader_is_trained_and_gets_its_rows_at_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bdh_model, "STEPS", 2)
+    program = bdh_model.train(bdh.TABLE, 4, silent)
+    assert program.memories["0.rows"].rows == 2 * bdh_model.GROUPS << 2 * bdh_model.PAIR_BITS
+    assert program.hash == bdh_model.train(bdh.TABLE, 4, silent).hash
+    assert program.trits == open_system("bdh").shipped(bdh.TABLE).trits
 
 
 def test_the_bar_is_the_loss_that_the_card_of_shakespeare_tells() -> None:

@@ -109,6 +109,36 @@ def test_active_is_one_at_winners_and_passes_their_gradient() -> None:
     assert x.grad is not None and x.grad.tolist() == [[2.0, 0.0, 0.0, 2.0]]
 
 
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_picked_rows_are_those_of_winners_and_scores_learn_of_all_rows(vectors: int) -> None:
+    """The gradients are those of rows weighted by softmaxes, taken where every other score has its winner."""
+    torch.manual_seed(vectors)
+    heads, slots, width, gains = 3, 4, 5, (0.3, 0.7)[:vectors]
+    table = torch.randint(-9, 10, (heads, *[slots] * vectors, width)).double().requires_grad_()
+    scores = [torch.randint(-4, 5, (7, heads * slots)).double().requires_grad_() for _ in gains]
+    total = memory.PickRows.apply(table, gains, *scores)
+    won = [memory.winners(each, heads) for each in scores]
+    bits = 2  # slots is 2**2
+    rows = memory.row_numbers(tuple(won), bits)
+    assert torch.equal(total, table.reshape(-1, width)[rows].sum(-2))
+
+    grad = torch.randn(7, width, dtype=torch.float64)
+    found = torch.autograd.grad(total, (table, *scores), grad)
+    letters = "ab"[:vectors]
+    hard = [torch.nn.functional.one_hot(each, slots).double() for each in won]
+
+    def read(weights: list[Tensor], rows: Tensor) -> Tensor:
+        return torch.einsum(f"{','.join('nh' + x for x in letters)},h{letters}d->nd", *weights, rows)
+
+    (expected,) = torch.autograd.grad(read(hard, table), table, grad)
+    assert torch.allclose(found[0], expected)
+    for at, (score, gain) in enumerate(zip(scores, gains, strict=True)):
+        soft = torch.softmax(score.unflatten(-1, (heads, slots)) * gain, -1)
+        weights = [soft if other == at else each for other, each in enumerate(hard)]
+        (expected,) = torch.autograd.grad(read(weights, table.detach()), score, grad)
+        assert torch.allclose(found[1 + at], expected)
+
+
 def test_sub_saturates_and_then_has_no_gradient() -> None:
     a = torch.tensor([100.0, 1.0], requires_grad=True)
     b = torch.tensor([-100.0, 3.0], requires_grad=True)
