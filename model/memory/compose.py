@@ -161,7 +161,7 @@ class Compose(System):
         ):
             curve = np.array(programs[part].meta["curve"])
             lines = {name: (curve[:, 0].tolist(), curve[:, at].tolist()) for at, name in enumerate(names, 1)}
-            panels.append(Curves(f"step of training, {part}", "share right", lines))
+            panels.append(Curves(f"step of training, {part}", "accuracy in training", lines))
         return panels
 
 
