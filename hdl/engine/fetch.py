@@ -17,7 +17,7 @@ PAIRS = WORDS // 2
 FETCH = PAIRS + BlockRam.LATENCY
 """Cycles from the first read of an instruction until it can start."""
 
-_ROWS_MEMBERS = {"loop": In(1), "row_base": Out(16), "full_token": Out(16)}
+_ROWS_MEMBERS = {"loop": In(1), "lists": Out(1), "row_base": Out(16), "full_token": Out(16)}
 
 
 class Fetch(wiring.Component):
@@ -59,6 +59,8 @@ class Fetch(wiring.Component):
         Its other fields, and those of the passes in the pipelines.
     loop : In(1)
         With rows: pulse, not without ``take``: the instruction is a LOOP.
+    lists : Out(1)
+        With rows: the instruction's ``to_list``, for which no place of a pass must be chosen.
     row_base : Out(16)
         With rows: the session's base, shifted as the instruction says.
     full_token : Out(16)
@@ -170,7 +172,7 @@ class Fetch(wiring.Component):
         with m.If(self.take):
             m.d.sync += self.complete.eq(0)
         if rows:
-            self._rows(m, pcs, tokens[self.current], base, step)
+            self._rows(m, pcs, tokens[self.current], base, step, arrives)
 
         # The fields, each from its pair of words.
         for pair in range(PAIRS):
@@ -183,9 +185,14 @@ class Fetch(wiring.Component):
                         m.d.sync += Value.cast(target).eq(addresses[home % 2] if name in "abcd" else word)
         return m
 
-    def _rows(self, m: Module, pcs: Array[Signal], token: Value, base: Value, step: Signal) -> None:
+    def _rows(
+        self, m: Module, pcs: Array[Signal], token: Value, base: Value, step: Signal, arrives: Signal
+    ) -> None:
         """What only passes over rows need, and the counters of LOOP."""
         own = self.next
+        word, low, _ = LAYOUT["to_list"]
+        with m.If(arrives[word // 2]):
+            m.d.sync += self.lists.eq(self.rams[word % 2].rd_data[low])
         shifts = (step > LAYOUT["stride"][0] // 2 + BlockRam.LATENCY) & (own.stride != 0)
         with m.If(~self.complete):
             with m.If(step == 0):

@@ -101,7 +101,7 @@ class PassControl(wiring.Component):
     retire_index : Out(pass)
         The index of that pass.
     rows_take : Out(1)
-        With rows: an element takes a value from the row unit, at A_OFFSET.
+        With rows: an element takes a value from the row unit in the next cycle, at A_OFFSET - 1.
     rows_update : Out(1)
         With rows: an element of an update, at UPDATE_STEP.
     rows_update_last : Out(1)
@@ -286,9 +286,9 @@ class PassControl(wiring.Component):
         stage(self.masks, "mask", V0_OFFSET + C_OFFSET)
         for name in ("to_list", "arg", "to_rows"):
             m.d.sync += getattr(self, name).eq(setting(name, RESULT_OFFSET - 1) & writes)
-        updates = track[UPDATE_STEP]
+        updates, ahead = track[UPDATE_STEP], track[A_OFFSET - 1]
         m.d.comb += [
-            self.rows_take.eq(track[A_OFFSET].valid & (self.source == Source.ROWS)),
+            self.rows_take.eq(ahead.valid & (setting("source", A_OFFSET - 1) == Source.ROWS)),
             self.rows_update.eq(updates.valid & setting("to_rows", UPDATE_STEP)),
             self.rows_update_last.eq(updates.last),
             self.rows_mask.eq(track[MASK_STEP].valid & setting("mask", MASK_STEP)),

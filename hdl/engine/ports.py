@@ -20,7 +20,7 @@ MEMORY_FIELDS = ("to_list", "arg", "to_rows", "mask")
 """Fields that only an engine with rows has."""
 ROW_ADDRESS_BITS = 16
 """Width of an address in the rows of a column."""
-UPDATE_AHEAD = 7
+UPDATE_AHEAD = 8
 """Cycles from the pulse that begins a slot of an update to the result that is taken away."""
 BASES = ("b", "c", "d")
 """Operand addresses that they need, too: the bank words of slot 0."""

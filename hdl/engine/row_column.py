@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.cells.memory import MemoryBank
+from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
 
 __all__ = ["ROW_BITS", "SUM_BITS", "RowColumn"]
@@ -21,9 +22,9 @@ class RowColumn(wiring.Component):
     """``depth`` words of rows with one read and one write port, a word a cycle.
 
     A word whose ``address`` comes at cycle 0 is there at cycle 2. It is added to ``sum``, which shows it at
-    cycle 3, or becomes ``sat8(old - f - e)`` at cycle 5, ``f = keep ? rshift_round(old, keep) : 0``, and is
+    cycle 3, or becomes ``sat8(old - f - e)`` at cycle 6, ``f = keep ? rshift_round(old, keep) : 0``, and is
     written in that cycle. A read meets the writes of the cycles before it: reads and updates of one word must
-    be six cycles apart.
+    be seven cycles apart.
 
     Parameters
     ----------
@@ -44,9 +45,9 @@ class RowColumn(wiring.Component):
     keep : In(4)
         The part 2^-keep of the word goes away; 0: nothing of it. At cycle 2.
     e : In(signed(16))
-        What is taken away, at cycle 3.
+        What is taken away, at cycle 4.
     update : In(1)
-        Write the result, at cycle 5.
+        Write the result, at cycle 6.
     load : In(1)
         Write ``load_word`` instead.
     load_word : In(8)
@@ -91,15 +92,17 @@ class RowColumn(wiring.Component):
         with m.If(self.sum_en):
             m.d.sync += self.sum.eq(Mux(self.sum_first, 0, self.sum) + old)
 
-        # Cycle 2: what is kept of the word. From keep 8 on the part is 0: 8 bits round to nothing.
-        part = Signal(signed(ROW_BITS), name="part")
-        halves = (old << 1) >> self.keep[:3]
-        with m.If((self.keep != 0) & ~self.keep[3]):
-            m.d.comb += part.eq((halves + 1) >> 1)
-        rest = Signal(signed(ROW_BITS), name="rest", reset_less=True)
-        m.d.sync += rest.eq(old - part)
+        # Cycle 2: twice the part that goes away. From keep 8 on there is none: 8 bits round to nothing.
+        halves = Signal(signed(ROW_BITS + 1), name="halves", reset_less=True)
+        held = delay(m, old, name="held", reset_less=True).as_signed()
+        m.d.sync += halves.eq(Mux((self.keep != 0) & ~self.keep[3], (old << 1) >> self.keep[:3], 0))
 
-        # Cycle 3: less e.  Cycle 4: saturated.
+        # Cycle 3: what is kept, old - (halves >> 1) - (halves & 1), by one adder with a carry in.
+        rest = Signal(signed(ROW_BITS), name="rest", reset_less=True)
+        total = Cat(Const(1, 1), held).as_signed() + Cat(~halves[0], ~halves[1:]).as_signed()
+        m.d.sync += rest.eq(total >> 1)
+
+        # Cycle 4: less e.  Cycle 5: saturated.
         less = Signal(signed(17), name="less", reset_less=True)
         result = Signal(signed(ROW_BITS), name="result", reset_less=True)
         above = less[ROW_BITS - 1 :]
@@ -108,7 +111,7 @@ class RowColumn(wiring.Component):
             result.eq(Mux(above.any() & ~above.all(), Mux(less[-1], -128, 127), less[:ROW_BITS])),
         ]
 
-        # Cycle 5: written.
+        # Cycle 6: written.
         m.d.comb += [
             ram.wr_en.eq(self.update | self.load),
             ram.wr_addr.eq(self.wr_address),

@@ -33,10 +33,10 @@ __all__ = ["READ_AHEAD", "RowUnit"]
 
 READ_AHEAD = ADDRESS_LATENCY + 1
 """Cycles from the last head of a read's slot to the element of that slot."""
-assert UPDATE_AHEAD == ADDRESS_LATENCY + 4  # a register more than a read's, and the first word of rows
+assert UPDATE_AHEAD == ADDRESS_LATENCY + 5  # to the columns, out of the rows, what is kept of a word
 SETTLE = 2
 """Cycles that a read's settings need until its first head."""
-_RETIRE = 5
+_RETIRE = 6
 """Cycles from the last head of an update until its pass retires."""
 COLUMNS_A_REGISTER = 4
 """Columns that share an address register."""
@@ -61,7 +61,7 @@ class RowUnit(wiring.Component):
     step_last : In(1)
         It is the last one of a slot.
     take : In(1)
-        An element takes its value: the list goes on to the next word.
+        An element takes its value in the next cycle: the list goes on to the next word.
     update : In(1)
         Pulse: a slot of an update begins.
     update_last : In(1)
@@ -242,26 +242,25 @@ class RowUnit(wiring.Component):
         heads = former.valid, delay(m, at_first, ADDRESS_LATENCY, name="first_head", reset_less=True)
         sums = self._columns(m, own, former.address, heads, addresses)
 
-        # Values: a sum, or a digit.
+        # Values: a sum, or a digit, which comes out of the list a cycle before.
+        by_digit = own.kind != RowKind.READ
+        is_token = own.kind == RowKind.TOKEN
         for c, value in enumerate(self.values):
             token = (own.token[8:], own.token[:8])[c] if c < 2 else 0
-            with m.If(own.kind == RowKind.LIST):
-                m.d.comb += value.eq(digits.row[c])
-            with m.Elif(own.kind == RowKind.TOKEN):
-                m.d.comb += value.eq(token)
-            with m.Else():
-                m.d.comb += value.eq(sums[c])
+            digit = delay(m, Mux(is_token, token, digits.row[c]), name=f"digit_{c}", reset_less=True)
+            m.d.comb += value.eq(Mux(by_digit, digit, sums[c]))
         return m
 
     def _to_list(self, m: Module, digits: DigitList, list_word: Callable[[Value, Value], Value]) -> None:
         """Lead results, or the winners among them, to the list."""
         g = self.geometry
         m.submodules.winners = winners = Winners(columns=g.columns, words=digits.words)
+        word = list_word((self.lane.x_dst + self.slot)[:LIST_BITS], self.lane.context)
         m.d.comb += [
-            digits.word_en.eq(self.to_list),
-            digits.word.eq(list_word((self.lane.x_dst + self.slot)[:LIST_BITS], self.lane.context)),
+            digits.word_en.eq(delay(m, self.to_list, name="word_en")),
+            digits.word.eq(delay(m, word, name="word", reset_less=True)),
             *(
-                digit.eq(result[:DIGIT_BITS])
+                digit.eq(delay(m, result[:DIGIT_BITS], name="digit", reset_less=True))
                 for digit, result in zip(digits.digits, self.results, strict=True)
             ),
             winners.row.eq(self.arg),
@@ -292,7 +291,7 @@ class RowUnit(wiring.Component):
         valid, first = heads
         is_read = own.kind == RowKind.READ
         sum_en = delay(m, Cat(valid & is_read, first), 3, name="summed")
-        update = delay(m, valid & ~is_read, 6, name="update")
+        update = delay(m, valid & ~is_read, 7, name="update")
 
         # What the loader writes, and words that are cleared.
         left, cleared = (
@@ -309,7 +308,7 @@ class RowUnit(wiring.Component):
         load_word = delay(
             m, Mux(self.clearing, 0, self.wr.data[:ROW_BITS]), name="load_word", reset_less=True
         )
-        changed = delay(m, address, 5, name="changed", reset_less=True)
+        changed = delay(m, address, 6, name="changed", reset_less=True)
         target = Mux(self.clearing, cleared, Mux(loads, self.wr.addr, changed))[: ceil_log2(g.rows)]
         targets = duplicate_register(m, target, len(addresses), self.tech, "row_target")
 

@@ -265,7 +265,7 @@ class Sequencer(wiring.Component):
     retire_index : In(pass)
         The index of that pass.
     rows_accept : Out(1)
-        With rows: pulse: a pass begins that uses rows or reads the list.
+        With rows: pulse: a pass has begun, the cycle before, that uses rows or reads the list.
     rows_settings : Out(row_settings_layout)
         With rows: its settings.
     reads_rows : Out(1)
@@ -465,7 +465,7 @@ class Sequencer(wiring.Component):
             busy = busy | ((kept.source == Source.ROWS) & in_flight.rows)  # others wait for the bank's port
         waits = delay(m, busy, name="waits")
         if g.rows:  # the flag is in the last words: it comes with the complete instruction
-            waits = waits | (kept.to_list & delay(m, in_flight.args, name="args_in_flight"))
+            waits = waits | (fetch.lists & delay(m, in_flight.args, name="args_in_flight"))
         quiet = delay(m, ~in_flight.pending, name="quiet")
         ready = ~dots.running & elements.room & ~norm_wait & ~waits
         m.d.comb += [
@@ -489,9 +489,8 @@ class Sequencer(wiring.Component):
     ) -> None:  # fmt: skip
         """Give the row unit the settings of a pass that begins, and LOOP its next run."""
         own, kept = fetch.next, fetch.passes[in_flight.index]
-        settings = self.rows_settings
-        with m.If(accept & _uses_rows(kept)):
-            m.d.comb += self.rows_accept.eq(1)
+        settings = Signal(self.rows_settings.shape(), name="settings")
+        m.d.sync += [self.rows_accept.eq(accept & _uses_rows(kept)), self.rows_settings.eq(settings)]
         with m.If(kept.to_rows):
             m.d.comb += settings.kind.eq(RowKind.UPDATE)
         with m.Elif(kept.mask):

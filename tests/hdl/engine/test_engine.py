@@ -13,8 +13,9 @@ from ternac.compile.geometry import PRESETS, Geometry, Mem
 from ternac.compile.image import Image
 from ternac.compile.isa import LAYOUT, WORDS, Lane, Opcode, Source
 from ternac.compile.layout import from_slots, row_values
-from ternac.hdl.engine.core import READ_ROWS, EngineCore
+from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.engine.schedule import interleaved, schedule
+from ternac.link import READ_ROWS
 from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.run.numpy_executor import NumpyExecutor

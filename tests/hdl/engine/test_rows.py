@@ -268,17 +268,17 @@ def _rows(tech: Technology, seed: int, fault: str = "") -> None:
             at(now + 2, dut.keep, keep)
             at(now + 2, dut.sum_en, 1)
             at(now + 2, dut.sum_first, int(k == 0))
-            at(now + 3, dut.e, e)
-            at(now + 5, dut.update, int(updates))
-            at(now + 5, dut.wr_address, head)
+            at(now + 4, dut.e, e)
+            at(now + 6, dut.update, int(updates))
+            at(now + 6, dut.wr_address, head)
         last = cycle + len(heads) - 1
         sums[last + 3] = sum(words[head] for head in heads)
         at(last + 3, dut.sum_en, 0)
-        at(last + 6, dut.update, 0)
+        at(last + 7, dut.update, 0)
         if updates:
             for head in heads:
                 words[head] = dut.model(words[head], e, keep if fault != "keep" else 0)
-        cycle = last + (6 if fault != "hazard" else 1)
+        cycle = last + (7 if fault != "hazard" else 1)
     for address in range(depth):
         at(cycle, dut.address, address)
         read[cycle + 2] = words[address]
