@@ -8,16 +8,18 @@ engine, as many as it has contexts and the rest in turns, against NumPy: tokens,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model, memory_model
-from ternac.compile.geometry import Geometry, preset
-from ternac.errors import UsageError
+from ternac.compile.geometry import PRESETS, Geometry, preset
+from ternac.errors import ProgramError, UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.host.device import Device
 from ternac.host.executors import open_executor, parse_executor
@@ -36,10 +38,12 @@ from ternac.sim.verify import ExecutorRunner, Runner, TokenResult, verify
 __all__ = [
     "SESSIONS",
     "BoardRunner",
+    "engine_with_rows",
     "open_runners",
     "several",
     "tokens_of",
     "verify_presets",
+    "verify_texts",
 ]
 
 SESSIONS = 5
@@ -94,13 +98,13 @@ def _by_name(program: Program, state: State) -> dict[str, npt.NDArray[Any]]:
 
 
 def open_runners(
-    names: Sequence[str], subject: Model, geometry: Geometry, board: str | None = None
+    names: Sequence[str], subject: Model, geometry: Geometry, board: str | None = None, least: int = 2
 ) -> list[Runner]:
     """Open a runner per name. ``board``: that of a serial port (default: the one of the engine's name).
 
-    Raises UsageError for fewer than two names, or one twice; `Device.open`'s.
+    Raises UsageError for fewer than ``least`` names, or one twice; `Device.open`'s.
     """
-    if len(set(names)) != len(names) or len(names) < 2:
+    if len(set(names)) != len(names) or len(names) < least:
         raise UsageError(
             f"--executors {','.join(names)}: name at least two different ones",
             "the first one is the reference, for example --executors numpy,rtl",
@@ -120,6 +124,68 @@ def open_runners(
             runner.close()
         raise
     return opened
+
+
+def engine_with_rows(program: Program, geometry: Geometry | None = None) -> Geometry:
+    """Return ``geometry``, or without one the smallest preset with rows that ``program`` fits.
+
+    Raises DoesNotFit or UnsupportedOp if the program does not run on it, or on the largest one.
+    """
+    presets = sorted((each for each in PRESETS.values() if each.rows), key=lambda each: each.lanes)
+    choices = [geometry] if geometry else presets
+    for engine in choices:
+        try:
+            compile_program(program, engine)
+        except ProgramError:
+            if engine is choices[-1]:
+                raise
+        else:
+            break
+    return engine
+
+
+def verify_texts(
+    program: Program,
+    name: str,
+    geometry: Geometry,
+    texts: Sequence[Sequence[int]],
+    progress: Callable[[int], None],
+) -> dict[str, Any]:
+    """Feed each text to a session of its own on the executor ``name`` and in NumPy.
+
+    Compared after every token: logits, states and rows; on a board next token, generator and cycles as well.
+    ``progress`` gets the tokens done. ``mismatches`` is the number of texts that differ.
+    """
+    (runner,) = open_runners([name], Model(program, None), geometry, least=1)
+    found: list[Divergence] = []
+    cycles = done = 0
+    try:
+        for number, text in enumerate(texts):
+            if number and isinstance(runner, BoardRunner):
+                runner.release()
+                runner = BoardRunner(runner.device, name)
+            elif isinstance(runner, ExecutorRunner):
+                runner = ExecutorRunner(runner.executor, name)
+            before = runner.cycles
+            reference = ExecutorRunner(NumpyExecutor(program), "numpy")
+            found += verify(program, [reference, runner], text, partial(_behind, progress, done))
+            cycles += runner.cycles - before
+            done += len(text)
+    finally:
+        runner.close()
+    return {
+        "executor": name,
+        "geometry": geometry.name,
+        "cases": len(texts),
+        "tokens": done,
+        "cycles": cycles or None,
+        "mismatches": len(found),
+        "divergences": [each.to_json() for each in found],
+    }
+
+
+def _behind(progress: Callable[[int], None], before: int, done: int) -> None:
+    progress(before + done)
 
 
 def verify_presets(

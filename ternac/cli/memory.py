@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import PICTURES, add_out, names_of
+from ternac.cli.arguments import PICTURES, add_geometry, add_out, names_of, refuse_unused
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
+    from ternac.compile.geometry import Geometry
     from ternac.model.memory.system import Found, System
     from ternac.program.program import Program
     from ternac.run.executor import Executor
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 FIRST_TOKENS = 200
 """Tokens of a session that the executors of ``--first`` run."""
 FIRST_CASES = 8
+ENGINE_CASES = 2
+WHOLE_TOKENS = 640
+"""An engine runs the first cases: such a short one as a whole, of others `FIRST_TOKENS`."""
 ACTIONS = ("bench", "list")
 
 
@@ -29,8 +33,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "--executors",
         default="numpy,native",
         metavar="LIST",
-        help="run all cases on these (default: %(default)s)",
+        help="run all cases on these (default: %(default)s); an engine (isa, rtl, netlist) runs "
+        f"{ENGINE_CASES} of those whose model fits, {FIRST_TOKENS} tokens or a short case whole",
     )
+    add_geometry(parser, "engine of isa, rtl and netlist (default: the smallest with rows that fits)")
     parser.add_argument(
         "--first",
         default="",
@@ -51,7 +57,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.model.memory.system import NAMES, open_system
 
     if args.action == "list":
-        for option in ("--train", "--seeds", "--out", "--executors", "--first", "--plot"):
+        for option in ("--train", "--seeds", "--out", "--executors", "--first", "--plot", "--geometry"):
             if option in args.given:
                 raise UsageError(f"{option} does not go with list")
         if args.name:
@@ -78,9 +84,18 @@ def _picture(given: str) -> Path:
 
 def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.files import make_folder
+    from ternac.host.executors import parse_executor
     from ternac.program.file import save
 
-    executors = names_of("--executors", args.executors)
+    named = names_of("--executors", args.executors)
+    engines = [name for name in named if parse_executor(name).has_engine]
+    executors = [name for name in named if name not in engines]
+    if not executors:
+        text = f"--executors {args.executors}: name one that runs all cases"
+        raise UsageError(text, "for example --executors numpy,rtl")
+    if not engines:
+        works = {"--geometry": "isa, rtl or netlist in --executors"}
+        refuse_unused(args, f"--executors {args.executors}", works)
     first = names_of("--first", args.first) if args.first else []
     seeds = [_seed(word) for word in names_of("--seeds", args.seeds or "1")]
     if args.out:
@@ -95,7 +110,12 @@ def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
             for part, program in programs.items():
                 save(program, args.out / f"{part}.safetensors")
         plot = args.plot if number == 0 else None
+        # Whether anything fits is known before minutes of cases.
+        on_engine = _on_engines(system, programs, engines, args.geometry, say) if engines else {}
         run = _measure(system, programs, executors, first, plot, say)
+        if engines:
+            run["engine"] = on_engine
+            run["mismatches"] += on_engine["mismatches"]
         runs.append({"seed": seed, **run} if args.train else run)
     met = all(figure["met"] for run in runs for figure in run["figures"])
     wrong = sum(run["mismatches"] for run in runs)
@@ -104,7 +124,7 @@ def _bench(system: System, args: argparse.Namespace, say: Say) -> Outcome:
     data = {
         "system": system.name,
         "title": system.title,
-        "executors": executors,
+        "executors": named,
         "first": first,
         "plot": str(args.plot) if args.plot else None,
         "runs": runs,
@@ -186,6 +206,58 @@ def _measure(
         "mismatches": wrong,
         "tokens": tokens,
         "origin": "integer programs, run on this host",
+    }
+
+
+def _on_engines(
+    system: System,
+    programs: dict[str, Program],
+    engines: Sequence[str],
+    geometry: Geometry | None,
+    say: Say,
+) -> dict[str, Any]:
+    """Run some cases of each model that fits on an engine, against NumPy.
+
+    Raises DoesNotFit or UnsupportedOp if no model fits.
+    """
+    from ternac.errors import ProgramError
+    from ternac.host.verify import engine_with_rows, verify_texts
+    from ternac.progress import Progress
+
+    fitting, refused = dict[str, "Geometry"](), dict[str, ProgramError]()
+    for part, program in programs.items():
+        try:
+            fitting[part] = engine_with_rows(program, geometry)
+        except ProgramError as error:
+            refused[part] = error
+            say(f"  {part} does not fit: {error}")
+    if not fitting:
+        raise next(iter(refused.values()))
+    rows = []
+    for part, engine in fitting.items():
+        # A request's own loops are left out: the comparison runs those of the program.
+        cases = [case for case in system.cases(part, programs[part]) if case.loops is None]
+        texts = [
+            case.tokens[: None if len(case.tokens) <= WHOLE_TOKENS else FIRST_TOKENS].tolist()
+            for case in cases[:ENGINE_CASES]
+        ]
+        if not texts:
+            say(f"  {part}: all cases ask for loops of their own, none runs on an engine")
+        for name in engines if texts else ():
+            with Progress(sum(map(len, texts)), f"{system.name} {part} on {name}", "tokens") as bar:
+                row = verify_texts(programs[part], name, engine, texts, bar.update)
+            rows.append({"model": part, **row})
+            verdict = "NOT equal" if row["mismatches"] else "equal"
+            clock = f", {row['cycles']:,} cycles" if row["cycles"] else ""
+            said = f"  {part} on {name} ({engine.name}): {row['cases']} cases, {row['tokens']} tokens{clock}"
+            say(f"{said}: {verdict}")
+    return {
+        "rows": rows,
+        "mismatches": sum(row["mismatches"] for row in rows),
+        "does_not_fit": {
+            part: {"type": type(error).__name__, "message": str(error)} for part, error in refused.items()
+        },
+        "origin": "cycle-exact simulation" if any(row["cycles"] for row in rows) else "run on this host",
     }
 
 

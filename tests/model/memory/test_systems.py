@@ -11,7 +11,9 @@ import pytest
 
 from ternac.cli.main import main
 from ternac.errors import UsageError
+from ternac.host.executors import IsaExecutor
 from ternac.model.memory import cache
+from ternac.model.memory.abacus import text
 from ternac.model.memory.cache import DOT, FIRST_CLASS, FIRST_ENTITY, IS, world
 from ternac.model.memory.picture import write_picture
 from ternac.model.memory.system import (
@@ -124,6 +126,8 @@ def test_shares_are_of_groups_and_of_whole_cases() -> None:
         (["bench", "caches"], "no memory system is called 'caches'"),
         (["bench", "cache", "--seeds", "1,2"], "go with --train"),
         (["bench", "cache", "--train", "--seeds", "one"], "seed 'one' is not a number"),
+        (["bench", "cache", "--geometry", "tiny-rows"], "--geometry has no effect with --executors"),
+        (["bench", "cache", "--executors", "isa"], "name one that runs all cases"),
         (["list", "cache"], "list takes no name"),
         (["list", "--train"], "--train does not go with list"),
         (["list", "--plot", "a.png"], "--plot does not go with list"),
@@ -203,3 +207,64 @@ def test_curves_are_drawn_of_what_was_found(name: str, tmp_path: Path) -> None:
         for across, up in panel.lines.values():
             assert len(across) == len(up) > 0
             assert "share" not in panel.up or set(up) == {1.0}
+
+
+def few_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave two short sums of the abacus, and no figures."""
+    cases = [Case.of(*text(first, 58), "sum") for first in (97, 3)]
+    monkeypatch.setattr(type(open_system("abacus")), "cases", lambda self, part, program: cases)
+    monkeypatch.setattr(type(open_system("abacus")), "figures", lambda self, programs, found: [])
+
+
+def test_an_engine_runs_some_cases_of_the_models_that_fit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_sums(monkeypatch)
+    status, data = bench(capsys, "abacus", "--executors", "numpy,isa")
+    (row,) = data["runs"][0]["engine"]["rows"]
+    assert status == 0 and data["mismatches"] == 0
+    assert (row["geometry"], row["cases"], row["tokens"]) == ("tiny-rows", 2, 10 + 8)
+    assert row["cycles"] is None  # the image has no clock
+
+
+def test_a_row_that_differs_on_an_engine_fails_the_bench(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_sums(monkeypatch)
+    honest = IsaExecutor.step
+
+    def wrong(self, state, tokens, trace=None, *, loops=None):
+        logits = honest(self, state, tokens, trace, loops=loops)
+        state[0, -1] ^= 1  # an element of a row
+        return logits
+
+    monkeypatch.setattr(IsaExecutor, "step", wrong)
+    status, data = bench(capsys, "abacus", "--executors", "numpy,isa")
+    assert status == 1 and data["mismatches"] == 2  # both cases
+    (row,) = data["runs"][0]["engine"]["rows"]
+    assert len(row["divergences"]) == row["mismatches"] == 2
+
+
+def test_a_model_that_does_not_fit_is_told_with_the_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = open_system("kan")
+    monkeypatch.setattr(type(system), "cases", lambda self, part, program: [Case.of([1, 2, 3], [0], "x")])
+    monkeypatch.setattr(type(system), "figures", lambda self, programs, found: [])
+    status, data = bench(capsys, "kan", "--executors", "numpy,isa", "--geometry", "tiny-rows")
+    engine = data["runs"][0]["engine"]
+    assert status == 0 and [row["model"] for row in engine["rows"]] == ["series"]
+    assert list(engine["does_not_fit"]) == ["digits"] and engine["does_not_fit"]["digits"]["message"]
+    assert main(["memory", "bench", "cache", "--executors", "numpy,isa", "--geometry", "tiny-rows"]) != 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_board_adds_with_its_rows_as_numpy_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few_sums(monkeypatch)
+    status, data = bench(capsys, "abacus", "--executors", "numpy,rtl")
+    (row,) = data["runs"][0]["engine"]["rows"]
+    assert status == 0 and data["mismatches"] == 0
+    assert row["geometry"] == "tiny-rows" and row["tokens"] == 18 and row["cycles"] > 0
