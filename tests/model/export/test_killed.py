@@ -47,7 +47,8 @@ def kill_again_and_again(write: Callable[[int], None], check: Callable[[], None]
     begun to write and was not done, as its mark says.
     """
     rng, begun = random.Random(seed), 0
-    mark = multiprocessing.get_context("fork").Value("i", 0)
+    # Without a lock: a process that is killed while it holds one would keep it for ever.
+    mark = multiprocessing.get_context("fork").Value("i", 0, lock=False)
 
     def work() -> None:
         number = 0
