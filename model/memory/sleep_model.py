@@ -9,7 +9,8 @@ import numpy as np
 
 from ternac.model.memory.sleep import BASE_LENGTH, BEFORE, base_texts, session_texts
 from ternac.model.memory.system import Report, open_system
-from ternac.model.training.sleep import META, SleepConfig, Sleeper, record, replay
+from ternac.model.net.config import SleepConfig
+from ternac.model.training.sleep import META, Sleeper, record, replay
 from ternac.program.program import Program
 
 SETTINGS = SleepConfig(steps=400, batch=64, window=BASE_LENGTH, lr=7e-4, share=0.92, heard=0.0)

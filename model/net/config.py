@@ -195,6 +195,35 @@ class TrainConfig:
                 raise UsageError(f"train.{name} = {getattr(self, name)} is outside {span}")
 
 
+@dataclass(frozen=True)
+class SleepConfig:
+    """How long, how fast, and what is learnt.
+
+    ``share`` of the windows are cut from sessions, the others from base text. ``heard``: weight of the token
+    that came, in sessions; the rest is that of what the program expected there, awake, as in base text it is
+    all.
+    """
+
+    steps: int = 300
+    batch: int = 32
+    window: int = 64
+    lr: float = 5e-5
+    share: float = 0.25
+    heard: float = 1.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "window"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} = {getattr(self, name)} must be at least 1")
+        if not 0.0 < self.lr <= 1.0:
+            raise UsageError(f"lr = {self.lr} is outside (0, 1]")
+        if not 0.0 < self.share <= 1.0:
+            raise UsageError(f"share = {self.share} is outside (0, 1]: that part of the windows is replayed")
+        if not 0.0 <= self.heard <= 1.0:
+            raise UsageError(f"heard = {self.heard} is outside [0, 1]")
+
+
 PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
     "shakespeare": (ModelConfig(), TrainConfig(steps=4000, dropout=0.15, average=0.998, temper=0.9)),
     "shakespeare-small": (

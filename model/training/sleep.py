@@ -27,6 +27,7 @@ from ternac.errors import Mismatch, TrainingDiverged, UsageError
 from ternac.model.export.export import to_program
 from ternac.model.memory.parts import Stack, fit
 from ternac.model.memory.system import NAMES, open_system
+from ternac.model.net.config import SleepConfig
 from ternac.model.net.executor import TorchExecutor
 from ternac.model.net.layers import BitLinear
 from ternac.model.net.network import TernaryLM
@@ -42,35 +43,6 @@ PIECE = 4096
 """Tokens of a session that are read at a time."""
 META = "slept"
 """Entry of a program's meta: the program that it was, and how much was replayed."""
-
-
-@dataclass(frozen=True)
-class SleepConfig:
-    """How long, how fast, and what is learnt.
-
-    ``share`` of the windows are cut from sessions, the others from base text. ``heard``: weight of the token
-    that came, in sessions; the rest is that of what the program expected there, awake, as in base text it is
-    all.
-    """
-
-    steps: int = 300
-    batch: int = 32
-    window: int = 64
-    lr: float = 5e-5
-    share: float = 0.25
-    heard: float = 1.0
-    seed: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "window"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} = {getattr(self, name)} must be at least 1")
-        if not 0.0 < self.lr <= 1.0:
-            raise UsageError(f"lr = {self.lr} is outside (0, 1]")
-        if not 0.0 < self.share <= 1.0:
-            raise UsageError(f"share = {self.share} is outside (0, 1]: that part of the windows is replayed")
-        if not 0.0 <= self.heard <= 1.0:
-            raise UsageError(f"heard = {self.heard} is outside [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ HELD_OUT = 0.1
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    from ternac.model.training.sleep import SleepConfig
+    from ternac.model.net.config import SleepConfig
 
     default = SleepConfig()
     parser.add_argument(
@@ -72,10 +72,10 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     import torch
 
     from ternac.model.export.ship import write_file
+    from ternac.model.net.config import SleepConfig
     from ternac.model.training.session_text import read_texts
     from ternac.model.training.sleep import (
         META,
-        SleepConfig,
         Sleeper,
         check_tokens,
         compare,

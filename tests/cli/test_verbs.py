@@ -67,7 +67,8 @@ def test_help_is_one_sentence_with_an_example_and_json(
 def test_an_unknown_option_is_a_typed_error(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     required = {
         "import": "mmfreelm x --out y", "tokenizer": "show x", "completion": "bash", "bench": "hdl",
-        "memory": "list", "board": "check sim", "board check": "sim", "board loopback": "sim",
+        "memory": "list", "sleep": "x y --out z", "board": "check sim", "board check": "sim",
+        "board loopback": "sim",
     }  # fmt: skip
     error = failure(capsys, f"{command} {required.get(command, '')} --nonsense")
     assert "--nonsense" in error["message"]

@@ -160,8 +160,9 @@ def test_without_a_window_nothing_follows():
 def test_write_words(memory):
     """Every memory's word width reaches the loader port, a word a cycle at most, in order."""
     core = StubCore()
-    bench = Bench(LinkedEngine(core, LinkController(1, ID, GEOMETRY, word_bytes=WORD_BYTES)), gap=0, stall=0)
-    size = WORD_BYTES[memory]
+    sizes = (*WORD_BYTES, 1)  # with rows
+    bench = Bench(LinkedEngine(core, LinkController(1, ID, GEOMETRY, word_bytes=sizes)), gap=0, stall=0)
+    size = sizes[memory]
     words = [random.Random(memory).randrange(1 << min(8 * size, 18)) for _ in range(300 // size)]
     seen = []
 
@@ -309,7 +310,7 @@ def test_idle_and_fault_pins():
         (dict(clock_hz=-1), "clock_hz must be below"),
         (dict(bitstream_id=b"short"), "bitstream_id is 16 bytes"),
         (dict(geometry_hash=b""), "geometry_hash 8 bytes"),
-        (dict(word_bytes=(1, 2)), "word_bytes must be 7 numbers"),
+        (dict(word_bytes=(1, 2)), "word_bytes must be 7 or, with rows, 8 numbers"),
     ],
 )
 def test_arguments(arguments, message):

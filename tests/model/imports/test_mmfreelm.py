@@ -252,7 +252,7 @@ def test_files_that_are_missing_or_damaged(tmp_path: Path) -> None:
     index = folder / "model.safetensors.index.json"
     good = index.read_text()
     index.write_text("{")
-    refused("no index of shards")
+    refused("is not JSON")
     index.write_text(json.dumps({"weight_map": {"x": "../other.safetensors"}}))
     refused("not a plain file name")
     home = json.loads(good)["weight_map"]

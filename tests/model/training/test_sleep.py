@@ -17,10 +17,10 @@ from ternac.model.memory import abacus_model, cache_model, loop_model
 from ternac.model.memory.parts import Stack
 from ternac.model.memory.sleep import base_texts, session_texts
 from ternac.model.memory.system import open_system
+from ternac.model.net.config import SleepConfig
 from ternac.model.training.session_text import read_texts
 from ternac.model.training.sleep import (
     META,
-    SleepConfig,
     Sleeper,
     check_tokens,
     compare,
