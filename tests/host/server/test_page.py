@@ -55,6 +55,8 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def open_page(browser: Any, server: Running) -> None:
+    browser.get("about:blank")  # a page of the test before may still ask its server, which is gone
+    browser.get_log("browser")
     browser.get(server.url)
     wait(browser, lambda b: PROGRAM.name in text(b, "model"))
 
