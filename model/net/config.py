@@ -197,7 +197,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class SleepConfig:
-    """How long, how fast, and what is learnt.
+    """Settings of the replay of `ternac.model.training.sleep`: how long, how fast, and what is learnt.
 
     ``share`` of the windows are cut from sessions, the others from base text. ``heard``: weight of the token
     that came, in sessions; the rest is that of what the program expected there, awake, as in base text it is

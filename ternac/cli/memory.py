@@ -233,7 +233,7 @@ def _on_engines(
             say(f"  {part} does not fit: {error}")
     if not fitting:
         raise next(iter(refused.values()))
-    rows = []
+    rows, without_cases = [], []
     for part, engine in fitting.items():
         # A request's own loops are left out: the comparison runs those of the program.
         cases = [case for case in system.cases(part, programs[part]) if case.loops is None]
@@ -243,6 +243,7 @@ def _on_engines(
         ]
         if not texts:
             say(f"  {part}: all cases ask for loops of their own, none runs on an engine")
+            without_cases.append(part)
         for name in engines if texts else ():
             with Progress(sum(map(len, texts)), f"{system.name} {part} on {name}", "tokens") as bar:
                 row = verify_texts(programs[part], name, engine, texts, bar.update)
@@ -257,6 +258,7 @@ def _on_engines(
         "does_not_fit": {
             part: {"type": type(error).__name__, "message": str(error)} for part, error in refused.items()
         },
+        "without_cases": without_cases,
         "origin": "cycle-exact simulation" if any(row["cycles"] for row in rows) else "run on this host",
     }
 
