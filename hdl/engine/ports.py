@@ -22,6 +22,8 @@ ROW_ADDRESS_BITS = 16
 """Width of an address in the rows of a column."""
 UPDATE_AHEAD = 8
 """Cycles from the pulse that begins a slot of an update to the result that is taken away."""
+MOVE_AHEAD = 2
+"""Cycles from the start of a move of rows until the mover sees it."""
 BASES = ("b", "c", "d")
 """Operand addresses that they need, too: the bank words of slot 0."""
 PACE = 4

@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 
 from ternac.compile.image import Image
 from ternac.compile.isa import WORDS, Instruction, Lane, Opcode, Source
+from ternac.compile.moves import is_move, waits_for_rows
+from ternac.compile.row_store import BURST, MoveTime
 from ternac.hdl.array.dot import array_latency
 from ternac.hdl.engine.contexts import DONE_GAP, ISSUE_AHEAD
 from ternac.hdl.engine.fetch import FETCH
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.pass_control import RESULT_OFFSET
-from ternac.hdl.engine.ports import BACK_TO_BACK, PACE, STREAM_GAP, pass_slots, row_late
+from ternac.hdl.engine.ports import BACK_TO_BACK, MOVE_AHEAD, PACE, STREAM_GAP, pass_slots, row_late
 from ternac.hdl.engine.sampler import sampler_latency
 from ternac.hdl.engine.side_lane import x_ready
 from ternac.hdl.link.batch import BATCH_STAGGER
@@ -78,11 +80,14 @@ class _Timeline:
     written: dict[int, int] = field(default_factory=dict)  # by context: all its passes have been written
     norm: tuple[int, int, int] = (0, 0, 0)  # taken, finished and slots of the last NORM in the side lane
     streams: list[tuple[int, int, int]] = field(default_factory=list)  # claimed, streaming from, slots
+    mover: MoveTime = field(default_factory=MoveTime)
+    moved: dict[int, int] = field(default_factory=dict)  # by context: all its moves have ended
 
     def __post_init__(self) -> None:
         g = self.image.geometry
         self.delay = array_latency(g)
         self.slots = pass_slots(g)
+        self.mover.restart(0)
 
     def free_place(self) -> int:
         """First cycle in which the next pass's place in `passes` is seen free."""
@@ -116,10 +121,12 @@ class _Timeline:
         written = self.written.get(context, 0)
         start = have
         if inst.op == Opcode.LOOP:
-            return start
+            return max(start, self.moved.get(context, 0))
+        if is_move(inst):
+            return self.move(inst, context, start)
         if inst.op not in (Opcode.VEC, Opcode.MEM):
-            return max(start, written, self.settled)
-        uses_rows = inst.source == Source.ROWS or inst.to_rows or inst.mask
+            return max(start, written, self.settled, self.moved.get(context, 0))
+        uses_rows = waits_for_rows(inst)
         if uses_rows:
             start = max(start, self.rows_until)
         if inst.to_list:
@@ -162,6 +169,14 @@ class _Timeline:
                 done += STREAM_GAP + inst.count - 1
             done += x_ready(g)
         self.written[context] = max(written, done)
+        return start
+
+    def move(self, inst: Instruction, context: int, have: int) -> int:
+        """Start a move of rows, which runs beside passes that do without; returns its start."""
+        start = max(have, self.rows_until, self.written.get(context, 0) if inst.barrier else 0)
+        out = bool(inst.to_rows)
+        done = self.mover.move(start + MOVE_AHEAD, inst.words, BURST << inst.table, out=out)
+        self.rows_until = self.moved[context] = done
         return start
 
 
@@ -267,7 +282,9 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
         if left[current]:
             runs[current] = last_done + 1 + turnaround
         again = min(runs.values(), default=0)
-        idle += again - last_done if again > last_done + 1 else 0
+        if again > last_done + 1:
+            idle += again - last_done
+            time.mover.restart(again - 1)
         current, fetch = _next(current, contexts, runs, start), max(start + 1, time.free_place())
     return max(last_done - 1 - idle, tokens * _stream_cycles(image))
 

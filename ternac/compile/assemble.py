@@ -15,7 +15,10 @@ from ternac.compile.image import Image, RowSymbol, Symbol, Words
 from ternac.compile.isa import PIPELINE, WORDS, Addend, Instruction, MulBy, Opcode, RowAddress, Source
 from ternac.compile.layout import embed_blocks, stream_blocks, weight_blocks
 from ternac.compile.lower import Lowered
-from ternac.compile.place_rows import Rows, place_rows
+from ternac.compile.moves import insert_moves, is_move, waits_for_rows
+from ternac.compile.place_rows import Rows
+from ternac.compile.place_stored import place
+from ternac.compile.row_store import StoredSymbol
 from ternac.errors import DoesNotFit, IllegalProgram, require
 from ternac.program.allocate import Lifetimes, first_fit
 from ternac.program.legality import shapes
@@ -64,8 +67,11 @@ class _Assembler:
 
     def run(self, *, fill: bool) -> Image:
         self.check_stores()
+        rows = place(self.p, self.g)
+        if self.g.stores_rows:
+            moved = insert_moves(self.fused.passes, rows, self.g, self.contexts)
+            self.fused = replace(self.fused, passes=tuple(moved))
         passes = self.place_x()
-        rows = place_rows(self.p, self.g)
         banks = self.place_values(passes, rows)
         instructions = self.set_barriers(passes)
         instructions = self.set_digits(passes, instructions)
@@ -251,7 +257,10 @@ class _Assembler:
         if not rows.words:
             return slots, 0
         require(
-            "row words per column", rows.need(self.contexts), self.g.rows, rows.message(self.g, self.contexts)
+            "row words per column",
+            rows.need(self.contexts),
+            rows.room(self.g),
+            rows.message(self.g, self.contexts),
         )
         best = (0, 0), 0, 0
         for shift in range(16):
@@ -290,6 +299,8 @@ class _Assembler:
         for name, symbol in rows.places.items():
             if name in self.p.memories:
                 whole, count = self.lowered.parts.get(name, (name, 1))
+                if isinstance(symbol, StoredSymbol):
+                    symbol = replace(symbol, parts=count)
                 found.setdefault(whole, replace(symbol, rows=symbol.rows * count))
         return found
 
@@ -352,7 +363,11 @@ class _Assembler:
         return found
 
     def is_ready(self, one: Pass, fresh: Mapping[str, object]) -> bool:
-        """Return whether a pass that only moves digits, from a state or from the list, need not wait."""
+        """Return whether a pass that only moves digits, from a state or from the list, or rows, need not
+        wait.
+        """
+        if is_move(one.inst):
+            return fresh.keys().isdisjoint(f"digits of {value}" for value in one.list_in)
         copies = one.inst.op == Opcode.VEC and not one.inst.pre
         if one.list_out in self.loaded and not one.result:
             return copies and one.inst.source == Source.BANK and self.alias(one.list_out) not in fresh
@@ -374,6 +389,11 @@ class _Assembler:
             value = one.list_out
             if value is not None:
                 until = next((w - 1 for w in waits if w > last[value]), len(passes))
+                if any(is_move(p.inst) and value in p.list_in for p in passes):
+                    # no barrier waits for a move, the next pass over rows does
+                    over = range(last[value] + 1, len(passes))
+                    after = next((u for u in over if waits_for_rows(instructions[u])), len(passes))
+                    until = max(until, after)
                 at[value] = places.place(self.g.slots(self.shape[value][1]), i, until)
                 inst = replace(inst, to_list=int(not inst.arg), x_dst=at[value])
             if one.list_in and one.rows is None:
@@ -487,11 +507,15 @@ class _Assembler:
                         "d": inst.to_bank and not inst.rel_d,
                     }
                     moved = {name: getattr(inst, name) + bank for name, yes in own.items() if yes}
+                    if inst.op == Opcode.MEM and self.g.stores_rows:
+                        moved["weight"] = inst.weight + k * (self.g.rows // self.contexts)
                     if inst.source == Source.DOT:
                         moved["x_src"] = inst.x_src + x
                     if inst.to_x:
                         moved["x_dst"] = inst.x_dst + x
                     inst = replace(inst, **moved)
+                elif is_move(inst):
+                    inst = replace(inst, d=inst.d + k * (self.g.rows // self.contexts))
                 elif inst.op == Opcode.LOOP:
                     inst = replace(inst, a=inst.a + k * len(instructions) * WORDS)
                 found += inst.encode()

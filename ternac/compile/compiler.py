@@ -13,7 +13,7 @@ from ternac.compile.fuse import fuse
 from ternac.compile.geometry import Geometry
 from ternac.compile.image import Image
 from ternac.compile.lower import lower
-from ternac.compile.place_rows import place_rows
+from ternac.compile.place_stored import place
 from ternac.errors import DoesNotFit, IllegalProgram, UnsupportedOp
 from ternac.program.legality import check
 from ternac.program.loops import loops_of
@@ -44,7 +44,7 @@ def compile_program(
     refuse_wide(program, geometry)
     lowered = lower(program, geometry)
     if geometry.rows:
-        place_rows(lowered.program, geometry)  # what does not fit is said with its numbers first
+        place(lowered.program, geometry)  # what does not fit is said with its numbers first
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
         message = f"{contexts} contexts: {geometry.name} has {geometry.contexts}"
         raise DoesNotFit(message, resource="contexts", needed=contexts, limit=geometry.contexts)

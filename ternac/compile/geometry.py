@@ -36,6 +36,9 @@ class Mem(IntEnum):
 
 
 _ROWS = "rows must be a power of two, 16..65536, or 0 for none, not {}"
+ROW_RAMS = ("block", "sdram")
+ROW_BLOCKS = 128
+"""Blocks of 64 Ki words as which the link sees one half of an SDRAM with rows."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,9 @@ class Geometry:
     """Words of 8 bits per column for rows of memories and of constants; 0: none, and no ops of memories."""
     list_slots: int = 0
     """Slots of a context's address list, ``columns`` digits each; only with ``rows``."""
+    row_ram: str = "block"
+    """Where the rows of memories live: ``block`` (in those ``rows`` words) or ``sdram``: 32 MiB outside, and
+    the ``rows`` words hold what a pass is at work on."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:
@@ -158,7 +164,13 @@ class Geometry:
             need(self.share == 1, "rows need a pipeline for every column: share 1")
             need(self.columns >= 2, "rows need at least two columns, for the digits of a token")
             need(not self.streams, "rows need weights on the chip")
+            need(self.row_ram in ROW_RAMS, f"unknown row_ram {self.row_ram!r}")
         need(not self.list_slots or self.rows > 0, "list_slots is for engines with rows")
+        if self.stores_rows:
+            need(self.rows > 0, "row_ram 'sdram' is for engines with rows")
+            need(self.columns % 2 == 0, f"rows in SDRAM need an even number of columns, not {self.columns}")
+            need(self.columns <= 64, f"rows in SDRAM need at most 64 columns, not {self.columns}")
+            need(self.rows <= self.bank_depth, "rows in SDRAM need no more row words than bank words")
         need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
         need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
         need(self.program_depth % 2 == 0, "program_depth must be even")
@@ -176,6 +188,11 @@ class Geometry:
     def streams(self) -> bool:
         """True if weights come in program order from outside, not from a memory with addresses."""
         return self.weight_ram == "sdram"
+
+    @property
+    def stores_rows(self) -> bool:
+        """True if the rows of memories live in an SDRAM, from which passes of their own bring them."""
+        return self.row_ram == "sdram"
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -267,6 +284,8 @@ class Geometry:
         c = self.columns
         if self.streams and mem == Mem.WEIGHT:
             return MemoryShape(-(-self.weight_depth * self.stream_words >> 16), 1 << 16, 16)
+        if self.stores_rows and mem == Mem.ROWS:
+            return MemoryShape(ROW_BLOCKS, 1 << 16, 16)
         return {
             Mem.PROGRAM: MemoryShape(2, self.program_depth // 2, 16),
             Mem.WEIGHT: MemoryShape(self.weight_blocks, self.weight_depth, self.weight_block_bits),
@@ -287,14 +306,16 @@ class Geometry:
     def hash(self) -> bytes:
         """Eight bytes that differ when any parameter differs; the board reports them.
 
-        ``weight_code``, ``rows`` and ``list_slots`` came after the first bitstreams. They count only where
-        they are a choice and not the default, so that their hashes stay what they were.
+        ``weight_code``, ``rows``, ``list_slots`` and ``row_ram`` came after the first bitstreams. They count
+        only where they are a choice and not the default, so that their hashes stay what they were.
         """
         values = asdict(self)
         if self.streams or self.weight_code == "two_bit":
             del values["weight_code"]
         if not self.rows:
             del values["rows"], values["list_slots"]
+        if not self.stores_rows:
+            del values["row_ram"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:8]
 

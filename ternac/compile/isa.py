@@ -44,8 +44,8 @@ PIPELINE = 24
 
 
 class Opcode(IntEnum):
-    """Kinds of instructions. `TOPK` is reserved; an engine stops on it, and on ``MEM`` and ``LOOP`` if it has
-    no rows.
+    """Kinds of instructions. `TOPK` is reserved; an engine stops on it, on ``MEM`` and ``LOOP`` if it has no
+    rows, and on ``MOVE`` if they are not in an SDRAM.
     """
 
     HALT = 0
@@ -53,6 +53,7 @@ class Opcode(IntEnum):
     MEM = 2
     TOPK = 3
     LOOP = 4
+    MOVE = 5
 
 
 class Source(IntEnum):

@@ -25,6 +25,7 @@ from ternac.compile.isa import (
     Source,
 )
 from ternac.compile.layout import from_slots, row_blocks, row_values, stream_trits, weight_trits
+from ternac.compile.row_store import BANKS, BURST, CHIP, SECTOR_BURSTS, row_addresses, word_address
 from ternac.program.numerics import norm_exponent, rshift_round, sat8, sat16
 
 Ints = npt.NDArray[np.int64]
@@ -33,8 +34,8 @@ Ints = npt.NDArray[np.int64]
 class Machine:
     """An engine that holds ``image``; `step` runs one token in one session slot.
 
-    ``bank`` is int64 ``[columns, bank_depth]``, ``rows`` int64 ``[columns, rows]``; ``logits`` are the last
-    ones, int32 ``[vocabulary]``.
+    ``bank`` is int64 ``[columns, bank_depth]``, ``rows`` int64 ``[columns, rows]``, ``sdram`` the words of an
+    SDRAM that rows live in; ``logits`` are the last ones, int32 ``[vocabulary]``.
     """
 
     def __init__(self, image: Image) -> None:
@@ -60,6 +61,7 @@ class Machine:
         if Mem.ROWS in image.memories:
             constants = image.memories[Mem.ROWS].astype(np.uint8).view(np.int8)
             self.rows[:, : constants.shape[1]] = constants
+        self.sdram = np.zeros(1 << CHIP.word_bits if g.stores_rows else 0, np.uint16)
         self.digits: Ints = np.zeros(g.list_slots * g.columns, np.int64)
 
     def step(
@@ -84,6 +86,9 @@ class Machine:
     def execute(self, i: Instruction, token: int, base: int) -> None:
         """Run one pass over all slots."""
         c = self.geometry.columns
+        if i.op == Opcode.MOVE:
+            self.move_rows(i, base)
+            return
 
         def operand(name: str) -> Ints:
             start = getattr(i, name) + base * getattr(i, "rel_" + name)
@@ -172,15 +177,38 @@ class Machine:
 
     def row_words(self, i: Instruction, base: int) -> Ints:
         """Return the word in which each row begins, ``[heads]``."""
-        c, where = self.geometry.columns, RowAddress.of(i)
+        where = RowAddress.of(i)
+        local, values = self.local_rows(i, where)
+        if not where.shared:
+            local = local + np.arange(i.words) * values
+        return (where.first + (base << where.shift if where.session else 0) + (local << where.step)) & 0xFFFF
+
+    def local_rows(self, i: Instruction, where: RowAddress) -> tuple[Ints, int]:
+        """Return the row of each head among its own, and how many those are."""
+        c = self.geometry.columns
         local, values = np.zeros(i.words, np.int64), 1
         for slot in (where.a, where.b):
             if slot is not None:
                 values <<= where.bits
                 local = (local << where.bits) + (self.digits[slot * c :][: i.words] & (1 << where.bits) - 1)
-        if not where.shared:
-            local = local + np.arange(i.words) * values
-        return (where.first + (base << where.shift if where.session else 0) + (local << where.step)) & 0xFFFF
+        return local, values
+
+    def move_rows(self, i: Instruction, base: int) -> None:
+        """Copy rows from the SDRAM to the row RAM, or back: as many elements as both have room for."""
+        c, where, head = self.geometry.columns, RowAddress.of(i), np.arange(i.words)
+        local, values = self.local_rows(i, where)
+        sector = (where.first + (base << where.shift if where.session else 0)) & 0xFFFF
+        bursts = sector * SECTOR_BURSTS + ((head // BANKS * values + local) << i.table)
+        at = word_address(head % BANKS, bursts)[:, None] + np.arange(BURST << i.table)
+        element = np.arange(min(2 * at.shape[1], c << where.step))
+        words = i.d + (head << where.step)[:, None] + element // c
+        if not i.to_rows:
+            values8 = self.sdram[at].astype("<u2").view(np.int8)
+            self.rows[element % c, words] = values8[:, : len(element)]
+            return
+        out = np.zeros((i.words, 2 * at.shape[1]), np.int8)
+        out[:, : len(element)] = self.rows[element % c, words]
+        self.sdram[at] = out.view("<u2")
 
     def row_sums(self, i: Instruction, base: int) -> Ints:
         """Return the sum of the rows at the address, ``[columns, slots]``."""
@@ -209,13 +237,23 @@ class Machine:
 
     def read_rows(self, name: str, session_base: int = 0) -> npt.NDArray[np.int8]:
         """Return the rows of a memory of the image, ``[rows, width]``."""
+        if self.geometry.stores_rows:
+            return self.sdram[self._stored(name, session_base)].astype("<u2").view(np.int8)
         s, words = self.image.rows[name], self._row_words(name, session_base)
         return row_values((words & 0xFF).astype(np.uint32), s.width, self.geometry, s.step)
 
     def write_rows(self, name: str, rows: npt.NDArray[np.int8], session_base: int = 0) -> None:
         """Replace the rows of a memory of the image."""
+        if self.geometry.stores_rows:
+            self.sdram[self._stored(name, session_base)] = np.ascontiguousarray(rows).view("<u2")
+            return
         words = row_blocks(rows, self.geometry, self.image.rows[name].step)
         self._row_words(name, session_base)[...] = words.astype(np.uint8).view(np.int8)
+
+    def _stored(self, name: str, session_base: int) -> Ints:
+        """Return where the words of a memory lie in the SDRAM, ``[rows, words of a row]``."""
+        s = self.image.rows[name]
+        return row_addresses(s, session_base << self.image.row_shift)[:, None] + np.arange(s.width // 2)
 
     def _row_words(self, name: str, session_base: int) -> Ints:
         s = self.image.rows[name]

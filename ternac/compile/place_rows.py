@@ -25,9 +25,13 @@ class Rows:
     constants: int
     words: int
 
+    def room(self, geometry: Geometry) -> int:
+        """Return the words that there are."""
+        return geometry.rows
+
     def sessions(self, geometry: Geometry, distance: int) -> int:
         """Return how many sessions fit whose rows begin ``distance`` words apart."""
-        free = geometry.rows - self.constants - self.words
+        free = self.room(geometry) - self.constants - self.words
         return free // distance + 1 if free >= 0 else 0
 
     def need(self, sessions: int) -> int:
