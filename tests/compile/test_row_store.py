@@ -13,6 +13,7 @@ from ternac.compile.geometry import PRESETS, Mem
 from ternac.compile.isa import Opcode
 from ternac.compile.machine import Machine
 from ternac.compile.moves import is_move
+from ternac.compile.place_stored import place
 from ternac.compile.row_store import (
     BURST,
     CHIP,
@@ -30,6 +31,7 @@ from ternac.compile.row_store import (
 from ternac.errors import DoesNotFit, IllegalProgram, UsageError
 from ternac.hdl.engine.schedule import schedule
 from ternac.program.file import load
+from ternac.program.ops import Memory
 from ternac.program.random_memory import random_memory_program
 from ternac.run.numpy_executor import NumpyExecutor
 from tests.compile.test_rows import ROOMY, addressed, agree
@@ -120,7 +122,7 @@ def test_what_an_sdram_cannot_take_is_refused() -> None:
     with pytest.raises(DoesNotFit, match="works on 64 row words, narrow has 16 for a context"):
         compile_program(addressed(8, 4, width=20), replace(STORED, name="narrow", rows=16), contexts=1)
     with pytest.raises(DoesNotFit, match="one session's rows need 64 MiB of SDRAM, stored has 32"):
-        compile_program(addressed(groups=128, size=1 << 10, width=500), STORED)
+        place(replace(addressed(4, 4), memories={"rows": Memory(1 << 21, 32, "i8")}), STORED)
     with pytest.raises(UsageError, match="rows in SDRAM run at 50 to 100 MHz, not 40"):
         check_clock(40_000_000)
 
