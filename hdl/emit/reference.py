@@ -96,13 +96,13 @@ class Reference:
         """Yield logits and state as they are in the end."""
         image = self.image
         logits = np.asarray(self._trace[self.program.logits]).reshape(-1)
-        places = {self.program.logits: (image.logits.address, logits)}
+        places = {self.program.logits: (image.logits, 0, logits)}
         states = self._executor.state_dict(self._state)
         for name, symbol in image.states.items():
-            places[name] = (symbol.address + self.session_base, np.asarray(states[name][0], np.int32))
-        for name, (address, vector) in places.items():
-            for block, words in enumerate(to_slots(vector, image.geometry)):
-                yield BankWords(name, block, address, tuple(int(word) for word in words))
+            places[name] = (symbol, self.session_base, np.asarray(states[name][0], np.int32))
+        for name, (symbol, base, vector) in places.items():
+            for block, words in enumerate(to_slots(vector, image.geometry, symbol.parts)):
+                yield BankWords(name, block, symbol.address + base, tuple(int(word) for word in words))
 
     def _run(self, tokens: list[int], count: int, sampling: Sampling, rng: int) -> Run:
         steps: list[Step] = []
