@@ -579,6 +579,21 @@ def flows() -> dict[str, Figure]:
     )
     f.promise("no multiplier, no float: the same integers in every executor")
 
+    f = add("compress", "From a text to bytes and back", 210)
+    f.flow(
+        30,
+        [
+            ("text", "blocks"),
+            ("tokens", "one session a block"),
+            ("logits", "i16, any executor", ".law"),
+            ("frequencies", "integers by a table", ".law"),
+            ("range coder", "64 bits", ".law"),
+            ("bytes", "or bits of surprise"),
+        ],
+        gap=22,
+    )
+    f.promise("no float: bytes of one machine are read on every other one")
+
     f = add("program", "A program file", 240)
     f.flow(
         30,
