@@ -157,8 +157,8 @@ def _exchange(
     first = image.state_base + reference.session_base
     zeros = np.zeros(image.state_slots, np.uint32)
     limit = MAX_WORDS // 2
-    for block, address, words in _clears(image, image.row_start(reference.slot)):
-        payload = write_payload(Mem.ROWS, block, address, words, 1)
+    for block, address, none in _clears(image, image.row_start(reference.slot)):
+        payload = write_payload(Mem.ROWS, block, address, none, 1)
         yield "WRITE that clears rows of the session", Command.WRITE, payload, b""
     for block in range(image.geometry.columns):
         for at in range(0, len(zeros), limit):
