@@ -109,6 +109,13 @@ address on. The next request of another kind waits until they are cleared, a WRI
 CLEAR_WORDS = 16
 """See `CLEAR_BLOCK`."""
 
+READ_MAP = 64
+"""Added to log2 of the bursts of a row, the block of a READ from an engine with rows in SDRAM: which of 16
+rows, 4 in each bank, are not zero (docs/sdram.md). Its WRITEs to rows, and READs with `READ_ROWS`, take words
+of the SDRAM, 65,536 a block, of the half that `HALF_BLOCK` chose; `CLEAR_BLOCK` clears d + 1 sectors."""
+HALF_BLOCK = 254
+"""Block of a WRITE to rows in SDRAM whose one word is the half of it that WRITE and READ are to use."""
+
 FRAME_BYTES = 320
 """Longest frame a device buffers (before stuffing, CRC included)."""
 MAX_WORDS = 255

@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 
 from amaranth.hdl import Shape, unsigned
-from amaranth.lib import data
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
 
 from ternac.compile.geometry import Geometry
@@ -170,6 +171,49 @@ def row_settings_layout(geometry: Geometry) -> data.StructLayout:
             "keep": 4,
             "group": ceil_log2(geometry.bank_depth),
             "token": 16,
+        }
+    )
+
+
+def move_layout(geometry: Geometry) -> data.StructLayout:
+    """The settings of a move of rows: ``sector`` of row 0, ``buffer``: first word in the row RAM; ``out``: to
+    the SDRAM; ``bursts`` and ``step`` are log2 of what a row takes there and here.
+    """
+    return data.StructLayout(
+        {
+            "out": 1,
+            "context": context_bits(geometry),
+            "heads": LAYOUT["words"][2],
+            "lists": 2 * LIST_BITS,
+            "bits": 4,
+            "two": 1,
+            "bursts": 2,
+            "step": LAYOUT["norm_table"][2],
+            "sector": 16,
+            "buffer": ceil_log2(geometry.rows),
+        }
+    )
+
+
+def move_signature(geometry: Geometry) -> wiring.Signature:
+    """What the engine gives and takes where rows live in an SDRAM, as `hdl.sdram.rows.RowMover` says."""
+    return wiring.Signature(
+        {
+            "move": Out(1),
+            "settings": Out(move_layout(geometry)),
+            "retire": In(1),
+            "rest": Out(1),
+            "wr_en": Out(1),
+            "wr_block": Out(8),
+            "wr_addr": Out(16),
+            "wr_data": Out(16),
+            "rd_en": Out(1),
+            "rd_block": Out(8),
+            "rd_addr": Out(16),
+            "rd_valid": In(1),
+            "rd_data": In(16),
+            "busy": In(1),
+            "ready": In(1),
         }
     )
 

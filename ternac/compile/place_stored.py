@@ -9,7 +9,7 @@ from ternac.compile.image import RowSymbol
 from ternac.compile.isa import MAX_STEP
 from ternac.compile.layout import row_step
 from ternac.compile.place_rows import Rows, place_rows
-from ternac.compile.row_store import SECTOR_WORDS, SECTORS, StoredSymbol, sectors
+from ternac.compile.row_store import MOST_ELEMENTS, SECTOR_WORDS, SECTORS, StoredSymbol, sectors
 from ternac.errors import IllegalProgram, require
 from ternac.program.legality import shapes
 from ternac.program.ops import memory_of
@@ -45,7 +45,7 @@ def place(program: Program, geometry: Geometry) -> Rows:
     places: dict[str, RowSymbol] = {}
     at = 0
     for name, memory in program.memories.items():
-        step, most = row_step(memory.width, geometry), geometry.columns << MAX_STEP
+        step, most = row_step(memory.width, geometry), min(geometry.columns << MAX_STEP, MOST_ELEMENTS)
         message = f"{name!r} has rows of {memory.width} elements, {geometry.name} takes {most}"
         require("elements of a row", memory.width, most, message)
         many = heads.get(name, 1)

@@ -17,9 +17,9 @@ from ternac.compile.sdram import BURST, ULX3S_CHIP, Cycles
 from ternac.errors import UsageError
 
 __all__ = [
-    "BANKS", "BURST", "CHIP", "CLOCKS", "MOVE_WORDS", "REFRESH", "SECTORS", "SECTOR_BURSTS", "SECTOR_WORDS",
-    "TIMES", "MoveTime", "StoredSymbol", "burst_bits", "check_clock", "row_addresses", "sectors",
-    "word_address",
+    "BANKS", "BURST", "CHIP", "CLOCKS", "MOST_ELEMENTS", "MOVE_WORDS", "REFRESH", "SECTORS", "SECTOR_BURSTS",
+    "SECTOR_WORDS", "TIMES", "MoveTime", "StoredSymbol", "burst_bits", "check_clock", "row_addresses",
+    "sectors", "word_address",
 ]  # fmt: skip
 
 CHIP = ULX3S_CHIP
@@ -27,6 +27,8 @@ BANKS = 1 << CHIP.bank_bits
 SECTOR_BURSTS = 8
 SECTOR_WORDS = SECTOR_BURSTS * BURST * BANKS
 """Words of a sector in all banks."""
+MOST_ELEMENTS = 2 * SECTOR_BURSTS * BURST
+"""Elements of a row at most, so that none is longer than a sector or lies in two rows of the chip."""
 SECTORS = 1 << CHIP.word_bits - (SECTOR_WORDS.bit_length() - 1)
 """Sectors of the chip."""
 CLOCKS = 50_000_000, 100_000_000
