@@ -102,12 +102,12 @@ def build_board(geometry: Geometry, *, trace: str = "", say: Say = lambda text: 
     # Verilog takes seconds to emit: it is not emitted again while everything that it is made from stays.
     key = (repr(geometry), _version("amaranth"), sources(*DESIGN, "sim/board.py"))
     source = cached("verilog", key, emit_source, say=say) / "board.v"
-    return compile_verilog(source.read_text(), trace=trace, sdram=geometry.streams, say=say)
+    return compile_verilog(source.read_text(), trace=trace, sdram=geometry.has_sdram, say=say)
 
 
 def board_command(executable: Path, geometry: Geometry, *, chip: SdramChip = ULX3S_CHIP) -> list[str]:
     """Return the command that starts a board's executable, with its memory if it has one."""
-    return [str(executable), *(sdram_options(chip) if geometry.streams else ())]
+    return [str(executable), *(sdram_options(chip) if geometry.has_sdram else ())]
 
 
 def sdram_options(chip: SdramChip) -> list[str]:

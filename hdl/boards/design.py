@@ -30,7 +30,7 @@ class EngineDesign(Elaboratable):
             board.flash_offset,
         )
         self.start = Signal(name="start")
-        self.sdram = engine.sdram if geometry.streams else None
+        self.sdram = engine.sdram if geometry.has_sdram else None
         self.rx, self.tx, self.loaded, self.busy = engine.rx, engine.tx, engine.loaded, engine.busy
         self.flash_cs, self.flash_clk = Signal(name="flash_cs"), Signal(name="flash_clk")
         self.flash_copi, self.flash_cipo = Signal(name="flash_copi"), Signal(name="flash_cipo")

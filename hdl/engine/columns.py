@@ -24,6 +24,7 @@ from ternac.hdl.engine.ports import (
     count_bits,
     dot_layout,
     element_layout,
+    move_signature,
     pass_layout,
     pass_slots,
     row_settings_layout,
@@ -31,6 +32,7 @@ from ternac.hdl.engine.ports import (
 )
 from ternac.hdl.engine.row_unit import RowUnit
 from ternac.hdl.engine.side_lane import SideLane
+from ternac.hdl.sdram.controller import SdramPins
 from ternac.hdl.sdram.feed import WeightFeed
 
 COLUMNS_A_REGISTER = 4
@@ -99,6 +101,10 @@ class ColumnArray(wiring.Component):
         The index of that pass.
     clearing : Out(1)
         With rows: words of them are being cleared.
+    moves : In(move_signature)
+        With rows in SDRAM: moves of rows, and the host's work there.
+    sdram : Out(SdramPins)
+        With rows in SDRAM: the chip.
     rd_rows : In(1)
         With rows: the host reads these, not a bank; ``rd_addr`` has 16 bits then.
     weights : In(16 * stream_words)
@@ -167,6 +173,11 @@ class ColumnArray(wiring.Component):
             "rows_index": Out(index),
             "clearing": Out(1),
             "rd_rows": In(1),
+            **(
+                {"moves": In(move_signature(geometry)), "sdram": Out(SdramPins)}
+                if geometry.stores_rows
+                else {}
+            ),
         }
 
     def elaborate(self, platform: object) -> Module:
@@ -281,6 +292,9 @@ class ColumnArray(wiring.Component):
     def _rows(self, m: Module, unit: RowUnit, control: PassControl, results: list[Value]) -> None:
         """Wire the row unit to the pass control and the pipelines."""
         m.submodules.rows = unit
+        if self.geometry.stores_rows:
+            wiring.connect(m, wiring.flipped(self.moves), unit.moves)
+            wiring.connect(m, unit.sdram, wiring.flipped(self.sdram))
         m.d.comb += [
             unit.accept.eq(self.rows_accept),
             unit.settings.eq(self.rows_settings),

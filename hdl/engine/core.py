@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
 
 from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.image import Image
 from ternac.compile.machine import Machine
+from ternac.compile.row_store import check_clock
 from ternac.compile.sdram import NOMINAL_HZ, ULX3S_CHIP
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
@@ -95,9 +96,9 @@ class EngineCore(wiring.Component):
         Clock cycles since ``clear`` in which a context was open, from the one after its ``start`` to the one
         before its ``done``.
     ready : Out(1)
-        Where weights stream: the memory has been initialised; before, no word may be loaded.
+        With an SDRAM: it has been initialised; before, no word may be loaded.
     sdram : Out(SdramPins)
-        Where weights stream: the memory, the chip of a board at ``clock_hz`` (0: `NOMINAL_HZ`).
+        With an SDRAM for weights or rows: it, the chip of a board at ``clock_hz`` (0: `NOMINAL_HZ`).
     """
 
     AREA_PART = "core"
@@ -107,8 +108,11 @@ class EngineCore(wiring.Component):
     ) -> None:
         self.geometry, self.tech = geometry, tech
         members = dict(EngineSignature.flip().members.items())
+        if geometry.stores_rows:
+            check_clock(clock_hz or NOMINAL_HZ)
         if geometry.streams:
             self.store = SdramStore(geometry, ULX3S_CHIP, clock_hz or NOMINAL_HZ)
+        if geometry.has_sdram:
             members |= {"ready": Out(1), "sdram": Out(SdramPins)}
         super().__init__(members)
 
@@ -128,7 +132,7 @@ class EngineCore(wiring.Component):
         # The loader's words, which pass two registers where memories are far apart.
         write = Signal(write_layout(), name="loaded")
         m.d.comb += [
-            write.en.eq(self.wr_en & ~self.busy),
+            write.en.eq(self.wr_en & ~(contexts.busy if g.stores_rows else self.busy)),
             write.mem.eq(self.wr_mem),
             write.block.eq(self.wr_block),
             write.addr.eq(self.wr_addr),
@@ -169,6 +173,9 @@ class EngineCore(wiring.Component):
                     for name in ("arg_retire", "arg_index", "rows_retire", "rows_index")
                 ),
             ]
+
+        if g.stores_rows:
+            self._moves(m, columns, seq, contexts)
 
         # The norm unit between the two passes of a NORM, where there is no side lane.
         if not g.lane_depth:
@@ -252,8 +259,11 @@ class EngineCore(wiring.Component):
         wanted: Value = self.rd_en
         if g.rows:
             waiting = Signal(name="rd_waiting")
-            m.d.comb += self.busy.eq(contexts.busy | columns.clearing)
+            own = columns.moves.busy if g.stores_rows else columns.clearing
+            m.d.comb += self.busy.eq(contexts.busy | own)
             wanted = wanted | waiting
+            if g.stores_rows:
+                wanted = (self.rd_en & ~self.rd_block[6:].any()) | waiting
             m.d.sync += waiting.eq(wanted & self.busy)
         reading = delay(m, wanted & ~self.busy, ColumnArray.READ_LATENCY + 1, name="reading")
         block = Signal.like(self.rd_block, name="block")
@@ -264,9 +274,32 @@ class EngineCore(wiring.Component):
             columns.rd_en.eq(~self.busy),
             columns.rd_block.eq(block[:-1] if g.rows else block),
             columns.rd_addr.eq(address),
-            self.rd_valid.eq(reading),
-            self.rd_data.eq(columns.rd_data),
+            self.rd_valid.eq(reading | columns.moves.rd_valid if g.stores_rows else reading),
+            self.rd_data.eq(
+                Mux(columns.moves.rd_valid, columns.moves.rd_data, columns.rd_data)
+                if g.stores_rows
+                else columns.rd_data
+            ),
         ]
-        if g.rows:
+        if g.rows and not g.stores_rows:
             m.d.comb += columns.rd_rows.eq(block[-1])
         return m
+
+    def _moves(self, m: Module, columns: ColumnArray, seq: Sequencer, contexts: Contexts) -> None:
+        """Wire the mover of rows to sequencer, host and pins."""
+        moves = columns.moves
+        m.d.comb += [
+            moves.move.eq(seq.move),
+            moves.settings.eq(seq.move_settings),
+            seq.move_retire.eq(moves.retire),
+            moves.rest.eq(contexts.begin & ~contexts.busy),
+            moves.wr_en.eq(self.wr_en & ~contexts.busy & (self.wr_mem == Mem.ROWS)),
+            moves.wr_block.eq(self.wr_block),
+            moves.wr_addr.eq(self.wr_addr),
+            moves.wr_data.eq(self.wr_data),
+            moves.rd_en.eq(self.rd_en & self.rd_block[6:].any()),
+            moves.rd_block.eq(self.rd_block),
+            moves.rd_addr.eq(self.rd_addr),
+            self.ready.eq(moves.ready),
+        ]
+        wiring.connect(m, columns.sdram, wiring.flipped(self.sdram))

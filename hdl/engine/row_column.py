@@ -28,7 +28,7 @@ class RowColumn(wiring.Component):
 
     Parameters
     ----------
-    depth : words.   column : its number.
+    depth : words.   column : its number.   storage : as of `BlockRam`.
 
     Members
     -------
@@ -58,8 +58,10 @@ class RowColumn(wiring.Component):
 
     AREA_PART = "rows"
 
-    def __init__(self, depth: int, *, column: int = 0, tech: Technology = Technology.PORTABLE) -> None:
-        self.ram = MemoryBank(ROW_BITS, depth, tech=tech, memory="ROWS", block=column)
+    def __init__(
+        self, depth: int, *, column: int = 0, tech: Technology = Technology.PORTABLE, storage: str = "block"
+    ) -> None:
+        self.ram = MemoryBank(ROW_BITS, depth, tech=tech, storage=storage, memory="ROWS", block=column)
         super().__init__(
             {
                 "address": In(range(depth)),

@@ -20,6 +20,7 @@ from ternac.hdl.engine.ports import (
     RowKind,
     context_bits,
     lane_layout,
+    move_signature,
     pass_slots,
     row_settings_layout,
     write_layout,
@@ -27,6 +28,8 @@ from ternac.hdl.engine.ports import (
 from ternac.hdl.engine.row_address import ADDRESS_LATENCY, RowAddressFormer
 from ternac.hdl.engine.row_column import ROW_BITS, SUM_BITS, RowColumn
 from ternac.hdl.engine.winners import Winners, winners_latency
+from ternac.hdl.sdram.controller import SdramPins
+from ternac.hdl.sdram.rows import RowMover
 from ternac.link import CLEAR_BLOCK, CLEAR_WORDS
 
 __all__ = ["READ_AHEAD", "RowUnit"]
@@ -38,6 +41,8 @@ SETTLE = 2
 """Cycles that a read's settings need until its first head."""
 _RETIRE = 6
 """Cycles from the last head of an update until its pass retires."""
+MOST_IN_LUTS = 256
+"""Words of row RAM that rows in SDRAM pass through LUT RAM; more take block RAM."""
 COLUMNS_A_REGISTER = 4
 """Columns that share an address register."""
 
@@ -106,6 +111,10 @@ class RowUnit(wiring.Component):
         The word.
     rd_data : Out(8).array(columns)
         That word of each column, three cycles later.
+    moves : In(move_signature)
+        With rows in SDRAM: moves of rows, and the host's work; then ``wr`` loads none.
+    sdram : Out(SdramPins)
+        With rows in SDRAM: the chip.
     """
 
     AREA_PART = "rows"
@@ -146,6 +155,7 @@ class RowUnit(wiring.Component):
                 "rd_en": In(1),
                 "rd_addr": In(ROW_ADDRESS_BITS),
                 "rd_data": Out(ROW_BITS).array(g.columns),
+                **({"moves": In(move_signature(g)), "sdram": Out(SdramPins)} if g.stores_rows else {}),
             }
         )
 
@@ -207,10 +217,22 @@ class RowUnit(wiring.Component):
                 column.eq(0),
                 at_first.eq(1),
             ]
+        mover: RowMover | None = None
+        reads = list_word(word_a, own.context), list_word(word_b, own.context), column
+        if g.stores_rows:  # no pass that reads the list is in work while it does
+            m.submodules.mover = mover = RowMover(g)
+            for name, member in move_signature(g).members.items():
+                here, there = getattr(self.moves, name), getattr(mover, name)
+                m.d.comb += there.eq(here) if member.flow == Out else here.eq(there)
+            wiring.connect(m, mover.pins, wiring.flipped(self.sdram))
+            words_of = (mover.list_a, mover.list_b)
+            others = *(list_word(word, mover.list_context) for word in words_of), mover.list_column
+            reads = tuple(Mux(mover.list_use, *both) for both in zip(others, reads, strict=True))
+            m.d.comb += [mover.a.eq(digits.a), mover.b.eq(digits.b)]
         m.d.comb += [
-            digits.read_a.eq(list_word(word_a, own.context)),
-            digits.read_b.eq(list_word(word_b, own.context)),
-            digits.column.eq(column),
+            digits.read_a.eq(reads[0]),
+            digits.read_b.eq(reads[1]),
+            digits.column.eq(reads[2]),
         ]
 
         # A mask: cycle 0 the group's entry, cycle 1 how far the winner is from the slot, cycle 2 the columns.
@@ -238,9 +260,11 @@ class RowUnit(wiring.Component):
         ]
         places = -(-g.columns // COLUMNS_A_REGISTER) if g.pipelined_broadcast else 1
         target = Mux(self.rd_en, self.rd_addr, former.address)
+        if mover is not None:
+            target = Mux(mover.drain_use, mover.drain_address, former.address)
         addresses = duplicate_register(m, target[: ceil_log2(g.rows)], places, self.tech, "row_address")
         heads = former.valid, delay(m, at_first, ADDRESS_LATENCY, name="first_head", reset_less=True)
-        sums = self._columns(m, own, former.address, heads, addresses)
+        sums = self._columns(m, own, former.address, heads, addresses, mover)
 
         # Values: a sum, or a digit, which comes out of the list a cycle before.
         by_digit = own.kind != RowKind.READ
@@ -281,7 +305,7 @@ class RowUnit(wiring.Component):
 
     def _columns(
         self, m: Module, own: data.View[data.StructLayout], address: Value, heads: tuple[Value, Value],
-        addresses: list[Value],
+        addresses: list[Value], mover: RowMover | None,
     ) -> list[Value]:  # fmt: skip
         """The columns, which sum or update the rows of ``heads`` (valid, first); returns their sums.
 
@@ -310,11 +334,16 @@ class RowUnit(wiring.Component):
         )
         changed = delay(m, address, 6, name="changed", reset_less=True)
         target = Mux(self.clearing, cleared, Mux(loads, self.wr.addr, changed))[: ceil_log2(g.rows)]
+        if mover is not None:
+            target = Mux(mover.fill, mover.fill_address, changed[: ceil_log2(g.rows)])
         targets = duplicate_register(m, target, len(addresses), self.tech, "row_target")
 
         sums: list[Value] = []
         for c in range(g.columns):
-            m.submodules[f"column_{c}"] = column = RowColumn(g.rows, column=c, tech=self.tech)
+            storage = "distributed" if g.stores_rows and g.rows <= MOST_IN_LUTS else "block"
+            m.submodules[f"column_{c}"] = column = RowColumn(
+                g.rows, column=c, tech=self.tech, storage=storage
+            )
             e = Signal(signed(16), name=f"e_{c}", reset_less=True)
             with m.If(self.to_rows):
                 m.d.sync += e.eq(self.results[c])
@@ -326,9 +355,22 @@ class RowUnit(wiring.Component):
                 column.e.eq(e),
                 column.update.eq(update),
                 column.wr_address.eq(targets[c * len(targets) // g.columns]),
-                column.load.eq(delay(m, self.clearing | (loads & (self.wr.block == c)), name=f"load_{c}")),
-                column.load_word.eq(load_word),
-                self.rd_data[c].eq(column.word),
             ]
+            if mover is None:
+                m.d.comb += [
+                    column.load.eq(
+                        delay(m, self.clearing | (loads & (self.wr.block == c)), name=f"load_{c}")
+                    ),
+                    column.load_word.eq(load_word),
+                ]
+            else:
+                low = 8 * (c % 2)
+                word = mover.fill_word[low : low + ROW_BITS]
+                m.d.comb += [
+                    column.load.eq(delay(m, mover.fill & (mover.fill_pair == c // 2), name=f"load_{c}")),
+                    column.load_word.eq(delay(m, word, name=f"load_word_{c}", reset_less=True)),
+                    mover.drained[c // 2][low : low + ROW_BITS].eq(column.word),
+                ]
+            m.d.comb += self.rd_data[c].eq(column.word)
             sums.append(column.sum)
         return sums

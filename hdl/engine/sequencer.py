@@ -20,6 +20,7 @@ from ternac.hdl.engine.ports import (
     count_bits,
     dot_layout,
     element_layout,
+    move_layout,
     pass_layout,
     pass_slots,
     row_settings_layout,
@@ -32,6 +33,11 @@ def _rows_members(index: int) -> dict[str, wiring.Member]:
     """How passes retire that an engine's row unit retires late."""
     members = {"arg_retire": In(1), "arg_index": In(index), "rows_retire": In(1), "rows_index": In(index)}
     return members
+
+
+def _move_members(geometry: Geometry) -> dict[str, wiring.Member]:
+    """A move of rows, and its end."""
+    return {"move": Out(1), "move_settings": Out(move_layout(geometry)), "move_retire": In(1)}
 
 
 def _uses_rows(one: data.View[data.StructLayout]) -> Value:
@@ -142,6 +148,12 @@ class InFlight(wiring.Component):
         With rows: one of them uses rows or reads the list.
     args : Out(1)
         With rows: one of them looks for winners.
+    move : In(1)
+        With rows in SDRAM: pulse: a move of the current context begins.
+    move_retire : In(1)
+        Pulse, two cycles before a pass may use what was moved.
+    moving : Out(1)
+        A move of the current context has not ended. It counts as a pass that uses rows, and as no other.
     """
 
     def __init__(self, geometry: Geometry) -> None:
@@ -163,6 +175,7 @@ class InFlight(wiring.Component):
                 "pending": Out(1),
                 "any": Out(1),
                 **(_rows_members(index) | {"rows": Out(1), "args": Out(1)} if g.rows else {}),
+                **({"move": In(1), "move_retire": In(1), "moving": Out(1)} if g.stores_rows else {}),
             }
         )
 
@@ -176,8 +189,17 @@ class InFlight(wiring.Component):
                 m.d.sync += on_way.bit_select(self.arg_index, 1).eq(0)
             with m.If(self.rows_retire):
                 m.d.sync += on_way.bit_select(self.rows_index, 1).eq(0)
+            uses = Cat(on_way[i] & _uses_rows(self.passes[i]) for i in range(self.slots)).any()
+            if self.geometry.stores_rows:
+                moves, owner = Signal(name="moves"), Signal.like(self.current, name="mover")
+                with m.If(self.move_retire):
+                    m.d.sync += moves.eq(0)
+                with m.If(self.move):
+                    m.d.sync += [moves.eq(1), owner.eq(self.current)]
+                m.d.comb += self.moving.eq(moves & (owner == self.current))
+                uses = uses | moves
             m.d.comb += [
-                self.rows.eq(Cat(on_way[i] & _uses_rows(self.passes[i]) for i in range(self.slots)).any()),
+                self.rows.eq(uses),
                 self.args.eq(Cat(on_way[i] & self.passes[i].arg for i in range(self.slots)).any()),
             ]
         with m.If(self.accept):
@@ -278,6 +300,12 @@ class Sequencer(wiring.Component):
         With rows: see `InFlight`.
     rows_index : In(pass)
         The index of a pass.
+    move : Out(1)
+        With rows in SDRAM: pulse: a move has begun, the cycle before.
+    move_settings : Out(move_layout)
+        Its settings.
+    move_retire : In(1)
+        Pulse, two cycles before a pass may use what was moved.
     claim : Out(1)
         Pulse: a NORM pass takes room in the side lane.
     claim_slots : Out(count)
@@ -356,6 +384,7 @@ class Sequencer(wiring.Component):
                 "logits_tail": Out(bits_for(g.columns)),
                 **({"dot_ready": In(1)} if g.streams else {}),
                 **(self._rows_members(g) if g.rows else {}),
+                **(_move_members(g) if g.stores_rows else {}),
             }
         )
 
@@ -392,7 +421,7 @@ class Sequencer(wiring.Component):
             turns.start.eq(self.start),
             turns.start_context.eq(self.start_context),
             turns.leave.eq(leave),
-            turns.switch.eq(accept & following.switch),
+            *(() if g.stores_rows else (turns.switch.eq(accept & following.switch),)),
             self.running.eq(turns.running),
             *(
                 getattr(fetch, name).eq(getattr(self, name))
@@ -405,7 +434,11 @@ class Sequencer(wiring.Component):
             fetch.current.eq(turns.fetching),
             fetch.index.eq(in_flight.index),
             fetch.occupied.eq(in_flight.occupied),
-            fetch.take.eq(accept | leave | goes_on if g.rows else accept | leave),
+            *(
+                ()
+                if g.stores_rows
+                else (fetch.take.eq(accept | leave | goes_on if g.rows else accept | leave),)
+            ),
             self.passes.eq(fetch.passes),
         ]  # fmt: skip
 
@@ -466,22 +499,56 @@ class Sequencer(wiring.Component):
         waits = delay(m, busy, name="waits")
         if g.rows:  # the flag is in the last words: it comes with the complete instruction
             waits = waits | (fetch.lists & delay(m, in_flight.args, name="args_in_flight"))
+        still: Value = Cat(1)
+        if g.stores_rows:
+            moves = fetch.complete & (following.op == Opcode.MOVE) & ~waits
+            ends = ends & (following.op != Opcode.MOVE)
+            still = delay(m, ~in_flight.moving, name="still")
+            self._moves(m, fetch, in_flight, moves, turns.current)
+            m.d.comb += [
+                fetch.take.eq(accept | leave | goes_on | moves),
+                turns.switch.eq((accept | moves) & following.switch),
+            ]
         quiet = delay(m, ~in_flight.pending, name="quiet")
         ready = ~dots.running & elements.room & ~norm_wait & ~waits
         m.d.comb += [
             begin.eq(fetch.complete & is_vec & is_dot & ready & ~(to_logits & self.logits_hold)),
             bank.eq(fetch.complete & is_vec & ~is_dot & ~dots.running & elements.idle & ~unsettled & ~waits),
             accept.eq(begin | bank),
-            leave.eq(fetch.complete & ends & quiet & ~unsettled),
+            leave.eq(
+                fetch.complete & ends & quiet & ~unsettled & still
+                if g.stores_rows
+                else fetch.complete & ends & quiet & ~unsettled
+            ),
             self.logits_start.eq(begin & to_logits),
         ]
         if g.rows:
-            m.d.comb += goes_on.eq(fetch.complete & (following.op == Opcode.LOOP))
+            loops = fetch.complete & (following.op == Opcode.LOOP)
+            m.d.comb += goes_on.eq(loops & still if g.stores_rows else loops)
             self._rows(m, fetch, in_flight, begin, accept, goes_on, turns.current)
         m.d.sync += self.done.eq(leave)
         with m.If(leave):
             m.d.sync += self.done_context.eq(turns.current)
         return m
+
+    def _moves(self, m: Module, fetch: Fetch, in_flight: InFlight, moves: Value, current: Value) -> None:
+        """Give the mover a move that begins; it runs beside the passes."""
+        own, kept = fetch.next, fetch.passes[in_flight.index]
+        settings = self.move_settings
+        m.d.sync += [
+            self.move.eq(moves),
+            settings.out.eq(kept.to_rows),
+            settings.context.eq(current),
+            settings.heads.eq(own.words),
+            settings.lists.eq(own.x_src),
+            settings.bits.eq(kept.post),
+            settings.two.eq(kept.pre[0]),
+            settings.bursts.eq(kept.table),
+            settings.step.eq(kept.norm_table),
+            settings.sector.eq(own.weight + Mux(kept.pre[2], fetch.row_base, 0)),
+            settings.buffer.eq(kept.d),
+        ]
+        m.d.comb += [in_flight.move.eq(moves), in_flight.move_retire.eq(self.move_retire)]
 
     def _rows(
         self, m: Module, fetch: Fetch, in_flight: InFlight, begin: Value, accept: Value, goes_on: Value,

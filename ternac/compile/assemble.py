@@ -396,6 +396,11 @@ class _Assembler:
                 value = one.list_out
                 if value is not None:
                     until = next((w - 1 for w in waits if w > last[value]), len(passes))
+                    if any(is_move(p.inst) and value in p.list_in for p in passes):
+                        # no barrier waits for a move, the next pass over rows does
+                        over = range(last[value] + 1, len(passes))
+                        after = next((u for u in over if waits_for_rows(instructions[u])), len(passes))
+                        until = max(until, after)
                     at[value] = places.place(self.g.slots(self.shape[value][1]), i, until)
                     if wait and places.top > self.g.list_slots:
                         lacking = i
@@ -406,22 +411,9 @@ class _Assembler:
         self.require("list slots", places.top, self.g.list_slots)
         found = []
         for i, (one, inst) in enumerate(zip(passes, instructions, strict=True)):
-<<<<<<< HEAD
-            value = one.list_out
-            if value is not None:
-                until = next((w - 1 for w in waits if w > last[value]), len(passes))
-                if any(is_move(p.inst) and value in p.list_in for p in passes):
-                    # no barrier waits for a move, the next pass over rows does
-                    over = range(last[value] + 1, len(passes))
-                    after = next((u for u in over if waits_for_rows(instructions[u])), len(passes))
-                    until = max(until, after)
-                at[value] = places.place(self.g.slots(self.shape[value][1]), i, until)
-                inst = replace(inst, to_list=int(not inst.arg), x_dst=at[value])
-=======
             inst = replace(inst, barrier=int(i in waits))
             if one.list_out is not None:
                 inst = replace(inst, to_list=int(not inst.arg), x_dst=at[one.list_out])
->>>>>>> main
             if one.list_in and one.rows is None:
                 inst = replace(inst, x_src=at[one.list_in[0]])
             found.append(inst)

@@ -195,6 +195,11 @@ class Geometry:
         return self.row_ram == "sdram"
 
     @property
+    def has_sdram(self) -> bool:
+        """True if an SDRAM is on the engine's pins."""
+        return self.streams or self.stores_rows
+
+    @property
     def codes(self) -> tuple[str, ...]:
         """The values that ``weight_code`` can have."""
         return ("five",) if self.streams else ("two_bit", "five")
