@@ -13,6 +13,7 @@ from ternac.compile.layout import from_slots, row_blocks, row_values, to_slots
 from ternac.host.backend import State
 from ternac.host.board.axi import AxiTransport
 from ternac.host.board.client import LinkClient
+from ternac.host.board.stored_rows import StoredRows
 from ternac.link import CLEAR_BLOCK, CLEAR_WORDS, MAX_WORDS, MAX_WRITE_BYTES, READ_ROWS
 from ternac.program.program import Program
 
@@ -67,6 +68,7 @@ class Banks:
         line = client.transport
         own = line.rows if isinstance(line, AxiTransport) else None
         self._rows: RowMemory = own or LinkRows(client)
+        self._stored = StoredRows(client) if image.geometry.stores_rows else None
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""
@@ -92,6 +94,9 @@ class Banks:
     def read_rows(self, name: str, base: int) -> npt.NDArray[np.int8]:
         """Return a session's memory, ``[rows, width]``."""
         geometry, symbol = self.image.geometry, self.image.rows[name]
+        if self._stored is not None:
+            with self.client.verified(before=False):
+                return self._stored.read(symbol, base << self.image.row_shift)
         start, count = symbol.address + (base << self.image.row_shift), symbol.rows << symbol.step
         words = np.zeros((geometry.columns, count), np.uint32)
         with self.client.verified(before=False):
@@ -119,6 +124,13 @@ class Banks:
     def _write_rows(self, base: int, state: State) -> None:
         """Replace a session's memories; those that are all zero are cleared by the board itself."""
         image, geometry = self.image, self.image.geometry
+        if self._stored is not None:
+            self._stored.clear(base << image.row_shift, image.row_words)
+            for name, part in self.program.memory_slices().items():
+                symbol = image.rows[name]
+                own = np.ascontiguousarray(state[part]).view(np.int8).reshape(symbol.rows, symbol.width)
+                self._stored.write(symbol, base << image.row_shift, own)
+            return
         words = np.zeros((geometry.columns, image.row_words), np.uint32)
         for name, part in self.program.memory_slices().items():
             symbol = image.rows[name]

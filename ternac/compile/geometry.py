@@ -389,6 +389,19 @@ PRESETS: dict[str, Geometry] = {
             tables=4, norm_tables=4, logit_slots=32, contexts=4, lane_depth=64, weight_ram="paired",
             weight_code="five", rows=4096, list_slots=4,
         ),
+        Geometry(
+            name="tiny-rows-sdram", columns=4, lanes=8, chain=4, weight_block_bits=16, weight_depth=2048,
+            x_depth=32, bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4,
+            norm_tables=2, logit_slots=64, contexts=3, lane_depth=64, rows=256, list_slots=16,
+            row_ram="sdram",
+        ),
+        # All block RAMs but one are taken, so rows are in the SDRAM and pass through LUT RAM.
+        Geometry(
+            name="ulx3s-85f-rows-sdram", columns=12, lanes=192, chain=4, fold=2, radix=3,
+            weight_block_bits=18, weight_depth=512, x_depth=16, bank_depth=1024, bias_depth=1024,
+            bias_bits=16, embed_depth=4096, tables=4, norm_tables=4, logit_slots=32, contexts=4,
+            lane_depth=64, weight_ram="paired", rows=128, list_slots=8, row_ram="sdram",
+        ),
         # 80 trits from eight words of the SDRAM: memory sets the pace, so few lanes are enough.
         # 128 block RAMs hold the embedding, 32 the banks.
         Geometry(
