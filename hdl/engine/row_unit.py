@@ -41,8 +41,6 @@ SETTLE = 2
 """Cycles that a read's settings need until its first head."""
 _RETIRE = 6
 """Cycles from the last head of an update until its pass retires."""
-MOST_IN_LUTS = 256
-"""Words of row RAM that rows in SDRAM pass through LUT RAM; more take block RAM."""
 COLUMNS_A_REGISTER = 4
 """Columns that share an address register."""
 
@@ -340,7 +338,7 @@ class RowUnit(wiring.Component):
 
         sums: list[Value] = []
         for c in range(g.columns):
-            storage = "distributed" if g.stores_rows and g.rows <= MOST_IN_LUTS else "block"
+            storage = "distributed" if g.rows_in_luts else "block"
             m.submodules[f"column_{c}"] = column = RowColumn(
                 g.rows, column=c, tech=self.tech, storage=storage
             )

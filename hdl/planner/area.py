@@ -212,7 +212,7 @@ def block_rams(geometry: Geometry, tech: Technology, window: int = WINDOW) -> di
         "bank": g.pipelines * _cells(tech, 16, g.bank_depth * g.share),
         "bank_c": g.pipelines * _cells(tech, 16, g.bank_depth * g.share, used=_C_BITS),
         "table": g.pipelines * _cells(tech, 16, g.tables * 256),
-        **({"rows": g.columns * _cells(tech, 8, g.rows)} if g.rows else {}),
+        **({"rows": g.columns * _cells(tech, 8, g.rows)} if g.rows and not g.rows_in_luts else {}),
         "norm": -(-g.norm_tables * 256 // (512 if ice else 2048)),
         "exponential": 1,
         "link": RAM_DEPTH // 512 if ice else 1,

@@ -7,6 +7,7 @@ from typing import Any
 from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.image import Image
+from ternac.compile.row_store import SECTORS
 from ternac.errors import DoesNotFit
 from ternac.hdl.boards.board import Board
 from ternac.hdl.boards.boards import VARIANTS, with_geometry
@@ -35,7 +36,8 @@ def memory_use(image: Image) -> dict[str, dict[str, int]]:
     use[Mem.BANK.name.lower()] = {"used": bank, "depth": image.geometry.bank_depth}
     if image.geometry.rows:
         rows = image.row_start(image.sessions - 1) + image.row_words
-        use[Mem.ROWS.name.lower()] = {"used": rows, "depth": image.geometry.rows}
+        depth = SECTORS if image.geometry.stores_rows else image.geometry.rows
+        use[Mem.ROWS.name.lower()] = {"used": rows, "depth": depth}
     return use
 
 

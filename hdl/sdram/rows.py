@@ -245,21 +245,23 @@ class RowMover(wiring.Component):
         def burst_of(at: Value) -> Value:
             return Cat(at[3:low], at[low + bank :])
 
+        clears = ~fifo.r_rdy & left.any()
+        maps = ~fifo.r_rdy & ~left.any() & wanted & ~block[7]
         m.d.comb += [
             next_one.words.eq(fifo.r_rdy),
-            next_one.clears.eq(~fifo.r_rdy & left.any()),
-            next_one.maps.eq(~fifo.r_rdy & ~left.any() & wanted & ~block[7]),
+            next_one.clears.eq(clears),
+            next_one.maps.eq(maps),
             next_one.reads.eq(~fifo.r_rdy & ~left.any() & wanted & block[7]),
             next_one.any.eq(fifo.r_rdy | left.any() | wanted),
             next_one.out.eq(fifo.r_rdy | left.any()),
             next_one.heads.eq(1),
         ]
-        with m.If(next_one.words):
+        with m.If(fifo.r_rdy):
             m.d.comb += [next_one.base.eq(burst_of(item)), next_one.bank.eq(item[low : low + bank])]
-        with m.Elif(next_one.clears):
+        with m.Elif(clears):
             m.d.comb += [next_one.base.eq(sector * SECTOR_BURSTS), next_one.heads.eq(BANKS)]
             m.d.comb += next_one.bursts.eq(3)
-        with m.Elif(next_one.maps):
+        with m.Elif(maps):
             rows = Cat(address, half) << 2
             m.d.comb += [
                 next_one.base.eq(rows << block[:2]),

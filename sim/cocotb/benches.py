@@ -151,7 +151,7 @@ def run_engine(
     from ternac.compile.compiler import compile_program
     from ternac.hdl.engine.core import EngineCore
 
-    if geometry.streams:
+    if geometry.has_sdram:
         raise UsageError(
             f"the bench has no memory for {geometry.name}", "ternac verify --executors numpy,rtl runs it"
         )

@@ -37,6 +37,8 @@ class Mem(IntEnum):
 
 _ROWS = "rows must be a power of two, 16..65536, or 0 for none, not {}"
 ROW_RAMS = ("block", "sdram")
+MOST_IN_LUTS = 256
+"""Words of row RAM that LUT RAM is taken for where rows are in SDRAM; more take block RAM."""
 ROW_BLOCKS = 128
 """Blocks of 64 Ki words as which the link sees one half of an SDRAM with rows."""
 
@@ -193,6 +195,11 @@ class Geometry:
     def stores_rows(self) -> bool:
         """True if the rows of memories live in an SDRAM, from which passes of their own bring them."""
         return self.row_ram == "sdram"
+
+    @property
+    def rows_in_luts(self) -> bool:
+        """True if the row RAM is LUT RAM: a buffer before an SDRAM that is small enough."""
+        return self.stores_rows and self.rows <= MOST_IN_LUTS
 
     @property
     def has_sdram(self) -> bool:

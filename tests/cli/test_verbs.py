@@ -227,7 +227,7 @@ def test_a_number_outside_its_range_is_named(given: str, message: str) -> None:
     assert "seconds (default: 2.5)" in parser.format_help()
 
 
-SMALL = ("tiny", "tiny-rows", "gw1nr-9", "gw2ar-18", "ecp5-25f")
+SMALL = ("tiny", "tiny-rows", "tiny-rows-sdram", "gw1nr-9", "gw2ar-18", "ecp5-25f")
 """Engines that hold no shipped model."""
 
 

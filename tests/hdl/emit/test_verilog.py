@@ -177,7 +177,7 @@ def test_a_synthesizer_infers_block_ram_and_no_dsp() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name, geometry in PRESETS.items() if not geometry.streams])
+@pytest.mark.parametrize("name", [name for name, geometry in PRESETS.items() if not geometry.has_sdram])
 def test_every_preset_is_lint_clean(name: str, tmp_path: Path) -> None:
     emitted = emit(design(TOPS["core"], preset(name)), "ternac_core")
     (tmp_path / "ternac_core.v").write_text("`default_nettype none\n" + emitted.text)
