@@ -77,13 +77,12 @@ def design(top: Top, shape: Geometry, *, port_bits: int = 0, clock_hz: int = 0) 
     """Return the component of a top.
 
     ``port_bits``: of the streaming unit, 0 for none. ``clock_hz`` is what the link's HELLO answers. Raises
-    UsageError if the geometry has an SDRAM on pins of its own, or if a port is asked for that the top does not
-    have.
+    UsageError if the geometry has an SDRAM on pins of its own, or if a port is asked for that the top lacks.
     """
     if shape.has_sdram and top.name != "stream":
         raise UsageError(
-            f"{shape.name} has its {'weights' if shape.streams else 'rows'} in an SDRAM on its own pins, and no"
-            " testbench has a model of one",
+            f"{shape.name} has its {'weights' if shape.streams else 'rows'} in an SDRAM on its own pins,"
+            " and no testbench has a model of one",
             "take another geometry",
         )
     if top.name in ("core", "link") and port_bits:

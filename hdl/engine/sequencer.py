@@ -495,7 +495,10 @@ class Sequencer(wiring.Component):
         if g.rows:
             is_vec = is_vec | (following.op == Opcode.MEM)
             ends = ~is_vec & (following.op != Opcode.LOOP)
-            busy = busy | ((kept.source == Source.ROWS) & in_flight.rows)  # others wait for the bank's port
+            over: Value = kept.source == Source.ROWS  # others wait for the bank's port
+            if g.stores_rows:  # which moves do not take
+                over = _uses_rows(kept)
+            busy = busy | (over & in_flight.rows)
         waits = delay(m, busy, name="waits")
         if g.rows:  # the flag is in the last words: it comes with the complete instruction
             waits = waits | (fetch.lists & delay(m, in_flight.args, name="args_in_flight"))

@@ -334,10 +334,21 @@ ROWS_OF_ENGINE = {"list and address former": (674, 0)}
 """The same of what an engine has once."""
 
 
+ROWS_OF_MOVER = (1286, 515)
+"""The same of what brings rows from an SDRAM, synthesized for ECP5 with twelve columns."""
+WORDS_IN_LUTS, LUTS_OF_WORDS = 128, (121, 16)
+"""What a column's row RAM of so many words takes in LUT RAM, beyond one in block RAM."""
+
+
 def _rows(g: Geometry) -> tuple[int, int]:
     """Return COMB and FF of all that an engine has for rows."""
     each = (tuple(v * g.columns for v in value) for value in ROWS_OF_COLUMN.values())
     comb, ff = (sum(values) for values in zip(*each, *ROWS_OF_ENGINE.values(), strict=True))
+    if g.stores_rows:
+        comb, ff = comb + ROWS_OF_MOVER[0], ff + ROWS_OF_MOVER[1]
+    if g.rows_in_luts:
+        share = g.columns * g.rows / WORDS_IN_LUTS
+        comb, ff = comb + round(LUTS_OF_WORDS[0] * share), ff + LUTS_OF_WORDS[1] * g.columns
     return comb, ff
 
 

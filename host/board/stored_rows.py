@@ -55,7 +55,7 @@ class StoredRows:
         step = BURST << burst_bits(symbol.width)
         for first, count in _runs(at[filled], step, MAX_WRITE_BYTES // 2):
             own = filled[first : first + count]
-            words = np.zeros((count, step), np.uint16)
+            words = np.zeros((count, step), np.uint32)
             words[:, : symbol.width // 2] = np.ascontiguousarray(rows[own]).view("<u2")
             flat = words.reshape(-1)[: step * (count - 1) + symbol.width // 2]
             block, word = self._select(int(at[own[0]]))
