@@ -29,17 +29,16 @@ from ternac.compile.row_store import (
     sectors,
 )
 from ternac.errors import DoesNotFit, IllegalProgram, UsageError
-from ternac.hdl.engine.schedule import schedule
+from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.program.file import load
 from ternac.program.ops import Memory
 from ternac.program.random_memory import random_memory_program
+from ternac.program.zoo import open_program
 from ternac.run.numpy_executor import NumpyExecutor
 from tests.compile.test_rows import ROOMY, addressed, agree
 
 STORED = replace(ROOMY, name="stored", row_ram="sdram", rows=1024)
-BOARD = replace(
-    PRESETS["ulx3s-85f-rows"], name="board", weight_code="two_bit", row_ram="sdram", rows=128, list_slots=8
-)
+BOARD = PRESETS["ulx3s-85f-rows-sdram"]
 SHIPPED = Path(__file__).parents[2] / "model/memory/shipped"
 
 
@@ -156,6 +155,28 @@ def test_refreshes_come_between_moves() -> None:
     assert time.move(first, 8, 16, out=True) == first + MoveTime.LEAD + TIMES.rcd + 8 * 18 + 3
     late = time.move(101 + REFRESH, 1, 8, out=False)
     assert late == 101 + REFRESH + TIMES.rfc + MoveTime.LEAD + TIMES.rcd + 8 + 4 and time.refreshes == 2
+
+
+@pytest.mark.parametrize("name", ["hybrid", "fwpkm/long", "fwpkm/once", "fwpkm/twice"])
+def test_cycles_of_models_are_those_of_the_page(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs/sdram.md").read_text()
+    program = open_program(name) if name == "hybrid" else load(SHIPPED / f"{name}.safetensors")
+    image = compile_program(program, BOARD, fill=False)
+    (memory,) = program.memories.values()
+    still = [k for k, inst in enumerate(image.instructions) if not is_move(inst)]
+    alone = replace(
+        image,
+        instructions=tuple(image.instructions[k] for k in still),
+        names=tuple(image.names[k] for k in still),
+    )
+    together = len(image.entries)
+    each = round(batch_cycles(image, together, 32) / (32 * together))
+    line = next(line for line in page.split("\n") if line.startswith(f"| `{name}`"))
+    figures = schedule(image).cycles, schedule(alone).cycles, together, each, image.sessions
+    assert line.endswith(" | ".join(("", *(f"{n:,}" for n in figures), ""))[1:-1])
+    assert f"{memory.rows:,} x {memory.width} |" in line
+    if name == "fwpkm/long":
+        assert f"{round(75_000_000 / figures[0]):,} tokens/s" in page
 
 
 def test_moves_run_beside_passes_without_rows() -> None:
