@@ -49,6 +49,8 @@ VERBS = {
     "run": "ternac.cli.run",
     "chat": "ternac.cli.chat",
     "serve": "ternac.cli.serve",
+    "compress": "ternac.cli.compress",
+    "decompress": "ternac.cli.decompress",
     "bench": "ternac.cli.bench.main",
     "memory": "ternac.cli.memory",
     "sleep": "ternac.cli.sleep",
