@@ -175,11 +175,8 @@ class _Scan:
                 self.values.append(value)
             one = entry(self.lines, text, line, anomaly)
             put(one)
-            if len(self._worst) < WORST or value > self._worst[0][0]:
-                heapq.heappush(self._worst, (value, -self.lines, one))
-                del self._worst[WORST + 1 :]
-                if len(self._worst) > WORST:
-                    heapq.heappop(self._worst)
+            add = heapq.heappush if len(self._worst) < WORST else heapq.heappushpop
+            add(self._worst, (value, -self.lines, one))
             bar.update(self.bytes)
 
     @property
