@@ -20,7 +20,6 @@ from amaranth.hdl import (
     Const,
     Cover,
     Fragment,
-    Instance,
     Module,
     Mux,
     Shape,
@@ -91,6 +90,7 @@ class Bench:
     only : names of the claims and invariants to check (default: all).
     start : by path, the number that a register starts with, or the state that an FSM starts in, instead of
         that after a reset.
+    any_memory : memories start with any words in them, as after any load, and not with those of a reset.
     """
 
     def __init__(
@@ -100,8 +100,9 @@ class Bench:
         fault: Fault | None = None,
         only: set[str] | None = None,
         start: Mapping[str, str | int] | None = None,
+        any_memory: bool = False,
     ) -> None:
-        self.dut, self.only = dut, only
+        self.dut, self.only, self.any_memory = dut, only, any_memory
         self.m = Module()
         self.m.domains.sync = domain = ClockDomain("sync", reset_less=True)
         self.fragment = Fragment.get(dut, None)
@@ -125,7 +126,8 @@ class Bench:
     # --- what a property speaks of -------------------------------------------------------------------------
 
     def inner(self, path: str, domain: str | None = None) -> Any:
-        """Return the signal that a submodule drives, by submodules' names and its own, as ``before.full``.
+        """Return the signal that a submodule drives, by submodules' names and its own, as ``before.full``;
+        or an input of it.
 
         ``domain``: where it is driven, ``comb`` or ``sync``, for a name that is there twice.
         """
@@ -137,6 +139,10 @@ class Bench:
                 for signal in statement._lhs_signals():
                     if signal.name == name:
                         found[id(signal)] = signal
+        for component in (fragment.origins or ()) if not found else ():
+            port = getattr(component, name, None)
+            if isinstance(port, Signal):
+                return port
         if len(found) != 1:
             raise LookupError(f"{len(found)} signals are named {path!r}")
         return next(iter(found.values()))
@@ -179,8 +185,8 @@ class Bench:
 
     def constant(self, width: int = 1, name: str = "constant") -> Signal:
         """Return a signal with any value, the same in every cycle."""
-        signal = Signal(width, name=self._name(name))
-        self.m.submodules[self._name(name)] = Instance("$anyconst", p_WIDTH=width, o_Y=signal)
+        signal = self.free(width, name)
+        self.given(self._name(f"{name}_stays"), ~self.past(1) | (signal == self.past(signal)))
         return signal
 
     def past(self, value: ValueLike, init: int = 0) -> Signal:

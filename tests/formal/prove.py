@@ -54,7 +54,8 @@ class Proof:
     build : makes the bench; the fault and the names of properties to keep are passed on to `Bench`.
     faults : a planted bug for each claim, which makes that claim fail.
     induction : steps that hold imply the next; 0: bounded only.
-    bound : steps from reset that are checked, at least those of the induction; those of a planted bug, too.
+    bound : steps from reset that are checked, at least those of the induction.
+    planted : steps from reset within which each planted bug shows; ``bound`` if left out.
     cover : steps within which every cover is reached.
     quick : it runs in `make test`.
     """
@@ -65,6 +66,7 @@ class Proof:
     faults: Mapping[str, Fault]
     induction: int = 1
     bound: int = 10
+    planted: int = 0
     cover: int = 20
     quick: bool = False
     notes: str = ""
@@ -170,4 +172,4 @@ def check_fault(proof: Proof, claim: str, solver: str, folder: Path) -> str:
     The other properties are left out, so that it is this claim that fails.
     """
     smt2 = to_smt2(proof.build(proof.faults[claim], {claim}), folder)
-    return smtbmc(solver, smt2, "-t", str(proof.bound), trace=f"{claim}.vcd")
+    return smtbmc(solver, smt2, "-t", str(proof.planted or proof.bound), trace=f"{claim}.vcd")
