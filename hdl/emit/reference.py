@@ -101,8 +101,12 @@ class Reference:
         for name, symbol in image.states.items():
             places[name] = (symbol.address + self.session_base, np.asarray(states[name][0], np.int32))
         for name, (address, vector) in places.items():
+            columns = image.geometry.columns
             for block, words in enumerate(to_slots(vector, image.geometry)):
-                yield BankWords(name, block, address, tuple(int(word) for word in words))
+                # Behind a vector's last element stand zeros, but behind digits what the list had there.
+                count = len(range(block, vector.size, columns)) if image.geometry.rows else len(words)
+                if count:
+                    yield BankWords(name, block, address, tuple(int(word) for word in words[:count]))
 
     def row_words(self) -> Iterator[BankWords]:
         """Yield the session's memories as they are in the end."""

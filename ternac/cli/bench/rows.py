@@ -124,7 +124,7 @@ def count(program: Program, geometry: Geometry, tokens: int) -> dict[str, int]:
 
         alone, many = measured(sessions[:1]), measured(sessions)
         image, together = board.image, len(sessions)
-    one = tokens * schedule(image).cycles if geometry.contexts == 1 else batch_cycles(image, 1, tokens)
+    one = batch_cycles(image, 1, tokens) if together > 1 else tokens * schedule(image).cycles
     all_of_them = batch_cycles(image, together, tokens) if together > 1 else one
     return {
         "tokens": tokens,
