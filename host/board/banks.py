@@ -71,14 +71,14 @@ class Banks:
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""
         geometry = self.image.geometry
-        slots = geometry.slots(symbol.length)
+        slots = symbol.slots(geometry)
         words = np.zeros((geometry.columns, slots), np.uint32)
         with self.client.verified(before=False):
             for column in range(geometry.columns):
                 for at in range(0, slots, MAX_WORDS):
                     n = min(MAX_WORDS, slots - at)
                     words[column, at : at + n] = self.client.read(column, symbol.address + base + at, n)
-        return from_slots(words, symbol.length)
+        return from_slots(words, symbol.length, symbol.parts)
 
     def read_state(self, base: int) -> State:
         """Return a session's state."""
@@ -106,8 +106,8 @@ class Banks:
         for name, part in self.program.state_slices().items():
             symbol = image.states[name]
             at = symbol.address - image.state_base
-            words[:, at : at + geometry.slots(symbol.length)] = to_slots(
-                state[part].astype(np.int32), geometry
+            words[:, at : at + symbol.slots(geometry)] = to_slots(
+                state[part].astype(np.int32), geometry, symbol.parts
             )
         start, step = image.state_base + base, MAX_WRITE_BYTES // 2
         for column in range(geometry.columns):
