@@ -14,6 +14,7 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import preset
 from ternac.compile.isa import Opcode, Source
 from ternac.hdl.planner.rows import cycles_with_rows, without_rows
+from ternac.manifest import read_manifest
 from ternac.table import markdown
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "performance.md"
@@ -32,7 +33,12 @@ def test_the_page_has_the_tables_that_the_command_prints(data: dict[str, Any]) -
     assert markdown(COLUMNS, [cells(row) for row in fitting]) in text
     refused = [(f"`{r['name']}`", f"{r['trits']:,}", r["refused"]) for r in data["rows"] if "refused" in r]
     assert markdown(("model", "ternary weights", "why it does not fit"), refused) in text
-    assert "an estimate" in data["origin"]
+    manifest = read_manifest("ulx3s-85f", "ulx3s-85f-rows")
+    assert manifest is not None and data["clock_mhz"] == manifest["clock_mhz"]
+    assert data["origin"].endswith("routed clock of the shipped build, measured on no board")
+    clocks = f"{manifest['clock_mhz']:g} MHz of its bitstream, which is routed for {manifest['fmax_mhz']:g}"
+    assert f"times the {clocks}" in text
+    assert f"{manifest['comb']:,} COMB (LUT4) placed" in text
 
 
 def test_the_page_says_the_differences_of_these_figures(data: dict[str, Any]) -> None:
