@@ -27,6 +27,10 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     return Outcome(data)
 
 
+def _sessions(count: int) -> str:
+    return f"{count} session{'s' * (count != 1)}"
+
+
 def _show(data: dict[str, Any], ops: bool, say: Say) -> None:
     least = " or more" if data["cycles_are"] != "exact" else ""
     say(f"{data['model']} on {data['board']}: {data['cycles_per_token']:,} cycles per token{least}")
@@ -34,7 +38,7 @@ def _show(data: dict[str, Any], ops: bool, say: Say) -> None:
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
     both = data["together"]
     say(
-        f"  {both['sessions']} sessions at a time: {both['cycles_per_token']:,.0f} cycles per token, "
+        f"  {_sessions(both['sessions'])} at a time: {both['cycles_per_token']:,.0f} cycles per token, "
         f"{both['tokens_per_second']:,.0f} tokens/s in all, dot units busy {both['dot_unit_busy']:.1%}"
     )
     about = data["resources"]
@@ -50,7 +54,7 @@ def _show(data: dict[str, Any], ops: bool, say: Say) -> None:
     say(f"  energy: {amount}{data['energy']['origin']}")
     for name, use in data["memory"].items():
         say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
-    say(f"  {data['sessions']} sessions on chip")
+    say(f"  {_sessions(data['sessions'])} on chip")
     for row in data["cycles_by_op"] if ops else ():
         say(f"  {row['op']:16} {row['cycles']:6} cycles {row['dot_words']:6} dot words")
     say(f"  origin: {data['origin']}")

@@ -38,7 +38,10 @@ def bench_hdl(
     image = compile_program(program, engine)
     if sessions > image.sessions:
         raise UsageError(
-            f"--sessions is {sessions}; {name} holds {image.sessions} sessions of {program.name}"
+            f"--sessions is {sessions}; {name} holds {image.sessions} of {program.name}",
+            "a memory of fewer rows leaves room for more: ternac export MODEL --rows N --even --out FILE"
+            if program.memories
+            else "",
         )
     together = min(sessions, len(image.entries))
     label = target.name if name == target.geometry else name
