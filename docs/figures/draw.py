@@ -703,6 +703,20 @@ def flows() -> dict[str, Figure]:
     )
     f.promise("what costs too much is refused with both numbers; --budget raises the limit")
 
+    f = add("formal", "A block between free inputs and properties, proven by two solvers", 170)
+    f.flow(
+        30,
+        [
+            ("free inputs", "any, in every cycle"),
+            ("block", "the RTL that is built", ".hw"),
+            ("properties", "claims, invariants", ".law"),
+            ("yosys", "SMT-LIB"),
+            ("yices, z3", "reset, induction"),
+        ],
+        gap=32,
+    )
+    f.promise("each claim holds for all inputs and all time, and a bug planted for it breaks it")
+
     f = add("contributing", "Arrows between the layers", 170)
     f.flow(
         30,
