@@ -61,6 +61,8 @@ class Fetch(wiring.Component):
         With rows: pulse, not without ``take``: the instruction is a LOOP.
     lists : Out(1)
         With rows: the instruction's ``to_list``, for which no place of a pass must be chosen.
+    masks : Out(1)
+        With rows in SDRAM: likewise its ``mask``.
     row_base : Out(16)
         With rows: the session's base, shifted as the instruction says.
     full_token : Out(16)
@@ -101,6 +103,7 @@ class Fetch(wiring.Component):
                 "wr_addr": In(ceil_log2(depth)),
                 "wr_data": In(16),
                 **(_ROWS_MEMBERS if g.rows else {}),
+                **({"masks": Out(1)} if g.stores_rows else {}),
             }
         )
 
@@ -193,6 +196,8 @@ class Fetch(wiring.Component):
         word, low, _ = LAYOUT["to_list"]
         with m.If(arrives[word // 2]):
             m.d.sync += self.lists.eq(self.rams[word % 2].rd_data[low])
+            if self.geometry.stores_rows:
+                m.d.sync += self.masks.eq(self.rams[word % 2].rd_data[LAYOUT["mask"][1]])
         shifts = (step > LAYOUT["stride"][0] // 2 + BlockRam.LATENCY) & (own.stride != 0)
         with m.If(~self.complete):
             with m.If(step == 0):

@@ -497,11 +497,13 @@ class Sequencer(wiring.Component):
             ends = ~is_vec & (following.op != Opcode.LOOP)
             over: Value = kept.source == Source.ROWS  # others wait for the bank's port
             if g.stores_rows:  # which moves do not take
-                over = _uses_rows(kept)
+                over = over | (following.op == Opcode.MEM)
             busy = busy | (over & in_flight.rows)
         waits = delay(m, busy, name="waits")
         if g.rows:  # the flag is in the last words: it comes with the complete instruction
             waits = waits | (fetch.lists & delay(m, in_flight.args, name="args_in_flight"))
+        if g.stores_rows:  # so is that of a mask, which reads the list
+            waits = waits | (fetch.masks & delay(m, in_flight.rows, name="rows_in_flight"))
         still: Value = Cat(1)
         if g.stores_rows:
             moves = fetch.complete & (following.op == Opcode.MOVE) & ~waits

@@ -144,11 +144,12 @@ def test_moves_are_those_of_the_model_and_take_the_cycles_of_the_page(geometry) 
         await bench.rest(ctx)
         for _ in range(20):
             await bench.tick(ctx)
+        before: dict[str, int] = {}
         for turn in range(30):
             s = random_move(bench)
             if turn % 3 == 2:  # what was moved out comes back elsewhere
-                s = {**before, "out": 0, "buffer": 0}  # noqa: F821
-            before = s  # noqa: F841
+                s = {**before, "out": 0, "buffer": 0}
+            before = s
             inside = s["context"] * geometry.list_slots
             flat = bench.digits[inside : inside + geometry.list_slots].reshape(-1)
             a, b = (flat[(s["lists"] >> shift & 15) * geometry.columns :][: s["heads"]] for shift in (0, 4))
