@@ -54,7 +54,11 @@ MODULES = (
     Module("ternac.compile.isa", ("tests/compile/test_isa.py", *COMPILER), 15, SLOW),
     Module(
         "ternac.host.board.requests",
-        ("tests/host/board/test_client.py", "tests/host/board/test_stream.py"),
+        (
+            "tests/host/board/test_requests.py",
+            "tests/host/board/test_client.py",
+            "tests/host/board/test_stream.py",
+        ),
         40,
     ),
     Module("ternac.host.server.scheduler", ("tests/host/server/test_scheduler.py",), 30),

@@ -16,6 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -34,6 +36,8 @@ OUT = ROOT / "build" / "mutants" / "rtl"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 REPLAY = Path(__file__).with_name("replay.cpp")
 SEED = 17
+PROOF_SECONDS = 20
+"""Processor time of one proof that a mutant is the original."""
 BITS = 9
 """Of the input that chooses a mutant."""
 PREPARE = "read_rtlil top.il\nhierarchy -top mutated_block\nproc\nflatten\nopt_clean\nopt_expr\nopt_clean\n"
@@ -83,13 +87,24 @@ equiv_status -assert
 
 
 def is_equal(text: str, command: str) -> bool:
-    """Return whether yosys proves that a mutant is the original, whatever comes in, from any equal states."""
+    """Return whether yosys proves within `PROOF_SECONDS` that a mutant is the original, whatever comes in."""
     mutate = command.partition(" -ctrl ")[0]
-    try:
-        run_yosys(PREPARE + EQUAL.format(mutate=mutate), {"top.il": text})
-    except AssertionError:
-        return False
-    return True
+
+    def prove() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (PROOF_SECONDS, PROOF_SECONDS))
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        try:
+            run_yosys(PREPARE + EQUAL.format(mutate=mutate), {"top.il": text})
+        except AssertionError:
+            os._exit(1)
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=prove)
+    process.start()
+    process.join()
+    return process.exitcode == 0
 
 
 def compiled(folder: Path) -> Path:
@@ -167,11 +182,11 @@ def check(block: Block, out: Path = OUT) -> dict[str, Any]:
         raise SystemExit(f"{block.name}: the netlist does not replay what was recorded: {original}")
     verdicts = replayed(folder, 1, len(commands))
     cycles = (folder / "trace.bin").stat().st_size // 4 // sum(port.words for port in ports_in(folder))
-    for number, verdict in verdicts.items():
-        if verdict == "unseen" and is_equal(text, commands[number - 1]):
-            verdicts[number] = "equal"
     rows = [{"mutant": commands[n - 1], "verdict": verdict} for n, verdict in sorted(verdicts.items())]
     found = {"key": key, "block": block.name, "cycles": cycles, "mutants": rows}
+    for row in rows:
+        if row["verdict"] == "unseen" and is_equal(text, row["mutant"]):
+            row["verdict"] = "equal"
     result.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
