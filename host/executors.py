@@ -216,7 +216,8 @@ class IsaExecutor(ExecutorBase):
         geometry = self.image.geometry
         for name, part in self.program.state_slices().items():
             symbol = self.image.states[name]
-            words = to_slots(row[part].astype(np.int32), geometry).astype(np.uint16).view(np.int16)
+            words = to_slots(row[part].astype(np.int32), geometry, symbol.parts)
+            words = words.astype(np.uint16).view(np.int16)
             self.machine.bank[:, symbol.address : symbol.address + words.shape[1]] = words
         for name, part in self.program.memory_slices().items():
             rows = np.ascontiguousarray(row[part], "<i2").view(np.int8)

@@ -86,6 +86,18 @@ class SnapshotError(TernacError):
     """A session snapshot is damaged or belongs to another program."""
 
 
+class ArchiveError(TernacError):
+    """A compressed text is damaged, or not one."""
+
+
+class WrongProgram(ArchiveError):
+    """A compressed text was made with another program than the one at hand; both hashes are attributes."""
+
+    def __init__(self, message: str, hint: str, *, needed: str, given: str) -> None:
+        super().__init__(message, hint)
+        self.needed, self.given = needed, given
+
+
 class CheckpointError(TernacError):
     """A training checkpoint is missing, damaged or belongs to another run."""
 

@@ -521,6 +521,25 @@ def flows() -> dict[str, Figure]:
     f.arrow("M345 40 V18 H560", (620, 22, "AXI4 AR"))
     f.arrow("M835 232 V262 H640", (560, 266, "exact row sums, in order"), "s")
 
+    f = add("wide", "A whole token: the wide unit and the weight stream", 312)
+    port = f.box(30, 30, 150, ("port", "weights, gains,", "curves, rows", ".hw"))
+    array = f.box(270, 30, 170, ("stream, dot units", "a word a cycle", ".hw"))
+    rescale = f.box(530, 30, 170, ("rescale", "24 x 40 bits, serial", ".hw"))
+    vectors = f.box(790, 30, 160, ("vector memory", "i16, 3 reads 1 write", ".hw"))
+    constants = f.box(30, 170, 150, ("constants", "two phases", ".hw"))
+    scalars = f.box(270, 170, 170, ("scalars", "root, inverse:", "a digit a cycle", ".hw"))
+    lanes = f.box(530, 170, 420, ("lanes", "sat(c + round(a * b >> s)), shift and add", "", ".hw"))
+    f.link(port, array)
+    f.link(array, rescale, "sums")
+    f.link(rescale, vectors, "i16")
+    f.link(port, constants)
+    f.arrow("M180 220 V290 H480 V232 H529", (355, 284, "gains, points"))
+    f.link(scalars, lanes, "R")
+    f.arrow("M529 190 H441", (486, 183, "ss, peak"))
+    f.arrow("M830 92 V169", (852, 146, "a b c"))
+    f.arrow("M920 170 V93", (938, 146, "y"))
+    f.arrow("M600 170 V128 H355 V93", (470, 122, "QUANT: activations"))
+
     f = add("verilog", "Verilog for other tools", 292)
     rtl = f.box(30, 34, 170, ("RTLIL", "geometry and top", ".law"))
     text = f.box(300, 34, 210, ("Verilog, waivers", "plain assignments", ".hw"))
@@ -559,6 +578,36 @@ def flows() -> dict[str, Figure]:
         gap=38,
     )
     f.promise("no multiplier, no float: the same integers in every executor")
+
+    f = add("compress", "From a text to bytes and back", 210)
+    f.flow(
+        30,
+        [
+            ("text", "blocks"),
+            ("tokens", "one session a block"),
+            ("logits", "i16, any executor", ".law"),
+            ("frequencies", "integers by a table", ".law"),
+            ("range coder", "64 bits", ".law"),
+            ("bytes", "or bits of surprise"),
+        ],
+        gap=22,
+    )
+    f.promise("no float: bytes of one machine are read on every other one")
+
+    f = add("watch", "What a log says that was not expected", 210)
+    f.flow(
+        30,
+        [
+            ("log", "grows, is rotated"),
+            ("lines", "one session reads all"),
+            ("program", "trained on such logs", ".law"),
+            ("bits of a line", "integers", ".law"),
+            ("threshold", "of a clean log"),
+            ("report", "JSON, Prometheus"),
+        ],
+        gap=16,
+    )
+    f.promise("the same lines are reported on every machine")
 
     f = add("program", "A program file", 240)
     f.flow(
@@ -668,6 +717,20 @@ def flows() -> dict[str, Figure]:
         gap=32,
     )
     f.promise("what costs too much is refused with both numbers; --budget raises the limit")
+
+    f = add("formal", "A block between free inputs and properties, proven by two solvers", 170)
+    f.flow(
+        30,
+        [
+            ("free inputs", "any, in every cycle"),
+            ("block", "the RTL that is built", ".hw"),
+            ("properties", "claims, invariants", ".law"),
+            ("yosys", "SMT-LIB"),
+            ("yices, z3", "reset, induction"),
+        ],
+        gap=32,
+    )
+    f.promise("each claim holds for all inputs and all time, and a bug planted for it breaks it")
 
     f = add("contributing", "Arrows between the layers", 170)
     f.flow(

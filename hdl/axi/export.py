@@ -5,17 +5,12 @@ from __future__ import annotations
 import json
 from xml.sax.saxutils import escape
 
-from ternac.hdl.axi.registers import BLOCK, MAP_VERSION, MAP_WORDS, REGISTERS, Register
+from ternac.hdl.axi.registers import BLOCK, MAP_VERSION, MAP_WORDS, chosen
 
-__all__ = ["c_header", "chosen", "svd", "to_json"]
-
-
-def chosen(stream: bool) -> tuple[Register, ...]:
-    """The registers of a top level with or without the streaming unit."""
-    return tuple(each for each in REGISTERS if stream or not each.stream)
+__all__ = ["c_header", "svd", "to_json"]
 
 
-def to_json(stream: bool) -> str:
+def to_json(*, stream: bool, rows: bool) -> str:
     """The map as one JSON object."""
     registers = [
         {
@@ -28,13 +23,13 @@ def to_json(stream: bool) -> str:
                 for part in each.fields
             ],
         }
-        for each in chosen(stream)
+        for each in chosen(stream=stream, rows=rows)
     ]
     content = {"block": BLOCK, "version": MAP_VERSION, "bytes": 4 * MAP_WORDS, "registers": registers}
     return json.dumps(content, indent=2) + "\n"
 
 
-def svd(stream: bool) -> str:
+def svd(*, stream: bool, rows: bool) -> str:
     """A CMSIS-SVD device with one peripheral at address 0."""
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
@@ -48,7 +43,7 @@ def svd(stream: bool) -> str:
         "</addressBlock>",
         "<registers>",
     ]
-    for each in chosen(stream):
+    for each in chosen(stream=stream, rows=rows):
         access, effect = each.access.value
         lines += [
             f"<register><name>{each.name}</name><description>{escape(each.text)}</description>",
@@ -67,7 +62,7 @@ def svd(stream: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def c_header(stream: bool) -> str:
+def c_header(*, stream: bool, rows: bool) -> str:
     """Offsets, shifts and masks as macros."""
     lines = [
         f"/* Registers of the {BLOCK} block, version {MAP_VERSION}. Generated; byte offsets. */",
@@ -77,7 +72,7 @@ def c_header(stream: bool) -> str:
         f"#define {BLOCK}_MAP_VERSION {MAP_VERSION}u",
         f"#define {BLOCK}_MAP_BYTES {4 * MAP_WORDS:#x}u",
     ]
-    for each in chosen(stream):
+    for each in chosen(stream=stream, rows=rows):
         name = f"{BLOCK}_{each.name}"
         lines += ["", f"/* {each.text} ({each.access.value[0]}) */", f"#define {name} {each.offset:#04x}u"]
         for part in each.fields:

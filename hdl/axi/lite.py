@@ -8,9 +8,9 @@ from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Member, Out
 
-__all__ = ["OKAY", "SLVERR", "AxiLiteSlave", "lite_port"]
+from ternac.hdl.axi.registers import OKAY, SLVERR
 
-OKAY, SLVERR = 0, 2
+__all__ = ["AxiLiteSlave", "lite_port"]
 
 
 def lite_port(prefix: str, address_bits: int) -> dict[str, Member]:

@@ -94,11 +94,15 @@ def axi_files(top: AxiTop, source: str, waivers: str) -> dict[str, tuple[str, st
 
     By name, what each is and its text; ``waivers`` is the name of Verilator's control file.
     """
-    stream, header = top.stream is not None, "ternac_regs.h"
+    parts = {"stream": top.stream is not None, "rows": top.rows is not None}
+    header = "ternac_regs.h"
     return {
-        "registers.json": ("register map", to_json(stream)),
-        "registers.svd": ("register map, CMSIS-SVD", svd(stream)),
-        header: ("register map, C header", c_header(stream)),
+        "registers.json": ("register map", to_json(**parts)),
+        "registers.svd": ("register map, CMSIS-SVD", svd(**parts)),
+        header: ("register map, C header", c_header(**parts)),
         f"{NAME}.core": ("FuseSoC core", fusesoc_core(NAME, VERSION, [source], [header], waivers)),
-        "package_ip.tcl": ("Vivado: packages the IP", vivado_script(NAME, VERSION, [source], stream=stream)),
+        "package_ip.tcl": (
+            "Vivado: packages the IP",
+            vivado_script(NAME, VERSION, [source], stream=parts["stream"]),
+        ),
     }

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-__all__ = ["BLOCK", "MAP_VERSION", "MAP_WORDS", "REGISTERS", "Access", "Field", "Register", "register"]
+__all__ = [
+    "BLOCK",
+    "ID",
+    "MAP_VERSION",
+    "MAP_WORDS",
+    "OKAY",
+    "REGISTERS",
+    "SLVERR",
+    "Access",
+    "Field",
+    "Register",
+    "chosen",
+    "register",
+]
 
+ID = 0x54524E43
+"""The value of register ID."""
 MAP_VERSION = 1
 MAP_WORDS = 32
 """Words of 32 bits that the map spans; what is not in it answers with an error."""
 BLOCK = "TERNAC"
+OKAY, SLVERR = 0, 2
+"""AXI's responses: SLVERR to an access that no register answers."""
 
 
 class Access(enum.Enum):
@@ -21,6 +38,8 @@ class Access(enum.Enum):
     TAKE = ("read-only", "<readAction>modify</readAction>")
     WRITE = ("write-only", "")
     BOTH = ("read-write", "")
+    #: Writing starts one thing, reading another.
+    MOVE = ("read-write", "<readAction>modify</readAction>")
     #: Bits written as 1 are cleared.
     CLEAR = ("read-write", "<modifiedWriteValues>oneToClear</modifiedWriteValues>")
 
@@ -32,22 +51,23 @@ class Access(enum.Enum):
     @property
     def writable(self) -> bool:
         """May be written."""
-        return self in (Access.WRITE, Access.BOTH, Access.CLEAR)
+        return self in (Access.WRITE, Access.BOTH, Access.MOVE, Access.CLEAR)
 
 
 @dataclass(frozen=True)
 class Field:
-    """``bits`` bits from bit ``low`` on."""
+    """``bits`` bits from bit ``low`` on; ``rows``: only in a top level with rows."""
 
     name: str
     low: int
     bits: int
     text: str
+    rows: bool = False
 
 
 @dataclass(frozen=True)
 class Register:
-    """A word at byte ``offset``; ``stream``: only in a top level with the streaming unit."""
+    """A word at byte ``offset``; ``stream``: only with the streaming unit, ``rows``: only with rows."""
 
     name: str
     offset: int
@@ -55,6 +75,7 @@ class Register:
     text: str
     fields: tuple[Field, ...] = field(default_factory=tuple)
     stream: bool = False
+    rows: bool = False
 
 
 def _words(name: str, offset: int, count: int, text: str) -> tuple[Register, ...]:
@@ -70,6 +91,7 @@ REGISTERS: tuple[Register, ...] = (
         Field("MAP", 0, 8, "version of this register map"),
         Field("LINK", 8, 8, "version of the link's frames"),
         Field("STREAM", 16, 1, "1: the streaming unit is there"),
+        Field("ROWS", 17, 1, "1: the engine has rows", rows=True),
         Field("PORT_BYTES", 24, 8, "bytes of the streaming unit's data port"),
     )),
     Register("STATUS", 0x08, Access.READ, "The link, now.", (
@@ -85,6 +107,7 @@ REGISTERS: tuple[Register, ...] = (
         Field("STREAM_READ", 3, 1, "a read of weights came with an error response"),
         Field("STREAM_BURST", 4, 1, "RLAST did not come at the end of a burst"),
         Field("STREAM_LENGTH", 5, 1, "a descriptor's beats do not fit its rows and words"),
+        Field("ROWS", 6, 1, "rows were accessed while BUSY; the access was ignored", rows=True),
     )),
     Register("CONTROL", 0x10, Access.BOTH, "Where the link's bytes come from and go to.", (
         Field("USE_STREAM", 0, 1, "1: AXI4-Stream; 0: IN and OUT. Change it while IDLE"),
@@ -119,6 +142,22 @@ REGISTERS: tuple[Register, ...] = (
     Register("X_READY", 0x60, Access.WRITE, "Activations are there: lets one fenced matrix begin.",
              stream=True),
     Register("SUM", 0x64, Access.TAKE, "Reading takes a row's sum, signed.", stream=True),
+    Register("ROW_SHAPE", 0x68, Access.READ, "What row RAM the engine has.", (
+        Field("WORDS", 0, 17, "words of 8 bits in each column"),
+        Field("COLUMNS", 24, 8, "columns"),
+    ), rows=True),
+    Register("ROW_ADDRESS", 0x6C, Access.BOTH, "First word of the next access; behind it after one.", (
+        Field("WORD", 0, 16, "the word"), Field("COLUMN", 16, 8, "the column"),
+    ), rows=True),
+    Register("ROW_DATA", 0x70, Access.MOVE, "Four words, lowest first. Writing stores them at ROW_ADDRESS; "
+             "reading takes those fetched and fetches the next four.", rows=True),
+    Register("ROW_START", 0x74, Access.WRITE, "Begins an access at ROW_ADDRESS.", (
+        Field("CLEAR", 0, 1, "0: fetch four words; 1: clear words of every column, and ROW_ADDRESS stays"),
+        Field("BLOCKS", 8, 8, "16 words more than so many times 16 are cleared"),
+    ), rows=True),
+    Register("ROW_STATUS", 0x78, Access.READ, "The access, now.", (
+        Field("BUSY", 0, 1, "it is not over: it waits for the link to be IDLE, and the engine"),
+    ), rows=True),
 )  # fmt: skip
 """All registers, offsets upwards."""
 
@@ -126,3 +165,12 @@ REGISTERS: tuple[Register, ...] = (
 def register(name: str) -> Register:
     """The register of that name; KeyError if there is none."""
     return {each.name: each for each in REGISTERS}[name]
+
+
+def chosen(*, stream: bool, rows: bool) -> tuple[Register, ...]:
+    """The registers, with their fields, of a top level with or without the streaming unit and rows."""
+    return tuple(
+        replace(each, fields=tuple(part for part in each.fields if rows or not part.rows))
+        for each in REGISTERS
+        if (stream or not each.stream) and (rows or not each.rows)
+    )

@@ -10,16 +10,15 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.axi.lite import AxiLiteSlave, lite_port
-from ternac.hdl.axi.registers import MAP_VERSION, MAP_WORDS, REGISTERS
+from ternac.hdl.axi.registers import ID, MAP_VERSION, MAP_WORDS, REGISTERS, chosen
+from ternac.hdl.axi.rows import Job, RowAccess, RowShape
 from ternac.hdl.link.top import LinkedEngine
 from ternac.hdl.stream.axi import read_port
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.link import END, VERSION
 
-__all__ = ["ID", "AxiTop"]
+__all__ = ["AxiTop"]
 
-ID = 0x54524E43
-"""The value of register ID."""
 ADDRESS_BITS = (4 * MAP_WORDS - 1).bit_length()
 
 
@@ -29,6 +28,7 @@ class AxiTop(wiring.Component):
     :param engine: the engine behind its byte link.
     :param stream: a streaming unit, or None: then its registers answer with an error. Its sums must fit 32
         bits, its activation memory 2**16 words.
+    :param rows: of an engine with rows, whose link is ``shared``: their shape; or None, likewise.
     :param fifo: bytes in each of the two FIFOs, one either way.
 
     The link has one byte stream, and CONTROL says whose it is; the other side then sees neither ready
@@ -48,12 +48,21 @@ class AxiTop(wiring.Component):
         With ``stream``: AXI4 read master.
     """
 
-    def __init__(self, engine: LinkedEngine, stream: StreamMatVec | None = None, *, fifo: int = 1024) -> None:
+    def __init__(
+        self,
+        engine: LinkedEngine,
+        stream: StreamMatVec | None = None,
+        *,
+        rows: RowShape | None = None,
+        fifo: int = 1024,
+    ) -> None:
         if fifo < 2:
             raise ValueError(f"fifo must be at least 2, not {fifo}")
         if stream is not None and (stream.lanes.sum_bits > 32 or stream.x_depth > 1 << 16):
             raise ValueError("sums of more than 32 bits or over 65536 words of activations have no register")
-        self.engine, self.stream, self.fifo = engine, stream, fifo
+        if (rows is not None) != engine.shared:
+            raise ValueError("rows need an engine whose memories are shared, and are what it is shared for")
+        self.engine, self.stream, self.rows, self.fifo = engine, stream, rows, fifo
         members = {
             **lite_port("s_axi", ADDRESS_BITS),
             "s_axis_tdata": In(8), "s_axis_tvalid": In(1), "s_axis_tready": Out(1), "s_axis_tlast": In(1),
@@ -74,9 +83,8 @@ class AxiTop(wiring.Component):
             m.d.comb += outer.eq(inner) if member.flow is Out else inner.eq(outer)
         identity = self.engine.controller.identity
         port_bytes = 0 if self.stream is None else self.stream.port_bits // 8
-        version = Cat(
-            Const(MAP_VERSION, 8), Const(VERSION, 8), Const(self.stream is not None, 8), Const(port_bytes, 8)
-        )
+        parts = (self.stream is not None) | (self.rows is not None) << 1
+        version = Cat(Const(MAP_VERSION, 8), Const(VERSION, 8), Const(parts, 8), Const(port_bytes, 8))
         self._values: dict[str, Value] = {"ID": Const(ID, 32), "VERSION": version}
         for name, content in (("BITSTREAM_ID", identity.bitstream_id), ("GEOMETRY", identity.geometry_hash)):
             for i in range(len(content) // 4):
@@ -94,10 +102,12 @@ class AxiTop(wiring.Component):
         if self.stream is not None:
             more, less, stream_fault, sum_valid = self._stream(m, self.stream, lite.wr_data)
             bad, empty, wanted = bad | more, less, wanted | sum_valid
+        row_fault = () if self.rows is None else (self._rows(m, self.rows, lite.wr_data),)
         m.d.comb += [overrun.eq(bad), underrun.eq(empty)]
-        faults, cleared = Signal(6, name="faults"), Signal(6, name="cleared")
+        raised = Cat(self.engine.fault, overrun, underrun, stream_fault, *row_fault)
+        faults, cleared = Signal(len(raised), name="faults"), Signal(len(raised), name="cleared")
         m.d.comb += cleared.eq(Mux(self._access["FAULTS"][0], lite.wr_data, 0))
-        m.d.sync += faults.eq((faults & ~cleared) | Cat(self.engine.fault, overrun, underrun, stream_fault))
+        m.d.sync += faults.eq((faults & ~cleared) | raised)
         m.d.comb += self.irq.eq(self._values["CONTROL"][1] & wanted)
         self._values["FAULTS"] = faults
         self._decode(m, lite)
@@ -110,9 +120,7 @@ class AxiTop(wiring.Component):
             (lite.rd_word, lite.rd_data, lite.rd_error), (lite.wr_word, None, lite.wr_error)
         ):  # fmt: skip
             with m.Switch(word):
-                for each in REGISTERS:
-                    if each.stream and self.stream is None:
-                        continue
+                for each in chosen(stream=self.stream is not None, rows=self.rows is not None):
                     if answer is not None and each.access.readable:
                         with m.Case(each.offset // 4):
                             m.d.comb += [answer.eq(self._values[each.name]), error.eq(0)]
@@ -192,3 +200,25 @@ class AxiTop(wiring.Component):
             "SUM": Mux(sums.valid, signed_sum, 0),
         }
         return start & ~desc.ready, take & ~sums.valid, unit.fault, sums.valid
+
+    def _rows(self, m: Module, shape: RowShape, data: Value) -> Value:
+        """The registers of rows; returns: one was accessed while the access before it was not over."""
+        m.submodules.row_access = unit = RowAccess()
+        wiring.connect(m, unit.master, self.engine.master)
+        point, begin = self._access["ROW_ADDRESS"][0], self._access["ROW_START"][0]
+        store, take = self._access["ROW_DATA"]
+        m.d.comb += [
+            unit.start.eq((begin | store | take) & ~unit.busy),
+            unit.job.eq(Mux(store, Job.STORE, Mux(begin & data[0], Job.CLEAR, Job.FETCH))),
+            unit.data.eq(Mux(store, data, data[8:16])),
+            unit.point.eq(point & ~unit.busy),
+            unit.point_word.eq(data[:16]),
+            unit.point_column.eq(data[16:24]),
+        ]
+        self._values |= {
+            "ROW_SHAPE": Cat(Const(shape.words, 24), Const(shape.columns, 8)),
+            "ROW_ADDRESS": Cat(unit.word, unit.column),
+            "ROW_DATA": unit.words,
+            "ROW_STATUS": unit.busy,
+        }
+        return (point | begin | store | take) & unit.busy

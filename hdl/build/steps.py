@@ -38,7 +38,7 @@ def is_done(directory: Path, step: Step) -> bool:
         return set(artefacts) == set(step.artefacts) and all(
             sha256_of(directory / name) == digest for name, digest in artefacts.items()
         )
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, TypeError, LookupError):
         return False
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ternac.compile.image import Image
-from ternac.compile.layout import to_slots
+from ternac.compile.layout import row_blocks, to_slots
 from ternac.hdl.engine.schedule import schedule
 from ternac.program.program import Program
 from ternac.run.numpy_executor import NumpyExecutor
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True)
 class BankWords:
-    """What a value's bank words are in the end: of column ``block`` from ``address`` on."""
+    """What a value's words are in the end, in banks or rows: of column ``block`` from ``address`` on."""
 
     name: str
     block: int
@@ -96,12 +96,29 @@ class Reference:
         """Yield logits and state as they are in the end."""
         image = self.image
         logits = np.asarray(self._trace[self.program.logits]).reshape(-1)
-        places = {self.program.logits: (image.logits.address, logits)}
+        places = {self.program.logits: (image.logits, 0, logits)}
         states = self._executor.state_dict(self._state)
         for name, symbol in image.states.items():
-            places[name] = (symbol.address + self.session_base, np.asarray(states[name][0], np.int32))
-        for name, (address, vector) in places.items():
-            for block, words in enumerate(to_slots(vector, image.geometry)):
+            places[name] = (symbol, self.session_base, np.asarray(states[name][0], np.int32))
+        g = image.geometry
+        for name, (symbol, base, vector) in places.items():
+            each = vector.size // symbol.parts
+            for part in range(symbol.parts):
+                address = symbol.address + base + part * g.slots(each)
+                for block, words in enumerate(to_slots(vector[part * each : (part + 1) * each], g)):
+                    # Behind a vector's last element stand zeros, but behind digits what the list had there.
+                    count = len(range(block, each, g.columns)) if g.rows else len(words)
+                    if count:
+                        yield BankWords(name, block, address, tuple(int(word) for word in words[:count]))
+
+    def row_words(self) -> Iterator[BankWords]:
+        """Yield the session's memories as they are in the end."""
+        image, states = self.image, self._executor.state_dict(self._state)
+        for name in self.program.memories:
+            symbol = image.rows[name]
+            rows = np.asarray(states[name][0], np.int8).reshape(symbol.rows, symbol.width)
+            address = symbol.address + (self.session_base << image.row_shift)
+            for block, words in enumerate(row_blocks(rows, image.geometry, symbol.step)):
                 yield BankWords(name, block, address, tuple(int(word) for word in words))
 
     def _run(self, tokens: list[int], count: int, sampling: Sampling, rng: int) -> Run:

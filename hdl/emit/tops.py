@@ -15,6 +15,7 @@ from ternac.compile.geometry import Geometry
 from ternac.compile.stream_layout import Encoding
 from ternac.errors import UsageError
 from ternac.hdl.axi.registers import MAP_VERSION
+from ternac.hdl.axi.rows import RowShape
 from ternac.hdl.axi.top import AxiTop
 from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.link.controller import LinkController
@@ -65,8 +66,11 @@ def axi_design(shape: Geometry, port_bits: int, clock_hz: int) -> AxiTop:
     """Build the AXI block with an engine, and a streaming unit unless ``port_bits`` is 0."""
     identity = _identity(f"ternac_axi {MAP_VERSION} {port_bits} ", shape)
     link = LinkController(clock_hz, identity, shape.hash, word_bytes=word_bytes(shape))
-    engine = LinkedEngine(EngineCore(shape), link, registered=shape.pipelined_broadcast)
-    return AxiTop(engine, stream_unit(port_bits) if port_bits else None)
+    rows = RowShape.of(shape)
+    engine = LinkedEngine(
+        EngineCore(shape), link, registered=shape.pipelined_broadcast, shared=rows is not None
+    )
+    return AxiTop(engine, stream_unit(port_bits) if port_bits else None, rows=rows)
 
 
 def design(top: Top, shape: Geometry, *, port_bits: int = 0, clock_hz: int = 0) -> Any:

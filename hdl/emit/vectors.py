@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,17 +12,20 @@ from ternac.compile.geometry import Mem
 from ternac.compile.image import Image
 from ternac.compile.loading import load_requests, program_id, write_payload
 from ternac.compile.stream_layout import Descriptor, pack_matrix
-from ternac.hdl.axi.lite import OKAY, SLVERR
-from ternac.hdl.axi.registers import MAP_WORDS, register
-from ternac.hdl.axi.top import ID, AxiTop
-from ternac.hdl.emit.reference import Reference
+from ternac.hdl.axi.registers import ID, MAP_WORDS, OKAY, SLVERR, register
+from ternac.hdl.axi.rows import PARTS, RowShape
+from ternac.hdl.axi.top import AxiTop
+from ternac.hdl.emit.reference import BankWords, Reference
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.stream.matvec import StreamMatVec
 from ternac.link import (
     ANSWER,
+    CLEAR_BLOCK,
+    CLEAR_WORDS,
     FRAME_BYTES,
     GREEDY_FLAG,
     MAX_WORDS,
+    READ_ROWS,
     VERSION,
     Choice,
     Command,
@@ -114,6 +117,10 @@ def core_vectors(program: Program, image: Image, count: int, seed: int) -> Vecto
             yield f"{part.name}, column {part.block}"
             for at, word in enumerate(part.words):
                 yield _pack((READ, 4), (part.block, 16), (part.address + at, 16), (word, 164))
+        for part in reference.row_words():
+            yield f"rows {part.name}, column {part.block}"
+            for at, word in enumerate(part.words):
+                yield _pack((READ, 4), (READ_ROWS + part.block, 16), (part.address + at, 16), (word, 164))
 
     vectors.add("load.hex", "memory, block, address, word", _load_words(image, reference), LOAD_BITS)
     vectors.add("script.hex", "steps and reads in order; fields: see testbench.v", script(), STEP_BITS)
@@ -123,11 +130,13 @@ def core_vectors(program: Program, image: Image, count: int, seed: int) -> Vecto
 
 def _compared(reference: Reference) -> list[str]:
     greedy, drawn = reference.runs
+    rows = [f"rows of {len(reference.program.memories)} memories"] if reference.program.memories else []
     return [
         f"tokens by argmax: {' '.join(map(str, greedy.chosen))}",
         f"tokens drawn at temperature 1: {' '.join(map(str, drawn.chosen))}",
         f"clock cycles of {len(greedy.steps) + len(drawn.steps)} tokens: {greedy.cycles + drawn.cycles}",
         f"logits and state words after the last token, of {len(reference.image.states)} states",
+        *rows,
     ]
 
 
@@ -148,6 +157,9 @@ def _exchange(
     first = image.state_base + reference.session_base
     zeros = np.zeros(image.state_slots, np.uint32)
     limit = MAX_WORDS // 2
+    for block, address, none in _clears(image, image.row_start(reference.slot)):
+        payload = write_payload(Mem.ROWS, block, address, none, 1)
+        yield "WRITE that clears rows of the session", Command.WRITE, payload, b""
     for block in range(image.geometry.columns):
         for at in range(0, len(zeros), limit):
             payload = write_payload(Mem.BANK, block, first + at, zeros[at : at + limit], 2)
@@ -170,6 +182,21 @@ def _exchange(
             title = f"READ of {part.name}, column {part.block}, from slot {at}"
             request_bytes = ReadRequest(len(words), part.block, part.address + at).encode()
             yield title, Command.READ, request_bytes, encode_words(words)
+    for part in reference.row_words():
+        for at in range(0, len(part.words), limit):
+            words = part.words[at : at + limit]
+            title = f"READ of rows {part.name}, column {part.block}, from word {at}"
+            request_bytes = ReadRequest(len(words), READ_ROWS + part.block, part.address + at).encode()
+            yield title, Command.READ, request_bytes, encode_words(words)
+
+
+def _clears(image: Image, start: int) -> Iterator[tuple[int, int, npt.NDArray[np.uint32]]]:
+    """Yield the WRITEs to row RAM, as block, address and words, that clear a session's rows."""
+    whole, rest = divmod(image.row_words, CLEAR_WORDS)
+    for at in range(whole):
+        yield CLEAR_BLOCK, start + at * CLEAR_WORDS, np.zeros(1, np.uint32)
+    for column in range(image.geometry.columns if rest else 0):
+        yield column, start + whole * CLEAR_WORDS, np.zeros(rest, np.uint32)
 
 
 def link_vectors(
@@ -296,6 +323,7 @@ def _bus(op: int, address: int = 0, data: int = 0, mask: int = 0xFFFFFFFF) -> in
 def axi_vectors(program: Program, image: Image, top: AxiTop, count: int, seed: int) -> Vectors:
     """Return the vectors of top ``axi``: registers, frames over the streams, products through registers."""
     vectors, _ = link_vectors(program, image, top.engine.controller, count, seed)
+    rows = Reference(program, image, count, seed).row_words()
     identity = top.engine.controller.identity
     at = {name: register(name).offset for name in ("ID", "VERSION", "CONTROL", "STATUS", "FAULTS")}
 
@@ -313,6 +341,8 @@ def axi_vectors(program: Program, image: Image, top: AxiTop, count: int, seed: i
         yield _bus(READ_BUS, at["FAULTS"], 0)
         yield "a program is loaded"
         yield _bus(POLL_BUS, at["STATUS"], 3, 3)
+        if top.rows is not None:
+            yield from _rows_of(top.rows, rows)
         if top.stream is not None:
             for each in products:
                 yield from _registers_of(each, top.stream)
@@ -321,10 +351,52 @@ def axi_vectors(program: Program, image: Image, top: AxiTop, count: int, seed: i
         products, memory = _products(program, top.stream, seed, 1)
         _add_memory(vectors, top.stream, memory)
         vectors.compared += [f"{len(each.sums)} sums of {each.name}" for each in products]
+    if top.rows is not None:
+        vectors.compared.append("rows through registers: read, written, cleared")
     vectors.add("bus.hex", "accesses of the bus master; fields: see testbench.v", script(), BUS_BITS)
     vectors.numbers["NO_REGISTER"] = 4 * MAP_WORDS - 4
     vectors.numbers["OKAY"], vectors.numbers["SLVERR"] = OKAY, SLVERR
     return vectors
+
+
+ROW_PATTERN = 0x7F80FF01
+"""Four words that are written to rows."""
+
+
+def _rows_of(shape: RowShape, parts: Iterable[BankWords]) -> Iterator[str | int]:
+    """Yield the accesses of rows: what a session left is read, then words are written and all are cleared."""
+    at = {name: register(f"ROW_{name}").offset for name in ("SHAPE", "ADDRESS", "DATA", "START", "STATUS")}
+
+    def fetched(column: int, word: int, wanted: Sequence[int]) -> Iterator[int]:
+        yield _bus(WRITE_BUS, at["ADDRESS"], column << 16 | word)
+        yield _bus(WRITE_BUS, at["START"], 0)
+        for i in range(0, len(wanted), PARTS):
+            some = bytes(wanted[i : i + PARTS])
+            yield _bus(POLL_BUS, at["STATUS"], 0)
+            data = int.from_bytes(some, "little")
+            yield _bus(READ_BUS, at["DATA"], data, (1 << 8 * len(some)) - 1)
+        yield _bus(POLL_BUS, at["STATUS"], 0)
+
+    yield "rows"
+    yield _bus(READ_BUS, at["SHAPE"], shape.columns << 24 | shape.words)
+    for part in parts:
+        yield f"rows {part.name}, column {part.block}"
+        yield from fetched(part.block, part.address, part.words)
+    column, word = shape.columns - 1, shape.words - 2 * PARTS
+    yield "words are written, and read back; all are cleared"
+    yield _bus(WRITE_BUS, at["ADDRESS"], column << 16 | word)
+    yield _bus(WRITE_BUS, at["DATA"], ROW_PATTERN)
+    yield _bus(POLL_BUS, at["STATUS"], 0)
+    yield _bus(READ_BUS, at["ADDRESS"], column << 16 | word + PARTS)
+    yield from fetched(column, word, ROW_PATTERN.to_bytes(PARTS, "little"))
+    most = 256 * CLEAR_WORDS
+    for start in range(0, shape.words, most):
+        blocks = min(most, shape.words - start) // CLEAR_WORDS
+        yield _bus(WRITE_BUS, at["ADDRESS"], start)
+        yield _bus(WRITE_BUS, at["START"], 1 | (blocks - 1) << 8)
+        yield _bus(POLL_BUS, at["STATUS"], 0)
+    yield from fetched(column, word, bytes(PARTS))
+    yield _bus(READ_BUS, register("FAULTS").offset, 0)
 
 
 def _registers_of(product: _Product, unit: StreamMatVec) -> Iterator[str | int]:

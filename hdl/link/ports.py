@@ -29,6 +29,20 @@ EngineSignature = wiring.Signature(ENGINE_MEMBERS)
 
 ByteStream = stream.Signature(8)
 
+MEMORY_PORTS = ("wr_en", "wr_mem", "wr_block", "wr_addr", "wr_data", "rd_en", "rd_block", "rd_addr")
+"""Of the engine's ports those that a second master drives while it holds the engine."""
+
+MemoryMaster = wiring.Signature(
+    {
+        # keeps the next byte from the link; taken in a cycle with `idle`, the master drives from the next one
+        "hold": Out(1),
+        # nothing happens before the next byte
+        "idle": In(1),
+        **{name: ENGINE_MEMBERS[name] for name in (*MEMORY_PORTS, "rd_valid", "rd_data", "busy")},
+    }
+)
+"""A second master of the engine's memories: it reads and writes words while the link waits for a byte."""
+
 
 def turnaround(geometry: Geometry) -> int:
     """Cycles from an engine's ``done`` until a ``start`` that answers it reaches the engine.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Module, Signal
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
@@ -11,7 +11,7 @@ from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.link.buffer import LineBuffer
 from ternac.hdl.link.controller import LinkController
-from ternac.hdl.link.ports import ENGINE_MEMBERS, ByteStream
+from ternac.hdl.link.ports import ENGINE_MEMBERS, MEMORY_PORTS, ByteStream, MemoryMaster
 from ternac.hdl.link.spiflash import FlashBoot
 from ternac.hdl.link.uart import UartRx, UartTx
 from ternac.hdl.sdram.controller import SdramPins
@@ -38,6 +38,7 @@ class LinkedEngine(wiring.Component):
     core : a component with the flat ports of `ENGINE_MEMBERS`, flipped.
     controller : the link's.
     registered : the wires between them pass a register each way, see `ports.turnaround`.
+    shared : a second master may read and write the core's memories while the link waits.
 
     Raises TypeError if the core lacks a port.
 
@@ -55,42 +56,65 @@ class LinkedEngine(wiring.Component):
         As in `LinkController`.
     fault : Out(1)
         As in `LinkController`.
+    master : In(MemoryMaster)
+        With ``shared``: the second master.
     """
 
     def __init__(
-        self, core: wiring.Component, controller: LinkController, *, registered: bool = False
+        self,
+        core: wiring.Component,
+        controller: LinkController,
+        *,
+        registered: bool = False,
+        shared: bool = False,
     ) -> None:
         for name in ENGINE_MEMBERS:
             if not hasattr(core, name):
                 raise TypeError(f"engine core {type(core).__name__} has no port {name!r}")
         self.core = core
         self.controller = controller
-        self.registered = registered
+        self.registered, self.shared = registered, shared
         pins: dict[str, wiring.Member] = {name: Out(1) for name in ("idle", "loaded", "fault")}
         self.streams = hasattr(core, "sdram")
         if self.streams:
             pins["sdram"] = Out(SdramPins)
+        if shared:
+            pins["master"] = In(MemoryMaster)
         super().__init__({"rx": In(ByteStream), "tx": Out(ByteStream), **pins})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.core = core = self.core
         m.submodules.link = link = self.controller
-        if self.streams:
+        if self.streams or self.shared:
+            takes: Value = core.ready if self.streams else Const(1)
+            if self.shared:
+                takes &= ~self.master.hold
             m.d.comb += [
                 link.rx.payload.eq(self.rx.payload),
-                link.rx.valid.eq(self.rx.valid & core.ready),
-                self.rx.ready.eq(link.rx.ready & core.ready),
+                link.rx.valid.eq(self.rx.valid & takes),
+                self.rx.ready.eq(link.rx.ready & takes),
             ]
-            connect(m, core.sdram, flipped(self.sdram))
         else:
             connect(m, flipped(self.rx), link.rx)
+        if self.streams:
+            connect(m, core.sdram, flipped(self.sdram))
         connect(m, link.tx, flipped(self.tx))
         m.d.comb += [self.idle.eq(link.idle), self.loaded.eq(link.loaded), self.fault.eq(link.fault)]
+        domain = "sync" if self.registered else "comb"
         for name, member in ENGINE_MEMBERS.items():
             inner, outer = getattr(core, name), getattr(link.engine, name)
-            domain = "sync" if self.registered else "comb"
+            if self.shared and name in MEMORY_PORTS:
+                outer = Mux(self.master.hold, getattr(self.master, name), outer)
             m.d[domain] += inner.eq(outer) if member.flow == Out else outer.eq(inner)
+        if self.shared:
+            m.d.comb += [
+                self.master.idle.eq(link.idle),
+                *(
+                    getattr(self.master, name).eq(getattr(link.engine, name))
+                    for name in ("rd_valid", "rd_data", "busy")
+                ),
+            ]
         return m
 
 

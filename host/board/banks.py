@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,11 +11,52 @@ from ternac.compile.geometry import Mem
 from ternac.compile.image import Image, Symbol
 from ternac.compile.layout import from_slots, row_blocks, row_values, to_slots
 from ternac.host.backend import State
+from ternac.host.board.axi import AxiTransport
 from ternac.host.board.client import LinkClient
 from ternac.link import CLEAR_BLOCK, CLEAR_WORDS, MAX_WORDS, MAX_WRITE_BYTES, READ_ROWS
 from ternac.program.program import Program
 
-__all__ = ["Banks"]
+__all__ = ["Banks", "LinkRows", "RowMemory"]
+
+Words = npt.NDArray[np.uint32]
+
+
+class RowMemory(Protocol):
+    """Row RAM of a board: words of 8 bits in each column. It checks no restart of the board."""
+
+    def read(self, column: int, start: int, count: int) -> Words:
+        """Return words of a column."""
+
+    def write(self, column: int, start: int, words: Words) -> None:
+        """Replace words of a column."""
+
+    def clear(self, start: int, count: int) -> None:
+        """Clear words of all columns, a multiple of `CLEAR_WORDS`, and return when it is done."""
+
+
+class LinkRows:
+    """Row RAM by requests of the link."""
+
+    def __init__(self, client: LinkClient) -> None:
+        self._client = client
+
+    def read(self, column: int, start: int, count: int) -> Words:
+        found = np.zeros(count, np.uint32)
+        for at in range(0, count, MAX_WORDS):
+            n = min(MAX_WORDS, count - at)
+            found[at : at + n] = self._client.read(READ_ROWS + column, start + at, n)
+        return found
+
+    def write(self, column: int, start: int, words: Words) -> None:
+        for at in range(0, len(words), MAX_WRITE_BYTES):
+            self._client.write(Mem.ROWS, column, start + at, words[at : at + MAX_WRITE_BYTES], 1)
+
+    def clear(self, start: int, count: int) -> None:
+        most = 256 * CLEAR_WORDS
+        for at in range(0, count, most):
+            steps = min(most, count - at) // CLEAR_WORDS
+            self._client.write(Mem.ROWS, CLEAR_BLOCK, start + at, np.array([steps - 1]), 1)
+            self._client.read(READ_ROWS, start + at, 1)  # answered when the board is done
 
 
 class Banks:
@@ -21,18 +64,21 @@ class Banks:
 
     def __init__(self, client: LinkClient, program: Program, image: Image) -> None:
         self.client, self.program, self.image = client, program, image
+        line = client.transport
+        own = line.rows if isinstance(line, AxiTransport) else None
+        self._rows: RowMemory = own or LinkRows(client)
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""
         geometry = self.image.geometry
-        slots = geometry.slots(symbol.length)
+        slots = symbol.slots(geometry)
         words = np.zeros((geometry.columns, slots), np.uint32)
         with self.client.verified(before=False):
             for column in range(geometry.columns):
                 for at in range(0, slots, MAX_WORDS):
                     n = min(MAX_WORDS, slots - at)
                     words[column, at : at + n] = self.client.read(column, symbol.address + base + at, n)
-        return from_slots(words, symbol.length)
+        return from_slots(words, symbol.length, symbol.parts)
 
     def read_state(self, base: int) -> State:
         """Return a session's state."""
@@ -50,9 +96,7 @@ class Banks:
         words = np.zeros((geometry.columns, count), np.uint32)
         with self.client.verified(before=False):
             for column in range(geometry.columns):
-                for at in range(0, count, MAX_WORDS):
-                    n = min(MAX_WORDS, count - at)
-                    words[column, at : at + n] = self.client.read(READ_ROWS + column, start + at, n)
+                words[column] = self._rows.read(column, start, count)
         return row_values(words, symbol.width, geometry, symbol.step)
 
     def write_state(self, base: int, state: State) -> None:
@@ -62,8 +106,8 @@ class Banks:
         for name, part in self.program.state_slices().items():
             symbol = image.states[name]
             at = symbol.address - image.state_base
-            words[:, at : at + geometry.slots(symbol.length)] = to_slots(
-                state[part].astype(np.int32), geometry
+            words[:, at : at + symbol.slots(geometry)] = to_slots(
+                state[part].astype(np.int32), geometry, symbol.parts
             )
         start, step = image.state_base + base, MAX_WRITE_BYTES // 2
         for column in range(geometry.columns):
@@ -85,11 +129,5 @@ class Banks:
         start = image.row_base + (base << image.row_shift)
         first = 0 if words.any() else image.row_words // CLEAR_WORDS * CLEAR_WORDS
         for column in range(geometry.columns):
-            for at in range(first, image.row_words, MAX_WRITE_BYTES):
-                some = words[column, at : at + MAX_WRITE_BYTES]
-                self.client.write(Mem.ROWS, column, start + at, some, 1)
-        most = 256 * CLEAR_WORDS
-        for at in range(0, first, most):
-            steps = min(most, first - at) // CLEAR_WORDS
-            self.client.write(Mem.ROWS, CLEAR_BLOCK, start + at, np.array([steps - 1]), 1)
-            self.client.read(READ_ROWS, start + at, 1)  # answered when the board is done
+            self._rows.write(column, start + first, words[column, first:])
+        self._rows.clear(start, first)

@@ -70,6 +70,26 @@ const uint8_t *tn_row(tn_model *model, int row);
 /* `count` times: feed each row's token, choose the next: chosen [rows][count]; tokens and rngs hold the last ones then. */
 int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int64_t stride,
                 int count, int greedy, int m, int s, int top_k, uint32_t *rngs, int32_t *chosen);
+/* ---- coding (code.c): `exp2` 256 numbers by which frequencies are made, `scale_bits` logit_scale_bits ---- */
+typedef struct {
+  uint64_t code, range;  /* the position in the range, below it; the range */
+  uint64_t at, end;      /* the next byte, where the bytes end: zeros follow them */
+  const uint8_t *data;
+} tn_decoder;
+/* Start, size, total of a token among the frequencies of all. */
+void tn_span_of(const uint16_t *exp2, int scale_bits, const int16_t *logits, int vocab, int32_t token, uint64_t *span);
+/* Bytes of `count` spans; returns how many, or more than `room`. */
+size_t tn_encode(const uint64_t *spans, size_t count, uint8_t *out, size_t room);
+/* The next token, or -1: the bytes are of no text. */
+int32_t tn_decode_one(const uint16_t *exp2, int scale_bits, const int16_t *logits, int vocab, tn_decoder *decoder);
+/* As tn_feed, every row wanted: the span of next[i] by the logits of row i goes to spans[3 * i]. */
+int tn_feed_spans(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, int16_t *states,
+                  int64_t stride, const uint16_t *exp2, int scale_bits, const int32_t *next, uint64_t *spans);
+/* `count` times: feed each row's token, decode the next: chosen [rows][count]; tokens hold the last ones then.
+   -1 after a fork, -2: the bytes of a row are of no text. */
+int tn_decode(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int64_t stride,
+              int count, const uint16_t *exp2, int scale_bits, tn_decoder *decoders, int32_t *chosen);
+
 /* Only the products of a token, in order, on whatever the row holds: what a token cannot be faster than. */
 int tn_products_only(tn_model *model, int rows);
 

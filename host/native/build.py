@@ -16,7 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SOURCES = (
-    "isa.c", "weights.c", "product.c", "pool.c", "model.c", "sample.c",
+    "isa.c", "weights.c", "product.c", "pool.c", "model.c", "sample.c", "code.c",
     "isa_portable.c", "isa_avx2.c", "isa_avxvnni.c", "isa_avxvnni_evex.c", "isa_avx512vnni.c",
 )  # fmt: skip
 HEADERS = (

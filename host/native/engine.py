@@ -6,20 +6,24 @@ Arrays are passed on as they are: the caller has checked them. Calls take turns.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ternac.errors import UsageError
+from ternac.errors import ArchiveError, UsageError
 from ternac.host.native.library import Kernel, kernels, load
 from ternac.host.native.plan import Plan, Planned
 from ternac.host.native.weights import Weights
 from ternac.program.program import Program
+from ternac.run.coding import EXP2, NO_TEXT, RangeDecoder
 from ternac.run.sampling import EXP, Sampling
 
 _DTYPES = {"i8": np.int8, "i16": np.int16, "acc": np.int32}
 _FORKED = "the executor was made before this process was forked, and its threads stayed there"
+_NO_TEXT = -2
+"""What tn_decode answers where the bytes of a row are of no encoder."""
 Ints = npt.NDArray[np.int32]
 
 
@@ -115,6 +119,57 @@ class Engine:
             self._ints(chosen),
         )
 
+    def feed_spans(
+        self, state: Any, tokens: Ints, slots: Ints, following: Ints, out: npt.NDArray[np.uint64]
+    ) -> None:
+        """Feed ``tokens[i]`` to row ``slots[i]`` of ``state``; the spans of ``following`` go to ``out``."""
+        self._call(
+            "tn_feed_spans",
+            len(tokens),
+            self._ints(tokens),
+            self._ints(slots),
+            *self._words(state),
+            *self._rule(),
+            self._ints(following),
+            self._ffi.from_buffer("uint64_t[]", out),
+        )
+
+    def decode(
+        self,
+        state: Any,
+        tokens: Ints,
+        slots: Ints,
+        count: int,
+        decoders: Sequence[RangeDecoder],
+        chosen: Ints,
+    ) -> None:
+        """``count`` times feed and decode, each row; ``tokens`` and ``decoders`` are changed to the last.
+
+        Raises ArchiveError where the bytes of a row are of no encoder.
+        """
+        keep = [self._ffi.from_buffer("uint8_t[]", decoder.data) for decoder in decoders]
+        held = self._ffi.new("tn_decoder[]", len(decoders))
+        for one, decoder, data in zip(held, decoders, keep, strict=True):
+            one.code, one.range, one.at = decoder.code, decoder.range, decoder.at
+            one.end, one.data = len(decoder.data), data
+        self._call(
+            "tn_decode",
+            len(tokens),
+            self._ints(tokens),
+            self._ints(slots),
+            *self._words(state),
+            count,
+            *self._rule(),
+            held,
+            self._ints(chosen),
+        )
+        for one, decoder in zip(held, decoders, strict=True):
+            decoder.code, decoder.range, decoder.at = one.code, one.range, one.at
+
+    def _rule(self) -> tuple[Any, int]:
+        """What the frequencies are made by: the table, and what a logit is worth."""
+        return self._ffi.cast("uint16_t *", EXP2.ctypes.data), self._program.logit_scale_bits
+
     def products_only(self, rows: int) -> None:
         """The products of a token on whatever the rows hold."""
         self._call("tn_products_only", rows)
@@ -142,7 +197,10 @@ class Engine:
         with self._lock:
             if self._model is None:
                 raise UsageError("the executor is closed")
-            if getattr(self._lib, function)(self._model, *arguments):
+            failed = getattr(self._lib, function)(self._model, *arguments)
+            if failed == _NO_TEXT:
+                raise ArchiveError(*NO_TEXT)
+            if failed:
                 raise UsageError(_FORKED, "make it in the process that uses it")
 
     def _ints(self, array: Ints) -> Any:

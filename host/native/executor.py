@@ -21,6 +21,7 @@ from ternac.host.native.library import best_isa, isa_number, kernels, load
 from ternac.host.native.plan import Plan, make_plan
 from ternac.host.native.weights import Weights, pack_all, trits_per_byte
 from ternac.program.program import Program
+from ternac.run.coding import RangeDecoder, Spans
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.run.sampling import Sampling
 
@@ -169,6 +170,33 @@ class NativeExecutor(ExecutorBase):
             for part in self._parts(len(ids)):
                 engine.generate(words, ids[part], slots[part], count, sampling, generators[part], out[part])
         return out, [int(rng) for rng in generators]
+
+    def feed_spans(self, state: State, tokens: Tokens, slots: Any, following: Any) -> Spans:
+        """Feed as :meth:`feed` does; returns the spans (`ternac.run.coding`) of the tokens ``following``."""
+        ids, at, _ = self.check_feed(state, tokens, slots, None)
+        targets = np.ascontiguousarray(self.check_tokens(following), np.int32)
+        if targets.shape != ids.shape:
+            raise UsageError("tokens, slots and those following must have one length")
+        out = np.empty((len(ids), 3), np.uint64)
+        with _rows_apart(state) as words:
+            for part in self._parts(len(ids)):
+                self._engine.feed_spans(words, ids[part], at[part], targets[part], out[part])
+        return out
+
+    def decode(
+        self, state: State, tokens: Tokens, count: int, decoders: Sequence[RangeDecoder]
+    ) -> npt.NDArray[np.int32]:
+        """In every session, ``count`` times: feed the last token, decode the next; int32 [B, count].
+
+        Session b starts with ``tokens[b]``; the last token decoded is not fed. Raises ArchiveError where
+        bytes are of no encoder.
+        """
+        ids = self.check_generate(state, tokens, count, [1] * len(decoders)).copy()
+        slots, out = np.arange(len(ids), dtype=np.int32), np.empty((len(ids), count), np.int32)
+        with _rows_apart(state) as words:
+            for part in self._parts(len(ids)):
+                self._engine.decode(words, ids[part], slots[part], count, decoders[part], out[part])
+        return out
 
     def products_only(self, rows: int = 1) -> None:
         """The products of a token and nothing else, on whatever is there: for measurements."""

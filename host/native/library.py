@@ -31,7 +31,7 @@ def why_missing() -> str:
         if getattr(error, "name", None) in ("ternac.host.native._native", "ternac.host.native"):
             return "its C part was not compiled when ternac was installed (no C compiler?)"
         return f"its C part does not load: {error}"
-    if not hasattr(_module().lib, "tn_has_kernel"):
+    if not hasattr(_module().lib, "tn_decode"):
         return "its C part was compiled from older sources"
     return ""
 

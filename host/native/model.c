@@ -40,6 +40,11 @@ typedef struct {
   int steps, greedy, m, s, top_k;
   uint32_t *rngs;
   int32_t *chosen;
+  const uint16_t *exp2;
+  int scale_bits;
+  const int32_t *next;
+  uint64_t *spans;
+  tn_decoder *decoders;
 } job;
 
 static const char *const kind_names[] = TN_KIND_NAMES, *const kind_attrs[] = TN_KIND_ATTRS;
@@ -232,6 +237,31 @@ static void generate_work(void *context, int thread) {
   }
 }
 
+static void spans_work(void *context, int thread) {
+  const job *j = context;
+  const tn_model *model = j->model;
+  token(j, thread);
+  for (int i = thread; i < j->rows; i += model->threads)
+    tn_span_of(j->exp2, j->scale_bits, logits_of(model, i), model->vocab, j->next[i], j->spans + 3 * (size_t)i);
+}
+
+static void decode_work(void *context, int thread) {
+  const job *j = context;
+  const tn_model *model = j->model;
+  for (int step = 0; step < j->steps; step++) {
+    token(j, thread);
+    for (int i = thread; i < j->rows; i += model->threads) {
+      tn_decoder *decoder = &j->decoders[i];
+      const int32_t next = decoder->range == 0 /* found to be bad before */
+                               ? -1
+                               : tn_decode_one(j->exp2, j->scale_bits, logits_of(model, i), model->vocab, decoder);
+      if (next < 0) decoder->range = 0;
+      j->chosen[(size_t)i * j->steps + step] = j->tokens[i] = next < 0 ? 0 : next;
+    }
+    tn_pool_barrier(model->pool, thread);
+  }
+}
+
 static void products_work(void *context, int thread) {
   const job *j = context;
   const tn_model *model = j->model;
@@ -279,6 +309,25 @@ int tn_generate(tn_model *model, int rows, int32_t *tokens, const int32_t *slot,
            .m = m, .s = s, .top_k = top_k, .rngs = rngs, .chosen = chosen};
   choose_rows(&j, model, rows, NULL);
   return tn_pool_run(model->pool, generate_work, &j);
+}
+
+int tn_feed_spans(tn_model *model, int rows, const int32_t *tokens, const int32_t *slot, int16_t *states,
+                  int64_t stride, const uint16_t *exp2, int scale_bits, const int32_t *next, uint64_t *spans) {
+  job j = {.tokens = (int32_t *)tokens, .slot = slot, .states = states, .stride = stride, .exp2 = exp2,
+           .scale_bits = scale_bits, .next = next, .spans = spans};
+  choose_rows(&j, model, rows, NULL);
+  return tn_pool_run(model->pool, spans_work, &j);
+}
+
+int tn_decode(tn_model *model, int rows, int32_t *tokens, const int32_t *slot, int16_t *states, int64_t stride,
+              int count, const uint16_t *exp2, int scale_bits, tn_decoder *decoders, int32_t *chosen) {
+  job j = {.tokens = tokens, .slot = slot, .states = states, .stride = stride, .steps = count, .exp2 = exp2,
+           .scale_bits = scale_bits, .decoders = decoders, .chosen = chosen};
+  choose_rows(&j, model, rows, NULL);
+  if (tn_pool_run(model->pool, decode_work, &j)) return -1;
+  for (int i = 0; i < rows; i++)
+    if (decoders[i].range == 0) return -2;
+  return 0;
 }
 
 int tn_products_only(tn_model *model, int rows) {

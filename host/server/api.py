@@ -179,8 +179,6 @@ def routes(service: Service) -> APIRouter:
             found = generation(asked, count, tokens, seed, logprobs)
             return replace(found, score_prompt=bool(asked.echo) and logprobs is not None)
 
-        scored = [CompletionScores(service.tokenizer, logprobs or 0) for _ in range(n * len(asked.prompts))]
-
         def part(
             index: int, text: str, reason: str | None, found: Sequence[Scored] | None = None
         ) -> dict[str, Any]:
@@ -189,6 +187,7 @@ def routes(service: Service) -> APIRouter:
 
         wants = [partial(want, prompt) for prompt in asked.prompts]
         begun = await begin(asked, n, wants, client_of(request))
+        scored = [CompletionScores(service.tokenizer, logprobs or 0) for _ in begun]
         echo = [
             prompt if isinstance(prompt, str) else service.tokenizer.decode(prompt)
             for prompt in asked.prompts

@@ -51,7 +51,7 @@ def read_info(path: Path) -> dict[str, Any]:
             size = int.from_bytes(file.read(8), "little")
             header = parse_json(file.read(size)) if size <= _MAX_HEADER else {}
         info = parse_json(header["__metadata__"]["ternac"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, TypeError, LookupError):
         return {}
     return info if isinstance(info, dict) else {}
 
@@ -68,7 +68,7 @@ def progress_of(folder: Path) -> tuple[int, int] | None:
             info = {}
     try:
         return int(info["step"]), int(info["config"]["train"]["steps"])
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (LookupError, TypeError, ValueError, OverflowError):
         return None
 
 
@@ -92,7 +92,7 @@ class TextRecord:
             return cls(
                 str(info["text_sha256"]), fraction, str(text.get("path", "")), int(text.get("bytes", 0))
             )
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
             return None
 
     @property

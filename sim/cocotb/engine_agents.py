@@ -114,11 +114,11 @@ class BankMonitor:
 
     async def _vector(self, symbol: Symbol, base: int) -> Ints:
         g = self.image.geometry
-        words = np.zeros((g.columns, g.slots(symbol.length)), np.uint32)
+        words = np.zeros((g.columns, symbol.slots(g)), np.uint32)
         for column in range(g.columns):
             for slot in range(words.shape[1]):
                 words[column, slot] = await self._read(column, symbol.address + base + slot)
-        return from_slots(words, symbol.length)
+        return from_slots(words, symbol.length, symbol.parts)
 
     async def _read(self, block: int, address: int) -> int:
         dut = self.dut

@@ -153,7 +153,7 @@ def _bitstreams() -> Iterator[Finding]:
             if digest != entry["sha256"]:
                 raise ValueError("its digest is not the manifest's")
             yield Finding(name, "board", f"{entry['clock_mhz']} MHz, sha256 {digest[:16]}")
-        except (OSError, ValueError, KeyError, TypeError, UsageError) as error:
+        except (OSError, ValueError, LookupError, TypeError, UsageError) as error:
             board = manifest.parent.parent.name
             yield Finding(name, "board", "", f"unusable ({error}); ternac build --board {board}")
 

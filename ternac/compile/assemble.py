@@ -44,14 +44,22 @@ class Banks:
 
 
 def assemble(
-    lowered: Lowered, geometry: Geometry, fused: Fused, contexts: int = 1, *, fill: bool = True
+    lowered: Lowered,
+    geometry: Geometry,
+    fused: Fused,
+    contexts: int = 1,
+    *,
+    fill: bool = True,
+    wait_for_list: bool = False,
 ) -> Image:
     """Return the image of fused passes, with a copy of the code for each context.
+
+    With ``wait_for_list`` passes wait for slots of a list that is too short for those in flight.
 
     Raises IllegalProgram if a state is used in a way that needs a copy of it, DoesNotFit if a memory is too
     small.
     """
-    return _Assembler(lowered, geometry, fused, contexts).run(fill=fill)
+    return _Assembler(lowered, geometry, fused, contexts).run(fill=fill, wait_for_list=wait_for_list)
 
 
 class _Assembler:
@@ -62,13 +70,13 @@ class _Assembler:
         self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
         self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
 
-    def run(self, *, fill: bool) -> Image:
+    def run(self, *, fill: bool, wait_for_list: bool) -> Image:
         self.check_stores()
         passes = self.place_x()
         rows = place_rows(self.p, self.g)
         banks = self.place_values(passes, rows)
         instructions = self.set_barriers(passes)
-        instructions = self.set_digits(passes, instructions)
+        instructions = self.set_digits(passes, instructions, wait=wait_for_list)
         instructions = self.set_rows(passes, instructions, rows, banks.row_shift)
         self.check_side_lane(passes, instructions)
         instructions = self.set_addresses(passes, instructions, banks)
@@ -276,12 +284,7 @@ class _Assembler:
         found: dict[str, Symbol] = {}
         for name, symbol in states.items():
             whole, count = self.lowered.parts.get(name, (name, 1))
-            if count > 1 and symbol.length % self.g.columns:
-                raise IllegalProgram(
-                    f"state {whole!r} has {symbol.length} elements for each run of its LOOP, which does not"
-                    f" fill the {self.g.columns} columns of {self.g.name}"
-                )
-            found.setdefault(whole, replace(symbol, length=symbol.length * count))
+            found.setdefault(whole, replace(symbol, length=symbol.length * count, parts=count))
         return found
 
     def whole_memories(self, rows: Rows) -> dict[str, RowSymbol]:
@@ -359,27 +362,41 @@ class _Assembler:
         digits = [f"digits of {value}" for value in one.list_in]
         return copies and one.inst.source == Source.ROWS and fresh.keys().isdisjoint(digits)
 
-    def set_digits(self, passes: list[Pass], instructions: list[Instruction]) -> list[Instruction]:
+    def set_digits(
+        self, passes: list[Pass], instructions: list[Instruction], *, wait: bool
+    ) -> list[Instruction]:
         """Return the instructions with the slots of the address list that they write and read.
 
-        A slot is free again with the first pass that waits for the last reader to end.
+        A slot is free again with the first pass that waits for the last reader to end. With ``wait`` a pass
+        that finds no slot waits for all before it.
         """
         last = {value: i for i, one in enumerate(passes) for value in (*one.list_in, one.list_out) if value}
         last = self.last_uses(passes, last)
         waits = [i for i, inst in enumerate(instructions) if inst.barrier]
-        places = Lifetimes()
-        at: dict[str, int] = {}
+        while True:
+            places = Lifetimes()
+            at: dict[str, int] = {}
+            lacking = None  # the first pass that finds no slot
+            for i, one in enumerate(passes):
+                value = one.list_out
+                if value is not None:
+                    until = next((w - 1 for w in waits if w > last[value]), len(passes))
+                    at[value] = places.place(self.g.slots(self.shape[value][1]), i, until)
+                    if wait and places.top > self.g.list_slots:
+                        lacking = i
+                        break
+            if lacking is None or lacking in waits:
+                break
+            waits = sorted([*waits, lacking])
+        self.require("list slots", places.top, self.g.list_slots)
         found = []
         for i, (one, inst) in enumerate(zip(passes, instructions, strict=True)):
-            value = one.list_out
-            if value is not None:
-                until = next((w - 1 for w in waits if w > last[value]), len(passes))
-                at[value] = places.place(self.g.slots(self.shape[value][1]), i, until)
-                inst = replace(inst, to_list=int(not inst.arg), x_dst=at[value])
+            inst = replace(inst, barrier=int(i in waits))
+            if one.list_out is not None:
+                inst = replace(inst, to_list=int(not inst.arg), x_dst=at[one.list_out])
             if one.list_in and one.rows is None:
                 inst = replace(inst, x_src=at[one.list_in[0]])
             found.append(inst)
-        self.require("list slots", places.top, self.g.list_slots)
         self.digits = at
         return found
 

@@ -23,9 +23,13 @@ from ternac.program.program import Program
 ROW_KINDS = set(MEMORY_KINDS) - {"SUB"}
 """Kinds that need an engine with rows; a LOOP that is unrolled needs none."""
 
-_PLAIN = [(True, True), (False, True)]
+_PLAIN = [(True, True, False), (False, True, False)]
+_ROWS = [
+    *((side, hold, False) for side in (True, False) for hold in (True, False)),
+    *((side, False, True) for side in (True, False)),
+]
 """Ways to fuse a program, the fastest first: with the side lane for gates or without, and (with rows) with
-digits that stay in the list as long as that saves time, or not."""
+digits that stay in the list as long as that saves time, or not, or with passes that wait for its slots."""
 
 
 def compile_program(
@@ -48,14 +52,14 @@ def compile_program(
     if contexts is not None and not 1 <= contexts <= geometry.contexts:
         message = f"{contexts} contexts: {geometry.name} has {geometry.contexts}"
         raise DoesNotFit(message, resource="contexts", needed=contexts, limit=geometry.contexts)
-    ways = [(True, True), (True, False), (False, True), (False, False)] if geometry.rows else _PLAIN
+    ways = _ROWS if geometry.rows else _PLAIN
     for count in range(contexts or geometry.contexts, 0, -1):
-        for side, hold in ways:
+        for side, hold, wait in ways:
             try:
                 fused = fuse(lowered, geometry, side=side, hold=hold)
-                return assemble(lowered, geometry, fused, count, fill=fill)
+                return assemble(lowered, geometry, fused, count, fill=fill, wait_for_list=wait)
             except DoesNotFit:
-                if (side, hold) == ways[-1] and (count == 1 or contexts is not None):
+                if (side, hold, wait) == ways[-1] and (count == 1 or contexts is not None):
                     raise
     raise AssertionError("unreachable")
 

@@ -16,11 +16,19 @@ Words = npt.NDArray[np.uint32]
 
 @dataclass(frozen=True)
 class Symbol:
-    """Place of a vector: bank word of slot 0 (a state's: of session slot 0), length, dtype."""
+    """Place of a vector: bank word of slot 0 (a state's: of session slot 0), length, dtype.
+
+    ``parts``: equal pieces of it, each of which begins at a slot: those of a loop's runs, of a state.
+    """
 
     address: int
     length: int
     dtype: str
+    parts: int = 1
+
+    def slots(self, geometry: Geometry) -> int:
+        """Return the bank words per column that it takes."""
+        return self.parts * geometry.slots(self.length // self.parts)
 
 
 @dataclass(frozen=True)

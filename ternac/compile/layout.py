@@ -100,17 +100,23 @@ def embed_blocks(table: npt.NDArray[np.int8], geometry: Geometry, stride: int) -
     return parts.sum(-1, dtype=np.uint32).T.copy()
 
 
-def to_slots(vector: npt.NDArray[np.int32], geometry: Geometry) -> Words:
-    """Return a vector as bank words ``[columns, slots]`` of 16 bits, padded with zeros."""
-    g = geometry
-    full = np.zeros(g.slots(len(vector)) * g.columns, np.int32)
-    full[: len(vector)] = vector
+def to_slots(vector: npt.NDArray[np.int32], geometry: Geometry, parts: int = 1) -> Words:
+    """Return a vector as bank words ``[columns, slots]`` of 16 bits, padded with zeros.
+
+    Each of its equal ``parts`` begins at a slot.
+    """
+    g, length = geometry, len(vector) // parts
+    full = np.zeros((parts, g.slots(length) * g.columns), np.int32)
+    full[:, :length] = vector.reshape(parts, length)
     return (full.reshape(-1, g.columns).T & 0xFFFF).astype(np.uint32)
 
 
-def from_slots(words: npt.NDArray[np.uint32], length: int) -> npt.NDArray[np.int32]:
-    """Return ``length`` elements of bank words ``[columns, slots]``, sign-extended from 16 bits."""
-    return words.T.reshape(-1)[:length].astype(np.uint16).view(np.int16).astype(np.int32)
+def from_slots(words: npt.NDArray[np.uint32], length: int, parts: int = 1) -> npt.NDArray[np.int32]:
+    """Return ``length`` elements of bank words ``[columns, slots]``, sign-extended from 16 bits; the inverse
+    of `to_slots`.
+    """
+    flat = words.T.reshape(parts, -1)[:, : length // parts].reshape(-1)
+    return flat.astype(np.uint16).view(np.int16).astype(np.int32)
 
 
 def row_blocks(rows: npt.NDArray[np.int8], geometry: Geometry, step: int) -> Words:

@@ -13,7 +13,7 @@ Programs that need nothing of this stay what they are, so their images do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -257,18 +257,43 @@ def _copy_stores(program: Program) -> tuple[Program, frozenset[str]]:
 
 
 def _late_stores(program: Program) -> Program:
-    """Return the program with each STORE behind the last op that reads what was in the state before."""
-    if any(op.kind == "LOOP" for op in program.ops):
+    """Return the program with each STORE behind the last op that reads what was in the state before.
+
+    One outside of loops goes behind the whole loop that reads it. States that hand their values on (t2 = t1,
+    t1 = token) are stored from the last to the first.
+    """
+    ops = program.ops
+    loaded = {op.out: op.ins[0] for op in ops if op.kind == "LOAD"}
+    touched = {op.ins[0]: i for i, op in enumerate(ops) if op.kind == "LOAD"}
+    end = {at: loop.index for loop in loops_of(ops) for at in loop.body}
+    places = [(at, 0) for at in range(len(ops))]  # behind that op; of several there, the lowest first
+    movable = [
+        i for i, op in enumerate(ops) if op.kind == "STORE" and i not in end and touched.get(op.out, i) < i
+    ]
+    for _ in range(len(movable) + 1):
+        before = list(places)
+        for i in movable:
+            readers = [
+                j for j, op in enumerate(ops) if j != i and any(loaded.get(v) == ops[i].out for v in op.ins)
+            ]
+            place, level = max(
+                ((end.get(before[j][0], before[j][0]), before[j][1]) for j in readers), default=(i, 0)
+            )
+            if place > i:
+                places[i] = place, level + 1
+        if places == before:
+            break
+    else:
+        return program  # states that change places
+    order = sorted(range(len(ops)), key=lambda i: places[i])
+    if order == list(range(len(ops))):
         return program
-    loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
-    touched = {op.ins[0]: i for i, op in enumerate(program.ops) if op.kind == "LOAD"}
-    reads = {loaded[v]: i for i, op in enumerate(program.ops) for v in op.ins if v in loaded}
-    found: list[tuple[int, int, Op]] = []
-    for index, op in enumerate(program.ops):
-        late = op.kind == "STORE" and touched.get(op.out, index) < index < reads.get(op.out, index)
-        found.append((reads[op.out] if late else index, index, op))
-    order = sorted(found, key=lambda entry: (entry[0], entry[1] < entry[0]))
-    return program if order == found else replace(program, ops=tuple(op for _, _, op in order))
+    return replace(program, ops=tuple(_moved((ops[i] for i in order), _ends(order))))
+
+
+def _ends(order: Sequence[int]) -> dict[int, int]:
+    """Return where each op, and the end of the program, is in ``order``."""
+    return {i: at for at, i in enumerate(order)} | {len(order): len(order)}
 
 
 def _written(program: Program, value: str, made: Mapping[str, int]) -> int:

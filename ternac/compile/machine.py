@@ -227,5 +227,5 @@ class Machine:
         state = name in self.image.states
         s = self.image.states[name] if state else self.image.symbols[name]
         start = s.address + (session_base if state else 0)
-        words = self.bank[:, start : start + self.geometry.slots(s.length)] & 0xFFFF
-        return from_slots(words.astype(np.uint32), s.length)
+        words = self.bank[:, start : start + s.slots(self.geometry)] & 0xFFFF
+        return from_slots(words.astype(np.uint32), s.length, s.parts)

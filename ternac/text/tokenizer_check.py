@@ -103,7 +103,7 @@ def inspect(json: bytes, source: str) -> Inspected:
         encoding, decoding = (_Growth(steps, parts).most for steps in (normalizers, decoders))
         parts.splits(splits)
         parts.model(model)
-    except (ValueError, TypeError, AttributeError, KeyError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise UsageError(
             f"{source} is not a tokenizer: {str(error)[:200]}",
             "give a tokenizer.json of the Hugging Face tokenizers package",

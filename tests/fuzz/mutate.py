@@ -67,10 +67,10 @@ def mutated(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
 
 
 def mutated_json(rng: random.Random, value: Any) -> Any:
-    """Return a copy of ``value`` with one to three changes somewhere in it."""
-    value = json.loads(json.dumps(value))
+    """Return a copy of ``value`` with one to three changes in it; each adds `MOST` bytes at most."""
     for _ in range(rng.choice((1, 1, 2, 3))):
-        value = _changed(rng, value)
+        # A copy for each: what is repeated is one object, in which the next change would happen everywhere.
+        value = _changed(rng, json.loads(json.dumps(value)))
     return value
 
 
@@ -87,7 +87,8 @@ def _changed(rng: random.Random, value: Any) -> Any:
         if name in other if isinstance(other, dict) else name < len(other):
             holder[key] = json.loads(json.dumps(other[name]))
     elif kind == 2 and isinstance(holder, list):
-        holder[key:key] = [holder[key]] * rng.choice((1, 3, 300))
+        room = MOST // len(json.dumps(holder[key]))
+        holder[key:key] = [holder[key]] * min(rng.choice((1, 3, 300)), room)
     elif kind == 2:
         holder[rng.choice(("", "x", "type", "\ud800", "0"))] = holder.pop(key)
     elif kind == 3 and type(holder[key]) is int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from ternac.errors import UsageError
 from tests.fuzz import __main__ as runner
-from tests.fuzz.mutate import DEEP, LEVELS, dumped, mutated, mutated_json
+from tests.fuzz.mutate import DEEP, LEVELS, MOST, dumped, mutated, mutated_json
 from tests.fuzz.targets import TARGETS, Target
 
 
@@ -79,4 +80,6 @@ def test_mutations_reach_what_is_nested_deep_and_every_place() -> None:
     found = {dumped(mutated_json(rng, value)) for _ in range(300)}
     assert len(found) > 150
     assert value == {"a": [1, {"b": "x"}], "c": 2}
+    grown = {"a": [["x" * 1000] * 20]}
+    assert max(len(json.dumps(mutated_json(rng, grown))) for _ in range(2000)) < 21_000 + 4 * MOST
     assert len({mutated(rng, b"0123456789", [b"abc"]) for _ in range(300)}) > 150

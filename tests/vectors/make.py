@@ -4,9 +4,11 @@
 
 ``ops.json``, ``wide.json``, ``memory.json``: one case per line, inputs with attributes and the result, for
 every op and for sampling.  ``lm-*``, ``mmfree-*``, ``memory-*``: small programs and what they do on a fixed
-text: logits of every token, the state after the last.  Those of memories are computed by
-``memory_reference.py`` beside this file.  ``tests/program/test_vectors.py`` holds the implementation to
-them; any other executor can be held to them the same way.
+text: logits of every token, the state after the last.  ``coding.json``: texts as bytes of the range coder,
+``archive.tnc`` an archive by ``lm-bytes``.
+What is of memories and of coding is computed by ``memory_reference.py`` and ``coding_reference.py``.
+``tests/program/test_vectors.py`` holds the implementation to them, ``tests/run/test_coding.py`` to the
+texts; any other executor can be held to them the same way.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from ternac.program.random import curve, random_mmfree, random_program, sigmoid_
 from ternac.program.random_memory import random_memory_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import Sampling, choose
+from tests.vectors import coding_reference as coding
 from tests.vectors import memory_reference as memory
 
 HERE = Path(__file__).parent
@@ -185,6 +188,31 @@ def memory_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
             yield case | {"keep": keep, "out": out}
 
 
+def coding_cases(rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Texts of tokens by logits: equal ones, far ones, one token that is nearly sure, carries."""
+    for vocab, scale_bits, high in (
+        (1, 8, 9), (2, 0, 1), (10, 8, 700), (10, 4, 32767), (29, 8, 0), (29, 12, 32767), (300, 8, 900),
+        (17, 31, 32767), (7, 6, 3),
+    ):  # fmt: skip
+        logits = [integers(rng, -high - 1 if high > 9 else -high, high, vocab) for _ in range(12)]
+        tokens = [
+            int(np.argmax(row)) if at % 3 else vocab - 1 if at % 2 else int(rng.integers(vocab))
+            for at, row in enumerate(logits)
+        ]
+        spans = []
+        for row, token in zip(logits, tokens, strict=True):
+            made = coding.frequencies(row, scale_bits)
+            spans.append((sum(made[:token]), made[token], sum(made)))
+        yield {
+            "logits": logits,
+            "scale_bits": scale_bits,
+            "tokens": tokens,
+            "spans": spans,
+            "costs": [coding.lg(total) - coding.lg(size) for _, size, total in spans],
+            "bytes": coding.encode(spans).hex(),
+        }
+
+
 def write_memory_program(name: str, seed: int, loop: str, loops: int | None) -> None:
     """A random program with memories and the reference's record of one session on it."""
     rng = np.random.default_rng(seed)
@@ -209,18 +237,29 @@ def write_program(name: str, seed: int, make: Callable[..., Program] = random_pr
     (HERE / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
 
 
+def write_archive() -> None:
+    """The text of ``tests/host/test_compress.py``, by NumPy."""
+    from tests.host.archives import archive_of, plain_coder
+    from tests.host.test_compress import TEXT
+
+    (HERE / "archive.tnc").write_bytes(archive_of(TEXT, plain_coder()))
+
+
 def main() -> None:
     """Write everything."""
-    for file, cases in (("ops", op_cases), ("wide", wide_cases), ("memory", memory_cases)):
+    makers = {"ops": op_cases, "wide": wide_cases, "memory": memory_cases, "coding": coding_cases}
+    for file, cases in makers.items():
         lines = [json.dumps(case, separators=(",", ":")) for case in cases(np.random.default_rng(2024))]
         (HERE / f"{file}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
     write_program("lm-small", 1, d=8, m=12, layers=1, vocab=10)
+    write_program("lm-bytes", 5, d=8, m=8, layers=1, vocab=256)
     write_program("lm-odd", 2, d=23, m=37, layers=2, vocab=29)
     write_program("mmfree-token", 3, random_mmfree, d=19, m=27, layers=2, vocab=23, per_token=True)
     write_program("mmfree-fixed", 4, random_mmfree, d=8, m=11, layers=1, vocab=9, per_token=False)
     write_memory_program("memory-flat", 142, "", None)
     write_memory_program("memory-free", 219, "free", 4)
     write_memory_program("memory-levels", 291, "levels", None)
+    write_archive()
 
 
 if __name__ == "__main__":

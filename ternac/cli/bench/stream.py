@@ -3,6 +3,7 @@
 All matrices of the model at their true size go through the unit's RTL in Verilator, on a memory of random
 latency and pauses; every row sum is compared with NumPy's. Between phases, where the next activations
 depend on the sums, the array waits for an assumed ``turnaround`` and for the activations to be written.
+With ``--whole`` nothing is simulated: every op of a token is scheduled in closed form (docs/wide.md).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import PORT_BITS, add_seed, number
+from ternac.cli.arguments import PORT_BITS, add_seed, number, refuse_unused
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 from ternac.program.mmfree import SHAPES, Shape, share
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CLOCKS_MHZ = (100, 200, 250, 300)
 PORT_BUSY = 0.95
 OVER_BOUND = 1.10
+WHOLE_OVER_BOUND = 1.05
 
 
 def stream_unit(shape: Shape, port_bits: int, encoding: Encoding) -> StreamMatVec:
@@ -109,6 +111,37 @@ def bench_stream(
     }
 
 
+def estimate_whole(
+    shape: Shape, encoding: Encoding, port_bits: int, ports: int, lanes: int, sessions: int
+) -> dict[str, Any]:
+    """Schedule a whole token of each of ``sessions`` that share one pass over the weights."""
+    from ternac.hdl.wide.schedule import Timing, closed_form, token_schedule
+
+    timing = Timing(lanes=lanes)
+    settings: dict[str, Any] = {"port_bits": port_bits, "ports": ports, "encoding": encoding}
+    token = token_schedule(shape, **settings, batch=sessions, timing=timing)
+    bound = shape.trits / encoding.rows / (port_bits // 8) / ports
+    return {
+        "geometry": shape.name,
+        "encoding": encoding.value,
+        "port_bits": port_bits,
+        "ports": ports,
+        "lanes": lanes,
+        "sessions": sessions,
+        **closed_form(token, bound),
+        "tokens_per_second_at": {
+            f"{clock} MHz": sessions * clock * 1e6 / token.cycles for clock in CLOCKS_MHZ
+        },
+        "simulated": False,
+        "origin": (
+            "estimate: closed form over all ops of a token, no RTL run; a memory that sends a beat a cycle, "
+            "gains and curves read through the port in cycles of their own, states on chip, an array for "
+            "each session and port; tokens per second of all sessions x assumed clocks; bound: bytes of "
+            "weights / port width"
+        ),
+    }
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from ternac.compile.stream_layout import Encoding
 
@@ -133,6 +166,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         most=(1 << 20) - 1,
         metavar="CYCLES",
     )
+    parser.add_argument(
+        "--whole", action="store_true", help="estimate a whole token, wide ops and constants included"
+    )
+    number(parser, "--lanes", "for --whole, elements a cycle of the wide unit", default=8, least=1, most=256)
+    number(
+        parser, "--sessions", "for --whole, sessions that share a pass over the weights", default=1, least=1,
+        most=64,
+    )  # fmt: skip
     add_seed(parser, "seed of weights, activations and memory")
 
 
@@ -140,6 +181,15 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.compile.stream_layout import Encoding
 
     shape = SHAPES[args.size]
+    if args.whole:
+        refuse_unused(args, "--whole", dict.fromkeys(("--layers", "--turnaround", "--seed"), "a simulation"))
+        data = estimate_whole(
+            shape, Encoding(args.encoding), args.port_bits, args.ports, args.lanes, args.sessions
+        )
+        _show_whole(data, say)
+        good = data["port_busy"] >= PORT_BUSY and data["over_bound"] <= WHOLE_OVER_BOUND
+        return Outcome(data, ok=good)
+    refuse_unused(args, "a simulation of the products", dict.fromkeys(("--lanes", "--sessions"), "--whole"))
     layers = shape.layers if args.layers is None else args.layers
     if not 1 <= layers <= shape.layers:
         raise UsageError(f"--layers is {layers}, needs 1 to {shape.layers} for {shape.name}")
@@ -162,6 +212,24 @@ def _show(data: dict[str, Any], say: Say) -> None:
     over = f"{data['over_bound'] - 1:.2%} over the bandwidth bound"
     say(f"  {data['cycles_per_token']:,.0f} cycles/token, {over}")
     say(f"  data port busy {data['port_busy']:.2%}, {data['rows_checked']:,} rows exact")
+    for clock, rate in data["tokens_per_second_at"].items():
+        say(f"  {rate:,.1f} tokens/s at {clock}")
+    say(f"  {data['origin']}")
+
+
+def _show_whole(data: dict[str, Any], say: Say) -> None:
+    say(f"{data['geometry']}, {data['encoding']}, {data['ports']} port(s) of {data['port_bits']} bits:")
+    before = ""
+    for step in data["steps"]:
+        if step["before"] != before:
+            before = step["before"]
+            total = data["wait_cycles"][before]
+            say(f"  before {before}: {total:,} cycles a token without a product")
+        size = f" of {step['elements']}" if step["elements"] else ""
+        say(f"    {step['cycles']:5d}  {step['op']}{size}")
+    over = f"{data['over_bound'] - 1:.2%} over the bandwidth bound"
+    say(f"  {data['cycles_per_token']:,} cycles a pass of {data['sessions']} token(s), {over}")
+    say(f"  data port busy {data['port_busy']:.2%}, {data['lanes']} lanes busy {data['lanes_busy']:.2%}")
     for clock, rate in data["tokens_per_second_at"].items():
         say(f"  {rate:,.1f} tokens/s at {clock}")
     say(f"  {data['origin']}")

@@ -65,7 +65,8 @@ async def state_of(ctx: Context, dut: EngineCore, image: Image, name: str, base:
     """A state [1, length], or a memory's rows [1, rows, width]."""
     if name in image.states:
         symbol = image.states[name]
-        return (await read(ctx, dut, image, symbol.address + base, symbol.length))[None]
+        words = await words_of(ctx, dut, symbol.address + base, symbol.slots(image.geometry))
+        return from_slots(words, symbol.length, symbol.parts)[None]
     place = image.rows[name]
     start, count = place.address + (base << image.row_shift), place.rows << place.step
     words = await words_of(ctx, dut, start, count, READ_ROWS)

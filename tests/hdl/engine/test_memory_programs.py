@@ -47,6 +47,11 @@ def test_loops_go_back_as_often_as_they_say(seed: int) -> None:
     run(small(seed, "free", SMALL), SMALL, seed)
 
 
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_runs_have_states_and_rows_of_their_own(seed: int) -> None:
+    run(small(seed, "levels", THREE), THREE, seed)
+
+
 @pytest.mark.parametrize(("seed", "stagger"), [(0, 30), pytest.param(1, 3, marks=pytest.mark.slow)])
 def test_contexts_with_memories_take_turns(seed: int, stagger: int) -> None:
     run_contexts(small(seed, "", SMALL, 2), SMALL, 2, 3, stagger)
