@@ -70,7 +70,7 @@ $(VENV)/.docs: $(VENV)/.made pyproject.toml
 
 # What tests skip where it is missing: Ray (two replicas), Selenium (the page), Triton (interpreted), mkdocs.
 $(VENV)/.ci: $(VENV)/.test
-	$(PIP) install --editable '.[train,test,ray,browser,cuda,docs]'
+	$(PIP) install --editable '.[train,test,ray,browser,cuda,compare,docs]'
 	@touch $@
 
 env: $(VENV)/.base
