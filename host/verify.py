@@ -48,14 +48,21 @@ __all__ = [
 
 SESSIONS = 5
 """Sessions of the row with several: more than the most contexts, so that some wait for the others."""
+ROW_WORDS = 8192
+"""Words of rows that are read from a board after a token, on average: about as long as the token takes."""
 
 
 class BoardRunner:
-    """A `Runner` on a board: the complete RTL, the netlist, or hardware."""
+    """A `Runner` on a board: the complete RTL, the netlist, or hardware.
 
-    def __init__(self, device: Device, name: str) -> None:
-        self.name, self.device, self.board = name, device, device.board
+    ``loops``: runs of the program's loops at every token. States are read after every token, rows after every
+    ``rows_every``-th.
+    """
+
+    def __init__(self, device: Device, name: str, loops: int | None = None, *, rows_every: int = 1) -> None:
+        self.name, self.device, self.board, self.loops = name, device, device.board, loops
         self._session = self.board.open()
+        self._rows_every, self._steps = rows_every, 0
 
     @property
     def cycles(self) -> int:
@@ -64,19 +71,26 @@ class BoardRunner:
     def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
         board = self.board
         before = board.meter.cycles
-        (chosen,), following = board.run(self._session, Run([token], 1, sampling, rng))
+        (chosen,), following = board.run(self._session, Run([token], 1, sampling, rng, self.loops))
         cycles = board.meter.cycles - before
-        state = board.get_state(self._session)
-        plan = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k)
+        self._steps += 1
+        image = board.image.with_loops(self.loops)
+        plan = schedule(image, greedy=sampling.greedy, top_k=sampling.top_k)
+        whole = self._steps % self._rows_every == 0
         return TokenResult(
             board.read_vector(board.image.logits),
-            _by_name(board.program, state),
+            self.states() if whole else board.read_states(self._session),
             chosen,
             following,
             cycles,
             plan.cycles,
             plan.exact,
+            whole,
         )
+
+    def states(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the session's states and rows by name."""
+        return _by_name(self.board.program, self.board.get_state(self._session))
 
     def values(self) -> dict[str, npt.NDArray[Any]]:
         return {name: self.board.read_vector(symbol) for name, symbol in self.board.image.symbols.items()}
@@ -135,7 +149,7 @@ def engine_with_rows(program: Program, geometry: Geometry | None = None) -> Geom
     choices = [geometry] if geometry else presets
     for engine in choices:
         try:
-            compile_program(program, engine)
+            compile_program(program, engine, fill=False)
         except ProgramError:
             if engine is choices[-1]:
                 raise
@@ -148,37 +162,60 @@ def verify_texts(
     program: Program,
     name: str,
     geometry: Geometry,
-    texts: Sequence[Sequence[int]],
+    texts: Sequence[tuple[Sequence[int], int | None]],
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Feed each text to a session of its own on the executor ``name`` and in NumPy.
+    """Feed each text, of tokens and the loops asked for, to a session of its own on ``name`` and in NumPy.
 
-    Compared after every token: logits, states and rows; on a board next token, generator and cycles as well.
+    Compared after every token: logits and states; rows as well, but on a board only as often as about
+    `ROW_WORDS` of them are read a token, and at the end; on a board also next token, generator and cycles.
     ``progress`` gets the tokens done. ``mismatches`` is the number of texts that differ.
     """
-    (runner,) = open_runners([name], Model(program, None), geometry, least=1)
+    (first,) = open_runners([name], Model(program, None), geometry, least=1)
     found: list[Divergence] = []
     cycles = done = 0
+    rows_every = 1
+    if isinstance(first, BoardRunner):
+        rows_every = max(1, geometry.columns * first.board.image.row_words // ROW_WORDS)
+        first.release()
     try:
-        for number, text in enumerate(texts):
-            if number and isinstance(runner, BoardRunner):
-                runner.release()
-                runner = BoardRunner(runner.device, name)
-            elif isinstance(runner, ExecutorRunner):
-                runner = ExecutorRunner(runner.executor, name)
+        for tokens, loops in texts:
+            reference = ExecutorRunner(NumpyExecutor(program), "numpy", loops)
+            runner: BoardRunner | ExecutorRunner
+            if isinstance(first, BoardRunner):
+                runner = BoardRunner(first.device, name, loops, rows_every=rows_every)
+            else:
+                assert isinstance(first, ExecutorRunner)
+                runner = ExecutorRunner(first.executor, name, loops)
             before = runner.cycles
-            reference = ExecutorRunner(NumpyExecutor(program), "numpy")
-            found += verify(program, [reference, runner], text, partial(_behind, progress, done))
+            here = verify(program, [reference, runner], tokens, partial(_behind, progress, done))
+            if not here:  # rows since they were last compared
+                ours, theirs = reference.states(), runner.states()
+                end = first_divergence(
+                    program,
+                    len(tokens) - 1,
+                    {},
+                    {},
+                    states=ours,
+                    got_states=theirs,
+                    executors=("numpy", name),
+                )
+                here = [end] if end else []
+            found += here
             cycles += runner.cycles - before
-            done += len(text)
+            done += len(tokens)
+            if isinstance(runner, BoardRunner):
+                runner.release()
     finally:
-        runner.close()
+        first.close()
     return {
         "executor": name,
         "geometry": geometry.name,
         "cases": len(texts),
+        "loops": sorted({loops for _, loops in texts if loops is not None}),
         "tokens": done,
         "cycles": cycles or None,
+        "rows_every": rows_every,
         "mismatches": len(found),
         "divergences": [each.to_json() for each in found],
     }

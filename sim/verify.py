@@ -27,7 +27,7 @@ Vector = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class TokenResult:
-    """An executor's logits [vocab] and states by name after a token.
+    """An executor's logits [vocab] and states by name after a token, rows included if it is ``whole``.
 
     ``chosen`` and ``generator`` where it chooses the next token by itself. From an engine also the ``cycles``
     that the token took and those of the closed form (`ternac.hdl.engine.schedule`), which are a lower bound
@@ -41,6 +41,7 @@ class TokenResult:
     cycles: int | None = None
     closed_form: int | None = None
     exact: bool = True
+    whole: bool = True
 
 
 class Runner(Protocol):
@@ -63,30 +64,35 @@ class Runner(Protocol):
 
 
 class ExecutorRunner:
-    """A `Runner` on any executor; replays the last token for its trace."""
+    """A `Runner` on any executor; replays the last token for its trace. ``loops``: at every token."""
 
     cycles = 0
 
-    def __init__(self, executor: Executor, name: str | None = None) -> None:
-        self.name, self.executor = name or executor.name, executor
+    def __init__(self, executor: Executor, name: str | None = None, loops: int | None = None) -> None:
+        self.name, self.executor, self.loops = name or executor.name, executor, loops
         self._state = executor.open()
         self._before, self._token = self._state.copy(), 0
         self._chooses = type(executor).generate is not ExecutorBase.generate
 
     def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
         self._before, self._token = self._state.copy(), token
-        logits = self.executor.step(self._state, [token])[0]
-        states = {name: words[0].copy() for name, words in self.executor.state_dict(self._state).items()}
+        logits = self.executor.step(self._state, [token], loops=self.loops)[0]
+        states = self.states()
         if not self._chooses:
             return TokenResult(logits, states)
         # The state that choosing leaves is the one that the next token sees: both ways are compared.
         self._state = self._before.copy()
-        (chosen,), (following,) = self.executor.generate(self._state, [token], 1, sampling, [rng])
+        generate = self.executor.generate
+        (chosen,), (following,) = generate(self._state, [token], 1, sampling, [rng], loops=self.loops)
         return TokenResult(logits, states, int(chosen[0]), following)
+
+    def states(self) -> dict[str, Vector]:
+        """Return the session's states and rows by name."""
+        return {name: words[0].copy() for name, words in self.executor.state_dict(self._state).items()}
 
     def values(self) -> dict[str, Vector]:
         trace: dict[str, npt.NDArray[np.int32]] = {}
-        self.executor.step(self._before.copy(), [self._token], trace=trace)
+        self.executor.step(self._before.copy(), [self._token], trace=trace, loops=self.loops)
         return {name: value[0] if value.ndim == 2 else value for name, value in trace.items()}
 
     def close(self) -> None:
@@ -114,7 +120,7 @@ def verify(
                 index,
                 {program.logits: expected.logits},
                 {program.logits: got.logits},
-                states=expected.states,
+                states=expected.states if got.whole else {n: expected.states[n] for n in got.states},
                 got_states=got.states,
                 executors=pair,
             )
