@@ -48,49 +48,39 @@ __all__ = [
 
 SESSIONS = 5
 """Sessions of the row with several: more than the most contexts, so that some wait for the others."""
-ROW_WORDS = 8192
-"""Words of rows that are read from a board after a token, on average: about as long as the token takes."""
 
 
 class BoardRunner:
-    """A `Runner` on a board: the complete RTL, the netlist, or hardware.
+    """A `Runner` on a board: the complete RTL, the netlist, or hardware. ``loops``: at every token."""
 
-    ``loops``: runs of the program's loops at every token. States are read after every token, rows after every
-    ``rows_every``-th.
-    """
-
-    def __init__(self, device: Device, name: str, loops: int | None = None, *, rows_every: int = 1) -> None:
+    def __init__(self, device: Device, name: str, loops: int | None = None) -> None:
         self.name, self.device, self.board, self.loops = name, device, device.board, loops
         self._session = self.board.open()
-        self._rows_every, self._steps = rows_every, 0
 
     @property
     def cycles(self) -> int:
         return self.board.meter.cycles
 
-    def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
+    def step(self, token: int, sampling: Sampling, rng: int, *, rows: bool = True) -> TokenResult:
         board = self.board
         before = board.meter.cycles
         (chosen,), following = board.run(self._session, Run([token], 1, sampling, rng, self.loops))
         cycles = board.meter.cycles - before
-        self._steps += 1
+        if rows:
+            states = _by_name(board.program, board.get_state(self._session))
+        else:
+            states = board.read_states(self._session)
         image = board.image.with_loops(self.loops)
         plan = schedule(image, greedy=sampling.greedy, top_k=sampling.top_k)
-        whole = self._steps % self._rows_every == 0
         return TokenResult(
             board.read_vector(board.image.logits),
-            self.states() if whole else board.read_states(self._session),
+            states,
             chosen,
             following,
             cycles,
             plan.cycles,
             plan.exact,
-            whole,
         )
-
-    def states(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the session's states and rows by name."""
-        return _by_name(self.board.program, self.board.get_state(self._session))
 
     def values(self) -> dict[str, npt.NDArray[Any]]:
         return {name: self.board.read_vector(symbol) for name, symbol in self.board.image.symbols.items()}
@@ -167,41 +157,24 @@ def verify_texts(
 ) -> dict[str, Any]:
     """Feed each text, of tokens and the loops asked for, to a session of its own on ``name`` and in NumPy.
 
-    Compared after every token: logits and states; rows as well, but on a board only as often as about
-    `ROW_WORDS` of them are read a token, and at the end; on a board also next token, generator and cycles.
-    ``progress`` gets the tokens done. ``mismatches`` is the number of texts that differ.
+    Compared after every token: logits, states and rows (large memories now and then: `rows_due`); on a board
+    next token, generator and cycles as well. ``progress`` gets the tokens done. ``mismatches`` is the number
+    of texts that differ.
     """
     (first,) = open_runners([name], Model(program, None), geometry, least=1)
     found: list[Divergence] = []
     cycles = done = 0
-    rows_every = 1
-    if isinstance(first, BoardRunner):
-        rows_every = max(1, geometry.columns * first.board.image.row_words // ROW_WORDS)
-        first.release()
     try:
         for tokens, loops in texts:
             reference = ExecutorRunner(NumpyExecutor(program), "numpy", loops)
             runner: BoardRunner | ExecutorRunner
             if isinstance(first, BoardRunner):
-                runner = BoardRunner(first.device, name, loops, rows_every=rows_every)
+                runner = BoardRunner(first.device, name, loops)
             else:
                 assert isinstance(first, ExecutorRunner)
                 runner = ExecutorRunner(first.executor, name, loops)
             before = runner.cycles
-            here = verify(program, [reference, runner], tokens, partial(_behind, progress, done))
-            if not here:  # rows since they were last compared
-                ours, theirs = reference.states(), runner.states()
-                end = first_divergence(
-                    program,
-                    len(tokens) - 1,
-                    {},
-                    {},
-                    states=ours,
-                    got_states=theirs,
-                    executors=("numpy", name),
-                )
-                here = [end] if end else []
-            found += here
+            found += verify(program, [reference, runner], tokens, partial(_behind, progress, done))
             cycles += runner.cycles - before
             done += len(tokens)
             if isinstance(runner, BoardRunner):
@@ -215,7 +188,6 @@ def verify_texts(
         "loops": sorted({loops for _, loops in texts if loops is not None}),
         "tokens": done,
         "cycles": cycles or None,
-        "rows_every": rows_every,
         "mismatches": len(found),
         "divergences": [each.to_json() for each in found],
     }

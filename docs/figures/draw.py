@@ -594,6 +594,21 @@ def flows() -> dict[str, Figure]:
     )
     f.promise("no float: bytes of one machine are read on every other one")
 
+    f = add("watch", "What a log says that was not expected", 210)
+    f.flow(
+        30,
+        [
+            ("log", "grows, is rotated"),
+            ("lines", "one session reads all"),
+            ("program", "trained on such logs", ".law"),
+            ("bits of a line", "integers", ".law"),
+            ("threshold", "of a clean log"),
+            ("report", "JSON, Prometheus"),
+        ],
+        gap=16,
+    )
+    f.promise("the same lines are reported on every machine")
+
     f = add("program", "A program file", 240)
     f.flow(
         30,
@@ -702,6 +717,20 @@ def flows() -> dict[str, Figure]:
         gap=32,
     )
     f.promise("what costs too much is refused with both numbers; --budget raises the limit")
+
+    f = add("formal", "A block between free inputs and properties, proven by two solvers", 170)
+    f.flow(
+        30,
+        [
+            ("free inputs", "any, in every cycle"),
+            ("block", "the RTL that is built", ".hw"),
+            ("properties", "claims, invariants", ".law"),
+            ("yosys", "SMT-LIB"),
+            ("yices, z3", "reset, induction"),
+        ],
+        gap=32,
+    )
+    f.promise("each claim holds for all inputs and all time, and a bug planted for it breaks it")
 
     f = add("contributing", "Arrows between the layers", 170)
     f.flow(

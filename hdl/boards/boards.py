@@ -356,6 +356,7 @@ BOARDS: dict[str, Board] = {
 VARIANTS: dict[str, Board] = {
     variant.geometry: variant
     for variant in (
+        replace(_ULX3S, engine=PRESETS["ulx3s-85f-rows"], target_hz=80_000_000),
         replace(
             _ULX3S,
             engine=PRESETS["ulx3s-85f-sdram"],

@@ -100,9 +100,16 @@ class Reference:
         states = self._executor.state_dict(self._state)
         for name, symbol in image.states.items():
             places[name] = (symbol, self.session_base, np.asarray(states[name][0], np.int32))
+        g = image.geometry
         for name, (symbol, base, vector) in places.items():
-            for block, words in enumerate(to_slots(vector, image.geometry, symbol.parts)):
-                yield BankWords(name, block, symbol.address + base, tuple(int(word) for word in words))
+            each = vector.size // symbol.parts
+            for part in range(symbol.parts):
+                address = symbol.address + base + part * g.slots(each)
+                for block, words in enumerate(to_slots(vector[part * each : (part + 1) * each], g)):
+                    # Behind a vector's last element stand zeros, but behind digits what the list had there.
+                    count = len(range(block, each, g.columns)) if g.rows else len(words)
+                    if count:
+                        yield BankWords(name, block, address, tuple(int(word) for word in words[:count]))
 
     def row_words(self) -> Iterator[BankWords]:
         """Yield the session's memories as they are in the end."""

@@ -16,6 +16,10 @@ COLUMN_ROW = 22
 """Row of block RAMs of what each column has of its own: bank, row corrections, tables."""
 LANE_ROWS = ((46, 3), (70, 3), (82, 2))
 """Rows of the weight memory, and the shares of the cells that they take."""
+LANE_ROWS_BESIDE_ROWS = ((46, 2), (70, 3), (82, 3))
+"""The same in an engine with memories, whose columns have their rows in the first of these."""
+_GROUPS = (8, 13)
+"""Numbers of groups of chains that lie side by side: the first that divides a stage's cells."""
 _COLUMN_MEMORIES = ("BANK", "BIAS", "table")
 _CELL = re.compile(r"weight_\d+\.bram_WEIGHT_(\d+)p?_(\d+)$|bram_([A-Za-z]+)_(\d+)_(\d+)$")
 
@@ -31,19 +35,21 @@ def sites(row: int) -> list[str]:
     return [f"X{first + (0, 2, 4, 6)[i]}/Y{row}/EBR{i}" for first in firsts for i in range(4)]
 
 
-def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 4, groups: int = 8) -> int:
-    """Give the block RAMs of weights, banks, row corrections and tables in a flat yosys JSON netlist a
-    ``BEL`` attribute each; returns how many.
+def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 4) -> int:
+    """Give the block RAMs of weights, banks, corrections, tables and rows of memories in a flat yosys JSON
+    netlist a ``BEL`` attribute each; returns how many.
 
     Weights: a stage's blocks hold the trits of chain after chain, so the same fraction of every one of the
-    ``stages`` belongs to the chains whose sums meet first in the tree. The ``groups`` of these lie side by
-    side, each over all of `LANE_ROWS`. Column memories: side by side in `COLUMN_ROW`. A design whose
+    ``stages`` belongs to the chains whose sums meet first in the tree. The groups of these lie side by
+    side, each over all of `LANE_ROWS`. Column memories: side by side in `COLUMN_ROW`; rows of memories, in
+    the order of their columns, between the weights nearest to it. A design whose
     memories do not fit these rows is left alone. The embedding, of which a word is read per token and not per
     cycle, takes what is left between the weights, in the order of the columns; so the sites that are left
     between the column memories are for sequencer, sampler and link.
     """
     lanes: list[tuple[int, str]] = []
     columns: list[tuple[int, str]] = []
+    memories: list[tuple[int, str]] = []
     embedding: list[tuple[int, str]] = []
     for name, cell in design["modules"][top]["cells"].items():
         found = _CELL.search(name) if cell["type"] == "DP16KD" else None
@@ -51,9 +57,14 @@ def place_block_rams(design: dict[str, Any], top: str = "top", *, stages: int = 
             lanes.append((int(found[1]), name))
         elif found and found[3] in _COLUMN_MEMORIES:
             columns.append((int(found[4]), name))
+        elif found and found[3] == "ROWS":
+            memories.append((int(found[4]), name))
         elif found and found[3] == "EMBED":
             embedding.append((int(found[4]), name))
-    plan = _lane_rows([name for _, name in sorted(lanes)], stages, groups)
+    shares = LANE_ROWS_BESIDE_ROWS if memories else LANE_ROWS
+    plan = _lane_rows([name for _, name in sorted(lanes)], stages, shares)
+    nearest, weights = plan[0]
+    plan[0] = (nearest, _side_by_side(weights, [name for _, name in sorted(memories)]))
     plan.append((COLUMN_ROW, [name for _, name in sorted(columns)]))
     placed = _place(design, top, plan)
     return placed and placed + _fill(design, top, [name for _, name in sorted(embedding)])
@@ -68,13 +79,21 @@ def place_bare_array(design: dict[str, Any], top: str = "top") -> int:
         found = _FEED.match(name) if cell["type"] == "PDPW16KD" else None
         if found:
             feeds[found[1]].append((int(found[2]), name))
-    weights, *others = (
-        [(i / len(feed), name) for i, (_, name) in enumerate(sorted(feed))] for feed in feeds.values()
-    )
+    weights, *others = (_spread([name for _, name in sorted(feed)]) for feed in feeds.values())
     above, below, between = BARE_ROWS
     room = 2 * len(sites(above))
     rows = {above: weights[:room:2], below: weights[1:room:2], between: weights[room:] + sum(others, [])}
     return _place(design, top, [(row, [name for _, name in sorted(feed)]) for row, feed in rows.items()])
+
+
+def _spread(names: list[str]) -> list[tuple[float, str]]:
+    """Each name with its place from left to right, 0 to 1."""
+    return [(i / len(names), name) for i, name in enumerate(names)]
+
+
+def _side_by_side(*lists: list[str]) -> list[str]:
+    """One list of all names, each list spread over the whole of it."""
+    return [name for _, name in sorted(place for names in lists for place in _spread(names))]
 
 
 def _place(design: dict[str, Any], top: str, plan: list[tuple[int, list[str]]]) -> int:
@@ -108,18 +127,21 @@ def _across(site: str) -> int:
     return int(site[1 : site.index("/")])
 
 
-def _lane_rows(cells: list[str], stages: int, groups: int) -> list[tuple[int, list[str]]]:
+def _lane_rows(
+    cells: list[str], stages: int, shares: tuple[tuple[int, int], ...]
+) -> list[tuple[int, list[str]]]:
     """The cells of the weight memory, in the order of their blocks, by row and from left to right."""
-    rows: list[tuple[int, list[str]]] = [(row, []) for row, _ in LANE_ROWS]
+    rows: list[tuple[int, list[str]]] = [(row, []) for row, _ in shares]
     per_stage = len(cells) // stages
-    if len(cells) % (stages * groups):
+    groups = next((count for count in _GROUPS if len(cells) % (stages * count) == 0), 0)
+    if not groups:
         return rows
-    whole = sum(share for _, share in LANE_ROWS)
+    whole = sum(share for _, share in shares)
     for group in range(groups):
         part = range(group * per_stage // groups, (group + 1) * per_stage // groups)
         own = [cells[stage * per_stage + i] for i in part for stage in range(stages)]
         first = 0
-        for (_, names), (_, share) in zip(rows, LANE_ROWS, strict=True):
+        for (_, names), (_, share) in zip(rows, shares, strict=True):
             last = first + share * len(own) // whole
             names += own[first:last]
             first = last

@@ -236,12 +236,6 @@ class BoardBackend:
         """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""
         return self._banks.read_vector(symbol, base)
 
-    def read_states(self, session: int) -> dict[str, npt.NDArray[np.int32]]:
-        """Return a session's states by name, without its rows."""
-        with self._changing([session]) as (journal,), self.client.verified():
-            base = self._ensure_in_slot(session, journal)
-            return {name: self.read_vector(symbol, base) for name, symbol in self.image.states.items()}
-
     def get_state(self, session: int) -> State:
         """Read the state from the board, unless the host has it."""
         with self._changing([session]) as (journal,):
@@ -249,6 +243,16 @@ class BoardBackend:
                 with self.client.verified():
                     journal.rebase(self._banks.read_state(self._ensure_in_slot(session, journal)))
             return journal.state.copy()
+
+    def read_states(self, session: int) -> dict[str, npt.NDArray[np.int16]]:
+        """Return a session's states by name, without the rows of its memories."""
+        with self._changing([session]) as (journal,), self.client.verified():
+            base = self._ensure_in_slot(session, journal)
+            states = self.image.states
+            return {
+                name: self._banks.read_vector(states[name], base).astype(np.int16)
+                for name in self.program.state_slices()
+            }
 
     def set_state(self, session: int, state: State) -> None:
         """Keep the state here until the session runs."""

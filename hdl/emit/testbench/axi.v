@@ -18,7 +18,7 @@ module testbench;
   reg [79:0] script [0:ACCESSES-1];
   reg [7:0] requests [0:REQUESTS-1];
   reg [7:0] answers [0:ANSWERS-1];
-  reg rst = 1'b1, asked = 1'b0, frames = 1'b0, inside = 1'b0;
+  reg rst = 1'b1, asked = 1'b0, frames = 1'b0, in_frame = 1'b0;
   reg [15:0] noise = 16'hace1;
   integer at = 0, sent = 0, got = 0, wrong = 0, quiet = 0;
 
@@ -93,8 +93,8 @@ module testbench;
       quiet <= 0;
     end
     if (m_valid && m_ready) begin
-      inside <= m_data != END;
-      if (got >= ANSWERS || m_data !== answers[got] || m_last !== (inside && m_data == END)) begin
+      in_frame <= m_data != END;
+      if (got >= ANSWERS || m_data !== answers[got] || m_last !== (in_frame && m_data == END)) begin
         if (wrong < 10)
           $display("answer byte %0d is %02x, last %b; expected %02x", got, m_data, m_last,
                    got < ANSWERS ? answers[got] : 8'h00);

@@ -17,20 +17,21 @@ from ternac.hdl.netlist.floorplan import (
     BARE_ROWS,
     COLUMN_ROW,
     LANE_ROWS,
+    LANE_ROWS_BESIDE_ROWS,
     place_bare_array,
     place_block_rams,
     sites,
 )
 
 
-def design(pairs: int, columns: int = 12, embeds: int = 2) -> dict[str, Any]:
+def design(pairs: int, columns: int = 12, embeds: int = 2, rows: int = 0) -> dict[str, Any]:
     """The block RAM cells of an engine, by the names that the components give them."""
     names = []
     for i in range(pairs):
         ram = PairedRam(18, 512, tech=Technology.ECP5, memory=Mem.WEIGHT.name, block=2 * i)
         names.append(f"core.columns.weight_{2 * i}.{ram.slices[0].instance}")
     for c in range(columns):
-        for memory, count in (("BANK", 2), ("BIAS", 1), ("table", 1)):
+        for memory, count in (("BANK", 2), ("BIAS", 1), ("table", 1), (Mem.ROWS.name, rows)):
             ram_ = BlockRam(16, 1024, tech=Technology.ECP5, memory=memory, block=c)
             names += [f"core.{memory}_{c}_{i}.{ram_.slices[0].instance}" for i in range(count)]
         names += [f"core.embed_{c}.bram_EMBED_{c}_{4 * i}" for i in range(embeds)]
@@ -52,6 +53,26 @@ def test_every_cell_of_lanes_and_columns_gets_a_site_of_its_own() -> None:
     rows = Counter(int(site.split("/")[1][1:]) for name, site in where.items() if "EMBED" not in name)
     assert rows == {COLUMN_ROW: 48} | {row: 16 * share for row, share in LANE_ROWS}
     assert "link.frame.ram.0.0" not in where
+
+
+def test_rows_of_memories_lie_between_the_weights_nearest_to_their_columns() -> None:
+    g = preset("ulx3s-85f-rows")
+    engine = design(g.weight_blocks // 2, g.columns, rows=2)
+    assert place_block_rams(engine) == 104 + 48 + 24 + 24
+    where = placed(engine)
+    assert len(set(where.values())) == 104 + 48 + 24 + 24
+    at = {name: int(site.split("/")[1][1:]) for name, site in where.items()}
+    assert {row for name, row in at.items() if "ROWS" in name} == {LANE_ROWS_BESIDE_ROWS[0][0]}
+    assert Counter(row for name, row in at.items() if "WEIGHT" in name) == {
+        row: 13 * share for row, share in LANE_ROWS_BESIDE_ROWS
+    }
+    across = {name: int(site.split("/")[0][1:]) for name, site in where.items()}
+    far = [
+        abs(across[f"core.ROWS_{c}_{i}.bram_ROWS_{c}_0"] - across[f"core.BANK_{c}_{i}.bram_BANK_{c}_0"])
+        for c in range(g.columns)
+        for i in range(2)
+    ]
+    assert max(far) <= 12  # of 120
 
 
 def test_the_embedding_lies_in_the_order_of_its_columns_where_weights_leave_room() -> None:

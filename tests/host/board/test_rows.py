@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ternac.compile.geometry import preset
-from ternac.host import verify as verify_module
-from ternac.host.board.banks import Banks
+from ternac.host.board.loop_counts import LoopCounts
 from ternac.host.device import Device
 from ternac.host.verify import BoardRunner, several, verify_texts
 from ternac.link import READ_ROWS
@@ -21,7 +21,7 @@ from ternac.program.random_memory import random_memory_program
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, seed_state
-from ternac.sim.verify import ExecutorRunner, verify
+from ternac.sim.verify import ExecutorRunner, rows_due, verify
 
 GEOMETRY = "tiny-rows"
 
@@ -118,19 +118,17 @@ def test_a_sum_goes_on_bit_for_bit_as_it_moves_between_board_and_numpy() -> None
                 assert fresh.snapshot() == same.snapshot() != end
 
 
-def test_texts_with_loops_of_their_own_equal_numpy_rows_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cycles too; and a row that is wrong, of rows that are only read at the end, is found there."""
+def test_texts_with_loops_of_their_own_equal_numpy_and_a_wrong_count_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cycles too."""
     program = memory_program(3, "free")
     texts = [(ids(program, 5), loops) for loops in (None, 1, most_loops(program))]
-    monkeypatch.setattr(verify_module, "ROW_WORDS", 1)
     row = verify_texts(program, "rtl", preset(GEOMETRY), texts, lambda done: None)
-    assert not row["mismatches"] and row["rows_every"] > 5 and row["cycles"] > 0
+    assert not row["mismatches"] and row["cycles"] > 0
     assert row["loops"] == sorted({1, most_loops(program)})
-    honest = Banks.read_rows
-    monkeypatch.setattr(Banks, "read_rows", lambda self, name, base: honest(self, name, base) ^ 1)
-    row = verify_texts(program, "rtl", preset(GEOMETRY), texts[:1], lambda done: None)
-    (found,) = row["divergences"]
-    assert (found["token"], found["kind"]) == (4, "state") and "MEM_UPDATE" in found["op"]
+    monkeypatch.setattr(LoopCounts, "set", lambda self, loops: None)
+    assert verify_texts(program, "rtl", preset(GEOMETRY), texts, lambda done: None)["mismatches"] >= 1
 
 
 def test_a_session_runs_the_loops_of_its_request_on_the_engine() -> None:
@@ -140,6 +138,33 @@ def test_a_session_runs_the_loops_of_its_request_on_the_engine() -> None:
             for loops in (most_loops(program), None, 1):
                 tokens = [list(session.tokens([1], 3, loops=loops)) for session in (one, other)]
                 assert tokens[0] == tokens[1] and one.snapshot() == other.snapshot()
+
+
+def test_large_memories_are_compared_now_and_then_and_small_ones_always() -> None:
+    program = memory_program(1, "")
+    assert all(rows_due(program, index, 200) for index in range(200))
+    (name, memory), *_ = program.memories.items()
+    large = replace(program, memories={name: replace(memory, rows=1 << 14)})
+    assert [index for index in range(200) if rows_due(large, index, 200)] == [0, 64, 128, 192, 199]
+
+
+def test_a_wrong_row_is_found_where_rows_are_compared_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ternac.sim.verify.SMALL_ROWS", 0)
+    program = memory_program(1, "")
+    with board(program) as device:
+        runners = [ExecutorRunner(NumpyExecutor(program)), BoardRunner(device, "rtl")]
+        assert not verify(program, runners, ids(program, 5), lambda done: None)
+        client, honest, blocks = device.board.client, device.board.client.read, []
+
+        def planted(block: int, address: int, count: int) -> Any:
+            blocks.append(block)
+            return honest(block, address, count) ^ (block == READ_ROWS + 1)
+
+        client.read = planted  # type: ignore[method-assign]
+        runners = [ExecutorRunner(NumpyExecutor(program)), BoardRunner(device, "rtl")]
+        found = verify(program, runners, ids(program, 4), lambda done: None)
+    assert found and found[0].kind == "state" and found[0].token == 0
+    assert max(blocks) >= READ_ROWS
 
 
 def test_a_row_that_is_wrong_on_the_board_is_named() -> None:
