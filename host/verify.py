@@ -61,16 +61,19 @@ class BoardRunner:
     def cycles(self) -> int:
         return self.board.meter.cycles
 
-    def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
+    def step(self, token: int, sampling: Sampling, rng: int, *, rows: bool = True) -> TokenResult:
         board = self.board
         before = board.meter.cycles
         (chosen,), following = board.run(self._session, Run([token], 1, sampling, rng))
         cycles = board.meter.cycles - before
-        state = board.get_state(self._session)
+        if rows:
+            states = _by_name(board.program, board.get_state(self._session))
+        else:
+            states = board.read_states(self._session)
         plan = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k)
         return TokenResult(
             board.read_vector(board.image.logits),
-            _by_name(board.program, state),
+            states,
             chosen,
             following,
             cycles,

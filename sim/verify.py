@@ -3,7 +3,8 @@
 The first executor is the reference. On a difference the reference's trace of that token is compared with
 the values that the other has, so that the report names the first op that diverged. Where an executor chooses
 tokens by itself, its choice (by argmax and by a seeded draw in turn) and its generator must be right too, and
-on an engine the number of cycles.
+on an engine the number of cycles. Large memories are compared now and then (`rows_due`): reading them over a
+link takes longer than a token: a row that is wrong once stays wrong until it is replaced.
 """
 
 from __future__ import annotations
@@ -20,14 +21,19 @@ from ternac.run.compare import Divergence, cycle_divergence, first_divergence, s
 from ternac.run.executor import Executor, ExecutorBase
 from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
 
-__all__ = ["ExecutorRunner", "Runner", "TokenResult", "verify"]
+__all__ = ["ROWS_EVERY", "ExecutorRunner", "Runner", "TokenResult", "rows_due", "verify"]
+
+SMALL_ROWS = 4096
+"""Bytes of a session's memories that are compared after every token."""
+ROWS_EVERY = 64
+"""Tokens between comparisons of larger ones."""
 
 Vector = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class TokenResult:
-    """An executor's logits [vocab] and states by name after a token.
+    """An executor's logits [vocab] and states by name after a token, with rows of memories if asked for.
 
     ``chosen`` and ``generator`` where it chooses the next token by itself. From an engine also the ``cycles``
     that the token took and those of the closed form (`ternac.hdl.engine.schedule`), which are a lower bound
@@ -52,8 +58,11 @@ class Runner(Protocol):
     def cycles(self) -> int:
         """Clock cycles of all tokens so far; 0 where there is no clock."""
 
-    def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
-        """Feed a token, and choose the next by ``sampling`` from generator state ``rng`` if it can."""
+    def step(self, token: int, sampling: Sampling, rng: int, *, rows: bool = True) -> TokenResult:
+        """Feed a token, and choose the next by ``sampling`` from generator state ``rng`` if it can.
+
+        ``rows``: whether the result has the rows of memories among its states.
+        """
 
     def values(self) -> dict[str, Vector]:
         """Return the values of the last token by name, as far as they are known."""
@@ -73,10 +82,15 @@ class ExecutorRunner:
         self._before, self._token = self._state.copy(), 0
         self._chooses = type(executor).generate is not ExecutorBase.generate
 
-    def step(self, token: int, sampling: Sampling, rng: int) -> TokenResult:
+    def step(self, token: int, sampling: Sampling, rng: int, *, rows: bool = True) -> TokenResult:
         self._before, self._token = self._state.copy(), token
         logits = self.executor.step(self._state, [token])[0]
-        states = {name: words[0].copy() for name, words in self.executor.state_dict(self._state).items()}
+        memories = self.executor.program.memories
+        states = {
+            name: words[0].copy()
+            for name, words in self.executor.state_dict(self._state).items()
+            if rows or name not in memories
+        }
         if not self._chooses:
             return TokenResult(logits, states)
         # The state that choosing leaves is the one that the next token sees: both ways are compared.
@@ -93,6 +107,14 @@ class ExecutorRunner:
         self.executor.close()
 
 
+def rows_due(program: Program, index: int, count: int) -> bool:
+    """Return whether memories are compared after token ``index`` of ``count``: of a session with more than
+    `SMALL_ROWS` bytes of them after the first, every `ROWS_EVERY` and the last.
+    """
+    words = sum(part.stop - part.start for part in program.memory_slices().values())
+    return 2 * words <= SMALL_ROWS or index % ROWS_EVERY == 0 or index == count - 1
+
+
 def verify(
     program: Program, runners: Sequence[Runner], tokens: Sequence[int], progress: Callable[[int], None]
 ) -> list[Divergence]:
@@ -105,9 +127,10 @@ def verify(
     found: list[Divergence] = []
     for index, token in enumerate(tokens):
         sampling, rng = (draw if index % 2 else GREEDY), seed_state(index + 1)
-        expected = reference.step(int(token), sampling, rng)
+        rows = rows_due(program, index, len(tokens))
+        expected = reference.step(int(token), sampling, rng, rows=rows)
         for other in list(others):
-            got = other.step(int(token), sampling, rng)
+            got = other.step(int(token), sampling, rng, rows=rows)
             pair = (reference.name, other.name)
             here = first_divergence(
                 program,

@@ -16,15 +16,16 @@ tqdm.monitor_interval = 0  # no thread of its own: executors fork
 
 
 class Progress:
-    """Count ``total`` units of work; a context manager.
+    """Count ``total`` units of work (None: nobody knows how many); a context manager.
 
     ``start`` units were done before: they count as done, not for the rate.
     """
 
     def __init__(
-        self, total: int, label: str, unit: str = "", stream: TextIO | None = None, *, start: int = 0
+        self, total: int | None, label: str, unit: str = "", stream: TextIO | None = None, *, start: int = 0
     ) -> None:
-        self.total, self.label, self.unit, self.start = max(total, 1), label, f" {unit}", start
+        self.total = None if total is None else max(total, 1)
+        self.label, self.unit, self.start = label, f" {unit}", start
         self._stream = stream or sys.stderr
         self._began = self._last = time.monotonic()
         self._bar: tqdm | None = None
@@ -40,13 +41,14 @@ class Progress:
 
     def update(self, done: int, note: str = "") -> None:
         """Show that ``done`` of the total is done; ``note`` is appended (a loss, say)."""
+        over = self.total is not None and done >= self.total
         if self._bar is not None:
             self._bar.total = self.total
-            self._bar.set_postfix_str(note, refresh=done >= self.total)
+            self._bar.set_postfix_str(note, refresh=over)
             self._bar.update(done - self._bar.n)
             return
         now = time.monotonic()
-        if now - self._last >= LINE_SECONDS or (done >= self.total and self._last > self._began):
+        if now - self._last >= LINE_SECONDS or (over and self._last > self._began):
             self._last = now
             spent = now - self._began
             line = tqdm.format_meter(

@@ -733,6 +733,21 @@ def flows() -> dict[str, Figure]:
     )
     f.promise("no float: bytes of one machine are read on every other one")
 
+    f = add("watch", "What a log says that was not expected", 210)
+    f.flow(
+        30,
+        [
+            ("log", "grows, is rotated"),
+            ("lines", "one session reads all"),
+            ("program", "trained on such logs", ".law"),
+            ("bits of a line", "integers", ".law"),
+            ("threshold", "of a clean log"),
+            ("report", "JSON, Prometheus"),
+        ],
+        gap=16,
+    )
+    f.promise("the same lines are reported on every machine")
+
     f = add("program", "A program file", 240)
     f.flow(
         30,

@@ -225,6 +225,16 @@ class BoardBackend:
                     journal.rebase(self._banks.read_state(self._ensure_in_slot(session, journal)))
             return journal.state.copy()
 
+    def read_states(self, session: int) -> dict[str, npt.NDArray[np.int16]]:
+        """Return a session's states by name, without the rows of its memories."""
+        with self._changing([session]) as (journal,), self.client.verified():
+            base = self._ensure_in_slot(session, journal)
+            states = self.image.states
+            return {
+                name: self._banks.read_vector(states[name], base).astype(np.int16)
+                for name in self.program.state_slices()
+            }
+
     def set_state(self, session: int, state: State) -> None:
         """Keep the state here until the session runs."""
         check_state(state, self.program)

@@ -91,5 +91,6 @@ int32_t tn_decode_one(const uint16_t *exp2, int scale_bits, const int16_t *logit
     decoder->code = decoder->code << 8 | (decoder->at < decoder->end ? decoder->data[decoder->at] : 0);
     decoder->at++;
   }
+  if (decoder->at > decoder->end + TOP / 8) return -1; /* no encoder leaves out more */
   return token;
 }

@@ -218,12 +218,12 @@ def default_engine(args: argparse.Namespace, devices: Sequence[str]) -> Geometry
     return engine_of(args) if asked else None
 
 
-def add_executor(parser: argparse.ArgumentParser) -> None:
+def add_executor(parser: argparse.ArgumentParser, default: str = "numpy") -> None:
     """Add ``--executor``."""
     from ternac.host.executors import LOCAL, describe
 
-    text = f"{describe(LOCAL)} (default: numpy)"
-    parser.add_argument("--executor", default="numpy", metavar="NAME", help=text)
+    text = f"{describe(LOCAL)} (default: {default})"
+    parser.add_argument("--executor", default=default, metavar="NAME", help=text)
 
 
 def path_of(given: str) -> Path:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from ternac.cli.arguments import add_board, add_geometry, add_model, engine_of, open_model
-from ternac.cli.verb import Outcome, Say, Verb
+from ternac.cli.verb import Outcome, Say, Verb, counted
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,8 @@ def _show(data: dict[str, Any], ops: bool, say: Say) -> None:
     say(f"  {data['macs_per_cycle']:.0f} MACs per cycle, dot units busy {data['dot_unit_busy']:.1%}")
     both = data["together"]
     say(
-        f"  {both['sessions']} sessions at a time: {both['cycles_per_token']:,.0f} cycles per token, "
+        f"  {counted(both['sessions'], 'session')} at a time: "
+        f"{both['cycles_per_token']:,.0f} cycles per token, "
         f"{both['tokens_per_second']:,.0f} tokens/s in all, dot units busy {both['dot_unit_busy']:.1%}"
     )
     about = data["resources"]
@@ -50,7 +51,7 @@ def _show(data: dict[str, Any], ops: bool, say: Say) -> None:
     say(f"  energy: {amount}{data['energy']['origin']}")
     for name, use in data["memory"].items():
         say(f"  {name:8} {use['used']:6} of {use['depth']:6} words")
-    say(f"  {data['sessions']} sessions on chip")
+    say(f"  {counted(data['sessions'], 'session')} on chip")
     for row in data["cycles_by_op"] if ops else ():
         say(f"  {row['op']:16} {row['cycles']:6} cycles {row['dot_words']:6} dot words")
     say(f"  origin: {data['origin']}")

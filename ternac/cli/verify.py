@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.program.zoo import TEXT
     from ternac.progress import Progress
     from ternac.run.evaluate import read_text, split
-    from ternac.sim.verify import verify
+    from ternac.sim.verify import rows_due, verify
     from ternac.text.tokenizer import tokenizer_of
 
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
@@ -88,6 +88,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         say(str(divergence))
     if not found:
         say(f"{args.tokens} tokens: {', '.join(names)} agree on every logit and every state word")
+        compared = [index + 1 for index in range(args.tokens) if rows_due(program, index, args.tokens)]
+        if len(compared) < args.tokens:
+            say(f"rows of memories: compared after token {', '.join(map(str, compared))}")
     cycles = {runner.name: runner.cycles for runner in runners if runner.cycles}
     return Outcome(
         {

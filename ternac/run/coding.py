@@ -188,6 +188,8 @@ class RangeDecoder:
             self.code = self.code << 8 | (self.data[self.at] if self.at < len(self.data) else 0)
             self.at += 1
             self.range <<= 8
+        if self.at > len(self.data) + TOP // 8:  # no encoder leaves out more
+            raise ArchiveError(*NO_TEXT)
 
     def token(self, ends: npt.NDArray[np.int64]) -> int:
         """Return the next token by the cumulated frequencies [V], and leave it behind."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from tests.formal import line_buffer, registers, slip, trits
+from tests.formal import contexts, controller, line_buffer, registers, slip, trits
 from tests.formal.prove import Proof
 
 __all__ = ["PROOFS"]
 
 PROOFS: dict[str, Proof] = {
-    proof.name: proof for block in (slip, registers, line_buffer, trits) for proof in block.PROOFS
+    proof.name: proof
+    for block in (slip, registers, line_buffer, controller, contexts, trits)
+    for proof in block.PROOFS
 }

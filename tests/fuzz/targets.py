@@ -8,6 +8,7 @@ them would be tested.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import random
 import struct
@@ -142,6 +143,51 @@ def run_snapshot(data: bytes) -> None:
         except TernacError:
             continue
         assert found.to_bytes(program) == data, "another encoding of the same session was accepted"
+
+
+# ---- archives ---
+
+
+@cache
+def _coder() -> Any:
+    from tests.host.archives import plain_coder
+
+    return plain_coder()
+
+
+def archive_seeds() -> list[bytes]:
+    from tests.host.archives import archive_of
+
+    texts = (b"", b"a", b"a text of two lines\nand \xff\xfe more\n", bytes(90))
+    return [archive_of(text, _coder(), 40) for text in texts]
+
+
+def mutate_archive(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
+    """Change a part under one checksum, which is right again, or any bytes."""
+    from ternac.run.archive import Reader
+
+    source = io.BytesIO(data)
+    edges = [0]
+    try:
+        reader = Reader(source)
+        edges.append(reader.at)
+        edges.extend(reader.at for _ in reader.blocks())
+    except TernacError:
+        return mutated(rng, data, others)
+    edges.append(len(data))
+    if rng.randrange(4) == 0:
+        return mutated(rng, data, others)
+    at = rng.randrange(len(edges) - 1)
+    part = mutated(rng, data[edges[at] : edges[at + 1] - 4], others)
+    return data[: edges[at]] + part + zlib.crc32(part).to_bytes(4, "little") + data[edges[at + 1] :]
+
+
+def run_archive(data: bytes) -> None:
+    """Read by the index, then from the beginning, which checks more: what both read is the same."""
+    from tests.host.archives import range_of, text_of
+
+    part = range_of(data, _coder(), 0, None)
+    assert text_of(data, _coder()) == part, "an index leads to another text"
 
 
 # ---- models of others ---
@@ -503,6 +549,7 @@ TARGETS = {
     for target in (
         Target("program", run_program, program_seeds, mutate_program),
         Target("snapshot", run_snapshot, snapshot_seeds, mutate_snapshot),
+        Target("archive", run_archive, archive_seeds, mutate_archive),
         Target("checkpoint", run_checkpoint, checkpoint_seeds, mutate_checkpoint),
         Target("gguf", run_gguf, gguf_seeds),
         Target("tokenizer", run_tokenizer, tokenizer_seeds, json_mutation),

@@ -138,7 +138,7 @@ def test_every_executor_is_closed_when_one_fails(tmp_path: Path, monkeypatch: py
 
         cycles = 0
 
-        def step(self, token: int, sampling: Any, rng: int) -> Any:
+        def step(self, token: int, sampling: Any, rng: int, *, rows: bool = True) -> Any:
             raise RuntimeError("broken")
 
         def values(self) -> dict[str, Any]:

@@ -4,7 +4,8 @@
 
 ``ops.json``, ``wide.json``, ``memory.json``: one case per line, inputs with attributes and the result, for
 every op and for sampling.  ``lm-*``, ``mmfree-*``, ``memory-*``: small programs and what they do on a fixed
-text: logits of every token, the state after the last.  ``coding.json``: texts as bytes of the range coder.
+text: logits of every token, the state after the last.  ``coding.json``: texts as bytes of the range coder,
+``archive.tnc`` an archive by ``lm-bytes``.
 What is of memories and of coding is computed by ``memory_reference.py`` and ``coding_reference.py``.
 ``tests/program/test_vectors.py`` holds the implementation to them, ``tests/run/test_coding.py`` to the
 texts; any other executor can be held to them the same way.
@@ -236,6 +237,14 @@ def write_program(name: str, seed: int, make: Callable[..., Program] = random_pr
     (HERE / f"{name}.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
 
 
+def write_archive() -> None:
+    """The text of ``tests/host/test_compress.py``, by NumPy."""
+    from tests.host.archives import archive_of, plain_coder
+    from tests.host.test_compress import TEXT
+
+    (HERE / "archive.tnc").write_bytes(archive_of(TEXT, plain_coder()))
+
+
 def main() -> None:
     """Write everything."""
     makers = {"ops": op_cases, "wide": wide_cases, "memory": memory_cases, "coding": coding_cases}
@@ -243,12 +252,14 @@ def main() -> None:
         lines = [json.dumps(case, separators=(",", ":")) for case in cases(np.random.default_rng(2024))]
         (HERE / f"{file}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n")
     write_program("lm-small", 1, d=8, m=12, layers=1, vocab=10)
+    write_program("lm-bytes", 5, d=8, m=8, layers=1, vocab=256)
     write_program("lm-odd", 2, d=23, m=37, layers=2, vocab=29)
     write_program("mmfree-token", 3, random_mmfree, d=19, m=27, layers=2, vocab=23, per_token=True)
     write_program("mmfree-fixed", 4, random_mmfree, d=8, m=11, layers=1, vocab=9, per_token=False)
     write_memory_program("memory-flat", 142, "", None)
     write_memory_program("memory-free", 219, "free", 4)
     write_memory_program("memory-levels", 291, "levels", None)
+    write_archive()
 
 
 if __name__ == "__main__":

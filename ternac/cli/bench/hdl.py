@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from ternac.cli.arguments import add_board, add_geometry, add_model, engine_of, number, open_model
-from ternac.cli.verb import Outcome, Say, Verb
+from ternac.cli.verb import Outcome, Say, Verb, counted
 from ternac.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def bench_hdl(
     ``geometry``: another engine than the board's bitstream has; its clock is then an assumption.
     """
     from ternac.compile.compiler import compile_program
+    from ternac.hdl.boards.boards import VARIANTS
     from ternac.hdl.engine.schedule import batch_cycles, schedule
     from ternac.hdl.planner.estimate import routed_clock
     from ternac.host.device import Device
@@ -38,7 +39,10 @@ def bench_hdl(
     image = compile_program(program, engine)
     if sessions > image.sessions:
         raise UsageError(
-            f"--sessions is {sessions}; {name} holds {image.sessions} sessions of {program.name}"
+            f"--sessions is {sessions}; {name} holds {image.sessions} of {program.name}",
+            "a memory of fewer rows leaves room for more: ternac export MODEL --rows N --even --out FILE"
+            if program.memories
+            else "",
         )
     together = min(sessions, len(image.entries))
     label = target.name if name == target.geometry else name
@@ -64,8 +68,10 @@ def bench_hdl(
                 )
             steps += tokens * len(opened[group])
         cycles = backend.meter.cycles - before
-    clock, clock_origin = routed_clock(target)
-    if name != target.geometry:
+    shipped = VARIANTS.get(name, target)
+    routed = shipped if shipped.name == target.name else target
+    clock, clock_origin = routed_clock(routed)
+    if name != routed.geometry:
         clock_origin = f"the clock of {target.geometry}, assumed: {name} has no bitstream"
     per_token = cycles / steps
     return {
@@ -109,7 +115,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
 def _show(data: dict[str, Any], say: Say) -> None:
     say(
-        f"{data['model']} on {data['geometry']}, {data['sessions']} session(s): "
+        f"{data['model']} on {data['geometry']}, {counted(data['sessions'], 'session')}: "
         f"{data['cycles_per_token']:,.0f} cycles/token"
     )
     say(f"  {data['tokens_per_second']:,.0f} tokens/s at {data['clock_mhz']:g} MHz")

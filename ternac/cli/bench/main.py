@@ -7,7 +7,7 @@ import importlib
 
 from ternac.cli.verb import Outcome, Parser, Say, Verb
 
-BENCHES = ("array", "hdl", "gpu", "host", "link", "program", "rows", "sdram", "stream", "train")
+BENCHES = ("array", "compress", "hdl", "gpu", "host", "link", "program", "rows", "sdram", "stream", "train")
 
 
 def find_bench(name: str) -> Verb:

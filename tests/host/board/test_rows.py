@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ternac.program.random_memory import random_memory_program
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, seed_state
-from ternac.sim.verify import ExecutorRunner, verify
+from ternac.sim.verify import ExecutorRunner, rows_due, verify
 
 GEOMETRY = "tiny-rows"
 
@@ -81,6 +82,33 @@ def test_a_session_moves_between_board_and_numpy_in_mid_text() -> None:
         device.board.run(session, Run(tokens[5:], 1, GREEDY, rng))
         assert np.array_equal(device.board.read_vector(device.board.image.logits), logits[5])
         assert np.array_equal(device.board.get_state(session), whole[0])
+
+
+def test_large_memories_are_compared_now_and_then_and_small_ones_always() -> None:
+    program = memory_program(1, "")
+    assert all(rows_due(program, index, 200) for index in range(200))
+    (name, memory), *_ = program.memories.items()
+    large = replace(program, memories={name: replace(memory, rows=1 << 14)})
+    assert [index for index in range(200) if rows_due(large, index, 200)] == [0, 64, 128, 192, 199]
+
+
+def test_a_wrong_row_is_found_where_rows_are_compared_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ternac.sim.verify.SMALL_ROWS", 0)
+    program = memory_program(1, "")
+    with board(program) as device:
+        runners = [ExecutorRunner(NumpyExecutor(program)), BoardRunner(device, "rtl")]
+        assert not verify(program, runners, ids(program, 5), lambda done: None)
+        client, honest, blocks = device.board.client, device.board.client.read, []
+
+        def planted(block: int, address: int, count: int) -> Any:
+            blocks.append(block)
+            return honest(block, address, count) ^ (block == READ_ROWS + 1)
+
+        client.read = planted  # type: ignore[method-assign]
+        runners = [ExecutorRunner(NumpyExecutor(program)), BoardRunner(device, "rtl")]
+        found = verify(program, runners, ids(program, 4), lambda done: None)
+    assert found and found[0].kind == "state" and found[0].token == 0
+    assert max(blocks) >= READ_ROWS
 
 
 def test_a_row_that_is_wrong_on_the_board_is_named() -> None:
