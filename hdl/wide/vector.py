@@ -100,7 +100,13 @@ class VectorUnit(wiring.Component):
     x_data : Out(8 * lanes)
         The activations.
     y_valid : Out(1)
-        Pulse: a word of results is written.
+        Pulse: a word of results is kept.
+    y_addr : Out(range(depth))
+        Where.
+    y_keep : Out(lanes)
+        The elements of it that are.
+    y_data : Out(ArrayLayout(signed(16), lanes))
+        The word.
     squared : Out(1)
         Pulse: ``ss`` is that of an issue with ``squares``.
     peaked : Out(1)
@@ -146,7 +152,8 @@ class VectorUnit(wiring.Component):
             "curve_en": In(1), "curve_slot": In(range(slots)), "curve_point": In(11),
             "curve_data": In(signed(16)),
             "x_valid": Out(1), "x_addr": Out(range(depth)), "x_data": Out(8 * lanes),
-            "y_valid": Out(1),
+            "y_valid": Out(1), "y_addr": Out(range(depth)), "y_keep": Out(lanes),
+            "y_data": Out(self.word_layout),
             "squared": Out(1), "peaked": Out(1), "ss": Out(SUM_BITS), "peak": Out(15), "idle": Out(1),
         })  # fmt: skip
 
@@ -229,6 +236,8 @@ class VectorUnit(wiring.Component):
             outside.eq(writes.r_rdy & ~stored),
             writes.r_en.eq(outside),
             self.y_valid.eq(stored),
+            self.y_addr.eq(out),
+            self.y_keep.eq(keep),
             self.x_valid.eq(at_end[0] & ending.narrow),
             self.x_addr.eq(out),
         ]
@@ -280,6 +289,7 @@ class VectorUnit(wiring.Component):
                 lane.shift.eq(setting.shift),
                 lane.narrow.eq(setting.narrow),
                 self.x_data.word_select(i, 8).eq(lane.y[:8]),
+                self.y_data[i].eq(lane.y),
             ]
             self.y.append(lane.y)
             self.products.append(lane.p)
