@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from tests.formal import contexts, controller, line_buffer, registers, slip, trits
+from tests.formal import (
+    contexts,
+    controller,
+    line_buffer,
+    registers,
+    sdram,
+    sequencer,
+    slip,
+    trits,
+    uart,
+)
 from tests.formal.prove import Proof
 
 __all__ = ["PROOFS"]
 
 PROOFS: dict[str, Proof] = {
     proof.name: proof
-    for block in (slip, registers, line_buffer, controller, contexts, trits)
+    for block in (slip, registers, line_buffer, uart, controller, contexts, sequencer, sdram, trits)
     for proof in block.PROOFS
 }
