@@ -117,7 +117,7 @@ fuzz: checked
 
 mutants: $(VENV)/.test
 	$(PY) -m tests.mutants
-	$(PY) -m tests.mutants.rtl
+	$(PY) -m tests.mutants.rtl --prove
 
 sanitize: $(VENV)/.test
 	$(PY) -m tests.sanitize

@@ -871,6 +871,20 @@ def flows() -> dict[str, Figure]:
     )
     f.promise("each claim holds for all inputs and all time, and a bug planted for it breaks it")
 
+    f = add("faults", "A fault, and what must follow from it", 170)
+    f.flow(
+        30,
+        [
+            ("source, netlist", "one place changed"),
+            ("board", "a bit, a restart", ".hw"),
+            ("process, disk", "killed, full"),
+            ("tests, host", "the real ones", ".law"),
+            ("noticed", "or the same result"),
+        ],
+        gap=32,
+    )
+    f.promise("what is broken is noticed, refused, or changes nothing; the tables say where it is not")
+
     f = add("contributing", "Arrows between the layers", 170)
     f.flow(
         30,

@@ -159,8 +159,11 @@ def _recorded(block: Block, folder: Path) -> None:
         raise SystemExit(f"{block.name}: the tests could not be recorded")
 
 
-def check(block: Block, out: Path = OUT) -> dict[str, Any]:
-    """Return what became of the mutants of a block; takes what an earlier run found, if it still holds."""
+def check(block: Block, out: Path = OUT, prove: bool = False) -> dict[str, Any]:
+    """Return what became of the mutants of a block; takes what an earlier run found, if it still holds.
+
+    ``prove``: let yosys look at those that showed no difference.
+    """
     folder = out / block.name.replace(" ", "-")
     parts = [ROOT / test.partition("::")[0] for test in block.tests]
     module = block.component.partition(":")[0].removeprefix("ternac.").replace(".", "/")
@@ -170,7 +173,7 @@ def check(block: Block, out: Path = OUT) -> dict[str, Any]:
     if result.exists():
         found: dict[str, Any] = json.loads(result.read_text())
         if found["key"] == key:
-            return found
+            return _proven(folder, found) if prove else found
     _recorded(block, folder)
     text = (folder / "top.il").read_text()
     write_ports(block, folder)
@@ -184,10 +187,17 @@ def check(block: Block, out: Path = OUT) -> dict[str, Any]:
     cycles = (folder / "trace.bin").stat().st_size // 4 // sum(port.words for port in ports_in(folder))
     rows = [{"mutant": commands[n - 1], "verdict": verdict} for n, verdict in sorted(verdicts.items())]
     found = {"key": key, "block": block.name, "cycles": cycles, "mutants": rows}
-    for row in rows:
-        if row["verdict"] == "unseen" and is_equal(text, row["mutant"]):
-            row["verdict"] = "equal"
     result.write_text(json.dumps(found, indent=1) + "\n")
+    return _proven(folder, found) if prove else found
+
+
+def _proven(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the verdicts with those mutants as equal that yosys proves to be so."""
+    text = (folder / "top.il").read_text()
+    for row in found["mutants"]:
+        if row["verdict"] == "unseen":
+            row["verdict"] = "equal" if is_equal(text, row["mutant"]) else "unseen, not proven equal"
+    (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -195,16 +205,18 @@ def main() -> int:
     """Check blocks one after the other; returns 1 if fewer than 95% of the mutants of one are killed."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.rtl", description=__doc__)
     parser.add_argument("--block", action="append", choices=[b.name for b in BLOCKS], help="only these")
+    parser.add_argument("--prove", action="store_true", help="prove those equal that show no difference")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table to a file, too")
     parser.add_argument("--show", action="store_true", help="print the mutants that were not killed")
     args = parser.parse_args()
     equivalent = json.loads(EQUIVALENT.read_text())
-    failed = False
+    failed, rows = False, []
     say(f"{'block':18} cycles mutants killed equal masked unseen")
     for block in (b for b in BLOCKS if not args.block or b.name in args.block):
-        found = check(block)
+        found = check(block, prove=args.prove)
         same = equivalent.get(block.name, {})
         verdicts = [
-            (row["mutant"].partition(" -ctrl ")[0], row["verdict"].partition(" ")[0])
+            (row["mutant"].partition(" -ctrl ")[0], row["verdict"].split()[0].strip(","))
             for row in found["mutants"]
         ]
         left = [
@@ -214,10 +226,22 @@ def main() -> int:
         say(f"{block.name:18} {found['cycles']:6} {len(verdicts):7} {count['killed']:6} "
             f"{len(verdicts) - len(left):5} {count['masked']:6} {count['unseen']:6}")  # fmt: skip
         failed |= count["killed"] < 0.95 * len(left)
+        equal = len(verdicts) - len(left)
+        rows.append(
+            {
+                "block": block.name,
+                "cycles": found["cycles"],
+                "mutants": len(verdicts),
+                "equal": equal,
+                **count,
+            }
+        )
         if args.show:
             for mutant, verdict in left:
                 if verdict != "killed":
                     say(f"  {verdict}: {mutant}")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
     return int(failed)
 
 
