@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from ternac.compile.geometry import PRESETS
 from ternac.compile.sdram import BURST, NOMINAL_HZ, ULX3S_CHIP
 from ternac.hdl.sdram.controller import SdramController
-from ternac.hdl.sdram.store import WRITE_FIFO, SdramStore
+from ternac.hdl.sdram.store import READ_FIFO, WRITE_FIFO, SdramStore
 from tests.formal.bench import Bench, Fault
 from tests.formal.line_buffer import fifo_word
 from tests.formal.prove import Proof
@@ -28,6 +28,39 @@ class AnyController(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         return Module()
+
+
+def reads(fault: Fault | None, only: set[str] | None) -> Bench:
+    """No word that was asked for is lost, none older than a restart comes out; not which words."""
+    dut = SdramStore(DENSE, ULX3S_CHIP, NOMINAL_HZ)
+    dut.controller = chip = AnyController()
+    b = Bench(dut, fault=fault, only=only)
+    b.leave_open(chip)
+
+    # What the controller promises.
+    owed, stale = Signal(range(READ_FIFO + BURST + 1), name="owed"), Signal(name="should_be_stale")
+    b.m.d.sync += owed.eq(owed + (chip.asked << 3) - chip.valid)
+    with b.m.If(chip.restart):
+        b.m.d.sync += stale.eq(1)
+    with b.m.Elif(chip.flush):
+        b.m.d.sync += stale.eq(0)
+    b.given("stale", chip.stale == stale)
+    b.given("flushes_when_quiet", ~chip.flush | (stale & (owed == 0) & ~chip.restart))
+    b.given("asks_for_room", ~chip.asked | (chip.room & ~stale & ~chip.restart))
+    b.given("gives_what_is_owed", ~chip.valid | (owed != 0))
+
+    old, begin = b.inner("old"), b.inner("begin")
+    there, level = b.inner("reads.r_rdy"), b.inner("reads.inner_level")
+    b.claim("nothing_lost", ~(chip.valid & ~old) | (level < READ_FIFO - 1))
+    b.claim("none_older_than_a_restart", ~dut.o.valid | ~(dut.restart | begin | stale))
+    b.claim("no_deadlock", old | ~there | b.inner("taken") | dut.o.valid)
+    b.invariant("free", (b.inner("free") + level + there + owed == READ_FIFO) | stale | begin)
+    b.invariant("empty_while_old", ~(stale | begin) | (level + there == 0))
+    b.invariant("owed", owed <= READ_FIFO)
+    b.invariant("shifts_on", there | (level < READ_FIFO - 1))
+    b.reached("asks", chip.asked)
+    b.reached("gives", b.inner("taken"))
+    return b
 
 
 def writes(fault: Fault | None, only: set[str] | None) -> Bench:
@@ -95,6 +128,19 @@ def controller(fault: Fault | None, only: set[str] | None) -> Bench:
 
 
 PROOFS = [
+    Proof(
+        "sdram_store_reads",
+        "`SdramStore`, how many words are read ahead",
+        reads,
+        bound=8,
+        planted=12,
+        cover=12,
+        faults={
+            "nothing_lost": Fault("reads.inner_level", READ_FIFO - 1),
+            "none_older_than_a_restart": Fault("o__valid", 1, lambda b: b.dut.restart),
+            "no_deadlock": Fault("taken", 0),
+        },
+    ),
     Proof(
         "sdram_store_writes",
         "`SdramStore`, the loader's words",
