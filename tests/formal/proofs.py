@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.formal import (
+    axi_reader,
     contexts,
     controller,
     line_buffer,
@@ -19,6 +20,17 @@ __all__ = ["PROOFS"]
 
 PROOFS: dict[str, Proof] = {
     proof.name: proof
-    for block in (slip, registers, line_buffer, uart, controller, contexts, sequencer, sdram, trits)
+    for block in (
+        slip,
+        registers,
+        line_buffer,
+        uart,
+        controller,
+        contexts,
+        sequencer,
+        sdram,
+        axi_reader,
+        trits,
+    )
     for proof in block.PROOFS
 }
