@@ -6,6 +6,8 @@
 #   make test-all   both
 #   make lint       ruff (rules and format) and mypy
 #   make fuzz       ten minutes of damaged files, frames and requests: a typed error each
+#   make mutants    small changes of modules and netlists: which of them the tests notice
+#   make sanitize   the compiled kernels under sanitizers, on their tests and random programs
 #   make prove      proofs of the streams, the link and the engine's control by two solvers: under 20 minutes
 #   make env-ci     the environment of all tests: with Ray, Selenium, Triton, mkdocs
 #   make docs       the documentation site, in build/site
@@ -31,11 +33,11 @@ TEST        := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n $(JOB
 
 FUZZ        ?= 600
 
-.PHONY: help demo checked test nightly test-all fuzz prove lint docs docs-check env env-test env-ci clean distclean
+.PHONY: help demo checked test nightly test-all fuzz prove mutants sanitize lint docs docs-check env env-test env-ci clean distclean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,19p'
+	@sed -n 's/^# \{0,1\}//p' Makefile | sed -n '1,21p'
 
 # --- environment: a stamp per stage, so that a second call is instant --------------------------------------------
 
@@ -112,6 +114,13 @@ test-all: checked
 
 fuzz: checked
 	$(PY) -m tests.fuzz --seconds $(FUZZ)
+
+mutants: $(VENV)/.test
+	$(PY) -m tests.mutants
+	$(PY) -m tests.mutants.rtl --prove
+
+sanitize: $(VENV)/.test
+	$(PY) -m tests.sanitize
 
 prove: $(VENV)/.test
 	$(PY) -m tests.formal --jobs $(JOBS)

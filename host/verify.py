@@ -51,10 +51,10 @@ SESSIONS = 5
 
 
 class BoardRunner:
-    """A `Runner` on a board: the complete RTL, the netlist, or hardware."""
+    """A `Runner` on a board: the complete RTL, the netlist, or hardware. ``loops``: at every token."""
 
-    def __init__(self, device: Device, name: str) -> None:
-        self.name, self.device, self.board = name, device, device.board
+    def __init__(self, device: Device, name: str, loops: int | None = None) -> None:
+        self.name, self.device, self.board, self.loops = name, device, device.board, loops
         self._session = self.board.open()
 
     @property
@@ -64,13 +64,14 @@ class BoardRunner:
     def step(self, token: int, sampling: Sampling, rng: int, *, rows: bool = True) -> TokenResult:
         board = self.board
         before = board.meter.cycles
-        (chosen,), following = board.run(self._session, Run([token], 1, sampling, rng))
+        (chosen,), following = board.run(self._session, Run([token], 1, sampling, rng, self.loops))
         cycles = board.meter.cycles - before
         if rows:
             states = _by_name(board.program, board.get_state(self._session))
         else:
             states = board.read_states(self._session)
-        plan = schedule(board.image, greedy=sampling.greedy, top_k=sampling.top_k)
+        image = board.image.with_loops(self.loops)
+        plan = schedule(image, greedy=sampling.greedy, top_k=sampling.top_k)
         return TokenResult(
             board.read_vector(board.image.logits),
             states,
@@ -138,7 +139,7 @@ def engine_with_rows(program: Program, geometry: Geometry | None = None) -> Geom
     choices = [geometry] if geometry else presets
     for engine in choices:
         try:
-            compile_program(program, engine)
+            compile_program(program, engine, fill=False)
         except ProgramError:
             if engine is choices[-1]:
                 raise
@@ -151,35 +152,40 @@ def verify_texts(
     program: Program,
     name: str,
     geometry: Geometry,
-    texts: Sequence[Sequence[int]],
+    texts: Sequence[tuple[Sequence[int], int | None]],
     progress: Callable[[int], None],
 ) -> dict[str, Any]:
-    """Feed each text to a session of its own on the executor ``name`` and in NumPy.
+    """Feed each text, of tokens and the loops asked for, to a session of its own on ``name`` and in NumPy.
 
-    Compared after every token: logits, states and rows; on a board next token, generator and cycles as well.
-    ``progress`` gets the tokens done. ``mismatches`` is the number of texts that differ.
+    Compared after every token: logits, states and rows (large memories now and then: `rows_due`); on a board
+    next token, generator and cycles as well. ``progress`` gets the tokens done. ``mismatches`` is the number
+    of texts that differ.
     """
-    (runner,) = open_runners([name], Model(program, None), geometry, least=1)
+    (first,) = open_runners([name], Model(program, None), geometry, least=1)
     found: list[Divergence] = []
     cycles = done = 0
     try:
-        for number, text in enumerate(texts):
-            if number and isinstance(runner, BoardRunner):
-                runner.release()
-                runner = BoardRunner(runner.device, name)
-            elif isinstance(runner, ExecutorRunner):
-                runner = ExecutorRunner(runner.executor, name)
+        for tokens, loops in texts:
+            reference = ExecutorRunner(NumpyExecutor(program), "numpy", loops)
+            runner: BoardRunner | ExecutorRunner
+            if isinstance(first, BoardRunner):
+                runner = BoardRunner(first.device, name, loops)
+            else:
+                assert isinstance(first, ExecutorRunner)
+                runner = ExecutorRunner(first.executor, name, loops)
             before = runner.cycles
-            reference = ExecutorRunner(NumpyExecutor(program), "numpy")
-            found += verify(program, [reference, runner], text, partial(_behind, progress, done))
+            found += verify(program, [reference, runner], tokens, partial(_behind, progress, done))
             cycles += runner.cycles - before
-            done += len(text)
+            done += len(tokens)
+            if isinstance(runner, BoardRunner):
+                runner.release()
     finally:
-        runner.close()
+        first.close()
     return {
         "executor": name,
         "geometry": geometry.name,
         "cases": len(texts),
+        "loops": sorted({loops for _, loops in texts if loops is not None}),
         "tokens": done,
         "cycles": cycles or None,
         "mismatches": len(found),

@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 OPTIONS = (
     "--cc", "--exe", "--build", "--top-module", "board", "--prefix", "Vboard", "-Wno-fatal", "-Wno-lint",
     "-Wno-style", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "--no-timing",
-    "--output-split", "20000", "-MAKEFLAGS", "OPT_FAST=-O2 OPT_SLOW=-O0 CFG_CXXFLAGS_PCH_I=-include",
+    "--output-split", "20000",
 )  # fmt: skip
 SDRAM_OPTIONS = ("-CFLAGS", "-DTERNAC_SDRAM")
 """For designs with an SDRAM on their pins: the memory of ``sdram_model.h`` is built in."""
@@ -128,14 +128,17 @@ def compile_verilog(
     trace: str = "",
     main: Path = MAIN,
     sdram: bool = False,
+    optimize: str = "-O2",
     say: Say = lambda text: None,
 ) -> Path:
     """Return the executable of Verilog with a module ``board``, compiled unless the cache has it.
 
-    ``main`` is the C++ program around it; ``sdram``: with the memory model that `board_command` sets up.
+    ``main`` is the C++ program around it; ``sdram``: with the memory model that `board_command` sets up;
+    ``optimize``: the compiler's option for what runs in every cycle.
     """
     tool, environment = verilator()
-    options = (*OPTIONS, *TRACES[trace], *(SDRAM_OPTIONS if sdram else ()))
+    make = f"OPT_FAST={optimize} OPT_SLOW=-O0 CFG_CXXFLAGS_PCH_I=-include"
+    options = (*OPTIONS, "-MAKEFLAGS", make, *TRACES[trace], *(SDRAM_OPTIONS if sdram else ()))
     key = (
         verilog,
         *options,

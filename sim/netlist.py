@@ -37,9 +37,12 @@ _MODELS = {
 """yosys' files of cell models, relative to its share folder."""
 _OWN = {
     "DP16KD": Path(__file__).with_name("dp16kd.v"),
+    "LUT4": Path(__file__).with_name("ecp5_lut4.v"),
     **dict.fromkeys(("SDPB", "SDPX9B"), Path(__file__).with_name("gowin_sdp.v")),
 }
-"""Cells of which yosys knows only the ports."""
+"""Cells of which yosys knows only the ports, and the one that an ECP5 has most of."""
+OPTIMIZE = "-O1"
+"""Of the C++ of a netlist: a simulation of some tokens takes less time than -O2 does."""
 _DEFINES = "`define NO_ICE40_DEFAULT_ASSIGNMENTS\n"
 
 
@@ -81,8 +84,15 @@ def netlist(geometry: Geometry, *, say: Say = lambda text: None) -> dict[str, An
 def netlist_verilog(design: dict[str, Any], tech: Technology) -> str:
     """Return the Verilog of a netlist in yosys' JSON form with a model of each kind of cell in it.
 
-    Output pins that are tied to nothing (``x``, as the passes leave them) are left out, in place.
+    Output pins that are tied to nothing (``x``, as the passes leave them) are left out, and nets and cells
+    get short names, all in place: names of a hundred letters are most of the text.
     """
+    module = design["modules"][TOP]
+    module["netnames"] = {
+        name if name in module["ports"] else f"n{number}": net
+        for number, (name, net) in enumerate(module["netnames"].items())
+    }
+    module["cells"] = {f"c{number}": cell for number, cell in enumerate(module["cells"].values())}
     for cell in design["modules"][TOP]["cells"].values():
         for pin, bits in list(cell["connections"].items()):
             if set(bits) == {"x"} and cell["port_directions"][pin] == "output":
@@ -110,7 +120,7 @@ def build_netlist_board(
     design = netlist(geometry, say=say)
     if edit is not None:
         edit(design)
-    return compile_verilog(netlist_verilog(design, family(geometry)), say=say)
+    return compile_verilog(netlist_verilog(design, family(geometry)), optimize=OPTIMIZE, say=say)
 
 
 def models_of(cells: Iterable[str], tech: Technology) -> str:

@@ -72,19 +72,19 @@ class Runner(Protocol):
 
 
 class ExecutorRunner:
-    """A `Runner` on any executor; replays the last token for its trace."""
+    """A `Runner` on any executor; replays the last token for its trace. ``loops``: at every token."""
 
     cycles = 0
 
-    def __init__(self, executor: Executor, name: str | None = None) -> None:
-        self.name, self.executor = name or executor.name, executor
+    def __init__(self, executor: Executor, name: str | None = None, loops: int | None = None) -> None:
+        self.name, self.executor, self.loops = name or executor.name, executor, loops
         self._state = executor.open()
         self._before, self._token = self._state.copy(), 0
         self._chooses = type(executor).generate is not ExecutorBase.generate
 
     def step(self, token: int, sampling: Sampling, rng: int, *, rows: bool = True) -> TokenResult:
         self._before, self._token = self._state.copy(), token
-        logits = self.executor.step(self._state, [token])[0]
+        logits = self.executor.step(self._state, [token], loops=self.loops)[0]
         memories = self.executor.program.memories
         states = {
             name: words[0].copy()
@@ -95,12 +95,13 @@ class ExecutorRunner:
             return TokenResult(logits, states)
         # The state that choosing leaves is the one that the next token sees: both ways are compared.
         self._state = self._before.copy()
-        (chosen,), (following,) = self.executor.generate(self._state, [token], 1, sampling, [rng])
+        generate = self.executor.generate
+        (chosen,), (following,) = generate(self._state, [token], 1, sampling, [rng], loops=self.loops)
         return TokenResult(logits, states, int(chosen[0]), following)
 
     def values(self) -> dict[str, Vector]:
         trace: dict[str, npt.NDArray[np.int32]] = {}
-        self.executor.step(self._before.copy(), [self._token], trace=trace)
+        self.executor.step(self._before.copy(), [self._token], trace=trace, loops=self.loops)
         return {name: value[0] if value.ndim == 2 else value for name, value in trace.items()}
 
     def close(self) -> None:

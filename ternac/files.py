@@ -8,6 +8,7 @@ import lzma
 import os
 import platform
 import secrets
+import shutil
 import stat
 import zlib
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises UsageError if the file cannot be written.
     """
     path, target = Path(path), Path(os.path.realpath(path))
-    scratch = _scratch_for(target)
+    scratch = scratch_beside(target)
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder")
@@ -117,8 +118,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
 _HOST = f"{zlib.crc32(platform.node().encode()):08x}"
 
 
-def _scratch_for(target: Path) -> Path:
-    """Return a name beside ``target`` that nothing has; remove what killed processes left under such names.
+def scratch_beside(target: Path) -> Path:
+    """Return a name beside ``target`` that nothing has; remove what killed processes left under such names,
+    files and folders.
 
     They begin with the file, this machine and the process, so that nothing is removed which another machine,
     in a folder of both, or a process that lives is writing.
@@ -128,7 +130,10 @@ def _scratch_for(target: Path) -> Path:
         owner = left.name.removeprefix(start).partition("-")[0]
         if owner.isdecimal() and not _lives(int(owner)):
             with suppress(OSError):
-                left.unlink()
+                if left.is_dir():
+                    shutil.rmtree(left)
+                else:
+                    left.unlink()
     return target.with_name(f"{start}{os.getpid()}-{secrets.token_hex(8)}{target.suffix}")
 
 

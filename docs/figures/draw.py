@@ -330,6 +330,145 @@ def memory() -> Figure:
     return f
 
 
+def rows() -> Figure:
+    """What an engine with rows has beside the pipelines, and what goes from where to where."""
+    f = Figure("Rows in the engine: winners, digit list, address former, row RAM, sum and write", 420)
+    winners = f.box(30, 34, 200, ("winners unit", "largest of each group,", "C scores a cycle", ".hw"))
+    digits = f.box(
+        330, 34, 230, ("digit list", "C digits a slot, for each context;", "LUT RAM, 2 digits a cycle", ".hw")
+    )
+    former = f.box(
+        690, 34, 260, ("address former", "base + slot + ((k R + local) << stride)", "a head a cycle", ".hw")
+    )
+    f.link(winners, digits, "a digit")
+    f.link(digits, former, "a, b")
+    f.rect(30, 186, WIDTH - 60, 150, "group")
+    f.text(640, 206, "C columns: element j of a row in column j mod C", "l")
+    pipe = f.box(50, 228, 160, ("pipeline", "all that stands", "behind v0", ".hw"))
+    total = f.box(300, 228, 150, ("row sum", "20 bits, a head", "a cycle: v0", ".hw"))
+    ram = f.box(540, 228, 150, ("row RAM", "8 bits a word,", "read and write port", ".hw"))
+    f.box(780, 228, 150, ("row write", "fade, subtract,", "saturate", ".hw"))
+    f.link(total, pipe, "sum")
+    f.link(ram, total, "word")
+    f.arrow("M690 246 H779", (735, 238, "old"))
+    f.arrow("M780 288 H691", (735, 304, "new"))
+    f.arrow("M820 116 V166 H615 V227", (716, 158, "address, to all columns"))
+    f.arrow("M90 228 V117", (122, 156, "scores y"))
+    f.arrow("M170 228 V146 H390 V117", (296, 140, "digits y"))
+    f.arrow("M500 116 V166 H250 V244 H211", (372, 180, "digits, token"), "s")
+    f.arrow("M130 308 V322 H855 V309", (492, 318, "error y"))
+    f.promise("a read and an update cost slots times heads; winners come with the pass of the scores")
+    return f
+
+
+HEADS_DRAWN, SLOTS_DRAWN = 4, 2
+
+
+def row_cycles() -> Figure:
+    """A read and an update of two slots and four heads, by the constants of the components."""
+    from ternac.hdl.cells.memory import MemoryBank
+    from ternac.hdl.engine.ports import UPDATE_AHEAD
+    from ternac.hdl.engine.row_address import ADDRESS_LATENCY
+    from ternac.hdl.engine.row_unit import READ_AHEAD
+
+    column = ADDRESS_LATENCY + 1  # the cycle in which a head's address is at the columns
+    word = column + MemoryBank.LATENCY
+    read = [
+        ("entry of the list", 0, "#8a939e"),
+        ("digits", 1, "#8a939e"),
+        ("address", ADDRESS_LATENCY, "#b8590f"),
+        ("address at the columns", column, "#b8590f"),
+        ("word of the row", word, "#2563b8"),
+        ("sum", word + 1, "#2f7d3b"),
+    ]
+    update = [
+        ("entry of the list", 0, "#8a939e"),
+        ("address at the columns", column, "#b8590f"),
+        ("old word", word, "#2563b8"),
+        ("what is kept of it", word + 2, "#2563b8"),
+        ("less the result", word + 3, "#2563b8"),
+        ("saturated, written", word + 4, "#2f7d3b"),
+    ]
+    assert column == READ_AHEAD and word + 2 == UPDATE_AHEAD
+    steps = HEADS_DRAWN * SLOTS_DRAWN
+    cycles = steps + word + 5
+    cell, left, height = 700 / cycles, 250, 20
+    f = Figure("A read and an update of rows, cycle by cycle", 118 + 28 * (len(read) + len(update)) + 40)
+
+    def part(top: float, title: str, signals: list[tuple[str, int, str]]) -> None:
+        f.text(left, top, title, "l")
+        for at, (name, late, colour) in enumerate(signals):
+            y = top + 12 + 28 * at
+            f.text(left - 12, y + 15, name, "r")
+            for step in range(steps):
+                x = left + (step + late) * cell
+                f.parts.append(
+                    f'<rect x="{x:.1f}" y="{y:g}" width="{cell - 2:.1f}" height="{height}" fill="{colour}"/>'
+                    f'<text x="{x + cell / 2 - 1:.1f}" y="{y + 14:g}" font-size="11" fill="#ffffff" '
+                    f'text-anchor="middle">{step // HEADS_DRAWN}.{step % HEADS_DRAWN}</text>'
+                )
+
+    part(
+        30,
+        f"MEM_READ, {HEADS_DRAWN} heads, {SLOTS_DRAWN} slots (slot.head): a sum is whole with its last head",
+        read,
+    )
+    below = 30 + 28 * len(read) + 44
+    part(
+        below,
+        f"MEM_UPDATE: the pipeline's result meets the old word {UPDATE_AHEAD} cycles after the slot begins",
+        update,
+    )
+    bottom = below + 28 * len(update) + 28
+    for cycle in range(0, cycles, 2):
+        f.text(left + (cycle + 0.5) * cell, bottom, str(cycle))
+    f.text(left, bottom + 24, "cycles from a slot's first head", "l")
+    return f
+
+
+def winner_cycles() -> Figure:
+    """When the winners of a pass are in the list, by the constants of the closed form."""
+    from ternac.compile.geometry import preset
+    from ternac.hdl.engine.pass_control import RESULT_OFFSET
+    from ternac.hdl.engine.winners import winners_latency
+
+    g = preset("ulx3s-85f-rows")
+    group, groups = 3, 4
+    latency = winners_latency(g.columns)
+    rows = [
+        ("elements into the pipelines", 0, "#b8590f"),
+        ("scores out of the pipelines", RESULT_OFFSET, "#2563b8"),
+        ("winner of the group", RESULT_OFFSET + latency, "#2f7d3b"),
+        ("its digit is in the list", RESULT_OFFSET + latency + 1, "#2f7d3b"),
+    ]
+    f = Figure("Winners: the tail of the pass that makes the scores", 92 + 34 * len(rows))
+    cycles = rows[-1][1] + group * groups + 1
+    scale, left = 680 / cycles, 250
+    f.text(
+        left,
+        28,
+        f"{groups} groups of {group} slots of {g.columns} columns, a slot a cycle (a bank pass)",
+        "l",
+    )
+    for at, (name, start, colour) in enumerate(rows):
+        y = 44 + 34 * at
+        f.text(left - 12, y + 16, name, "r")
+        for one in range(groups):
+            first, width = (one * group, group) if at < 2 else (one * group + group - 1, 1)
+            x = left + (start + first) * scale
+            f.parts.append(
+                f'<rect x="{x:.1f}" y="{y:g}" width="{width * scale - 2:.1f}" height="22" fill="{colour}"/>'
+            )
+        f.text(left + (start + group * groups) * scale + 6, y + 16, f"{start} ..", "l")
+    f.text(
+        left,
+        f.height - 18,
+        "cycles from the pass's first element; a group's winner comes while the next group's scores do",
+        "l",
+    )
+    return f
+
+
 def compare() -> Figure:
     f = Figure("Losses of the twins of the shipped size", 170)
     rows = [
@@ -732,6 +871,20 @@ def flows() -> dict[str, Figure]:
     )
     f.promise("each claim holds for all inputs and all time, and a bug planted for it breaks it")
 
+    f = add("faults", "A fault, and what must follow from it", 170)
+    f.flow(
+        30,
+        [
+            ("source, netlist", "one place changed"),
+            ("board", "a bit, a restart", ".hw"),
+            ("process, disk", "killed, full"),
+            ("tests, host", "the real ones", ".law"),
+            ("noticed", "or the same result"),
+        ],
+        gap=32,
+    )
+    f.promise("what is broken is noticed, refused, or changes nothing; the tables say where it is not")
+
     f = add("contributing", "Arrows between the layers", 170)
     f.flow(
         30,
@@ -763,6 +916,9 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "training": training,
     "compare": compare,
     "memory": memory,
+    "rows": rows,
+    "rows-cycles": row_cycles,
+    "winners-cycles": winner_cycles,
 }
 
 

@@ -8,13 +8,12 @@ appended to the bitstream, at a fixed place in the flash, and the design replays
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from ternac.compile.image import Image
 from ternac.compile.loading import flash_image, program_id
 from ternac.errors import BuildFailed
-from ternac.files import write_bytes
+from ternac.files import scratch_beside, write_bytes
 from ternac.hdl.boards.board import Board
 from ternac.hdl.build.toolchain import run_tool
 from ternac.hdl.netlist import bram_patch, memory_map
@@ -39,7 +38,8 @@ def bake(board: Board, bitstream: Path, memories: Path | None, image: Image, out
             f"there is no memory map with {bitstream.name}", f"ternac build --board {board.name} --force"
         )
     cells = memory_map.loads(memories.read_text())
-    scratch = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    scratch = scratch_beside(out.resolve())
+    scratch.mkdir()
     log = out.with_suffix(".log")
     log.unlink(missing_ok=True)
     try:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ternac.files import write_json
+from ternac.files import scratch_beside, write_json
 from ternac.hdl.build.toolchain import run_tool
 
 
@@ -59,7 +58,8 @@ def run_step(directory: Path, step: Step, say: Callable[[str], None]) -> bool:
     receipt.unlink(missing_ok=True)
     log = directory / f"{step.name}.log"
     log.unlink(missing_ok=True)
-    scratch = Path(tempfile.mkdtemp(dir=directory, prefix=f".{step.name}."))
+    scratch = scratch_beside(directory.resolve() / step.name)
+    scratch.mkdir()
     started = time.monotonic()
     try:
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, wiring
@@ -156,6 +156,50 @@ class RowUnit(wiring.Component):
                 **({"moves": In(move_signature(g)), "sdram": Out(SdramPins)} if g.stores_rows else {}),
             }
         )
+
+    @staticmethod
+    def model(
+        settings: Mapping[str, int],
+        slots: int,
+        digits: Sequence[Sequence[int]],
+        rows: list[list[int]],
+        results: Sequence[Sequence[int]] = (),
+    ) -> list[list[int]]:
+        """What a pass of ``slots`` slots shows, a row of a value (or a hit, 0 or 1) for each column.
+
+        ``settings``: by the names of `row_settings_layout`. ``digits``: words of its list. ``rows``:
+        of each column, changed by an update with ``results``, which shows nothing.
+        """
+        columns, kind = len(rows), settings["kind"]
+        a, b = (settings["lists"] >> shift & (1 << LIST_BITS) - 1 for shift in (0, LIST_BITS))
+        if kind == RowKind.TOKEN:
+            token = [settings["token"] >> 8, settings["token"] & 255, *[0] * columns]
+            return [token[:columns]] * slots
+        if kind == RowKind.LIST:
+            return [list(digits[a + slot]) for slot in range(slots)]
+        first, second = ([d for word in digits[at:] for d in word] for at in (a, b))
+        if kind == RowKind.MASK:
+            group, places = settings["group"], range(columns)
+            slot_in = ((first[slot // group], slot % group * columns) for slot in range(slots))
+            return [[int(winner == base + c) for c in places] for winner, base in slot_in]
+        heads, found = settings["heads"], list[list[int]]()
+        for slot in range(slots):
+            where = RowAddressFormer.model(
+                first[:heads],
+                second[:heads] if settings["two"] else None,
+                slot,
+                bits=settings["bits"],
+                shared=bool(settings["shared"]),
+                stride=settings["stride"],
+                base=settings["base"],
+            )
+            if kind == RowKind.UPDATE:
+                for column, e in zip(rows, results[slot], strict=True):
+                    for at in where:
+                        column[at] = RowColumn.model(column[at], e, settings["keep"])
+            else:
+                found.append([sum(column[at] for at in where) for column in rows])
+        return found
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -95,10 +95,14 @@ def locate(netlist: dict[str, Any], numbers: Mapping[str, int], top: str = "top"
 
 
 def refuse_incomplete(cells: Sequence[Cell], geometry: Geometry) -> None:
-    """Raise BuildFailed unless all bits of all loadable memories, and of the link's RAM, are in block RAM."""
+    """Raise BuildFailed unless all bits of all loadable memories, and of the link's RAM, are in block RAM; rows
+    of an SDRAM wait in tables, which hold no program.
+    """
     have = {(c.memory, c.block, c.first_bit + bit) for c in cells for bit in range(c.cell_bits)}
     want = {(LINK, 0, bit) for bit in range(8)}
     for mem in geometry.memories:
+        if mem == Mem.ROWS and geometry.rows_in_luts:
+            continue
         shape = geometry.memory(mem)
         want |= {(mem.name, block, bit) for block in range(shape.blocks) for bit in range(shape.bits)}
     if missing := sorted(want - have):

@@ -327,11 +327,18 @@ def _logits(g: Geometry, tech: Technology) -> int:
     return g.columns * (24 * banks + (8 * banks if banks > 1 else 0))
 
 
-ROWS_OF_COLUMN = {"sum, write and control": (83, 147), "a source of v0": (20, 0), "winners": (48, 0)}
-"""COMB and FF of a column for rows: of one column and of an argmax over twelve, synthesized for ECP5. No
-build of an engine with rows is measured yet."""
-ROWS_OF_ENGINE = {"list and address former": (674, 0)}
-"""The same of what an engine has once."""
+ROWS_OF_COLUMN = {
+    "sum and write": (131, 70),
+    "winners": (47, 43),
+    "a source of v0": (11, 0),
+    "results and digits on their way": (0, 55),
+}
+"""COMB and FF of a column for rows. Synthesis for ECP5 of a `RowColumn` and of `Winners` of 4, 8 and 12
+columns alone, the rest as the parts of the shipped ulx3s-85f-rows take it."""
+ROWS_OF_ENGINE = {"address former": (245, 98), "winners": (114, 62), "sequencer and passes": (520, 151)}
+"""The same of what an engine has once, whatever its columns."""
+ROWS_OF_LIST = 60
+"""COMB of sixteen words of one column's digits: two read ports of LUT RAM, and their part in the choice."""
 
 
 ROWS_OF_MOVER = (1286, 515)
@@ -344,6 +351,8 @@ def _rows(g: Geometry) -> tuple[int, int]:
     """Return COMB and FF of all that an engine has for rows."""
     each = (tuple(v * g.columns for v in value) for value in ROWS_OF_COLUMN.values())
     comb, ff = (sum(values) for values in zip(*each, *ROWS_OF_ENGINE.values(), strict=True))
+    banks = -(-(g.list_slots << ceil_log2(g.contexts)) // 16)
+    comb += ROWS_OF_LIST * g.columns * banks
     if g.stores_rows:
         comb, ff = comb + ROWS_OF_MOVER[0], ff + ROWS_OF_MOVER[1]
     if g.rows_in_luts:

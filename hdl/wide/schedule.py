@@ -10,6 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ternac.compile.stream_layout import Encoding, matrix_words
+from ternac.hdl.cells.memory import BlockRam
+from ternac.hdl.wide.curve import CurveMemory
+from ternac.hdl.wide.inverse import InverseUnit
+from ternac.hdl.wide.lane import WideLane
 from ternac.program.import_ops import CURVE_POINTS
 from ternac.program.mmfree import Shape
 
@@ -19,6 +23,8 @@ TAKE = 3
 """Cycles from a written activation to the first product, and from a matrix to the next (one of them)."""
 ARRAY_LATENCY = 16
 """From the last word of a row group to its last sum: memory, chains, adder tree, a sum a cycle."""
+_HAND_OVER = 8
+"""From a vector's last word to the recurrence, and from its result to the lanes."""
 ROW_LATENCY = 100
 """From the address of an embedding row to its first beat."""
 
@@ -35,11 +41,11 @@ class Timing:
 
     lanes: int = 8
     strip: int = 64
-    op: int = 16
-    root: int = 86
-    inverse: int = 34
-    rescale: int = 18
-    rescale_every: int = 6
+    op: int = 1 + BlockRam.LATENCY + CurveMemory.LATENCY + WideLane.LATENCY + 1
+    root: int = InverseUnit.ROOT_CYCLES + _HAND_OVER
+    inverse: int = InverseUnit.PEAK_CYCLES + _HAND_OVER
+    rescale: int = 16
+    rescale_every: int = 7
 
 
 @dataclass

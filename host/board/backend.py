@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import numpy.typing as npt
 
 from ternac.compile.image import Image, Symbol
 from ternac.compile.loading import program_id
-from ternac.errors import BadFrame, LostAnswer, UsageError
+from ternac.errors import BadFrame, DeviceError, LostAnswer, UsageError
 from ternac.host.backend import Meter, ReplayPoint, Speed, State, check_state, check_together
 from ternac.host.board.banks import Banks
 from ternac.host.board.client import LinkClient
 from ternac.host.board.loader import load_image
+from ternac.host.board.loop_counts import LoopCounts
 from ternac.host.board.pipeline import Journal, RunPipeline
 from ternac.host.board.slots import SessionEntry, SlotTable
 from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, BatchMember, Identity
 from ternac.manifest import read_manifest
+from ternac.program.loops import check_loops
 from ternac.program.program import Program
 from ternac.run.generation import Chosen, Run
 
@@ -41,6 +43,9 @@ class BoardBackend:
     those of one request: 2 bytes a state word and a token. A session in no slot has no tokens, unless it was
     interrupted. When a request fails, nobody knows whether it was executed; then the session's slot does not
     count, and the session is written and its tokens are fed again when it next runs.
+
+    Loops that a request asks for are words of the microcode: they are written before its first token, and
+    again, as the program has them, before that of a request without any and when the line is closed.
     """
 
     def __init__(
@@ -61,9 +66,10 @@ class BoardBackend:
         self.journal = journal
         self._board, self._measured = board, measured
         self.meter = Meter()
-        slots = client.watch(image, lambda: self.slots.drop_all())
+        slots = client.watch(image, self._restarted)
         self.slots = SlotTable(slots, program.state_words)
         self._banks = Banks(client, program, image)
+        self._loops = LoopCounts(client, image)
 
     def load(self, *, force: bool = False, progress: bool = True) -> bool:
         """Write the image unless the board says that it holds it; returns True when it was written.
@@ -72,9 +78,16 @@ class BoardBackend:
         where weights stream it resumes (`ternac.host.board.loader`).
         """
         if not force and self.identity.program_hash == program_id(self.image):
+            self._loops.set(None)  # a host that was killed may have left others there
             return False
         load_image(self.client, self.identity, self.image, f"load {self.program.name}", progress=progress)
+        self._loops.loaded()
         return True
+
+    def _restarted(self) -> None:
+        """The board was configured again: it holds no session, and the program as it is."""
+        self.slots.drop_all()
+        self._loops.forget()
 
     def open(self) -> int:
         """Open a session; it takes a slot when it first runs."""
@@ -82,7 +95,7 @@ class BoardBackend:
 
     def run(self, session: int, run: Run) -> Chosen:
         """Send as few RUN requests as their size allows."""
-        _refuse_loops(run.loops)
+        check_loops(self.program, run.loops)
         with self._changing([session]) as (journal,):
             pipeline = RunPipeline(self.client, run, journal)
             chosen: list[int] = []
@@ -94,7 +107,7 @@ class BoardBackend:
 
     def stream(self, session: int, run: Run) -> Generator[int]:
         """While tokens are yielded the engine works on the next ones."""
-        _refuse_loops(run.loops)
+        check_loops(self.program, run.loops)
         self.slots.end_stream(session)
         pipeline = RunPipeline(self.client, run, self.slots[session].journal.copy())
         entry = self.slots.begin_stream(session, pipeline)
@@ -122,6 +135,7 @@ class BoardBackend:
                 with self.client.verified(before=not pipeline.in_flight):
                     if not pipeline.in_flight:
                         base = self._ensure_in_slot(session, journal)
+                        self._begin(journal, base, pipeline.loops)
                         if len(journal.tokens) >= self.journal:
                             journal.rebase(self._banks.read_state(base))
                     self._send(entry, pipeline, chunk)
@@ -152,6 +166,8 @@ class BoardBackend:
     def _send(self, entry: SessionEntry, pipeline: RunPipeline, chunk: int) -> None:
         """Keep the line busy, if the session still has its slot, until the journal would be full."""
         if entry.slot is not None:
+            if not (pipeline.in_flight or pipeline.all_sent):
+                self._loops.set(pipeline.loops)
             pipeline.send(self.image.session_base(entry.slot), chunk, self.journal)
 
     def tokens_per_answer(self) -> int:
@@ -168,7 +184,7 @@ class BoardBackend:
 
     def run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
         check_together(sessions, runs, self.together, "this engine")
-        _refuse_loops(runs[0].loops)
+        check_loops(self.program, runs[0].loops)
         if self.together == 1:  # an engine with one context knows no BATCH
             return [self.run(sessions[0], runs[0])]
         count, sampling = runs[0].count, runs[0].sampling
@@ -180,6 +196,9 @@ class BoardBackend:
                 self._ensure_in_slot(session, journal)
                 for session, journal in zip(sessions, journals, strict=True)
             ]
+            for journal, base in zip(journals, bases, strict=True):
+                self._begin(journal, base, runs[0].loops)
+            self._loops.set(runs[0].loops)
             while len(found[0].tokens) < count:
                 number = min(count - len(found[0].tokens), MAX_BATCH_TOKENS)
                 members = [
@@ -208,9 +227,9 @@ class BoardBackend:
 
     def step(self, session: int, token: int, loops: int | None = None) -> npt.NDArray[np.int32]:
         """Run one token, then read the logits from the banks."""
-        _refuse_loops(loops)
+        check_loops(self.program, loops)
         with self._changing([session]) as (journal,):
-            self._receive(session, RunPipeline(self.client, Run([token]), journal), 0)
+            self._receive(session, RunPipeline(self.client, Run([token], loops=loops), journal), 0)
             return self._banks.read_vector(self.image.logits)
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
@@ -271,6 +290,8 @@ class BoardBackend:
 
     def close(self) -> None:
         """Close the line; the board keeps program and states."""
+        with suppress(DeviceError):  # the next host sets them as well
+            self._loops.set(None)
         self.client.transport.close()
 
     @contextmanager
@@ -304,12 +325,20 @@ class BoardBackend:
                 if other is not None:
                     self._evict(other, base)
                 self._banks.write_state(base, journal.state)
+                if journal.tokens:
+                    self._loops.set(journal.loops)
                 for at in range(0, len(journal.tokens), MAX_PROMPT):
                     self.client.run(base, Run(journal.tokens[at : at + MAX_PROMPT]))
             self.slots.assign(session, slot)
         assert entry.slot is not None
         self.slots.touch(entry.slot)
         return self.image.session_base(entry.slot)
+
+    def _begin(self, journal: Journal, base: int, loops: int | None) -> None:
+        """Prepare the journal of a session at ``base`` for tokens with ``loops``: all in it have the same."""
+        if journal.tokens and journal.loops != loops:
+            journal.rebase(self._banks.read_state(base))
+        journal.loops = loops
 
     def _evict(self, session: int, base: int) -> None:
         """Read a session's state from its slot, and free that."""
@@ -320,15 +349,6 @@ class BoardBackend:
         else:
             entry.evicted_state = state
         self.slots.vacate(session)
-
-
-def _refuse_loops(loops: int | None) -> None:
-    """Raises UsageError if a request asks for runs of loops: an image says how many there are."""
-    if loops is not None:
-        raise UsageError(
-            f"loops is {loops!r}, and a board runs a loop as often as the program says",
-            "leave loops out, or run on numpy or native",
-        )
 
 
 def routed_clock_mhz(board: str, geometry: str) -> float | None:

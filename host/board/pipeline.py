@@ -16,12 +16,14 @@ __all__ = ["Journal", "RunPipeline"]
 
 
 class Journal:
-    """The host's knowledge of a session: a state that it had, and the tokens fed since (u16)."""
+    """The host's knowledge of a session: a state that it had, and the tokens fed since (u16), all with
+    ``loops``.
+    """
 
-    __slots__ = ("state", "tokens")
+    __slots__ = ("loops", "state", "tokens")
 
-    def __init__(self, state: State, tokens: Iterable[int] = ()) -> None:
-        self.state, self.tokens = state, array("H", tokens)
+    def __init__(self, state: State, tokens: Iterable[int] = (), loops: int | None = None) -> None:
+        self.state, self.tokens, self.loops = state, array("H", tokens), loops
 
     def rebase(self, state: State) -> None:
         """Start from ``state``, in which the session stands now: nothing needs to be fed again."""
@@ -29,11 +31,11 @@ class Journal:
 
     def copy(self) -> Journal:
         """Return a copy to work on; states are never changed in place."""
-        return Journal(self.state, self.tokens)
+        return Journal(self.state, self.tokens, self.loops)
 
     def replay_point(self) -> ReplayPoint:
         """Return the same for another back end."""
-        return ReplayPoint(self.state.copy(), tuple(self.tokens))
+        return ReplayPoint(self.state.copy(), tuple(self.tokens), self.loops)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,17 @@ class RunPipeline:
         """Tokens fed before the first of those that came."""
         self.received = 0.0
         """When the last answer was received (time.perf_counter)."""
+
+    @property
+    def loops(self) -> int | None:
+        """Runs of the program's loops that the run asks for."""
+        return self._run.loops
+
+    @property
+    def all_sent(self) -> bool:
+        """No request is left to be sent."""
+        left = self._left - sum(request.count for request in self._flight)
+        return not (left if self._run.count else self._unsent)
 
     @property
     def in_flight(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +34,7 @@ NAME = "ternac.host.native._native"
 FLAGS = ["-std=gnu11", "-O3", "-fno-math-errno", "-pthread", "-Wno-unknown-pragmas"]
 
 
-def _builder(folder: str) -> Any:
+def _builder(folder: str, more: Sequence[str] = ()) -> Any:
     import cffi
 
     builder = cffi.FFI()
@@ -42,7 +43,7 @@ def _builder(folder: str) -> Any:
         NAME, '#include "native.h"',
         sources=[f"{folder}/{name}" for name in SOURCES],
         depends=[f"{folder}/{name}" for name in HEADERS],
-        include_dirs=[folder], extra_compile_args=FLAGS, extra_link_args=["-pthread"],
+        include_dirs=[folder], extra_compile_args=[*FLAGS, *more], extra_link_args=["-pthread", *more],
     )  # fmt: skip
     return builder
 
@@ -81,13 +82,22 @@ def _wrapped(line: str) -> str:
     return " \\\n".join(textwrap.wrap(line, 116, subsequent_indent="  ", break_long_words=False))
 
 
+def compile_into(folder: Path, sources: Path = HERE, more: Sequence[str] = ()) -> Path:
+    """Compile ``sources`` with ``more`` flags into a folder; returns the extension.
+
+    Raises what the compiler raises.
+    """
+    with TemporaryDirectory() as scratch:
+        built = Path(_builder(str(sources), more).compile(tmpdir=scratch))
+        shutil.copy(built, folder / f".{built.name}")
+    # A process that has the old one loaded keeps it.
+    return (folder / f".{built.name}").replace(folder / built.name)
+
+
 def main() -> None:
     """Write ``kinds.h`` and compile into this folder; raises what the compiler raises."""
     (HERE / "kinds.h").write_text(kinds_header())
-    with TemporaryDirectory() as scratch:
-        built = Path(_builder(str(HERE)).compile(tmpdir=scratch))
-        shutil.copy(built, HERE / f".{built.name}")
-    (HERE / f".{built.name}").replace(HERE / built.name)  # a process that has it loaded keeps the old one
+    compile_into(HERE)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-import secrets
 import shlex
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from ternac.files import (
     move,
     read_bytes,
     replacing,
+    scratch_beside,
     write_bytes,
     write_json,
     write_text,
@@ -33,7 +33,13 @@ from ternac.model.net.layers import BitLinear
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training.data import Tokens
 from ternac.model.training.evaluate import nats_per_token
-from ternac.model.training.run_folder import CHECKPOINT, SHIPPED, TextRecord, checkpoint_of
+from ternac.model.training.run_folder import (
+    CHECKPOINT,
+    SHIPPED,
+    TextRecord,
+    checkpoint_of,
+    next_checkpoint_of,
+)
 from ternac.model.training.train import compiled
 from ternac.program import zoo
 from ternac.program.file import dumps, save
@@ -242,11 +248,26 @@ def compact(saved: ckpt.Checkpoint) -> ckpt.Checkpoint:
 
 
 def write_file(path: Path, program: Program, saved: ckpt.Checkpoint) -> Path:
-    """Write a program and, beside it, its weights: both or none. Return the path of the weights."""
-    beside = checkpoint_of(path)
-    with replacing(path) as one, replacing(beside) as two:
-        one.write_bytes(dumps(program))
-        save_weights(saved, two)
+    """Write a program and, beside it, its weights: both or none. Return the path of the weights.
+
+    A process that is killed leaves a program with its weights, the old or the new: those of before stay until
+    the program has changed, which is one rename, and `checkpoints_beside` also finds the next ones. What a
+    kill leaves under that name goes when the same program is next written.
+    """
+    coming, beside = next_checkpoint_of(path), checkpoint_of(path)
+    try:
+        with replacing(coming) as scratch:
+            save_weights(saved, scratch)
+        with replacing(path) as scratch:
+            scratch.write_bytes(dumps(program))
+    except BaseException:
+        with suppress(OSError):
+            coming.unlink(missing_ok=True)
+        raise
+    try:
+        move(coming, beside)
+    except OSError as error:
+        raise cannot_write(beside, error) from error
     return beside
 
 
@@ -259,7 +280,7 @@ def filling(folder: Path) -> Iterator[Path]:
     make_folder(folder.resolve().parent)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out {folder} is a file", "name a folder, or a file that ends in .safetensors")
-    fresh = folder.resolve().with_name(f".{secrets.token_hex(8)}")
+    fresh = scratch_beside(folder.resolve())
     try:
         fresh.mkdir()
         yield fresh

@@ -6,6 +6,7 @@ Rows are added, none is weighted: a key's winners are where the value of the nex
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ternac.model.memory.loop import (
     LOOPED,
     MAPPED,
     MOST,
+    ROW,
     STEPS,
     SYMBOLS,
     TRAINED_HOPS,
@@ -45,8 +47,8 @@ from ternac.program.program import Program
 
 BITS = GROUP.bit_length() - 1
 TOKEN_BITS = 8
-READ_SHIFT = HEADS.bit_length() - 1 - 3
-"""The mean over heads has ``row`` fraction bits; three more make it a residual."""
+ROW_SHIFT = 4
+"""Of the int8 value on its way to the rows: what is written is -8..8, so 15 of them fit an int8 row."""
 GAIN = 2.0**-5
 """Of the gradient to the score of a winner, in codes of ``pre``: only the speed of training depends on it."""
 
@@ -55,8 +57,8 @@ class Follow(Part):
     """r' = x + GLU(NORM(x)), x = Wo NORM(o), ``runs`` times: o is read at the winners of Wq NORM(r).
 
     Before that token t writes if it is an IS: its value Wv n is subtracted from the rows that the winners of
-    Wk n of token t - 1 address (the weights learn the sign). Rows are int16; saturation is not computed here,
-    and cannot happen in the first 256 writes of a session. The program runs the block ``runs`` times unless a
+    Wk n of token t - 1 address (the weights learn the sign). Rows are int8; saturation is not computed here,
+    and cannot happen in the first 15 writes of a session. The program runs the block ``runs`` times unless a
     request asks for up to ``most`` runs. ``last``: the block runs for so many tokens at the end of a window
     only, where no others are asked for (0: for all).
     """
@@ -67,16 +69,17 @@ class Follow(Part):
         super().__init__()
         self.scales, self.d, self.runs, self.most = s, d, runs, most
         self.norm = Norm(d, s)
+        self.norm_row = Norm(ROW, replace(s, residual=s.row - ROW_SHIFT + HEADS.bit_length() - 1))
         self.wk = BitLinear(d, HEADS * GROUP, s.norm, s.pre)
-        self.wv = BitLinear(d, d, s.norm, s.row)
+        self.wv = BitLinear(d, ROW, s.norm, s.row)
         self.wq = BitLinear(d, HEADS * GROUP, s.norm, s.pre)
-        self.wo = BitLinear(d, d, s.norm, s.residual)
+        self.wo = BitLinear(ROW, d, s.norm, s.residual)
         self.glu = GLU(d, INNER, s)
 
     def start(self, batch: int) -> State:
         zero = torch.zeros(batch, HEADS * GROUP)
         zero[:, ::GROUP] = 1.0
-        return zero, torch.zeros(batch, HEADS * GROUP, self.d)
+        return zero, torch.zeros(batch, HEADS * GROUP, ROW)
 
     def active(self, scores: BitLinear, n: Tensor) -> Tensor:
         """Return 1 at the winners of the scores of n, 0 elsewhere."""
@@ -89,15 +92,15 @@ class Follow(Part):
         keys = self.active(self.wk, n)
         at = torch.cat((last.unsqueeze(0), keys[:-1])).transpose(0, 1)  # [B, T, N]
         gate = (tokens // SYMBOLS == 1).unsqueeze(-1).to(r.dtype)
-        e = fn.Requant.apply(self.wv.acc(n), 2.0**-self.wv.shift, *fn.I8) * gate
-        e = e.transpose(0, 1)
+        v = fn.Requant.apply(self.wv.acc(n), 2.0**-self.wv.shift, *fn.I8)
+        e = fn.Requant.apply(v * gate, 2.0**-ROW_SHIFT, *fn.I8).transpose(0, 1)
         first = max(0, len(r) - self.last) if self.last else 0
 
         def run(r: Tensor, _: int) -> Tensor:
             q = self.active(self.wq, self.norm(r)).transpose(0, 1)
             acc = q @ rows - (q @ at.transpose(1, 2)).tril(first) @ e
-            o = fn.Requant.apply(acc.transpose(0, 1), 2.0**-READ_SHIFT, *fn.I16)
-            x = fn.Requant.apply(self.wo.acc(self.norm(o)), 2.0**-self.wo.shift, *fn.I16)
+            o = fn.Requant.apply(acc.transpose(0, 1), 1.0, *fn.I16)
+            x = fn.Requant.apply(self.wo.acc(self.norm_row(o)), 2.0**-self.wo.shift, *fn.I16)
             return fn.AddRequant.apply(x, self.glu(self.norm(x)), 2.0**-self.glu.wdown.shift, None)
 
         after = (rows - at.transpose(1, 2) @ e).detach()
@@ -107,7 +110,7 @@ class Follow(Part):
     def emit(self, b: ProgramBuilder, name: str, r: str) -> str:
         rows = f"{name}.rows"
         b.states[f"{name}.key"] = HEADS
-        b.memories[rows] = Memory(HEADS * GROUP, self.d, "i16")
+        b.memories[rows] = Memory(HEADS * GROUP, ROW, "i8")
         norm = norm_params(self.norm)
 
         def linear(out: str, x: str, layer: BitLinear, dtype: str, shift: int | None = None) -> str:
@@ -120,15 +123,15 @@ class Follow(Part):
 
         n = b.norm(f"{name}.n", r, norm)
         v = linear("v", n, self.wv, "i8")
-        e = b.op("MUL", f"{name}.e", v, self._gate(b, name), shift=0, dtype="i8")
+        e = b.op("MUL", f"{name}.e", v, self._gate(b, name), shift=ROW_SHIFT, dtype="i8")
         key = b.op("LOAD", f"{name}.key.prev", f"{name}.key")
         b.op("MEM_UPDATE", f"{name}.write", key, e, memory=rows, bits=BITS, keep=0)
         b.op("STORE", f"{name}.key", winners("k", n, self.wk))
         first = len(b.ops)
         q = winners("q", b.norm(f"{name}.nr", r, norm), self.wq)
         acc = b.op("MEM_READ", f"{name}.o.acc", q, rows=rows, bits=BITS, shared=0)
-        o = b.op("REQUANT", f"{name}.o", acc, shift=READ_SHIFT, dtype="i16")
-        x = linear("x", b.norm(f"{name}.no", o, norm), self.wo, "i16")
+        o = b.op("REQUANT", f"{name}.o", acc, shift=0, dtype="i16")
+        x = linear("x", b.norm(f"{name}.no", o, norm_params(self.norm_row)), self.wo, "i16")
         after = add_glu(b, name, norm, *glu_params(self.glu, self.scales), x)
         if self.most > 1:
             shape = {"first": first, "length": len(b.ops) - first, "times": self.runs, "most": self.most}
@@ -136,13 +139,15 @@ class Follow(Part):
         return after
 
     def _gate(self, b: ProgramBuilder, name: str) -> str:
-        """Append what is 1 for an IS and 0 for other tokens, i8 [d]: constant rows, read at the token."""
-        table = np.zeros((2, 1 << TOKEN_BITS, self.d), np.int8)
+        """Append what is 1 for an IS and 0 for other tokens, i8 [ROW]: constant rows of one, repeated."""
+        table = np.zeros((2, 1 << TOKEN_BITS, 1), np.int8)
         table[1, SYMBOLS : 2 * SYMBOLS] = 1  # the second digit is the token's low byte
-        b.consts["is"] = table.reshape(-1, self.d)
+        b.consts["is"] = table.reshape(-1, 1)
         token = b.op("TOKEN", f"{name}.token")
-        acc = b.op("MEM_READ", f"{name}.gate.acc", token, rows="is", bits=TOKEN_BITS, shared=0)
-        return b.op("REQUANT", f"{name}.gate", acc, shift=0, dtype="i8")
+        acc = b.op("MEM_READ", f"{name}.is.acc", token, rows="is", bits=TOKEN_BITS, shared=0)
+        is_one = b.op("REQUANT", f"{name}.is", acc, shift=0, dtype="i8")
+        names = (f"{name}.gate", f"{name}.gate.acc", is_one, "repeat")
+        return b.linear(*names, np.ones((ROW, 1), np.int8), 0, "i8")
 
 
 def make_model(part: str) -> Stack:

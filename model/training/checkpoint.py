@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,24 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def write(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint to a file of its own. Raises OSError if that fails."""
+    """Write a checkpoint to a file of its own. Raises OSError if that fails.
+
+    The package writes to a file of a random name, which a killed process would leave beside the checkpoint,
+    as large as that: here it does so in a folder, which goes when the same checkpoint is next written.
+    """
     text = json.dumps({"format": FORMAT, **checkpoint.info}, sort_keys=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in checkpoint.tensors.items()}
+    folder = path.with_name(f"{path.name}.parts")
     try:
-        save_file(tensors, str(path), metadata={"ternac": text})
+        folder.mkdir()
+        save_file(tensors, str(folder / path.name), metadata={"ternac": text})
+        (folder / path.name).replace(path)
     except SafetensorError as error:  # what the package makes of an OSError
         number = re.search(r"os error (\d+)", str(error))
         code = int(number[1]) if number else errno.EIO
         raise OSError(code, os.strerror(code) if number else str(error)) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def load(path: Path) -> Checkpoint:

@@ -28,10 +28,19 @@ def checkpoint_of(program: Path) -> Path:
     return program.with_name(f"{program.stem}.{CHECKPOINT}")
 
 
+def next_checkpoint_of(program: Path) -> Path:
+    """Return where the checkpoint of a program file lies until the program itself is written."""
+    return program.with_name(f"{program.stem}.next.{CHECKPOINT}")
+
+
 def checkpoints_beside(path: Path) -> list[Path]:
     """Return the checkpoints that a program in ``path``, a file or a folder, may have come from."""
     folder = path if path.is_dir() else path.parent
-    found = [checkpoint_of(path), *(folder / name for name in (CHECKPOINT, FINAL, BEST, LATEST))]
+    found = [
+        checkpoint_of(path),
+        next_checkpoint_of(path),
+        *(folder / name for name in (CHECKPOINT, FINAL, BEST, LATEST)),
+    ]
     return [each for each in found if each.is_file()]
 
 

@@ -13,7 +13,7 @@ from ternac.errors import UsageError
 
 if TYPE_CHECKING:
     from ternac.compile.geometry import Geometry
-    from ternac.model.memory.system import Found, System
+    from ternac.model.memory.system import Case, Found, System
     from ternac.program.program import Program
     from ternac.run.executor import Executor
 
@@ -233,19 +233,16 @@ def _on_engines(
             say(f"  {part} does not fit: {error}")
     if not fitting:
         raise next(iter(refused.values()))
-    rows, without_cases = [], []
+    rows = []
     for part, engine in fitting.items():
-        # A request's own loops are left out: the comparison runs those of the program.
-        cases = [case for case in system.cases(part, programs[part]) if case.loops is None]
         texts = [
-            case.tokens[: None if len(case.tokens) <= WHOLE_TOKENS else FIRST_TOKENS].tolist()
-            for case in cases[:ENGINE_CASES]
+            (case.tokens[: None if len(case.tokens) <= WHOLE_TOKENS else FIRST_TOKENS].tolist(), case.loops)
+            for case in _engine_cases(system.cases(part, programs[part]))
         ]
-        if not texts:
-            say(f"  {part}: all cases ask for loops of their own, none runs on an engine")
-            without_cases.append(part)
-        for name in engines if texts else ():
-            with Progress(sum(map(len, texts)), f"{system.name} {part} on {name}", "tokens") as bar:
+        total = sum(len(tokens) for tokens, _ in texts)
+        say(f"  {part}: {len(texts)} cases, {total} tokens on {engine.name}")
+        for name in engines:
+            with Progress(total, f"{system.name} {part} on {name}", "tokens") as bar:
                 row = verify_texts(programs[part], name, engine, texts, bar.update)
             rows.append({"model": part, **row})
             verdict = "NOT equal" if row["mismatches"] else "equal"
@@ -258,9 +255,16 @@ def _on_engines(
         "does_not_fit": {
             part: {"type": type(error).__name__, "message": str(error)} for part, error in refused.items()
         },
-        "without_cases": without_cases,
         "origin": "cycle-exact simulation" if any(row["cycles"] for row in rows) else "run on this host",
     }
+
+
+def _engine_cases(cases: Sequence[Case]) -> list[Case]:
+    """The first cases; where they ask for loops, the first one of each number of runs."""
+    by_loops = {case.loops: case for case in reversed(cases)}
+    if set(by_loops) == {None}:
+        return list(cases[:ENGINE_CASES])
+    return [by_loops[loops] for loops in dict.fromkeys(case.loops for case in cases)]
 
 
 def _cases_on(

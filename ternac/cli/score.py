@@ -222,6 +222,7 @@ def _draw(out: Path, scan: _Scan, model: str, name: str) -> None:
 
     from ternac.files import write_figure
     from ternac.run.coding import UNIT
+    from ternac.run.surprise import MEASURES
 
     figure = Figure(figsize=(9, 3.6))
     axes = figure.add_subplot()
@@ -232,7 +233,11 @@ def _draw(out: Path, scan: _Scan, model: str, name: str) -> None:
         above = [(at, value) for at, value in enumerate(values, 1) if value > limit]
         axes.plot(*zip(*above, strict=True), ".", markersize=6, color="#b8590f") if above else None
         axes.axhline(limit, color="#b8590f", linewidth=1)
-    axes.set(xlabel="line", ylabel=f"bits, {scan.measure}", title=f"surprise of {Path(name).name} by {model}")
+    axes.set(
+        xlabel="line",
+        ylabel=f"bits {MEASURES[scan.measure]}",
+        title=f"surprise of {Path(name).name} by {model}",
+    )
     axes.set_ylim(bottom=0)
     figure.tight_layout()
     write_figure(out, figure)

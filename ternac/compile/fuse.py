@@ -91,6 +91,8 @@ class _Fuser:
         self.carried = {old for loop in self.loops.values() for old, _ in loop.carry}
         """Values that a LOOP changes from run to run."""
         self.made = {op.out: index for index, op in enumerate(program.ops)}
+        self.loaded = {op.out: op.ins[0] for op in program.ops if op.kind == "LOAD"}
+        self.stored = {op.ins[0]: op.out for op in program.ops if op.kind == "STORE"}
         self.opened = 0
         """Passes before the piece of the program at hand: a LOOP's body, or what is between two."""
 
@@ -570,7 +572,13 @@ class _Fuser:
         index = next((i for i, op in enumerate(self.p.ops) if value in op.ins), None)
         if index is None or self.p.ops[index].out in self.lowered.copies or self.apart(value, index):
             return None
-        return index
+        return None if self.is_early(index) else index
+
+    def is_early(self, index: int) -> bool:
+        """Return whether op ``index`` would replace a state that an op before it, still to come, reads."""
+        state = self.stored.get(self.p.ops[index].out)
+        before = (op for i, op in enumerate(self.p.ops[:index]) if i not in self.done)
+        return state is not None and any(self.loaded.get(value) == state for op in before for value in op.ins)
 
     def apart(self, value: str, index: int) -> bool:
         """Return whether a body begins or ends between the op that makes ``value`` and op ``index``."""

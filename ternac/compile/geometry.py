@@ -345,6 +345,13 @@ PRESETS: dict[str, Geometry] = {
             x_depth=32, bank_depth=512, bias_depth=512, bias_bits=16, embed_depth=4096, tables=4,
             norm_tables=2, logit_slots=64, contexts=3, lane_depth=64, rows=4096, list_slots=16,
         ),
+        # For simulation: what `ulx3s-85f-rows` is made of, fewer lanes, and memories that no FPGA here has.
+        Geometry(
+            name="sim-rows", columns=8, lanes=32, chain=4, fold=2, radix=3, weight_block_bits=18,
+            weight_depth=8192, x_depth=256, bank_depth=4096, bias_depth=4096, bias_bits=16,
+            embed_depth=1 << 14, tables=8, norm_tables=8, program_depth=4096, logit_slots=64, contexts=4,
+            lane_depth=64, weight_code="five", rows=1 << 16, list_slots=16,
+        ),
         # Weights in three single-port RAMs (48 bits a cycle), the embedding in the fourth.
         Geometry(
             name="icebreaker", columns=2, lanes=12, chain=3, weight_block_bits=16, weight_depth=16384,

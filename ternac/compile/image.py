@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +92,16 @@ class Image:
         word, size = LAYOUT["count"][0], len(self.instructions) * WORDS
         loops = (i for i, inst in enumerate(self.instructions) if inst.op == Opcode.LOOP)
         return tuple(context * size + i * WORDS + word for i in loops)
+
+    def with_loops(self, loops: int | None) -> Image:
+        """Return the map of the image whose LOOPs run ``loops`` times, or (None) as often as they say.
+
+        Its memories are the same; `loop_words` tells which words of them differ on an engine.
+        """
+        if loops is None:
+            return self
+        run = (replace(i, count=loops) if i.op == Opcode.LOOP else i for i in self.instructions)
+        return replace(self, instructions=tuple(run))
 
     def row_start(self, index: int) -> int:
         """Return the first word of the rows of session slot ``index``.

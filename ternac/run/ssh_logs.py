@@ -16,8 +16,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ternac.errors import UsageError
-from ternac.files import make_folder, write_bytes, write_json
+from ternac.errors import TernacError, UsageError
+from ternac.files import make_folder, read_bytes, read_json, write_bytes, write_json
 
 __all__ = ["KINDS", "Log", "auc", "make", "ngram_bits", "roc"]
 
@@ -211,9 +211,12 @@ def roc(folder: Path, scored: Path, measure: str = "bits") -> dict[str, dict[str
 
     Raises UsageError if the files are not those of one log.
     """
-    lines = (folder / "test.log").read_bytes().splitlines(keepends=True)
-    labels: dict[str, str] = json.loads((folder / "labels.json").read_text())
-    found = [json.loads(line) for line in scored.read_text().splitlines()]
+    lines = read_bytes(folder / "test.log").splitlines(keepends=True)
+    labels: dict[str, str] = read_json(folder / "labels.json")
+    try:
+        found = [json.loads(line) for line in scored.read_text().splitlines()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {scored}: {error}", "write it: ternac score --lines FILE") from None
     if len(found) != len(lines):
         raise UsageError(
             f"{scored} has {len(found)} lines, {folder / 'test.log'} has {len(lines)}", "score test.log again"
@@ -235,6 +238,14 @@ def roc(folder: Path, scored: Path, measure: str = "bits") -> dict[str, dict[str
 
 def main(words: Sequence[str]) -> int:
     """Run the module as its docstring says; returns the exit status."""
+    try:
+        return _main(words)
+    except TernacError as error:
+        sys.stderr.write(f"{error}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
+        return 2
+
+
+def _main(words: Sequence[str]) -> int:
     if len(words) in (2, 3) and words[0] == "make":
         make(Path(words[1]), scale=float(words[2]) if len(words) == 3 else 1.0)
         return 0

@@ -101,7 +101,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _readable(tokenizer: Tokenizer, vocab: int, line: bytes) -> bool:
     if isinstance(tokenizer, ByteTokenizer):
-        return max(line) < vocab
+        return vocab >= ByteTokenizer.vocab or max(line) < vocab
     try:
         line.decode()
     except UnicodeDecodeError:

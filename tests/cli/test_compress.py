@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -132,27 +131,3 @@ def test_what_is_stopped_leaves_the_old_archive(how: signal.Signals, tmp_path: P
     (tmp_path / "in").write_bytes(b"new")
     assert main(["compress", str(tmp_path / "in"), *PLAIN, "--out", str(out)]) == 0
     assert names(tmp_path) == ["in", "out.tnc"]
-
-
-@pytest.mark.slow
-def test_a_long_pipe_takes_no_more_memory_than_a_short_one(tmp_path: Path) -> None:
-    """Both ways, in KiB at the most; what is held is a group of blocks, here of 64 KiB in all."""
-    line = b"some text of a line that is in no way special\n"
-    most: dict[str, list[int]] = {"compress": [], "decompress": []}
-    archive = tmp_path / "a.tnc"
-    for size in (1 << 19, 1 << 22):
-        for verb, words, data in (
-            ("compress", ["--block", "1", "--out", str(archive)], line * (size // len(line))),
-            ("decompress", ["--out", str(tmp_path / "text")], b""),
-        ):
-            command = [sys.executable, "-m", "ternac.cli", verb, "-", "--model", MODEL, *words]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            assert process.stdin is not None
-            process.stdin.write(data or archive.read_bytes())
-            process.stdin.close()
-            _, status, used = os.wait4(process.pid, 0)
-            process.returncode = status
-            assert status == 0
-            most[verb].append(used.ru_maxrss)
-    for verb, (short, long) in most.items():
-        assert long < short + 2048, (verb, short, long)

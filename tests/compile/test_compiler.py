@@ -236,3 +236,59 @@ def test_widest_model_of_a_vocabulary(geometry: Geometry, vocab: int) -> None:
         assert "logits" not in refused(found)
     if found < 1024:
         assert "embedding" in (text := refused(found + 1)) or "logits" in text
+
+
+def chain(readers: int, width: int = 24, vocab: int = 20) -> Program:
+    """A program whose first vector is read by its first matrix, and again after ``readers`` matrices."""
+    rng = np.random.default_rng(3)
+    consts = {"E": rng.integers(-127, 128, (vocab, width)).astype(np.int8)}
+    ops = [
+        Op("GATHER", "e", (), {"embed": "E", "shift": 4}),
+        Op("REQUANT", "v0", ("e",), {"shift": 4, "dtype": "i8"}),
+    ]
+
+    def matrix(out: str, source: str, rows: int = width, shift: int = 3, dtype: str = "i8") -> None:
+        consts[f"W.{out}"] = rng.integers(-1, 2, (rows, width)).astype(np.int8)
+        ops.append(Op("TMATVEC", f"{out}.acc", (source,), {"weights": f"W.{out}"}))
+        ops.append(Op("REQUANT", out, (f"{out}.acc",), {"shift": shift, "dtype": dtype}))
+
+    for number in range(readers):
+        matrix(f"v{number + 1}", f"v{number}")
+    matrix("w", "v0")
+    ops.append(Op("ADD", "sum", ("w", f"v{readers}"), {"dtype": "i8"}))
+    matrix("logits", "sum", vocab, 0, "i16")
+    base = random_program(rng, width, 8, 1, vocab)
+    return replace(base, ops=tuple(ops), consts=consts, states={}, logits="logits")
+
+
+@pytest.mark.parametrize(("preset", "words"), [("tiny", 6), ("icebreaker", 4)])
+@pytest.mark.parametrize("readers", [3, 4])
+def test_a_vector_that_made_room_in_the_x_buffer_is_copied_in_again(
+    preset: str, words: int, readers: int
+) -> None:
+    program = chain(readers)
+    for depth, refills in ((words, ["v0.refill"]), (2 * words, [])):
+        geometry = replace(PRESETS[preset], name="small", x_depth=depth, contexts=1)
+        machine = agree(program, geometry, 1)
+        assert [name for name in machine.image.names if name.endswith(".refill")] == refills
+    with pytest.raises(DoesNotFit, match="words of the x buffer") as caught:
+        compile_program(program, replace(PRESETS[preset], name="small", x_depth=words - 1, contexts=1))
+    assert caught.value.limit == words - 1 < caught.value.needed
+
+
+def _states(*more: Op) -> Program:
+    """A program that stores ``v1`` in state s, with more ops before the last matrix."""
+    program = chain(2)
+    wide = Op("ADD", "wide", ("v1", "old"), {"dtype": "i16"})
+    stored = Op("LOAD", "old", ("s",)), wide, Op("STORE", "s", ("wide",))
+    ops = [*program.ops[:-3], *stored, *more, *program.ops[-3:]]
+    return replace(program, ops=tuple(ops), states={"s": 24})
+
+
+def test_a_state_is_stored_once_and_not_loaded_again() -> None:
+    agree(_states(), PRESETS["tiny"], 5)
+    other = Op("ADD", "other", ("v2", "v2"), {"dtype": "i16"})
+    with pytest.raises(IllegalProgram, match="STORE 's': a state is stored once per token on this engine"):
+        compile_program(_states(other, Op("STORE", "s", ("other",))), PRESETS["tiny"])
+    with pytest.raises(IllegalProgram, match="STORE 's': the state is loaded again after its store"):
+        compile_program(_states(Op("LOAD", "again", ("s",))), PRESETS["tiny"])

@@ -13,7 +13,7 @@ from ternac.compile.geometry import PRESETS, Mem
 from ternac.compile.isa import Opcode
 from ternac.compile.machine import Machine
 from ternac.compile.moves import is_move
-from ternac.compile.place_stored import place
+from ternac.compile.place_stored import StoredRows
 from ternac.compile.row_store import (
     BURST,
     CHIP,
@@ -31,7 +31,6 @@ from ternac.compile.row_store import (
 from ternac.errors import DoesNotFit, IllegalProgram, UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.program.file import load
-from ternac.program.ops import Memory
 from ternac.program.random_memory import random_memory_program
 from ternac.program.zoo import open_program
 from ternac.run.numpy_executor import NumpyExecutor
@@ -120,8 +119,10 @@ def test_what_an_sdram_cannot_take_is_refused() -> None:
         compile_program(load(SHIPPED / "kan/series.safetensors"), BOARD)
     with pytest.raises(DoesNotFit, match="works on 64 row words, narrow has 16 for a context"):
         compile_program(addressed(8, 4, width=20), replace(STORED, name="narrow", rows=16), contexts=1)
-    with pytest.raises(DoesNotFit, match="one session's rows need 64 MiB of SDRAM, stored has 32"):
-        place(replace(addressed(4, 4), memories={"rows": Memory(1 << 21, 32, "i8")}), STORED)
+    many = StoredRows({}, 0, SECTORS // 2)
+    assert (many.sessions(STORED, SECTORS // 2), many.sessions(STORED, SECTORS)) == (2, 1)
+    said = "3 sessions' rows need 48 MiB of SDRAM, stored has 32"
+    assert many.message(STORED, 3) == said and StoredRows({}, 0, SECTORS + 1).sessions(STORED, 1) == 0
     with pytest.raises(UsageError, match="rows in SDRAM run at 50 to 100 MHz, not 40"):
         check_clock(40_000_000)
 

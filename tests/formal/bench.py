@@ -30,7 +30,7 @@ from amaranth.hdl import (
 )
 from amaranth.hdl._ast import Switch
 from amaranth.hdl._mem import MemoryInstance
-from amaranth.lib.wiring import In
+from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 __all__ = ["MARK", "Bench", "Fault", "Watch"]
@@ -117,7 +117,7 @@ class Bench:
         self.start = (fault.start if fault is not None else None) or start or {}
         for path, value in self.start.items():
             if isinstance(value, str):
-                self.inner(f"{path}.fsm_state")._init = self.codes(path)[value]
+                self.inner(f"{path}.fsm_state".lstrip("."))._init = self.codes(path)[value]
             else:
                 self.inner(path)._init = value
         if fault is not None:
@@ -158,7 +158,7 @@ class Bench:
 
     def codes(self, path: str) -> dict[str, int]:
         """Return the code of each state of the FSM of submodule ``path``."""
-        signal, codes = self.inner(f"{path}.fsm_state"), {}
+        signal, codes = self.inner(f"{path}.fsm_state".lstrip(".")), {}
         for code in range(1 << len(signal)):
             try:
                 codes[signal.decoder(code).rpartition("/")[0]] = code
@@ -188,6 +188,16 @@ class Bench:
         signal = self.free(width, name)
         self.given(self._name(f"{name}_stays"), ~self.past(1) | (signal == self.past(signal)))
         return signal
+
+    def leave_open(self, component: Any) -> None:
+        """Leave the outputs of an empty component free, which stands for any that has its ports."""
+        members = component.signature.flatten(component)
+        self.inputs += [Value.cast(value) for _, member, value in members if member.flow is Out]
+
+    def cut(self, path: str) -> None:
+        """Let a register take any value in each cycle: what holds then holds with what drives it, too."""
+        free = self.free(len(self.inner(path)), "cut")
+        self._plant(Fault(path, lambda _: free))
 
     def past(self, value: ValueLike, init: int = 0) -> Signal:
         """Return ``value`` of the cycle before, ``init`` in the first one."""

@@ -25,9 +25,10 @@ COLUMNS = ("proof", "of", "claims, each with a planted bug that breaks it", "met
 def method(proof: Proof) -> str:
     """Say how far a proof reaches."""
     if not proof.induction:
-        return f"bounded: {proof.bound} cycles from reset"
+        return f"bounded: {proof.bound} cycles from the start"
     steps = "step" if proof.induction == 1 else "steps"
-    return f"unbounded: {proof.induction} {steps} of induction, {proof.bound} cycles from reset"
+    cycles = "1 cycle" if proof.bound == 1 else f"{proof.bound} cycles"
+    return f"unbounded: {proof.induction} {steps} of induction, {cycles} from the start"
 
 
 def row(proof: Proof, seconds: dict[tuple[str, str], float]) -> list[str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -230,3 +233,35 @@ def test_the_overhead_is_what_the_page_says() -> None:
     data = np.random.default_rng(1).bytes(4000)
     made, totals = archive_and_totals(data, plain_coder(), 4000)
     assert totals.cost / 8 / 65536 * 0.9999 <= len(made) <= totals.cost / 8 / 65536 * 1.0001 + 145
+
+
+GIGABYTE = '''
+import resource
+from ternac.host.compress import compress
+from ternac.run.texts import Coded
+from tests.host.archives import program
+
+class Stub:
+    """Codes nothing: what is tested is what is held beside it."""
+    name, rows, program = "stub", 64, program()
+    def encode(self, texts):
+        return [Coded(bytes(len(text) // 4), 1) for text in texts]
+
+class Sink:
+    def write(self, data):
+        pass
+
+text = (b"a line of a text that never ends\\n" * 32000)[: 1 << 20]
+for size in (64, 1024):
+    done = compress((text for _ in range(size)), Sink(), Stub())
+    assert done.text == size << 20
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+'''
+
+
+def test_a_gigabyte_takes_the_memory_of_some_megabytes() -> None:
+    command = [sys.executable, "-c", GIGABYTE.replace("\\\\n", "\\n")]
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    small, large = map(int, done.stdout.split())
+    assert large < small + 4096, (small, large)  # KiB

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from ternac.compile.compiler import compile_program
+from ternac.compile.geometry import Mem, preset
 from ternac.errors import UsageError
 from ternac.host import local
+from ternac.host.board.backend import BoardBackend
+from ternac.host.board.client import LinkClient
+from ternac.host.board.loop_counts import LoopCounts
 from ternac.host.device import Device
 from ternac.host.executors import open_executor, why_missing
 from ternac.host.local import LocalBackend
@@ -18,11 +24,19 @@ from ternac.run.executor import Executor
 from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
+from tests.host.boards import FAST, Line, make_board
 from tests.host.native.native_here import needs_native
 from tests.host.test_backends import board_backend
 from tests.program.memory_toy import loop_program, memory_program, text_loop_program
 
 PROGRAM = text_loop_program()
+NARROW = replace(
+    PROGRAM,
+    memories={name: replace(memory, dtype="i8") for name, memory in PROGRAM.memories.items()},
+    ops=tuple(replace(op, attrs=op.attrs | {"shift": 0}) if op.out == "o" else op for op in PROGRAM.ops),
+)
+"""With rows as engines have them, and a sum of two that is no mean, so that all loops say other things."""
+ENGINE = preset("tiny-rows")
 PROMPT = [72, 101, 108, 108, 111]
 DRAW = Sampling(False, 200, 4, 0)
 ASKED = (None, 1, 2, 3, 4)
@@ -62,7 +76,8 @@ def test_a_session_runs_the_loops_that_a_request_asks_for(name: str, loops: int 
 
 def test_other_loops_say_other_things() -> None:
     """Else the tests here could not fail."""
-    assert len({tuple(Text(NumpyExecutor(PROGRAM)).go(PROMPT, 12, loops)) for loops in (1, 2, 3, 4)}) == 4
+    for program in (PROGRAM, NARROW):
+        assert len({tuple(Text(NumpyExecutor(program)).go(PROMPT, 12, loops)) for loops in (1, 2, 3, 4)}) == 4
     assert Text(NumpyExecutor(PROGRAM)).go(PROMPT, 12, None) == Text(NumpyExecutor(PROGRAM)).go(PROMPT, 12, 2)
 
 
@@ -184,7 +199,96 @@ def test_loops_that_a_program_has_not_are_refused_at_once(program: Program, loop
     assert not session.state.any()
 
 
-def test_a_board_refuses_loops() -> None:
+def looping_board(program: Program = NARROW) -> tuple[Line, BoardBackend]:
+    """A board in Python with an engine with rows; and its line."""
+    image = compile_program(program, ENGINE)
+    line = Line(make_board(image))
+    client = LinkClient(line, FAST)
+    board = BoardBackend(client, client.hello(), program, image, chunk=4)
+    board.load(progress=False)
+    return line, board
+
+
+def test_a_board_runs_the_loops_that_a_request_asks_for() -> None:
+    """Sessions ask for others every time, streams take turns, and a session is written and fed again."""
+    _, board = looping_board()
+    texts = [Text(NumpyExecutor(NARROW)) for _ in range(2)]
+    sessions = [Session(board), Session(board)]
+    for ours, theirs in ((3, None), (1, 4), (None, 2), (4, 4)):
+        streams = [
+            session.tokens(PROMPT, 9, DRAW, loops=loops)
+            for session, loops in zip(sessions, (ours, theirs), strict=True)
+        ]
+        found = [[next(stream) for stream in streams] for _ in range(9)]
+        for at, (text, loops) in enumerate(zip(texts, (ours, theirs), strict=True)):
+            assert [pair[at] for pair in found] == text.go(PROMPT, 9, loops)
+        board.slots.drop_all()  # as after a restart: their journals are fed again with their loops
+        for session, text in zip(sessions, texts, strict=True):
+            assert np.array_equal(session.state, text.state[0])
+        point = board.recall(1)
+        other = LocalBackend(NumpyExecutor(NARROW))
+        again = other.open()
+        other.set_state(again, point.state)
+        other.run(again, Run(point.tokens, loops=point.loops))
+        assert np.array_equal(other.get_state(again), texts[0].state[0])
+        logits = sessions[0].step(9, 2)
+        assert np.array_equal(logits, texts[0].executor.step(texts[0].state, [9], loops=2)[0])
+        texts[0].pending = []
+
+
+def test_texts_of_one_batch_have_the_loops_of_their_request() -> None:
+    _, board = looping_board()
+    assert board.together > 1
+    for loops in (3, None, 1):
+        sessions = [board.open(), board.open()]
+        found = board.run_together(sessions, [Run([1], 4, DRAW, 5, loops), Run([2], 4, DRAW, 6, loops)])
+        for first, rng, (tokens, _) in zip((1, 2), (5, 6), found, strict=True):
+            text = Text(NumpyExecutor(NARROW))
+            text.rng = rng
+            assert tokens == text.go([first], 4, loops)
+
+
+@pytest.mark.parametrize("faults", [0.0, 0.15])
+def test_a_line_with_faults_leaves_no_other_loops_behind(faults: float) -> None:
+    line, board = looping_board()
+    line.faults = faults
+    for loops in (4, None, 1, None):
+        session, text = board.open(), Text(NumpyExecutor(NARROW))
+        assert board.run(session, Run(PROMPT, 12, DRAW, text.rng, loops)).tokens == text.go(PROMPT, 12, loops)
+        board.release(session)
+
+
+def test_what_a_killed_host_left_in_the_microcode_is_written_over() -> None:
+    line, board = looping_board()
+    board.run(board.open(), Run([1], 2, DRAW, 1, 4))
+    held = line.board.identity
+    client = LinkClient(line, FAST)
+    again = BoardBackend(client, client.hello(), NARROW, board.image, chunk=4)
+    assert again.identity.program_hash == held.program_hash and not again.load(progress=False)
+    text = Text(NumpyExecutor(NARROW))
+    assert again.run(again.open(), Run(PROMPT, 12, DRAW, text.rng)).tokens == text.go(PROMPT, 12, None)
+
+
+def test_closing_a_device_puts_the_loops_back() -> None:
+    line, board = looping_board()
+    words = board.image.loop_words(0)
+    before = [int(line.board.engine.memories[Mem.PROGRAM][w % 2, w // 2]) for w in words]
+    board.run(board.open(), Run([1], 2, DRAW, 1, 4))
+    asked = [int(line.board.engine.memories[Mem.PROGRAM][w % 2, w // 2]) for w in words]
+    board.close()
+    after = [int(line.board.engine.memories[Mem.PROGRAM][w % 2, w // 2]) for w in words]
+    assert set(asked) == {4} and before == after != asked
+
+
+def test_words_that_are_not_put_back_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, board = looping_board()
+    board.run(board.open(), Run([1], 2, DRAW, 1, 4))
+    monkeypatch.setattr(LoopCounts, "set", lambda self, loops: None)
+    text = Text(NumpyExecutor(NARROW))
+    assert board.run(board.open(), Run(PROMPT, 12, DRAW, text.rng)).tokens != text.go(PROMPT, 12, None)
+
+
+def test_a_board_refuses_loops_of_a_program_without_any() -> None:
     board = board_backend()
     session = board.open()
     for call in (
@@ -193,8 +297,6 @@ def test_a_board_refuses_loops() -> None:
         lambda: board.run_together([session], [Run([1], 1, GREEDY, 1, 2)]),
         lambda: board.step(session, 1, 2),
     ):
-        with pytest.raises(
-            UsageError, match="loops is 2, and a board runs a loop as often as the program says"
-        ):
+        with pytest.raises(UsageError, match="loops is 2, and .* has no LOOP whose runs can be chosen"):
             call()
     board.run(session, Run([1], 1, GREEDY, 1))

@@ -100,6 +100,59 @@ def test_norm_constants_give_the_gain(n: int, pre: int, seed: int) -> None:
     assert table[64:].all()
 
 
+@pytest.mark.parametrize(
+    ("n", "gain", "pre", "mantissa", "post"),
+    [
+        (1, 510.0, 8, 255, 7),  # 255 / 128: the largest mantissa there is
+        (1, 511.5, 8, 128, 6),  # 255.75 rounds to 256, which is 128 with one shift less
+        (4, 64.0, 7, 128, 7),
+        (192, 32.0, 10, 222, 9),
+        (1, 200.0, 0, 200, 0),  # the least shift
+        (1, 0.375, 15, 192, 24),  # the largest: E may be 7
+    ],
+)
+def test_norm_constants_by_hand(n: int, gain: float, pre: int, mantissa: int, post: int) -> None:
+    table, found = nu.norm_constants(n, gain, pre)
+    assert (int(table[64]), found) == (mantissa, post)
+    assert table.tolist() == nu.norm_table(mantissa).tolist()
+
+
+@pytest.mark.parametrize(("gain", "pre", "post"), [(300.0, 0, -1), (0.18, 15, 25)])
+def test_norm_constants_refuse_a_shift_outside_of_its_bits(gain: float, pre: int, post: int) -> None:
+    with pytest.raises(ValueError, match=f"needs post {post}$"):
+        nu.norm_constants(1, gain, pre)
+
+
+@pytest.mark.parametrize("mantissa", [1, 2, 128, 255])
+def test_norm_table_is_the_rounded_root(mantissa: int) -> None:
+    """Entry i is the integer nearest to mantissa * 8 / sqrt(i): compared by squares, without a root."""
+    for index, entry in enumerate(nu.norm_table(mantissa).tolist()):
+        if index < 64:
+            assert entry == 0
+        else:
+            low, high = (2 * entry - 1) ** 2 * index, (2 * entry + 1) ** 2 * index
+            assert (entry == 0 or low <= (16 * mantissa) ** 2) and (16 * mantissa) ** 2 < high
+
+
+@pytest.mark.parametrize("mantissa", [0, -1, 256])
+def test_norm_table_refuses_what_is_no_mantissa(mantissa: int) -> None:
+    with pytest.raises(ValueError, match=rf"^norm mantissa {mantissa} is outside 1\.\.255$"):
+        nu.norm_table(mantissa)
+
+
+def test_limits_are_those_of_the_page() -> None:
+    assert (nu.MAX_SHIFT, nu.MAX_DIM) == (31, 65535)
+
+
+def test_requant_without_multiplier_or_before_saturation() -> None:
+    x = np.array([-70000, -3, 3, 70000])
+    assert nu.requant(x, 1, "i16").tolist() == [-32768, -1, 2, 32767]
+    assert nu.requant(x, 1, "i16").dtype == np.int32
+    assert nu.requant(x, 1, None).tolist() == [-35000, -1, 2, 35000]
+    wide = nu.requant(x, 0, None, 1 << 20)
+    assert wide.tolist() == [v << 20 for v in x.tolist()]
+
+
 def test_norm_constants_refuse_what_cannot_be_shifted() -> None:
     with pytest.raises(ValueError, match="needs post -"):
         nu.norm_constants(4096, 32.0, 0)

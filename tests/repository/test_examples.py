@@ -49,6 +49,15 @@ def test_server_client() -> None:
     assert len(run("server_client.py")) > 20
 
 
+def test_second_reading() -> None:
+    """The gain is seen, a session that opens later has none of it, and two executors agree."""
+    lines = [run("second_reading.py", name).splitlines() for name in ("numpy", "native")]
+    assert lines[0][0].removeprefix("numpy") == lines[1][0].removeprefix("native")
+    first, second = map(float, re.findall(r"\d\.\d+", lines[0][0]))
+    (fresh,) = map(float, re.findall(r"\d\.\d+", lines[0][1]))
+    assert second < first - 0.3 and fresh == first
+
+
 @pytest.mark.icarus
 def test_own_bench_on_icarus() -> None:
     assert "passed" in run("own_bench.py", "icarus")

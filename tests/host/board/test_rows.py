@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 from ternac.compile.geometry import preset
+from ternac.host.board.loop_counts import LoopCounts
 from ternac.host.device import Device
-from ternac.host.verify import BoardRunner, several
+from ternac.host.verify import BoardRunner, several, verify_texts
 from ternac.link import READ_ROWS
+from ternac.model.memory.system import open_system
+from ternac.program.loops import most_loops
 from ternac.program.program import Program
 from ternac.program.random_memory import random_memory_program
 from ternac.run.generation import Run
@@ -82,6 +85,59 @@ def test_a_session_moves_between_board_and_numpy_in_mid_text() -> None:
         device.board.run(session, Run(tokens[5:], 1, GREEDY, rng))
         assert np.array_equal(device.board.read_vector(device.board.image.logits), logits[5])
         assert np.array_equal(device.board.get_state(session), whole[0])
+
+
+def test_a_sum_goes_on_bit_for_bit_as_it_moves_between_board_and_numpy() -> None:
+    """The shipped abacus in mid-task, by snapshots; and a session opened where it was has zero rows."""
+    system = open_system("abacus")
+    program = system.shipped("abacus")
+    case = min(system.cases("abacus", program), key=lambda case: len(case.tokens))
+    tokens, third = case.tokens.tolist(), len(case.tokens) // 3
+    with Device.open("numpy", program) as numpy, board(program) as device:
+        with numpy.session() as whole:
+            want = [whole.step(token) for token in tokens]
+            end = whole.snapshot()
+        moved, got = b"", []
+        for place, part in ((device, 0), (numpy, 1), (device, 2)):
+            with place.session() as session:
+                assert not session.state.any()
+                if moved:
+                    session.restore(moved)
+                last = len(tokens) if part == 2 else third * (part + 1)
+                got += [session.step(token) for token in tokens[third * part : last]]
+                moved = session.snapshot()
+                assert session.state[program.memory_slices()[next(iter(program.memories))]].any()
+        assert np.array_equal(got, want) and moved == end
+        assert len(case.answers) == sum(
+            int(got[at].argmax()) == answer for at, answer in zip(case.asked, case.answers, strict=True)
+        )
+        with device.session() as fresh:
+            fresh.step(tokens[0])
+            with numpy.session() as same:
+                same.step(tokens[0])
+                assert fresh.snapshot() == same.snapshot() != end
+
+
+def test_texts_with_loops_of_their_own_equal_numpy_and_a_wrong_count_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cycles too."""
+    program = memory_program(3, "free")
+    texts = [(ids(program, 5), loops) for loops in (None, 1, most_loops(program))]
+    row = verify_texts(program, "rtl", preset(GEOMETRY), texts, lambda done: None)
+    assert not row["mismatches"] and row["cycles"] > 0
+    assert row["loops"] == sorted({1, most_loops(program)})
+    monkeypatch.setattr(LoopCounts, "set", lambda self, loops: None)
+    assert verify_texts(program, "rtl", preset(GEOMETRY), texts, lambda done: None)["mismatches"] >= 1
+
+
+def test_a_session_runs_the_loops_of_its_request_on_the_engine() -> None:
+    program = memory_program(3, "free")
+    with Device.open("numpy", program) as numpy, board(program) as device:
+        with numpy.session() as one, device.session() as other:
+            for loops in (most_loops(program), None, 1):
+                tokens = [list(session.tokens([1], 3, loops=loops)) for session in (one, other)]
+                assert tokens[0] == tokens[1] and one.snapshot() == other.snapshot()
 
 
 def test_large_memories_are_compared_now_and_then_and_small_ones_always() -> None:

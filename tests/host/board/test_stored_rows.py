@@ -116,10 +116,10 @@ def test_a_row_that_is_wrong_in_the_sdram_is_named() -> None:
         assert at < 1 << 16
         plain = runner.step
 
-        def planted(token: int, *rest: Any) -> Any:
+        def planted(token: int, *rest: Any, **more: Any) -> Any:
             client.write(Mem.ROWS, HALF_BLOCK, 0, np.array([0]), 2)
             client.write(Mem.ROWS, at >> 16, at & 0xFFFF, np.array([0x0101]), 2)
-            return plain(token, *rest)
+            return plain(token, *rest, **more)
 
         runner.step = planted  # type: ignore[method-assign]
         found = verify(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ternac.errors import Cancelled, NoAnswer, Overloaded, ServerError, Unavailable, UsageError
+from ternac.host.server.limits import Limits
 from ternac.host.server.scheduler import Scheduler
 from ternac.host.server.worker import Source
 from ternac.host.session import Session
@@ -307,3 +308,106 @@ def test_zero_tokens_feed_the_prompt(make):
     more.wait()
     assert more.tokens == alone(PROGRAM, PROMPT, 10)
     assert fresh(PROGRAM).fed == 0
+
+
+def test_a_server_that_drains_is_not_ready(make):
+    scheduler = make(numpy_source())
+    assert scheduler.stats().ready
+    scheduler.drain()
+    assert scheduler.stats().draining
+    assert not scheduler.stats().ready
+
+
+def test_places_are_counted_for_each_client(make):
+    """One client gets its share and no more, whatever others have; the next still finds a place."""
+    scheduler = make(source(Shaky(PROGRAM)), queue=8)
+    gate = threading.Event()
+    taken = []
+
+    def submit(client):
+        job = Watched(PROGRAM, PROMPT, 4, client=client, on_tokens=lambda tokens: gate.wait(20))
+        scheduler.submit(job.job)
+        taken.append(job)
+
+    assert Limits(queue=8).client_places == 7
+    for _ in range(7):
+        submit("greedy")
+    with pytest.raises(Overloaded, match="7 requests of this client are running or waiting; the 1 places"):
+        submit("greedy")
+    submit("modest")
+    gate.set()
+    for job in taken:
+        job.wait()
+
+
+def test_a_device_that_becomes_idle_takes_over_a_text_of_a_busy_one(make):
+    """Both are busy when two long texts come; the first to be free takes both, and gives one to the other."""
+    gates = [threading.Event(), threading.Event()]
+    running = [threading.Event(), threading.Event()]
+    scheduler = make(source(Shaky(PROGRAM), "a"), source(Shaky(PROGRAM), "b"))
+    blockers = []
+    for gate, begun in zip(gates, running, strict=True):
+
+        def hold(tokens, gate=gate, begun=begun):
+            begun.set()
+            gate.wait(20)
+
+        blockers.append(Watched(PROGRAM, PROMPT, 4, on_tokens=hold))
+        scheduler.submit(blockers[-1].job)
+        assert begun.wait(20)
+    slow = [
+        Watched(PROGRAM, PROMPT, 400, WARM, seed, on_tokens=lambda tokens: time.sleep(0.001))
+        for seed in (1, 2)
+    ]
+    for job in slow:
+        scheduler.submit(job.job)
+    gates[0].set()
+    blockers[0].wait()
+    while not all(job.tokens for job in slow):
+        time.sleep(0.001)
+    gates[1].set()
+    for seed, job in zip((1, 2), slow, strict=True):
+        job.wait()
+        assert job.tokens == alone(PROGRAM, PROMPT, 400, WARM, seed)
+    assert scheduler.stats().moves == sum(job.job.moves for job in slow) >= 1
+
+
+def test_a_text_that_nobody_reads_costs_its_device_little(make):
+    """A device whose texts all wait for their readers looks again at times, not all the time."""
+    scheduler = make(source(Shaky(PROGRAM)))
+    asked = [0]
+    behind = [True]
+
+    def is_behind():
+        asked[0] += 1
+        return behind[0]
+
+    job = Watched(PROGRAM, PROMPT, 8, behind=is_behind)
+    scheduler.submit(job.job)
+    time.sleep(0.4)
+    assert 1 <= asked[0] < 200
+    behind[0] = False
+    job.wait()
+    assert job.tokens == alone(PROGRAM, PROMPT, 8)
+
+
+def test_waits_between_attempts_to_open_a_lost_device_double(make):
+    opened = []
+
+    def open_it():
+        opened.append(time.monotonic())
+        if 1 < len(opened) < 6:
+            raise NoAnswer("still away")
+        return Shaky(PROGRAM, fail_at=3 if len(opened) == 1 else None)
+
+    scheduler = make(Source("board", open_it), numpy_source("spare", fallback=True), reopen=0.02)
+    job = Watched(PROGRAM, PROMPT, 20)
+    scheduler.submit(job.job)
+    job.wait()
+    until = time.monotonic() + 20
+    while len(opened) < 6 and time.monotonic() < until:
+        time.sleep(0.005)
+    waits = [b - a for a, b in zip(opened[1:], opened[2:], strict=False)]
+    assert len(waits) == 4
+    assert all(wait >= 0.02 * 2**i for i, wait in enumerate(waits, 1))
+    assert sum(waits) < 2  # 0.04 + 0.08 + 0.16 + 0.32

