@@ -357,9 +357,7 @@ VARIANTS: dict[str, Board] = {
     variant.geometry: variant
     for variant in (
         replace(_ULX3S, engine=PRESETS["ulx3s-85f-rows"], target_hz=80_000_000),
-        replace(
-            _ULX3S, engine=PRESETS["ulx3s-85f-rows-sdram"], clock_hz=NOMINAL_HZ, target_hz=75_000_000
-        ),
+        replace(_ULX3S, engine=PRESETS["ulx3s-85f-rows-sdram"], clock_hz=NOMINAL_HZ, target_hz=75_000_000),
         replace(
             _ULX3S,
             engine=PRESETS["ulx3s-85f-sdram"],
