@@ -95,8 +95,9 @@ def locate(netlist: dict[str, Any], numbers: Mapping[str, int], top: str = "top"
 
 
 def refuse_incomplete(cells: Sequence[Cell], geometry: Geometry) -> None:
-    """Raise BuildFailed unless all bits of all loadable memories, and of the link's RAM, are in block RAM; rows
-    of an SDRAM wait in tables, which hold no program.
+    """Raise BuildFailed unless all bits of all loadable memories, and of the link's RAM, are in block RAM.
+
+    Rows of an SDRAM wait in LUT RAM, which holds nothing of a program.
     """
     have = {(c.memory, c.block, c.first_bit + bit) for c in cells for bit in range(c.cell_bits)}
     want = {(LINK, 0, bit) for bit in range(8)}
