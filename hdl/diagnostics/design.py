@@ -62,7 +62,7 @@ SDRAM_SEED = 3
 
 def _with_sdram(target: Board) -> Board | None:
     """Return the variant of a board whose engine streams from its SDRAM, None if it has none."""
-    return next((v for v in VARIANTS.values() if v.name == target.name), None)
+    return next((v for v in VARIANTS.values() if v.name == target.name and v.engine.streams), None)
 
 
 def sdram_of(target: Board) -> SdramChip | None:

@@ -168,11 +168,23 @@ def test_blocks_that_change_places_are_refused() -> None:
         text_of(sink.getvalue(), coder)
 
 
+def test_a_block_that_decodes_to_another_text_is_refused() -> None:
+    """All checksums but the text's own are right."""
+    coder, text = plain_coder(), b"first text"
+    (coded,) = coder.encode([np.frombuffer(text, np.uint8)])
+    sink = io.BytesIO()
+    writer = Writer(sink, Header(bytes.fromhex(program().hash), 50))
+    writer.block(Block(len(text), zlib.crc32(b"other text"), len(text), coded.data), text)
+    writer.finish()
+    with pytest.raises(ArchiveError, match="another text"):
+        text_of(sink.getvalue(), coder)
+
+
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        (Block(9, 0, 9, b""), "another text"),
-        (Block(9, 0, 10, b"", b"", ()), "another text"),
+        (Block(9, 0, 9, b""), "of no text"),
+        (Block(9, 0, 10, b"", b"", ()), "of no text"),
         (Block(9, 0, 0, b"", b"123", (0, 9)), "another length"),
         (Block(9, 0, 1, b"", b"12345678", (2, 7)), "add up|another length"),
         (Block(9, 0, 9 * 8 + 1, b""), "tokens for 9 bytes"),

@@ -118,7 +118,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         raise UsageError(f"{name} has its weights on chip", "ternac bench hdl measures it")
     program = open_program(args.model) if args.model else large_program(args.seed)
     if name not in VARIANTS:
-        raise UsageError(f"{name} is the engine of no board", f"choose one of: {', '.join(VARIANTS)}")
+        streaming = ", ".join(variant for variant, target in VARIANTS.items() if target.engine.streams)
+        raise UsageError(f"{name} is the engine of no board", f"choose one of: {streaming}")
     data = bench_sdram(program, VARIANTS[name], args.tokens, args.seed, say)
     _show(data, say)
     return Outcome(data, ok=not data["mismatches"])
