@@ -108,6 +108,8 @@ CLEAR_BLOCK = 255
 address on. The next request of another kind waits until they are cleared, a WRITE does not."""
 CLEAR_WORDS = 16
 """See `CLEAR_BLOCK`."""
+MOST_CLEAR = 256
+"""The largest d + 1 there: groups of words, or sectors of an SDRAM, that one WRITE clears."""
 
 READ_MAP = 64
 """Added to log2 of the bursts of a row, the block of a READ from an engine with rows in SDRAM: which of 16

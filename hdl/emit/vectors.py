@@ -25,6 +25,7 @@ from ternac.link import (
     FRAME_BYTES,
     GREEDY_FLAG,
     MAX_WORDS,
+    MOST_CLEAR,
     READ_ROWS,
     VERSION,
     Choice,
@@ -389,7 +390,7 @@ def _rows_of(shape: RowShape, parts: Iterable[BankWords]) -> Iterator[str | int]
     yield _bus(POLL_BUS, at["STATUS"], 0)
     yield _bus(READ_BUS, at["ADDRESS"], column << 16 | word + PARTS)
     yield from fetched(column, word, ROW_PATTERN.to_bytes(PARTS, "little"))
-    most = 256 * CLEAR_WORDS
+    most = MOST_CLEAR * CLEAR_WORDS
     for start in range(0, shape.words, most):
         blocks = min(most, shape.words - start) // CLEAR_WORDS
         yield _bus(WRITE_BUS, at["ADDRESS"], start)

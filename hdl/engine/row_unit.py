@@ -30,7 +30,7 @@ from ternac.hdl.engine.row_column import ROW_BITS, SUM_BITS, RowColumn
 from ternac.hdl.engine.winners import Winners, winners_latency
 from ternac.hdl.sdram.controller import SdramPins
 from ternac.hdl.sdram.rows import RowMover
-from ternac.link import CLEAR_BLOCK, CLEAR_WORDS
+from ternac.link import CLEAR_BLOCK, CLEAR_WORDS, MOST_CLEAR
 
 __all__ = ["READ_AHEAD", "RowUnit"]
 
@@ -361,7 +361,7 @@ class RowUnit(wiring.Component):
 
         # What the loader writes, and words that are cleared.
         left, cleared = (
-            Signal(range(256 * CLEAR_WORDS + 1), name="left"),
+            Signal(range(MOST_CLEAR * CLEAR_WORDS + 1), name="left"),
             Signal.like(self.wr.addr, name="cleared"),
         )
         loads = self.wr.en & (self.wr.mem == Mem.ROWS)

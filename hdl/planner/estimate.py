@@ -10,7 +10,7 @@ from ternac.compile.image import Image
 from ternac.compile.row_store import SECTORS
 from ternac.errors import DoesNotFit
 from ternac.hdl.boards.board import Board
-from ternac.hdl.boards.boards import VARIANTS, with_geometry
+from ternac.hdl.boards.boards import VARIANTS
 from ternac.hdl.engine.schedule import Schedule, batch_cycles, schedule
 from ternac.hdl.planner.area import area, model_error
 from ternac.link import MAX_BATCH_TOKENS
@@ -18,8 +18,18 @@ from ternac.manifest import read_manifest
 from ternac.program.program import Program
 
 
-def routed_clock(target: Board) -> tuple[float, str]:
-    """Design clock in MHz and where it comes from: the shipped build, or the board's stated clock."""
+def routed_clock(target: Board, geometry: Geometry | None = None) -> tuple[float, str]:
+    """Design clock in MHz and where it comes from: the shipped build, or the board's stated clock.
+
+    ``geometry``: of another engine on the board; one that the board has no bitstream for takes the clock of
+    the board's own, and the text says so.
+    """
+    if geometry is not None:
+        variant = VARIANTS.get(geometry.name, target)
+        target = variant if variant.name == target.name else target
+        if geometry.name != target.geometry:
+            clock, origin = routed_clock(target)
+            return clock, f"clock of {target.geometry}, assumed ({origin})"
     manifest = read_manifest(target.name, target.geometry)
     if manifest is None:
         return target.clock_hz / 1e6, "stated clock, no build shipped"
@@ -135,11 +145,7 @@ def estimate(program: Program, target: Board, geometry: Geometry | None = None) 
     geometry = geometry or target.engine
     image = compile_program(program, geometry)
     plan = schedule(image)
-    if geometry.name in VARIANTS and VARIANTS[geometry.name].name == target.name:
-        target = with_geometry(target, geometry.name)
-    clock, clock_origin = routed_clock(target)
-    if geometry.name != target.geometry:
-        clock_origin = f"clock of {target.geometry}, assumed ({clock_origin})"
+    clock, clock_origin = routed_clock(target, geometry)
     exact = "closed-form schedule (held equal to the RTL by tests)"
     if geometry.streams:
         exact = "lower bound: closed-form schedule, as if the memory gave a word every cycle"

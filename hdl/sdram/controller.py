@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
@@ -10,7 +11,16 @@ from amaranth.lib.wiring import In, Out
 
 from ternac.compile.sdram import BURST, SdramChip
 
-__all__ = ["PAD_DELAY", "read_pipe", "SdramController", "SdramPins", "mode_register", "write_word"]
+__all__ = [
+    "PAD_DELAY",
+    "Command",
+    "SdramController",
+    "SdramPins",
+    "command_pins",
+    "mode_register",
+    "read_pipe",
+    "write_word",
+]
 
 PAD_DELAY = 2
 """Cycles on top of the latency of the chip until a word read is seen: the pads' registers, out and in."""
@@ -24,9 +34,31 @@ SdramPins = wiring.Signature({
 """The chip's pins without the clock; 1 selects, whatever the level on the board. All outputs change at the
 clock edge, a register in the pads delays them by a cycle, and the chip takes them half a cycle after that."""
 
-# Commands as levels of ras, cas and we.
-_ACTIVATE, _READ, _WRITE, _PRECHARGE = (1, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 1)
-_REFRESH, _MODE = (1, 1, 0), (1, 1, 1)
+
+class Command:
+    """Commands as levels of ras, cas and we."""
+
+    ACTIVATE, READ, WRITE, PRECHARGE = (1, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 1)
+    REFRESH, MODE = (1, 1, 0), (1, 1, 1)
+
+
+def command_pins(m: Module, pins: Any, ready: Value) -> Callable[..., None]:
+    """Select the chip without a command, and return a function that gives it one in this cycle's place:
+    `Command`, bank, address. Words are masked until ``ready``.
+    """
+    m.d.comb += [pins.cs.eq(1), pins.cke.eq(1)]
+    m.d.sync += [
+        pins.ras.eq(0), pins.cas.eq(0), pins.we.eq(0), pins.dq_oe.eq(0),
+        pins.dqm.eq(Mux(ready, 0, 3)),
+    ]  # fmt: skip
+
+    def command(which: tuple[int, int, int], bank: Any = 0, address: Any = 0) -> None:
+        m.d.sync += [
+            Cat(pins.ras, pins.cas, pins.we).eq(Cat(*(Const(bit, 1) for bit in which))),
+            pins.ba.eq(bank), pins.a.eq(address),
+        ]  # fmt: skip
+
+    return command
 
 
 def write_word(chip: SdramChip) -> data.StructLayout:
@@ -114,15 +146,7 @@ class SdramController(wiring.Component):
         # cycles until the next command of this state, and until the open banks may be closed
         pause = Signal(range(t.power_up + 1), init=t.power_up, name="pause")
         hold = Signal(range(row_open + t.wr), name="hold")
-        m.d.comb += [pins.cs.eq(1), pins.cke.eq(1)]
-        m.d.sync += [
-            pins.ras.eq(0), pins.cas.eq(0), pins.we.eq(0), pins.dq_oe.eq(0),
-            pins.dqm.eq(Mux(self.ready, 0, 3)),
-        ]  # fmt: skip
-
-        def command(which: tuple[int, int, int], bank: Any = 0, address: Any = 0) -> None:
-            m.d.sync += [Cat(pins.ras, pins.cas, pins.we).eq(Cat(*(Const(bit, 1) for bit in which))),
-                         pins.ba.eq(bank), pins.a.eq(address)]  # fmt: skip
+        command = command_pins(m, pins, self.ready)
 
         def wait(cycles: int) -> None:
             m.d.sync += pause.eq(cycles - 1)
@@ -157,26 +181,26 @@ class SdramController(wiring.Component):
         count = Signal(range(POWER_UP_REFRESHES + 1), name="count")
 
         def close() -> None:
-            command(_PRECHARGE, 0, ALL_BANKS)
+            command(Command.PRECHARGE, 0, ALL_BANKS)
             wait(t.rp)
             m.next = "CLOSED"
 
         with m.FSM():
             with m.State("POWER UP"):
                 with m.If(pause == 0):
-                    command(_PRECHARGE, 0, ALL_BANKS)
+                    command(Command.PRECHARGE, 0, ALL_BANKS)
                     wait(t.rp)
                     m.next = "FIRST REFRESHES"
             with m.State("FIRST REFRESHES"):
                 with m.If(pause == 0):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count == POWER_UP_REFRESHES):
-                        command(_MODE, 0, mode_register(t.cas))
+                        command(Command.MODE, 0, mode_register(t.cas))
                         wait(t.mrd)
                         m.d.sync += self.ready.eq(1)
                         m.next = "CLOSED"
                     with m.Else():
-                        command(_REFRESH)
+                        command(Command.REFRESH)
                         wait(t.rfc)
             with m.State("CLOSED"):  # all banks are
                 m.d.sync += [beat.eq(0), missing.eq(0), ahead.eq(0), ended.eq(0)]
@@ -185,16 +209,16 @@ class SdramController(wiring.Component):
                     m.d.sync += [self.stale.eq(0), reading.eq(1), word.eq(wanted << 3)]
                 with m.If(pause == 0):
                     with m.If(due):
-                        command(_REFRESH)
+                        command(Command.REFRESH)
                         m.d.sync += since.eq(since - (t.refresh - 1))
                         wait(t.rfc)
                     with m.Elif(more):
-                        command(_ACTIVATE, bank, row)
+                        command(Command.ACTIVATE, bank, row)
                         m.d.sync += hold.eq(row_open - 1)
                         wait(t.rcd)
                         m.next = "READ"
                     with m.Elif(self.write.valid & quiet & ~self.stale & ~self.restart):
-                        command(_ACTIVATE, item_bank, item_row)
+                        command(Command.ACTIVATE, item_bank, item_row)
                         m.d.sync += [open_bank.eq(item_bank), open_row.eq(item_row), hold.eq(row_open - 1)]
                         wait(t.rcd)
                         m.next = "WRITE"
@@ -204,13 +228,13 @@ class SdramController(wiring.Component):
                 with m.Elif(beat.any()):
                     m.d.sync += beat.eq(beat + 1)
                     with m.If((beat == 1) & behind):
-                        command(_PRECHARGE, old)
+                        command(Command.PRECHARGE, old)
                         m.d.sync += behind.eq(0)
                     with m.If((beat == 2) & ~ahead):
-                        command(_ACTIVATE, Mux(missing, bank, next_bank), Mux(missing, row, next_row))
+                        command(Command.ACTIVATE, Mux(missing, bank, next_bank), Mux(missing, row, next_row))
                         m.d.sync += [missing.eq(0), ahead.eq(~missing), hold.eq(row_open - 1)]
                 with m.Elif(more):
-                    command(_READ, bank, column)
+                    command(Command.READ, bank, column)
                     m.d.comb += self.asked.eq(1)
                     m.d.sync += [beat.eq(1), word.eq(word + BURST), behind.eq(ended), ended.eq(0)]
                     with m.If(column[3:].all()):  # the row's last burst
@@ -224,7 +248,7 @@ class SdramController(wiring.Component):
                         with m.If(hold == 0):
                             close()
                     with m.Elif(self.write.valid):
-                        command(_WRITE, item_bank, item_column)
+                        command(Command.WRITE, item_bank, item_column)
                         m.d.comb += self.write.ready.eq(1)
                         m.d.sync += [pins.dq_o.eq(item.word), pins.dq_oe.eq(1)]
                         with m.If(hold < t.wr):

@@ -18,7 +18,15 @@ from ternac.compile.isa import DIGIT_BITS, LAYOUT, LIST_BITS
 from ternac.compile.row_store import BANKS, BURST, CHIP, REFRESH, SECTOR_BURSTS, TIMES, MoveTime
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.engine.ports import context_bits, move_layout, move_signature
-from ternac.hdl.sdram.controller import POWER_UP_REFRESHES, SdramPins, mode_register, read_pipe
+from ternac.hdl.sdram.controller import (
+    ALL_BANKS,
+    POWER_UP_REFRESHES,
+    Command,
+    SdramPins,
+    command_pins,
+    mode_register,
+    read_pipe,
+)
 from ternac.link import CLEAR_BLOCK, HALF_BLOCK
 
 __all__ = ["DRAIN_AHEAD", "RowMover"]
@@ -34,9 +42,6 @@ _OPEN, _CLOSE = 4, 2
 _BURST_BITS = CHIP.row_bits + CHIP.column_bits - 3
 _COLUMN_BURSTS = CHIP.column_bits - 3
 _HEADS = LAYOUT["words"][2]
-_ALL_BANKS = 1 << 10
-_ACTIVATE, _READ, _WRITE, _PRECHARGE = (1, 0, 0), (0, 1, 0), (0, 1, 1), (1, 0, 1)
-_REFRESH, _MODE = (1, 1, 0), (1, 1, 1)
 
 
 class RowMover(wiring.Component):
@@ -325,17 +330,7 @@ class RowMover(wiring.Component):
         pins, t = self.pins, TIMES
         begins = Signal(data.StructLayout({"engine": 1, "host": 1}), name="begins")
         tail_ends, word = Signal(name="tail_ends"), Signal(16, name="word_out")
-        m.d.comb += [pins.cs.eq(1), pins.cke.eq(1)]
-        m.d.sync += [
-            pins.ras.eq(0), pins.cas.eq(0), pins.we.eq(0), pins.dq_oe.eq(0),
-            pins.dqm.eq(Mux(self.ready, 0, 3)),
-        ]  # fmt: skip
-
-        def command(which: tuple[int, int, int], bank: Any = 0, address: Any = 0) -> None:
-            m.d.sync += [
-                Cat(pins.ras, pins.cas, pins.we).eq(Cat(*(Const(bit, 1) for bit in which))),
-                pins.ba.eq(bank), pins.a.eq(address),
-            ]  # fmt: skip
+        command = command_pins(m, pins, self.ready)
 
         # Refreshes: one is owed with a start from rest and every REFRESH cycles after it.
         owed, since = Signal(range(16), name="owed"), Signal(range(REFRESH), name="since")
@@ -365,25 +360,25 @@ class RowMover(wiring.Component):
         m.d.comb += last_beat.eq(Mux(own.out, words + (MoveTime.GAP - 1), words - 1))
 
         def open_next() -> None:
-            command(_ACTIVATE, place.bank, place.burst[_COLUMN_BURSTS:])
+            command(Command.ACTIVATE, place.bank, place.burst[_COLUMN_BURSTS:])
             m.d.sync += [following.column.eq(place.burst[:_COLUMN_BURSTS]), following.bank.eq(place.bank)]
             m.d.comb += advance.eq(1)
 
         with m.FSM():
             with m.State("POWER UP"):
                 with m.If(pause == 0):
-                    command(_PRECHARGE, 0, _ALL_BANKS)
+                    command(Command.PRECHARGE, 0, ALL_BANKS)
                     m.d.sync += pause.eq(t.rp - 1)
                     m.next = "FIRST REFRESHES"
             with m.State("FIRST REFRESHES"):
                 with m.If(pause == 0):
                     m.d.sync += count.eq(count + 1)
                     with m.If(count == POWER_UP_REFRESHES):
-                        command(_MODE, 0, mode_register(t.cas))
+                        command(Command.MODE, 0, mode_register(t.cas))
                         m.d.sync += [pause.eq(t.mrd - 1), self.ready.eq(1)]
                         m.next = "REST"
                     with m.Else():
-                        command(_REFRESH)
+                        command(Command.REFRESH)
                         m.d.sync += pause.eq(t.rfc - 1)
             with m.State("REST"):
                 with m.If(pause <= 1):
@@ -391,7 +386,7 @@ class RowMover(wiring.Component):
             with m.State("IDLE"):  # all banks are closed
                 m.d.sync += [lead.eq(0), beat.eq(0), first.eq(1), working.eq(0)]
                 with m.If(owed.any()):
-                    command(_REFRESH)
+                    command(Command.REFRESH)
                     m.d.comb += pays.eq(1)
                     m.d.sync += pause.eq(t.rfc - 1)
                     m.next = "REST"
@@ -423,16 +418,16 @@ class RowMover(wiring.Component):
                 with m.If(own.out & (beat == 1)):
                     m.d.sync += now.eq(following)
                 with m.If((beat == closes) & ~first):
-                    command(_PRECHARGE, old)
+                    command(Command.PRECHARGE, old)
                 with m.If(~own.out & (beat[:3] == 0)):
-                    command(_READ, now.bank, Cat(Const(0, 3), now.column) + beat)
+                    command(Command.READ, now.bank, Cat(Const(0, 3), now.column) + beat)
                     m.d.comb += self.asked.eq(1)
                 written = own.out & (beat >= MoveTime.GAP)
                 same = fifo.r_rdy & (fifo.r_data[CHIP.column_bits : CHIP.word_bits] == page)
                 with m.If(written & ~(working.words & ~same)):
                     column = Cat(Const(0, 3), now.column) + (beat - MoveTime.GAP)[:6]
                     item = fifo.r_data[: CHIP.column_bits]
-                    command(_WRITE, now.bank, Mux(working.words, item, column[: CHIP.column_bits]))
+                    command(Command.WRITE, now.bank, Mux(working.words, item, column[: CHIP.column_bits]))
                     given = Mux(working.words, fifo.r_data[CHIP.word_bits :], word)
                     m.d.sync += [pins.dq_oe.eq(1), pins.dq_o.eq(given)]
                     m.d.comb += fifo.r_en.eq(working.words)
@@ -451,7 +446,7 @@ class RowMover(wiring.Component):
             with m.State("TAIL"):
                 m.d.sync += beat.eq(beat + 1)
                 with m.If(beat == Mux(own.out, 1, _CLOSE)):
-                    command(_PRECHARGE, old)
+                    command(Command.PRECHARGE, old)
                     m.d.comb += self.retire.eq(engine)
                 with m.If(beat == MoveTime.TAIL - 1):
                     m.d.comb += [tail_ends.eq(1), self.cleared.eq(working.clears)]

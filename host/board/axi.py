@@ -16,7 +16,7 @@ import numpy.typing as npt
 from ternac.errors import DeviceRefused, NoAnswer, UsageError, WrongBitstream
 from ternac.hdl.axi.registers import ID, MAP_VERSION, MAP_WORDS, OKAY, register
 from ternac.host.board.transport import ProcessTransport
-from ternac.link import CLEAR_WORDS
+from ternac.link import CLEAR_WORDS, MOST_CLEAR
 
 __all__ = ["AxiRows", "AxiTransport", "MappedRegisters", "Registers", "SimulatedRegisters"]
 
@@ -139,7 +139,7 @@ class AxiRows:
         self._check(0, start, count)
         if count % CLEAR_WORDS:
             raise UsageError(f"{count} words cannot be cleared", f"clear a multiple of {CLEAR_WORDS}")
-        most = 256 * CLEAR_WORDS
+        most = MOST_CLEAR * CLEAR_WORDS
         for at in range(0, count, most):
             blocks = min(most, count - at) // CLEAR_WORDS
             self._point(0, start + at)

@@ -14,7 +14,7 @@ from ternac.host.backend import State
 from ternac.host.board.axi import AxiTransport
 from ternac.host.board.client import LinkClient
 from ternac.host.board.stored_rows import StoredRows
-from ternac.link import CLEAR_BLOCK, CLEAR_WORDS, MAX_WORDS, MAX_WRITE_BYTES, READ_ROWS
+from ternac.link import CLEAR_BLOCK, CLEAR_WORDS, MAX_WORDS, MAX_WRITE_BYTES, MOST_CLEAR, READ_ROWS
 from ternac.program.program import Program
 
 __all__ = ["Banks", "LinkRows", "RowMemory"]
@@ -53,7 +53,7 @@ class LinkRows:
             self._client.write(Mem.ROWS, column, start + at, words[at : at + MAX_WRITE_BYTES], 1)
 
     def clear(self, start: int, count: int) -> None:
-        most = 256 * CLEAR_WORDS
+        most = MOST_CLEAR * CLEAR_WORDS
         for at in range(0, count, most):
             steps = min(most, count - at) // CLEAR_WORDS
             self._client.write(Mem.ROWS, CLEAR_BLOCK, start + at, np.array([steps - 1]), 1)

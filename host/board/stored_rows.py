@@ -11,7 +11,7 @@ from ternac.compile.geometry import ROW_BLOCKS, Mem
 from ternac.compile.image import RowSymbol
 from ternac.compile.row_store import BANKS, BURST, CHIP, burst_bits, row_addresses
 from ternac.host.board.client import LinkClient
-from ternac.link import CLEAR_BLOCK, HALF_BLOCK, MAX_WORDS, MAX_WRITE_BYTES, READ_MAP, READ_ROWS
+from ternac.link import CLEAR_BLOCK, HALF_BLOCK, MAX_WORDS, MAX_WRITE_BYTES, MOST_CLEAR, READ_MAP, READ_ROWS
 
 __all__ = ["StoredRows"]
 
@@ -19,10 +19,8 @@ Rows = npt.NDArray[np.int8]
 
 MAP_WORDS = 64
 """Words of a map in one READ, each of 16 rows that the board looks through."""
-CLEAR_SECTORS = 256
-"""Sectors cleared by one WRITE, so that a board answers in time."""
 BLOCK_WORDS = 1 << 16
-_COLUMN_BURSTS = CHIP.column_bits - 3
+_COLUMN_BURSTS = CHIP.column_bits - (BURST.bit_length() - 1)
 
 
 class StoredRows:
@@ -38,9 +36,9 @@ class StoredRows:
         words = np.zeros((symbol.rows, symbol.width // 2), np.uint16)
         at = row_addresses(symbol, sector)
         rows = np.flatnonzero(self._filled(at, burst_bits(symbol.width)))
-        for first, count in _runs(at[rows], BURST << burst_bits(symbol.width), MAX_WORDS):
+        step = BURST << burst_bits(symbol.width)
+        for first, count in _runs(at[rows], step, MAX_WORDS):
             own = rows[first : first + count]
-            step = BURST << burst_bits(symbol.width)
             size = step * (count - 1) + symbol.width // 2
             found = np.zeros(step * count, np.uint16)
             found[:size] = self._words(int(at[own[0]]), size)
@@ -64,8 +62,8 @@ class StoredRows:
     def clear(self, sector: int, count: int) -> None:
         """Clear sectors, and return when it is done."""
         self._half = None
-        for at in range(sector, sector + count, CLEAR_SECTORS):
-            some = min(CLEAR_SECTORS, sector + count - at)
+        for at in range(sector, sector + count, MOST_CLEAR):
+            some = min(MOST_CLEAR, sector + count - at)
             self._client.write(Mem.ROWS, CLEAR_BLOCK, at, np.array([some - 1]), 2)
             self._client.read(READ_ROWS, 0, 1)  # answered when the board is done
 

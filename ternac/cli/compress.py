@@ -42,6 +42,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.host.compress import compress
     from ternac.program.zoo import open_program, resolve
     from ternac.progress import Progress
+    from ternac.run.coding import UNIT
 
     out = args.out or Path("-" if args.file == "-" else args.file + SUFFIX)
     args.binary = True
@@ -61,7 +62,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         "text_bytes": totals.text,
         "archive_bytes": totals.stored,
         "bits_per_byte": 8 * totals.stored / text,
-        "model_bits_per_byte": totals.cost / 65536 / text,
+        "model_bits_per_byte": totals.cost / UNIT / text,
         "blocks": totals.blocks,
         "tokens": totals.tokens,
         "bytes_not_in_tokens": totals.rest,

@@ -25,7 +25,6 @@ def bench_hdl(
     ``geometry``: another engine than the board's bitstream has; its clock is then an assumption.
     """
     from ternac.compile.compiler import compile_program
-    from ternac.hdl.boards.boards import VARIANTS
     from ternac.hdl.engine.schedule import batch_cycles, schedule
     from ternac.hdl.planner.estimate import routed_clock
     from ternac.host.device import Device
@@ -68,11 +67,7 @@ def bench_hdl(
                 )
             steps += tokens * len(opened[group])
         cycles = backend.meter.cycles - before
-    shipped = VARIANTS.get(name, target)
-    routed = shipped if shipped.name == target.name else target
-    clock, clock_origin = routed_clock(routed)
-    if name != routed.geometry:
-        clock_origin = f"the clock of {target.geometry}, assumed: {name} has no bitstream"
+    clock, clock_origin = routed_clock(target, engine)
     per_token = cycles / steps
     return {
         "board": target.name,

@@ -63,16 +63,12 @@ def with_rows(rows: int) -> Program:
 
 def bench_rows(geometry: Geometry, tokens: int, say: Say) -> dict[str, Any]:
     """Return cycles a token of all models, by the closed form; with ``tokens`` counted in the RTL as well."""
-    from ternac.hdl.boards.boards import VARIANTS, board, with_geometry
+    from ternac.hdl.boards.boards import board
     from ternac.hdl.planner.estimate import routed_clock
     from ternac.hdl.planner.rows import cycles_with_rows
 
     target = board(BOARD)
-    if geometry.name in VARIANTS and VARIANTS[geometry.name].name == target.name:
-        target = with_geometry(target, geometry.name)
-    clock, origin = routed_clock(target)
-    if geometry.name != target.geometry:
-        origin = f"clock of {target.geometry}, assumed ({origin})"
+    clock, origin = routed_clock(target, geometry)
     rows: list[dict[str, Any]] = []
     for name, program in models():
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,9 +17,11 @@ from ternac.hdl.build.bitstream import engine_plan
 from ternac.hdl.build.flash import command
 from ternac.hdl.build.plan import make_plan
 from ternac.hdl.planner.area import area
+from ternac.manifest import BITSTREAMS
 from tests.hdl.board_designs import Identified
 
 NAMES = list(BOARDS)
+PAGE = Path(__file__).parents[3] / "docs/bitstreams.md"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -102,3 +105,13 @@ def plan_of(target: Board) -> str:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_board_s_design_elaborates(name: str) -> None:
     assert "rPLL" in plan_of(board(name)) or board(name).family != "gowin"
+
+
+def test_the_page_has_the_figures_of_every_shipped_bitstream() -> None:
+    page = PAGE.read_text()
+    manifests = sorted(BITSTREAMS.glob("*/*/manifest.json"))
+    assert len(manifests) > 10
+    for path in manifests:
+        figures = json.loads(path.read_text())
+        for figure in (f"{figures['comb']:,}", f"{figures['fmax_mhz']:g}", f"{figures['clock_mhz']:g}"):
+            assert figure in page, f"{path}: {figure}"

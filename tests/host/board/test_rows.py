@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ternac.compile.geometry import preset
+from ternac.compile.moves import is_move
 from ternac.host.board.loop_counts import LoopCounts
 from ternac.host.device import Device
 from ternac.host.verify import BoardRunner, several, verify_texts
@@ -23,21 +24,28 @@ from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, seed_state
 from ternac.sim.verify import ExecutorRunner, rows_due, verify
 
-GEOMETRY = "tiny-rows"
+ROWS, STORED = "tiny-rows", "tiny-rows-sdram"
+"""Engines with rows in block RAM, and in an SDRAM."""
+CASES = [
+    *((ROWS, seed, loop) for seed, loop in ((1, ""), (2, ""), (3, "free"))),
+    *((STORED, seed, loop) for seed, loop in ((1, ""), (5, ""), (2, "free"), (5, "levels"))),
+]
 
 
 def memory_program(seed: int, loop: str) -> Program:
     return random_memory_program(np.random.default_rng(seed), loop=loop, narrow=True)
 
 
-def board(program: Program) -> Device:
-    return Device.open("sim", program, board=GEOMETRY, geometry=preset(GEOMETRY), progress=False)
+def board(program: Program, geometry: str = ROWS) -> Device:
+    return Device.open("sim", program, board=geometry, geometry=preset(geometry), progress=False)
 
 
-@pytest.fixture(params=[(1, ""), (2, ""), (3, "free")], ids=["seed 1", "seed 2", "loop"])
+@pytest.fixture(params=CASES, ids=lambda case: f"{case[0]} seed {case[1]} {case[2]}".strip())
 def case(request: Any) -> Iterator[tuple[Program, Device]]:
-    program = memory_program(*request.param)
-    with board(program) as device:
+    geometry, *which = request.param
+    program = memory_program(*which)
+    with board(program, geometry) as device:
+        assert any(is_move(inst) for inst in device.board.image.instructions) == (geometry == STORED)
         yield program, device
 
 
@@ -53,13 +61,14 @@ def test_tokens_states_rows_and_cycles_equal_numpy(case: tuple[Program, Device])
 
 def test_sessions_at_the_same_time_keep_their_rows_apart(case: tuple[Program, Device]) -> None:
     program, device = case
-    assert not several(program, BoardRunner(device, "rtl"), 4, ids(program, 6))
+    assert not several(program, BoardRunner(device, "rtl"), 4, ids(program, 8))
 
 
-def test_a_session_finds_zero_rows_where_another_one_was() -> None:
+@pytest.mark.parametrize("geometry", [ROWS, STORED])
+def test_a_session_finds_zero_rows_where_another_one_was(geometry: str) -> None:
     """More sessions than slots, one after the other and closed: each begins like the first."""
     program = memory_program(1, "")
-    with board(program) as device:
+    with board(program, geometry) as device:
         found = []
         for _ in range(2 * device.board.image.sessions + 1):
             session = device.board.open()
@@ -68,12 +77,13 @@ def test_a_session_finds_zero_rows_where_another_one_was() -> None:
         assert all(one == found[0] for one in found)
 
 
-def test_a_session_moves_between_board_and_numpy_in_mid_text() -> None:
-    program, executor = memory_program(2, ""), NumpyExecutor(memory_program(2, ""))
+@pytest.mark.parametrize(("geometry", "seed"), [(ROWS, 2), (STORED, 5)])
+def test_a_session_moves_between_board_and_numpy_in_mid_text(geometry: str, seed: int) -> None:
+    program, executor = memory_program(seed, ""), NumpyExecutor(memory_program(seed, ""))
     tokens, rng = ids(program, 6), seed_state(1)
     whole = executor.open()
     logits = [executor.step(whole, [token])[0] for token in tokens]
-    with board(program) as device:
+    with board(program, geometry) as device:
         session = device.board.open()
         device.board.run(session, Run(tokens[:3], 1, GREEDY, rng))
         moved = device.board.get_state(session)[None].copy()
@@ -124,11 +134,11 @@ def test_texts_with_loops_of_their_own_equal_numpy_and_a_wrong_count_is_noticed(
     """Cycles too."""
     program = memory_program(3, "free")
     texts = [(ids(program, 5), loops) for loops in (None, 1, most_loops(program))]
-    row = verify_texts(program, "rtl", preset(GEOMETRY), texts, lambda done: None)
+    row = verify_texts(program, "rtl", preset(ROWS), texts, lambda done: None)
     assert not row["mismatches"] and row["cycles"] > 0
     assert row["loops"] == sorted({1, most_loops(program)})
     monkeypatch.setattr(LoopCounts, "set", lambda self, loops: None)
-    assert verify_texts(program, "rtl", preset(GEOMETRY), texts, lambda done: None)["mismatches"] >= 1
+    assert verify_texts(program, "rtl", preset(ROWS), texts, lambda done: None)["mismatches"] >= 1
 
 
 def test_a_session_runs_the_loops_of_its_request_on_the_engine() -> None:
@@ -154,17 +164,19 @@ def test_a_wrong_row_is_found_where_rows_are_compared_seldom(monkeypatch: pytest
     with board(program) as device:
         runners = [ExecutorRunner(NumpyExecutor(program)), BoardRunner(device, "rtl")]
         assert not verify(program, runners, ids(program, 5), lambda done: None)
-        client, honest, blocks = device.board.client, device.board.client.read, []
+        client, honest, first = device.board.client, device.board.client.read, device.board.meter.steps + 1
+        read: set[int] = set()
 
         def planted(block: int, address: int, count: int) -> Any:
-            blocks.append(block)
-            return honest(block, address, count) ^ (block == READ_ROWS + 1)
+            token = device.board.meter.steps - first
+            read.update([token] if block >= READ_ROWS else [])
+            return honest(block, address, count) ^ (token > 0 and block == READ_ROWS + 1)
 
         client.read = planted  # type: ignore[method-assign]
         runners = [ExecutorRunner(NumpyExecutor(program)), BoardRunner(device, "rtl")]
         found = verify(program, runners, ids(program, 4), lambda done: None)
-    assert found and found[0].kind == "state" and found[0].token == 0
-    assert max(blocks) >= READ_ROWS
+    assert found and found[0].kind == "state" and found[0].token == 3
+    assert read == {-1, 0, 3}  # -1: the answer that the rows of a new session are cleared
 
 
 def test_a_row_that_is_wrong_on_the_board_is_named() -> None:
