@@ -201,6 +201,7 @@ class LinkController(wiring.Component):
             write.start.eq(dispatch.write),
             read.start.eq(dispatch.read),
             run.start.eq(dispatch.run),
+            summary.step.eq(step),
             summary.start.eq(run.summarize),
             summary.cycles_only.eq(is_batch),
         ]
@@ -213,10 +214,8 @@ class LinkController(wiring.Component):
             m.d.comb += [batch.start.eq(dispatch.batch), summary.start.eq(run.summarize | batch.summarize)]
         # The watchdog stops the requests for good, so that a late engine finds nobody.
         self._watch(m, dispatch)
-        proceeds = Signal(name="proceeds")
-        m.d.comb += [proceeds.eq(step & ~dispatch.stuck), summary.step.eq(proceeds)]
         for request in requests:
-            m.d.comb += [request.step.eq(proceeds), request.at_end.eq(frame.at_end)]
+            m.d.comb += [request.step.eq(step & ~dispatch.stuck), request.at_end.eq(frame.at_end)]
         m.d.comb += [
             dispatch.finish.eq(_any(request.finish for request in requests) | summary.finish),
             dispatch.outcome.eq(_any(request.outcome for request in requests)),
