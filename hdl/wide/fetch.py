@@ -23,13 +23,11 @@ _ELEMENT_BITS = 16
 def _ratio(port_bits: int, lanes: int) -> tuple[int, int]:
     """Words of a beat and beats of a word; one of them is 1.
 
-    Raises ValueError if neither divides the other.
+    Raises ValueError if lanes are no power of two.
     """
+    if lanes < 1 or lanes & (lanes - 1):
+        raise ValueError(f"lanes must be a power of two, not {lanes}")
     word = _ELEMENT_BITS * lanes
-    if lanes < 1 or (port_bits % word and word % port_bits):
-        raise ValueError(
-            f"{lanes} lanes make words of {word} bits, which a port of {port_bits} does not divide"
-        )
     return max(1, port_bits // word), max(1, word // port_bits)
 
 
