@@ -39,13 +39,22 @@ class StubModel:
 class StubCore(wiring.Component):
     """Ports of the engine core; a step takes ``latency`` cycles and computes :meth:`StubModel.step`.
 
-    Parameters: ``blocks`` and ``depth`` of the bank, powers of two; ``latency`` >= 2.
+    Parameters: ``blocks`` and ``depth`` of the bank, powers of two; ``latency`` >= 2; ``slow``: a token that
+    takes ``slow_latency`` cycles.
     """
 
-    def __init__(self, blocks: int = 4, depth: int = 16, latency: int = 5) -> None:
+    def __init__(
+        self,
+        blocks: int = 4,
+        depth: int = 16,
+        latency: int = 5,
+        slow: int | None = None,
+        slow_latency: int = 0,
+    ) -> None:
         if latency < 2 or blocks & (blocks - 1) or depth & (depth - 1):
             raise ValueError("latency must be at least 2, blocks and depth powers of two")
         self.blocks, self.depth, self.latency = blocks, depth, latency
+        self.slow, self.slow_latency = slow, slow_latency
         super().__init__(dict(EngineSignature.flip().members.items()))
 
     def elaborate(self, platform: object) -> Module:
@@ -54,7 +63,8 @@ class StubCore(wiring.Component):
         write, read = bank.write_port(), bank.read_port()
         address_bits = (self.depth - 1).bit_length()
         block_bits = (self.blocks - 1).bit_length()
-        left, state, token = Signal(range(self.latency + 1)), Signal(16), Signal(16)
+        left, state, token = Signal(range(max(self.latency, self.slow_latency) + 1)), Signal(16), Signal(16)
+        begun = Signal()
         m.d.comb += [
             self.busy.eq(left != 0),
             read.addr.eq(Cat(self.rd_addr[:address_bits], self.rd_block[:block_bits])),
@@ -68,11 +78,14 @@ class StubCore(wiring.Component):
             m.d.sync += self.cycles.eq(0)
         with m.If(left == 0):
             with m.If(self.start):
-                m.d.sync += [left.eq(self.latency), token.eq(self.token)]
+                m.d.sync += [left.eq(self.latency), token.eq(self.token), begun.eq(1)]
+                if self.slow is not None:
+                    with m.If(self.token == self.slow):
+                        m.d.sync += left.eq(self.slow_latency)
                 m.d.comb += read.addr.eq(self.session_base[:address_bits])
         with m.Else():
-            m.d.sync += left.eq(left - 1)
-            with m.If(left == self.latency):
+            m.d.sync += [left.eq(left - 1), begun.eq(0), self.cycles.eq(self.cycles + 1)]
+            with m.If(begun):
                 m.d.sync += state.eq(read.data * 5 + token + 1)
             with m.If(left == 1):
                 m.d.comb += [
@@ -83,7 +96,6 @@ class StubCore(wiring.Component):
                 m.d.sync += [
                     self.done.eq(1),
                     self.next_token.eq(state[:8]),
-                    self.cycles.eq(self.cycles + self.latency),
                     self.rng_out.eq(self.rng_in + token),
                 ]
         return m

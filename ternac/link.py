@@ -2,7 +2,7 @@
 
 The RTL (hdl/link), the driver (host) and the model of the device (sim) all import these numbers from here.
 
-A frame is ``type u8, seq u8, payload, crc32 u32``; the CRC is zlib's, over everything before it; all
+A frame is ``type u8, seq u16, payload, crc32 u32``; the CRC is zlib's, over everything before it; all
 integers are little endian. On the wire a frame is SLIP-stuffed between two END bytes.
 """
 
@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar
 
-VERSION = 3
+VERSION = 4
 
 END, ESC, ESC_END, ESC_ESC = 0xC0, 0xDB, 0xDC, 0xDD
 ANSWER = 0x80
 """Set in the type of an answer."""
 CRC_BYTES = 4
-HEAD_BYTES = 2
-"""type and seq."""
+SEQUENCE = 1 << 16
+"""Sequence numbers count modulo this."""
 
 
 class Command(IntEnum):
@@ -45,6 +45,8 @@ class Status(IntEnum):
     BAD_MEMORY = 3
     NOT_LOADED = 4
     OUT_OF_ORDER = 5
+    NOT_OPEN = 6
+    STUCK = 7
 
 
 class Layout:
@@ -71,6 +73,9 @@ class Layout:
 
 _CODES = {"u8": "B", "u16": "H", "u32": "I"}
 
+HEAD = Layout("type u8", "seq u16")
+"""The head of every frame."""
+HEAD_BYTES = HEAD.size
 HASH_BYTES = 16
 IDENTITY = Layout(
     "version u8",
@@ -96,8 +101,8 @@ MEMBER = Layout("rng u32", "session_base u16", "token u16")
 SHIFT_MASK = 0x1F
 """In the flags of RUN and BATCH: the sampling's ``s``."""
 FOLLOWS = 0x40
-"""Flag of a RUN that is executed only directly after the RUN with the sequence number before its own. Without
-tokens it continues from the token chosen last by that RUN, and from its generator."""
+"""Flag of a RUN that is executed only directly after a RUN. Without tokens it continues from the token chosen
+last by that RUN, and from its generator."""
 GREEDY_FLAG = 0x80
 """Flag of RUN and BATCH: choose by argmax."""
 
@@ -118,6 +123,8 @@ of the SDRAM, 65,536 a block, of the half that `HALF_BLOCK` chose; `CLEAR_BLOCK`
 HALF_BLOCK = 254
 """Block of a WRITE to rows in SDRAM whose one word is the half of it that WRITE and READ are to use."""
 
+WATCHDOG_CYCLES = 1 << 25
+"""An engine that takes more cycles for a token is `Status.STUCK`, within twice this time."""
 FRAME_BYTES = 320
 """Longest frame a device buffers (before stuffing, CRC included)."""
 MAX_WORDS = 255
@@ -342,7 +349,7 @@ class Frame:
 
     def encode(self) -> bytes:
         """Return type, seq, payload, CRC."""
-        body = bytes((self.kind, self.seq)) + self.payload
+        body = HEAD.pack(self.kind, self.seq) + self.payload
         return body + crc32(body).to_bytes(CRC_BYTES, "little")
 
     @classmethod
@@ -351,7 +358,10 @@ class Frame:
         if len(data) < HEAD_BYTES + CRC_BYTES:
             return None
         body, crc = data[:-CRC_BYTES], int.from_bytes(data[-CRC_BYTES:], "little")
-        return cls(body[0], body[1], body[2:]) if crc32(body) == crc else None
+        if crc32(body) != crc:
+            return None
+        kind, seq = HEAD.unpack(body)
+        return cls(kind, seq, body[HEAD.size :])
 
     def wire(self) -> bytes:
         """Return the bytes on the wire: stuffed, between two END."""

@@ -27,6 +27,7 @@ from ternac.link import (
     MAX_WORDS,
     MOST_CLEAR,
     READ_ROWS,
+    SEQUENCE,
     VERSION,
     Choice,
     Command,
@@ -155,6 +156,10 @@ def _exchange(
     yield "HELLO: no program is loaded", Command.HELLO, b"", empty.encode()
     for command, payload in load_requests(image):
         yield f"{command.name} to load the program", command, payload, b""
+    loaded = Identity(
+        empty.bitstream_id, empty.geometry_hash, empty.clock_hz, program_id(image), window=empty.window
+    )
+    yield "HELLO: the program is loaded", Command.HELLO, b"", loaded.encode()
     first = image.state_base + reference.session_base
     zeros = np.zeros(image.state_slots, np.uint32)
     limit = MAX_WORDS // 2
@@ -165,10 +170,6 @@ def _exchange(
         for at in range(0, len(zeros), limit):
             payload = write_payload(Mem.BANK, block, first + at, zeros[at : at + limit], 2)
             yield "WRITE of the session's first state", Command.WRITE, payload, b""
-    loaded = Identity(
-        empty.bitstream_id, empty.geometry_hash, empty.clock_hz, program_id(image), window=empty.window
-    )
-    yield "HELLO: the program is loaded", Command.HELLO, b"", loaded.encode()
     for run in reference.runs:
         rule = run.sampling
         choice = Choice(rule.greedy, rule.m, rule.s, rule.top_k)
@@ -207,8 +208,9 @@ def link_vectors(
     reference, vectors = Reference(program, image, count, seed), Vectors()
     frames = []
     for seq, (title, kind, payload, answer) in enumerate(_exchange(program, image, link, reference)):
-        request = Frame(kind, seq & 0xFF, payload).wire()
-        frames.append((title, request, Frame(kind | ANSWER, seq & 0xFF, b"\0" + answer).wire()))
+        number = seq % SEQUENCE
+        request = Frame(kind, number, payload).wire()
+        frames.append((title, request, Frame(kind | ANSWER, number, b"\0" + answer).wire()))
 
     def rows(part: int) -> Iterator[str | int]:
         at = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -39,6 +39,8 @@ class Contexts(wiring.Component):
         Pulse: a context opens.
     busy : Out(1)
         A context is open.
+    hold_done : In(1)
+        Of several contexts none closes.
     done : Out(1)
         Pulse: a context closes.
     done_context : Out(2)
@@ -93,6 +95,7 @@ class Contexts(wiring.Component):
                 "rng_in": In(32),
                 "begin": Out(1),
                 "busy": Out(1),
+                "hold_done": In(1),
                 "done": Out(1),
                 "done_context": Out(2),
                 "next_token": Out(16),
@@ -163,9 +166,10 @@ class Contexts(wiring.Component):
         complete = Signal(count, name="complete")
         pause = Signal(range(DONE_GAP), name="pause")
         m.d.comb += complete.eq(halted & (sampled | ~emits))
+        may_close = ~self.hold_done if count > 1 else Const(1)
         with m.If(pause.any()):
             m.d.sync += pause.eq(pause - 1)
-        with m.Elif(complete.any()):
+        with m.Elif(complete.any() & may_close):
             m.d.comb += self.done.eq(1)
             if count > 1:
                 m.d.sync += pause.eq(DONE_GAP - 1)

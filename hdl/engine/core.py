@@ -229,7 +229,16 @@ class EngineCore(wiring.Component):
         m.d.comb += [
             *(
                 getattr(contexts, name).eq(getattr(self, name))
-                for name in ("start", "start_context", "again", "emit", "rng_in", "clear", "greedy")
+                for name in (
+                    "start",
+                    "start_context",
+                    "again",
+                    "emit",
+                    "rng_in",
+                    "hold_done",
+                    "clear",
+                    "greedy",
+                )
             ),
             *(
                 getattr(self, name).eq(getattr(contexts, name))

@@ -235,13 +235,15 @@ def _stream_cycles(image: Image) -> int:
     return g.stream_words * sum(map(_dot_words, image.instructions)) if g.streams else 0
 
 
-def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turnaround: int = 0) -> int:
+def interleaved(
+    image: Image, contexts: int, tokens: int, *, stagger: int, turnaround: int = 0, release: int = 0
+) -> int:
     """Cycles in which ``contexts`` sessions, started ``stagger`` cycles apart, choose ``tokens`` tokens each,
     by argmax.
 
     Each is started again ``turnaround`` cycles after the cycle in which its token is chosen (see
-    `batch_cycles`); counted is what the engine's ``cycles`` port reads at the end (at least that, where
-    weights stream).
+    `batch_cycles`), and none is done before cycle ``release``; counted is what the engine's ``cycles`` port
+    reads at the end (at least that, where weights stream).
     """
     time = _Timeline(image)
     runs = {k: k * stagger + 1 for k in range(contexts)}  # seen running from
@@ -273,9 +275,8 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
                 current = _next(current, contexts, runs, start)
             continue
         start = time.issue(inst, current, have)
-        last_done = max(
-            start + 2, sampled[current] + 1, last_done + DONE_GAP if image.geometry.contexts > 1 else 0
-        )
+        gap = DONE_GAP if image.geometry.contexts > 1 else 1
+        last_done = max(start + 2, sampled[current] + 1, last_done + gap, release)
         del runs[current]
         left[current] -= 1
         at[current] = 0
@@ -292,7 +293,8 @@ def interleaved(image: Image, contexts: int, tokens: int, *, stagger: int, turna
 def batch_cycles(image: Image, sessions: int, tokens: int) -> int:
     """Cycles of a BATCH of ``sessions`` sessions and ``tokens`` tokens each by argmax, link included."""
     after = turnaround(image.geometry)
-    return interleaved(image, sessions, tokens, stagger=BATCH_STAGGER, turnaround=after)
+    started = (sessions - 1) * BATCH_STAGGER + 1
+    return interleaved(image, sessions, tokens, stagger=BATCH_STAGGER, turnaround=after, release=started)
 
 
 def _next(current: int, contexts: int, runs: dict[int, int], now: int) -> int:

@@ -56,6 +56,8 @@ class BatchRequest(wiring.Component):
         The bank word at which its state begins.
     rng : Out(32)
         Its generator.
+    hold_done : Out(1)
+        To the engine: what is done waits until all sessions are started.
     engine_done : In(1)
         Pulse, from the engine.
     done_context : In(2)
@@ -90,6 +92,7 @@ class BatchRequest(wiring.Component):
                 "token": Out(16),
                 "session_base": Out(16),
                 "rng": Out(32),
+                "hold_done": Out(1),
                 "engine_done": In(1),
                 "done_context": In(2),
                 "rng_out": In(32),
@@ -117,7 +120,7 @@ class BatchRequest(wiring.Component):
             self.rng_byte.eq(member[:8]),
         ]
         with m.If(self.step):
-            with m.FSM():
+            with m.FSM() as state:
                 with m.State("WAIT"):
                     m.d.sync += [count.eq(0), who.eq(0), self.entry.eq(0)]
                     with m.If(self.start):
@@ -185,4 +188,5 @@ class BatchRequest(wiring.Component):
                         m.d.comb += [self.place.eq(1), self.place_at.eq(end)]
                         m.d.sync += count.eq(0)
                         m.next = "RUN"
+        m.d.comb += self.hold_done.eq(state.ongoing("MEMBER") | state.ongoing("START"))
         return m

@@ -39,6 +39,8 @@ from ternac.link import (
     HASH_BYTES,
     HEAD_BYTES,
     MAX_BATCH_TOKENS,
+    RUN_HEAD,
+    WATCHDOG_CYCLES,
     WINDOW,
     Command,
     Identity,
@@ -55,8 +57,8 @@ class LinkController(wiring.Component):
 
     A `FrameReceiver` fills the RAM and checks the frame; a `Dispatcher` reads its type and head, and starts
     the component of the request; an `AnswerSender` sends what that has put into the RAM. One of them works
-    at a time. An answer is always a piece of the RAM, and a frame with the CRC of the last one executed (the
-    sequence number is in it) is answered again from there without being executed.
+    at a time. An answer is always a piece of the RAM, and the last request executed is answered again from
+    there when it comes once more.
 
     Parameters
     ----------
@@ -68,6 +70,7 @@ class LinkController(wiring.Component):
     contexts : of the engine; with one there is no BATCH.
     window : requests that the host may have in flight (`Identity.window`); with one every RUN that FOLLOWS
         another is refused.
+    watchdog : cycles for one token after which the engine is given up, within twice as many; a power of two.
 
     Raises ValueError if one of them does not fit.
 
@@ -99,6 +102,7 @@ class LinkController(wiring.Component):
         word_bytes: Sequence[int] = (2, 3, 1, 2, 2, 1, 2),
         contexts: int = 1,
         window: int = 1,
+        watchdog: int = WATCHDOG_CYCLES,
     ) -> None:
         if not 1 <= contexts <= 4:
             raise ValueError(f"contexts must be 1 to 4, not {contexts!r}")
@@ -111,6 +115,9 @@ class LinkController(wiring.Component):
             raise ValueError(f"word_bytes must be {counts} numbers from 1 to 3, not {word_bytes!r}")
         if window not in (1, WINDOW):
             raise ValueError(f"window must be 1 or {WINDOW}, not {window!r}")
+        if watchdog not in (1 << bit for bit in range(1, 33)):
+            raise ValueError(f"watchdog must be a power of two up to 2**32, not {watchdog!r}")
+        self.watchdog = watchdog
         self.identity = Identity(bitstream_id, geometry_hash, clock_hz, program_hash_init, window=window)
         self.word_bytes = tuple(word_bytes)
         self.ram_init = (bytes(IDENTITY) + self.identity.encode()).ljust(RAM_DEPTH, b"\0")
@@ -133,7 +140,7 @@ class LinkController(wiring.Component):
         m.submodules.arriving = arriving = StreamRegister(FrameByte)
         m.submodules.leaving = leaving = StreamRegister(OpenByte, cut=True)
         m.submodules.frame = frame = FrameRam(self.ram_init)
-        m.submodules.receiver = receiver = FrameReceiver(window=self.identity.window)
+        m.submodules.receiver = receiver = FrameReceiver()
         m.submodules.sender = sender = AnswerSender()
         m.submodules.dispatch = dispatch = Dispatcher(self.contexts)
         m.submodules.registers = registers = RequestRegisters()
@@ -183,6 +190,8 @@ class LinkController(wiring.Component):
             dispatch.past.eq(frame.past),
             dispatch.at_end.eq(frame.at_end),
             dispatch.received.eq(receiver.done),
+            receiver.takes.eq(dispatch.takes),
+            dispatch.is_fresh.eq(receiver.fresh),
             dispatch.same.eq(receiver.same),
             dispatch.hash_byte.eq(commit.load),
             dispatch.sent.eq(sender.done),
@@ -203,15 +212,17 @@ class LinkController(wiring.Component):
             m.submodules.batch = batch = BatchRequest(self.contexts)
             requests.append(batch)
             m.d.comb += [batch.start.eq(dispatch.batch), summary.start.eq(run.summarize | batch.summarize)]
+        # The watchdog stops the requests for good, so that a late engine finds nobody.
+        self._watch(m, dispatch)
         for request in requests:
-            m.d.comb += [request.step.eq(step), request.at_end.eq(frame.at_end)]
+            m.d.comb += [request.step.eq(step & ~dispatch.stuck), request.at_end.eq(frame.at_end)]
         m.d.comb += [
             dispatch.finish.eq(_any(request.finish for request in requests) | summary.finish),
             dispatch.outcome.eq(_any(request.outcome for request in requests)),
         ]
 
         if self.identity.window > 1:
-            self._follows(m, receiver, dispatch, run, summary, byte, is_batch)
+            self._follows(m, dispatch, run, summary, is_batch)
 
         # The RAM: where its pointer goes, and what is written.
         last_byte = Mux(summary.of_cycles, engine.cycles.word_select(summary.number, 8), registers.rng[:8])
@@ -223,7 +234,8 @@ class LinkController(wiring.Component):
             frame.settle.eq(receiver.settle),
             frame.advance.eq(_any(part.advance for part in (receiver, sender, dispatch, *requests))),
             frame.jump.eq(
-                receiver.to_crc
+                receiver.to_start
+                | receiver.to_crc
                 | receiver.to_sequence
                 | receiver.done
                 | dispatch.respond
@@ -260,26 +272,31 @@ class LinkController(wiring.Component):
             write.number.eq(registers.number),
             read.some.eq(registers.some),
             run.some.eq(registers.some),
-            run.odd.eq(frame.past[0]),
+            run.whole.eq(frame.past[0] == (HEAD_BYTES + RUN_HEAD) % 2),
             run.follows.eq(registers.follows),
         ]
 
     def _follows(
-        self, m: Module, receiver: FrameReceiver, dispatch: Dispatcher, run: RunRequest, summary: RunSummary,
-        byte: Value, is_batch: Value,
-    ) -> None:  # fmt: skip
-        """Remember what a RUN that FOLLOWS needs of the one before: that it was executed and whether it chose
-        tokens.
-        """
-        ran, due = Signal(name="ran"), Signal(8, name="due")
-        in_order, goes_on = Signal(name="in_order"), Signal(name="goes_on")
+        self, m: Module, dispatch: Dispatcher, run: RunRequest, summary: RunSummary, is_batch: Value
+    ) -> None:
+        """Remember for a RUN that FOLLOWS whether the request before was a RUN that was answered with OK."""
+        ran, in_order = Signal(name="ran"), Signal(name="in_order")
         with m.If(summary.finish):
             m.d.sync += ran.eq(~is_batch)
         with m.If(dispatch.fresh):
-            m.d.sync += ran.eq(0)
-        with m.If(receiver.sequence):
-            m.d.sync += [due.eq(byte + 1), in_order.eq(ran & (byte == due)), goes_on.eq(run.chose)]
-        m.d.comb += [run.in_order.eq(in_order), run.goes_on.eq(goes_on)]
+            m.d.sync += [ran.eq(0), in_order.eq(ran)]
+        m.d.comb += run.in_order.eq(in_order)
+
+    def _watch(self, m: Module, dispatch: Dispatcher) -> None:
+        """Give the engine up when a bit of its cycles rises twice without a token done between."""
+        high = self.engine.cycles[self.watchdog.bit_length() - 2]
+        before, once = Signal(name="before"), Signal(name="once")
+        m.d.sync += before.eq(high)
+        with m.If(self.engine.done | dispatch.clear):
+            m.d.sync += once.eq(0)
+        with m.Elif(high & ~before):
+            m.d.sync += once.eq(1)
+        m.d.comb += dispatch.lost.eq(once & high & ~before & ~self.engine.done)
 
     def _target(
         self, m: Module, frame: FrameRam, receiver: FrameReceiver, sender: AnswerSender, dispatch: Dispatcher
@@ -292,8 +309,7 @@ class LinkController(wiring.Component):
         with m.If(dispatch.to_payload):
             m.d.comb += frame.target.eq(HEAD_BYTES)
         with m.If(sender.to_payload):
-            hello = (dispatch.kind == Command.HELLO) & ~dispatch.status.any()
-            m.d.comb += frame.target.eq(Mux(hello, IDENTITY, RESULT))
+            m.d.comb += frame.target.eq(Mux(dispatch.kind == Command.HELLO, IDENTITY, RESULT))
 
     def _engine(
         self, m: Module, registers: RequestRegisters, write: WriteRequest, read: ReadRequest, run: RunRequest,
@@ -340,6 +356,7 @@ class LinkController(wiring.Component):
             engine.start_context.eq(batch.context),
             engine.entry.eq(batch.entry),
             engine.again.eq(batch.again),
+            engine.hold_done.eq(batch.hold_done),
         ]
         with m.If(is_batch):
             m.d.comb += [

@@ -15,7 +15,8 @@ __all__ = ["Dispatcher"]
 class Dispatcher(wiring.Component):
     """Reads the type and the head of a request, starts its component, and has the answer sent.
 
-    At power-up it first looks whether there is a program hash in the RAM.
+    At power-up it first looks whether there is a program hash in the RAM. The status of the last request
+    executed is kept while others are refused, as its answer in the RAM is, so that it can be sent again.
 
     Parameters
     ----------
@@ -35,8 +36,12 @@ class Dispatcher(wiring.Component):
         Pulse, to the receiver: receive the next frame.
     received : In(1)
         Pulse, from the receiver: there is a frame, and the pointer goes to its first byte.
+    takes : Out(1)
+        To the receiver: the next request is executed, not refused.
+    is_fresh : In(1)
+        From the receiver: it is to be executed.
     same : In(1)
-        From the receiver: it is the last one once more.
+        From the receiver, where it is not: it is the last one executed once more.
     advance : Out(1)
         Pulse, to the RAM: go to the next byte.
     to_payload : Out(1)
@@ -67,6 +72,10 @@ class Dispatcher(wiring.Component):
         Pulse, from the request: it is executed, or refused.
     outcome : In(3)
         Its status then.
+    lost : In(1)
+        The engine does not finish: what is executed ends, and only HELLO is executed from then on.
+    stuck : Out(1)
+        That was so once.
     respond : Out(1)
         Pulse, to the sender and the RAM: send the answer from the request's first byte on.
     status : Out(3)
@@ -89,6 +98,8 @@ class Dispatcher(wiring.Component):
                 "at_end": In(1),
                 "listen": Out(1),
                 "received": In(1),
+                "takes": Out(1),
+                "is_fresh": In(1),
                 "same": In(1),
                 "advance": Out(1),
                 "to_payload": Out(1),
@@ -105,6 +116,8 @@ class Dispatcher(wiring.Component):
                 "hash_byte": In(1),
                 "finish": In(1),
                 "outcome": In(3),
+                "lost": In(1),
+                "stuck": Out(1),
                 "respond": Out(1),
                 "status": Out(3),
                 "sent": In(1),
@@ -117,9 +130,17 @@ class Dispatcher(wiring.Component):
         m = Module()
         byte, count = self.byte, Signal(4, name="count")
         batched = self.contexts > 1
+        opened, refused = Signal(name="opened"), Signal(name="refused")
+        # Nothing was executed at power-up: what looks like it once more is answered so.
+        executed = Signal(3, init=Status.NOT_OPEN, name="executed")
+        refusal = Mux(self.stuck, Status.STUCK, Mux(opened, Status.OUT_OF_ORDER, Status.NOT_OPEN))
+        m.d.comb += [
+            self.takes.eq(opened & ~self.stuck),
+            self.status.eq(Mux(refused, refusal, executed)),
+        ]
 
         def answer(status: Status | Value) -> None:
-            m.d.sync += self.status.eq(status)
+            m.d.sync += executed.eq(status)
             m.next = "RESPOND"
 
         with m.If(self.step):
@@ -137,14 +158,16 @@ class Dispatcher(wiring.Component):
                 with m.State("KIND"):
                     m.d.sync += [self.kind.eq(byte), count.eq(0)]
                     m.d.comb += [self.clear.eq(1), self.to_payload.eq(1)]
-                    with m.If(self.same):  # the answer is still there
-                        answer(self.status)
+                    m.d.sync += refused.eq(~self.is_fresh & (self.stuck | ~self.same))
+                    with m.If(~self.is_fresh):  # refused, or the answer is still there
+                        m.next = "RESPOND"
                     with m.Else():
                         m.d.comb += [self.fresh.eq(1), self.place.eq(1), self.place_at.eq(RESULT)]
                         m.next = "HEAD"
                         with m.Switch(byte):
                             with m.Case(Command.HELLO):
                                 m.d.comb += self.place_at.eq(IDENTITY + Identity.LENGTH)
+                                m.d.sync += opened.eq(1)
                                 answer(Status.OK)
                             with m.Case(Command.WRITE, Command.READ):
                                 pass
@@ -186,9 +209,12 @@ class Dispatcher(wiring.Component):
                         ]
 
                 with m.State("EXECUTE"):
-                    with m.If(self.hash_byte):
-                        m.d.sync += self.loaded.eq(self.loaded | byte.any())
-                    with m.If(self.finish):
+                    with m.If(self.hash_byte & byte.any()):
+                        m.d.sync += [self.loaded.eq(1), opened.eq(0)]
+                    with m.If(self.lost):
+                        m.d.sync += [self.stuck.eq(1), refused.eq(1)]
+                        m.next = "RESPOND"
+                    with m.Elif(self.finish):
                         answer(self.outcome)
                 with m.State("RESPOND"):  # a state of its own keeps the requests' end off the sender's begin
                     m.d.comb += self.respond.eq(1)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.cells.memory import read_port, write_port
 from ternac.hdl.link.slip import FrameByte, OpenByte
-from ternac.link import ANSWER, CRC_BYTES, FRAME_BYTES, PROGRAM_HASH_OFFSET, Identity
+from ternac.link import ANSWER, CRC_BYTES, FRAME_BYTES, HEAD_BYTES, PROGRAM_HASH_OFFSET, Command, Identity
 
 __all__ = [
     "BYTE_CYCLES",
@@ -29,8 +29,12 @@ RESULT = 384
 """Address of every other answer's payload."""
 PROGRAM_HASH = IDENTITY + PROGRAM_HASH_OFFSET
 """Address of the program hash: all zeros means that no program is loaded."""
+SEQUENCE_BYTES = HEAD_BYTES - 1
+COMPARED_BYTES = SEQUENCE_BYTES + CRC_BYTES
+"""Sequence number and CRC tell a frame from others."""
 BYTE_CYCLES = 3
 """Cycles for each byte that is read out of the RAM: the pointer, the RAM, its register."""
+assert HEAD_BYTES + 1 == CRC_BYTES == 4, "the sender counts either with the same two bits"
 assert FRAME_BYTES <= IDENTITY and IDENTITY + Identity.LENGTH <= RESULT
 
 
@@ -158,11 +162,12 @@ class FrameRam(wiring.Component):
 
 
 class FrameReceiver(wiring.Component):
-    """Receives a frame into the RAM and checks it; a damaged one is dropped.
+    """Receives a frame into the RAM, checks it, and finds out whether it is the next request or the last one
+    once more; a damaged one is dropped.
 
-    Parameters
-    ----------
-    window : requests that the host may have in flight; with more than one the sequence number is looked at.
+    ``last`` holds sequence number and CRC of the last request executed, and turns by a byte with each byte
+    that it is compared with, so that a frame that is refused leaves it as it was. The bytes of a frame that
+    is to be executed then go through it a second time and stay.
 
     Members
     -------
@@ -178,6 +183,8 @@ class FrameReceiver(wiring.Component):
         From the RAM: the byte at the pointer.
     matches : In(1)
         The frame is long enough, and its CRC right.
+    takes : In(1)
+        The next request is executed, not refused.
     receiving : Out(1)
         Bytes go into the RAM, and nothing else happens.
     take : Out(1)
@@ -186,22 +193,23 @@ class FrameReceiver(wiring.Component):
         Pulse, to the RAM: wait for what is computed from the frame.
     advance : Out(1)
         Pulse, to the RAM: go to the next byte.
+    to_start : Out(1)
+        Pulse, to the RAM: go to the frame's first byte.
     to_crc : Out(1)
         Pulse, to the RAM: go to the frame's CRC.
     to_sequence : Out(1)
         Pulse, to the RAM: go to the sequence number.
-    sequence : Out(1)
-        ``byte`` is the sequence number.
     damaged : Out(1)
         Pulse: the frame is dropped.
     done : Out(1)
         Pulse: there is a frame; the pointer goes to its first byte.
+    fresh : Out(1)
+        From ``done`` on: it is to be executed, being HELLO or the next request.
     same : Out(1)
-        It is the last one once more: its CRC is that of the frame before.
+        From ``done`` on, where it is not: it is the last one executed once more.
     """
 
-    def __init__(self, *, window: int) -> None:
-        self.windowed = window > 1
+    def __init__(self) -> None:
         super().__init__(
             {
                 "listen": In(1),
@@ -210,26 +218,32 @@ class FrameReceiver(wiring.Component):
                 "full": In(1),
                 "byte": In(8),
                 "matches": In(1),
+                "takes": In(1),
                 "receiving": Out(1),
                 "take": Out(1),
                 "settle": Out(1),
                 "advance": Out(1),
+                "to_start": Out(1),
                 "to_crc": Out(1),
                 "to_sequence": Out(1),
-                "sequence": Out(1),
                 "damaged": Out(1),
                 "done": Out(1),
+                "fresh": Out(1),
                 "same": Out(1),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        item, last_crc = self.item, Signal(8 * CRC_BYTES, name="last_crc")
-        count = Signal(range(CRC_BYTES), name="count")
+        item, last = self.item, Signal(8 * COMPARED_BYTES, name="last")
+        count = Signal(range(COMPARED_BYTES), name="count")
+        over, hello = Signal(name="over"), Signal(name="hello")
+        following, carry = Signal(name="following"), Signal(name="carry")
+        ahead = Signal(8, name="ahead")
         m.d.comb += [
             item.ready.eq(self.receiving),
             self.take.eq(self.receiving & item.valid & ~item.payload.end & ~self.full),
+            ahead.eq(self.byte - last[:8]),
         ]
         with m.If(self.step):
             with m.FSM():
@@ -238,41 +252,49 @@ class FrameReceiver(wiring.Component):
                         m.next = "RECEIVE"
                 with m.State("RECEIVE"):
                     m.d.comb += self.receiving.eq(1)
+                    m.d.sync += over.eq(over | (item.valid & self.full))
                     with m.If(item.valid & item.payload.end):
-                        m.d.sync += self.same.eq(~item.payload.bad)
+                        m.d.sync += [self.same.eq(~item.payload.bad & ~over), over.eq(0)]
                         m.d.comb += self.settle.eq(1)
                         m.next = "CHECK"
                 with m.State("CHECK"):
+                    m.d.sync += self.fresh.eq(0)
                     with m.If(self.same & self.matches):
-                        m.d.comb += self.to_crc.eq(1)
-                        m.next = "COMPARE"
+                        m.d.comb += self.to_start.eq(1)
+                        m.next = "KIND"
                     with m.Else():
                         m.d.comb += self.damaged.eq(1)
                         m.next = "RECEIVE"
-                with m.State("COMPARE"):
+                with m.State("KIND"):
+                    m.d.comb += self.advance.eq(1)
+                    m.d.sync += hello.eq(self.byte == Command.HELLO)
+                    m.next = "COMPARE"
+                with m.State("COMPARE"):  # sequence number and CRC; those of a fresh frame a second time
                     m.d.comb += self.advance.eq(1)
                     m.d.sync += [
-                        last_crc.eq(Cat(last_crc[8:], self.byte)),
-                        self.same.eq(self.same & (self.byte == last_crc[:8])),
+                        last.eq(Cat(last[8:], Mux(self.fresh, self.byte, last[:8]))),
+                        self.same.eq(self.same & (ahead == 0)),
                         count.eq(count + 1),
                     ]
-                    with m.If(count == CRC_BYTES - 1):
+                    with m.If(count == 0):
+                        m.d.sync += [following.eq(ahead == 1), carry.eq((ahead == 1) & (self.byte == 0))]
+                    with m.If(count == SEQUENCE_BYTES - 1):
+                        m.d.sync += following.eq(following & (ahead == carry))
+                        m.d.comb += self.to_crc.eq(1)
+                    with m.If(count == COMPARED_BYTES - 1):
                         m.d.comb += self.advance.eq(0)
-                        if self.windowed:
+                        m.d.sync += [count.eq(0), self.fresh.eq(1)]
+                        with m.If(~self.fresh & (hello | (following & self.takes))):
                             m.d.comb += self.to_sequence.eq(1)
-                            m.next = "SEQUENCE"
-                        else:
+                        with m.Else():
+                            m.d.sync += self.fresh.eq(self.fresh)
                             m.d.comb += self.done.eq(1)
                             m.next = "WAIT"
-                if self.windowed:
-                    with m.State("SEQUENCE"):
-                        m.d.comb += [self.sequence.eq(1), self.done.eq(1)]
-                        m.next = "WAIT"
         return m
 
 
 class AnswerSender(wiring.Component):
-    """Sends an answer: type, sequence number and status, a piece of the RAM, the CRC.
+    """Sends an answer: type, sequence number and status; if that is OK a piece of the RAM; the CRC.
 
     Members
     -------
@@ -328,7 +350,7 @@ class AnswerSender(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        item, count = self.item, Signal(range(CRC_BYTES), name="count")
+        item, count = self.item, Signal(2, name="count")  # of the bytes in HEAD and in SUM
         m.d.comb += self.crc_data.eq(item.payload.data)
         with m.If(self.step):
             with m.FSM():
@@ -338,25 +360,23 @@ class AnswerSender(wiring.Component):
                 with m.State("OPEN"):
                     m.d.comb += [item.valid.eq(1), item.payload.end.eq(1), self.crc_clear.eq(1)]
                     with m.If(item.ready):
-                        m.next = "TYPE"
-                with m.State("TYPE"):
-                    m.d.comb += [item.valid.eq(1), item.payload.data.eq(self.byte | ANSWER)]
-                    with m.If(item.ready):
-                        m.d.comb += self.advance.eq(1)
-                        m.next = "SEQ"
-                with m.State("SEQ"):
+                        m.next = "HEAD"
+                with m.State("HEAD"):  # type, sequence number, status
                     m.d.comb += [item.valid.eq(1), item.payload.data.eq(self.byte)]
+                    with m.If(count == 0):
+                        m.d.comb += item.payload.data.eq(self.byte | ANSWER)
+                    with m.If(count == HEAD_BYTES):
+                        m.d.comb += item.payload.data.eq(self.status)
                     with m.If(item.ready):
-                        m.next = "STATUS"
-                with m.State("STATUS"):
-                    m.d.comb += [
-                        item.valid.eq(1),
-                        item.payload.data.eq(self.status),
-                        self.refused.eq(self.status.any() & item.ready),
-                    ]
-                    with m.If(item.ready):
-                        m.d.comb += self.to_payload.eq(1)
-                        m.next = "PAYLOAD"
+                        m.d.sync += count.eq(count + 1)
+                        with m.If(count != HEAD_BYTES):
+                            m.d.comb += self.advance.eq(1)
+                        with m.Elif(self.status.any()):
+                            m.d.comb += self.refused.eq(1)
+                            m.next = "SUM"
+                        with m.Else():
+                            m.d.comb += self.to_payload.eq(1)
+                            m.next = "PAYLOAD"
                 with m.State("PAYLOAD"):
                     m.d.comb += [item.valid.eq(~self.at_result), item.payload.data.eq(self.byte)]
                     with m.If(self.at_result):

@@ -16,7 +16,9 @@ ENGINE_MEMBERS = {
     # with `again` entry, session base and generator stay as they are. Contexts are open from start to done.
     "start": Out(1), "start_context": Out(2), "again": Out(1), "entry": Out(16), "token": Out(16),
     "session_base": Out(16), "emit": Out(1), "rng_in": Out(32),
-    # done is a pulse, eight cycles or more after the one before; the rest of its line is valid with it
+    # done is a pulse, eight cycles or more after the one before, none where there is hold_done; the rest of
+    # its line is valid with it
+    "hold_done": Out(1),
     "busy": In(1), "done": In(1), "done_context": In(2), "next_token": In(16), "rng_out": In(32),
     # cycles in which a context was open, since `clear`
     "clear": Out(1), "cycles": In(32),

@@ -322,14 +322,12 @@ class RunRequest(wiring.Component):
     -------
     some : In(1)
         Tokens are left to be chosen.
-    odd : In(1)
-        The frame without its CRC has an odd number of bytes: the tokens are whole.
+    whole : In(1)
+        The request ends with a whole token.
     follows : In(1)
         The request FOLLOWS.
     in_order : In(1)
-        The one before was executed and has the sequence number before this one's.
-    goes_on : In(1)
-        The one before chose tokens.
+        The one before was a RUN, and was answered with OK.
     load : Out(1)
         Pulse: the byte at the pointer becomes part ``part`` of the word.
     part : Out(1)
@@ -344,8 +342,6 @@ class RunRequest(wiring.Component):
         Pulse: the word becomes the engine's next token, the generator the engine's.
     chosen : Out(1)
         Pulse: likewise, and a token less is left to be chosen.
-    chose : Out(1)
-        This request, or the last one, chose tokens.
     summarize : Out(1)
         Pulse: all tokens are fed and chosen. It takes the place of ``finish`` with OK.
 
@@ -357,10 +353,9 @@ class RunRequest(wiring.Component):
             {
                 **REQUEST,
                 "some": In(1),
-                "odd": In(1),
+                "whole": In(1),
                 "follows": In(1),
                 "in_order": In(1),
-                "goes_on": In(1),
                 "load": Out(1),
                 "part": Out(1),
                 "busy": In(1),
@@ -368,7 +363,6 @@ class RunRequest(wiring.Component):
                 "engine_done": In(1),
                 "keep": Out(1),
                 "chosen": Out(1),
-                "chose": Out(1),
                 "summarize": Out(1),
             }
         )
@@ -376,28 +370,27 @@ class RunRequest(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         bare, high = Signal(name="bare"), Signal(name="high")
-        following = Signal(name="following")
+        following, chose = Signal(name="following"), Signal(name="chose")
         m.d.comb += [following.eq(bare & self.follows), self.part.eq(high)]
         with m.If(self.step):
             with m.FSM():
                 with m.State("WAIT"):
                     m.d.sync += [bare.eq(1), high.eq(0)]
                     with m.If(self.start):
-                        m.d.sync += self.chose.eq(0)
                         m.next = "TOKEN"
                 with m.State("TOKEN"):
                     with m.If(following & ~self.in_order):
                         m.d.comb += [self.finish.eq(1), self.outcome.eq(Status.OUT_OF_ORDER)]
                         m.next = "WAIT"
-                    with m.Elif(following & self.at_end & self.goes_on & self.some):
+                    with m.Elif(following & self.at_end & chose & self.some):
                         m.d.comb += self.keep.eq(1)
                         m.next = "START"
-                    with m.Elif(self.at_end | ~self.odd):
+                    with m.Elif(self.at_end | ~self.whole):
                         m.d.comb += [self.finish.eq(1), self.outcome.eq(Status.BAD_LENGTH)]
                         m.next = "WAIT"
                     with m.Else():
                         m.d.comb += [self.load.eq(1), self.advance.eq(1)]
-                        m.d.sync += [high.eq(1), bare.eq(0)]
+                        m.d.sync += [high.eq(1), bare.eq(0), chose.eq(0)]
                         with m.If(high):
                             m.next = "START"
                 with m.State("START"):
@@ -409,7 +402,7 @@ class RunRequest(wiring.Component):
                     with m.If(self.engine_done):
                         with m.If(self.at_end & self.some):
                             m.d.comb += [self.keep.eq(1), self.chosen.eq(1)]
-                            m.d.sync += self.chose.eq(1)
+                            m.d.sync += chose.eq(1)
                             m.next = "LOW"
                         with m.Elif(self.at_end):
                             m.d.comb += self.summarize.eq(1)

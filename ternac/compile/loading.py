@@ -8,7 +8,7 @@ import numpy as np
 
 from ternac.compile.geometry import Mem
 from ternac.compile.image import Image
-from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, Command, Frame, WriteRequest
+from ternac.link import HASH_BYTES, MAX_WRITE_BYTES, SEQUENCE, Command, Frame, WriteRequest
 
 
 def program_id(image: Image) -> bytes:
@@ -41,11 +41,12 @@ def load_requests(image: Image, limit: int = MAX_WRITE_BYTES) -> Iterator[tuple[
 
 
 def flash_image(image: Image) -> bytes:
-    """Return the wire bytes that ``FlashBoot`` plays: the load, closed by erased bytes that end it."""
-    requests = enumerate(load_requests(image))
-    return (
-        b"".join(Frame(kind, seq & 0xFF, payload).wire() for seq, (kind, payload) in requests) + b"\xff" * 16
-    )
+    """Return the wire bytes that ``FlashBoot`` plays: HELLO, which opens the line, and the load, numbered on
+    from it, closed by erased bytes that end it.
+    """
+    requests = enumerate([(Command.HELLO, b""), *load_requests(image)])
+    frames = (Frame(kind, seq % SEQUENCE, payload).wire() for seq, (kind, payload) in requests)
+    return b"".join(frames) + b"\xff" * 16
 
 
 assert len(Mem) - 1 == Mem.ROWS  # the controller takes every number up to the last as a memory

@@ -35,7 +35,7 @@ module testbench;
     .clk(clk), .rst(rst),
     .wr_en(wr_en), .wr_mem(write[46:44]), .wr_block(write[43:36]), .wr_addr(write[35:20]), .wr_data(write[17:0]),
     .rd_en(rd_en), .rd_block(row[187:180]), .rd_addr(row[179:164]), .rd_valid(rd_valid), .rd_data(rd_data),
-    .start(start), .start_context(2'd0), .again(1'b0), .entry(row[195:180]), .token(row[179:164]),
+    .start(start), .start_context(2'd0), .again(1'b0), .hold_done(1'b0), .entry(row[195:180]), .token(row[179:164]),
     .session_base(row[163:148]), .emit(row[144]), .greedy(row[140]), .inv_m(row[139:132]), .inv_s(row[128:124]),
     .top_k(row[123:108]), .rng_in(row[107:76]),
     .busy(busy), .done(done), .done_context(done_context), .next_token(next_token), .rng_out(rng_out),

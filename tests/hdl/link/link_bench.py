@@ -43,9 +43,14 @@ class Bench:
             await ctx.tick()
         return None
 
+    async def open(self, ctx: SimulatorContext, seq: int = 0) -> None:
+        """Say HELLO; the next request is number ``seq`` + 1."""
+        self.seq = seq - 1
+        assert (await self.request(ctx, protocol.Command.HELLO))[0] == protocol.Status.OK
+
     async def request(self, ctx: SimulatorContext, kind: int, payload: bytes = b"") -> tuple[int, bytes]:
         """A fresh request; checks type and seq of the answer, returns (status, payload)."""
-        self.seq = (self.seq + 1) % 256
+        self.seq = (self.seq + 1) % protocol.SEQUENCE
         self.send(protocol.Frame(kind, self.seq, payload).wire())
         return self.check(await self.answer(ctx), kind)
 

@@ -12,7 +12,7 @@ from ternac import link as protocol
 from ternac.compile.geometry import Mem
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
-from ternac.link import FOLLOWS, WINDOW, Command, Frame, Status
+from ternac.link import FOLLOWS, FRAME_BYTES, SEQUENCE, WATCHDOG_CYCLES, WINDOW, Command, Frame, Status
 from ternac.sim.stub_core import StubCore, StubModel
 from tests.hdl.link.link_bench import Bench
 
@@ -20,11 +20,12 @@ ID, GEOMETRY, HASH = bytes(range(16)), b"geometry", b"programme-hash!!"
 WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
 
 
-def make(seed=0, loaded=True, window=1, **options):
-    core = StubCore()
+def make(seed=0, loaded=True, window=1, core=None, watchdog=WATCHDOG_CYCLES, **options):
+    core = core or StubCore()
     controller = LinkController(
-        25_000_000, ID, GEOMETRY, HASH if loaded else bytes(16), word_bytes=WORD_BYTES, window=window
-    )
+        25_000_000, ID, GEOMETRY, HASH if loaded else bytes(16), word_bytes=WORD_BYTES, window=window,
+        watchdog=watchdog,
+    )  # fmt: skip
     return Bench(LinkedEngine(core, controller), seed, **options)
 
 
@@ -68,6 +69,8 @@ def test_all_requests(seed):
             head = struct.pack("<BBH", Mem.BANK, block, 0)
             assert await bench.request(ctx, Command.WRITE, head + struct.pack("<16H", *words)) == (0, b"")
         assert await bench.request(ctx, Command.COMMIT, HASH) == (0, b"")
+        assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.NOT_OPEN, b"")
+        bench.seq -= 1
         status, payload = await bench.request(ctx, Command.HELLO)
         assert protocol.Identity.decode(payload).program_hash == HASH
         for _ in range(6):
@@ -91,6 +94,7 @@ def test_a_run_that_follows_goes_on():
     rng = 77 + sum((7, *want[:8]))
 
     async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
         parts = [([5, 6], 0, 0), ([7], 4, 1), ([], 3, 1), ([], 2, 1)]
         for seq, (tokens, count, follows) in enumerate(parts, 1):
             payload = run_payload(tokens, count, 3, 77 if tokens else 0, follows=follows)
@@ -107,38 +111,217 @@ def test_a_run_that_follows_goes_on():
 
 
 def test_a_run_that_does_not_follow_is_refused():
-    """After a gap in the numbers, after anything but a RUN, after a refused one; a repeated frame is
-    answered again.
-    """
+    """After anything but a RUN, after a refused one; a repeated frame is answered again."""
     bench, model = make(window=WINDOW, gap=0, stall=0), StubModel()
     go_on = run_payload([], 2, follows=1)
 
     async def test(ctx: SimulatorContext) -> None:
-        async def ask(seq: int, payload: bytes, kind: Command = Command.RUN) -> tuple[int, bytes]:
-            bench.seq = seq
-            bench.send(Frame(kind, seq, payload).wire())
-            return bench.check(await bench.answer(ctx), kind)
+        async def ask(payload: bytes, kind: Command = Command.RUN) -> tuple[int, bytes]:
+            return await bench.request(ctx, kind, payload)
 
         refused = Status.OUT_OF_ORDER, b""
-        assert await ask(1, go_on) == refused, "the first of all"
+        await bench.open(ctx, SEQUENCE - 3)
+        assert await ask(go_on) == refused, "the first of all"
         first = 0, expect_run(model, [9], 1)
-        assert await ask(2, run_payload([9], 1)) == first
-        assert await ask(2, run_payload([9], 1)) == first, "a repeated frame"
-        assert await ask(4, go_on) == refused, "one is missing"
-        assert await ask(5, go_on) == refused, "after a refused one"
-        assert await ask(3, go_on) == refused, "too late"
-        assert await ask(6, run_payload([9], 1, follows=1)) == refused, "with tokens"
-        assert await ask(7, run_payload([], 1)) == (Status.BAD_LENGTH, b""), "not said to follow"
-        assert await ask(255, run_payload([9], 1)) == (0, expect_run(model, [9], 1))
+        assert await ask(run_payload([9], 1)) == first
+        bench.seq -= 1
+        assert await ask(run_payload([9], 1)) == first, "a repeated frame"
         token = struct.unpack("<H", expect_run(model, [model.bank[0] & 0xFF], 1)[:2])[0]
-        status, payload = await ask(0, run_payload([], 1, follows=1))
-        assert (status, payload[:2]) == (0, token.to_bytes(2, "little")), "numbers wrap"
-        assert (await ask(1, run_payload([], 0, follows=1)))[0] == Status.BAD_LENGTH, "nothing to choose"
-        assert await ask(2, run_payload([4], 0)) == (0, expect_run(model, [4], 0))
-        assert (await ask(3, go_on))[0] == Status.BAD_LENGTH, "nothing was chosen"
-        assert await ask(4, run_payload([9], 1)) == (0, expect_run(model, [9], 1))
-        assert (await ask(5, struct.pack("<BBH", 1, 0, 0), Command.READ))[0] == 0
-        assert await ask(6, go_on) == refused, "after a READ"
+        status, payload = await ask(run_payload([], 1, follows=1))
+        assert (status, payload[:2]) == (0, token.to_bytes(2, "little"))
+        assert bench.seq == 0, "numbers wrap"
+        assert (await ask(run_payload([], 0, follows=1)))[0] == Status.BAD_LENGTH, "nothing to choose"
+        assert await ask(go_on) == refused, "after a refused one"
+        assert await ask(run_payload([9], 1, follows=1)) == refused, "with tokens"
+        assert await ask(run_payload([], 1)) == (Status.BAD_LENGTH, b""), "not said to follow"
+        assert await ask(run_payload([4], 0)) == (0, expect_run(model, [4], 0))
+        assert (await ask(go_on))[0] == Status.BAD_LENGTH, "nothing was chosen"
+        assert await ask(run_payload([9], 1)) == (0, expect_run(model, [9], 1))
+        assert (await ask(struct.pack("<BBH", 1, 0, 0), Command.READ))[0] == 0
+        assert await ask(go_on) == refused, "after a READ"
+        await bench.open(ctx, 77)
+        assert await ask(run_payload([9], 1)) == (0, expect_run(model, [9], 1))
+        await bench.open(ctx, 78)
+        assert await ask(go_on) == refused, "after HELLO"
+
+    bench.run(test)
+
+
+LATE = [
+    ("the one before the last", lambda at: at - 1),
+    ("a number is left out", lambda at: at + 2),
+    ("a carry is missing", lambda at: at + 1 - 256),
+    ("a carry too many", lambda at: at + 1 + 256),
+    ("of another beginning", lambda at: at ^ 0x8000),
+]
+
+
+@pytest.mark.parametrize("window", [1, WINDOW])
+@pytest.mark.parametrize("at", [0, 1, 254, 255, 256, 0x7FFF, 0xFFFE, 0xFFFF])
+def test_requests_out_of_order_are_refused_and_change_nothing(at, window):
+    """Neither the numbers, nor the answer that may have to be sent again, nor what a RUN may follow."""
+    bench, model = make(window=window, gap=0, stall=0), StubModel()
+
+    async def test(ctx: SimulatorContext) -> None:
+        async def ask(seq: int, payload: bytes) -> tuple[int, bytes]:
+            bench.seq = (seq - 1) % SEQUENCE
+            return await bench.request(ctx, Command.RUN, payload)
+
+        await bench.open(ctx, at - 1)
+        want = 0, expect_run(model, [9, 8], 2)
+        assert await ask(at, run_payload([9, 8], 2)) == want
+        for what, number in LATE:
+            assert await ask(number(at), run_payload([9, 8], 2)) == (Status.OUT_OF_ORDER, b""), what
+            assert await ask(at, run_payload([9, 8], 2)) == want, what
+        assert await ask(at, run_payload([9, 7], 2)) == (Status.OUT_OF_ORDER, b""), "another of this number"
+        assert await ask(at, run_payload([9, 8], 2)) == want
+        follows = window > 1
+        token = struct.unpack_from("<H", want[1], 2)[0]
+        more = expect_run(model, [token if follows else 3], 1)
+        status, payload = await ask(at + 1, run_payload([] if follows else [3], 1, follows=follows))
+        assert (status, payload[:2]) == (0, more[:2])
+
+    bench.run(test)
+
+
+def test_two_runs_of_one_crc_are_two():
+    """The last four bytes of the second RUN's tokens are chosen so that its CRC is the first's."""
+    bench, model = make(gap=0, stall=0), StubModel()
+    first = Frame(Command.RUN, 1, run_payload([1, 2, 3], 1)).encode()
+    second = Frame(Command.RUN, 2, run_payload([1, 2, 3], 1)).encode()[:-8]
+    second += tail_for_crc(second, int.from_bytes(first[-4:], "little")) + first[-4:]
+    assert Frame.decode(second) is not None and second[-4:] == first[-4:]
+    tokens = struct.unpack("<3H", second[-10:-4])
+
+    async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
+        assert await bench.request(ctx, Command.RUN, first[3:-4]) == (0, expect_run(model, [1, 2, 3], 1))
+        assert await bench.request(ctx, Command.RUN, second[3:-4]) == (0, expect_run(model, tokens, 1))
+
+    bench.run(test)
+
+
+def tail_for_crc(data: bytes, crc: int) -> bytes:
+    """The four bytes after which ``data`` has this CRC: it is linear in them."""
+    rows = [protocol.crc32(data + (1 << bit).to_bytes(4, "little")) for bit in range(32)]
+    zero = protocol.crc32(data + bytes(4))
+    basis: dict[int, tuple[int, int]] = {}
+    for bit, row in enumerate(rows):
+        value, mask = row ^ zero, 1 << bit
+        while value and value.bit_length() in basis:
+            other, of = basis[value.bit_length()]
+            value, mask = value ^ other, mask ^ of
+        basis[value.bit_length()] = value, mask
+    left, tail = crc ^ zero, 0
+    while left:
+        other, of = basis[left.bit_length()]
+        left, tail = left ^ other, tail ^ of
+    return tail.to_bytes(4, "little")
+
+
+def test_the_line_is_closed_until_hello():
+    """At power-up, though a frame may have the number and the CRC that registers begin with; after COMMIT,
+    whose repeat is answered as it was.
+    """
+    bench, model = make(gap=0, stall=0), StubModel()
+    zero = Frame(Command.RUN, 0, run_payload([1, 0, 0], 1)).encode()[:-8]
+    zero += tail_for_crc(zero, 0) + bytes(4)
+
+    async def test(ctx: SimulatorContext) -> None:
+        bench.seq = -1
+        assert await bench.request(ctx, Command.RUN, zero[3:-4]) == (Status.NOT_OPEN, b"")
+        for seq in (0, 1, 2, 0xFFFF):
+            bench.seq = seq - 1
+            assert await bench.request(ctx, Command.RUN, run_payload([5], 1)) == (Status.NOT_OPEN, b"")
+        await bench.open(ctx, 1000)
+        assert await bench.request(ctx, Command.RUN, run_payload([5], 1)) == (0, expect_run(model, [5], 1))
+        assert await bench.request(ctx, Command.COMMIT, bytes(16)) == (0, b""), "zeros do not close"
+        assert await bench.request(ctx, Command.COMMIT, HASH[:15]) == (Status.BAD_LENGTH, b"")
+        assert await bench.request(ctx, Command.COMMIT, HASH) == (0, b"")
+        for _ in range(2):
+            assert await bench.request(ctx, Command.RUN, run_payload([5], 1)) == (Status.NOT_OPEN, b"")
+            bench.seq -= 2
+            assert await bench.request(ctx, Command.COMMIT, HASH) == (0, b""), "once more"
+        hello = await bench.request(ctx, Command.HELLO)
+        for seq in (9, 9, 5, 5):
+            bench.seq = seq - 1
+            assert await bench.request(ctx, Command.HELLO) == hello, "any number, as often as it comes"
+        assert await bench.request(ctx, Command.RUN, run_payload([5], 1)) == (0, expect_run(model, [5], 1))
+
+    bench.run(test)
+
+
+def test_a_frame_that_only_begins_well_is_dropped():
+    """The first 320 bytes are a good frame: it is one if they are all, none if a byte comes after them."""
+    bench = make(gap=0, stall=0)
+    good = Frame(Command.WRITE, 1, struct.pack("<BBH", Mem.BANK, 0, 0) + bytes(FRAME_BYTES - 11)).encode()
+    read = struct.pack("<BBH", 1, 0, 0)
+
+    async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
+        assert len(good) == FRAME_BYTES
+        for extra in (b"\0", b"x" * 9, good):
+            bench.send(protocol.slip_encode(good + extra))
+            assert await bench.answer(ctx, 3000) is None, len(extra)
+        assert await bench.request(ctx, Command.READ, read) == (0, bytes(2)), "the next one is not spoiled"
+        await bench.open(ctx)
+        bench.send(protocol.slip_encode(good))
+        bench.seq += 1
+        assert bench.check(await bench.answer(ctx), Command.WRITE)[0] == Status.BAD_LENGTH
+
+    bench.run(test)
+
+
+WATCHDOG = 256
+
+
+@pytest.mark.parametrize("cycles", [2 * WATCHDOG + 40, 3000])
+@pytest.mark.parametrize("before", [0, 3, 40, 90])
+def test_a_token_that_takes_too_long_is_given_up(cycles, before):
+    """Within twice the time, wherever the counter stands; then only HELLO is answered, as ever, though the
+    engine is done some time.
+    """
+    core = StubCore(latency=5, slow=666, slow_latency=cycles)
+    bench = make(core=core, watchdog=WATCHDOG, gap=0, stall=0)
+
+    async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
+        bench.send(Frame(Command.RUN, 1, run_payload([*range(before), 666, 1], 2)).wire())
+        started = False
+        while not started:
+            _, _, start, token = await ctx.tick().sample(core.start, core.token)
+            started = start and token == 666
+        waited = 0
+        while not bench.frames:
+            await ctx.tick()
+            waited += 1
+        assert WATCHDOG <= waited <= 2 * WATCHDOG + 80, "the answer has ten bytes"
+        bench.seq = 1
+        assert bench.check(await bench.answer(ctx), Command.RUN) == (Status.STUCK, b"")
+        for _ in range(6):
+            assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.STUCK, b"")
+            bench.seq -= 1
+            assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.STUCK, b"")
+            status, payload = await bench.request(ctx, Command.HELLO)
+            assert protocol.Identity.decode(payload).program_hash == HASH and status == 0
+            assert await bench.request(ctx, Command.COMMIT, HASH) == (Status.STUCK, b"")
+            await ctx.tick().repeat(300)
+        assert not bench.frames
+
+    bench.run(test)
+
+
+def test_a_token_in_time_is_not_given_up():
+    """Whatever the counter has come to when it begins, of one token and of many."""
+    core = StubCore(latency=5, slow=666, slow_latency=WATCHDOG - 3)
+    bench = make(core=core, watchdog=WATCHDOG, gap=0, stall=0)
+
+    async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
+        for before in (0, 1, 20, 24, 25, 26, 51, 60):
+            tokens = [*[1] * before, 666, 666, 666, 1]
+            assert (await bench.request(ctx, Command.RUN, run_payload(tokens, 1)))[0] == 0
+        assert (await bench.request(ctx, Command.RUN, run_payload([1] * 40, 90)))[0] == 0
 
     bench.run(test)
 
@@ -147,6 +330,7 @@ def test_without_a_window_nothing_follows():
     bench = make(gap=0, stall=0)
 
     async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
         assert (await bench.request(ctx, Command.RUN, run_payload([9], 1)))[0] == 0
         assert await bench.request(ctx, Command.RUN, run_payload([9], 1, follows=1)) == (
             Status.OUT_OF_ORDER,
@@ -167,6 +351,7 @@ def test_write_words(memory):
     seen = []
 
     async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
         data = b"".join(word.to_bytes(size, "little") for word in words)
         bench.send(Frame(Command.WRITE, 1, struct.pack("<BBH", memory, 77, 1000) + data).wire())
         for _ in range(1500):
@@ -191,6 +376,7 @@ def test_sampling_ports():
     seen = []
 
     async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
         bench.send(Frame(4, 1, run_payload([300, 0x1234], 2, 0xABCD, 0xDEADBEEF, 0, 201, 21, 0x4321)).wire())
         for _ in range(400):
             _, _, start, busy, *values = await ctx.tick().sample(
@@ -237,6 +423,7 @@ def test_refusals_change_nothing():
     bench, model = make(), StubModel()
 
     async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
         for kind, payload, want in REFUSALS:
             status, rest = await bench.request(ctx, kind, payload)
             assert (status, rest) == (want, b""), (kind, payload)
@@ -254,10 +441,11 @@ def test_faulty_line(seed):
     bench, model = make(seed), StubModel()
 
     async def test(ctx: SimulatorContext) -> None:
+        await bench.open(ctx)
         want = b""
         for _ in range(12):
             tokens = [rng.randrange(256) for _ in range(rng.randrange(1, 4))]
-            bench.seq = (bench.seq + 1) % 256
+            bench.seq = (bench.seq + 1) % SEQUENCE
             wire = Frame(Command.RUN, bench.seq, run_payload(tokens, 3)).wire()
             fault = rng.randrange(6)
             if fault == 0:
@@ -271,7 +459,7 @@ def test_faulty_line(seed):
             elif fault == 3:
                 bench.send(Frame(Command.WRITE, 0, bytes(400)).wire())
             elif fault == 4:
-                bench.send(b"\xc0\x00\x00\x00\x00\xc0" + b"\xc0\xdb\x00\x01\x02\x03\x04\xc0\xc0")
+                bench.send(b"\xc0\x00\x00\x00\x00\x00\xc0" + b"\xc0\xdb\x00\x01\x02\x03\x04\xc0\xc0")
             assert await bench.answer(ctx, 600) is None
             want = expect_run(model, tokens, 3)
             for _ in range(rng.randrange(1, 4)):
@@ -310,6 +498,7 @@ def test_idle_and_fault_pins():
         (dict(clock_hz=-1), "clock_hz must be below"),
         (dict(bitstream_id=b"short"), "bitstream_id is 16 bytes"),
         (dict(geometry_hash=b""), "geometry_hash 8 bytes"),
+        (dict(watchdog=3), "watchdog must be a power of two"),
         (dict(word_bytes=(1, 2)), "word_bytes must be 7 or, with rows, 8 numbers"),
     ],
 )

@@ -23,6 +23,7 @@ HASH = b"programme-hash!!"
 
 def image(*, hash_=HASH):
     frames = [
+        (Command.HELLO, b""),
         (Command.COMMIT, bytes(16)),
         (Command.WRITE, write_payload(Mem.BANK, 1, 2, [0xC0DB, 0xFFFF], 2)),
         (Command.COMMIT, hash_),
@@ -111,9 +112,18 @@ def test_a_damaged_image_leaves_the_engine_empty(seed):
     assert program == bytes(16)
 
 
-def test_a_refused_frame_ends_the_boot():
-    refused = Frame(Command.WRITE, 0, b"\x07\x00\x00\x00\x01\x02").wire()
-    assert play(bytes(OFFSET) + refused + image()) == ([], bytes(16))
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_refused_frame_ends_the_boot(opened):
+    """Refused for what it says, or for want of HELLO."""
+    refused = Frame(Command.WRITE, 1, b"\x07\x00\x00\x00\x01\x02").wire()
+    hello = Frame(Command.HELLO, 0).wire() if opened else b""
+    assert play(bytes(OFFSET) + hello + refused + image()) == ([], bytes(16))
+
+
+def test_an_image_without_hello_loads_nothing():
+    hello = Frame(Command.HELLO, 0).wire()
+    assert image().startswith(hello)
+    assert play(bytes(OFFSET) + image()[len(hello) :]) == ([], bytes(16))
 
 
 def test_model_and_arguments():
