@@ -418,7 +418,7 @@ ANSWERING: dict[str, str | int] = {
 """An answer begins."""
 COMPARED_ALL: dict[str, str | int] = {
     **LISTENING, "receiver": "COMPARE", "receiver.count": COMPARED - 1, "receiver.same": 1,
-    "dispatch.opened": 1, "frame.still": 0, "frame.reading": 0, "frame.received": 7, "frame.past": 3,
+    "dispatch.opened": 1, "frame.still": 1, "frame.reading": 1, "frame.received": 7, "frame.past": 3,
     "frame.pointer": 6,
 }  # fmt: skip
 """The last byte of a frame of zeros, once more that with which the registers begin, is compared."""
