@@ -15,6 +15,7 @@ from ternac.hdl.boards.boards import BOARDS, find_board
 from ternac.host.backend import Backend, Meter, Speed
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import SERIAL, SIMULATED, LinkClient, Patience
+from ternac.host.board.requests import draw_opening
 from ternac.host.board.transport import (
     ProcessTransport,
     RecordingTransport,
@@ -88,11 +89,11 @@ class Device:
         label = _label(board, geometry)
         line = transport or open_line(name, board, geometry, waves)
         try:
+            opening = line.opening if isinstance(line, ReplayTransport) else draw_opening
             if record is not None:
                 line = RecordingTransport(line, record)
-            client = LinkClient(
-                line, patience or (SERIAL if name.kind in ("serial", "replay") else SIMULATED)
-            )
+            patience = patience or (SERIAL if name.kind in ("serial", "replay") else SIMULATED)
+            client = LinkClient(line, patience, opening=opening)
             identity = client.hello()
             identify(identity, geometry, bitstream)
             backend = BoardBackend(

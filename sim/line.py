@@ -15,7 +15,18 @@ from amaranth.sim import Simulator, SimulatorContext
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine, UartEngine
 from ternac.hdl.link.uart import UartRx, UartTx
-from ternac.link import HASH_BYTES, Choice, Command, Frame, RunAnswer, RunRequest, SlipDecoder, Status
+from ternac.link import (
+    ANSWER,
+    HASH_BYTES,
+    SEQUENCE,
+    Choice,
+    Command,
+    Frame,
+    RunAnswer,
+    RunRequest,
+    SlipDecoder,
+    Status,
+)
 from ternac.sim.stub_core import StubCore, StubModel
 
 __all__ = ["LineRun", "expected_tokens", "run_line"]
@@ -81,6 +92,7 @@ def run_line(
     tokens: list[int] = []
     arrived: list[int] = []
     outbox: deque[bytes] = deque()
+    opened: list[bool] = []
     sent = 0
 
     def ask() -> None:
@@ -90,16 +102,19 @@ def run_line(
         follows = sent > 0 and window > 1
         feed = [] if follows else [tokens[-1] if tokens else 1]
         run = RunRequest(0, feed, chunk, ARGMAX, follows=follows)
-        outbox.append(Frame(Command.RUN, sent & 0xFF, run.encode()).wire())
-        sent += 1
+        sent += 1  # HELLO has number 0
+        outbox.append(Frame(Command.RUN, sent % SEQUENCE, run.encode()).wire())
 
     async def source(ctx: SimulatorContext) -> None:
-        for _ in range(window):
-            ask()
+        outbox.append(Frame(Command.HELLO, 0).wire())
         released = 0
         while len(arrived) < answers:
             if not outbox:
                 await ctx.delay(POLL)
+                if opened:
+                    opened.clear()
+                    for _ in range(window):
+                        ask()
                 now = ctx.get(pair.cycle)
                 while released < len(arrived) and arrived[released] + turnaround * clock_hz <= now:
                     released += 1
@@ -115,14 +130,14 @@ def run_line(
         while True:
             await ctx.posedge(pair.receiver.o.valid)
             for raw in decoder.feed((ctx.get(pair.receiver.o.payload),)):
-                _take(raw)
+                frame = Frame.decode(raw)
+                if frame is None or frame.payload[0] != Status.OK:
+                    raise RuntimeError(f"the board answered {raw.hex()}")
+                if frame.kind == Command.HELLO | ANSWER:
+                    opened.append(True)
+                    continue
+                tokens.extend(RunAnswer.decode(frame.payload[1:], chunk).tokens)
                 arrived.append(ctx.get(pair.cycle))
-
-    def _take(raw: bytes) -> None:
-        frame = Frame.decode(raw)
-        if frame is None or frame.payload[0] != Status.OK:
-            raise RuntimeError(f"the board answered {raw.hex()}")
-        tokens.extend(RunAnswer.decode(frame.payload[1:], chunk).tokens)
 
     simulator = Simulator(pair)
     simulator.add_clock(1 / clock_hz)

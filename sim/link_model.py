@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -23,6 +23,7 @@ from ternac.link import (
     READ,
     READ_ROWS,
     RUN_HEAD,
+    SEQUENCE,
     WRITE_HEAD,
     BatchAnswer,
     BatchRequest,
@@ -53,21 +54,33 @@ class EngineModel(Protocol):
     def step(
         self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int, entry: int = 0
     ) -> tuple[int, int, int]:
-        """Run one token; returns next token, generator and cycles, the first two valid only with ``emit``."""
+        """Run one token; returns next token, generator and cycles, the first two valid only with ``emit``.
+
+        Raises EngineStuck if it does not end.
+        """
+
+
+class EngineStuck(Exception):
+    """A step of an engine does not end."""
 
 
 class LinkModel:
-    """A device: `feed` takes wire bytes and returns the wire bytes of the answers."""
+    """A device: `feed` takes wire bytes and returns the wire bytes of the answers.
+
+    ``executed`` counts the requests that were executed, ``refused`` those that were not: frames from before
+    that came late, and what follows a lost one.
+    """
 
     def __init__(
         self, identity: Identity, word_bytes: tuple[int, ...], engine: EngineModel, contexts: int = 1
     ) -> None:
         self.identity, self.word_bytes, self.engine, self.contexts = identity, word_bytes, engine, contexts
-        self.executed = 0
+        self.executed = self.refused = 0
         self._decoder = SlipDecoder(FRAME_BYTES)
-        self._last: tuple[bytes, bytes] | None = None
-        self._ran: tuple[int, int | None, int] | None = None
-        """The RUN just executed: the sequence number after it, its last choice if any, the generator."""
+        self._last: _Executed | None = None
+        self._open = self._stuck = False
+        self._ran: tuple[int | None, int] | None = None
+        """The RUN just executed: its last choice if any, the generator."""
 
     def feed(self, data: bytes) -> bytes:
         """Return the answers to the frames that ``data`` completes."""
@@ -76,26 +89,52 @@ class LinkModel:
     def restart(self) -> None:
         """Forget what ran, as a reset does; the memories are the engine's."""
         self._last = self._ran = None
+        self._open = self._stuck = False
 
     def _frame(self, raw: bytes) -> bytes:
         frame = Frame.decode(raw)
         if frame is None:
             return b""
-        if self._last is None or self._last[0] != raw[-CRC_BYTES:]:
-            self.executed += 1
-            before, self._ran = self._ran, None
-            status, payload = self._execute(frame, before)
-            self._last = raw[-CRC_BYTES:], bytes((status,)) + payload
-        return Frame(frame.kind | ANSWER, frame.seq, self._last[1]).wire()
+        answer = self._answer(frame, raw[-CRC_BYTES:])
+        return Frame(frame.kind | ANSWER, frame.seq, answer).wire()
 
-    def _execute(self, frame: Frame, before: tuple[int, int | None, int] | None) -> tuple[Status, bytes]:
+    def _answer(self, frame: Frame, crc: bytes) -> bytes:
+        """Return status and payload of the answer to a frame, which is executed if its turn has come."""
+        last = self._last
+        again = last is not None and (last.seq, last.crc) == (frame.seq, crc)
+        if last is not None and again and not self._stuck:
+            return last.answer
+        if frame.kind != Command.HELLO and (refusal := self.refusal(frame.seq)):
+            self.refused += 1
+            return bytes((refusal,))
+        self.executed += 1
+        before, self._ran = self._ran, None
+        try:
+            status, payload = self._execute(frame, before)
+        except EngineStuck:
+            self._stuck = True
+            status, payload = Status.STUCK, b""
+        self._last = _Executed(frame.seq, crc, bytes((status,)) + payload)
+        return self._last.answer
+
+    def refusal(self, seq: int) -> Status:
+        """Return why a request that is no HELLO is not executed; OK if it is."""
+        if self._stuck:
+            return Status.STUCK
+        if self._last is None or not self._open:
+            return Status.NOT_OPEN
+        return Status.OK if seq == (self._last.seq + 1) % SEQUENCE else Status.OUT_OF_ORDER
+
+    def _execute(self, frame: Frame, before: tuple[int | None, int] | None) -> tuple[Status, bytes]:
         data = frame.payload
         if frame.kind == Command.HELLO:
+            self._open = True
             return Status.OK, self.identity.encode()
         if frame.kind == Command.COMMIT:
             if len(data) != HASH_BYTES:
                 return Status.BAD_LENGTH, b""
             self.identity = replace(self.identity, program_hash=data)
+            self._open = not self.identity.loaded
             return Status.OK, b""
         if frame.kind == Command.WRITE:
             return (self._write(data) if len(data) >= WRITE_HEAD else Status.BAD_LENGTH), b""
@@ -112,15 +151,15 @@ class LinkModel:
                 return Status.BAD_LENGTH, b""
             odd = (len(data) - RUN_HEAD) % 2
             run = RunRequest.decode(data[: len(data) - odd])
-            if run.follows and (self.identity.window == 1 or before is None or before[0] != frame.seq):
+            if run.follows and (self.identity.window == 1 or before is None):
                 return Status.OUT_OF_ORDER, b""
             if odd:
                 return Status.BAD_LENGTH, b""
             if not run.tokens:
-                if not run.follows or before is None or before[1] is None or not run.count:
+                if not run.follows or before is None or before[0] is None or not run.count:
                     return Status.BAD_LENGTH, b""
-                run = replace(run, rng=before[2], tokens=[before[1]])
-            return Status.OK, self._run(frame.seq, run).encode()
+                run = replace(run, rng=before[1], tokens=[before[0]])
+            return Status.OK, self._run(run).encode()
         if frame.kind == Command.BATCH and self.contexts > 1:
             if not self.identity.loaded:
                 return Status.NOT_LOADED, b""
@@ -156,7 +195,7 @@ class LinkModel:
             self.engine.write(write.mem, write.block, write.address + i, word)
         return Status.BAD_LENGTH if len(write.data) % size else Status.OK
 
-    def _run(self, seq: int, run: RunRequest) -> RunAnswer:
+    def _run(self, run: RunRequest) -> RunAnswer:
         sampling, feed, rng = _sampling(run.choice), list(run.tokens), run.rng
         out: list[int] = []
         total = 0
@@ -168,8 +207,17 @@ class LinkModel:
                 rng = after
                 out.append(token)
                 feed += [token] * (len(out) < run.count)
-        self._ran = (seq + 1) & 0xFF, out[-1] if out else None, rng
+        self._ran = out[-1] if out else None, rng
         return RunAnswer(out, rng, total & 0xFFFFFFFF)
+
+
+@dataclass(frozen=True)
+class _Executed:
+    """The request executed last: its number and CRC, and what was answered."""
+
+    seq: int
+    crc: bytes
+    answer: bytes
 
 
 def _sampling(choice: Choice) -> Sampling:

@@ -101,7 +101,8 @@ MEMBER = Layout("rng u32", "session_base u16", "token u16")
 SHIFT_MASK = 0x1F
 """In the flags of RUN and BATCH: the sampling's ``s``."""
 FOLLOWS = 0x40
-"""Flag of a RUN that is executed only directly after a RUN. Without tokens it continues from the token chosen last by that RUN, and from its generator."""
+"""Flag of a RUN that is executed only directly after a RUN. Without tokens it continues from the token chosen
+last by that RUN, and from its generator."""
 GREEDY_FLAG = 0x80
 """Flag of RUN and BATCH: choose by argmax."""
 
@@ -357,7 +358,10 @@ class Frame:
         if len(data) < HEAD_BYTES + CRC_BYTES:
             return None
         body, crc = data[:-CRC_BYTES], int.from_bytes(data[-CRC_BYTES:], "little")
-        return cls(*HEAD.unpack(body), body[HEAD.size :]) if crc32(body) == crc else None
+        if crc32(body) != crc:
+            return None
+        kind, seq = HEAD.unpack(body)
+        return cls(kind, seq, body[HEAD.size :])
 
     def wire(self) -> bytes:
         """Return the bytes on the wire: stuffed, between two END."""

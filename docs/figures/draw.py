@@ -770,8 +770,8 @@ def flows() -> dict[str, Figure]:
         [
             ("END", "C0"),
             ("type", "u8", ".law"),
-            ("seq", "u8", ".law"),
-            ("payload", "SLIP-stuffed, at most 314 bytes", ".law"),
+            ("seq", "u16", ".law"),
+            ("payload", "SLIP-stuffed, at most 313 bytes", ".law"),
             ("crc", "u32", ".law"),
             ("END", "C0"),
         ],

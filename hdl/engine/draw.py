@@ -7,10 +7,10 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-__all__ = ["Draw"]
+__all__ = ["Draw", "xorshift32_of"]
 
 
-def _xorshift32(value: Value) -> Value:
+def xorshift32_of(value: Value) -> Value:
     """Next state of the 32-bit generator, as an expression."""
     value = value ^ Cat(Const(0, 13), value[:-13])
     value = value ^ value[17:]
@@ -104,7 +104,7 @@ class Draw(wiring.Component):
             added.eq(Cat(1, rest) + Cat(self.pick, addend)),
         ]
         with m.If(self.load):
-            m.d.sync += self.rng_out.eq(Mux(self.advance, _xorshift32(self.rng_in), self.rng_in))
+            m.d.sync += self.rng_out.eq(Mux(self.advance, xorshift32_of(self.rng_in), self.rng_in))
             m.d.sync += [rest.eq(0), found.eq(0), token.eq(0)]
         with m.Elif(self.preset):
             m.d.sync += token.eq(self.preset_token)

@@ -39,7 +39,7 @@ class SdramStore(wiring.Component):
     wr_word : In(16)
         The word.
     restart : In(1)
-        Pulse: start over at word 0.
+        Pulse: start over at word 0, when the loader's words up to this cycle are written.
     o : Out(stream.Signature(16 * stream_words))
         Words of the dot units, none older than ``restart``.
     ready : Out(1)
@@ -78,14 +78,18 @@ class SdramStore(wiring.Component):
         ]  # fmt: skip
 
         # words of before the restart may still be in the FIFO or on their way: all goes at the flush. Reading
-        # waits for the last of the loader's words, which were here before the restart.
+        # waits for the last of the loader's words, those of the restart's cycle included; the FIFO shows a
+        # word two cycles after it came.
         begin, old = Signal(name="begin"), Signal(name="old")
+        loaded, written = Signal(name="loaded"), Signal(name="written")
+        m.d.sync += loaded.eq(self.wr_en)
+        m.d.comb += written.eq(~writes.r_rdy & ~self.wr_en & ~loaded)
         with m.If(self.restart):
             m.d.sync += begin.eq(1)
-        with m.Elif(~writes.r_rdy & ~self.wr_en):
+        with m.Elif(written):
             m.d.sync += begin.eq(0)
         m.d.comb += [
-            chip.restart.eq(begin & ~writes.r_rdy & ~self.wr_en & ~self.restart),
+            chip.restart.eq(begin & written & ~self.restart),
             old.eq(self.restart | begin | chip.stale),
         ]
         reads = SyncFIFOBuffered(width=16, depth=READ_FIFO)

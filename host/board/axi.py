@@ -189,7 +189,6 @@ class AxiTransport:
     """
 
     byte_seconds = 0.0
-    restarts = False
 
     def __init__(self, registers: Registers) -> None:
         self._registers, self.name = registers, registers.name
@@ -212,9 +211,17 @@ class AxiTransport:
 
     def write(self, data: bytes) -> None:
         for byte in data:
-            while not self._registers.read(self._at["STATUS"]) & self._room:
-                pass
+            self._wait_for_room()
             self._registers.write(self._at["IN"], byte)
+
+    def _wait_for_room(self) -> None:
+        """Raises NoAnswer if the block takes no byte for `ROW_SECONDS`: no request keeps it so long."""
+        if self._registers.read(self._at["STATUS"]) & self._room:
+            return
+        until = time.monotonic() + ROW_SECONDS
+        while not self._registers.read(self._at["STATUS"]) & self._room:
+            if time.monotonic() > until:
+                raise NoAnswer(f"{self.name}: it takes no byte for {ROW_SECONDS:g} s", "reset the block")
 
     def read(self, timeout: float) -> bytes:
         until, found = time.monotonic() + timeout, bytearray()

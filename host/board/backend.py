@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from ternac.host.board.loader import load_image
 from ternac.host.board.loop_counts import LoopCounts
 from ternac.host.board.pipeline import Journal, RunPipeline
 from ternac.host.board.slots import SessionEntry, SlotTable
-from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, BatchMember, Identity
+from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, BatchMember, Identity, RunAnswer
 from ternac.manifest import read_manifest
 from ternac.program.loops import check_loops
 from ternac.program.program import Program
@@ -27,10 +28,13 @@ from ternac.run.generation import Chosen, Run
 
 __all__ = ["JOURNAL", "BoardBackend"]
 
+Answer = TypeVar("Answer")
 JOURNAL = 16_384
 """Most tokens to replay: then a session's state is read from the board."""
 ANSWER_SECONDS, ANSWER_TOKENS = 0.03, 8
 """Work in one answer of a stream: so many seconds, but at least so many tokens."""
+ATTEMPTS = 16
+"""Times that something is asked of the board, where each time requests are lost or it restarts."""
 
 
 class BoardBackend:
@@ -41,8 +45,9 @@ class BoardBackend:
 
     Of every session the host keeps a state that it had and the tokens fed since, at most ``journal`` and
     those of one request: 2 bytes a state word and a token. A session in no slot has no tokens, unless it was
-    interrupted. When a request fails, nobody knows whether it was executed; then the session's slot does not
-    count, and the session is written and its tokens are fed again when it next runs.
+    interrupted. When a request is lost or the board restarts, nobody knows what it executed; then no slot
+    counts, and each session is written and its tokens are fed again when it next runs. A call under which
+    that happens is made again, up to ``ATTEMPTS`` times without progress; then it raises LostAnswer.
 
     Loops that a request asks for are words of the microcode: they are written before its first token, and
     again, as the program has them, before that of a request without any and when the line is closed.
@@ -66,10 +71,10 @@ class BoardBackend:
         self.journal = journal
         self._board, self._measured = board, measured
         self.meter = Meter()
-        slots = client.watch(image, self._restarted)
-        self.slots = SlotTable(slots, program.state_words)
+        self.slots = SlotTable(image.sessions, program.state_words)
         self._banks = Banks(client, program, image)
         self._loops = LoopCounts(client, image)
+        client.watch(image, self._drop_board)
 
     def load(self, *, force: bool = False, progress: bool = True) -> bool:
         """Write the image unless the board says that it holds it; returns True when it was written.
@@ -78,14 +83,14 @@ class BoardBackend:
         where weights stream it resumes (`ternac.host.board.loader`).
         """
         if not force and self.identity.program_hash == program_id(self.image):
-            self._loops.set(None)  # a host that was killed may have left others there
+            _insist(lambda: self._loops.set(None))  # a host that was killed may have left others there
             return False
         load_image(self.client, self.identity, self.image, f"load {self.program.name}", progress=progress)
         self._loops.loaded()
         return True
 
-    def _restarted(self) -> None:
-        """The board was configured again: it holds no session, and the program as it is."""
+    def _drop_board(self) -> None:
+        """Believe nothing that the board is thought to hold but the program."""
         self.slots.drop_all()
         self._loops.forget()
 
@@ -128,31 +133,35 @@ class BoardBackend:
         """Wait for the next answer of a pipeline, and send more behind it. After a lost answer the session is
         written again from the pipeline's journal.
         """
-        entry, journal = self.slots[session], pipeline.journal
-        while True:
-            began = pipeline.received if pipeline.in_flight else time.perf_counter()
-            try:
-                with self.client.verified(before=not pipeline.in_flight):
-                    if not pipeline.in_flight:
-                        base = self._ensure_in_slot(session, journal)
-                        self._begin(journal, base, pipeline.loops)
-                        if len(journal.tokens) >= self.journal:
-                            journal.rebase(self._banks.read_state(base))
-                    self._send(entry, pipeline, chunk)
-                    answer = pipeline.collect()
-                    self._refuse_foreign(answer.tokens)
-            except LostAnswer:
-                self.slots.invalidate(session)
-                pipeline.restart()
-                continue
-            finally:
-                pipeline.received = time.perf_counter()
-                self.meter.seconds += pipeline.received - began
-            self.meter.steps += pipeline.accept(answer)
-            self.meter.chosen += len(answer.tokens)
-            self.meter.cycles += answer.cycles
-            self._send(entry, pipeline, chunk)
-            return
+        began = pipeline.received if pipeline.in_flight else time.perf_counter()
+        try:
+            answer = _insist(lambda: self._answer(session, pipeline, chunk))
+        finally:
+            pipeline.received = time.perf_counter()
+            self.meter.seconds += pipeline.received - began
+        self.meter.steps += pipeline.accept(answer)
+        self.meter.chosen += len(answer.tokens)
+        self.meter.cycles += answer.cycles
+        with suppress(LostAnswer):  # what was not sent is sent when the next answer is waited for
+            self._send(self.slots[session], pipeline, chunk)
+
+    def _answer(self, session: int, pipeline: RunPipeline, chunk: int) -> RunAnswer:
+        """Return the answer to the first request of a pipeline, which is sent if none is in flight."""
+        journal = pipeline.journal
+        try:
+            if not pipeline.in_flight:
+                base = self._ensure_in_slot(session, journal)
+                self._begin(journal, base, pipeline.loops)
+                if len(journal.tokens) >= self.journal:
+                    journal.rebase(self._banks.read_state(base))
+            self._send(self.slots[session], pipeline, chunk)
+            answer = pipeline.collect()
+        except LostAnswer:
+            self.slots.invalidate(session)
+            pipeline.restart()
+            raise
+        self._refuse_foreign(answer.tokens)
+        return answer
 
     def _refuse_foreign(self, tokens: Sequence[int]) -> None:
         """Raises BadFrame if a board answers with a token that the program does not have."""
@@ -187,11 +196,14 @@ class BoardBackend:
         check_loops(self.program, runs[0].loops)
         if self.together == 1:  # an engine with one context knows no BATCH
             return [self.run(sessions[0], runs[0])]
+        return _insist(lambda: self._run_together(sessions, runs))
+
+    def _run_together(self, sessions: Sequence[int], runs: Sequence[Run]) -> list[Chosen]:
         count, sampling = runs[0].count, runs[0].sampling
         step = self.image.entries[1]
         found = [Chosen([], run.rng) for run in runs]
         last = [run.tokens[0] for run in runs]
-        with self._changing(sessions) as journals, self.client.verified():
+        with self._changing(sessions) as journals:
             bases = [
                 self._ensure_in_slot(session, journal)
                 for session, journal in zip(sessions, journals, strict=True)
@@ -205,8 +217,7 @@ class BoardBackend:
                     BatchMember(f.rng, base, token) for f, base, token in zip(found, bases, last, strict=True)
                 ]
                 began = time.perf_counter()
-                with self.client.verified():
-                    answer = self.client.batch(members, step, number, sampling)
+                answer = self.client.batch(members, step, number, sampling)
                 for tokens, _ in answer.chosen:
                     self._refuse_foreign(tokens)
                 self.meter.seconds += time.perf_counter() - began
@@ -228,9 +239,13 @@ class BoardBackend:
     def step(self, session: int, token: int, loops: int | None = None) -> npt.NDArray[np.int32]:
         """Run one token, then read the logits from the banks."""
         check_loops(self.program, loops)
-        with self._changing([session]) as (journal,):
-            self._receive(session, RunPipeline(self.client, Run([token], loops=loops), journal), 0)
-            return self._banks.read_vector(self.image.logits)
+
+        def run_and_read() -> npt.NDArray[np.int32]:
+            with self._changing([session]) as (journal,):
+                self._receive(session, RunPipeline(self.client, Run([token], loops=loops), journal), 0)
+                return self._banks.read_vector(self.image.logits)
+
+        return _insist(run_and_read)
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""
@@ -238,21 +253,27 @@ class BoardBackend:
 
     def get_state(self, session: int) -> State:
         """Read the state from the board, unless the host has it."""
-        with self._changing([session]) as (journal,):
-            if journal.tokens:
-                with self.client.verified():
+
+        def read() -> State:
+            with self._changing([session]) as (journal,):
+                if journal.tokens:
                     journal.rebase(self._banks.read_state(self._ensure_in_slot(session, journal)))
-            return journal.state.copy()
+                return journal.state.copy()
+
+        return _insist(read)
 
     def read_states(self, session: int) -> dict[str, npt.NDArray[np.int16]]:
         """Return a session's states by name, without the rows of its memories."""
-        with self._changing([session]) as (journal,), self.client.verified():
-            base = self._ensure_in_slot(session, journal)
-            states = self.image.states
-            return {
-                name: self._banks.read_vector(states[name], base).astype(np.int16)
-                for name in self.program.state_slices()
-            }
+
+        def read() -> dict[str, npt.NDArray[np.int16]]:
+            with self._changing([session]) as (journal,):
+                base = self._ensure_in_slot(session, journal)
+                return {
+                    name: self._banks.read_vector(self.image.states[name], base).astype(np.int16)
+                    for name in self.program.state_slices()
+                }
+
+        return _insist(read)
 
     def set_state(self, session: int, state: State) -> None:
         """Keep the state here until the session runs."""
@@ -290,8 +311,9 @@ class BoardBackend:
 
     def close(self) -> None:
         """Close the line; the board keeps program and states."""
-        with suppress(DeviceError):  # the next host sets them as well
-            self._loops.set(None)
+        if self.client.opened:
+            with suppress(DeviceError):  # the next host sets them as well
+                self._loops.set(None)
         self.client.transport.close()
 
     @contextmanager
@@ -316,19 +338,18 @@ class BoardBackend:
         """Bring a session to where ``journal`` leads, in a slot, unless it is in one; returns its base."""
         entry = self.slots[session]
         if entry.slot is None:
-            with self.client.verified():
-                if entry.evicted_state is not None:
-                    journal.rebase(entry.evicted_state)
-                    entry.evicted_state = None
-                slot, other = self.slots.next_slot()
-                base = self.image.session_base(slot)
-                if other is not None:
-                    self._evict(other, base)
-                self._banks.write_state(base, journal.state)
-                if journal.tokens:
-                    self._loops.set(journal.loops)
-                for at in range(0, len(journal.tokens), MAX_PROMPT):
-                    self.client.run(base, Run(journal.tokens[at : at + MAX_PROMPT]))
+            if entry.evicted_state is not None:
+                journal.rebase(entry.evicted_state)
+                entry.evicted_state = None
+            slot, other = self.slots.next_slot()
+            base = self.image.session_base(slot)
+            if other is not None:
+                self._evict(other, base)
+            self._banks.write_state(base, journal.state)
+            if journal.tokens:
+                self._loops.set(journal.loops)
+            for at in range(0, len(journal.tokens), MAX_PROMPT):
+                self.client.run(base, Run(journal.tokens[at : at + MAX_PROMPT]))
             self.slots.assign(session, slot)
         assert entry.slot is not None
         self.slots.touch(entry.slot)
@@ -349,6 +370,17 @@ class BoardBackend:
         else:
             entry.evicted_state = state
         self.slots.vacate(session)
+
+
+def _insist(call: Callable[[], Answer]) -> Answer:
+    """Return what ``call`` returns, called again when requests of it were lost or the board restarted.
+
+    Raises LostAnswer if that happens `ATTEMPTS` times.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(LostAnswer):
+            return call()
+    return call()
 
 
 def routed_clock_mhz(board: str, geometry: str) -> float | None:

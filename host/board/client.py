@@ -1,14 +1,11 @@
-"""A board's requests with their types (identity, memories, tokens), and the check that it did not restart.
+"""A board's requests with their types (identity, memories, tokens), and the program that it must hold.
 
 How requests get there and back is `ternac.host.board.requests`.
 """
 
 from __future__ import annotations
 
-import secrets
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +14,7 @@ import numpy.typing as npt
 from ternac.compile.geometry import Mem
 from ternac.compile.image import Image
 from ternac.compile.loading import program_id, write_payload
-from ternac.errors import BadFrame, DeviceRefused, LostAnswer
+from ternac.errors import BadFrame, DeviceRefused
 from ternac.host.board.requests import SERIAL, SIMULATED, Patience, Requests, Sent
 from ternac.link import (
     FRAME_BYTES,
@@ -39,111 +36,42 @@ from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
 
 __all__ = [
-    "CONFIGURE_SECONDS",
     "SERIAL",
     "SIMULATED",
     "LinkClient",
     "Patience",
-    "RestartDetector",
     "Sent",
 ]
 
 
 Answer = TypeVar("Answer")
-CONFIGURE_SECONDS = 0.02
-"""Configuring an FPGA takes longer: no board has restarted between two answers that are closer than this."""
-
-
-class RestartDetector:
-    """Notices that a board was configured again, by its button or a dip of its supply, between two requests.
-
-    With a program in its bitstream such a board answers as before, but its sessions' states are zero. A RUN
-    that follows another is refused by the board itself; before any other request the host reads its number
-    again, unless the board answered less than `CONFIGURE_SECONDS` ago, and after one that had to be resent.
-
-    Where the line ends with its board (a pipe) none of this is needed. ``sessions``: slots of the image that
-    are left; the number takes the word behind them, or else the last of them. An image with one slot and no
-    word behind it is not watched.
-    """
-
-    def __init__(self, client: LinkClient, image: Image, on_restart: Callable[[], None]) -> None:
-        """``on_restart`` is called when the board holds no session any more."""
-        self._client, self._image, self._on_restart = client, image, on_restart
-        self._number = self._resent = self._depth = 0
-        self._address: int | None = None
-        self.sessions = image.sessions
-        if not client.transport.restarts:
-            return
-        end = image.geometry.bank_depth - 1
-        fit = (end - image.state_base) // image.state_slots if image.state_slots else image.sessions
-        self.sessions = max(1, min(image.sessions, fit))
-        free = image.state_base + self.sessions * image.state_slots
-        if free <= end:
-            self._address = free
-
-    @contextmanager
-    def verified(self, *, before: bool = True) -> Iterator[None]:
-        """Guard requests that rely on what the board holds.
-
-        Before them (unless ``before`` is False, or this is inside another guard) ``on_restart`` is called if
-        the board restarted. After them LostAnswer is raised if it restarted under one that had to be resent:
-        then no answer counts. Raises DeviceRefused if the board does not hold the program either.
-        """
-        if before and not self._depth:
-            self._check_before()
-        self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-        if self._resent != self._client.resent and not self._check():
-            raise LostAnswer(
-                f"{self._client.transport.name}: the board restarted", "call again: its sessions are kept"
-            )
-
-    def _check_before(self) -> None:
-        idle = time.monotonic() - self._client.answered >= CONFIGURE_SECONDS
-        if not self._number or idle or self._resent != self._client.resent:
-            self._check()
-
-    def _check(self) -> bool:
-        """Return whether the number is where it was; if not, write a new one there."""
-        if self._address is None:
-            return True
-        client = self._client
-        held = self._number and int(client.read(0, self._address, 1)[0]) == self._number
-        if not held:
-            self._on_restart()
-            if client.hello().program_hash != program_id(self._image):
-                raise DeviceRefused(
-                    f"{client.transport.name} restarted and does not hold the program",
-                    "open the device again, which loads it; its sessions are kept: Backend.recall",
-                )
-            self._number = 1 + secrets.randbelow(0xFFFF)
-            client.write(Mem.BANK, 0, self._address, np.array([self._number], np.uint32), 2)
-        self._resent = client.resent
-        return bool(held)
 
 
 class LinkClient(Requests):
     """One board's requests, typed."""
 
-    _detector: RestartDetector | None = None
+    _program: bytes | None = None
+    """The program that the board must hold whenever the line is opened again."""
 
-    def watch(self, image: Image, on_restart: Callable[[], None]) -> int:
-        """Let `verified` notice restarts of the board, which holds ``image``; returns the slots left for
-        sessions. ``on_restart`` is called when the board holds no session any more.
+    def watch(self, image: Image, on_closed: Callable[[], None]) -> None:
+        """Expect that the board holds ``image`` from now on. ``on_closed`` is called when it is not known any
+        more what else it holds: it restarted, or requests were lost.
         """
-        self._detector = RestartDetector(self, image, on_restart)
-        return self._detector.sessions
+        self._program, self.on_closed = program_id(image), on_closed
 
-    def verified(self, *, before: bool = True) -> AbstractContextManager[None]:
-        """Guard requests that rely on what the board holds, as `RestartDetector.verified`."""
-        return self._detector.verified(before=before) if self._detector else nullcontext()
+    def reopen(self) -> None:
+        """Open the line again. Raises DeviceRefused if the board does not hold the program any more."""
+        held = self.hello().program_hash
+        if self._program is not None and held != self._program:
+            self.close_line()
+            raise DeviceRefused(
+                f"{self.transport.name} restarted and does not hold the program",
+                "open the device again, which loads it; its sessions are kept: Backend.recall",
+            )
 
     def hello(self) -> Identity:
-        """Ask who the board is. Raises BadFrame if the answer is no identity, or one of a board that takes
-        no request.
+        """Open the line and ask who the board is. Raises BadFrame if the answer is no identity, or one of a
+        board that takes no request, WrongBitstream if the board has an older link.
         """
         identity = self._decoded(Identity.decode, self.request(Command.HELLO))
         if identity.version == VERSION:  # another one may mean something else by its fields
@@ -200,8 +128,12 @@ class LinkClient(Requests):
         return self._decoded(BatchAnswer.decode, answer, len(members), count)
 
     def commit(self, program_hash: bytes = bytes(HASH_BYTES)) -> None:
-        """Declare what is loaded; sixteen zeros unload."""
+        """Declare what is loaded, which closes the line; sixteen zeros unload."""
+        self._program = None
         self.request(Command.COMMIT, program_hash)
+        if any(program_hash):
+            self._program = program_hash
+            self.close_line()
 
     def _decoded(self, decode: Callable[..., Answer], *arguments: Any) -> Answer:
         try:

@@ -14,12 +14,16 @@ import numpy as np
 
 from ternac.compile.geometry import Mem
 from ternac.compile.image import Image
-from ternac.compile.loading import load_requests
+from ternac.compile.loading import load_requests, program_id
+from ternac.errors import LostAnswer
 from ternac.host.board.client import LinkClient
 from ternac.link import Command, Identity
 from ternac.progress import Progress
 
 __all__ = ["JOURNAL_EVERY", "load_image"]
+
+ATTEMPTS = 4
+"""Loads that are begun, each where the one before was interrupted by a lost request or a restart."""
 
 JOURNAL_EVERY = 64
 """Requests after which progress is written: at most this many are repeated."""
@@ -32,12 +36,28 @@ def load_image(
     """Write all of ``image`` and commit it; returns the number of requests kept from an interrupted load.
 
     Only loads of geometries whose weights stream can be resumed: the others take a second. A load that fails
-    leaves the board without a program, never with a mixture.
+    leaves the board without a program, never with a mixture. The line is open afterwards.
     """
-    unload, *body, commit = load_requests(image)
+    kept = 0
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            kept = max(kept, _load(client, identity, image, label, progress=progress))
+            client.hello()
+            return kept
+        except LostAnswer:
+            if attempt == ATTEMPTS:
+                raise
+            identity = client.hello()
+            if identity.program_hash == program_id(image):  # only the answer to COMMIT was lost
+                return kept
+    raise AssertionError("not reached")
+
+
+def _load(client: LinkClient, identity: Identity, image: Image, label: str, *, progress: bool) -> int:
+    _, *body, (_, program) = load_requests(image)
     saved = _Progress(client, body) if image.geometry.streams else None
     done = kept = saved.read() if saved and not identity.loaded else 0
-    client.request(*unload)
+    client.commit()
     if saved and not done:
         saved.write(0)
     sizes = np.cumsum([0, *(len(payload) for _, payload in body)])
@@ -51,7 +71,7 @@ def load_image(
                 bar.update(int(sizes[done]), "resumed" if kept else "")
     if saved:
         saved.clear()
-    client.request(*commit)
+    client.commit(program)
     return kept
 
 

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ternac.errors import BadFrame, DeviceError, DeviceRefused, LostAnswer, NoAnswer
+from ternac.errors import BadFrame, DeviceError, DeviceRefused, LostAnswer, NoAnswer, WrongBitstream
 from ternac.host.board.transport import Transport
-from ternac.link import ANSWER, Command, Frame, SlipDecoder, Status
+from ternac.link import ANSWER, IDENTITY, SEQUENCE, VERSION, Command, Frame, SlipDecoder, Status
 
-__all__ = ["SERIAL", "SIMULATED", "Patience", "Requests", "Sent"]
+__all__ = ["SERIAL", "SIMULATED", "Patience", "Requests", "Sent", "draw_opening"]
 
 REASONS = {
-    Status.UNKNOWN_COMMAND: "it does not know this request",
-    Status.BAD_LENGTH: "the request has a wrong length",
-    Status.BAD_MEMORY: "there is no such memory",
-    Status.NOT_LOADED: "no program is loaded",
+    Status.UNKNOWN_COMMAND: ("it does not know this request", ""),
+    Status.BAD_LENGTH: ("the request has a wrong length", ""),
+    Status.BAD_MEMORY: ("there is no such memory", ""),
+    Status.NOT_LOADED: ("no program is loaded", ""),
+    Status.STUCK: (
+        "the engine did not finish a token",
+        "configure the board again (its button, or ternac flash); its sessions are kept",
+    ),
 }
+LOST = {
+    Status.OUT_OF_ORDER: "an earlier request was lost, or a late one came in between",
+    Status.NOT_OPEN: "the board restarted",
+}
+"""Answers after which nobody knows what the board holds of its sessions."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,17 @@ SIMULATED = Patience(base=30.0, step=20.0, retries=1)
 BYTES_ON_THE_LINE = 1500
 """The longest request and its answer, stuffed, and what is sent before them: each wait allows for that."""
 SERIAL_ANSWERS = 32
-"""Good answers after a lost one during which one request at a time is sent."""
+"""Answers to RUNs after a lost one during which one request at a time is sent."""
+LATE = 4096
+"""A line is opened with a number at least so far from the one sent last, either way: no frame of that many
+requests that comes late has the number that the board waits for."""
+
+
+def draw_opening(last: int | None) -> int:
+    """Draw the number of a HELLO; ``last``: the one of the request sent last, None if there is none."""
+    if last is None:
+        return secrets.randbelow(SEQUENCE)
+    return (last + LATE + secrets.randbelow(SEQUENCE - 2 * LATE)) % SEQUENCE
 
 
 @dataclass(eq=False)
@@ -53,28 +74,40 @@ class Sent:
 class Requests:
     """Requests over ``transport``; a request alone in flight is resent until a right answer comes.
 
-    A resent request carries the same bytes, and a board executes the same bytes in a row only once. When all
-    retries are used up, BadFrame is raised if something came that failed its check, else NoAnswer;
-    DeviceRefused if the board answers with an error status. A cut line is NoAnswer at once.
+    A resent request carries the same bytes, and a board executes each number once. When all retries are used
+    up, BadFrame is raised if something came that failed its check, else NoAnswer; DeviceRefused if the board
+    answers with an error status. A cut line is NoAnswer at once.
 
     Where `Identity.window` is 2, a RUN that follows may be sent while one is in flight. Then nothing is
     resent, since the device knows only its last request; what is lost ends in LostAnswer, and the window is 1
-    for the next ``serial_answers`` good answers.
+    for the next ``serial_answers`` RUNs that are answered at once.
+
+    The line is open from an answered HELLO until a request fails in a way that leaves unknown what the board
+    executed, or until it restarted: ``on_closed`` is called then, every request in flight fails, and so does
+    the one at hand. The next request is preceded by a HELLO whose number ``opening`` gives (`draw_opening`).
     """
 
     def __init__(
-        self, transport: Transport, patience: Patience = SERIAL, serial_answers: int = SERIAL_ANSWERS
+        self,
+        transport: Transport,
+        patience: Patience = SERIAL,
+        serial_answers: int = SERIAL_ANSWERS,
+        opening: Callable[[int | None], int] = draw_opening,
     ) -> None:
         self.transport, self.patience, self.serial_answers = transport, patience, serial_answers
         self.resent = self.lost = 0
         self.requests = self.bytes_sent = self.bytes_received = 0
-        self.answered = 0.0
-        """Time of the last good answer (time.monotonic)."""
+        self.openings = 0
+        """How often the line was opened."""
         self.tail: Sent | None = None
         """The request sent last."""
+        self.on_closed: Callable[[], None] = lambda: None
+        """Called when what the board holds of its sessions is not known any more."""
         self._window = 1
-        self._serial_for = 0  # good answers until two may be in flight again
-        self._seq = 0
+        self._serial_for = 0  # RUNs to be answered until two may be in flight again
+        self._opening = opening
+        self._open = False
+        self._seq: int | None = None  # of the request sent last
         self._bad_frames = 0
         self._in_flight: deque[Sent] = deque()
         self._decoder = SlipDecoder()
@@ -86,30 +119,63 @@ class Requests:
         return self._bad_frames + self._decoder.spoiled
 
     @property
+    def opened(self) -> bool:
+        """The line is open: the board waits for the request after the one sent last."""
+        return self._open
+
+    @property
     def window(self) -> int:
         """Requests that may be in flight now."""
         return 1 if self._serial_for else self._window
 
     def request(self, command: Command, payload: bytes = b"", steps: int = 0) -> bytes:
         """Send a request and return the payload of its answer, waiting for ``steps`` tokens of work. Requests
-        in flight are answered first.
+        in flight are answered first; LostAnswer is raised if one of them is lost.
         """
+        opened = self._open
         while self._in_flight:
             self._advance()
+        if opened and not self._open:
+            raise LostAnswer(f"{self.transport.name}: an earlier request was lost", "call again")
         return self.collect(self.post(command, payload, steps))
 
     def post(self, command: Command, payload: bytes, steps: int) -> Sent:
-        """Send a request without waiting. While others are in flight it must be a RUN that follows."""
+        """Send a request without waiting, behind a HELLO if the line is not open. While others are in flight
+        it must be a RUN that follows.
+        """
+        if command == Command.HELLO:
+            self.close_line()
+        elif not self._open:
+            self.reopen()
+        if self._open and self._seq is not None:
+            self._seq = (self._seq + 1) % SEQUENCE
+        else:
+            self._seq = self._opening(self._seq)
         frame = Frame(command, self._seq, payload)
-        self._seq = (self._seq + 1) & 0xFF
         timeout = (
             self.patience.base + steps * self.patience.step + BYTES_ON_THE_LINE * self.transport.byte_seconds
         )
         self.tail = sent = Sent(frame, frame.wire(), timeout)
-        self._write(sent)
+        try:
+            self._write(sent)
+        except BaseException:
+            self.close_line()
+            raise
         self.requests += 1
         self._in_flight.append(sent)
         return sent
+
+    def reopen(self) -> None:
+        """Open the line with a new number."""
+        self.request(Command.HELLO)
+
+    def close_line(self) -> None:
+        """Let the next request be preceded by a HELLO, and believe nothing that the board is thought to
+        hold.
+        """
+        self._fail_all(LostAnswer(f"{self.transport.name}: the line was opened again"))
+        self._open = False
+        self.on_closed()
 
     def _write(self, sent: Sent) -> None:
         self.transport.write(sent.wire)
@@ -128,22 +194,32 @@ class Requests:
         head = self._in_flight[0]
         try:
             answer = self._answer(head)
-            if answer[0] == Status.OUT_OF_ORDER:
-                raise LostAnswer(f"{self.transport.name}: the board lost the RUN that this one follows")
+            status = answer[0]
+            if status in LOST:
+                raise LostAnswer(f"{self.transport.name}: {LOST[Status(status)]}", "call again")
         except DeviceError as error:
             if isinstance(error, LostAnswer):
                 self.lost += 1
                 self._serial_for = self.serial_answers
             self._fail_all(error)
+            self.close_line()
             return
         except BaseException:
             self._fail_all(LostAnswer(f"{self.transport.name}: the wait for the answer was interrupted"))
+            self.close_line()
             raise
+        if status == Status.STUCK:
+            self._fail_all(self._refused(Command(head.frame.kind), status))
+            self.close_line()
+            return
         self._in_flight.popleft()
-        if answer[0] == Status.OK:
+        if head.frame.kind == Command.HELLO and status == Status.OK:
+            self._open = True
+            self.openings += 1
+        if status == Status.OK:
             head.answer = answer[1:]
         else:
-            head.error = self._refused(Command(head.frame.kind), answer[0])
+            head.error = self._refused(Command(head.frame.kind), status)
 
     def _fail_all(self, error: DeviceError) -> None:
         """Fail all requests in flight; answers to them that still come are ignored."""
@@ -160,8 +236,8 @@ class Requests:
             answer, bad = self._await(head)
             damaged += bad
             if answer is not None:
-                self.answered = time.monotonic()
-                self._serial_for = max(self._serial_for - (attempt == 0), 0)
+                at_once = attempt == 0 and head.frame.kind == Command.RUN
+                self._serial_for = max(self._serial_for - at_once, 0)
                 return answer
         where = f"{Command(head.frame.kind).name} to {self.transport.name}, {attempts} attempts"
         if attempts == 1 and len(self._in_flight) > 1:
@@ -175,7 +251,8 @@ class Requests:
     def _await(self, head: Sent) -> tuple[bytes | None, int]:
         """Wait for the answer: (status and payload, 0), or (None, 1) as soon as a frame fails its check.
 
-        With several requests in flight a bad frame is skipped. Raises LostAnswer if a later one is answered.
+        With several requests in flight a bad frame is skipped. Raises LostAnswer if a later one is answered,
+        WrongBitstream if a board with an older link answers.
         """
         deadline = time.monotonic() + head.timeout
         alone = len(self._in_flight) == 1
@@ -186,6 +263,11 @@ class Requests:
                 if frame is None:
                     self._bad_frames += 1
                     spoiled -= 1
+                elif version := _older(frame, head):
+                    raise WrongBitstream(
+                        f"{self.transport.name} speaks version {version} of the link, this host {VERSION}",
+                        "flash a current bitstream: ternac flash",
+                    )
                 elif frame.payload and _answers(frame, head):
                     return frame.payload, 0
                 elif any(_answers(frame, other) for other in self._in_flight):
@@ -200,10 +282,23 @@ class Requests:
             self._came.extend(self._decoder.feed(data))
 
     def _refused(self, command: Command, status: int) -> DeviceRefused:
-        known = status in list(Status)
-        reason = REASONS[Status(status)] if known else "the reason is unknown to this version"
-        return DeviceRefused(f"{self.transport.name} refused {command.name}: {reason} (status {status})")
+        known = status in REASONS
+        reason, hint = REASONS[Status(status)] if known else ("the reason is unknown to this version", "")
+        return DeviceRefused(
+            f"{self.transport.name} refused {command.name}: {reason} (status {status})", hint
+        )
 
 
 def _answers(frame: Frame, request: Sent) -> bool:
     return (frame.kind, frame.seq) == (request.frame.kind | ANSWER, request.frame.seq)
+
+
+def _older(frame: Frame, request: Sent) -> int:
+    """Return the link's version of a board whose heads have a sequence number of one byte, if ``frame`` is
+    its answer to a HELLO, else 0.
+    """
+    status, low = frame.seq >> 8, request.frame.seq & 0xFF
+    of_hello = frame.kind == request.frame.kind | ANSWER == Command.HELLO | ANSWER
+    if of_hello and (status, frame.seq & 0xFF) == (Status.OK, low) and len(frame.payload) == IDENTITY.size:
+        return frame.payload[0] if frame.payload[0] < VERSION else 0
+    return 0

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TextIO
 
 from ternac.errors import NoAnswer, ToolMissing, UsageError
 from ternac.files import parse_json
+from ternac.link import FRAME_BYTES, Frame, SlipDecoder
 
 
 class Transport(Protocol):
@@ -24,8 +25,6 @@ class Transport(Protocol):
     name: str
     byte_seconds: float
     """Time that a byte takes on the line, 0 for a pipe."""
-    restarts: bool
-    """The board may restart without the line being cut, see `ternac.host.board.client.RestartDetector`."""
 
     def write(self, data: bytes) -> None:
         """Send all of ``data``."""
@@ -50,7 +49,7 @@ class SerialTransport:
         except ModuleNotFoundError:
             raise ToolMissing("a serial board needs pyserial", "pip install pyserial") from None
         self.name = f"{port} at {baud} baud"
-        self.byte_seconds, self.restarts = 10 / baud, True
+        self.byte_seconds = 10 / baud
         self._failures: tuple[type[Exception], ...] = (serial.SerialException, OSError)
         try:
             # exclusive=True is flock, among those who lock too; the terminal's own flag keeps out the rest
@@ -119,7 +118,6 @@ class ProcessTransport:
     """
 
     byte_seconds = 0.0
-    restarts = False
 
     def __init__(self, command: Sequence[str]) -> None:
         self.name = Path(command[0]).name
@@ -183,7 +181,6 @@ class RecordingTransport:
     def __init__(self, inner: Transport, path: str | Path) -> None:
         self.inner = inner
         self.name, self.byte_seconds = inner.name, inner.byte_seconds
-        self.restarts = False  # checks depend on time, and a recording must not
         try:
             self._file: TextIO = Path(path).open("w")
         except OSError as error:
@@ -227,7 +224,6 @@ class ReplayTransport:
     """
 
     byte_seconds = 0.0
-    restarts = False
 
     def __init__(self, path: str | Path) -> None:
         self.name = f"recording {Path(path).name}"
@@ -250,6 +246,12 @@ class ReplayTransport:
             else:
                 self._reads.append((len(self._written), data))
         self._sent = 0
+
+    def opening(self, last: int | None) -> int:
+        """Return the number of the HELLO that was recorded next, in place of one that is drawn."""
+        data = self._written[self._sent : self._sent + 2 * FRAME_BYTES]
+        frame = next(map(Frame.decode, SlipDecoder().feed(data)), None)
+        return frame.seq if frame else 0
 
     def write(self, data: bytes) -> None:
         if self._written[self._sent : self._sent + len(data)] != data:

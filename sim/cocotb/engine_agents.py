@@ -34,7 +34,8 @@ class EngineDriver:
 
     INPUTS = (
         "wr_en wr_mem wr_block wr_addr wr_data rd_en rd_block rd_addr "
-        "start start_context again hold_done entry token session_base emit clear greedy inv_m inv_s top_k rng_in"
+        "start start_context again hold_done entry token session_base emit clear greedy inv_m inv_s "
+        "top_k rng_in"
     ).split()
 
     def __init__(self, dut: Any, image: Image, limit: int = 1_000_000) -> None:

@@ -42,7 +42,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_a_terminal_shows_a_bar(clock: Clock) -> None:
     shown = work(Terminal(), clock, 0.1)
-    assert "\r" in shown and "work: 100%" in shown and shown.rstrip().endswith("note]")  # over a longer line: spaces
+    assert "\r" in shown and "work: 100%" in shown
+    assert shown.rstrip().endswith("note]")  # spaces end it over a longer line
 
 
 def test_elsewhere_a_line_now_and_then(clock: Clock) -> None:

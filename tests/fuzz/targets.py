@@ -409,17 +409,33 @@ def frame_seeds() -> list[bytes]:
     bodies = {
         Command.HELLO: b"",
         Command.READ: ReadRequest(4, 0, 0).encode(),
+        Command.WRITE: struct.pack("<BBH", 0, 0, 0) + bytes(8),
         Command.RUN: RunRequest(0, [1, 2], 3, greedy).encode(),
         Command.COMMIT: bytes(range(16)),
-        Command.WRITE: struct.pack("<BBH", 0, 0, 0) + bytes(8),
     }
     frames = [Frame(command, number, body).wire() for number, (command, body) in enumerate(bodies.items())]
-    return [*frames, b"".join(frames)]
+    answers = [_board().feed(b"".join(frames[:count])) for count in (1, 2, 4)]
+    return [*(b"".join(frames[:count]) for count in range(1, 1 + len(frames))), *answers]
+
+
+def _board() -> Any:
+    """A board in Python that holds a program."""
+    from ternac.compile.geometry import PRESETS
+    from ternac.link import Identity
+    from ternac.sim.link_model import LinkModel
+    from ternac.sim.stub_core import StubModel
+
+    class Engine(StubModel):
+        def step(self, token: int, base: int, emit: bool, sampling: Any, rng: int, entry: int = 0) -> Any:
+            return (*super().step(token, base, emit, rng), 5)
+
+    identity = Identity(bytes(16), PRESETS["tiny"].hash, 1, bytes(range(1, 17)))
+    return LinkModel(identity, (2,) * 16, Engine())
 
 
 def mutate_frames(rng: random.Random, data: bytes, others: list[bytes]) -> bytes:
     """Change the payload of a frame, whose CRC is right again, or bytes on the line."""
-    from ternac.link import Frame, SlipDecoder
+    from ternac.link import SEQUENCE, Frame, SlipDecoder
 
     frames = [Frame.decode(raw) for raw in SlipDecoder().feed(data)]
     good = [frame for frame in frames if frame is not None]
@@ -429,7 +445,9 @@ def mutate_frames(rng: random.Random, data: bytes, others: list[bytes]) -> bytes
     for frame in good:
         if rng.randrange(2):
             frame = Frame(
-                frame.kind ^ rng.choice((0, 0, 1, 0x80)), frame.seq, mutated(rng, frame.payload, [])
+                frame.kind ^ rng.choice((0, 0, 1, 0x80)),
+                (frame.seq + rng.choice((0, 0, 0, 1, -1, 256))) % SEQUENCE,
+                mutated(rng, frame.payload, []),
             )
         found.append(frame.wire())
     return b"".join(found)
@@ -437,19 +455,11 @@ def mutate_frames(rng: random.Random, data: bytes, others: list[bytes]) -> bytes
 
 def run_frames(data: bytes) -> None:
     """The bytes as requests to a board, and as answers to the host."""
-    from ternac.compile.geometry import PRESETS
     from ternac.host.board.client import LinkClient, Patience
-    from ternac.link import Identity
     from ternac.run.generation import Run
-    from ternac.sim.link_model import LinkModel
-    from ternac.sim.stub_core import StubModel
-
-    class Engine(StubModel):
-        def step(self, token: int, base: int, emit: bool, sampling: Any, rng: int, entry: int = 0) -> Any:
-            return (*super().step(token, base, emit, rng), 5)
 
     class Line:
-        name, byte_seconds, restarts = "a line", 0.0, False
+        name, byte_seconds = "a line", 0.0
 
         def __init__(self) -> None:
             self.left = data
@@ -464,16 +474,14 @@ def run_frames(data: bytes) -> None:
         def close(self) -> None:
             pass
 
-    geometry = PRESETS["tiny"]
-    board = LinkModel(Identity(bytes(16), geometry.hash, 1, bytes(16)), (2,) * 16, Engine())
-    board.feed(data)
+    _board().feed(data)
     for ask in (
         lambda client: client.hello(),
         lambda client: client.read(0, 0, 4),
         lambda client: client.run(0, Run([1, 2], 3)),
     ):
         try:
-            ask(LinkClient(Line(), Patience(base=0.001, step=0.0, retries=1)))
+            ask(LinkClient(Line(), Patience(base=0.001, step=0.0, retries=1), opening=lambda last: 0))
         except TernacError:
             continue
 

@@ -79,7 +79,6 @@ class Line:
 
     name = "a board in Python"
     byte_seconds = 0.0
-    restarts = False
 
     def __init__(
         self, board: LinkModel, seed: int = 0, faults: float = 0.0, cut_after: int | None = None

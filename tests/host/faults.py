@@ -22,7 +22,6 @@ class FaultyLine:
 
     name = "a faulty line"
     byte_seconds = 0.0
-    restarts = False
 
     def __init__(self, board: LinkModel, requests: Mapping[int, Fault], answers: Mapping[int, Fault]) -> None:
         self.board, self.faults = board, (dict(requests), dict(answers))

@@ -314,6 +314,7 @@ def test_sessions_together(sampling):
 def test_batch_frames_that_are_refused():
     board = make_board(IMAGE)
     sequence = itertools.count()
+    board.feed(Frame(Command.HELLO, next(sequence)).wire())
 
     def status(payload: bytes) -> int:
         (answer,) = SlipDecoder().feed(board.feed(Frame(Command.BATCH, next(sequence), payload).wire()))

@@ -1,6 +1,6 @@
 """The tables of docs/faults.md, from the results of the last whole runs: ``python -m tests.mutants.page``.
 
-Results are written by ``--json`` of `tests.mutants`, `tests.mutants.rtl` and `tests.upsets`.
+Results are written by ``--json`` of `tests.mutants`, `tests.mutants.rtl`, `tests.upsets` and `tests.soak`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ RESULTS = {
     "modules": HERE / "results.json",
     "netlists": HERE / "rtl" / "results.json",
     "upsets": ROOT / "tests" / "upsets" / "results.json",
+    "soak": ROOT / "tests" / "soak" / "results.json",
 }
 
 
@@ -72,19 +73,57 @@ def netlists() -> str:
     return markdown(shown, cells)
 
 
-def upsets() -> str:
-    """Return the table of upsets."""
+def sums(rows: list[Any], keys: tuple[str, ...]) -> list[Any]:
+    """Return a row of sums for all rows that have the same values of ``keys``, in their order."""
+    found: dict[tuple[str, ...], Any] = {}
+    for row in rows:
+        key = tuple(row[name] for name in keys)
+        total = found.setdefault(key, dict(zip(keys, key, strict=True)))
+        for name, value in row.items():
+            if name not in keys and name != "seed":
+                total[name] = total.get(name, 0) + value
+    return list(found.values())
+
+
+def upsets(rows: list[Any] | None = None) -> str:
+    """Return the table of upsets, of all seeds together."""
     columns = ("no effect", "repaired", "refused", "wrong", "next host", "configured again", "never")
     shown = ("board", "fault in", "trials", "no effect", "repaired", "refused", "wrong tokens",
              "right for the next host", "right when configured again", "never right")  # fmt: skip
+    rows = read("upsets") if rows is None else rows
+    kinds, boards = (
+        sums(rows, ("board", "kind")),
+        sums([{**row, "kind": "all"} for row in rows], ("board", "kind")),
+    )
+    ordered = [
+        row for board in boards for row in (*(k for k in kinds if k["board"] == board["board"]), board)
+    ]
     cells = [
         [row["board"], row["kind"], f"{row['trials']:,}", *(f"{row[name]:,}" for name in columns)]
-        for row in read("upsets")
+        for row in ordered
     ]
     return markdown(shown, cells)
 
 
-TABLES = {"modules": modules, "netlists": netlists, "upsets": upsets}
+def soak() -> str:
+    """Return the table of soaks, of all seeds together."""
+    counts = (
+        *("rounds", "frames", "lost", "doubled", "late", "flipped", "restarts", "power lost"),
+        *("opened again", "refused", "tokens compared", "states compared", "wrong", "untyped", "hangs"),
+    )
+    shown = ("board", "minutes", *counts, "memory, MB")
+    rows = read("soak")
+    cells = []
+    for row in sums(rows, ("board",)):
+        held = [one for one in rows if one["board"] == row["board"]]
+        most = max(held, key=lambda one: one["rounds"])
+        memory = f"{most['mb at first']:.0f} to {most['mb at last']:.0f}"
+        numbers = (f"{row.get(name, 0):,}" for name in counts)
+        cells.append([row["board"], f"{row['minutes']:,.0f}", *numbers, memory])
+    return markdown(shown, cells)
+
+
+TABLES = {"modules": modules, "netlists": netlists, "upsets": upsets, "soak": soak}
 
 
 def page(text: str) -> str:

@@ -106,14 +106,14 @@ def test_large_memories_open_save_and_restore_fast() -> None:
     """8 MiB: a fresh session and one with 32 tokens, each within a second, in a small snapshot."""
     program = large_program(8192)
     executor = NumpyExecutor(program)
-    began = time.perf_counter()
+    began = time.process_time()
     state = executor.open(1)
     fresh = Snapshot(state[0], 1, None, 0).to_bytes(program)
     for token in range(32):
         executor.step(state, [token])
     data = Snapshot(state[0], 1, None, 32).to_bytes(program)
     found = Snapshot.from_bytes(data, program)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert np.array_equal(found.state, state[0])
     rows = program.memories["M"].rows
     assert len(fresh) == HEADER + rows // 8 + 4

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.mutants.runner import ROOT
+from tests.results import merge
 from tests.upsets.campaign import GEOMETRY, Board, trial, virtual_time
 from tests.upsets.design import board_with_faults
 from tests.upsets.model_board import ModelBoard, model_trial
@@ -22,6 +23,7 @@ from tests.upsets.model_board import ModelBoard, model_trial
 OUT = ROOT / "build" / "upsets"
 SEED = 17
 COLUMNS = ("no effect", "repaired", "refused", "wrong")
+BOARDS = {"rtl": "RTL", "python": "Python"}
 
 
 def say(text: str) -> None:
@@ -45,17 +47,18 @@ def table(rows: list[dict[str, object]]) -> list[str]:
     return lines
 
 
-def write_counts(file: Path, board: str, rows: list[dict[str, object]]) -> None:
-    """Put the counts of a board into a file, in place of those that are there of it."""
-    others = [row for row in json.loads(file.read_text()) if row["board"] != board] if file.exists() else []
-    for kind in [*sorted({str(row["kind"]) for row in rows}), "all"]:
-        some = [row for row in rows if kind in (row["kind"], "all")]
+def counts(board: str, seed: int, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Return the counts of a board and seed by class of fault."""
+    found: list[dict[str, object]] = []
+    for kind in sorted({str(row["kind"]) for row in rows}):
+        some = [row for row in rows if row["kind"] == kind]
         count = Counter(str(row["outcome"]) for row in some) + Counter(str(row.get("after")) for row in some)
         names = (*COLUMNS, "next host", "configured again", "never")
-        others.append(
-            {"board": board, "kind": kind, "trials": len(some)} | {name: count[name] for name in names}
+        found.append(
+            {"board": BOARDS[board], "seed": seed, "kind": kind, "trials": len(some)}
+            | {name: count[name] for name in names}
         )
-    file.write_text(json.dumps(others, indent=1) + "\n")
+    return found
 
 
 def main() -> int:
@@ -63,8 +66,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.upsets", description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000, help="in all, those of earlier runs included")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--board", choices=("rtl", "python"), default="rtl", help="python: its memories only")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="put the table into a file, beside others")
+    parser.add_argument("--board", choices=tuple(BOARDS), default="rtl", help="python: its memories only")
+    text = "put the counts into a file, in place of those of the same board and seed; pages sum the seeds"
+    parser.add_argument("--json", type=Path, metavar="FILE", help=text)
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     file = OUT / f"{args.board}-{args.seed}.jsonl"
@@ -84,7 +88,7 @@ def main() -> int:
     for line in table(rows):
         say(line)
     if args.json:
-        write_counts(args.json, args.board, rows)
+        merge(args.json, counts(args.board, args.seed, rows), ("board", "seed", "kind"))
     stuck = sum(bool(row.get("stuck")) for row in rows)
     say(
         f"{len(rows)} trials; the board made no progress, so that the host's time-out ended the wait: {stuck}"

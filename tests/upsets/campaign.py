@@ -11,17 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from ternac.compile.geometry import preset
 from ternac.errors import NoAnswer, TernacError
-from ternac.host.board import requests
 from ternac.host.board.client import Patience
 from ternac.host.device import Device
 from ternac.run.sampling import Sampling
+from tests.host.adversary import Clock, virtual_time
 from tests.host.boards import numpy_tokens, small_program
 
 GEOMETRY = preset("tiny")
@@ -54,23 +51,11 @@ class Item:
         return f"{place} {'memory' if self.rows > 1 else 'registers'}"
 
 
-class Clock:
-    """The time that the host's time-outs see: it passes when the board says that nothing more will come."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        """As `time.monotonic`."""
-        return self.now
-
-
 class Line:
     """A connection to a board of its own, as a transport."""
 
     name = "a board with faults"
     byte_seconds = 0.0
-    restarts = True
 
     def __init__(self, path: Path, clock: Clock, restart: tuple[str, int, float] | None = None) -> None:
         """``restart``: ("write" or "read", at which of them, after which share of the bytes written)."""
@@ -201,14 +186,6 @@ class Board:
         for process in self.processes:
             process.kill()
             process.wait()
-
-
-@contextmanager
-def virtual_time(clock: Clock) -> Iterator[None]:
-    """Let the time-outs of requests go by ``clock``."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(requests, "time", SimpleNamespace(monotonic=clock.monotonic))
-        yield
 
 
 @contextmanager

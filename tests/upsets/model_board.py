@@ -35,7 +35,6 @@ class ModelLine:
 
     name = "a board in Python with faults"
     byte_seconds = 0.0
-    restarts = True
 
     def __init__(
         self, board: LinkModel, clock: Clock, at: int = 0, change: Any = None, cut: float = 0

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from ternac.compile.geometry import Mem
-from tests.mutants.page import PAGE, RESULTS, page
-from tests.upsets.__main__ import table, write_counts
+from tests.mutants.page import PAGE, RESULTS, page, upsets
+from tests.results import merge
+from tests.upsets.__main__ import counts, table
 from tests.upsets.campaign import WANT, outcome_of, virtual_time
 from tests.upsets.model_board import ModelBoard, ModelLine, model_trial
 
@@ -75,13 +76,18 @@ def test_counts_and_table_are_of_the_trials(tmp_path: Path) -> None:
     ]
     assert table(rows)[2:] == ["| a | 2 | 1 | 0 | 0 | 1 | 1 | 0 |", "| b | 1 | 0 | 0 | 1 | 0 | 0 | 0 |",
                                "| all | 3 | 1 | 0 | 1 | 1 | 1 | 0 |"]  # fmt: skip
-    file = tmp_path / "counts.json"
-    write_counts(file, "x", rows)
-    write_counts(file, "y", rows[:1])
-    write_counts(file, "x", rows)
-    counts = {(row["board"], row["kind"]): row for row in json.loads(file.read_text())}
-    assert counts["x", "all"]["trials"] == 3 and counts["x", "b"]["never"] == 1
-    assert counts["y", "all"]["trials"] == 1
+    file, keys = tmp_path / "counts.json", ("board", "seed", "kind")
+    merge(file, counts("rtl", 1, rows), keys)
+    merge(file, counts("python", 1, rows[:1]), keys)
+    merge(file, counts("rtl", 2, rows[:1]), keys)
+    merged = merge(file, counts("rtl", 1, rows), keys)  # in place of those that are there
+    assert json.loads(file.read_text()) == merged
+    found = {(row["board"], row["seed"], row["kind"]): row for row in merged}
+    assert len(found) == len(merged) == 4
+    assert found["RTL", 1, "a"]["trials"] == 2 and found["RTL", 1, "b"]["never"] == 1
+    lines = upsets(merged).splitlines()
+    assert "| RTL | a | 3 | 1 | 0 | 0 | 2 | 2 | 0 | 0 |" in lines  # of both seeds
+    assert "| RTL | all | 4 | 1 | 0 | 1 | 2 | 2 | 0 | 1 |" in lines
 
 
 def test_the_page_shows_the_results() -> None:

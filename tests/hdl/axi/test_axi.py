@@ -82,8 +82,8 @@ def test_json_svd_and_header_say_the_same(stream: bool, rows: bool) -> None:
 def test_a_block_without_rows_is_what_it_was() -> None:
     """Byte for byte: its files, and its design around a stand-in of the engine."""
     frozen = {
-        False: ("255b5f94bc7b5ca0", "40ce2e61381654ba"),
-        True: ("cf0720c025590ea6", "c29db372ff655a03"),
+        False: ("255b5f94bc7b5ca0", "bd8ec7b0018e121e"),
+        True: ("cf0720c025590ea6", "773d4375af3c8d1f"),
     }
     for stream, wanted in frozen.items():
         top = AxiTop(_engine(), StreamMatVec(port_bits=32) if stream else None)

@@ -108,10 +108,10 @@ def test_all_of_a_build_is_in_its_parts() -> None:
 
 def test_estimating_is_quick() -> None:
     area(preset("ulx3s-85f"), board("ulx3s-85f"))
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(20):
         area(preset("ulx3s-85f"), board("ulx3s-85f"))
-    assert (time.perf_counter() - started) / 20 < 0.05
+    assert (time.process_time() - started) / 20 < 0.05
 
 
 @pytest.mark.parametrize(("chain", "fold", "radix"), [(4, 2, 3), (8, 1, 2), (1, 2, 2), (2, 1, 4), (3, 4, 2)])

@@ -78,6 +78,26 @@ def test_words_in_order_from_every_restart(share):
     simulate_with_sdram(dut, dut.pins, CHIP, NOMINAL_HZ, bench)
 
 
+@pytest.mark.parametrize("after", [-1, 0, 1, 2])
+def test_a_restart_waits_for_a_word_that_comes_with_it(after):
+    """The last word comes in the cycle of the restart, one after it, or one or two before it: it is read."""
+    rng = random.Random(after)
+    dut = SdramStore(SMALL, CHIP, NOMINAL_HZ)
+    fresh = rng.randrange(1, 1 << 16)
+    at = max(0, -after)  # the cycle of the word
+
+    async def bench(ctx):
+        await ctx.tick().until(dut.ready)
+        for cycle in range(4):
+            ctx.set(dut.restart, cycle == at + after)
+            ctx.set(dut.wr_en, cycle == at)
+            ctx.set(dut.wr_word, fresh)
+            await ctx.tick()
+        assert await take(ctx, dut, 1, rng, 1.0) == [fresh]
+
+    simulate_with_sdram(dut, dut.pins, CHIP, NOMINAL_HZ, bench)
+
+
 def test_pace():
     """Taken as they come, words keep the memory's pace; left alone, the FIFO fills and nothing is lost."""
     dut = SdramStore(SMALL, CHIP, NOMINAL_HZ)

@@ -10,10 +10,11 @@ import pytest
 
 from ternac.compile.geometry import preset
 from ternac.compile.layout import row_blocks
-from ternac.errors import DeviceRefused, NoAnswer, UsageError, WrongBitstream
+from ternac.errors import DeviceRefused, LostAnswer, NoAnswer, UsageError, WrongBitstream
 from ternac.hdl.axi.registers import ID, MAP_VERSION, register
+from ternac.host.board import axi
 from ternac.host.board.axi import AxiRows, AxiTransport, MappedRegisters, SimulatedRegisters
-from ternac.host.board.banks import LinkRows
+from ternac.host.board.banks import Banks, LinkRows
 from ternac.host.device import Device
 from ternac.host.verify import BoardRunner
 from ternac.link import CLEAR_WORDS, Choice, Command, Frame, RunRequest
@@ -125,8 +126,7 @@ def test_an_access_waits_for_a_run_and_a_second_one_is_refused(
     assert slot is not None
     base = board.image.session_base(slot)
     request = RunRequest(base, tuple(tokens[2:]), 0, Choice(True, 0, 0, 0), 1)
-    line = AxiTransport(registers)
-    line.write(Frame(Command.RUN, 77, request.encode()).wire())
+    sent = board.client.post(Command.RUN, request.encode(), len(tokens))
     name, symbol = next(iter(board.image.rows.items()))
     address, start = register("ROW_ADDRESS").offset, register("ROW_START").offset
     word = symbol.address + (base << board.image.row_shift)
@@ -148,7 +148,7 @@ def test_an_access_waits_for_a_run_and_a_second_one_is_refused(
     assert wanted[:4].any()
     words = row_blocks(wanted.astype(np.int8), GEOMETRY, symbol.step)[0, :4]
     assert [found >> 8 * part & 0xFF for part in range(4)] == words.tolist()
-    assert line.read(1.0)
+    assert board.client.collect(sent)
 
 
 def test_places_beyond_the_rows_are_refused(registers: SimulatedRegisters) -> None:
@@ -168,6 +168,55 @@ def test_a_block_that_is_gone_is_no_answer() -> None:
     with pytest.raises(NoAnswer, match="ended with status 3: stopped after 100 cycles"):
         AxiRows(gone).read(0, 0, 200)
     gone.close()
+
+
+class DeadRegisters:
+    """A block that has the right registers and takes no byte."""
+
+    name = "a dead block"
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def read(self, offset: int) -> int:
+        self.reads += 1
+        return {register("ID").offset: ID, register("VERSION").offset: MAP_VERSION}.get(offset, 0)
+
+    def write(self, offset: int, value: int) -> None:
+        """It does nothing."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_block_that_takes_no_byte_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(axi, "ROW_SECONDS", 0.05)
+    dead = DeadRegisters()
+    with pytest.raises(NoAnswer, match=r"a dead block: it takes no byte for 0\.05 s"):
+        AxiTransport(dead).write(b"\xc0")
+    assert dead.reads > 4
+
+
+def test_a_line_opened_by_somebody_else_under_rows_is_noticed(
+    program: Program, device: Device, registers: SimulatedRegisters
+) -> None:
+    """Rows are read and written by registers, which tell of no restart: a request of the link does. Here
+    somebody else's HELLO stands for it.
+    """
+    board = device.board
+    session = board.open()
+    want = board.run(session, Run(ids(program, 5), 3, GREEDY, 1))
+    entry = board.slots[session]
+    assert entry.slot is not None
+    state = board.get_state(session)
+    line, base = AxiTransport(registers), board.image.session_base(entry.slot)
+    line.write(Frame(Command.HELLO, 77).wire())
+    assert line.read(1.0)
+    with pytest.raises(LostAnswer, match="a late one came in between"):
+        Banks(board.client, program, board.image).read_rows(next(iter(board.image.rows)), base)
+    again = board.open()
+    assert board.run(again, Run(ids(program, 5), 3, GREEDY, 1)) == want
+    assert np.array_equal(board.get_state(session), state)
 
 
 def test_mapped_registers_are_checked(tmp_path: Path) -> None:

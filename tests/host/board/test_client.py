@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ternac.compile.loading import load_requests, program_id
-from ternac.errors import BadFrame, DeviceRefused, NoAnswer
+from ternac.errors import BadFrame, DeviceRefused, LostAnswer, NoAnswer, WrongBitstream
 from ternac.host.board.client import LinkClient, Patience
-from ternac.link import Command, Frame
+from ternac.host.board.requests import LATE, draw_opening
+from ternac.link import ANSWER, SEQUENCE, Command, Frame, SlipDecoder, Status, crc32, slip_encode
 from ternac.run.generation import Run
 from ternac.run.sampling import Sampling
+from ternac.sim.link_model import EngineStuck
 from tests.host.boards import BITSTREAM, FAST, Line, image_of, make_board, small_program
 
 PROGRAM = small_program()
@@ -57,7 +60,7 @@ def test_faults_never_change_an_answer(seed, faults):
         assert faulty.run(IMAGE.session_base(1), Run(tokens, 4, sampling, rng)) == want
         rng = want.rng
         assert (faulty.read(2, IMAGE.state_base, 9) == clean.read(2, IMAGE.state_base, 9)).all()
-    assert line.board.executed - executed == 6
+    assert line.board.executed - executed == 1 + 6
 
 
 def test_garbage_only_is_a_bad_frame():
@@ -114,16 +117,83 @@ def test_refusals(request_, message):
         request_(LinkClient(Line(make_board(IMAGE)), FAST))
 
 
-def test_answers_of_wrong_size():
+@pytest.mark.parametrize(
+    "ask",
+    [lambda c: c.hello(), lambda c: c.read(0, 0, 4), lambda c: c.run(0, Run([1], 1, Sampling(), 1))],
+    ids=["hello", "read", "run"],
+)
+def test_answers_of_wrong_size(ask):
     class Odd(Line):
-        def write(self, data):
-            seq = data[2]
-            self.out += Frame(data[1] | 0x80, seq, b"\x00xyz").wire()
+        odd = False
 
-    for ask in (
-        lambda c: c.hello(),
-        lambda c: c.read(0, 0, 4),
-        lambda c: c.run(0, Run([1], 1, Sampling(), 1)),
-    ):
-        with pytest.raises(BadFrame):
-            ask(LinkClient(Odd(make_board(IMAGE)), FAST))
+        def write(self, data):
+            if self.odd:
+                (raw,) = SlipDecoder().feed(data)
+                frame = Frame.decode(raw)
+                self.out += Frame(frame.kind | ANSWER, frame.seq, b"\x00xyz").wire()
+            else:
+                super().write(data)
+
+    line = Odd(make_board(IMAGE))
+    client = LinkClient(line, FAST)
+    client.hello()
+    line.odd = True
+    with pytest.raises(BadFrame):
+        ask(client)
+
+
+def test_a_board_of_version_3_is_named():
+    """It sees a frame with a sequence number of one byte, whose payload a HELLO ignores."""
+
+    class Old(Line):
+        def write(self, data):
+            (raw,) = SlipDecoder().feed(data)
+            identity = replace(self.board.identity, version=3)
+            body = bytes((raw[0] | ANSWER, raw[1], Status.OK)) + identity.encode()
+            self.out += slip_encode(body + crc32(body).to_bytes(4, "little"))
+
+    for number in (0x1234, 0x0034, 0x0100):
+        client = LinkClient(Old(make_board(IMAGE)), FAST, opening=lambda last, n=number: n)
+        with pytest.raises(WrongBitstream, match="speaks version 3 of the link, this host 4") as caught:
+            client.hello()
+        assert "ternac flash" in caught.value.hint
+
+
+def test_numbers_count_from_the_one_that_opens_and_a_new_opening_is_far_from_both():
+    """No request of the last 4,096, nor of the next ones, has the number that the board waits for."""
+    numbers = [draw_opening(None) for _ in range(50)]
+    assert len(set(numbers)) > 30
+    for last in (0, 60_000, SEQUENCE - 1):
+        for _ in range(200):
+            assert LATE <= (draw_opening(last) - last) % SEQUENCE < SEQUENCE - LATE
+    line, sent = Line(loaded_board()), []
+    client = LinkClient(line, FAST, opening=lambda last: SEQUENCE - 2)
+    write = line.write
+    line.write = lambda data: (sent.extend(SlipDecoder().feed(data)), write(data))
+    client.hello()
+    for _ in range(4):
+        client.read(0, 0, 1)
+    assert [Frame.decode(raw).seq for raw in sent] == [SEQUENCE - 2, SEQUENCE - 1, 0, 1, 2]
+
+
+def test_a_stuck_engine_is_refused_and_said_how_to_heal():
+    """From then on everything but HELLO is refused, until the board is configured again."""
+    board = loaded_board()
+    client = LinkClient(Line(board), FAST)
+    step = board.engine.step
+
+    def stuck(*args, **named):
+        raise EngineStuck
+
+    board.engine.step = stuck
+    run = Run([1], 1, Sampling(), 1)
+    for ask in (lambda: client.run(0, run), lambda: client.run(0, run), lambda: client.read(0, 0, 1)):
+        with pytest.raises(DeviceRefused, match="the engine did not finish a token") as caught:
+            ask()
+        assert "configure the board again" in caught.value.hint
+    board.engine.step = step
+    assert client.hello().loaded
+    board.restart()
+    with pytest.raises(LostAnswer, match="the board restarted"):
+        client.read(0, 0, 3)
+    assert len(client.read(0, 0, 3)) == 3

@@ -22,7 +22,7 @@ from ternac.hdl.link.top import LinkedEngine
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.board.transport import ProcessTransport
 from ternac.host.device import Device
-from ternac.link import READ, RUN, WRITE, Command, Frame, Identity, SlipDecoder
+from ternac.link import HEAD_BYTES, READ, RUN, SEQUENCE, WRITE, Command, Frame, Identity, SlipDecoder, Status
 from ternac.program.random import random_program
 from ternac.run.generation import Run
 from ternac.run.sampling import Sampling, xorshift32
@@ -60,9 +60,11 @@ def client(executable):
     transport.close()
 
 
-def random_wire(rng: random.Random, seq: int) -> bytes:
-    """A request, sensible or not, or garbage."""
+def random_wire(rng: random.Random, seq: int, opens: bool) -> bytes:
+    """A request, sensible or not, or garbage; with ``opens`` mostly a HELLO."""
     kind = rng.choice([0, 1, 2, 2, 3, 3, 4, 4, 4, 5, 77])
+    if opens and rng.random() < 0.7:
+        kind = Command.HELLO
     body = bytes(rng.choice((0xC0, 0xDB, rng.randrange(256))) for _ in range(rng.randrange(40)))
     if kind == Command.WRITE and rng.random() < 0.8:
         body = WRITE.pack(rng.choice([6, 6, 6, 3, 9]), rng.randrange(4), rng.randrange(16)) + body
@@ -90,10 +92,22 @@ def random_wire(rng: random.Random, seq: int) -> bytes:
 
 def test_rtl_equals_model(executable):
     """Thousands of requests, good, bad and broken: every byte of every answer is the model's."""
-    rng = random.Random(1)
-    wire = b"".join(random_wire(rng, i & 0xFF) for i in range(4000)) + Frame(1, 0).wire()
+    rng, model, sent = random.Random(1), LinkModel(IDENTITY, WORD_BYTES, StubEngine()), []
+    want, last, opens = b"", 0, True
+    for _ in range(4000):
+        seq = rng.choice([last + 1] * 18 + [last, rng.randrange(SEQUENCE)]) % SEQUENCE
+        executed = model.executed
+        sent.append(random_wire(rng, seq, opens))
+        answer = model.feed(sent[-1])
+        want += answer
+        if model.executed != executed:
+            last = seq
+        if answer:
+            (*_, frame) = SlipDecoder().feed(answer)
+            opens = frame[HEAD_BYTES] == Status.NOT_OPEN
+    sent.append(Frame(Command.HELLO, 0).wire())
+    wire, want = b"".join(sent), want + model.feed(sent[-1])
     got = subprocess.run([executable], input=wire, capture_output=True, check=True, timeout=60).stdout
-    want = LinkModel(IDENTITY, WORD_BYTES, StubEngine()).feed(wire)
     answers = SlipDecoder().feed(want)
     first = next(
         (i for i, (a, b) in enumerate(zip(SlipDecoder().feed(got), answers, strict=False)) if a != b), None
@@ -101,6 +115,7 @@ def test_rtl_equals_model(executable):
     assert first is None, f"answer {first} differs"
     assert got == want
     assert len(answers) > 2500
+    assert model.executed > 1500 and model.refused > 200
 
 
 def test_requests(client):

@@ -215,7 +215,7 @@ def test_a_cancelled_job_releases_its_session(make):
 def test_deadlines(make):
     """Time that is over ends a text where it is, and the session is kept there; without a token it fails."""
     scheduler = make(source(Shaky(PROGRAM)))
-    job = Watched(PROGRAM, PROMPT, 10**6, keep=True, deadline=time.monotonic() + 0.2)
+    job = Watched(PROGRAM, PROMPT, 10**6, keep=True, deadline=time.monotonic() + 2)
     scheduler.submit(job.job)
     result = job.wait()
     assert result.reason == "time"

@@ -21,7 +21,6 @@ class SpoiltLine:
     """
 
     byte_seconds = 0.0
-    restarts = False
     name = "a spoilt line"
 
     def __init__(
@@ -120,7 +119,6 @@ class Silent:
     """A line on which nothing comes, or always ``noise``."""
 
     byte_seconds = 0.0
-    restarts = False
     name = "a silent line"
 
     def __init__(self, noise: bytes = b"") -> None:
@@ -143,7 +141,6 @@ class LoopbackLine:
     """
 
     byte_seconds = 0.0
-    restarts = False
     name = "the loopback in Python"
 
     def __init__(

@@ -215,7 +215,7 @@ def test_another_model_than_the_named_one_is_a_mismatch(monkeypatch: pytest.Monk
             "carries the engine icebreaker; expected is the engine tiny",
         ),
         ({"geometry_hash": b"whatever"}, "an engine that this version does not know"),
-        ({"version": 2}, "speaks link version 2, this host 3"),
+        ({"version": 2}, "speaks link version 2, this host 4"),
     ],
 )
 def test_another_engine_ends_the_check(change: dict[str, Any], message: str) -> None:
