@@ -286,9 +286,6 @@ def _order(b: Bench, due: Value) -> None:
     was_hello, was_run = kind_was == Command.HELLO, kind_was == Command.RUN
     with b.m.If(answered):
         b.m.d.sync += [opened.eq((opened | was_hello & executes) & ~closes), closes.eq(0)]
-    if b.start == LISTENING:
-        b.reached("one_is_executed", accepted & hello)
-        b.reached("one_is_refused", accepted & ~hello & ~once_more)
     b.claim("executed_is_hello_or_the_next", ~accepted | (fresh == (hello | following)))
     b.claim(
         "the_last_one_is_known", ~b.past(accepted & ~fresh) | (b.inner("receiver.same") == b.past(once_more))
@@ -428,8 +425,8 @@ STALE: dict[str, str | int] = {
 }  # fmt: skip
 """A COMMIT is to be refused."""
 FOLLOWING: dict[str, str | int] = {
-    **RUNNING, "run": "TOKEN", "run.bare": 1, "run.chose": 1, "registers.some": 1,
-    "registers.head": 1 << 70 | 1 << 56,
+    **RUNNING, "frame.still": 1, "frame.reading": 1, "run": "TOKEN", "run.bare": 1, "run.chose": 1,
+    "registers.some": 1, "registers.head": 1 << 70 | 1 << 56,
 }  # fmt: skip
 """A RUN that follows, though the request before was none."""
 
@@ -454,7 +451,10 @@ FAULTS = {
         "dispatch.executed", Status.NOT_LOADED, start={**ANSWERING, "receiver.fresh": 0}
     ),
     "no_payload_with_an_error": Fault(
-        "dispatch.status", Status.STUCK, lambda b: b.state("sender", "PAYLOAD"), start=ANSWERING
+        "dispatch.status",
+        Status.STUCK,
+        lambda b: b.state("sender", "PAYLOAD"),
+        start={**ANSWERING, "frame.result": 386},
     ),
     "its_answer_is_kept": Fault("is_fresh", 1, start=STALE),
     "follows_a_run": Fault("in_order", 1, domain="sync", start=FOLLOWING),
@@ -468,7 +468,7 @@ PROOFS = [
         solvers=("yices",),
     )
     for name, where, start, bound, cover in (
-        ("listens", "past its power-up", LISTENING, 8, 56),
+        ("listens", "past its power-up", LISTENING, 8, 16),
         ("answers", "from the begin of an answer", ANSWERING, 8, 48),
         ("reset", "from reset through its power-up", {}, 52, 52),
     )
