@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
+from ternac.compile.wide_code import FIELDS, Factor
 from ternac.hdl.cells.memory import BlockRam
 from ternac.hdl.cells.registers import delay
 from ternac.hdl.cells.tech import Technology
@@ -24,28 +24,11 @@ from ternac.hdl.wide.rounding import SHIFT_BITS
 from ternac.program.import_ops import interp
 from ternac.program.numerics import rshift_round, sat8, sat16
 
-__all__ = ["Factor", "VectorIssue", "VectorUnit"]
+__all__ = ["VectorIssue", "VectorUnit"]
 
-WORDS_BITS = 13
-_PENDING = 4
-"""Writes from outside that may wait for a cycle in which no result is written."""
+WORDS_BITS = FIELDS["words"]
 
 Ints = npt.NDArray[np.int64]
-
-
-class Factor(enum.IntEnum):
-    """Second factor of an issue."""
-
-    #: The vector at ``b``.
-    VECTOR = 0
-    #: That vector less the one at ``c``, which is also added.
-    BLEND = 1
-    #: ``value``, for every element.
-    VALUE = 2
-    #: A word of ``gains`` for every word of elements.
-    GAIN = 3
-    #: The curve in ``slot``: INTERP of ``a``.
-    CURVE = 4
 
 
 @dataclass(frozen=True)
@@ -73,8 +56,8 @@ class VectorUnit(wiring.Component):
 
     An issue is taken when the one before it has begun ``latency`` cycles ago and has been issued whole, so
     it reads the results of all before it, where their words follow each other alike. Three copies of the
-    memory give a word to a, b and c in one cycle; writes from outside wait for a cycle without a result, and
-    an issue waits for them.
+    memory give a word to a, b and c in one cycle. A write from outside takes the place of a word of an issue:
+    it is never refused, and can be read ``latency`` cycles later, as results can.
 
     :param lanes: elements of a word.
     :param depth: words of vector memory.
@@ -89,8 +72,14 @@ class VectorUnit(wiring.Component):
         else the peak of the results; ``slot`` of the curve.
     gains : In(stream.Signature(ArrayLayout(signed(16), lanes)))
         Words for GAIN, one each.
-    write : In(stream.Signature(write_layout))
-        ``address``, ``keep`` (one bit an element), ``data``: rows of embeddings, sums of matrices.
+    wr_en : In(1)
+        Write a word: of a row of an embedding, of the sums of a matrix, of a state.
+    wr : In(write_layout)
+        ``address``, ``keep`` (one bit an element), ``data``.
+    peek : In(range(depth))
+        While no issue is active, the address of a word.
+    peeked : Out(ArrayLayout(signed(16), lanes))
+        The word, BlockRam.LATENCY cycles later.
     curve_* : In
         As wr_* of CurveMemory: a point of a curve.
     x_valid : Out(1)
@@ -99,6 +88,8 @@ class VectorUnit(wiring.Component):
         Its address, from ``out``.
     x_data : Out(8 * lanes)
         The activations.
+    x_last : Out(1)
+        The issue's last word of them.
     y_valid : Out(1)
         Pulse: a word of results is kept.
     y_addr : Out(range(depth))
@@ -115,6 +106,8 @@ class VectorUnit(wiring.Component):
         Sum of squares, at the pulse.
     peak : Out(15)
         Largest magnitude, at the pulse.
+    reading : Out(1)
+        Words or curves may still be read by an issue.
     idle : Out(1)
         Nothing is issued or on its way.
     """
@@ -148,13 +141,16 @@ class VectorUnit(wiring.Component):
         super().__init__({
             "issue": In(stream.Signature(self.issue_layout)),
             "gains": In(stream.Signature(self.word_layout)),
-            "write": In(stream.Signature(self.write_layout)),
+            "wr_en": In(1), "wr": In(self.write_layout),
+            "peek": In(place), "peeked": Out(self.word_layout),
             "curve_en": In(1), "curve_slot": In(range(slots)), "curve_point": In(11),
             "curve_data": In(signed(16)),
             "x_valid": Out(1), "x_addr": Out(range(depth)), "x_data": Out(8 * lanes),
+            "x_last": Out(1),
             "y_valid": Out(1), "y_addr": Out(range(depth)), "y_keep": Out(lanes),
             "y_data": Out(self.word_layout),
-            "squared": Out(1), "peaked": Out(1), "ss": Out(SUM_BITS), "peak": Out(15), "idle": Out(1),
+            "squared": Out(1), "peaked": Out(1), "ss": Out(SUM_BITS), "peak": Out(15),
+            "reading": Out(1), "idle": Out(1),
         })  # fmt: skip
 
     def model(
@@ -187,14 +183,13 @@ class VectorUnit(wiring.Component):
         now = Signal(self.issue_layout, name="now")
         active, left, since = Signal(name="active"), Signal(WORDS_BITS, name="left"), Signal(5, name="since")
         first, go = Signal(name="first"), Signal(name="go")
-        # Writes from outside: an issue makes room for one that waits.
-        m.submodules.writes = writes = SyncFIFO(width=self.write_layout.size, depth=_PENDING)
+        # Writes from outside: a word waits for as long as one of an issue would be on its way.
+        m.submodules.writes = writes = SyncFIFO(width=self.write_layout.size, depth=self.latency + 1)
         m.d.comb += [
-            writes.w_data.eq(self.write.payload),
-            writes.w_en.eq(self.write.valid),
-            self.write.ready.eq(writes.w_rdy),
+            writes.w_data.eq(self.wr),
+            writes.w_en.eq(self.wr_en),
             self.issue.ready.eq((~active | (go & (left == 0))) & (since >= self.latency - 1)),
-            go.eq(active & ~writes.r_rdy & ((now.factor != Factor.GAIN) | self.gains.valid)),
+            go.eq(active & ~self.wr_en & ((now.factor != Factor.GAIN) | self.gains.valid)),
             self.gains.ready.eq(go & (now.factor == Factor.GAIN)),
         ]
         with m.If((since < self.latency) & ~(active & ~go)):
@@ -207,17 +202,25 @@ class VectorUnit(wiring.Component):
             m.d.sync += [active.eq(1), first.eq(1), since.eq(0)]
         # What comes along with each word: whether there is one, the vector's first, the vector's last.
         flags = Cat(go, go & first, go & (left == 0))
-        self._lanes(m, now, flags, writes)
+        self._lanes(m, now, active, flags, writes)
         self._reductions(m, now, flags)
         busy = Signal(range(2 * self.latency + 16), name="busy")
         with m.If(go):
             m.d.sync += busy.eq(2 * self.latency + 15)
         with m.Elif(busy.any()):
             m.d.sync += busy.eq(busy - 1)
-        m.d.comb += self.idle.eq(~active & ~busy.any() & ~writes.r_rdy)
+        late = Signal(range(self.operands + 1), name="late")
+        with m.If(go):
+            m.d.sync += late.eq(self.operands)
+        with m.Elif(late.any()):
+            m.d.sync += late.eq(late - 1)
+        m.d.comb += [
+            self.reading.eq(active | late.any()),
+            self.idle.eq(~active & ~busy.any() & ~writes.r_rdy),
+        ]
         return m
 
-    def _lanes(self, m: Module, now: Any, flags: Value, writes: SyncFIFO) -> None:
+    def _lanes(self, m: Module, now: Any, active: Value, flags: Value, writes: SyncFIFO) -> None:
         """Memories, operands, lanes, results."""
         pending = data.View(self.write_layout, writes.r_data)
         setting = self._setting(m, now, flags, self.operands)
@@ -233,13 +236,14 @@ class VectorUnit(wiring.Component):
         stored, outside = Signal(name="stored"), Signal(name="outside")
         m.d.comb += [
             stored.eq(at_end[0] & ending.store & ~ending.narrow),
-            outside.eq(writes.r_rdy & ~stored),
+            outside.eq(delay(m, self.wr_en, self.operands + WideLane.LATENCY, name="outside")),
             writes.r_en.eq(outside),
             self.y_valid.eq(stored),
             self.y_addr.eq(out),
             self.y_keep.eq(keep),
             self.x_valid.eq(at_end[0] & ending.narrow),
             self.x_addr.eq(out),
+            self.x_last.eq(at_end[2] & ending.narrow),
         ]
         gains = delay(m, self.gains.payload.as_value(), self.operands, name="gains_late", reset_less=True)
         slot = delay(m, now.slot, BlockRam.LATENCY, name="slot_late", reset_less=True)
@@ -253,12 +257,13 @@ class VectorUnit(wiring.Component):
                 copy = BlockRam(16, self.depth, tech=self.tech, memory=f"vectors_{name}", block=i)
                 m.submodules[f"vectors_{name}{i}"] = copy
                 m.d.comb += [
-                    copy.rd_addr.eq(now[name]),
+                    copy.rd_addr.eq(Mux(active, now[name], self.peek) if name == "a" else now[name]),
                     copy.wr_en.eq((stored & keep[i]) | (outside & pending.keep[i])),
                     copy.wr_addr.eq(Mux(stored, out, pending.address)),
                     copy.wr_data.eq(Mux(stored, lane.y, pending.data[i])),
                 ]
                 read.append(copy.rd_data.as_signed())
+            m.d.comb += self.peeked[i].eq(read[0])
             m.d.comb += [
                 curve.wr_en.eq(self.curve_en), curve.wr_slot.eq(self.curve_slot),
                 curve.wr_point.eq(self.curve_point), curve.wr_data.eq(self.curve_data),

@@ -152,6 +152,7 @@ class TrainConfig:
     clip: float = 1.0
     dropout: float = 0.1
     seed: int = 1
+    parts: int = 1  #: of the batch: their gradients are computed apart, and added in order
     eval_every: int = 250
     checkpoint_every: int = 250
     val_fraction: float = 0.1
@@ -165,14 +166,20 @@ class TrainConfig:
     temper: float = 1.0  #: ``ModelConfig.temper`` of the finished model; the run itself keeps its own
     average: float = 0.0  #: decay per step of the average of the weights, which is what is kept; 0 = none
     repeats: float = 0.0  #: share of the streams that read passages again, for a memory to be of use
+    question_weight: float = 1.0  #: of the loss before " =>" in a line; what is behind it counts 1
     mask_steps: int = (
         1  #: steps that dropout masks are kept: a memory finds what it wrote under the same mask
     )
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "window", "eval_every", "checkpoint_every", "mask_steps"):
+        for name in ("steps", "batch", "window", "eval_every", "checkpoint_every", "mask_steps", "parts"):
             if getattr(self, name) < 1:
                 raise UsageError(f"train.{name} must be at least 1")
+        if self.batch % self.parts:
+            raise UsageError(
+                f"a batch of {self.batch} streams has no {self.parts} equal parts",
+                hint=f"--batch {self.batch - self.batch % self.parts or self.parts}",
+            )
         for name in ("warmup", "eval_tokens", "seed"):
             if not 0 <= getattr(self, name) < 1 << 63:
                 raise UsageError(f"train.{name} = {getattr(self, name)} is outside 0..2**63-1")
@@ -189,6 +196,7 @@ class TrainConfig:
             ("temper", 0.5 <= self.temper <= 1.5, "[0.5, 1.5]"),
             ("average", 0.0 <= self.average < 1.0, "[0, 1)"),
             ("repeats", 0.0 <= self.repeats < 1.0, "[0, 1)"),
+            ("question_weight", 0.0 <= self.question_weight <= 1.0, "[0, 1]"),
             ("val_fraction", 0.0 < self.val_fraction < 1.0, "(0, 1)"),
         ):
             if not fits:

@@ -55,6 +55,7 @@ class TernaryLM(nn.Module):
 
     fused = False
     masks: Sequence[torch.Generator] = ()  #: what draws the dropout masks of each stream, if not torch's own
+    keeps: Sequence[Tensor] = ()  #: dropout masks of the next window, if they are drawn elsewhere
     share = (0, 1)  #: (number, count) of the parts of a batch that several processes train on; this is one
 
     def __init__(self, config: ModelConfig, dropout: float = 0.0, sharpen: float = 1.0) -> None:
@@ -154,9 +155,14 @@ class TernaryLM(nn.Module):
         for part in state:
             part[fresh] = 0
 
-    def _keep(self, batch: int) -> Tensor:
-        mask = dropout_mask(batch, self.config.d, self.dropout, self.share, self.masks)
-        return mask.to(self.embed.device)
+    def draw_keeps(self, batch: int) -> list[Tensor]:
+        """Draw the dropout masks of a window, [batch, d] each, in the order in which `forward` takes them."""
+        memory = self.config.layers + 1 if self.recall is None else self.recall.config.after
+        count = 1 + 2 * self.config.layers + (memory <= self.config.layers)
+        drawn = (
+            dropout_mask(batch, self.config.d, self.dropout, self.share, self.masks) for _ in range(count)
+        )
+        return [mask.to(self.embed.device) for mask in drawn]
 
     def _remember(
         self, r: Tensor, small: list[Tensor], rows: Tensor, keep: Tensor | None
@@ -171,18 +177,19 @@ class TernaryLM(nn.Module):
     def forward(self, tokens: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         r = self._embedded(tokens)
         batch, drop = tokens.shape[1], self.training and self.dropout > 0.0
+        keeps = iter((self.keeps or self.draw_keeps(batch)) if drop else ())
         if drop:
-            r = r * self._keep(batch)
+            r = r * next(keeps)
         new_state: list[Tensor] = []
         memory: list[Tensor] = []
         after = self.recall.config.after if self.recall else 0
         for index, block in enumerate(self.layers(), 1):
-            keep = (self._keep(batch), self._keep(batch)) if drop else None
+            keep = (next(keeps), next(keeps)) if drop else None
             r, h = block(r, state[len(new_state)], keep, self.fused)
             new_state.append(h.detach())
             if index == after:
                 small = state[after : after + 3]
-                r, (small, rows) = self._remember(r, small, state[-1], self._keep(batch) if drop else None)
+                r, (small, rows) = self._remember(r, small, state[-1], next(keeps) if drop else None)
                 new_state, memory = [*new_state, *small], [rows]
         new_state += memory
         if self.fused:
@@ -190,17 +197,27 @@ class TernaryLM(nn.Module):
         acc = self.head.acc(self.last_norm(r))
         return fn.Requant.apply(acc, 2.0**-self.head.shift, *fn.I16), new_state
 
-    def loss(self, tokens: Tensor, targets: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """Return the mean cross entropy in nats of targets [T, B], and the new state."""
-        logits, state = self(tokens, state)
-        return self.nats(logits, targets), state
+    def loss(
+        self, tokens: Tensor, targets: Tensor, state: list[Tensor], weights: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the mean cross entropy in nats of targets [T, B], and the new state.
 
-    def nats(self, logits: Tensor, targets: Tensor) -> Tensor:
+        ``weights`` as in `nats`.
+        """
+        logits, state = self(tokens, state)
+        return self.nats(logits, targets, weights), state
+
+    def nats(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Return the mean cross entropy of logits [T, B, V] in codes against targets [T, B].
+
+        ``weights`` [T, B]: how often each counts; their mean over the whole batch is 1.
 
         In training the logits count ``sharpen`` times: a model that overfits is too sure of itself on other
         text by such a factor, and this takes it out of the weights.
         """
         scale = 2.0**-self.config.scales.logits * (self.sharpen if self.training else 1.0)
         scaled = logits.view(-1, logits.shape[-1]) * scale
-        return cross_entropy(scaled, targets.reshape(-1))
+        if weights is None:
+            return cross_entropy(scaled, targets.reshape(-1))
+        each = cross_entropy(scaled, targets.reshape(-1), reduction="none")
+        return (each * weights.reshape(-1)).mean()

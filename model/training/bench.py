@@ -7,6 +7,8 @@ the same weights, one after the other, so that a busy machine slows all of them.
 from __future__ import annotations
 
 import dataclasses
+import os
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from ternac.model.net.layers import BitLinear
 from ternac.model.net.network import TernaryLM
 from ternac.model.net.plain_brevitas import PlainLM
 from ternac.model.training.data import SHAKESPEARE, Streams, read_text
+from ternac.model.training.parts import Parts, one_thread
 from ternac.progress import Progress
 
 LOSS_TOLERANCE = 1e-5
@@ -30,7 +33,8 @@ LOSS_TOLERANCE = 1e-5
 Step = Callable[[Tensor, Tensor], float]
 
 
-def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool) -> Step:
+def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool, threads: int | None = None) -> Step:
+    """Return a step of ``model``; with ``threads``, in ``train.parts`` on so many."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW(decayed, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     shape, device = (train.batch, model.config.d), decayed[0].device
@@ -38,12 +42,16 @@ def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool) -> Step:
     if isinstance(model, TernaryLM):
         zeros = model.initial_state(train.batch)  # with a memory's part
     linears = [m for m in model.modules() if isinstance(m, BitLinear)] if clamp else []
+    parts = Parts(model, train.parts, threads) if threads and isinstance(model, TernaryLM) else None
 
     def run(tokens: Tensor, targets: Tensor) -> float:
         model.train()
-        loss, _ = model.loss(tokens, targets, zeros)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if parts is None:
+            loss, _ = model.loss(tokens, targets, zeros)
+            loss.backward()
+        else:
+            loss, _ = parts.gradients(tokens, targets, zeros)
         torch.nn.utils.clip_grad_norm_(decayed, train.clip)
         optimizer.step()
         for linear in linears:
@@ -105,11 +113,7 @@ def bench_train(
         scans += [_scan_seconds(model.memory, train)] if model.memory and on_cpu else []
     tokens = train.batch * train.window
     median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
-    equal = all(
-        abs(value - row["ternac"]) <= LOSS_TOLERANCE * row["ternac"]
-        for row in losses
-        for value in row.values()
-    )
+    equal = all(_close(value, row["ternac"]) for row in losses for value in row.values())
     return {
         "model": dataclasses.asdict(model),
         "ternary_weights": model.ternary_weights,
@@ -131,6 +135,63 @@ def bench_train(
         if on_cpu
         else _utilization(model, {name: tokens / value for name, value in median.items()})
     )
+
+
+def bench_parts(
+    model: ModelConfig, train: TrainConfig, rounds: int, threads: int, progress: Progress
+) -> dict[str, Any]:
+    """Measure a step of one thread, in one part and in ``train.parts``, and one in parts on ``threads``.
+
+    All take the same window from the same weights, in turn; losses must be equal, and after each round the
+    weights of both in parts, bit for bit (``equal_bits``).
+    """
+    kernels()
+    torch.manual_seed(train.seed)
+    names = {"one_thread": None, "parts_one_thread": 1, "parts": threads}
+    models = {name: _ours(model, train, True) for name in names}
+    steps = {name: _step(models[name], train, True, workers) for name, workers in names.items()}
+    streams = Streams(read_text(SHAKESPEARE), train.batch, train.window, train.seed)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    losses: list[dict[str, float]] = []
+    equal_bits = True
+    with one_thread():
+        for number in range(rounds + 1):  # the first warms up
+            for name in ("parts_one_thread", "parts"):
+                models[name].load_state_dict(models["one_thread"].state_dict())
+            window = [torch.from_numpy(part) for part in streams.window_at(number)]
+            losses.append({})
+            for name in reversed(names):
+                began = time.perf_counter()
+                losses[-1][name] = steps[name](window[0], window[1])
+                seconds[name].append(time.perf_counter() - began)
+                progress.update(number * len(names) + len(losses[-1]), name)
+            pair = (models[name].parameters() for name in ("parts_one_thread", "parts"))
+            equal_bits &= all(torch.equal(one, other) for one, other in zip(*pair, strict=True))
+    tokens = train.batch * train.window
+    median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    ratios = [one / two for one, two in zip(seconds["one_thread"][1:], seconds["parts"][1:], strict=True)]
+    return {
+        "model": dataclasses.asdict(model),
+        "ternary_weights": model.ternary_weights,
+        "batch": train.batch,
+        "window": train.window,
+        "rounds": rounds,
+        "parts": train.parts,
+        "threads": threads,
+        "tokens_per_second": {name: round(tokens / value, 1) for name, value in median.items()},
+        "seconds_per_step": {name: round(value, 4) for name, value in median.items()},
+        "ratio": round(statistics.median(ratios), 2),
+        "equal_losses": all(_close(value, row["one_thread"]) for row in losses for value in row.values()),
+        "equal_bits": equal_bits,
+        "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,
+        "load": round(os.getloadavg()[0], 2),
+        "losses": losses,
+        "origin": "measured on this machine's CPU, contenders in turn in one run, median of the rounds",
+    }
+
+
+def _close(one: float, other: float) -> bool:
+    return abs(one - other) <= LOSS_TOLERANCE * other
 
 
 def _scan_seconds(memory: MemoryConfig, train: TrainConfig) -> float:

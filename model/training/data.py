@@ -13,13 +13,15 @@ import numpy.typing as npt
 
 from ternac.errors import UsageError
 from ternac.files import read_bytes
-from ternac.text.tokenizer import HuggingFaceTokenizer
+from ternac.text.tokenizer import ByteTokenizer, HuggingFaceTokenizer
 
 SHAKESPEARE = Path(__file__).parents[1] / "data" / "tinyshakespeare.txt"
 SESSION = 16
 """Windows of a session with repeats."""
 PASSAGE = (64, 192)
 """Tokens of a passage in it, at least and at most."""
+MARK = b" =>"
+"""Between a question and its answer, in a line."""
 Tokens = npt.NDArray[Any]
 """One token each, of an unsigned type that is wide enough for the vocabulary."""
 
@@ -92,6 +94,32 @@ def split(tokens: Tokens, val_fraction: float) -> tuple[Tokens, Tokens]:
     return tokens[:cut], tokens[cut:]
 
 
+def question_weights(tokens: Tokens, tokenizer: bytes, weight: float) -> npt.NDArray[np.float32] | None:
+    """Return how often each token counts as a target: ``weight`` in a line's question, `MARK` included.
+
+    In its answer, the line's end included, each counts once. None: all do.
+
+    Raises UsageError if no line has an answer.
+    """
+    if weight == 1.0:
+        return None
+    made = HuggingFaceTokenizer(tokenizer) if tokenizer else ByteTokenizer()
+    mark, end = (made.encode(text).ids for text in (MARK, b"\n"))
+    places = np.arange(len(tokens))
+    ends_mark = np.ones(len(tokens), bool)
+    for back, token in enumerate(reversed(mark.tolist())):
+        ends_mark &= np.roll(tokens, back) == token
+    before = [np.maximum.accumulate(np.where(at, places, -1)) for at in (ends_mark, tokens == end[-1])]
+    inside = np.zeros(len(tokens), bool)
+    inside[1:] = before[0][:-1] > before[1][:-1]
+    if not inside.any():
+        raise UsageError(
+            f"a question weight of {weight} needs lines with {MARK.decode()!r} in the text",
+            hint="leave --question-weight out",
+        )
+    return np.where(inside, 1.0, weight).astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Streams:
     """Reads a text as ``batch`` parallel streams, ``window`` tokens at a time.
@@ -109,8 +137,11 @@ class Streams:
     window: int
     seed: int
     repeats: float = 0.0
+    counts: npt.NDArray[np.float32] | None = None  #: how often each token counts as a target; None: once
 
     def __post_init__(self) -> None:
+        if self.counts is not None and self.repeats:
+            raise UsageError("a question weight and repeats do not go together", hint="leave one out")
         if self.windows_per_pass < 1:
             raise UsageError(
                 f"a training text of {len(self.tokens)} tokens is too short for {self.batch} streams "
@@ -143,17 +174,28 @@ class Streams:
 
     def window_at(self, step: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return (inputs, targets) of a step, both int64 [window, batch]."""
-        number, index = divmod(step, self.windows_per_pass)
-        origin = int(np.random.default_rng((self.seed, number)).integers(len(self.tokens)))
         plain = np.flatnonzero(~self._repeating)
-        begins = np.arange(len(plain)) * (len(self.tokens) // len(plain)) + origin
-        times = np.arange(self.window + 1)[:, None] + index * self.window
         picked = np.empty((self.window + 1, self.batch), np.int64)
-        picked[:, plain] = self.tokens[(begins + times) % len(self.tokens)]
+        picked[:, plain] = self.tokens[self._places(step, len(plain))]
         for lane in np.flatnonzero(self._repeating):
             session, part = divmod(step + int(lane), SESSION)
             picked[:, lane] = self._session(int(lane), session)[part * self.window :][: self.window + 1]
         return picked[:-1], picked[1:]
+
+    def _places(self, step: int, lanes: int) -> npt.NDArray[np.int64]:
+        """Return the places of a step's tokens in the text, and of one more: [window + 1, lanes]."""
+        number, index = divmod(step, self.windows_per_pass)
+        origin = int(np.random.default_rng((self.seed, number)).integers(len(self.tokens)))
+        begins = np.arange(lanes) * (len(self.tokens) // lanes) + origin
+        times = np.arange(self.window + 1)[:, None] + index * self.window
+        return (begins + times) % len(self.tokens)
+
+    def weights_at(self, step: int) -> npt.NDArray[np.float32] | None:
+        """Return how often the targets of a step count: float32 [window, batch], mean 1. None: once each."""
+        if self.counts is None:
+            return None
+        weights = self.counts[self._places(step, self.batch)[1:]]
+        return np.asarray(weights / max(float(weights.mean()), 1e-9), np.float32)
 
     def _session(self, lane: int, number: int) -> npt.NDArray[np.int64]:
         """Return the text of a session, one token longer than its windows, so that the last has a target."""

@@ -97,6 +97,10 @@ class DistributedTrainer(Trainer):
                 f"a batch of {train.batch} streams cannot be dealt out evenly to {group.world} processes",
                 hint=f"--batch {train.batch - train.batch % group.world or group.world}",
             )
+        if train.parts > 1:
+            raise UsageError(
+                "a batch is dealt out to processes, not cut in parts as well", hint="leave --parts out"
+            )
         self.group = group
         self.leads, self.processes = group.rank == 0, group.world
         self.plain = TernaryLM(model)  # holds whole weights for evaluation
@@ -122,11 +126,11 @@ class DistributedTrainer(Trainer):
         part = self.config.batch // self.group.world
         return slice(self.group.rank * part, (self.group.rank + 1) * part)
 
-    def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def _loss(self, inputs: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         if self.replica is None:
-            return self.model.loss(inputs, targets, self.state)
+            return self.model.loss(inputs, targets, self.state, weights)
         logits, state = self.replica(inputs, self.state)
-        return self.model.nats(logits, targets), state
+        return self.model.nats(logits, targets, weights), state
 
     def _mean(self, loss: Tensor) -> float:
         total = loss.clone()

@@ -31,8 +31,9 @@ from ternac.model.net.layers import BitLinear
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import checkpoint as ckpt
 from ternac.model.training import curve
-from ternac.model.training.data import Streams, Tokens, split
+from ternac.model.training.data import Streams, Tokens, question_weights, split
 from ternac.model.training.evaluate import nats_per_token
+from ternac.model.training.parts import Parts, one_thread
 from ternac.model.training.run_folder import BEST, FINAL, LATEST
 
 
@@ -112,7 +113,8 @@ class Trainer:
         self.settings = to_dict(model, train)
         self.digest = hashlib.sha256(text.tobytes()).hexdigest()
         train_text, self.val_text = split(text, train.val_fraction)
-        self.streams = Streams(train_text, train.batch, train.window, train.seed, train.repeats)
+        counts = question_weights(train_text, tokenizer, train.question_weight)
+        self.streams = Streams(train_text, train.batch, train.window, train.seed, train.repeats, counts)
         torch.manual_seed(train.seed)
         self.model = self.build(model)
         self.linears = [m for m in self.model.modules() if isinstance(m, BitLinear)]
@@ -129,6 +131,7 @@ class Trainer:
             fused=True,
         )
         self.average = [p.detach().clone() for p in self.model.parameters()] if train.average else []
+        self.parts = Parts(self.model, train.parts) if train.parts > 1 else None
         self.state = self.model.initial_state(self._mine().stop - self._mine().start)
         self.step = 0
         self.rows: list[curve.Row] = []
@@ -151,9 +154,11 @@ class Trainer:
         """Return the streams that this process trains on."""
         return slice(0, self.config.batch)
 
-    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    def _loss(
+        self, inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the loss on this process's part of a window, and its new state."""
-        return self.model.loss(inputs, targets, self.state)
+        return self.model.loss(inputs, targets, self.state, weights)
 
     def _mean(self, loss: torch.Tensor) -> float:
         """Return the loss over the whole batch."""
@@ -246,18 +251,27 @@ class Trainer:
 
     def one_step(self) -> float:
         """Train on the next window; returns its loss."""
+        with one_thread() if self.parts else nullcontext():
+            return self._one_step()
+
+    def _one_step(self) -> float:
         fresh = torch.from_numpy(self.streams.fresh(self.step)[self._mine()]).to(self.device)
         if bool(fresh.any()):
             self.model.begin_again(self.state, fresh)
         self.model.masks = mask_generators(self.config, self.step)
         window = self.streams.window_at(self.step)
         inputs, targets = (torch.from_numpy(part)[:, self._mine()].to(self.device) for part in window)
+        counts = self.streams.weights_at(self.step)
+        weights = None if counts is None else torch.from_numpy(counts)[:, self._mine()].to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, self.step)
         self.model.train()
-        loss, self.state = self._loss(inputs, targets)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        if self.parts is None:
+            loss, self.state = self._loss(inputs, targets, weights)
+            loss.backward()
+        else:
+            loss, self.state = self.parts.gradients(inputs, targets, self.state, weights)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         if self.config.weight_limit > 0.0:

@@ -32,8 +32,10 @@ _TRAIN_FLAGS = {
     "temper": "factor on all logits of the finished model (a norm table's gain)",
     "average": "decay per step of the average of the weights (0: keep the weights themselves)",
     "repeats": "share of the streams that read passages again, so that a memory learns to be of use",
+    "question_weight": "weight of the loss before ' =>' in a line; what is behind it, the answer, counts 1",
     "mask_steps": "steps that dropout masks are kept; a memory finds what was written under the same mask",
     "seed": "seed of everything random",
+    "parts": "equal parts of the batch that up to as many threads work on; threads then change no bit",
     "eval_every": "steps between evaluations",
     "eval_tokens": "held-out tokens that an evaluation measures, the first ones (0: all)",
     "val_fraction": "part of the text, at its end, that is held out of training",
@@ -112,15 +114,27 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "out is as in the preset, else as here)",
     )
     for cls, flags in ((ModelConfig, _MODEL_FLAGS), (TrainConfig, _TRAIN_FLAGS)):
-        kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
-        for name, text in flags.items():
-            parser.add_argument(
-                _option(name),
-                dest=name,
-                type=kinds[name],
-                metavar="N" if kinds[name] is int else "X",
-                help=text,
-            )
+        _add_fields(parser, cls, flags)
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the model's shape, and of the tokens of a step."""
+    from ternac.model.net.config import ModelConfig, TrainConfig
+
+    _add_fields(parser, ModelConfig, _MODEL_FLAGS)
+    _add_fields(parser, TrainConfig, {name: _TRAIN_FLAGS[name] for name in ("batch", "window")})
+
+
+def _add_fields(parser: argparse.ArgumentParser, cls: Any, flags: dict[str, str]) -> None:
+    kinds = {f.name: type(f.default) for f in dataclasses.fields(cls)}
+    for name, text in flags.items():
+        parser.add_argument(
+            _option(name),
+            dest=name,
+            type=kinds[name],
+            metavar="N" if kinds[name] is int else "X",
+            help=text,
+        )
 
 
 def settings(args: argparse.Namespace, preset: str) -> tuple[Any, Any]:

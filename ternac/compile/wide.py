@@ -6,7 +6,7 @@ the next ones run. Places are those of vector memory, in elements.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ternac.errors import UnsupportedOp
@@ -16,6 +16,7 @@ from ternac.program.ops import Op
 from ternac.program.program import Program
 
 __all__ = [
+    "Curve",
     "Gain",
     "Group",
     "Inverse",
@@ -70,7 +71,7 @@ class Issue:
 
     ``op`` is a name for people. ``out`` is None where only ``squares`` are wanted: the register that gets the
     sum of all ``a * b`` and ``eps``. ``peak`` is the register that gets the largest magnitude. ``narrow``: to
-    i8, into activation memory.
+    i8, into activation memory. ``slot`` holds the curve.
     """
 
     op: str
@@ -80,6 +81,7 @@ class Issue:
     c: Operand = Number(0)
     minus: Operand | None = None
     curve: str = ""
+    slot: int = 0
     shift: int = 0
     narrow: bool = False
     out: int | None = None
@@ -127,6 +129,14 @@ class Matrix:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """Points of a curve, from the constants into a slot, once no issue reads any more."""
+
+    name: str
+    slot: int
+
+
+@dataclass(frozen=True)
 class Row:
     """The token's row of an embedding, into vector memory."""
 
@@ -135,14 +145,14 @@ class Row:
     out: int
 
 
-Instruction = Group | Inverse | Matrix | Row
+Instruction = Curve | Group | Inverse | Matrix | Row
 
 
 @dataclass(frozen=True)
 class WideImage:
     """Instructions of a token, and how much memory they take, in elements.
 
-    ``states``: where each state lies for good. ``scalars``: registers.
+    ``states``: where each state lies for good. ``scalars``: registers. ``slots``: curves that are held.
     """
 
     program: Program
@@ -151,15 +161,16 @@ class WideImage:
     vectors: int
     activations: int
     scalars: int
+    slots: int
 
 
-def lower(program: Program, strip: int = 64, word: int = 64) -> WideImage:
+def lower(program: Program, strip: int = 64, word: int = 64, slots: int = 2) -> WideImage:
     """Lower a program of wide ops; every vector begins at a multiple of ``word`` elements.
 
     Raises UnsupportedOp if an op, or a use of it, is none that the unit has.
     """
     lengths = {name: length for name, (_, length) in shapes(program).items()}
-    return _Lowering(program, lengths, strip, word).run()
+    return _Lowering(program, lengths, strip, word, slots).run()
 
 
 def _refuse(op: Op, why: str) -> UnsupportedOp:
@@ -260,6 +271,7 @@ class _Lowering:
     lengths: Mapping[str, int]
     strip: int
     word: int
+    slots: int
     code: list[Instruction] = field(default_factory=list)
     scalars: dict[str, int] = field(default_factory=dict)
     names: dict[str, int] = field(default_factory=dict)
@@ -288,6 +300,7 @@ class _Lowering:
                 if not old or last.get(old, -1) <= at:
                     self.names[out] = self.states[state]
             self._node(node, peaks.get(out))
+        self._curves()
         return self._place()
 
     def _number(self, name: str) -> int:
@@ -406,6 +419,46 @@ class _Lowering:
         self.append(Matrix(product.text("weights"), rows, columns, self.names[x], out, scale=scale, **by))
         self.fresh.add(out)
 
+    def _curves(self) -> None:
+        """Load each curve before the group that needs it, instead of the one that is needed last."""
+        needs = [
+            {issue.curve for issue in each.issues if issue.curve} if isinstance(each, Group) else set()
+            for each in self.code
+        ]
+        code: list[Instruction] = []
+        held: list[str] = []  # by slot
+        for at, (each, wanted) in enumerate(zip(self.code, needs, strict=True)):
+            if len(wanted) > self.slots:
+                raise UnsupportedOp(
+                    f"{len(wanted)} curves are read on one strip, the wide unit holds {self.slots}",
+                    f"give it {len(wanted)} slots",
+                )
+            for name in sorted(wanted - set(held)):
+                slot = len(held)
+                if slot == self.slots:
+                    free = [i for i, other in enumerate(held) if other not in wanted]
+                    slot = max(free, key=lambda i: _next_use(needs, held[i], at))
+                held[slot : slot + 1] = [name]
+                code.append(Curve(name, slot))
+            if wanted and isinstance(each, Group):
+                issues = (replace(i, slot=held.index(i.curve)) if i.curve else i for i in each.issues)
+                each = Group(tuple(issues), each.strip)
+            code.append(each)
+        self.code = code
+
+    def _registers(self) -> tuple[dict[int, int], int]:
+        """Give each scalar a register from the instruction that finds it to the last that reads it."""
+        spans: dict[int, tuple[int, int]] = {}
+        for at, each in enumerate(self.code):
+            for scalar in _scalars(each):
+                spans[scalar] = (spans.get(scalar, (at, at))[0], at)
+        registers = Lifetimes()
+        found = {
+            scalar: registers.place(1, begin, end)
+            for scalar, (begin, end) in sorted(spans.items(), key=lambda item: item[1][0])
+        }
+        return found, registers.top
+
     def _place(self) -> WideImage:
         """Give numbers places, each from the instruction that writes it to the last that needs it."""
         begin: dict[int, tuple[int, int]] = {}  # number to (instruction, elements)
@@ -436,14 +489,35 @@ class _Lowering:
             if number not in places:
                 memory = activations if number in narrow else vectors
                 places[number] = memory.place(-(-length // self.word) * self.word, at, end[number])
+        registers, scalars = self._registers()
         return WideImage(
             program=self.program,
-            code=tuple(_placed(each, places) for each in self.code),
+            code=tuple(_placed(each, places, registers) for each in self.code),
             states={state: places[number] for state, number in self.states.items()},
             vectors=vectors.top,
             activations=activations.top,
-            scalars=len(self.scalars),
+            scalars=scalars,
+            slots=self.slots,
         )
+
+
+def _next_use(needs: Sequence[set[str]], name: str, at: int) -> int:
+    """The next instruction from ``at`` on that needs a curve."""
+    return next((i for i in range(at, len(needs)) if name in needs[i]), len(needs))
+
+
+def _scalars(each: Instruction) -> list[int]:
+    """The scalars that an instruction finds or reads."""
+    match each:
+        case Group(issues=issues):
+            found = [x.at for issue in issues for x in _operands(issue) if isinstance(x, Scalar)]
+            return found + [x for i in issues for x in (i.squares, i.peak) if x is not None]
+        case Inverse(at=at):
+            return [at]
+        case Matrix(scale=scale):
+            return [] if scale is None else [scale]
+        case _:
+            return []
 
 
 def _uses(each: Instruction) -> tuple[list[int], list[tuple[int, int, bool]]]:
@@ -456,27 +530,39 @@ def _uses(each: Instruction) -> tuple[list[int], list[tuple[int, int, bool]]]:
             return [x], [(out, rows, False)] if out != LOGITS else []
         case Row(out=out, length=length):
             return [], [(out, length, False)]
-        case Inverse():
+        case Inverse() | Curve():
             return [], []
 
 
-def _placed(each: Instruction, places: Mapping[int, int]) -> Instruction:
-    """The instruction with places instead of numbers."""
+def _placed(each: Instruction, places: Mapping[int, int], registers: Mapping[int, int]) -> Instruction:
+    """The instruction with places instead of numbers, and registers instead of scalars."""
 
     def operand(x: Operand) -> Operand:
-        return Vector(places[x.at]) if isinstance(x, Vector) else x
+        match x:
+            case Vector(at=at):
+                return Vector(places[at])
+            case Scalar(at=at):
+                return Scalar(registers[at])
+            case _:
+                return x
 
     def issue(i: Issue) -> Issue:
         minus = None if i.minus is None else operand(i.minus)
         out = None if i.out is None else places[i.out]
-        return replace(i, a=operand(i.a), b=operand(i.b), c=operand(i.c), minus=minus, out=out)
+        squares = None if i.squares is None else registers[i.squares]
+        peak = None if i.peak is None else registers[i.peak]
+        a, b, c = operand(i.a), operand(i.b), operand(i.c)
+        return replace(i, a=a, b=b, c=c, minus=minus, out=out, squares=squares, peak=peak)
 
     match each:
         case Group(issues=issues, strip=strip):
             return Group(tuple(issue(i) for i in issues), strip)
-        case Matrix(x=x, out=out):
-            return replace(each, x=places[x], out=places[out])
+        case Matrix(x=x, out=out, scale=scale):
+            register = None if scale is None else registers[scale]
+            return replace(each, x=places[x], out=places[out], scale=register)
         case Row(out=out):
             return replace(each, out=places[out])
-        case Inverse():
+        case Inverse(at=at):
+            return replace(each, at=registers[at])
+        case Curve():
             return each

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from ternac.hdl.wide.vector import Factor, VectorIssue, VectorUnit
+from ternac.compile.wide_code import Factor
+from ternac.hdl.wide.vector import VectorIssue, VectorUnit
 from tests.hdl.sim import simulate
 
 Ints = npt.NDArray[np.int64]
@@ -97,12 +98,10 @@ def wrong_results(unit: VectorUnit, made: Work, rng: np.random.Generator, pauses
         ctx.set(unit.curve_en, 0)
 
     async def write(ctx: Any, at: int, keep: int, word: Any) -> None:
-        ctx.set(unit.write.valid, 1)
-        ctx.set(unit.write.payload, {"address": at, "keep": keep, "data": [int(x) for x in word]})
-        while not ctx.get(unit.write.ready):
-            await ctx.tick()
+        ctx.set(unit.wr_en, 1)
+        ctx.set(unit.wr, {"address": at, "keep": keep, "data": [int(x) for x in word]})
         await ctx.tick()
-        ctx.set(unit.write.valid, 0)
+        ctx.set(unit.wr_en, 0)
 
     async def bench(ctx: Any) -> None:
         if any(issue.factor is Factor.CURVE for issue in made.issues):
@@ -114,9 +113,13 @@ def wrong_results(unit: VectorUnit, made: Work, rng: np.random.Generator, pauses
             else:
                 for lane in range(lanes):
                     await write(ctx, at, 1 << lane, [word[lane]] * lanes)
+        await ctx.tick().repeat(unit.latency)  # until the last of them can be read
         next_issue = next_gain = cycle = 0
         while order[True] or order[False] or narrow:
             assert cycle < 100 * len(made.issues) + 1000
+            # Words from outside, behind what the issues read and write, each in place of one of theirs.
+            ctx.set(unit.wr_en, rng.random() < pauses)
+            ctx.set(unit.wr, {"address": unit.depth - 1, "keep": 1, "data": [cycle & 127] * lanes})
             offer = next_issue < len(made.issues) and rng.random() >= pauses
             ctx.set(unit.issue.valid, offer)
             if offer:
@@ -152,7 +155,7 @@ def wrong_results(unit: VectorUnit, made: Work, rng: np.random.Generator, pauses
 def test_random_issues_are_those_of_numpy(lanes: int, slots: int, pauses: float) -> None:
     """Each finds the results of those before it, as sums, peaks and activations show."""
     rng = np.random.default_rng(lanes)
-    unit = VectorUnit(lanes, 4 * SLOT, slots=slots)
+    unit = VectorUnit(lanes, 4 * SLOT + 1, slots=slots)
     assert wrong_results(unit, work(unit, rng, 30), rng, pauses) == []
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ternac.errors import UsageError
-from ternac.model.training.data import SESSION, SHAKESPEARE, Streams, read_text, split
+from ternac.model.training.data import SESSION, SHAKESPEARE, Streams, question_weights, read_text, split
 from ternac.run import evaluate
 
 
@@ -85,3 +85,28 @@ def test_plain_streams_share_the_text_that_repeating_ones_leave_them() -> None:
     assert Streams(text, 4, 100, 1, repeats=0.5).windows_per_pass == 199
     with pytest.raises(UsageError, match="no passages of 192 to repeat"):
         Streams(text[:150], 2, 10, 1, repeats=0.5)
+
+
+def test_answers_count_once_and_questions_by_their_weight() -> None:
+    text = np.frombuffer(b"a => b\nxy => cd\nq => r", np.uint8)
+    found = question_weights(text, b"", 0.25)
+    assert found is not None
+    inside = [1 if weight == 1.0 else 0 for weight in found]
+    assert "".join(str(one) for one in inside) == "00001110000011110000" + "11"
+    assert set(found.tolist()) == {0.25, 1.0}
+    assert question_weights(text, b"", 1.0) is None
+    with pytest.raises(UsageError, match="needs lines with ' =>'"):
+        question_weights(text[:1], b"", 0.5)
+
+
+def test_weights_of_a_step_have_the_mean_1_and_stand_where_the_targets_do() -> None:
+    text = np.frombuffer(b"ask => yes\n" * 40, np.uint8)
+    streams = Streams(text, 2, 33, 1, counts=question_weights(text, b"", 0.0))
+    weights = streams.weights_at(3)
+    assert weights is not None and abs(float(weights.mean()) - 1.0) < 1e-6
+    targets = streams.window_at(3)[1]
+    assert set(targets[weights > 0].tolist()) == set(b" yes\n")
+    assert set(targets[weights == 0].tolist()) == set(b"ask =>")
+    assert Streams(text, 2, 33, 1).weights_at(3) is None
+    with pytest.raises(UsageError, match="do not go together"):
+        Streams(np.tile(text, 9), 2, 33, 1, 0.5, np.ones(9 * len(text), np.float32))
