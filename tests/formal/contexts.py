@@ -170,6 +170,7 @@ PROOFS = [
             f"contexts_{geometry.contexts}",
             f"`Contexts`, {geometry.contexts}; a token takes {DONE_GAP * geometry.contexts} cycles or more",
             partial(contexts, geometry), bound=12, planted=2 * DONE_GAP * geometry.contexts + 8, cover=50,
+            solvers=("yices", "z3") if geometry is NEAR else ("yices",),
             faults={
                 "none_while_held": Fault("done", lambda b: b.dut.hold_done),
                 "no_done_without_start": Fault("done", lambda b: b.dut.start),
