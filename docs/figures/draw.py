@@ -481,6 +481,18 @@ def compare() -> Figure:
     return f
 
 
+def shares() -> list[tuple[str, float, str]]:
+    """System and model, share and words, from the table of results-wide.md."""
+    found = []
+    for line in (HERE.parent / "results-wide.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 12 and cells[6][:1].isdigit():
+            share = float(cells[6]) / float(cells[7])
+            name = f"{cells[0].removesuffix(', whole token')}, {cells[2]}"
+            found.append((name, share, f"{share:.1%}, {cells[5].partition(' x ')[0]}"))
+    return found
+
+
 def flows() -> dict[str, Figure]:
     """The figures that are one or two rows of boxes."""
     made: dict[str, Figure] = {}
@@ -703,6 +715,11 @@ def flows() -> dict[str, Figure]:
         120,
     )
     f.text(108, 32, "1.6 bits a weight, a 128-bit port, cycle-exact simulation", "l")
+
+    rows = shares()
+    f = add("results-wide", "Share of the memory's bandwidth that weights reach", 46 + 34 * len(rows) + 10)
+    f.text(178, 32, "bytes of weights a token x tokens/s, of what the memory or its ports can give", "l")
+    f.bars(46, [(n, v, w, "#2f7d3b" if "Ternac" in n else "#8a939e") for n, v, w in rows], 500, 250)
 
     f = add("numerics", "From activations to activations", 210)
     f.flow(

@@ -10,6 +10,8 @@ from amaranth.utils import bits_for, ceil_log2
 from ternac.compile.geometry import Geometry
 from ternac.compile.isa import LAYOUT
 from ternac.hdl.cells.registers import delay
+from ternac.hdl.engine.fetch import FETCH
+from ternac.hdl.engine.pass_control import RESULT_OFFSET
 from ternac.hdl.engine.ports import (
     BACK_TO_BACK,
     PACE,
@@ -21,8 +23,41 @@ from ternac.hdl.engine.ports import (
     instruction_layout,
     pass_slots,
 )
+from ternac.hdl.engine.side_lane import WAITING, x_ready
 
-__all__ = ["DotIssue", "ElementIssue", "LaneArbiter", "ticket_layout"]
+__all__ = ["IN_LANE_BITS", "DotIssue", "ElementIssue", "LaneArbiter", "most_in_lane", "ticket_layout"]
+
+IN_LANE_BITS = 3
+"""Width of the number of a context's passes between their begin and their last x word."""
+SHORTER = 1
+"""Vectors of fewer slots among those that wait."""
+JUST_ENDED = 1
+"""Vectors whose stream has ended, but whose last slot is still in the lane."""
+LOOK_AHEAD = 3
+"""Cycles at most between the arbiter's look at the lane and the first element of the pass that it lets in."""
+
+
+def most_in_lane(geometry: Geometry, *, dot_delay: int) -> int:
+    """Return how many passes of a context there can be between their begin and their last x word, at most.
+
+    A pass that waits for no norm leaves the lane before its place is taken again. So what has no place any
+    more are vectors that wait or stream, and one whose stream has just ended.
+
+    Vectors that wait together have room together; at most one of them is shorter than `BACK_TO_BACK`. Other
+    passes begin only if the last stream ends before they come, and a fetch apart: with each one more, less
+    is left to stream.
+    """
+    waiting, most = _vectors(geometry.lane_depth), 0
+    left = dot_delay + RESULT_OFFSET + LOOK_AHEAD  # slots to stream when the first of the others begins
+    for others in range(pass_slots(geometry) + 1):
+        vectors = waiting if not others else min(waiting, _vectors(left - FETCH * (others - 1)))
+        most = max(most, others + vectors + SHORTER + JUST_ENDED)
+    return most
+
+
+def _vectors(slots: int) -> int:
+    """Return how many vectors have slots left, of ``slots`` in all: each is whole but the first."""
+    return 1 + (slots - 1) // BACK_TO_BACK if slots > 0 else 0
 
 
 def ticket_layout(geometry: Geometry) -> data.StructLayout:
@@ -332,6 +367,18 @@ class LaneArbiter(wiring.Component):
     def __init__(self, geometry: Geometry, *, dot_delay: int) -> None:
         g = self.geometry = geometry
         self.dot_delay = dot_delay
+        vectors, most = _vectors(g.lane_depth), most_in_lane(g, dot_delay=dot_delay)
+        if vectors > WAITING:
+            raise ValueError(f"{g.lane_depth} slots of the lane hold {vectors} vectors, {WAITING} may wait")
+        if x_ready(g) > FETCH + 1:
+            raise ValueError(
+                f"a result is {x_ready(g)} cycles in the lane, its place is free for {FETCH + 1}"
+            )
+        if most >= 1 << IN_LANE_BITS:
+            counted = (1 << IN_LANE_BITS) - 1
+            raise ValueError(
+                f"{most} passes can be in the lane with a delay of {dot_delay} cycles, {counted} are counted"
+            )
         super().__init__(
             {
                 "to_x": In(1),

@@ -12,7 +12,7 @@ from ternac.compile.isa import TOKEN_DIGITS, Lane, Opcode, Source
 from ternac.hdl.cells.registers import delay, duplicate_register
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.fetch import Fetch
-from ternac.hdl.engine.issue import DotIssue, ElementIssue, LaneArbiter
+from ternac.hdl.engine.issue import IN_LANE_BITS, DotIssue, ElementIssue, LaneArbiter
 from ternac.hdl.engine.ports import (
     PACE,
     RowKind,
@@ -210,7 +210,7 @@ class InFlight(wiring.Component):
             m.d.comb += self.pending.eq(Cat(owned).any())
             return m
         # What leaves a pipeline for the x buffer is in the side lane for some cycles more.
-        counts = Array([Signal(3, name=f"in_lane_{k}") for k in range(self.geometry.contexts)])
+        counts = Array([Signal(IN_LANE_BITS, name=f"in_lane_{k}") for k in range(self.geometry.contexts)])
         for k, count in enumerate(counts):
             enter = delay(m, self.accept & self.to_x & (self.current == k))
             leave = self.lane_retire & (self.lane_context == k)

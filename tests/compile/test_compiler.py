@@ -238,8 +238,11 @@ def test_widest_model_of_a_vocabulary(geometry: Geometry, vocab: int) -> None:
         assert "embedding" in (text := refused(found + 1)) or "logits" in text
 
 
-def chain(readers: int, width: int = 24, vocab: int = 20) -> Program:
-    """A program whose first vector is read by its first matrix, and again after ``readers`` matrices."""
+def chain(readers: int, width: int = 24, vocab: int = 20, again: bool = False) -> Program:
+    """A program whose first vector is read by its first matrix, and again after ``readers`` matrices.
+
+    ``again``: after that one, the second vector is read again, too.
+    """
     rng = np.random.default_rng(3)
     consts = {"E": rng.integers(-127, 128, (vocab, width)).astype(np.int8)}
     ops = [
@@ -255,7 +258,10 @@ def chain(readers: int, width: int = 24, vocab: int = 20) -> Program:
     for number in range(readers):
         matrix(f"v{number + 1}", f"v{number}")
     matrix("w", "v0")
-    ops.append(Op("ADD", "sum", ("w", f"v{readers}"), {"dtype": "i8"}))
+    if again:
+        matrix("w1", "v1")
+        ops.append(Op("ADD", "both", ("w1", "w"), {"dtype": "i8"}))
+    ops.append(Op("ADD", "sum", ("both" if again else "w", f"v{readers}"), {"dtype": "i8"}))
     matrix("logits", "sum", vocab, 0, "i16")
     base = random_program(rng, width, 8, 1, vocab)
     return replace(base, ops=tuple(ops), consts=consts, states={}, logits="logits")
@@ -271,9 +277,38 @@ def test_a_vector_that_made_room_in_the_x_buffer_is_copied_in_again(
         geometry = replace(PRESETS[preset], name="small", x_depth=depth, contexts=1)
         machine = agree(program, geometry, 1)
         assert [name for name in machine.image.names if name.endswith(".refill")] == refills
-    with pytest.raises(DoesNotFit, match="words of the x buffer") as caught:
+    with pytest.raises(DoesNotFit, match=f"words of the x buffer.*, small has {words - 1} for") as caught:
         compile_program(program, replace(PRESETS[preset], name="small", x_depth=words - 1, contexts=1))
     assert caught.value.limit == words - 1 < caught.value.needed
+
+
+def test_a_copy_takes_the_words_of_a_vector_that_nobody_reads_any_more() -> None:
+    """When the first vector comes in again, the third was read for the last time, the second was not."""
+    geometry = replace(PRESETS["tiny"], name="small", x_depth=6, contexts=1)
+    machine = agree(chain(3, again=True), geometry, 1)
+    assert [name for name in machine.image.names if name.endswith(".refill")] == ["v0.refill"]
+
+
+def test_a_short_pass_waits_for_the_slots_of_a_long_one() -> None:
+    """Of equal slots, the reader's come four times as fast: its last one would find nothing written yet."""
+    rng = np.random.default_rng(4)
+    rows = {"long": (32, 8), "w": (24, 32), "r": (24, 8), "y": (20, 24)}
+    ops = [
+        Op("GATHER", "e", (), {"embed": "E", "shift": 4}),
+        Op("REQUANT", "x", ("e",), {"shift": 4, "dtype": "i8"}),
+    ]
+    for name, source in (("long", "x"), ("w", "long"), ("r", "x")):
+        ops.append(Op("TMATVEC", f"{name}.acc", (source,), {"weights": f"W.{name}"}))
+        ops.append(Op("REQUANT", name, (f"{name}.acc",), {"shift": 2, "dtype": "i8"}))
+    ops.append(Op("ADD", "sum", ("r", "w"), {"dtype": "i8"}))
+    ops.append(Op("TMATVEC", "y.acc", ("sum",), {"weights": "W.y"}))
+    ops.append(Op("REQUANT", "y", ("y.acc",), {"shift": 0, "dtype": "i16"}))
+    consts = {f"W.{name}": rng.integers(-1, 2, shape).astype(np.int8) for name, shape in rows.items()}
+    consts["E"] = rng.integers(-127, 128, (20, 8)).astype(np.int8)
+    program = replace(chain(1), ops=tuple(ops), consts=consts, logits="y")
+    image = agree(program, replace(PRESETS["tiny"], contexts=1), 1).image
+    passes = [(i.words, i.barrier) for i in image.instructions if i.source == Source.DOT and i.count == 6]
+    assert passes == [(4, 1), (1, 1)]
 
 
 def _states(*more: Op) -> Program:

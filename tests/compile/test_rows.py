@@ -102,6 +102,35 @@ def test_a_loop_runs_as_often_as_it_says_or_a_request_asks(seed: int) -> None:
         assert np.array_equal(got, expected), loops
 
 
+def test_a_norm_of_before_a_loop_stays_in_the_x_buffer_for_every_run() -> None:
+    """It is read early in the body, where later vectors must not take its words."""
+    rng = np.random.default_rng(6)
+
+    def trits(rows: int) -> Any:
+        return rng.integers(-1, 2, (rows, 8)).astype(np.int8)
+
+    ops = [
+        Op("GATHER", "r", (), {"embed": "embed", "shift": 4}),
+        Op("NORM", "n", ("r",), {"pre": 3, "post": 1, "table": "rsqrt"}),
+        Op("TMATVEC", "a.acc", ("n",), {"weights": "Wa"}),
+        Op("REQUANT", "a", ("a.acc",), {"shift": 1, "dtype": "i8"}),
+        Op("ADD", "s", ("r", "a"), {"dtype": "i16"}),
+        Op("REQUANT", "x", ("s",), {"shift": 3, "dtype": "i8"}),
+        Op("TMATVEC", "b.acc", ("x",), {"weights": "Wb"}),
+        Op("REQUANT", "b", ("b.acc",), {"shift": 0, "dtype": "i16"}),
+        Op("ADD", "t", ("s", "b"), {"dtype": "i16"}),
+        Op("LOOP", "again", ("r", "t"), {"first": 2, "length": 7, "times": 3, "most": 3, "levels": 0}),
+        Op("REQUANT", "z", ("t",), {"shift": 3, "dtype": "i8"}),
+        Op("TMATVEC", "y.acc", ("z",), {"weights": "Wy"}),
+        Op("REQUANT", "y", ("y.acc",), {"shift": 0, "dtype": "i16"}),
+    ]
+    consts = {"Wa": trits(8), "Wb": trits(8), "Wy": trits(20), "rsqrt": np.arange(256).astype(np.uint8)}
+    consts["embed"] = rng.integers(-128, 128, (20, 8)).astype(np.int8)
+    program = Program("early", 20, tuple(ops), consts, {}, "y", 4)
+    image = agree(program, PRESETS["tiny-rows"], 2)
+    assert sum(inst.op == Opcode.LOOP for inst in image.instructions) == 1
+
+
 def test_a_host_changes_the_runs_of_one_context() -> None:
     program = random_memory_program(np.random.default_rng(2), loop="free", narrow=True)
     image, most = compile_program(program, ROOMY), most_loops(program)
@@ -353,6 +382,8 @@ def test_what_rows_cannot_hold_is_refused_with_both_numbers() -> None:
     with pytest.raises(DoesNotFit, match="need 128 row words per column .*, small has 64") as caught:
         compile_program(addressed(groups=16, size=4), small)
     assert (caught.value.needed, caught.value.limit) == (128, 64)
+    with pytest.raises(DoesNotFit, match="need 256 row words per column .*, small has 128"):
+        compile_program(addressed(groups=16, size=4), replace(small, rows=128), contexts=2)
     with pytest.raises(DoesNotFit, match="needs 2 list slots, small has 1"):
         compile_program(addressed(4, 4), replace(PRESETS["tiny-rows"], name="small", list_slots=1))
     wide = replace(PRESETS["tiny-rows"], name="odd", rows=1 << 16, bank_depth=4096, x_depth=256)

@@ -8,6 +8,7 @@ from amaranth.hdl import Array, Cat, Mux, Signal
 
 from ternac.compile.geometry import PRESETS, Geometry
 from ternac.hdl.engine.fetch import FETCH
+from ternac.hdl.engine.issue import most_in_lane
 from ternac.hdl.engine.ports import pass_slots
 from ternac.hdl.engine.sequencer import Sequencer
 from tests.formal.bench import Bench, Fault
@@ -17,8 +18,6 @@ __all__ = ["PROOFS"]
 
 DOT_DELAY = 9
 """Cycles from a row's last word to its first element, as in an engine."""
-MOST_IN_LANE = 7
-"""Passes of one context between their begin and their last x word: what its counter holds."""
 
 
 def sequencer(geometry: Geometry, fault: Fault | None, only: set[str] | None) -> Bench:
@@ -44,16 +43,17 @@ def sequencer(geometry: Geometry, fault: Fault | None, only: set[str] | None) ->
             b.m.d.sync += taken[k].eq(0)
     b.given("retires_what_is_there", ~dut.retire | Array(taken)[dut.retire_index])
 
-    if geometry.lane_depth:  # at most MOST_IN_LANE passes of a context are on their way to the x buffer
+    if geometry.lane_depth:  # so many passes of a context are on their way to the x buffer, at most
+        most = most_in_lane(geometry, dot_delay=DOT_DELAY)
         enters, retired = b.inner("in_flight.to_x") & accept, dut.lane_retire
         for k in many:
             inside = Signal(4, name=f"inside_{k}")
             enter, leaves = enters & (current == k), retired & (dut.lane_context == k)
             b.m.d.sync += inside.eq(inside + enter - leaves)
             b.given(f"the_lane_retires_what_entered_{k}", ~leaves | (inside > b.past(enter)))
-            b.given(f"the_lane_has_room_for_{k}", ~enter | (inside < MOST_IN_LANE))
+            b.given(f"the_lane_has_room_for_{k}", ~enter | (inside < most))
             counted = b.inner(f"in_flight.in_lane_{k}") + b.past(enter)
-            b.invariant(f"inside_{k}", (inside == counted) & (inside <= MOST_IN_LANE))
+            b.invariant(f"inside_{k}", (inside == counted) & (inside <= most))
         b.given("of_a_context_that_is_there", dut.lane_context < geometry.contexts)
 
     running = [Signal(name=f"running_{k}") for k in many]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,19 +96,13 @@ class _Way:
         chance = self.faults.flipped
         if not chance:
             return frame
-        bits = 8 * len(frame)
-        flips = (
-            sum(self.rng.random() < chance for _ in range(bits))
-            if bits * chance > 0.5
-            else int(self.rng.random() < bits * chance)
-        )
-        if not flips:
-            return frame
-        damaged = bytearray(frame)
-        for _ in range(flips):
-            at = self.rng.randrange(bits)
+        damaged, bits, at = bytearray(frame), 8 * len(frame), -1
+        while True:  # the distance to the next bit that flips is drawn
+            at += 1 + int(math.log(1 - self.rng.random()) / math.log(1 - chance))
+            if at >= bits:
+                break
             damaged[at // 8] ^= 1 << at % 8
-        self.counts["flipped"] += 1
+        self.counts["flipped"] += damaged != frame
         return bytes(damaged)
 
 

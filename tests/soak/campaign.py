@@ -36,6 +36,8 @@ PATIENCE = Patience(base=0.05, step=0.0, retries=6)
 DRAW = Sampling(False, 200, 4, 50)
 SESSIONS, TURNS, OPENS = 5, 30, 4
 """Of a round; times that the board is opened before its sessions go on elsewhere."""
+BACK = 0.3
+"""Chance at each turn that sessions which went elsewhere come back."""
 ROUND_SECONDS = 600
 """Of the real clock, after which a round counts as a hang."""
 
@@ -141,6 +143,9 @@ class Conversation:
         """Take turns until the end of the round; after an error sessions go on from what the host knows."""
         self.open()
         for turn in range(TURNS):
+            if not isinstance(self.board, BoardBackend) and self.rng.random() < BACK:
+                self._recall()
+                self.open()
             try:
                 self._turn(turn)
             except DeviceError as error:
@@ -173,7 +178,7 @@ class Conversation:
         some = rng.sample(range(SESSIONS), rng.randrange(1, 1 + max(1, min(board.together, 3))))
         first, sampling = some[0], rng.choice((GREEDY, DRAW))
         tokens = [rng.randrange(PROGRAM.vocab) for _ in some]
-        count, state = rng.randrange(1, 12), rng.randrange(1, 1 << 32)
+        count, state = rng.randrange(1, 7), rng.randrange(1, 1 << 32)
         kind = rng.randrange(6)
         if kind < 4:
             for k in some:
@@ -190,7 +195,7 @@ class Conversation:
                     for k, t in zip(some, tokens, strict=True)
                 ]
             case 1:
-                run = Run(tokens * rng.randrange(1, 80), count, sampling, state)
+                run = Run(tokens * rng.choice((1, 2, 3, 4, 5, 80)), count, sampling, state)
                 got = board.run(self.ours[first], run)
                 want = other.run(self.theirs[first], run)
             case 2:

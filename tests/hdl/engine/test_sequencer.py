@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from amaranth.sim import Simulator, SimulatorContext
@@ -11,6 +13,7 @@ from ternac.compile.geometry import PRESETS, Geometry, Mem
 from ternac.compile.image import Image
 from ternac.compile.isa import Lane, Opcode, Source
 from ternac.hdl.array.dot import array_latency
+from ternac.hdl.engine.issue import IN_LANE_BITS, LaneArbiter, most_in_lane
 from ternac.hdl.engine.norm import norm_latency
 from ternac.hdl.engine.pass_control import RESULT_OFFSET
 from ternac.hdl.engine.ports import BASES, PASS_FIELDS, STREAM_GAP
@@ -136,3 +139,17 @@ def test_every_pass_is_issued_whole_in_order_and_on_time(geometry: Geometry, see
 def test_bad_parameters() -> None:
     with pytest.raises(ValueError, match="dot_delay must be at least 3, not 2"):
         Sequencer(PRESETS["tiny"], dot_delay=2)
+
+
+def test_an_engine_that_could_not_count_its_passes_in_the_side_lane_is_refused() -> None:
+    for g in PRESETS.values():
+        if g.lane_depth:
+            assert most_in_lane(g, dot_delay=array_latency(g)) < 1 << IN_LANE_BITS
+            LaneArbiter(g, dot_delay=array_latency(g))
+    tiny = PRESETS["tiny"]
+    with pytest.raises(
+        ValueError, match="8 passes can be in the lane with a delay of 21 cycles, 7 are counted"
+    ):
+        LaneArbiter(tiny, dot_delay=21)
+    with pytest.raises(ValueError, match="128 slots of the lane hold 8 vectors, 4 may wait"):
+        LaneArbiter(replace(tiny, lane_depth=128), dot_delay=6)

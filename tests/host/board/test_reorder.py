@@ -10,11 +10,26 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ternac.compile.geometry import preset
 from ternac.errors import BadFrame, LostAnswer, NoAnswer
 from ternac.host.board.backend import BoardBackend
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.board.loader import load_image
-from ternac.link import CRC_BYTES, HEAD_BYTES, Choice, Command, Frame, RunRequest, Status, crc32
+from ternac.host.board.transport import Transport
+from ternac.host.device import open_line
+from ternac.host.executors import parse_executor
+from ternac.link import (
+    CRC_BYTES,
+    FRAME_BYTES,
+    HEAD_BYTES,
+    Choice,
+    Command,
+    Frame,
+    RunRequest,
+    SlipDecoder,
+    Status,
+    crc32,
+)
 from ternac.run.generation import Run
 from ternac.run.sampling import GREEDY, Sampling
 from ternac.sim.link_model import LinkModel
@@ -152,6 +167,39 @@ def test_a_load_over_such_a_line(clock: Clock) -> None:
         assert board.identity.program_hash == LOADED.identity.program_hash
         for mem, words in IMAGE.memories.items():
             assert np.array_equal(board.engine.memories[mem], words)  # type: ignore[attr-defined]
+
+
+class Process:
+    """The simulated board in RTL as a function: as many answers come as whole frames went."""
+
+    def __init__(self, line: Transport) -> None:
+        self.line = line
+        self._to, self._back = SlipDecoder(FRAME_BYTES), SlipDecoder()
+
+    def feed(self, data: bytes) -> bytes:
+        due = sum(Frame.decode(raw) is not None for raw in self._to.feed(data))
+        self.line.write(data)
+        found = b""
+        while due > 0:
+            some = self.line.read(30.0)
+            assert some, "the board does not answer"
+            found += some
+            due -= len(self._back.feed(some))
+        return found
+
+
+def test_the_same_on_the_simulated_board_in_rtl(clock: Clock) -> None:
+    process = open_line(parse_executor("sim"), "tiny", preset("tiny"))
+    try:
+        board, rng = Process(process), random.Random(5)
+        client = LinkClient(AdverseLine(board.feed, rng, Faults(), clock), PATIENCE)
+        load_image(client, client.hello(), IMAGE, "load", progress=False)
+        line = AdverseLine(board.feed, rng, MIXED, clock)
+        assert talk(opened(line), rng, 25) == []
+        assert line.frames > 300
+        assert all(way.counts["late"] > 10 and way.counts["lost"] > 5 for way in line.ways)
+    finally:
+        process.close()
 
 
 class LateFirstCopy(Line):

