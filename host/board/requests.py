@@ -169,11 +169,13 @@ class Requests:
         """Open the line with a new number."""
         self.request(Command.HELLO)
 
-    def close_line(self) -> None:
+    def close_line(self, error: DeviceError | None = None) -> None:
         """Let the next request be preceded by a HELLO, and believe nothing that the board is thought to
-        hold.
+        hold. All requests in flight fail; answers to them that still come are ignored.
         """
-        self._fail_all(LostAnswer(f"{self.transport.name}: the line was opened again"))
+        error = error or LostAnswer(f"{self.transport.name}: the line was opened again")
+        while self._in_flight:
+            self._in_flight.popleft().error = error
         self._open = False
         self.on_closed()
 
@@ -201,16 +203,13 @@ class Requests:
             if isinstance(error, LostAnswer):
                 self.lost += 1
                 self._serial_for = self.serial_answers
-            self._fail_all(error)
-            self.close_line()
+            self.close_line(error)
             return
         except BaseException:
-            self._fail_all(LostAnswer(f"{self.transport.name}: the wait for the answer was interrupted"))
-            self.close_line()
+            self.close_line(LostAnswer(f"{self.transport.name}: the wait for the answer was interrupted"))
             raise
         if status == Status.STUCK:
-            self._fail_all(self._refused(Command(head.frame.kind), status))
-            self.close_line()
+            self.close_line(self._refused(Command(head.frame.kind), status))
             return
         self._in_flight.popleft()
         if head.frame.kind == Command.HELLO and status == Status.OK:
@@ -220,11 +219,6 @@ class Requests:
             head.answer = answer[1:]
         else:
             head.error = self._refused(Command(head.frame.kind), status)
-
-    def _fail_all(self, error: DeviceError) -> None:
-        """Fail all requests in flight; answers to them that still come are ignored."""
-        while self._in_flight:
-            self._in_flight.popleft().error = error
 
     def _answer(self, head: Sent) -> bytes:
         """Return status and payload for the first request in flight, resent if it is the only one."""

@@ -1,6 +1,7 @@
 """The command line, ``ternac VERB``: imports the module of the verb that is asked for, and runs it.
 
-Exit status: 0 done, 1 the verb's check failed, 2 an error that the message explains, 130 interrupted.
+Exit status: 0 done, 1 the verb's check failed, 2 an error that the message explains, 130 interrupted (by
+SIGINT or SIGTERM).
 With ``--json`` standard output carries one JSON object and nothing else.
 """
 
@@ -13,10 +14,12 @@ import json
 import logging
 import lzma
 import os
+import signal
 import sys
+import threading
 from argparse import Namespace
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         verb, parser = verb_and_parser(words[0])
         args = parser.parse_args(words[1:], Namespace(every_verb=every_verb))
-        with raised(getattr(args, "budget", 1)):
+        with raised(getattr(args, "budget", 1)), _terminated_as_interrupted():
             outcome = verb.run(args, say)
         if as_json:
             _print_json(outcome.data)
@@ -106,6 +109,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as stop:  # argparse after --help
         return int(stop.code or 0)
     return 0 if outcome.ok else outcome.status
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """While entered, SIGTERM is what Ctrl-C is, so that what a verb has begun is ended as well: tools that it
+    started (place and route works on for minutes), files that it writes. Verbs with their own way keep it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 FAILURES = (OSError, UnicodeError, json.JSONDecodeError, lzma.LZMAError)

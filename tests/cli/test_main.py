@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -80,6 +82,28 @@ def test_interrupts_end_quietly(verb: Any, capsys: pytest.CaptureFixture[str]) -
     verb(run)
     assert cli.main(["try"]) == 130
     assert "interrupted" in capsys.readouterr().err
+
+
+def test_sigterm_ends_what_the_verb_started(tmp_path: Path) -> None:
+    """A build that is stopped leaves no place and route at work."""
+    script = tmp_path / "started.py"
+    script.write_text(
+        "import subprocess, sys\n"
+        "from ternac.cli import list as verb, main\n"
+        "child = 'import time; print(\"begun\", flush=True); time.sleep(600)'\n"
+        "run = lambda *_: subprocess.run([sys.executable, '-c', child])\n"
+        "verb.VERB = verb.VERB.__class__(**{**vars(verb.VERB), 'run': run})\n"
+        "sys.exit(main.main(['list']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)  # which waits for the child too: it has the same output
+    assert process.returncode == 130
+    assert "interrupted" in said and "Traceback" not in said
 
 
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str], verb: Any) -> None:

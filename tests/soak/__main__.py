@@ -1,7 +1,7 @@
 """Let hosts and boards talk over bad lines for a long time (`python -m tests.soak`).
 
-Rounds go to ``build/soak``, where a later run of the same board and seed continues. The round with number n
-of a seed is always the same.
+Rounds go to ``build/soak``, where a later run of the same board and seed continues, after the rounds that
+found something. The round with number n of a seed is always the same.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ternac.files import write_text
 from tests.host.adversary import Clock
 from tests.mutants.runner import ROOT
 from tests.results import merge
@@ -61,16 +62,28 @@ def memory(rows: list[dict[str, Any]]) -> tuple[float, float]:
 def run(
     board: SoakBoard, name: str, seed: int, seconds: float, most: int, folder: Path
 ) -> list[dict[str, Any]]:
-    """Run rounds until the time is over, or there are ``most``; returns those of earlier runs, too."""
+    """Run rounds until the time is over, or there are ``most``, first those again that found something;
+    returns those of earlier runs, too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}-{seed}.jsonl"
     rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     clock, until = Clock(), time.monotonic() + seconds
+    again = [row["round"] for row in rows if failed(row)]
+    for number in again:
+        rows[number] = {**round_of(board, seed, number, clock), "process": os.getpid()}
+    if again:
+        write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
     while time.monotonic() < until and len(rows) < most:
         rows.append({**round_of(board, seed, len(rows), clock), "process": os.getpid()})
         with file.open("a") as out:
             out.write(json.dumps(rows[-1]) + "\n")
     return rows
+
+
+def failed(row: dict[str, Any]) -> bool:
+    """Return whether a round found something."""
+    return bool(row["wrong"] or row.get("untyped") or row.get("hangs"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = summary(args.board, args.seed, rows)
     say(json.dumps(found))
     for row in rows:
-        if row["wrong"] or row.get("untyped") or row.get("hangs"):
+        if failed(row):
             say(f"round {row['round']}: {row.get('what') or row.get('traceback') or 'a hang'}")
     if args.json:
         merge(args.json, [found], ("board", "seed"))

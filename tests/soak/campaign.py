@@ -8,7 +8,7 @@ import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,7 @@ class Conversation:
         self.line, self.other, self.rng, self.counts = line, other, rng, counts
         self.theirs = [other.open() for _ in range(SESSIONS)]
         self.wrong: list[str] = []
-        self.streams: dict[int, tuple[Iterator[int], Iterator[int]]] = {}
+        self.streams: dict[int, tuple[Generator[int], Generator[int]]] = {}
         self.board: Backend | None = None
         self.ours: list[int] = []
         self._points = [ReplayPoint(np.zeros(PROGRAM.state_words, np.int16), (), None)] * SESSIONS
@@ -154,13 +154,18 @@ class Conversation:
                 self.counts["opened again"] += 1
                 self.open()
             self.counts["turns"] += 1
-        self.streams.clear()
         self._recall()
+
+    def _leave(self, session: int) -> None:
+        """Close a session's streams now, whoever holds them still: each goes back to its last token."""
+        for stream in self.streams.pop(session, ()):
+            stream.close()
 
     def _recall(self) -> None:
         """Ask the host, not the board, where the sessions stand, and compare with the other executor."""
         assert self.board is not None
-        self.streams.clear()
+        for k in range(SESSIONS):
+            self._leave(k)
         self._points = [self.board.recall(session) for session in self.ours]
         for k, point in enumerate(self._points):
             check = self.other.open()
@@ -182,7 +187,7 @@ class Conversation:
         kind = rng.randrange(6)
         if kind < 4:
             for k in some:
-                self.streams.pop(k, None)
+                self._leave(k)
         got: Any
         want: Any
         match kind:
@@ -216,13 +221,13 @@ class Conversation:
         assert self.board is not None
         if session not in self.streams:
             ours, theirs = self.ours[session], self.theirs[session]
-            self.streams[session] = iter(self.board.stream(ours, run)), iter(self.other.stream(theirs, run))
-        ours, theirs = self.streams[session]
+            self.streams[session] = self.board.stream(ours, run), self.other.stream(theirs, run)
+        mine, other = self.streams[session]
         got: list[int] = []
         want: list[int] = []
         for _ in range(count):
-            token = next(ours, None)
-            expected = next(theirs, None)
+            token = next(mine, None)
+            expected = next(other, None)
             if token is None or expected is None:
                 del self.streams[session]
                 if token != expected:

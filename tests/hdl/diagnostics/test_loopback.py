@@ -17,7 +17,7 @@ from ternac.hdl.diagnostics.patterns import Pattern
 from ternac.hdl.diagnostics.registers import REGISTERS, SCRATCH, Action, Setting, Value
 from ternac.host.board.client import LinkClient, Patience
 from ternac.host.board.transport import ProcessTransport
-from ternac.link import READ, WRITE, Command, Frame, SlipDecoder, encode_words
+from ternac.link import READ, SEQUENCE, WRITE, Command, Frame, SlipDecoder, encode_words
 from ternac.sim.loopback import build_loopback, loopback_id
 from ternac.sim.loopback_model import LoopbackModel
 
@@ -59,7 +59,7 @@ def test_rtl_equals_model(name: str) -> None:
         nonlocal seq
         got = client.request(command, payload)
         (raw,) = decoder.feed(model.feed(Frame(command, seq, payload).wire()))
-        seq = seq + 1 & 0xFF
+        seq = (seq + 1) % SEQUENCE
         want = Frame.decode(raw)
         assert want is not None and want.payload[1:] == got
         return got
@@ -76,8 +76,7 @@ def test_rtl_equals_model(name: str) -> None:
             write(Setting.MEMORY, setting_words(rng, name))
             write(Setting.ACTION, [Action.MEMORY])
             while client.read(REGISTERS, Value.STATUS, 1)[0] & 7:
-                seq = seq + 1 & 0xFF
-            seq = seq + 1 & 0xFF
+                pass
             answer = ask(Command.READ, READ.pack(10, REGISTERS, Value.ERRORS))
             wrong += any(answer)
             write(rng.randrange(200), [rng.randrange(1 << 16) for _ in range(20)], SCRATCH)

@@ -148,6 +148,50 @@ def test_a_request_behind_lost_ones_fails_and_is_not_sent(clock: Clock) -> None:
     assert all(isinstance(sent.error, LostAnswer) for sent in lost)
 
 
+def test_a_line_that_is_cut_while_a_request_is_sent_is_closed(clock: Clock) -> None:
+    line = Told(right, clock)
+    client, closed = opened(line), list[bool]()
+    client.on_closed = lambda: closed.append(True)
+
+    def cut(data: bytes) -> None:
+        raise NoAnswer("cut")
+
+    line.write = cut  # type: ignore[method-assign]
+    with pytest.raises(NoAnswer, match="cut"):
+        client.request(Command.READ)
+    assert closed == [True] and not client.opened
+
+
+def test_a_hello_fails_what_is_in_flight(clock: Clock) -> None:
+    """Nobody knows then what the board executed."""
+    client = opened(Told(right, clock))
+    sent = client.post(Command.RUN, b"", 0)
+    client.collect(client.post(Command.HELLO, b"", 0))
+    with pytest.raises(LostAnswer, match="the line was opened again"):
+        client.collect(sent)
+
+
+def test_an_interrupted_wait_closes_the_line(clock: Clock) -> None:
+    line = Told(lambda frame: b"", clock)
+    client = opened(line)
+    sent = client.post(Command.RUN, b"", 0)
+
+    def interrupted(timeout: float) -> bytes:
+        raise KeyboardInterrupt
+
+    line.read = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        client.collect(sent)
+    assert not client.opened and "was interrupted" in str(sent.error)
+
+
+def test_frames_that_are_no_slip_count_as_damaged_too(clock: Clock) -> None:
+    line = Told(lambda frame: b"\xc0\xdb\x00\xc0" + damaged(frame) + right(frame), clock)
+    client = opened(line)
+    client.request(Command.READ)
+    assert client.damaged == 2
+
+
 def test_an_engine_that_is_stuck_fails_all_in_flight(clock: Clock) -> None:
     line = Told(lambda frame: right(frame, Status.STUCK), clock)
     client = opened(line)
