@@ -54,13 +54,16 @@ class StreamLanes(wiring.Component):
         The sums.
     """
 
+    LATENCY = BlockRam.LATENCY + 2
+    """Cycles of memory, decoders and the last sum around the dot units."""
+
     def __init__(
         self, lanes: int, encoding: Encoding, *, x_depth: int, chain: int,
         tech: Technology = Technology.PORTABLE,
     ) -> None:  # fmt: skip
         self.lanes, self.encoding, self.chain, self.tech = lanes, encoding, chain, tech
         self.x = BlockRam(8 * lanes, x_depth, tech=tech, memory="x")
-        self.latency = BlockRam.LATENCY + 1 + dot_latency(lanes, chain) + 1
+        self.latency = self.LATENCY + dot_latency(lanes, chain)
         self.k_max = x_depth * lanes
         self.units = [DotUnit(lanes, chain, self.k_max, tech=tech) for _ in range(encoding.rows)]
         self.sum_bits = self.units[0].acc_bits + 1

@@ -11,13 +11,14 @@ from amaranth.lib.wiring import In, Out
 
 from ternac.program.import_ops import INVERSE_BITS, QUANT_BITS, ROOT_BITS
 
-__all__ = ["InverseUnit"]
+__all__ = ["INVERSE_RESULT_BITS", "InverseUnit"]
 
 _VALUE_BITS = 47
 _ROOT_DIGITS = (_VALUE_BITS + 2 * ROOT_BITS + 1) // 2
 """Digits of ``isqrt(v << 16)``, ``v`` below 2^47."""
 _ROOT_QUOTIENT = INVERSE_BITS - ROOT_BITS + 1
 """Digits of ``2^47 // root``: a root is at least 2^8."""
+INVERSE_RESULT_BITS = _ROOT_QUOTIENT
 _PEAK_QUOTIENT = 7 + QUANT_BITS
 """Digits of ``(127 << 24) // m``."""
 
@@ -60,7 +61,8 @@ class InverseUnit(wiring.Component):
             }
         )
 
-    def model(self, v: int, root: int) -> int:
+    @staticmethod
+    def model(v: int, root: int) -> int:
         """``r`` of one value."""
         if not v:
             return 0

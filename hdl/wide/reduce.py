@@ -38,11 +38,16 @@ class SquareSum(wiring.Component):
         The sum.
     """
 
+    @staticmethod
+    def latency_of(lanes: int) -> int:
+        """Return the ``latency`` for words of ``lanes`` elements."""
+        return ceil_log2(lanes) + 1
+
     def __init__(self, lanes: int) -> None:
         if lanes < 1:
             raise ValueError(f"lanes must be at least 1, not {lanes}")
         self.lanes = lanes
-        self.latency = ceil_log2(lanes) + 1
+        self.latency = self.latency_of(lanes)
         super().__init__(
             {
                 "first": In(1),
@@ -96,11 +101,16 @@ class PeakUnit(wiring.Component):
         The largest magnitude.
     """
 
+    @staticmethod
+    def latency_of(lanes: int) -> int:
+        """Return the ``latency`` for words of ``lanes`` elements."""
+        return ceil_log2(lanes) + 3
+
     def __init__(self, lanes: int) -> None:
         if lanes < 1:
             raise ValueError(f"lanes must be at least 1, not {lanes}")
         self.lanes = lanes
-        self.latency = ceil_log2(lanes) + 3
+        self.latency = self.latency_of(lanes)
         super().__init__(
             {
                 "first": In(1),

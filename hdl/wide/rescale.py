@@ -43,13 +43,23 @@ class RescaleUnit(wiring.Component):
         The result.
     """
 
+    MOST = SUM_BITS // 2 + 1
+    """Digits of a sum."""
+    BEHIND = 2 + ShiftRound.LATENCY
+    """Cycles from a sum's last digits to its result."""
+
+    @classmethod
+    def steps(cls, digits: int) -> int:
+        """Return the cycles that a sum's digits take."""
+        return -(-cls.MOST // digits)
+
     def __init__(self, *, digits: int = 2) -> None:
-        most = SUM_BITS // 2 + 1
+        most = self.MOST
         if not 1 <= digits <= most:
             raise ValueError(f"digits must be 1..{most}, not {digits}")
         self.digits = digits
-        self.every = -(-most // digits)
-        self.latency = self.every + 2 + ShiftRound.LATENCY
+        self.every = self.steps(digits)
+        self.latency = self.every + self.BEHIND
         self.factor_layout = data.StructLayout({"factor": MULTIPLIER_BITS, "shift": SHIFT_BITS, "narrow": 1})
         self.sum_layout = data.StructLayout({"sum": signed(SUM_BITS), "last": 1})
         super().__init__(

@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from ternac.compile.wide_code import FIELDS, Kind
 from ternac.hdl.cells.memory import BlockRam, read_port, write_port
-from ternac.hdl.wide.inverse import InverseUnit
+from ternac.hdl.wide.inverse import INVERSE_RESULT_BITS
 from ternac.hdl.wide.reduce import SUM_BITS
 from ternac.hdl.wide.rescale import MULTIPLIER_BITS
 from ternac.hdl.wide.rounding import SHIFT_BITS
@@ -76,7 +76,6 @@ class WideSequencer(wiring.Component):
         members = vector.signature.members
         curve = {name: members[name].flip() for name in members if name.startswith("curve_")}
         found = ("squared", "peaked", "ss", "peak", "x_last", "reading")
-        inverse = InverseUnit().signature.members
         super().__init__({
             "start": In(1), "idle": Out(1), "done": Out(1),
             "code_addr": Out(range(code_depth)), "code_data": In(INSTRUCTION_BITS),
@@ -85,7 +84,7 @@ class WideSequencer(wiring.Component):
             **{name: members[name].flip() for name in found}, **curve,
             "wr_en": Out(1), "wr_addr": Out(range(vector.depth)), "wr_data": Out(word),
             "inverse_start": Out(1), "inverse_root": Out(1), "inverse_v": Out(SUM_BITS),
-            "inverse_done": In(1), "inverse_r": In(inverse["r"].shape),
+            "inverse_done": In(1), "inverse_r": In(INVERSE_RESULT_BITS),
             "constants": In(stream.Signature(word)),
             "row": In(stream.Signature(word)),
             "begin": Out(1),

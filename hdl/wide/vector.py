@@ -112,14 +112,18 @@ class VectorUnit(wiring.Component):
         Nothing is issued or on its way.
     """
 
+    OPERANDS = BlockRam.LATENCY + CurveMemory.LATENCY
+    """Cycles from an address to the lanes."""
+    LATENCY = OPERANDS + WideLane.LATENCY + 1
+    """Cycles from a word's issue to that of one that reads its results."""
+
     def __init__(
         self, lanes: int, depth: int, *, slots: int = 2, tech: Technology = Technology.PORTABLE
     ) -> None:
         if lanes < 1:
             raise ValueError(f"lanes must be at least 1, not {lanes}")
         self.lanes, self.depth, self.slots, self.tech = lanes, depth, slots, tech
-        self.operands = BlockRam.LATENCY + CurveMemory.LATENCY
-        self.latency = self.operands + WideLane.LATENCY + 1
+        self.operands, self.latency = self.OPERANDS, self.LATENCY
         place = range(depth)
         self.issue_layout = data.StructLayout(
             {
