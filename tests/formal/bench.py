@@ -168,14 +168,17 @@ class Bench:
 
     def word(self, path: str, address: ValueLike) -> Signal:
         """Return the word of memory ``path`` at ``address``, through a port that only the bench has."""
-        memory = self._find(path)
-        while not isinstance(memory, MemoryInstance):
-            (memory,) = [each for each, _, _ in memory.subfragments]
+        memory = self._memory(path)
         width, depth = Shape.cast(memory._data.shape).width, memory._data.depth
         where, word = Signal(ceil_log2(depth), name=self._name("at")), Signal(width, name=self._name("word"))
         self.m.d.comb += where.eq(address)
         memory.read_port(domain="comb", addr=where, data=word, en=Const(1), transparent_for=())
         return word
+
+    def read_data(self, path: str) -> Value:
+        """Return what the clocked read port of memory ``path`` gives."""
+        (data,) = [port._data for port in self._memory(path)._read_ports if port._domain != "comb"]
+        return Value.cast(data)
 
     def free(self, shape: ShapeLike = 1, name: str = "free") -> Any:
         """Return a signal that may have any value in each cycle."""
@@ -289,6 +292,12 @@ class Bench:
         for part in path.split(".") if path else ():
             fragment = fragment.find_subfragment(part)
         return fragment
+
+    def _memory(self, path: str) -> MemoryInstance:
+        memory = self._find(path)
+        while not isinstance(memory, MemoryInstance):
+            (memory,) = [each for each, _, _ in memory.subfragments]
+        return memory
 
     def _plant(self, fault: Fault) -> None:
         signal = self.inner(fault.signal, fault.domain)
