@@ -765,6 +765,21 @@ def flows() -> dict[str, Figure]:
     )
     f.promise("the same lines are reported on every machine")
 
+    f = add("task", "A task whose answers are checked", 210)
+    f.flow(
+        30,
+        [
+            ("lines", "made from a seed"),
+            ("training", "answers count more"),
+            ("program", "301,056 trits", ".law"),
+            ("iCEBreaker", "or any executor", ".hw"),
+            ("answer", "greedy, to the line's end"),
+            ("right", "all of it, or not"),
+        ],
+        gap=16,
+    )
+    f.promise("asked of pairs of room and action that no training line has")
+
     f = add("program", "A program file", 240)
     f.flow(
         30,

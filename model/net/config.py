@@ -249,6 +249,22 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
         ModelConfig(m=300, memory=MemoryConfig(after=2)),
         TrainConfig(steps=4000, dropout=0.15, average=0.998, temper=0.9, repeats=0.5, mask_steps=16),
     ),
+    # Lines of `ternac task make`, in the 256 tokens of a BPE: small batches, for it is steps that it needs.
+    "commands": (
+        ModelConfig(d=96, m=192, layers=3),
+        TrainConfig(
+            steps=30000,
+            batch=8,
+            window=128,
+            dropout=0.0,
+            average=0.998,
+            question_weight=0.1,
+            val_fraction=0.01,
+            eval_tokens=30000,
+            eval_every=1000,
+            checkpoint_every=500,
+        ),
+    ),
     "smoke": (
         ModelConfig(d=32, m=48, layers=2),
         TrainConfig(steps=40, batch=8, window=64, eval_every=20, checkpoint_every=20, warmup=5),

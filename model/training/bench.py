@@ -33,8 +33,8 @@ LOSS_TOLERANCE = 1e-5
 Step = Callable[[Tensor, Tensor], float]
 
 
-def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool, threads: int | None = None) -> Step:
-    """Return a step of ``model``; with ``threads``, in ``train.parts`` on so many."""
+def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool, parts: Parts | None = None) -> Step:
+    """Return a step of ``model``, in ``parts`` if they are given."""
     decayed = [p for p in model.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW(decayed, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     shape, device = (train.batch, model.config.d), decayed[0].device
@@ -42,7 +42,6 @@ def _step(model: TernaryLM | PlainLM, train: TrainConfig, clamp: bool, threads: 
     if isinstance(model, TernaryLM):
         zeros = model.initial_state(train.batch)  # with a memory's part
     linears = [m for m in model.modules() if isinstance(m, BitLinear)] if clamp else []
-    parts = Parts(model, train.parts, threads) if threads and isinstance(model, TernaryLM) else None
 
     def run(tokens: Tensor, targets: Tensor) -> float:
         model.train()
@@ -143,15 +142,19 @@ def bench_parts(
     """Measure a step of one thread, in one part and in ``train.parts``, and one in parts on ``threads``.
 
     All take the same window from the same weights, in turn; losses must be equal, and after each round the
-    weights of both in parts, bit for bit (``equal_bits``).
+    weights of both in parts, bit for bit (``equal_bits``). On a machine with other work the clock says
+    little: ``cpu_tokens_per_second`` counts the CPU seconds of the main thread and of the busiest other one.
     """
     kernels()
     torch.manual_seed(train.seed)
-    names = {"one_thread": None, "parts_one_thread": 1, "parts": threads}
+    names = ("one_thread", "parts_one_thread", "parts")
     models = {name: _ours(model, train, True) for name in names}
-    steps = {name: _step(models[name], train, True, workers) for name, workers in names.items()}
+    workers = dict(zip(names[1:], (1, threads), strict=True))
+    parts = {name: Parts(models[name], train.parts, count) for name, count in workers.items()}
+    steps = {name: _step(models[name], train, True, parts.get(name)) for name in names}
     streams = Streams(read_text(SHAKESPEARE), train.batch, train.window, train.seed)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}
     losses: list[dict[str, float]] = []
     equal_bits = True
     with one_thread():
@@ -161,15 +164,25 @@ def bench_parts(
             window = [torch.from_numpy(part) for part in streams.window_at(number)]
             losses.append({})
             for name in reversed(names):
-                began = time.perf_counter()
+                began, spent = time.perf_counter(), time.thread_time()
                 losses[-1][name] = steps[name](window[0], window[1])
                 seconds[name].append(time.perf_counter() - began)
+                cpu[name].append(time.thread_time() - spent)
+                if name in parts:
+                    busy = parts[name].busy
+                    cpu[name][-1] += max(*busy, sum(busy) / parts[name].threads)
                 progress.update(number * len(names) + len(losses[-1]), name)
             pair = (models[name].parameters() for name in ("parts_one_thread", "parts"))
             equal_bits &= all(torch.equal(one, other) for one, other in zip(*pair, strict=True))
     tokens = train.batch * train.window
     median = {name: statistics.median(values[1:]) for name, values in seconds.items()}
-    ratios = [one / two for one, two in zip(seconds["one_thread"][1:], seconds["parts"][1:], strict=True)]
+    shares = [
+        statistics.median(
+            one / two for one, two in zip(each["one_thread"][1:], each["parts"][1:], strict=True)
+        )
+        for each in (seconds, cpu)
+    ]
+    cpu_median = {name: statistics.median(values[1:]) for name, values in cpu.items()}
     return {
         "model": dataclasses.asdict(model),
         "ternary_weights": model.ternary_weights,
@@ -180,7 +193,9 @@ def bench_parts(
         "threads": threads,
         "tokens_per_second": {name: round(tokens / value, 1) for name, value in median.items()},
         "seconds_per_step": {name: round(value, 4) for name, value in median.items()},
-        "ratio": round(statistics.median(ratios), 2),
+        "cpu_tokens_per_second": {name: round(tokens / value, 1) for name, value in cpu_median.items()},
+        "ratio": round(shares[0], 2),
+        "cpu_ratio": round(shares[1], 2),
         "equal_losses": all(_close(value, row["one_thread"]) for row in losses for value in row.values()),
         "equal_bits": equal_bits,
         "peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10,

@@ -7,6 +7,7 @@ the number of threads changes no bit. The number of parts does, as any other ord
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ class Parts:
     def __init__(self, model: TernaryLM, count: int, threads: int | None = None) -> None:
         self.model, self.count = model, count
         self._copies: list[TernaryLM] = []
+        self.busy = [0.0] * count
+        """CPU seconds of each part in the last step."""
         self.threads = min(count, threads or torch.get_num_threads())
         self._pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
 
@@ -55,6 +58,7 @@ class Parts:
         keeps = model.draw_keeps(inputs.shape[1]) if model.training and model.dropout else []
 
         def work(number: int) -> tuple[Tensor, list[Tensor]]:
+            began = time.thread_time()
             mine, one = slice(number * size, (number + 1) * size), models[number]
             one.keeps = [mask[mine] for mask in keeps]
             loss, after = one.loss(
@@ -64,6 +68,7 @@ class Parts:
                 None if weights is None else weights[:, mine],
             )
             (loss / self.count).backward()
+            self.busy[number] = time.thread_time() - began
             return loss.detach(), after
 
         found = list(self._pool.map(work, range(self.count)))

@@ -58,6 +58,7 @@ VERBS = {
     "watch": "ternac.cli.watch",
     "bench": "ternac.cli.bench.main",
     "memory": "ternac.cli.memory",
+    "task": "ternac.cli.task",
     "sleep": "ternac.cli.sleep",
     "doctor": "ternac.cli.doctor",
     "completion": "ternac.cli.completion",

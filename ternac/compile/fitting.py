@@ -34,10 +34,14 @@ class Model:
 
 def largest_model(geometry: Geometry) -> str | None:
     """Return the name of the shipped model with the most ternary weights that fits ``geometry``, None if none
-    does. Of several of that size the default model comes first.
+    does. Of several of that size the default model comes first, then one of bytes.
     """
-    sizes = {name: open_program(name).trits for name in names()}
-    for name in sorted(sizes, key=lambda name: (-sizes[name], name != DEFAULT)):
+    programs = {name: open_program(name) for name in names()}
+
+    def rank(name: str) -> tuple[int, bool, bool]:
+        return -programs[name].trits, name != DEFAULT, bool(programs[name].tokenizer)
+
+    for name in sorted(programs, key=rank):
         try:
             compile_program(open_program(name), geometry, fill=False)
         except ProgramError:

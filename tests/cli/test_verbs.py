@@ -69,7 +69,7 @@ def test_an_unknown_option_is_a_typed_error(command: str, capsys: pytest.Capture
         "import": "mmfreelm x --out y", "tokenizer": "show x", "completion": "bash", "bench": "hdl",
         "memory": "list", "sleep": "x y --out z", "board": "check sim", "board check": "sim",
         "board loopback": "sim", "compress": "x", "decompress": "x", "score": "x",
-        "watch": "x",
+        "watch": "x", "task": "bench",
     }  # fmt: skip
     error = failure(capsys, f"{command} {required.get(command, '')} --nonsense")
     assert "--nonsense" in error["message"]

@@ -24,6 +24,7 @@ class Module:
 
 COMPILER = (
     "tests/compile/test_compiler.py",
+    "tests/compile/test_passes.py",
     "tests/compile/test_images.py",
     "tests/compile/test_rows.py",
 )

@@ -57,9 +57,10 @@ def _show_parts(data: dict[str, Any], say: Say) -> None:
         f"{data['parts']} parts on {data['threads']} thread(s), load {data['load']}"
     )
     for name, rate in data["tokens_per_second"].items():
-        say(f"  {name:<24} {rate:10,.0f} tokens/s")
+        by_cpu = data["cpu_tokens_per_second"][name]
+        say(f"  {name:<24} {rate:10,.0f} tokens/s; {by_cpu:10,.0f} by CPU seconds of the busiest thread")
     say(
-        f"  {data['ratio']:.2f} times one thread, median of the rounds; "
+        f"  {data['ratio']:.2f} times one thread, {data['cpu_ratio']:.2f} by CPU seconds, medians of rounds; "
         f"losses {'equal' if data['equal_losses'] else 'DIFFER'}, weights of both in parts "
         f"{'equal to the last bit' if data['equal_bits'] else 'DIFFER'}"
     )

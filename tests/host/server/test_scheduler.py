@@ -137,6 +137,49 @@ def test_no_device_left_is_an_error_not_silence(make):
         scheduler.submit(Watched(PROGRAM, PROMPT, 1).job)
 
 
+def test_texts_that_failed_with_the_last_device_do_not_run_when_it_comes_back(make):
+    opened = []
+
+    def open_it():
+        opened.append(Shaky(PROGRAM, fail_at=None if opened else 8))
+        return opened[-1]
+
+    scheduler = make(Source("board", open_it), reopen=0.05)
+    gate = threading.Event()
+    jobs = [Watched(PROGRAM, PROMPT, 60, on_tokens=lambda tokens: gate.wait(20)) for _ in range(20)]
+    for job in jobs:
+        scheduler.submit(job.job)
+    gate.set()
+    for job in jobs:
+        assert job.over.wait(20)
+        assert isinstance(job.result, Unavailable)
+    told = [len(job.tokens) for job in jobs]
+    while not scheduler.stats().ready:
+        time.sleep(0.005)
+    last = Watched(PROGRAM, PROMPT, 8)
+    scheduler.submit(last.job)
+    last.wait()
+    assert [len(job.tokens) for job in jobs] == told and 0 in told
+
+
+def test_a_fallback_stays_closed_while_a_device_is_left(make):
+    opened = []
+
+    def spare():
+        opened.append(True)
+        return numpy_backend(PROGRAM)
+
+    lost, left = source(Shaky(PROGRAM, fail_at=3), "lost"), source(Shaky(PROGRAM), "left")
+    scheduler = make(lost, left, Source("spare", spare, True), reopen=0)
+    jobs = [Watched(PROGRAM, PROMPT, 40, WARM, seed) for seed in range(4)]
+    for job in jobs:
+        scheduler.submit(job.job)
+    for seed, job in enumerate(jobs):
+        assert job.wait().device == "left"
+        assert job.tokens == alone(PROGRAM, PROMPT, 40, WARM, seed)
+    assert not opened
+
+
 def test_a_device_that_comes_back_is_used_again(make):
     """The fallback hands its jobs over, in the middle of their texts."""
     opened = []

@@ -96,6 +96,11 @@ def test_the_bench_compares_bits_and_finds_a_planted_difference(monkeypatch: pyt
     with Bar(6, "bench", "steps") as bar:
         data = bench_parts(MODEL, TRAIN, 1, 2, bar)
     assert data["equal_bits"] and data["equal_losses"] and data["ratio"] > 0
+    assert data["cpu_ratio"] > 0 and set(data["cpu_tokens_per_second"]) == {
+        "one_thread",
+        "parts_one_thread",
+        "parts",
+    }
     gradients = Parts.gradients
 
     def wrong(self: Parts, *arguments: object) -> object:

