@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ternac.compile.wide_code import WORD_BYTES, WideCode
 from ternac.compile.wide_memory import lay_out
-from ternac.errors import BuildFailed
+from ternac.errors import BuildFailed, require
 from ternac.sim.board import compile_verilog
 from ternac.sim.stream import USUAL
 
@@ -78,8 +78,9 @@ def run_wide(
 ) -> WideRun:
     """Run tokens of one session; ``options``: the memory's, instead of `USUAL`, others of wide_main.cpp.
 
-    Raises BuildFailed if the run ends without a result.
+    Raises DoesNotFit if the engine cannot hold the code, BuildFailed if the run ends without a result.
     """
+    _check_fit(engine, code)
     memory = lay_out(code.weights, code.constants, code.embedding, code.port_bytes)
     layout = engine.products.desc_layout
     size = -(-layout.size // 32) * 4
@@ -131,3 +132,16 @@ def run_wide(
         logits, np.concatenate(places, axis=1), found["begun"], found["ended"], beats, found["beats"],
         found["cycles"], found["fault"],
     )  # fmt: skip
+
+
+def _check_fit(engine: WideEngine, code: WideCode) -> None:
+    """Raises DoesNotFit where a memory of the engine is too small: it would run what was never written."""
+    image, core = code.image, engine.core
+    for resource, needed, limit in (
+        ("instructions", len(code.words), core.code_depth),
+        ("words of vectors", -(-image.vectors // code.lanes), core.depth),
+        ("words of activations", -(-image.activations // code.port_bytes), engine.products.x_depth),
+        ("matrices", len(code.matrices), engine.loop.memory.depth),
+    ):
+        message = f"the program needs {needed:,} {resource}, this engine has {limit:,}"
+        require(resource, needed, limit, message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from ternac.compile.wide import lower
 from ternac.compile.wide_code import WideCode, encode
+from ternac.errors import DoesNotFit
 from ternac.hdl.wide.engine import WideEngine
 from ternac.hdl.wide.machine import WideMachine
 from ternac.program.program import Program
@@ -46,6 +47,14 @@ def built() -> Built:
     return Built(engine, build_wide(engine))
 
 
+@pytest.fixture(scope="module")
+def larger() -> Built:
+    engine = WideEngine(
+        port_bits=8 * PORT_BYTES, lanes=LANES, depth=4096, x_depth=1024, code_depth=256, matrices=32
+    )
+    return Built(engine, build_wide(engine))
+
+
 def draw(seed: int, **sizes: Any) -> Program:
     return random_mmfree(np.random.default_rng(seed), **sizes)
 
@@ -61,13 +70,65 @@ def wrong_tokens(program: Program, tokens: list[int], run: WideRun) -> list[int]
     return found
 
 
-def test_tokens_are_exact_and_take_the_cycles_of_the_machine(built: Built) -> None:
+@pytest.mark.parametrize(
+    ("seed", "d", "m", "vocab", "per_token"),
+    [
+        (3, 24, 40, 20, True),
+        (2, 17, 39, 48, True),
+        (4, 20, 9, 7, False),
+        (5, 23, 33, 30, False),
+    ],
+)
+def test_tokens_are_exact_and_take_the_cycles_of_the_machine(
+    built: Built, seed: int, d: int, m: int, vocab: int, per_token: bool
+) -> None:
     """On a memory without pauses: every logit, every state word, and equality of cycles."""
-    program = draw(3, d=24, m=40, layers=1, vocab=20, per_token=True)
+    program = draw(seed, d=d, m=m, layers=1, vocab=vocab, per_token=per_token)
     code = coded(program)
-    tokens = np.random.default_rng(3).integers(0, program.vocab, 3).tolist()
+    assert len(code.words) <= built.engine.core.code_depth
+    tokens = np.random.default_rng(seed).integers(0, program.vocab, 3).tolist()
     run = built.run(code, tokens, warm=WARM, **IDEAL)
     assert wrong_tokens(program, tokens, run) == [] and not run.fault
-    assert wrong_tokens(program, [(token + 1) % 20 for token in tokens], run)  # of other tokens
     machine = WideMachine(code.image, lanes=LANES, port_bits=8 * PORT_BYTES, latency=IDEAL["latency_min"])
     assert [machine.step(token).cycles for token in tokens] == run.token_cycles
+
+
+@pytest.mark.parametrize(("gap", "slow", "stall"), [(16, 256, 0), (700, 0, 0), (300, 900, 500)])
+def test_pauses_change_no_bit(built: Built, gap: int, slow: int, stall: int) -> None:
+    program, tokens = draw(3, d=24, m=40, layers=1, vocab=20, per_token=True), [3, 0, 19, 3]
+    options = {"gap": gap, "slow": slow, "stall": stall, "latency_max": 300, "seed": gap}
+    run = built.run(coded(program), tokens, **options)
+    assert wrong_tokens(program, tokens, run) == [] and not run.fault
+
+
+def test_a_planted_byte_is_found(built: Built) -> None:
+    """A trit of the head, a gain, an element of an embedding."""
+    program, tokens = draw(3, d=24, m=40, layers=1, vocab=20, per_token=True), [1, 2]
+    code = coded(program)
+    weights, constants, rows = code.weights.copy(), code.constants.copy(), code.embedding.copy()
+    weights[code.matrices[-1].address] ^= 1
+    constants[0, 0] += 4096
+    rows[2, 0, 0] ^= 1 << 12
+    for change in ({"weights": weights}, {"constants": constants}, {"embedding": rows}):
+        run = built.run(replace(code, **change), tokens, warm=WARM)
+        assert wrong_tokens(program, tokens, run)
+
+
+def test_a_program_that_does_not_fit_is_refused(built: Built) -> None:
+    code, tokens = coded(draw(7, d=40, m=35, layers=2, vocab=45)), [3]
+    with pytest.raises(DoesNotFit, match=r"needs \d+ instructions, this engine has"):
+        built.run(code, tokens)
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_odd_sizes_is_exact(larger: Built, tmp_path: Path) -> None:
+    """Hidden 320, inner 896, vocabulary 1,003, written in the layout of MMfreeLM and imported."""
+    pytest.importorskip("torch")
+    from tests.model.imports.mmfreelm_files import checkpoint
+    from tests.model.imports.test_mmfreelm import convert, open_model
+
+    sizes = {"vocab_size": 1003, "hidden_size": 320, "num_hidden_layers": 2, "intermediate_size": 896}
+    program = convert(open_model(checkpoint(tmp_path / "odd", **sizes)))
+    code, tokens = coded(program, 64), [5, 1002, 0]
+    run = larger.run(code, tokens, warm=WARM, **IDEAL)
+    assert wrong_tokens(program, tokens, run) == [] and not run.fault
