@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ternac.cli.bench import stream
+from ternac.cli.main import main
 from ternac.compile.wide import lower
 from ternac.compile.wide_code import WideCode, encode
 from ternac.errors import DoesNotFit
 from ternac.hdl.wide.engine import WideEngine
 from ternac.hdl.wide.machine import WideMachine
+from ternac.program.mmfree import Shape
 from ternac.program.program import Program
 from ternac.program.random import random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor
@@ -132,3 +136,26 @@ def test_a_checkpoint_of_odd_sizes_is_exact(larger: Built, tmp_path: Path) -> No
     code, tokens = coded(program, 64), [5, 1002, 0]
     run = larger.run(code, tokens, warm=WARM, **IDEAL)
     assert wrong_tokens(program, tokens, run) == [] and not run.fault
+
+
+def test_bench_runs_a_whole_token(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a small shape, which is far over the bound; a logit that differs is counted."""
+    shape = Shape("370m", 24, 2, 40, vocab=20)
+    monkeypatch.setitem(stream.SHAPES, "370m", shape)
+    words = ["bench", "stream", "--whole", "--tokens", "2", "--json"]
+    assert main(words) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["simulated"] and (found["mismatches"], found["fault"]) == (0, 0)
+    assert found["cycles_per_token"] > found["bound_cycles_per_token"] == shape.trits / 80
+    assert found["logits_compared"] == 40
+
+    honest = NumpyExecutor.step
+
+    def planted(self: NumpyExecutor, state: Any, tokens: Any) -> Any:
+        return honest(self, state, tokens) + 1
+
+    monkeypatch.setattr(NumpyExecutor, "step", planted)
+    assert main(words) == 1
+    assert json.loads(capsys.readouterr().out)["mismatches"] == 2

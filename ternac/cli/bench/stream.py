@@ -3,7 +3,8 @@
 All matrices of the model at their true size go through the unit's RTL in Verilator, on a memory of random
 latency and pauses; every row sum is compared with NumPy's. Between phases, where the next activations
 depend on the sums, the array waits for an assumed ``turnaround`` and for the activations to be written.
-With ``--whole`` nothing is simulated: every op of a token is scheduled in closed form (docs/wide.md).
+With ``--whole`` every op of a token is scheduled in closed form (docs/wide.md), and, of one session on one
+port, tokens of a random program of that size run on the RTL of the whole engine, against NumPy.
 """
 
 from __future__ import annotations
@@ -142,6 +143,67 @@ def estimate_whole(
     }
 
 
+def simulate_whole(
+    shape: Shape, encoding: Encoding, port_bits: int, lanes: int, tokens: int, seed: int, say: Say
+) -> dict[str, Any]:
+    """Run ``tokens`` tokens of a random program of a shape on the RTL of the whole engine.
+
+    Returns what takes the place of the estimate's figures. Raises UsageError if the engine has no such form.
+    """
+    import numpy as np
+
+    from ternac.compile.wide import lower
+    from ternac.compile.wide_code import encode
+    from ternac.program.random import random_mmfree
+    from ternac.run.numpy_executor import NumpyExecutor
+    from ternac.sim.stream import USUAL
+    from ternac.sim.wide import build_wide, engine_for, run_wide
+
+    size = port_bits // 8
+    if size % lanes:
+        raise UsageError(
+            f"--lanes is {lanes}, must divide {size}, the bytes of a port's word, to be simulated",
+            "choose another number, or --tokens 0: the closed form alone",
+        )
+    rng = np.random.default_rng(seed)
+    sizes = {"d": shape.d, "m": shape.m, "layers": shape.layers, "vocab": shape.vocab}
+    say(f"random weights of a {shape.name} model, {shape.trits:,} trits")
+    program = random_mmfree(rng, **sizes, per_token=True)
+    code = encode(lower(program, word=size), lanes, port_bytes=size, encoding=encoding)
+    engine = engine_for(code)
+    simulation = build_wide(engine, say=say)
+    chosen = rng.integers(0, shape.vocab, tokens).tolist()
+    say(f"{tokens} tokens on a memory of random latency and pauses")
+    run = run_wide(simulation, engine, code, chosen, seed=seed)
+    say("the same on NumPy")
+    numpy, wrong = NumpyExecutor(program), 0
+    state = numpy.open(1)
+    for i, token in enumerate(chosen):
+        logits = numpy.step(state, np.array([token]))[0]
+        same = np.array_equal(run.logits[i], logits) and np.array_equal(run.states[i], state[0])
+        wrong += not same
+    cycles = sum(run.token_cycles) / tokens
+    bound = shape.trits / encoding.rows / size
+    return {
+        "port_busy": sum(run.beats) / sum(run.token_cycles),
+        "cycles_per_token": cycles,
+        "bound_cycles_per_token": bound,
+        "over_bound": cycles / bound,
+        "tokens_per_second_at": {f"{clock} MHz": clock * 1e6 / cycles for clock in CLOCKS_MHZ},
+        "tokens": tokens,
+        "logits_compared": tokens * shape.vocab,
+        "mismatches": wrong,
+        "fault": run.fault,
+        "simulated": True,
+        "origin": (
+            "cycle-exact simulation (Verilator, RTL of the whole engine at true size, random weights); "
+            f"behavioural memory, latency {USUAL['latency_min']} to {USUAL['latency_max']} cycles, "
+            f"{USUAL['gap'] / 1024:.1%} of cycles without data; every logit and state compared with NumPy's; "
+            "tokens per second x assumed clocks; bound: bytes of weights / port width"
+        ),
+    }
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     from ternac.compile.stream_layout import Encoding
 
@@ -166,13 +228,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         most=(1 << 20) - 1,
         metavar="CYCLES",
     )
-    parser.add_argument(
-        "--whole", action="store_true", help="estimate a whole token, wide ops and constants included"
-    )
+    parser.add_argument("--whole", action="store_true", help="whole tokens, wide ops and constants included")
     number(parser, "--lanes", "for --whole, elements a cycle of the wide unit", default=8, least=1, most=256)
     number(
         parser, "--sessions", "for --whole, sessions that share a pass over the weights", default=1, least=1,
         most=64,
+    )  # fmt: skip
+    number(
+        parser, "--tokens", "for --whole, tokens to run on the RTL; 0: the closed form alone (default: 1, "
+        "with several sessions or ports 0)", least=0, most=1000,
     )  # fmt: skip
     add_seed(parser, "seed of weights, activations and memory")
 
@@ -182,14 +246,34 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
 
     shape = SHAPES[args.size]
     if args.whole:
-        refuse_unused(args, "--whole", dict.fromkeys(("--layers", "--turnaround", "--seed"), "a simulation"))
+        alone = args.sessions == args.ports == 1
+        tokens = int(alone) if args.tokens is None else args.tokens
+        if tokens and not alone:
+            raise UsageError(
+                "the engine runs one session at a time on one port: nothing to simulate",
+                "leave --tokens out, or --sessions and --ports",
+            )
+        products = "the products alone: leave --whole out"
+        refuse_unused(args, "--whole", dict.fromkeys(("--layers", "--turnaround"), products))
+        if not tokens:
+            refuse_unused(args, "--whole without a simulation", {"--seed": "--tokens of 1 or more"})
         data = estimate_whole(
             shape, Encoding(args.encoding), args.port_bits, args.ports, args.lanes, args.sessions
         )
         _show_whole(data, say)
+        if tokens:
+            data["closed_form"] = {name: data[name] for name in ("cycles_per_token", "port_busy", "origin")}
+            found = simulate_whole(
+                shape, Encoding(args.encoding), args.port_bits, args.lanes, tokens, args.seed, say
+            )
+            data.update(found)
+            _show_run(data, say)
         good = data["port_busy"] >= PORT_BUSY and data["over_bound"] <= WHOLE_OVER_BOUND
+        good = good and not data.get("mismatches") and not data.get("fault")
         return Outcome(data, ok=good)
-    refuse_unused(args, "a simulation of the products", dict.fromkeys(("--lanes", "--sessions"), "--whole"))
+    refuse_unused(
+        args, "a simulation of the products", dict.fromkeys(("--lanes", "--sessions", "--tokens"), "--whole")
+    )
     layers = shape.layers if args.layers is None else args.layers
     if not 1 <= layers <= shape.layers:
         raise UsageError(f"--layers is {layers}, needs 1 to {shape.layers} for {shape.name}")
@@ -232,6 +316,16 @@ def _show_whole(data: dict[str, Any], say: Say) -> None:
     say(f"  data port busy {data['port_busy']:.2%}, {data['lanes']} lanes busy {data['lanes_busy']:.2%}")
     for clock, rate in data["tokens_per_second_at"].items():
         say(f"  {rate:,.1f} tokens/s at {clock}")
+    say(f"  {data['origin']}")
+
+
+def _show_run(data: dict[str, Any], say: Say) -> None:
+    over = f"{data['over_bound'] - 1:.2%} over the bandwidth bound"
+    say(f"  on the RTL: {data['cycles_per_token']:,.0f} cycles a token, {over}")
+    wrong = data["mismatches"]
+    result = f"{wrong} of {data['tokens']} tokens differ from NumPy's" if wrong else "all equal to NumPy's"
+    logits = f"{data['logits_compared']:,} logits and the states"
+    say(f"  data port busy {data['port_busy']:.2%}; {logits}: {result}")
     say(f"  {data['origin']}")
 
 

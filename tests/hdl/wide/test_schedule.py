@@ -112,20 +112,25 @@ def test_the_page_has_the_figures_of_sessions_and_ports() -> None:
 
 
 def test_the_command_prints_each_op_and_labels_it_an_estimate(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["bench", "stream", "--size", "1.3b", "--whole", "--json"]) == 0
+    assert cli.main(["bench", "stream", "--size", "1.3b", "--whole", "--tokens", "0", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["origin"].startswith("estimate") and found["simulated"] is False
     assert found["cycles_per_token"] == token_schedule(SHAPES["1.3b"]).cycles
     ops = [step["op"] for step in found["steps"] if step["before"] == "gate, up"]
     assert ops[1:] == "root RMSNORM SCALE SUMSQ root RMSNORM SCALE inverse QUANT".split()
-    assert cli.main(["bench", "stream", "--whole", "--lanes", "2"]) == 1  # over the bound by more than 5%
+    assert (
+        cli.main(["bench", "stream", "--whole", "--tokens", "0", "--lanes", "2"]) == 1
+    )  # over the bound by more than 5%
     said = capsys.readouterr().out
     assert "before down:" in said and "estimate" in said
 
 
 @pytest.mark.parametrize(("words", "message"), [
     (["--whole", "--layers", "3"], "--layers has no effect with --whole"),
-    (["--whole", "--seed", "3"], "--seed has no effect with --whole"),
+    (["--whole", "--tokens", "0", "--seed", "3"], "--seed has no effect with --whole without a simulation"),
+    (["--whole", "--ports", "4", "--tokens", "1"], "one session at a time on one port"),
+    (["--whole", "--lanes", "3"], "--lanes is 3, must divide 16"),
+    (["--tokens", "3"], "--tokens has no effect with a simulation of the products"),
     (["--lanes", "3"], "--lanes has no effect with a simulation of the products"),
     (["--whole", "--lanes", "0"], "--lanes is 0"),
 ])  # fmt: skip
