@@ -128,7 +128,7 @@ class DistributedTrainer(Trainer):
 
     def _loss(self, inputs: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         if self.replica is None:
-            return self.model.loss(inputs, targets, self.state, weights)
+            return super()._loss(inputs, targets, weights)
         logits, state = self.replica(inputs, self.state)
         return self.model.nats(logits, targets, weights), state
 

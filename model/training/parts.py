@@ -65,7 +65,7 @@ class Parts:
                 inputs[:, mine].contiguous(),
                 targets[:, mine],
                 [part[mine] for part in state],
-                None if weights is None else weights[:, mine],
+                *(() if weights is None else (weights[:, mine],)),
             )
             (loss / self.count).backward()
             self.busy[number] = time.thread_time() - began

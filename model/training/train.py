@@ -158,7 +158,8 @@ class Trainer:
         self, inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the loss on this process's part of a window, and its new state."""
-        return self.model.loss(inputs, targets, self.state, weights)
+        given = () if weights is None else (weights,)  # models of a study take none
+        return self.model.loss(inputs, targets, self.state, *given)
 
     def _mean(self, loss: torch.Tensor) -> float:
         """Return the loss over the whole batch."""

@@ -173,7 +173,7 @@ def simulate_whole(
     engine = engine_for(code)
     simulation = build_wide(engine, say=say)
     chosen = rng.integers(0, shape.vocab, tokens).tolist()
-    say(f"{tokens} tokens on a memory of random latency and pauses")
+    say(f"{tokens} token(s) on a memory of random latency and pauses")
     run = run_wide(simulation, engine, code, chosen, seed=seed)
     say("the same on NumPy")
     numpy, wrong = NumpyExecutor(program), 0

@@ -149,7 +149,7 @@ def test_constraints_are_pin_complete() -> None:
     ulx3s, icebreaker = blank_plan("ulx3s-85f").constraints, blank_plan("icebreaker").constraints
     for pin in ("G2", "M1", "L4", "L3", "B2", "C2", "C1"):
         assert f'SITE "{pin}"' in ulx3s
-    assert 'FREQUENCY NET "clk" 93 MHZ' in ulx3s and ulx3s.count("LOCATE") == ulx3s.count("IOBUF")
+    assert 'FREQUENCY NET "clk" 84 MHZ' in ulx3s and ulx3s.count("LOCATE") == ulx3s.count("IOBUF")
     for pin in ("35", "6", "9", "11", "37", "14", "15", "16", "17", "12", "13"):
         assert f" {pin}\n" in icebreaker + "\n"
 
