@@ -27,6 +27,11 @@ OVER_BOUND = 1.10
 WHOLE_OVER_BOUND = 1.05
 
 
+def bound_cycles(shape: Shape, encoding: Encoding, port_bits: int, ports: int = 1) -> float:
+    """Cycles in which the weights of a token come through full ports: what no engine is below."""
+    return shape.trits / encoding.rows / (port_bits // 8) / ports
+
+
 def stream_unit(shape: Shape, port_bits: int, encoding: Encoding) -> StreamMatVec:
     """Build the unit with activation memory for the largest phase of a shape."""
     from ternac.hdl.stream.matvec import StreamMatVec
@@ -69,7 +74,7 @@ def bench_stream(
     simulated = phase_ends(unit, job.phases, **closed)[-1] + 1
     token = phase_ends(unit, block.repeat(shape.layers).then(head).phases, **closed)[-1] + 1
     cycles = found["cycles"] * token / simulated
-    bound = shape.trits / encoding.rows / size / ports
+    bound = bound_cycles(shape, encoding, port_bits, ports)
     whole = layers == shape.layers
     blocks = f"all {layers} blocks" if whole else f"{layers} of {shape.layers} blocks"
     return {
@@ -121,7 +126,7 @@ def estimate_whole(
     timing = Timing(lanes=lanes)
     settings: dict[str, Any] = {"port_bits": port_bits, "ports": ports, "encoding": encoding}
     token = token_schedule(shape, **settings, batch=sessions, timing=timing)
-    bound = shape.trits / encoding.rows / (port_bits // 8) / ports
+    bound = bound_cycles(shape, encoding, port_bits, ports)
     return {
         "geometry": shape.name,
         "encoding": encoding.value,
@@ -183,7 +188,7 @@ def simulate_whole(
         same = np.array_equal(run.logits[i], logits) and np.array_equal(run.states[i], state[0])
         wrong += not same
     cycles = sum(run.token_cycles) / tokens
-    bound = shape.trits / encoding.rows / size
+    bound = bound_cycles(shape, encoding, port_bits)
     return {
         "port_busy": sum(run.beats) / sum(run.token_cycles),
         "cycles_per_token": cycles,
