@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ternac.cache import DESIGN, cached, sources
 from ternac.compile.wide_code import WORD_BYTES, WideCode
 from ternac.compile.wide_memory import lay_out
 from ternac.errors import BuildFailed, require
@@ -22,7 +23,7 @@ from ternac.sim.stream import USUAL
 if TYPE_CHECKING:
     from ternac.hdl.wide.engine import WideEngine
 
-__all__ = ["MAIN", "WideRun", "build_wide", "engine_for", "run_wide", "write_memories"]
+__all__ = ["MAIN", "WideRun", "build_wide", "emit_wide", "engine_for", "run_wide", "write_memories"]
 
 Say = Callable[[str], None]
 MAIN = Path(__file__).with_name("wide_main.cpp")
@@ -69,13 +70,23 @@ def engine_for(code: WideCode, *, spare: bool = False, **settings: Any) -> WideE
 
 def build_wide(engine: WideEngine, *, say: Say = lambda text: None) -> Path:
     """Return the program that runs tokens on an engine, built unless the cache has it."""
+
+    def emit_source(scratch: Path, log: Path) -> None:
+        (scratch / "board.v").write_text(emit_wide(engine))
+
+    key = (repr(engine.settings), "wide", sources(*DESIGN, "sim/wide.py"))
+    source = cached("verilog", key, emit_source, say=say) / "board.v"
+    return compile_verilog(source.read_text(), main=MAIN, say=say)
+
+
+def emit_wide(engine: WideEngine) -> str:
+    """Return the Verilog of an engine, module ``board``."""
     from amaranth.back import verilog
     from amaranth.hdl import Value
 
     members = engine.signature.flatten(engine)
     ports = {"_".join(path): (Value.cast(value), None) for path, _, value in members}
-    text = verilog.convert(engine, name="board", ports=ports, emit_src=False)
-    return compile_verilog(str(text), main=MAIN, say=say)
+    return str(verilog.convert(engine, name="board", ports=ports, emit_src=False))
 
 
 def write_memories(folder: Path, engine: WideEngine, code: WideCode) -> dict[str, int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ternac.compile.wide import lower
 from ternac.compile.wide_code import WideCode, encode
-from ternac.errors import DeviceError, NoAnswer
+from ternac.errors import DeviceError, NoAnswer, UsageError
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.sim.stream import USUAL
@@ -150,11 +150,13 @@ class WideExecutor(ExecutorBase):
         """Send ``data`` and return the ``size`` bytes of the answer."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None and stdout is not None
+        if self._errors.closed:
+            raise UsageError("the executor is closed")
         try:
             stdin.write(data)
             stdin.flush()
             answer = stdout.read(size)
-        except (BrokenPipeError, ValueError):  # it has ended, or was closed
+        except BrokenPipeError:  # it has ended
             answer = b""
         if len(answer) == size:
             return answer

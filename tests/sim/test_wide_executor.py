@@ -64,9 +64,11 @@ def test_sessions_in_turn_are_those_of_numpy(program: Program, rtl: WideExecutor
 def test_a_wrong_word_of_memory_is_found(program: Program, part: str) -> None:
     code = encode(lower(program, word=PORT_BITS // 8), LANES, port_bytes=PORT_BITS // 8)
     words = getattr(code, part).copy()
-    words.reshape(-1)[code.matrices[-1].address if part == "weights" else 0] ^= (
-        1 if part == "weights" else 4096
-    )
+    # A trit of the head, a gain of the norm before it, an element of a row.
+    at, bit = {"weights": (code.matrices[-1].address, 1), "constants": (-1, 4096), "embedding": (0, 4096)}[
+        part
+    ]
+    words.reshape(-1)[at] ^= bit
     executor = WideExecutor(program, code=replace(code, **{part: words}))
     numpy = NumpyExecutor(program)
     expected, state = numpy.open(), executor.open()
@@ -82,10 +84,13 @@ def test_a_simulation_that_ended_and_a_bad_token_are_told(program: Program, rtl:
     state = rtl.open()
     with pytest.raises(UsageError, match="a token is not an integer in 0..19"):
         rtl.step(state, [20])
-    rtl.step(state, [3])
     rtl.close()
-    with pytest.raises(NoAnswer, match="the simulation ended with status"):
+    with pytest.raises(UsageError, match="closed"):
         rtl.step(state, [3])
+    short = WideExecutor(program, limit=100)
+    with pytest.raises(NoAnswer, match="ended with status 3: stopped after 100 cycles"):
+        short.step(state, [3])
+    short.close()
 
 
 def verify(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, Any], str]:
