@@ -65,8 +65,8 @@ def test_bursts_from_anywhere_come_in_order(bits: int, pauses: float) -> None:
         requests.append((at, beats))
         at += beats * size
     requests.append((64 * size, 256))
-    beats, _ = read(dut, requests, words, pauses)
-    assert beats == dut.model(words, requests)
+    answer, _ = read(dut, requests, words, pauses)
+    assert answer == dut.model(words, requests)
 
 
 def test_one_behind_the_other_keeps_the_chip_busy() -> None:
