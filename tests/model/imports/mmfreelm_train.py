@@ -1,23 +1,41 @@
-"""A small MMfreeLM trained for real on bytes, with activations and scales of a trained model.
+"""An MMfreeLM trained for real, on bytes or a tokenizer's tokens: activations and scales of a trained model.
 
-    python -m tests.model.imports.mmfreelm_train FOLDER [STEPS]
+    python -m tests.model.imports.mmfreelm_train FOLDER 400
+    python -m tests.model.imports.mmfreelm_train FOLDER 4000 --medium --text TEXT --tokenizer tokenizer.json
 
-Written from the published formulas in torch with straight-through gradients, apart from the float reference
-of `ternac.model.imports.mmfreelm_reference`; `test_import_mmfreelm` compares the two.
+Repeat the command to go on where it stopped. Written from the published formulas in torch with straight-through
+gradients, apart from the float reference of `ternac.model.imports.mmfreelm_reference`; `test_mmfreelm` compares
+the two.
 """
 
 from __future__ import annotations
 
+import argparse
+import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.model.imports import mmfreelm_files as files
 
-SIZES = {"vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 176}
+SMALL = {"vocab_size": 256, "hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 176}
+MEDIUM = {"vocab_size": 4096, "hidden_size": 256, "num_hidden_layers": 6, "intermediate_size": 704}
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Windows a step, their tokens, the highest learning rate, products in bfloat16 or not."""
+
+    batch: int = 16
+    window: int = 64
+    lr: float = 4e-3
+    bfloat16: bool = False
 
 
 def rms_norm(x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -106,34 +124,72 @@ class Model(nn.Module):
         }
 
 
-def train(text: bytes, steps: int, seed: int = 0, report: int = 0) -> Model:
-    """A model of `SIZES` after some steps on 16 windows of 64 bytes each."""
-    torch.manual_seed(seed)
-    model = Model(*SIZES.values())
-    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.01)
+def train(
+    tokens: npt.NDArray[np.uint16],
+    sizes: dict[str, int],
+    steps: int,
+    pace: Pace,
+    kept: Path,
+    report: int = 50,
+) -> Model:
+    """Return a model after some steps; ``kept`` is the file that a stopped run goes on from."""
+    torch.manual_seed(0)
+    model = Model(*sizes.values())
+    data = torch.from_numpy(tokens.astype(np.int64))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=pace.lr, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for step in range(steps):
-        at = torch.randint(0, len(data) - 65, (16,))
-        window = torch.stack([data[a : a + 65] for a in at])
-        loss = F.cross_entropy(model(window[:, :-1]).flatten(0, 1), window[:, 1:].flatten())
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    begin = 0
+    if kept.exists():
+        saved = torch.load(kept, weights_only=True)
+        begin = saved.pop("step")
+        torch.set_rng_state(saved.pop("random"))
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+    for step in range(begin, steps):
+        at = torch.randint(0, len(data) - pace.window - 1, (pace.batch,))
+        window = torch.stack([data[a : a + pace.window + 1] for a in at])
+        with torch.autocast("cpu", torch.bfloat16, enabled=pace.bfloat16):
+            logits = model(window[:, :-1])
+        loss = F.cross_entropy(logits.float().flatten(0, 1), window[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        if report and step % report == 0:
-            sys.stderr.write(f"step {step}: {loss.item():.3f} nats per byte\n")
+        if step % report == 0:
+            sys.stderr.write(f"step {step}: {loss.item():.3f} nats per token\n")
+        if (step + 1) % (10 * report) == 0:
+            state = {name: part.state_dict() for name, part in parts.items()}
+            torch.save({"step": step + 1, "random": torch.get_rng_state(), **state}, kept.with_suffix(".new"))
+            kept.with_suffix(".new").replace(kept)
     return model.eval()
 
 
 def main() -> None:
+    """Train on Tiny Shakespeare's training part, or on ``--text``, and write a checkpoint folder."""
     from ternac.program.zoo import TEXT
     from ternac.run.evaluate import read_text, split
+    from ternac.text.tokenizer import HuggingFaceTokenizer
 
-    steps = int(sys.argv[2]) if len(sys.argv) > 2 else 600
-    model = train(split(read_text(TEXT), "train"), steps, report=50)
-    files.write(Path(sys.argv[1]), model.tensors(), files.config_json(**SIZES))
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("steps", type=int, nargs="?", default=600)
+    parser.add_argument("--medium", action="store_true", help=f"a model of {MEDIUM} in bfloat16")
+    parser.add_argument("--text", type=Path, help="read whole; only --medium needs one")
+    parser.add_argument("--tokenizer", type=Path, help="tokenizer.json (default: bytes)")
+    args = parser.parse_args()
+    data = read_text(args.text) if args.text else split(read_text(TEXT), "train")
+    if args.tokenizer:
+        tokens = np.asarray(HuggingFaceTokenizer(args.tokenizer.read_bytes()).encode(data).ids, np.uint16)
+    else:
+        tokens = np.frombuffer(data, np.uint8).astype(np.uint16)
+    sizes, pace = (MEDIUM, Pace(16, 128, 4e-3, True)) if args.medium else (SMALL, Pace())
+    args.folder.mkdir(parents=True, exist_ok=True)
+    model = train(tokens, sizes, args.steps, pace, args.folder / "run.pt")
+    files.write(args.folder, model.tensors(), files.config_json(**sizes))
+    if args.tokenizer:
+        shutil.copyfile(args.tokenizer, args.folder / "tokenizer.json")
 
 
 if __name__ == "__main__":
