@@ -3,9 +3,9 @@
     python -m tests.model.imports.mmfreelm_train FOLDER 400
     python -m tests.model.imports.mmfreelm_train FOLDER 4000 --medium --text TEXT --tokenizer tokenizer.json
 
-Repeat the command to go on where it stopped. Written from the published formulas in torch with straight-through
-gradients, apart from the float reference of `ternac.model.imports.mmfreelm_reference`; `test_mmfreelm` compares
-the two.
+Repeat the command to go on where it stopped. Written from the published formulas in torch with
+straight-through gradients, apart from the float reference of `ternac.model.imports.mmfreelm_reference`;
+`test_mmfreelm` compares the two.
 """
 
 from __future__ import annotations
