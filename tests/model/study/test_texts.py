@@ -101,8 +101,10 @@ def test_code_and_short_lines_are_no_prose() -> None:
 
 
 def test_a_source_that_nobody_knows_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert texts.main([str(tmp_path / "t"), "--only", "nothing"]) == 2
+    assert texts.main([str(tmp_path / "t"), "only=nothing"]) == 2
     assert "no source nothing" in capsys.readouterr().err
+    assert texts.main([str(tmp_path / "t"), "nothing=x"]) == 2
+    assert "python -m ternac.model.study.texts" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
