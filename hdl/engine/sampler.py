@@ -19,7 +19,7 @@ from ternac.hdl.engine.exponential import Exponential
 from ternac.hdl.engine.span import Span
 from ternac.run import sampling
 
-__all__ = ["Sampler", "sampler_latency"]
+__all__ = ["Sampler", "sampler_latency", "span_latency"]
 
 _KEY_BITS = 16
 _COUNT = 5  # stages of the search: memory, its register, comparison, population count, sum
@@ -54,6 +54,11 @@ def sampler_latency(columns: int, pace: int, vocab: int, *, greedy: bool, top_k:
         if top_k:
             cycles += _KEY_BITS * (-(-vocab // columns) + _COUNT)
     return cycles
+
+
+def span_latency(pace: int, vocab: int) -> int:
+    """Cycles from ``span_start`` to ``span_done``: a pass over the elements, and what follows the last."""
+    return pace * (vocab - 1) + 1 + _DISTANCE + Span.latency
 
 
 class LogitScan(wiring.Component):
@@ -276,8 +281,8 @@ class Sampler(wiring.Component):
         )
 
     def span_latency(self, vocab: int) -> int:
-        """Cycles from ``span_start`` to ``span_done``: a pass over the elements and what follows the last."""
-        return self.pace * (vocab - 1) + 1 + _DISTANCE + Span.latency
+        """Cycles from ``span_start`` to ``span_done``, see :func:`span_latency`."""
+        return span_latency(self.pace, vocab)
 
     def latency(self, vocab: int, *, greedy: bool, top_k: int = 0) -> int:
         """Cycles from ``start`` to ``done``, see :func:`sampler_latency`."""
