@@ -91,9 +91,11 @@ def _show_board(found: dict[str, Any], say: Say) -> None:
     say(
         f"{found['board']} with spans: {found['cycles_per_token']:,} cycles a token and "
         f"{found['cycles_of_span']:,} its span at {found['clock_hz'] / 1e6:g} MHz, "
-        f"{found['tokens_per_second']:,.0f} tokens/s or {found['kb_per_second']:,.0f} KB/s by cycles; "
-        f"its line at {found['line_baud'] / 1e6:g} Mbaud allows {found['line_tokens_per_second']:,.0f} tokens/s or "
-        f"{found['line_kb_per_second']:.1f} KB/s ({found['origin']})"
+        f"{found['tokens_per_second']:,.0f} tokens/s or {found['kb_per_second']:,.0f} KB/s by cycles"
+    )
+    say(
+        f"  its line at {found['line_baud'] / 1e6:g} Mbaud allows {found['line_tokens_per_second']:,.0f} "
+        f"tokens/s or {found['line_kb_per_second']:.1f} KB/s ({found['origin']})"
     )
 
 
