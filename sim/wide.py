@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from ternac.sim.stream import USUAL
 if TYPE_CHECKING:
     from ternac.hdl.wide.engine import WideEngine
 
-__all__ = ["MAIN", "WideRun", "build_wide", "engine_for", "run_wide"]
+__all__ = ["MAIN", "WideRun", "build_wide", "engine_for", "run_program", "run_wide"]
 
 Say = Callable[[str], None]
 MAIN = Path(__file__).with_name("wide_main.cpp")
@@ -80,6 +80,26 @@ def run_wide(
 
     Raises DoesNotFit if the engine cannot hold the code, BuildFailed if the run ends without a result.
     """
+    settings = {"word_bytes": code.port_bytes, **USUAL, **options}
+    found, logits, states = run_program(program, engine, code, tokens, settings)
+    beats = np.subtract(found["beats_ended"], found["beats_begun"]).tolist()
+    return WideRun(
+        logits, states, found["begun"], found["ended"], beats, found["beats"], found["cycles"], found["fault"]
+    )
+
+
+def run_program(
+    program: Path,
+    engine: WideEngine,
+    code: WideCode,
+    tokens: Sequence[int],
+    settings: Mapping[str, int],
+    arguments: Sequence[str] = (),
+) -> tuple[dict[str, Any], npt.NDArray[np.int16], npt.NDArray[np.int16]]:
+    """Run a simulated engine on files of its memory, code and tokens: what it prints, logits, states.
+
+    Errors as `run_wide`.
+    """
     _check_fit(engine, code)
     memory = lay_out(code.weights, code.constants, code.embedding, code.port_bytes)
     layout = engine.products.desc_layout
@@ -93,7 +113,6 @@ def run_wide(
     )  # fmt: skip
     words = b"".join(word.to_bytes(WORD_BYTES, "little") for word in code.words)
     given = {
-        "word_bytes": code.port_bytes,
         "vector_bytes": 2 * code.lanes,
         "vectors": engine.core.depth,
         "code_bytes": WORD_BYTES,
@@ -103,8 +122,7 @@ def run_wide(
         "rows_base": memory.rows,
         "rows_words": memory.row_words,
         "limit": 1 << 40,
-        **USUAL,
-        **options,
+        **settings,
     }
     with tempfile.TemporaryDirectory(prefix="ternac-wide-") as scratch:
         folder = Path(scratch)
@@ -114,7 +132,12 @@ def run_wide(
         np.asarray(tokens, np.uint16).tofile(folder / "tokens")
         files = ("memory", "code", "matrices", "tokens", "logits", "states")
         done = subprocess.run(
-            [str(program.resolve()), *files, *(f"{name}={value}" for name, value in given.items())],
+            [
+                str(program.resolve()),
+                *files,
+                *arguments,
+                *(f"{name}={value}" for name, value in given.items()),
+            ],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -125,13 +148,8 @@ def run_wide(
             raise BuildFailed(f"the simulation gave no result (status {done.returncode}): {why}")
         logits = np.fromfile(folder / "logits", np.int16).reshape(len(tokens), -1)
         states = np.fromfile(folder / "states", np.int16).reshape(-1, engine.core.depth * code.lanes)
-    found = json.loads(done.stdout)
-    beats = np.subtract(found["beats_ended"], found["beats_begun"]).tolist()
     places = [states[:, at : at + code.image.program.states[name]] for name, at in code.image.states.items()]
-    return WideRun(
-        logits, np.concatenate(places, axis=1), found["begun"], found["ended"], beats, found["beats"],
-        found["cycles"], found["fault"],
-    )  # fmt: skip
+    return json.loads(done.stdout), logits, np.concatenate(places, axis=1)
 
 
 def _check_fit(engine: WideEngine, code: WideCode) -> None:
