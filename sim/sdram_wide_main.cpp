@@ -127,6 +127,7 @@ int main(int argc, char **argv) {
     high();
     loaded = cycle;
     top->enable = 1;
+    for (int i = 0; i < 2; i++) low(), high();
 
     std::vector<uint64_t> begun, ended, words_begun, words_ended;
     bool running = false, logits_out = false, done = false;

@@ -1,4 +1,4 @@
-"""Area of the AXI block on a device that no open tool places: counted by yosys, an estimate."""
+"""Area of an AXI block on a device that no open tool places: counted by yosys, an estimate."""
 
 from __future__ import annotations
 
@@ -32,14 +32,22 @@ class Part:
     dsp: int
     geometry: str
     port_bits: int
+    wide: str
+    """Its engine for whole models."""
 
 
 PARTS = {
     "kv260": Part(
-        "Kria K26 (Zynq UltraScale+ XCK26), one 128-bit port", 117_120, 234_240, 144, 1_248, "tiny", 128
+        "Kria K26 (Zynq UltraScale+ XCK26), one 128-bit port", 117_120, 234_240, 144, 1_248, "tiny", 128,
+        "kv260-wide",
     ),
-}
-"""Devices by name. 128 bits is what one of the processing system's memory ports has."""
+    "u250": Part(
+        "Alveo U250 (Virtex UltraScale+ XCU250), one 512-bit port", 1_728_000, 3_456_000, 2_688, 12_288,
+        "tiny", 512, "u250-wide",
+    ),
+}  # fmt: skip
+"""Devices by name. 128 bits is what one of the processing system's memory ports has, 512 what a DDR4
+controller of the U250 has."""
 
 _RAM_LUTS = {"RAM32M16": 8, "RAM64M8": 8, "RAM32M": 4, "RAM64M": 4, "SRL16E": 1, "SRLC32E": 1}
 

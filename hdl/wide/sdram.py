@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,13 +20,17 @@ __all__ = ["SdramWideEngine"]
 class SdramWideEngine(wiring.Component):
     """A `WideEngine` on a `SdramReadPort`; all other ports are the engine's.
 
+    While ``enable`` is low the engine is reset, all but its memories, so that it can be loaded again: words
+    of the memory, instructions and descriptors then, vector memory after it. It is out of the reset two
+    cycles after ``enable`` rose and memory was idle: a token that is given before is lost.
+
     :param engine: its addresses are as wide as the chip's. ValueError if not.
     :param chip: its timing.   :param clock_hz: of ``sync``.
 
     Members
     -------
     write : In(stream.Signature(write_word))
-        Words for the memory; not after ``enable``.
+        Words for the memory.
     written : Out(1)
         None waits.
     ready : Out(1)
@@ -55,8 +59,12 @@ class SdramWideEngine(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.engine = engine = self.engine
+        running = Signal(name="running")
+        m.submodules.engine = ResetInserter(~running)(self.engine)
         m.submodules.memory = memory = self.memory
+        engine = self.engine
+        # What the engine asked for before it was reset has come before it begins again.
+        m.d.sync += running.eq(self.enable & (running | memory.idle))
         for name in self.own:
             inner, outer = getattr(engine, name), getattr(self, name)
             member = engine.signature.members[name]

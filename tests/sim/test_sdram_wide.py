@@ -16,11 +16,10 @@ from ternac.errors import BuildFailed
 from ternac.hdl.wide.sdram import SdramWideEngine
 from ternac.hdl.wide.shapes import wide_shape
 from ternac.program.program import Program
-from ternac.program.random import random_mmfree
 from ternac.sim.sdram_wide import build_sdram_wide, run_sdram_wide
 from tests.sim.test_wide import draw, wrong_tokens
 
-SHAPE = replace(wide_shape("ulx3s-85f"), depth=1024, x_depth=64, code_depth=256, matrices=16)
+SHAPE = replace(wide_shape("ulx3s-85f-wide"), depth=1024, x_depth=64, code_depth=256, matrices=16)
 
 
 @dataclass
@@ -39,8 +38,10 @@ def coded(program: Program) -> WideCode:
     return encode(lower(program, 16, SHAPE.port_bits // 8), SHAPE.lanes, port_bytes=SHAPE.port_bits // 8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("seed", "d", "m", "vocab", "per_token"), [(3, 24, 40, 20, True), (5, 23, 33, 30, False), (9, 64, 96, 300, True)]
+    ("seed", "d", "m", "vocab", "per_token"),
+    [(3, 24, 40, 20, True), (5, 23, 33, 30, False), (9, 64, 96, 300, True)],
 )
 def test_tokens_are_exact(built: Built, seed: int, d: int, m: int, vocab: int, per_token: bool) -> None:
     """Every logit and every state word equals NumPy's; the chip reports no broken rule."""
@@ -51,16 +52,18 @@ def test_tokens_are_exact(built: Built, seed: int, d: int, m: int, vocab: int, p
     assert wrong_tokens(program, tokens, run) == [] and not run.fault
 
 
+@pytest.mark.slow
 def test_a_word_changed_on_the_way_to_the_chip_is_found(built: Built) -> None:
-    """The first element of the embedding, and the first weights."""
+    """The first element of the embedding, and the first gain."""
     program, tokens = draw(3, d=24, m=40, layers=1, vocab=20, per_token=True), [0, 2]
     code = coded(program)
     memory = lay_out(code.weights, code.constants, code.embedding, code.port_bytes)
-    for address in (memory.rows, memory.weights):
+    for address in (memory.rows, memory.constants):
         run = run_sdram_wide(built.program, built.engine, code, tokens, flip=address // 2 + 1)
         assert wrong_tokens(program, tokens, run)
 
 
+@pytest.mark.slow
 def test_a_slower_chip_is_reported(built: Built) -> None:
     program = draw(3, d=24, m=40, layers=1, vocab=20, per_token=True)
     with pytest.raises(BuildFailed, match="SDRAM: .*tRCD"):
