@@ -160,8 +160,8 @@ def bench_whole(program: Program, tokens: int, seed: int, say: Say) -> dict[str,
         "clock_mhz": clock_hz / 1e6,
         "tokens_per_second": clock_hz / cycles,
         "bound_tokens_per_second": clock_hz / bound,
-        "origin": "cycle-exact simulation (Verilator, RTL of the whole engine and SDRAM controller, behavioural "
-        f"SDRAM that checks the data sheet's rules, {clock_hz / 1e6:g} MHz) x "
+        "origin": "cycle-exact simulation (Verilator, RTL of engine and SDRAM controller, behavioural "
+        f"SDRAM that checks its rules, {clock_hz / 1e6:g} MHz) x "
         + ("routed clock of the shipped build" if routed else "stated clock, no build shipped")
         + "; bound: ten weights a cycle",
     }
