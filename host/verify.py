@@ -19,6 +19,7 @@ import numpy.typing as npt
 from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model, memory_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
+from ternac.compile.wide import has_wide_ops
 from ternac.errors import ProgramError, UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.host.device import Device
@@ -34,6 +35,7 @@ from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
 from ternac.sim.verify import ExecutorRunner, Runner, TokenResult, verify
+from ternac.sim.wide_executor import WideExecutor
 
 __all__ = [
     "SESSIONS",
@@ -102,11 +104,17 @@ def _by_name(program: Program, state: State) -> dict[str, npt.NDArray[Any]]:
 
 
 def open_runners(
-    names: Sequence[str], subject: Model, geometry: Geometry, board: str | None = None, least: int = 2
+    names: Sequence[str],
+    subject: Model,
+    geometry: Geometry,
+    board: str | None = None,
+    least: int = 2,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Runner]:
     """Open a runner per name. ``board``: that of a serial port (default: the one of the engine's name).
 
-    Raises UsageError for fewer than ``least`` names, or one twice; `Device.open`'s.
+    The RTL of a program with wide ops is an engine made for it (`ternac.sim.wide_executor`), not
+    ``geometry``'s. Raises UsageError for fewer than ``least`` names, or one twice; `Device.open`'s.
     """
     if len(set(names)) != len(names) or len(names) < least:
         raise UsageError(
@@ -120,6 +128,8 @@ def open_runners(
             if found.local:
                 executor = open_executor(found, program, geometry=geometry, path=subject.path)
                 opened.append(ExecutorRunner(executor, name))
+            elif found.kind == "sim" and has_wide_ops(program):
+                opened.append(ExecutorRunner(WideExecutor(program, say=say), name))
             else:
                 device = Device.open(name, program, board=board or geometry.name, geometry=geometry)
                 opened.append(BoardRunner(device, name))

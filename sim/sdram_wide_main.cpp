@@ -55,6 +55,7 @@ int main(int argc, char **argv) {
     std::map<std::string, uint64_t> option = {
         {"limit", UINT64_MAX}, {"vector_bytes", 0}, {"vectors", 0}, {"code_bytes", 0}, {"matrix_bytes", 0},
         {"constants_base", 0}, {"constants_words", 0}, {"rows_base", 0}, {"rows_words", 0}, {"warm", 0}, {"flip", 0},
+        {"word_bytes", 0},
     };
     auto chip = std::make_unique<SdramModel>();
     bool set_up = false;

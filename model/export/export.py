@@ -129,7 +129,7 @@ def to_program(
         norm=norm_params(model.last_norm),
         head=head,
         head_shift=model.head.shift,
-        sigmoid=tables.sigmoid_table(s.pre),
+        sigmoid=tables.sigmoid_table(s.pre, model.config.forget_bias),
         silu=tables.silu_table(s.pre, s.state),
         logit_scale_bits=s.logits,
         memories={r.config.after - 1: memory_params(r, model.norm, s)} if (r := model.recall) else {},

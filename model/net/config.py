@@ -109,6 +109,9 @@ class ModelConfig:
     layers: int = 3
     scales: Scales = field(default_factory=Scales)
     temper: float = 1.0  #: gain of the norm before the head: all logits are so many times as large
+    forget_bias: float = (
+        0.0  #: added before the sigmoid of forget gates: 3 keeps a state for 20 tokens, not 2
+    )
     memory: MemoryConfig | None = None
 
     def __post_init__(self) -> None:
@@ -123,6 +126,8 @@ class ModelConfig:
                 raise UsageError(f"model.{name} = {value} is outside {low}..{high}")
         if not 0.5 <= self.temper <= 1.5:
             raise UsageError(f"model.temper = {self.temper} is outside [0.5, 1.5]")
+        if not 0.0 <= self.forget_bias <= 6.0:
+            raise UsageError(f"model.forget_bias = {self.forget_bias} is outside [0, 6]")
         if self.memory and self.memory.after > self.layers:
             raise UsageError(
                 f"model.memory.after = {self.memory.after}, but the model has {self.layers} blocks",
@@ -249,12 +254,14 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
         ModelConfig(m=300, memory=MemoryConfig(after=2)),
         TrainConfig(steps=4000, dropout=0.15, average=0.998, temper=0.9, repeats=0.5, mask_steps=16),
     ),
-    # Lines of `ternac task make`, in the 256 tokens of a BPE: small batches, for it is steps that it needs.
+    # Lines of `ternac task make`, in the 256 tokens of a BPE.
     "commands": (
-        ModelConfig(d=96, m=192, layers=3),
+        ModelConfig(
+            d=96, m=192, layers=3, forget_bias=3.0
+        ),  # without it the room, said long before, is a guess
         TrainConfig(
             steps=9000,
-            batch=32,  # with 8 it never learnt which room is meant
+            batch=32,
             window=128,
             lr=5e-3,
             dropout=0.0,

@@ -131,11 +131,10 @@ class Table(nn.Module):
         return fn.RequantTable.apply(acc, 2.0**-shift, self.table, self.slope)
 
 
-def sigmoid(scales: Scales) -> Table:
-    """Forget gate 0..255."""
-    return Table(
-        torch.from_numpy(tables.sigmoid_table(scales.pre)), torch.from_numpy(tables.sigmoid_slope(scales.pre))
-    )
+def sigmoid(scales: Scales, bias: float = 0.0) -> Table:
+    """Forget gate 0..255; ``bias`` is added before the sigmoid."""
+    table, slope = tables.sigmoid_table(scales.pre, bias), tables.sigmoid_slope(scales.pre, bias)
+    return Table(torch.from_numpy(table), torch.from_numpy(slope))
 
 
 def silu(scales: Scales, frac_out: int) -> Table:
@@ -149,15 +148,18 @@ def silu(scales: Scales, frac_out: int) -> Table:
 
 
 class MLGRU(nn.Module):
-    """h = f h' + (1 - f) SiLU(W_c n); returns (accumulator of W_o(h * SiLU(W_g n)), its shift, h)."""
+    """h = f h' + (1 - f) SiLU(W_c n), f = sigmoid(W_f n + forget_bias).
 
-    def __init__(self, d: int, s: Scales) -> None:
+    Returns (accumulator of W_o(h * SiLU(W_g n)), its shift, h).
+    """
+
+    def __init__(self, d: int, s: Scales, forget_bias: float = 0.0) -> None:
         super().__init__()
         self.wf = BitLinear(d, d, s.norm, s.pre)
         self.wg = BitLinear(d, d, s.norm, s.pre)
         self.wc = BitLinear(d, d, s.norm, s.pre)
         self.wo = BitLinear(d, d, s.mixed, s.residual)
-        self.sigmoid = sigmoid(s)
+        self.sigmoid = sigmoid(s, forget_bias)
         self.silu_gate = silu(s, s.gate)
         self.silu_state = silu(s, s.state)
         self.mul_shift = s.state + s.gate - s.mixed

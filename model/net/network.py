@@ -24,7 +24,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig, norm: Norm) -> None:
         super().__init__()
         self.norm = norm
-        self.mlgru = MLGRU(config.d, config.scales)
+        self.mlgru = MLGRU(config.d, config.scales, config.forget_bias)
         self.glu = GLU(config.d, config.m, config.scales)
 
     def forward(

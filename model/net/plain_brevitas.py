@@ -46,8 +46,9 @@ class _Silu(nn.Module):
 class PlainMLGRU(nn.Module):
     """h = f h' + (1 - f) SiLU(W_c n), one step at a time; gives (W_o(h SiLU(W_g n)), last h)."""
 
-    def __init__(self, d: int, s: Scales) -> None:
+    def __init__(self, d: int, s: Scales, forget_bias: float) -> None:
         super().__init__()
+        self.forget_bias = forget_bias
         self.wf, self.wg, self.wc = (_linear(d, d, s.norm - s.pre) for _ in range(3))
         self.wo = _linear(d, d, s.mixed - s.residual)
         self.pre_f, self.forget = _quant(s.pre), _quant(8, 8, signed=False)
@@ -55,7 +56,7 @@ class PlainMLGRU(nn.Module):
         self.state, self.mixed = _quant(s.state, 16), _quant(s.mixed)
 
     def forward(self, n: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        f = self.forget(torch.sigmoid(self.pre_f(self.wf(n))))
+        f = self.forget(torch.sigmoid(self.pre_f(self.wf(n)) + self.forget_bias))
         g, c = self.gate(self.wg(n)), self.candidate(self.wc(n))
         states = []
         for f_t, c_t in zip(f, c, strict=True):
@@ -85,7 +86,7 @@ class PlainBlock(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         s = config.scales
-        self.mlgru, self.glu = PlainMLGRU(config.d, s), PlainGLU(config.d, config.m, s)
+        self.mlgru, self.glu = PlainMLGRU(config.d, s, config.forget_bias), PlainGLU(config.d, config.m, s)
         self.part, self.sum = (nn.ModuleList(_quant(s.residual, 16) for _ in range(2)) for _ in range(2))
 
 

@@ -22,9 +22,12 @@ def codes(frac: int) -> list[float]:
     return [code * 2.0**-frac for code in range(-128, 128)]
 
 
-def sigmoid_table(frac: int) -> np.ndarray:
-    """i16[256]: forget gate 0..255 (256 * sigmoid, the top clipped) by i8 code of ``frac`` fraction bits."""
-    return np.array([min(255, round(256 * _sigmoid(x))) for x in codes(frac)], dtype=np.int16)
+def sigmoid_table(frac: int, bias: float = 0.0) -> np.ndarray:
+    """i16[256]: forget gate 0..255 (256 * sigmoid, the top clipped) by i8 code of ``frac`` fraction bits.
+
+    ``bias`` is added before the sigmoid.
+    """
+    return np.array([min(255, round(256 * _sigmoid(x + bias))) for x in codes(frac)], dtype=np.int16)
 
 
 def silu_table(frac: int, frac_out: int) -> np.ndarray:
@@ -33,9 +36,9 @@ def silu_table(frac: int, frac_out: int) -> np.ndarray:
     return np.clip(values, -32768, 32767).astype(np.int16)
 
 
-def sigmoid_slope(frac: int) -> np.ndarray:
+def sigmoid_slope(frac: int, bias: float = 0.0) -> np.ndarray:
     """float64[256]: derivative of the sigmoid table by its code (units: table value per code)."""
-    s = np.array([_sigmoid(x) for x in codes(frac)])
+    s = np.array([_sigmoid(x + bias) for x in codes(frac)])
     return 256 * s * (1 - s) * 2.0**-frac
 
 

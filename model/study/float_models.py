@@ -61,13 +61,14 @@ class FloatBlock(nn.Module):
     def __init__(self, config: ModelConfig, kind: type[FloatLinear] | type[TritLinear]) -> None:
         super().__init__()
         d, m = config.d, config.m
+        self.forget_bias = config.forget_bias
         self.wf, self.wg, self.wc, self.wo = (kind(d, d) for _ in range(4))
         self.wgate, self.wup, self.wdown = kind(d, m), kind(d, m), kind(m, d)
 
     def forward(self, r: Tensor, h0: Tensor, keep: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
         """r [T, B, d], h0 [B, d] -> (r, h [B, d] after the last step)."""
         n = rms_norm(r)
-        h = FloatScan.apply(torch.sigmoid(self.wf(n)), silu(self.wc(n)), h0)
+        h = FloatScan.apply(torch.sigmoid(self.wf(n) + self.forget_bias), silu(self.wc(n)), h0)
         o = self.wo(h * silu(self.wg(n)))
         r = r + (o if keep is None else o * keep[0])
         n = rms_norm(r)

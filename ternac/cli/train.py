@@ -16,7 +16,12 @@ from ternac.errors import UsageError
 TORCH_DEVICES = {"cpu": "cpu", "gpu": "cuda"}
 """``--device``: what torch calls it."""
 
-_MODEL_FLAGS = {"d": "width", "m": "inner width of the GLU", "layers": "number of layers"}
+_MODEL_FLAGS = {
+    "d": "width",
+    "m": "inner width of the GLU",
+    "layers": "number of layers",
+    "forget_bias": "added before the sigmoid of the forget gates: with 3, untrained states last 20 tokens",
+}
 _NAMES = {"d": "--width", "m": "--inner"}
 """Options not called as their setting; torchrun takes ``--m`` for one of its own, wherever it stands."""
 MANY_PASSES = 30

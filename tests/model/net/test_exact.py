@@ -39,7 +39,7 @@ def random_model(seed: int, config: ModelConfig) -> TernaryLM:
     "config",
     [
         ModelConfig(vocab=256, d=32, m=48, layers=2),
-        ModelConfig(vocab=19, d=7, m=5, layers=3, temper=0.9),
+        ModelConfig(vocab=19, d=7, m=5, layers=3, temper=0.9, forget_bias=1.5),
         ModelConfig(vocab=40, d=130, m=33, layers=1, scales=Scales(residual=10, square=5, mixed=4, hidden=4)),
     ],
 )

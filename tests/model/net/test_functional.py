@@ -63,6 +63,8 @@ def test_tables_hold_their_ranges() -> None:
     sigmoid, silu = tables.sigmoid_table(4), tables.silu_table(4, 12)
     assert (sigmoid.min(), sigmoid.max()) == (0, 255)
     assert (np.diff(sigmoid) >= 0).all() and sigmoid[128] == 128
+    assert tables.sigmoid_table(4, 2.0)[128] == 225 == tables.sigmoid_table(4)[128 + 2 * 16]
+    assert (tables.sigmoid_slope(4, 2.0)[100] == tables.sigmoid_slope(4)[100 + 2 * 16]).all()
     assert silu[128] == 0 and silu[255] == round(127 / 16 * 4096 / (1 + np.exp(-127 / 16)))
 
 

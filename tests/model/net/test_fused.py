@@ -14,7 +14,7 @@ from ternac.model.net.config import ModelConfig, Scales
 from ternac.model.net.network import TernaryLM
 from ternac.model.training import train
 
-ODD = ModelConfig(vocab=19, d=7, m=5, layers=3, temper=0.9)
+ODD = ModelConfig(vocab=19, d=7, m=5, layers=3, temper=0.9, forget_bias=1.5)
 WIDE = ModelConfig(vocab=40, d=130, m=33, layers=1, scales=Scales(residual=10, square=5, mixed=4, hidden=4))
 PLAIN = ModelConfig(d=64, m=96, layers=2)
 

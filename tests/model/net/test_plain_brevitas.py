@@ -14,10 +14,10 @@ from ternac.model.net.network import TernaryLM
 from ternac.model.net.plain_brevitas import PlainLM
 
 
-@pytest.mark.parametrize("gain", [1.0, 3.0])
-def test_losses_states_and_gradients_are_those_of_the_model(gain: float) -> None:
+@pytest.mark.parametrize(("gain", "bias"), [(1.0, 0.0), (3.0, 0.0), (1.0, 1.5)])
+def test_losses_states_and_gradients_are_those_of_the_model(gain: float, bias: float) -> None:
     torch.manual_seed(1)
-    config = ModelConfig(d=24, m=40, layers=2, temper=0.9)
+    config = ModelConfig(d=24, m=40, layers=2, temper=0.9, forget_bias=bias)
     ours, plain = TernaryLM(config).train(), PlainLM(config).train()
     with torch.no_grad():
         for parameter in ours.parameters():
