@@ -30,18 +30,27 @@ def folder() -> Folder:
 
 @pytest.mark.icarus
 def test_the_testbench_passes_and_fails_on_one_wrong_bit(folder: Folder, tmp_path: Path) -> None:
-    """Of a logit, of a state, of a word of memory."""
+    """Of a logit, of a state, of every word of memory."""
     out = tmp_path / "wide"
     write_folder(folder, out)
     verdict = simulate(out, "icarus")
     assert verdict.passed and "60 logits as expected" in verdict.lines[-1]
     for name in ("logits.hex", "memory.hex", "bus.hex"):
         write_folder(folder, out)
-        if name == "bus.hex":
-            (out / name).write_text(changed_state(folder.files[name][1]))
+        if name == "logits.hex":
+            plant(out, name)
         else:
-            plant(out, name, digit=-4)
+            change = changed_state if name == "bus.hex" else changed_memory
+            (out / name).write_text(change(folder.files[name][1]))
         assert not simulate(out, "icarus").passed, name
+
+
+def changed_memory(memory: str) -> str:
+    """A high bit of every element and weight changed."""
+    rows = memory.split("\n")
+    return "\n".join(
+        f"{int(row, 16) ^ 0x40404040:08x}" if re.fullmatch("[0-9a-f]{8}", row) else row for row in rows
+    )
 
 
 def changed_state(bus: str) -> str:
