@@ -20,6 +20,7 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model, memory_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.compile.wide import has_wide_ops
+from ternac.compile.wide_board import WideBoardImage
 from ternac.errors import ProgramError, UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.host.device import Device
@@ -72,17 +73,12 @@ class BoardRunner:
             states = _by_name(board.program, board.get_state(self._session))
         else:
             states = board.read_states(self._session)
+        logits = board.read_vector(board.image.logits)
+        if isinstance(board.image, WideBoardImage):  # its cycles depend on the memory's pauses
+            return TokenResult(logits, states, chosen, following, cycles)
         image = board.image.with_loops(self.loops)
         plan = schedule(image, greedy=sampling.greedy, top_k=sampling.top_k)
-        return TokenResult(
-            board.read_vector(board.image.logits),
-            states,
-            chosen,
-            following,
-            cycles,
-            plan.cycles,
-            plan.exact,
-        )
+        return TokenResult(logits, states, chosen, following, cycles, plan.cycles, plan.exact)
 
     def values(self) -> dict[str, npt.NDArray[Any]]:
         return {name: self.board.read_vector(symbol) for name, symbol in self.board.image.symbols.items()}
@@ -321,7 +317,7 @@ def several(program: Program, runner: BoardRunner, sessions: int, ids: Sequence[
                     found = found or _states(program, executor, states[k], board.get_state(opened[k]), pair)
                     if found:
                         return [found]
-                if sampling.greedy:
+                if sampling.greedy and not isinstance(board.image, WideBoardImage):
                     least, exact = _closed_form(runner, len(group), count), not board.image.geometry.streams
                     found = cycle_divergence(count, least, cycles, runner.name, exact=exact)
                     if found:
