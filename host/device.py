@@ -10,6 +10,8 @@ from types import TracebackType
 from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
+from ternac.compile.wide import has_wide_ops
+from ternac.compile.wide_board import compile_wide
 from ternac.errors import UsageError, WrongBitstream, WrongGeometry
 from ternac.hdl.boards.boards import BOARDS, find_board
 from ternac.host.backend import Backend, Meter, Speed
@@ -23,6 +25,7 @@ from ternac.host.board.transport import (
     SerialTransport,
     Transport,
 )
+from ternac.host.board.wide import WIDE, WideTransport, image_patience, is_wide_board, wide_engine
 from ternac.host.executors import BOARDS as LINKED
 from ternac.host.executors import ExecutorName, open_executor, parse_executor
 from ternac.host.local import LocalBackend
@@ -70,15 +73,18 @@ class Device:
         ``device`` is the name of an executor (`ternac.host.executors.EXECUTORS`), or a serial port below
         /dev; ``kind`` says what ``auto`` stood for. ``model``: a program, its path or the name of a shipped
         one (default: the largest shipped one that fits the engine, or a random program). ``board`` names
-        board or geometry, ``geometry`` another engine than the board's; ``bitstream`` (hex or 16 bytes)
-        demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst, "sim" only)
-        the signals. ``transport`` replaces the line that ``device`` would open.
+        board or geometry, or for imported models ``axi-wide`` (docs/wide.md), which "sim" takes for them
+        unless another one is named; ``geometry`` another engine than the board's; ``bitstream`` (hex or 16
+        bytes) demands one bitstream; ``record`` writes the traffic to a file; ``waves`` (.vcd or .fst,
+        "sim" only) the signals. ``transport`` replaces the line that ``device`` would open.
 
         Raises UsageError (UnknownExecutor lists the choices), IllegalProgram, DoesNotFit, WrongBitstream,
         WrongGeometry, NoAnswer, BadFrame, DeviceRefused; ToolMissing and BuildFailed where the simulated
         board must be built.
         """
         name = parse_executor(device)
+        if name.kind == "sim" and geometry is None and _wants_wide(board, model):
+            return cls._open_wide(board, model, patience, record, waves, transport)
         geometry = geometry or geometry_of(board)
         opened = _open_model(model, geometry if name.has_engine else None)
         program = opened.program
@@ -110,6 +116,39 @@ class Device:
             line.close()
             raise
         return cls(name.kind, backend, label)
+
+    @classmethod
+    def _open_wide(
+        cls,
+        board: str,
+        model: str | Path | Program | Model | None,
+        patience: Patience | None,
+        record: str | Path | None,
+        waves: str | Path | None,
+        transport: Transport | None,
+    ) -> Device:
+        """Open the simulation of a whole engine for imported models, made for the program.
+
+        It holds the program's external memory already; the link loads the rest.
+        """
+        if waves is not None:
+            raise UsageError(f"{board} writes no waves", "leave waves out")
+        opened = _open_model(model, None)
+        program = opened.program
+        image = compile_wide(program, wide_engine(board if is_wide_board(board) else WIDE, program))
+        line: Transport = transport or WideTransport(image, say=_say)
+        try:
+            if record is not None:
+                line = RecordingTransport(line, record)
+            client = LinkClient(line, patience or image_patience(image), opening=draw_opening)
+            identity = client.hello()
+            identify(identity, image.geometry)
+            backend = BoardBackend(client, identity, program, image, CHUNK["sim"], board=image.geometry.name)
+            backend.load(progress=False)
+        except BaseException:
+            line.close()
+            raise
+        return cls("sim", backend, image.geometry.name)
 
     def session(self, seed: int = 1) -> Session:
         """A new session with a zero state; its generator starts from ``seed``."""
@@ -203,6 +242,17 @@ class Device:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _wants_wide(board: str, model: str | Path | Program | Model | None) -> bool:
+    """Return whether a whole engine for imported models is named, or none is and the program needs one."""
+    if is_wide_board(board):
+        if model is None:
+            raise UsageError(f"{board} needs a program", "name one that ternac import has written")
+        return True
+    if board != DEFAULT_BOARD or model is None:
+        return False
+    return has_wide_ops(_open_model(model, None).program)
 
 
 def _open_model(model: str | Path | Program | Model | None, engine: Geometry | None) -> Model:

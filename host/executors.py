@@ -14,9 +14,10 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry, preset
 from ternac.compile.layout import to_slots
 from ternac.compile.machine import Machine
+from ternac.compile.wide import has_wide_ops
 from ternac.errors import UnknownExecutor, UsageError
 from ternac.manifest import DEFAULT_BOARD
-from ternac.program.ops import IMPORT_KINDS, MEMORY_KINDS
+from ternac.program.ops import MEMORY_KINDS
 from ternac.program.program import Program
 from ternac.run.executor import Executor, ExecutorBase, Logits, State, Tokens
 from ternac.run.numpy_executor import NumpyExecutor
@@ -159,7 +160,7 @@ def open_executor(
 
 def _torch(program: Program, path: Path | None) -> Executor:
     kinds = {op.kind for op in program.ops}
-    if kinds.intersection(IMPORT_KINDS):  # no model of this kit behind it
+    if has_wide_ops(program):  # no model of this kit behind it
         return open_executor("gpu:cpu", program)
     if kinds.intersection(MEMORY_KINDS) and not _has_checkpoint(path):
         return open_executor("gpu:cpu", program)

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model, memory_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
+from ternac.compile.wide import has_wide_ops
+from ternac.compile.wide_board import WideBoardImage
 from ternac.errors import ProgramError, UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
 from ternac.host.device import Device
@@ -34,6 +36,7 @@ from ternac.run.generation import Run
 from ternac.run.numpy_executor import NumpyExecutor
 from ternac.run.sampling import GREEDY, Sampling, choose, seed_state
 from ternac.sim.verify import ExecutorRunner, Runner, TokenResult, verify
+from ternac.sim.wide_executor import WideExecutor
 
 __all__ = [
     "SESSIONS",
@@ -70,17 +73,12 @@ class BoardRunner:
             states = _by_name(board.program, board.get_state(self._session))
         else:
             states = board.read_states(self._session)
+        logits = board.read_vector(board.image.logits)
+        if isinstance(board.image, WideBoardImage):  # its cycles depend on the memory's pauses
+            return TokenResult(logits, states, chosen, following, cycles)
         image = board.image.with_loops(self.loops)
         plan = schedule(image, greedy=sampling.greedy, top_k=sampling.top_k)
-        return TokenResult(
-            board.read_vector(board.image.logits),
-            states,
-            chosen,
-            following,
-            cycles,
-            plan.cycles,
-            plan.exact,
-        )
+        return TokenResult(logits, states, chosen, following, cycles, plan.cycles, plan.exact)
 
     def values(self) -> dict[str, npt.NDArray[Any]]:
         return {name: self.board.read_vector(symbol) for name, symbol in self.board.image.symbols.items()}
@@ -102,11 +100,17 @@ def _by_name(program: Program, state: State) -> dict[str, npt.NDArray[Any]]:
 
 
 def open_runners(
-    names: Sequence[str], subject: Model, geometry: Geometry, board: str | None = None, least: int = 2
+    names: Sequence[str],
+    subject: Model,
+    geometry: Geometry,
+    board: str | None = None,
+    least: int = 2,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Runner]:
     """Open a runner per name. ``board``: that of a serial port (default: the one of the engine's name).
 
-    Raises UsageError for fewer than ``least`` names, or one twice; `Device.open`'s.
+    The RTL of a program with wide ops is an engine made for it (`ternac.sim.wide_executor`), not
+    ``geometry``'s. Raises UsageError for fewer than ``least`` names, or one twice; `Device.open`'s.
     """
     if len(set(names)) != len(names) or len(names) < least:
         raise UsageError(
@@ -120,6 +124,8 @@ def open_runners(
             if found.local:
                 executor = open_executor(found, program, geometry=geometry, path=subject.path)
                 opened.append(ExecutorRunner(executor, name))
+            elif found.kind == "sim" and has_wide_ops(program):
+                opened.append(ExecutorRunner(WideExecutor(program, say=say), name))
             else:
                 device = Device.open(name, program, board=board or geometry.name, geometry=geometry)
                 opened.append(BoardRunner(device, name))
@@ -311,7 +317,7 @@ def several(program: Program, runner: BoardRunner, sessions: int, ids: Sequence[
                     found = found or _states(program, executor, states[k], board.get_state(opened[k]), pair)
                     if found:
                         return [found]
-                if sampling.greedy:
+                if sampling.greedy and not isinstance(board.image, WideBoardImage):
                     least, exact = _closed_form(runner, len(group), count), not board.image.geometry.streams
                     found = cycle_divergence(count, least, cycles, runner.name, exact=exact)
                     if found:

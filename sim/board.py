@@ -43,6 +43,8 @@ SDRAM_OPTIONS = ("-CFLAGS", "-DTERNAC_SDRAM")
 TRACES = {"": (), "vcd": ("--trace-vcd",), "fst": ("--trace-fst",)}
 MAIN = Path(__file__).with_name("board_main.cpp")
 SDRAM_MODEL = Path(__file__).with_name("sdram_model.h")
+AXI_MEMORY = Path(__file__).with_name("axi_memory.h")
+"""What the programs around units that read an AXI4 memory share."""
 
 
 def bitstream_id(geometry: Geometry) -> bytes:
@@ -138,13 +140,15 @@ def compile_verilog(
     """
     tool, environment = verilator()
     make = f"OPT_FAST={optimize} OPT_SLOW=-O0 CFG_CXXFLAGS_PCH_I=-include"
+    text = main.read_text()
     options = (*OPTIONS, "-MAKEFLAGS", make, *TRACES[trace], *(SDRAM_OPTIONS if sdram else ()))
     key = (
         verilog,
         *options,
-        main.read_text(),
+        text,
         _version("verilator"),
         SDRAM_MODEL.read_text() if sdram else "",
+        *([AXI_MEMORY.read_text()] if AXI_MEMORY.name in text else []),
     )
 
     def compile_it(scratch: Path, log: Path) -> None:
@@ -152,7 +156,7 @@ def compile_verilog(
         say(f"compiling the simulated board into {scratch.parent}")
         with make_folder() as here:
             (here / "board.v").write_text(verilog)
-            for source in (main, SDRAM_MODEL):
+            for source in (main, SDRAM_MODEL, AXI_MEMORY):
                 shutil.copy(source, here)
             variables, compiler = dict(environment), str(tool)
             # As a link, a home with a space in its path does no harm either; the Perl program in front of the

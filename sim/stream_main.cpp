@@ -13,41 +13,14 @@
 // nobody takes a sum. Prints one JSON object. Status 1: a sum is wrong or a fault was raised; 3: it took over `limit`.
 
 #include <algorithm>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <deque>
-#include <fstream>
-#include <map>
 #include <memory>
 #include <sstream>
-#include <string>
-#include <vector>
 
-#include "Vboard.h"
-#include "verilated.h"
+#include "axi_memory.h"
 
 struct Matrix { uint64_t address, beats, rows, words, x_base, fence; };
 struct Write { uint64_t base, words; };
 struct Phase { std::vector<Write> writes; uint64_t sums_before; };
-struct Burst { uint64_t address, beats, ready; };
-
-static uint64_t state = 0x9e3779b97f4a7c15ull;
-static uint32_t draw() {  // xorshift64*
-    state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
-    return uint32_t((state * 0x2545f4914f6cdd1dull) >> 32);
-}
-static bool chance(uint64_t of_1024) { return of_1024 && (draw() & 1023) < of_1024; }
-
-template <typename T> static void put(T &port, const uint8_t *bytes, size_t size) {  // up to 64 bits
-    uint64_t value = 0;
-    memcpy(&value, bytes, size);
-    port = T(value);
-}
-template <std::size_t N> static void put(VlWide<N> &port, const uint8_t *bytes, size_t size) {
-    memcpy(port.data(), bytes, size);
-}
 
 template <typename T> static void field(T &port, unsigned &at, uint64_t value, unsigned bits) {
     for (unsigned i = 0; i < bits; i++, at++) {
@@ -57,28 +30,13 @@ template <typename T> static void field(T &port, unsigned &at, uint64_t value, u
     }
 }
 
-template <typename T> static std::vector<T> read_file(const char *path) {
-    std::ifstream file(path, std::ios::binary | std::ios::ate);
-    if (!file) { fprintf(stderr, "cannot read %s\n", path); exit(2); }
-    std::vector<T> content(size_t(file.tellg()) / sizeof(T));
-    file.seekg(0);
-    file.read(reinterpret_cast<char *>(content.data()), std::streamsize(content.size() * sizeof(T)));
-    return content;
-}
-
 int main(int argc, char **argv) {
-    std::map<std::string, uint64_t> option = {
-        {"latency_min", 0}, {"latency_max", 0}, {"gap", 0}, {"slow", 0}, {"stall", 0}, {"turnaround", 64},
-        {"seed", 1}, {"limit", UINT64_MAX}, {"word_bytes", 0}, {"address_bits", 32}, {"beats_bits", 0},
+    Options option = {
+        {"stall", 0}, {"turnaround", 64}, {"limit", UINT64_MAX}, {"address_bits", 32}, {"beats_bits", 0},
         {"rows_bits", 0}, {"words_bits", 0}, {"x_bits", 0}, {"sum_bits", 0},
     };
     if (argc < 5) { fprintf(stderr, "usage: %s JOB WEIGHTS ACTIVATIONS SUMS [name=number ...]\n", argv[0]); return 2; }
-    for (int i = 5; i < argc; i++) {
-        std::string word = argv[i], name = word.substr(0, word.find('='));
-        if (!option.count(name) || name == word) { fprintf(stderr, "unknown option %s\n", argv[i]); return 2; }
-        option[name] = strtoull(word.c_str() + name.size() + 1, nullptr, 0);
-    }
-    for (uint64_t i = 0; i < option["seed"]; i++) draw();
+    parse_options(argc, argv, 5, option);
     const auto weights = read_file<uint8_t>(argv[2]), activations = read_file<uint8_t>(argv[3]);
     const auto expected = read_file<int32_t>(argv[4]);
     std::vector<Matrix> matrices;
@@ -105,26 +63,23 @@ int main(int argc, char **argv) {
 
     auto context = std::make_unique<VerilatedContext>();
     auto top = std::make_unique<Vboard>(context.get());
-    const uint64_t size = option["word_bytes"], gap = option["gap"], slow = option["slow"], stall = option["stall"];
-    const uint64_t latency = option["latency_min"], spread = option["latency_max"] - latency + 1;
+    const uint64_t size = option["word_bytes"], stall = option["stall"];
     const uint64_t turnaround = option["turnaround"], limit = option["limit"];
     const unsigned sum_bits = unsigned(option["sum_bits"]);
     const unsigned widths[] = {unsigned(option["address_bits"]), unsigned(option["beats_bits"]),
                                unsigned(option["rows_bits"]), unsigned(option["words_bits"]),
                                unsigned(option["x_bits"]), 1};
-    std::deque<Burst> flight;
+    AxiMemory memory(weights, option);
     std::vector<uint64_t> phase_done;
     size_t matrix = 0, phase = 0, write = 0, x_at = 0;
-    uint64_t written = 0, sums = 0, wrong = 0, first_wrong = 0, beats = 0, bursts = 0;
+    uint64_t written = 0, sums = 0, wrong = 0, first_wrong = 0;
     uint64_t first_beat = 0, last_beat = 0, gaps = 0, late = 0, unasked = 0, pending_late = 0, pending_unasked = 0;
     uint64_t pending_gaps = 0, fault = 0, cycle = 0;
-    const uint64_t page = 4096;
-    bool holding = false;  // a beat is offered and not yet taken
     top->rst = 1;
     for (int i = 0; i < 4; i++) { top->clk = 0; top->eval(); top->clk = 1; top->eval(); }
     top->rst = 0;
     for (; sums < expected.size(); cycle++) {
-        if (cycle >= limit) { fprintf(stderr, "stopped after %llu cycles\n", (unsigned long long)cycle); return 3; }
+        check_limit(cycle, limit);
         top->desc_valid = matrix < matrices.size();
         if (top->desc_valid) {
             const Matrix &x = matrices[matrix];
@@ -147,42 +102,21 @@ int main(int argc, char **argv) {
                 if (++write == phases[phase].writes.size()) write = 0, phase++;
             }
         }
-        top->m_axi_arready = !chance(slow);
-        const bool due = !flight.empty() && cycle >= flight.front().ready;
-        bool skipped = false;
-        if (!holding && due) { skipped = chance(gap); holding = !skipped; }
-        top->m_axi_rvalid = holding;
-        if (holding) {
-            const Burst &burst = flight.front();
-            put(top->m_axi_rdata, &weights[burst.address], size);
-            top->m_axi_rlast = burst.beats == 1;
-            top->m_axi_rresp = 0;
-        }
+        memory.offer(*top, cycle);
         top->sums_ready = !chance(stall);
         top->clk = 0;
         top->eval();
         matrix += top->desc_valid && top->desc_ready;
-        if (holding && top->m_axi_rready) {
-            holding = false;
-            if (!beats) first_beat = cycle;
+        switch (memory.take(*top, cycle)) {
+        case AxiMemory::Cycle::TAKEN:
+            if (memory.beats == 1) first_beat = cycle;
             else gaps += pending_gaps, late += pending_late, unasked += pending_unasked;
             pending_gaps = pending_late = pending_unasked = 0;
             last_beat = cycle;
-            beats++;
-            flight.front().address += size;
-            if (!--flight.front().beats) flight.pop_front();
-        } else if (skipped || holding) pending_gaps++;
-        else if (!flight.empty()) pending_late++;
-        else pending_unasked++;
-        if (top->m_axi_arvalid && top->m_axi_arready) {
-            const uint64_t count = uint64_t(top->m_axi_arlen) + 1, address = top->m_axi_araddr;
-            if (address / page != (address + count * size - 1) / page ||
-                address + count * size > weights.size() || address % size) {
-                fprintf(stderr, "bad burst: %llu, %llu beats\n", (unsigned long long)address, (unsigned long long)count);
-                return 1;
-            }
-            flight.push_back({address, count, cycle + latency + draw() % spread});
-            bursts++;
+            break;
+        case AxiMemory::Cycle::PAUSED: pending_gaps++; break;
+        case AxiMemory::Cycle::LATE: pending_late++; break;
+        case AxiMemory::Cycle::UNASKED: pending_unasked++; break;
         }
         if (top->sums_valid && top->sums_ready) {
             int32_t sum = int32_t(uint32_t(top->sums_payload) << (32 - sum_bits)) >> (32 - sum_bits);
@@ -198,15 +132,13 @@ int main(int argc, char **argv) {
         top->eval();
     }
     printf("{\"cycles\": %llu, \"beats\": %llu, \"bursts\": %llu, \"first_beat\": %llu, \"last_beat\": %llu, ",
-           (unsigned long long)cycle, (unsigned long long)beats, (unsigned long long)bursts,
+           (unsigned long long)cycle, (unsigned long long)memory.beats, (unsigned long long)memory.bursts,
            (unsigned long long)first_beat, (unsigned long long)last_beat);
     printf("\"gaps\": %llu, \"late\": %llu, \"unasked\": %llu, \"sums\": %llu, \"wrong\": %llu, ",
            (unsigned long long)gaps, (unsigned long long)late, (unsigned long long)unasked, (unsigned long long)sums,
            (unsigned long long)wrong);
-    printf("\"first_wrong\": %llu, \"fault\": %llu, \"phase_done\": [", (unsigned long long)first_wrong,
-           (unsigned long long)fault);
-    for (size_t i = 0; i < phase_done.size(); i++) printf("%s%llu", i ? ", " : "", (unsigned long long)phase_done[i]);
-    printf("]}\n");
+    printf("\"first_wrong\": %llu, \"fault\": %llu, ", (unsigned long long)first_wrong, (unsigned long long)fault);
+    print_list("phase_done", phase_done, "}\n");
     top->final();
     return wrong || fault;
 }

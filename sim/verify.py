@@ -74,13 +74,15 @@ class Runner(Protocol):
 class ExecutorRunner:
     """A `Runner` on any executor; replays the last token for its trace. ``loops``: at every token."""
 
-    cycles = 0
-
     def __init__(self, executor: Executor, name: str | None = None, loops: int | None = None) -> None:
         self.name, self.executor, self.loops = name or executor.name, executor, loops
         self._state = executor.open()
         self._before, self._token = self._state.copy(), 0
         self._chooses = type(executor).generate is not ExecutorBase.generate
+
+    @property
+    def cycles(self) -> int:
+        return self.executor.cycles
 
     def step(self, token: int, sampling: Sampling, rng: int, *, rows: bool = True) -> TokenResult:
         self._before, self._token = self._state.copy(), token

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ternac.cache import DESIGN, cached, sources
 from ternac.compile.wide_code import WORD_BYTES, WideCode
 from ternac.compile.wide_memory import lay_out
 from ternac.errors import BuildFailed, require
@@ -22,7 +23,7 @@ from ternac.sim.stream import USUAL
 if TYPE_CHECKING:
     from ternac.hdl.wide.engine import WideEngine
 
-__all__ = ["MAIN", "WideRun", "build_wide", "engine_for", "run_wide"]
+__all__ = ["MAIN", "WideRun", "build_wide", "emit_wide", "engine_for", "run_wide", "write_memories"]
 
 Say = Callable[[str], None]
 MAIN = Path(__file__).with_name("wide_main.cpp")
@@ -50,35 +51,48 @@ class WideRun:
         return [end - begin for begin, end in zip(self.begun, self.ended, strict=True)]
 
 
-def engine_for(code: WideCode, **settings: Any) -> WideEngine:
-    """Return the smallest engine that holds a code."""
+def engine_for(code: WideCode, *, spare: bool = False, **settings: Any) -> WideEngine:
+    """Return the smallest engine that holds a code; with ``spare`` every memory is a power of two of at least
+    64 words, so that programs of like sizes share one.
+    """
     from ternac.hdl.wide.engine import WideEngine
+
+    def words(needed: int) -> int:
+        return 1 << max(6, (needed - 1).bit_length()) if spare else max(2, needed)
 
     image = code.image
     return WideEngine(
         port_bits=8 * code.port_bytes, lanes=code.lanes, encoding=code.encoding, slots=image.slots,
-        depth=max(2, image.vectors // code.lanes), x_depth=max(2, image.activations // code.port_bytes),
-        code_depth=max(2, len(code.words)), matrices=max(2, len(code.matrices)), **settings,
+        depth=words(image.vectors // code.lanes), x_depth=words(image.activations // code.port_bytes),
+        code_depth=words(len(code.words)), matrices=words(len(code.matrices)), **settings,
     )  # fmt: skip
 
 
 def build_wide(engine: WideEngine, *, say: Say = lambda text: None) -> Path:
     """Return the program that runs tokens on an engine, built unless the cache has it."""
+
+    def emit_source(scratch: Path, log: Path) -> None:
+        (scratch / "board.v").write_text(emit_wide(engine))
+
+    key = (repr(engine.settings), "wide", sources(*DESIGN, "sim/wide.py"))
+    source = cached("verilog", key, emit_source, say=say) / "board.v"
+    return compile_verilog(source.read_text(), main=MAIN, say=say)
+
+
+def emit_wide(engine: WideEngine) -> str:
+    """Return the Verilog of an engine, module ``board``."""
     from amaranth.back import verilog
     from amaranth.hdl import Value
 
     members = engine.signature.flatten(engine)
     ports = {"_".join(path): (Value.cast(value), None) for path, _, value in members}
-    text = verilog.convert(engine, name="board", ports=ports, emit_src=False)
-    return compile_verilog(str(text), main=MAIN, say=say)
+    return str(verilog.convert(engine, name="board", ports=ports, emit_src=False))
 
 
-def run_wide(
-    program: Path, engine: WideEngine, code: WideCode, tokens: Sequence[int], **options: int
-) -> WideRun:
-    """Run tokens of one session; ``options``: the memory's, instead of `USUAL`, others of wide_main.cpp.
+def write_memories(folder: Path, engine: WideEngine, code: WideCode) -> dict[str, int]:
+    """Write the files ``memory``, ``code`` and ``matrices`` of wide_main.cpp; returns the options for them.
 
-    Raises DoesNotFit if the engine cannot hold the code, BuildFailed if the run ends without a result.
+    Raises DoesNotFit if the engine cannot hold the code.
     """
     _check_fit(engine, code)
     memory = lay_out(code.weights, code.constants, code.embedding, code.port_bytes)
@@ -91,26 +105,34 @@ def run_wide(
         }).as_value().value.to_bytes(size, "little")
         for each in code.matrices
     )  # fmt: skip
-    words = b"".join(word.to_bytes(WORD_BYTES, "little") for word in code.words)
-    given = {
+    memory.image.tofile(folder / "memory")
+    (folder / "code").write_bytes(b"".join(word.to_bytes(WORD_BYTES, "little") for word in code.words))
+    (folder / "matrices").write_bytes(descriptors)
+    return {
         "word_bytes": code.port_bytes,
         "vector_bytes": 2 * code.lanes,
-        "vectors": engine.core.depth,
         "code_bytes": WORD_BYTES,
         "matrix_bytes": size,
         "constants_base": memory.constants,
         "constants_words": memory.constant_words,
         "rows_base": memory.rows,
         "rows_words": memory.row_words,
-        "limit": 1 << 40,
-        **USUAL,
-        **options,
     }
+
+
+def run_wide(
+    program: Path, engine: WideEngine, code: WideCode, tokens: Sequence[int], **options: int
+) -> WideRun:
+    """Run tokens of one session; ``options``: the memory's, instead of `USUAL`, others of wide_main.cpp.
+
+    Raises DoesNotFit if the engine cannot hold the code, BuildFailed if the run ends without a result.
+    """
     with tempfile.TemporaryDirectory(prefix="ternac-wide-") as scratch:
         folder = Path(scratch)
-        memory.image.tofile(folder / "memory")
-        (folder / "code").write_bytes(words)
-        (folder / "matrices").write_bytes(descriptors)
+        given = {
+            **write_memories(folder, engine, code), "vectors": engine.core.depth, "limit": 1 << 40, **USUAL,
+            **options,
+        }  # fmt: skip
         np.asarray(tokens, np.uint16).tofile(folder / "tokens")
         files = ("memory", "code", "matrices", "tokens", "logits", "states")
         done = subprocess.run(

@@ -78,6 +78,8 @@ class WideEngine(wiring.Component):
     Everything is read ahead: weights and constants of the next token while one ends. Its cycles are those
     of `WideMachine` where memory never lets it wait.
 
+    ``settings``: the parameters by name.
+
     :param port_bits: width of the AXI4 port; ``encoding`` of the weights.
     :param lanes: elements a cycle of the wide unit; a divisor of ``port_bits / 8``.
     :param depth: words of vector memory, of ``lanes`` elements.
@@ -129,6 +131,7 @@ class WideEngine(wiring.Component):
         fifo: int = 512,
         tech: Technology = Technology.PORTABLE,
     ) -> None:
+        self.settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         if lanes < 1 or port_bits // 8 % lanes:
             raise ValueError(f"lanes must divide {port_bits // 8}, the bytes of a word, not be {lanes}")
         self.port_bits, self.lanes, self.encoding = port_bits, lanes, encoding

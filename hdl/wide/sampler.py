@@ -180,6 +180,10 @@ class VocabularySampler(wiring.Component):
         whole step is there. Another choice of the same step may follow.
     chosen : Out(stream.Signature(token_layout))
         ``token`` and the new ``rng``, `latency` cycles later.
+    peek : In(range(vocab))
+        While no choice runs, a token.
+    peeked : Out(signed(16))
+        Its logit, BlockRam.LATENCY cycles later.
     """
 
     def __init__(self, vocab: int, *, tech: Technology = Technology.PORTABLE) -> None:
@@ -194,6 +198,8 @@ class VocabularySampler(wiring.Component):
                 "logits": In(stream.Signature(self.logit_layout)),
                 "choose": In(stream.Signature(self.choice_layout)),
                 "chosen": Out(stream.Signature(self.token_layout)),
+                "peek": In(range(vocab)),
+                "peeked": Out(signed(16)),
             }
         )
 
@@ -240,7 +246,8 @@ class VocabularySampler(wiring.Component):
         # A walk from ``at`` to ``until``. Cycles 2 and 3: the key. 4: its distance from the largest.
         walking, picking = Signal(name="walking"), Signal(name="picking")
         at, until = Signal(_TOKEN_BITS, name="at"), Signal(_TOKEN_BITS, name="until")
-        m.d.comb += kept.rd_addr.eq(at)
+        m.d.comb += kept.rd_addr.eq(Mux(walking, at, self.peek))
+        m.d.comb += self.peeked.eq(Cat(kept.rd_data[:-1], ~kept.rd_data[-1]))
         with m.If(walking):
             m.d.sync += [at.eq(at + 1), walking.eq(at != until)]
         found_key, distance = Signal(16, name="found_key"), Signal(16, name="distance")

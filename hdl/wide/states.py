@@ -122,7 +122,8 @@ class SessionBank(wiring.Component):
     """Keeps the states of sessions: runs of words of ``lanes`` elements in a memory of ``bank`` words.
 
     States lie from word 0 of vector memory on (`WideImage.states`). A move takes `cycles`; vector memory is
-    used in the meantime, so the unit is idle.
+    used in the meantime, so the unit is idle. While no move runs, elements of the bank are read and written
+    from outside.
 
     :param depth: words of vector memory.   :param bank: words of all sessions' states.
 
@@ -144,12 +145,20 @@ class SessionBank(wiring.Component):
         Where.
     wr_data : Out(width)
         The word.
+    outer_addr : In(range(bank))
+        Address of a word of the bank, from outside.
+    outer_en : In(lanes)
+        Write these elements of it.
+    outer_data : In(16)
+        Their new value.
+    outer_word : Out(width)
+        The word, BlockRam.LATENCY cycles later.
     """
 
     def __init__(self, lanes: int, depth: int, bank: int, *, tech: Technology = Technology.PORTABLE) -> None:
         if bank < 2:
             raise ValueError(f"bank must be at least 2 words, not {bank}")
-        self.width, self.depth, self.bank, self.tech = 16 * lanes, depth, bank, tech
+        self.lanes, self.width, self.depth, self.bank, self.tech = lanes, 16 * lanes, depth, bank, tech
         self.move_layout = data.StructLayout({"kind": Move, "base": range(bank)})
         super().__init__(
             {
@@ -161,6 +170,10 @@ class SessionBank(wiring.Component):
                 "wr_en": Out(1),
                 "wr_addr": Out(range(depth)),
                 "wr_data": Out(self.width),
+                "outer_addr": In(range(bank)),
+                "outer_en": In(lanes),
+                "outer_data": In(16),
+                "outer_word": Out(self.width),
             }
         )
 
@@ -184,7 +197,6 @@ class SessionBank(wiring.Component):
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()
-        m.submodules.memory = memory = MemoryBank(self.width, self.bank, tech=self.tech, memory="states")
         m.submodules.outside = outside = MemoryMover(self.width, self.depth)
         m.submodules.inside = inside = MemoryMover(self.width, self.bank)
         kind = Signal(Move, name="kind")
@@ -192,9 +204,7 @@ class SessionBank(wiring.Component):
             self.peek.eq(outside.rd_addr), outside.rd_data.eq(self.peeked),
             self.wr_en.eq(outside.wr_en), self.wr_addr.eq(outside.wr_addr),
             self.wr_data.eq(outside.wr_data),
-            memory.rd_addr.eq(inside.rd_addr), inside.rd_data.eq(memory.rd_data),
-            memory.wr_en.eq(inside.wr_en), memory.wr_addr.eq(inside.wr_addr),
-            memory.wr_data.eq(inside.wr_data),
+            inside.rd_data.eq(self.outer_word),
             # Both movers begin in the same cycle; CLEAR needs the outer one only.
             self.move.ready.eq(self.idle), self.idle.eq(outside.idle & inside.idle),
             outside.move.valid.eq(self.move.valid & self.idle),
@@ -212,4 +222,15 @@ class SessionBank(wiring.Component):
         ]  # fmt: skip
         with m.If(self.move.valid & self.move.ready):
             m.d.sync += kind.eq(self.move.payload.kind)
+        # A memory for each element of a word.
+        for lane in range(self.lanes):
+            memory = MemoryBank(16, self.bank, tech=self.tech, memory=f"states{lane}")
+            m.submodules[f"memory{lane}"] = memory
+            m.d.comb += [
+                memory.rd_addr.eq(Mux(self.idle, self.outer_addr, inside.rd_addr)),
+                self.outer_word.word_select(lane, 16).eq(memory.rd_data),
+                memory.wr_en.eq(Mux(self.idle, self.outer_en[lane], inside.wr_en)),
+                memory.wr_addr.eq(Mux(self.idle, self.outer_addr, inside.wr_addr)),
+                memory.wr_data.eq(Mux(self.idle, self.outer_data, inside.wr_data.word_select(lane, 16))),
+            ]
         return m

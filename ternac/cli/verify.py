@@ -51,12 +51,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
+    from ternac.compile.wide import has_wide_ops
     from ternac.host.executors import parse_executor
     from ternac.host.verify import open_runners, tokens_of
     from ternac.program.zoo import TEXT
     from ternac.progress import Progress
     from ternac.run.evaluate import read_text, split
     from ternac.sim.verify import rows_due, verify
+    from ternac.sim.wide_executor import ENGINE
     from ternac.text.tokenizer import tokenizer_of
 
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
@@ -72,8 +74,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     board = args.board if "--board" in args.given or geometry.name not in BOARDS else geometry.name
     model = open_model(args.model, geometry, say)
     program = model.program
+    wide = has_wide_ops(program)
+    if wide:
+        made = "programs without wide ops: an engine is made for this one"
+        refuse_unused(args, f"the wide ops of {program.name}", dict.fromkeys(("--board", "--geometry"), made))
     with ExitStack() as opened:
-        runners = open_runners(names, model, geometry, board)
+        runners = open_runners(names, model, geometry, board, say=say)
         for runner in runners:
             opened.callback(runner.close)
         began = time.monotonic()
@@ -97,7 +103,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "tokens": args.tokens,
             "mismatches": len(found),
             "executors": names,
-            "geometry": geometry.name,
+            "geometry": ENGINE if wide else geometry.name,
             "model": program.name,
             "program_hash": program.hash,
             "divergences": [d.to_json() for d in found],

@@ -76,8 +76,8 @@ def _of_rows(program: Program) -> list[int]:
 
 
 def refuse_wide(program: Program, geometry: Geometry) -> None:
-    """Raise IllegalProgram or UnsupportedOp if an op is for executors in software only (docs/numerics.md), or
-    needs rows that ``geometry`` does not have.
+    """Raise IllegalProgram or UnsupportedOp if an op is one of imported models, for which docs/wide.md has
+    an engine, or needs rows that ``geometry`` does not have.
     """
     for name, memory in program.memories.items():
         if memory.dtype != "i8" and geometry.rows:
@@ -88,8 +88,8 @@ def refuse_wide(program: Program, geometry: Geometry) -> None:
     for index, op in enumerate(program.ops):
         if op.kind in IMPORT_KINDS:
             raise IllegalProgram(
-                f"op {index} {op.kind} {op.out!r}: no engine has the ops of imported models",
-                "run it on an executor in software: numpy, torch or native",
+                f"op {index} {op.kind} {op.out!r}: {geometry.name} does not have the ops of imported models",
+                "verify it on the executor rtl, or run it in software: numpy, torch or native",
             )
     for index in _of_rows(program) if not geometry.rows else ():
         op = program.ops[index]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from ternac.errors import UnsupportedOp
 from ternac.program.allocate import Lifetimes
 from ternac.program.legality import shapes
-from ternac.program.ops import Op
+from ternac.program.ops import IMPORT_KINDS, Op
 from ternac.program.program import Program
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Scalar",
     "Vector",
     "WideImage",
+    "has_wide_ops",
     "lower",
 ]
 
@@ -162,6 +163,11 @@ class WideImage:
     activations: int
     scalars: int
     slots: int
+
+
+def has_wide_ops(program: Program) -> bool:
+    """Return whether a program has ops of imported models: only `lower` compiles them for an engine."""
+    return any(op.kind in IMPORT_KINDS for op in program.ops)
 
 
 def lower(program: Program, strip: int = 64, word: int = 64, slots: int = 2) -> WideImage:

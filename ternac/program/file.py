@@ -106,7 +106,10 @@ def _parse(data: bytes) -> Program:
     header = sj.parse(data[8 : 8 + size], "header")
     about = sj.fields(header.pop("__metadata__", None), "__metadata__", None, str)
     if about.get("format") != FORMAT:
-        raise BadProgramFile("this is not a program file: no format entry in its metadata")
+        raise BadProgramFile(
+            "this is not a program file: no format entry in its metadata",
+            "ternac import makes a program of a checkpoint from elsewhere, ternac export of one trained here",
+        )
     if about.get("version") not in (str(VERSION), str(MEMORY_VERSION)):
         versions = f"{VERSION} and {MEMORY_VERSION}"
         raise BadProgramFile(

@@ -33,7 +33,10 @@ def resolve(name_or_path: str | Path | None = None) -> Path:
     if path.is_file():
         return path
     if path.is_dir() and any(path.glob("*.safetensors")):
-        raise UsageError(f"no program in {path}, only checkpoints", f"export one: ternac export {path}")
+        hint = f"export one: ternac export {path}"
+        if (path / "config.json").is_file():
+            hint = f"import one: ternac import mmfreelm {path} --out program.safetensors"
+        raise UsageError(f"no program in {path}, only checkpoints", hint)
     shipped = ", ".join(names()) or "none"
     raise UsageError(f"no program file or shipped model {given!r}", f"shipped models: {shipped}")
 

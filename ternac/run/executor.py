@@ -57,6 +57,10 @@ class Executor(Protocol):
         """Tokens worth choosing in one call of ``generate``."""
 
     @property
+    def cycles(self) -> int:
+        """Clock cycles of all tokens so far, of an executor that is a simulation of one; else 0."""
+
+    @property
     def origin(self) -> str:
         """Origin of a measured speed, for reports."""
 
@@ -117,6 +121,7 @@ class ExecutorBase:
     program: Program
     rows = 1
     chunk = 1
+    cycles = 0
 
     @property
     def origin(self) -> str:

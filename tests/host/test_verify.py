@@ -148,7 +148,7 @@ def test_every_executor_is_closed_when_one_fails(tmp_path: Path, monkeypatch: py
             closed.append(self.name)
 
     program, path = small(tmp_path)
-    monkeypatch.setattr("ternac.host.verify.open_runners", lambda *a: [Failing(), Failing()])
+    monkeypatch.setattr("ternac.host.verify.open_runners", lambda *a, **k: [Failing(), Failing()])
     with pytest.raises(RuntimeError, match="broken"):
         cli.main(["verify", str(path), "--tokens", "3"])
     assert closed == ["failing", "failing"]
