@@ -11,22 +11,30 @@ import io
 import lzma
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from ternac.errors import Mismatch
+from ternac.compile.compiler import compile_program
+from ternac.errors import DoesNotFit, Mismatch
+from ternac.hdl.boards.boards import board
+from ternac.hdl.engine.sampler import span_latency
+from ternac.hdl.engine.schedule import schedule
 from ternac.host.compress import compress, decompress
+from ternac.program.program import Program
 from ternac.run.archive import Reader
 from ternac.run.coding import UNIT
 from ternac.run.texts import Coder
 from ternac.text.tokenizer import tokenizer_of
 
-__all__ = ["PEERS", "PUBLISHED", "bench_model", "bench_peer", "why_missing"]
+__all__ = ["PEERS", "PUBLISHED", "bench_model", "bench_peer", "board_rate", "why_missing"]
 
 PPMD_ORDER, PPMD_MEMORY = 16, 1 << 30
+LINE_BAUD = 3_000_000
+SPAN_LINE_BYTES = 79
+"""Bytes of the line that a token and its span take, both ways: a RUN of one token and a READ with answers."""
 RATED_TOKENS = 1 << 16
 """Tokens of the text on which the executor's own rate is measured."""
 
@@ -178,6 +186,37 @@ def bench_model(coder: Coder, data: bytes, *, block: int) -> dict[str, Any]:
         "fed_tokens_per_cpu_second": fed,
         "share_of_feeding": None if fed is None else totals.tokens / there[1] / fed,
         "share_of_feeding_back": None if fed is None else totals.tokens / back[1] / fed,
+    }
+
+
+def board_rate(program: Program, name: str, bytes_per_token: float) -> dict[str, Any]:
+    """Return the rate at which a board with spans would compress, in closed form: a token's cycles, as the
+    RTL counts them, and those of its span, at the clock of the board's own bitstream; and what the line
+    allows.
+
+    ``why_null`` says why a program has none.
+    """
+    target = board(name)
+    geometry = replace(target.engine, name=f"{target.geometry}-spans", spans=1)
+    try:
+        image = compile_program(program, geometry)
+    except DoesNotFit as error:
+        return {"board": name, "why_null": str(error)}
+    token = schedule(image, emit=False).cycles
+    span = span_latency(geometry.sampler_pace, program.vocab)
+    tokens = target.clock_hz / (token + span)
+    line = LINE_BAUD / 10 / SPAN_LINE_BYTES
+    return {
+        "board": name,
+        "cycles_per_token": token,
+        "cycles_of_span": span,
+        "clock_hz": target.clock_hz,
+        "tokens_per_second": tokens,
+        "kb_per_second": tokens * bytes_per_token / 1000,
+        "line_baud": LINE_BAUD,
+        "line_tokens_per_second": line,
+        "line_kb_per_second": line * bytes_per_token / 1000,
+        "origin": "estimate: cycles in closed form at the clock of the shipped bitstream, which has no spans",
     }
 
 

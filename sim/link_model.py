@@ -22,8 +22,10 @@ from ternac.link import (
     MAX_BATCH_TOKENS,
     READ,
     READ_ROWS,
+    READ_SPAN,
     RUN_HEAD,
     SEQUENCE,
+    SPAN_WORDS,
     WRITE_HEAD,
     BatchAnswer,
     BatchRequest,
@@ -37,8 +39,10 @@ from ternac.link import (
     SlipDecoder,
     Status,
     WriteRequest,
+    encode_span,
     encode_words,
 )
+from ternac.run.coding import frequencies
 from ternac.run.sampling import Sampling, choose
 
 
@@ -239,6 +243,7 @@ class MachineEngine:
         self.bank, self.rows = machine.bank * 0, machine.rows * 0
         self._image = replace(image, memories=self.memories)
         self._machine: Machine | None = None
+        self._logits = np.zeros(1, np.int32)
 
     def write(self, mem: int, block: int, addr: int, data: int) -> None:
         """Write one loader word; anything but banks and rows is read again before the next token."""
@@ -254,9 +259,18 @@ class MachineEngine:
 
     def read(self, block: int, addr: int) -> int:
         """Read one bank word, or one of rows."""
+        if self._image.geometry.spans and READ_SPAN <= block < READ_ROWS:
+            token, word = divmod(addr, SPAN_WORDS)
+            return encode_span(*self._span(token, block - READ_SPAN))[word]
         if block >= READ_ROWS:
             return int(self.rows[block - READ_ROWS, addr]) & 0xFF
         return int(self.bank[block, addr]) & 0xFFFF
+
+    def _span(self, token: int, scale_bits: int) -> tuple[int, int, int]:
+        """Return the span of a token by the logits of the last step; of one that is none size 0."""
+        found = frequencies(self._logits, scale_bits).tolist()
+        known = token < len(found)
+        return sum(found[:token]) if known else 0, found[token] if known else 0, sum(found)
 
     def step(
         self, token: int, session_base: int, emit: bool, sampling: Sampling, rng: int, entry: int = 0
@@ -265,5 +279,5 @@ class MachineEngine:
         if self._machine is None:
             self._machine = Machine(self._image)
             self._machine.bank, self._machine.rows = self.bank, self.rows
-        logits = self._machine.step(token, session_base, entry)
+        self._logits = logits = self._machine.step(token, session_base, entry)
         return (*choose(logits, sampling, rng), self.CYCLES) if emit else (0, rng, self.CYCLES)

@@ -21,6 +21,8 @@ from ternac.sim.board import compile_verilog
 from ternac.sim.stream import USUAL
 
 if TYPE_CHECKING:
+    from amaranth.lib.wiring import Component
+
     from ternac.hdl.wide.engine import WideEngine
 
 __all__ = ["MAIN", "WideRun", "build_wide", "emit_wide", "engine_for", "run_wide", "write_memories"]
@@ -79,7 +81,7 @@ def build_wide(engine: WideEngine, *, say: Say = lambda text: None) -> Path:
     return compile_verilog(source.read_text(), main=MAIN, say=say)
 
 
-def emit_wide(engine: WideEngine) -> str:
+def emit_wide(engine: Component) -> str:
     """Return the Verilog of an engine, module ``board``."""
     from amaranth.back import verilog
     from amaranth.hdl import Value

@@ -108,6 +108,13 @@ GREEDY_FLAG = 0x80
 
 READ_ROWS = 128
 """Added to the block of a READ: it reads the column's rows, 8 bits a word, not its bank."""
+READ_SPAN = 64
+"""Added to the program's logit scale: the block of a READ of a token's span, in an engine with spans; the
+address is the token times `SPAN_WORDS`."""
+SPAN_WORDS = 8
+"""Words of a span: start 3, size 2, total 3, the lowest first."""
+SPAN_TOKENS = 1 << 13
+"""Tokens that an engine with spans can have: so many addresses of them there are."""
 CLEAR_BLOCK = 255
 """Block of a WRITE to rows whose one byte d clears `CLEAR_WORDS` * (d + 1) words of every column, from the
 address on. The next request of another kind waits until they are cleared, a WRITE does not."""
@@ -325,6 +332,18 @@ class BatchAnswer:
 def encode_words(words: Sequence[int]) -> bytes:
     """Return words of 16 bits, as a READ answers them."""
     return struct.pack(f"<{len(words)}H", *words)
+
+
+def encode_span(start: int, size: int, total: int) -> list[int]:
+    """Return the `SPAN_WORDS` words of a span."""
+    value = start | size << 48 | total << 80
+    return [value >> 16 * k & 0xFFFF for k in range(SPAN_WORDS)]
+
+
+def decode_span(words: Sequence[int]) -> tuple[int, int, int]:
+    """Return start, size and total of what `encode_span` made."""
+    value = sum(word << 16 * k for k, word in enumerate(words))
+    return value & (1 << 48) - 1, value >> 48 & (1 << 32) - 1, value >> 80
 
 
 def decode_words(data: bytes) -> list[int]:

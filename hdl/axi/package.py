@@ -1,27 +1,30 @@
-"""What other tools need of the AXI block besides its Verilog: register map, FuseSoC core, Vivado script."""
+"""What other tools need of an AXI block besides its Verilog: register map, FuseSoC core, Vivado script."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Protocol
 
 from ternac.hdl.axi.export import c_header, svd, to_json
-from ternac.hdl.axi.registers import MAP_VERSION, MAP_WORDS
-from ternac.hdl.axi.top import AxiTop
+from ternac.hdl.axi.registers import RegisterMap
 
-__all__ = ["NAME", "axi_files", "fusesoc_core", "vivado_script"]
+__all__ = ["NAME", "TEXT", "Packaged", "axi_files", "fusesoc_core", "vivado_script"]
 
 NAME = "ternac_axi"
-VERSION = f"{MAP_VERSION}.0"
+TEXT = "Ternary language model engine: AXI4-Lite registers, AXI4-Stream frames"
 
 
-def fusesoc_core(name: str, version: str, files: list[str], headers: list[str], waivers: str) -> str:
+def fusesoc_core(
+    name: str, version: str, files: list[str], headers: list[str], waivers: str, text: str = TEXT
+) -> str:
     """A CAPI2 core file for a top module ``name`` in Verilog ``files``, with C ``headers`` for software.
 
     YAML 1.2 contains JSON, so the content is written as JSON and needs no YAML writer.
     """
     content = {
         "name": f"::{name}:{version}",
-        "description": "Ternary language model engine: AXI4-Lite registers, AXI4-Stream frames",
+        "description": text,
         "filesets": {
             "rtl": {"files": files, "file_type": "verilogSource-2005"},
             "waivers": {"files": [waivers], "file_type": "vlt"},
@@ -43,12 +46,12 @@ def fusesoc_core(name: str, version: str, files: list[str], headers: list[str], 
     return "CAPI=2:\n" + json.dumps(content, indent=2) + "\n"
 
 
-def vivado_script(name: str, version: str, files: list[str], *, stream: bool) -> str:
+def vivado_script(name: str, version: str, files: list[str], buses: Mapping[str, str], map_bytes: int) -> str:
     """Tcl that packages the top module ``name`` as IP-XACT in the folder ``ip`` next to it.
 
+    ``buses``: kinds of its AXI ports, ``aximm`` or ``axis``, by prefix; ``map_bytes`` of its registers.
     Run it as ``vivado -mode batch -source package_ip.tcl``.
     """
-    buses = ["s_axi", "s_axis", "m_axis", *(["m_axi"] if stream else [])]
     sources = " ".join(f"[file join $here {file}]" for file in files)
     lines = [
         f"# Packages {name} as IP: vivado -mode batch -source package_ip.tcl",
@@ -69,18 +72,17 @@ def vivado_script(name: str, version: str, files: list[str], *, stream: bool) ->
         "set_property value ACTIVE_HIGH $polarity",
         "ipx::infer_bus_interface irq xilinx.com:signal:interrupt_rtl:1.0 $core",
     ]
-    kinds = {"s_axi": "aximm", "m_axi": "aximm", "s_axis": "axis", "m_axis": "axis"}
-    for bus in buses:
+    for bus, kind in buses.items():
         lines += [
             f"if {{[llength [ipx::get_bus_interfaces {bus} -of_objects $core]] == 0}} {{",
-            f"  ipx::infer_bus_interfaces xilinx.com:interface:{kinds[bus]}_rtl:1.0 $core",
+            f"  ipx::infer_bus_interfaces xilinx.com:interface:{kind}_rtl:1.0 $core",
             "}",
             f"ipx::associate_bus_interfaces -busif {bus} -clock clk $core",
         ]
     lines += [
         "set map [ipx::get_memory_maps s_axi -of_objects $core]",
         "set block [lindex [ipx::get_address_blocks -of_objects $map] 0]",
-        f"set_property range {max(4096, 4 * MAP_WORDS)} $block",
+        f"set_property range {max(4096, map_bytes)} $block",
         "ipx::create_xgui_files $core",
         "ipx::update_checksums $core",
         "ipx::save_core $core",
@@ -89,20 +91,33 @@ def vivado_script(name: str, version: str, files: list[str], *, stream: bool) ->
     return "\n".join(lines) + "\n"
 
 
-def axi_files(top: AxiTop, source: str, waivers: str) -> dict[str, tuple[str, str]]:
-    """Return the files that other tools need besides the Verilog ``source``.
+class Packaged(Protocol):
+    """A top level that is packaged: its map, and its AXI ports, by prefix and vendor's kind."""
 
-    By name, what each is and its text; ``waivers`` is the name of Verilator's control file.
+    @property
+    def register_map(self) -> RegisterMap: ...
+
+    @property
+    def buses(self) -> Mapping[str, str]: ...
+
+
+def axi_files(
+    top: Packaged, source: str, waivers: str, *, name: str = NAME, text: str = TEXT
+) -> dict[str, tuple[str, str]]:
+    """Return the files that other tools need besides the Verilog ``source`` of module ``name``.
+
+    By name, what each is and its text; ``waivers`` is the name of Verilator's control file, ``text`` says
+    what the block is.
     """
-    parts = {"stream": top.stream is not None, "rows": top.rows is not None}
-    header = "ternac_regs.h"
+    table = top.register_map
+    header, version = "ternac_regs.h", f"{table.version}.0"
     return {
-        "registers.json": ("register map", to_json(**parts)),
-        "registers.svd": ("register map, CMSIS-SVD", svd(**parts)),
-        header: ("register map, C header", c_header(**parts)),
-        f"{NAME}.core": ("FuseSoC core", fusesoc_core(NAME, VERSION, [source], [header], waivers)),
+        "registers.json": ("register map", to_json(table)),
+        "registers.svd": ("register map, CMSIS-SVD", svd(table)),
+        header: ("register map, C header", c_header(table)),
+        f"{name}.core": ("FuseSoC core", fusesoc_core(name, version, [source], [header], waivers, text)),
         "package_ip.tcl": (
             "Vivado: packages the IP",
-            vivado_script(NAME, VERSION, [source], stream=parts["stream"]),
+            vivado_script(name, version, [source], top.buses, 4 * table.words),
         ),
     }

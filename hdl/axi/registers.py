@@ -16,7 +16,9 @@ __all__ = [
     "Access",
     "Field",
     "Register",
+    "RegisterMap",
     "chosen",
+    "engine_map",
     "register",
 ]
 
@@ -76,6 +78,17 @@ class Register:
     fields: tuple[Field, ...] = field(default_factory=tuple)
     stream: bool = False
     rows: bool = False
+
+
+@dataclass(frozen=True)
+class RegisterMap:
+    """All registers of a block of ``words`` words; ``block`` is its name in headers, ``text`` what it is."""
+
+    block: str
+    text: str
+    version: int
+    words: int
+    registers: tuple[Register, ...]
 
 
 def _words(name: str, offset: int, count: int, text: str) -> tuple[Register, ...]:
@@ -174,3 +187,9 @@ def chosen(*, stream: bool, rows: bool) -> tuple[Register, ...]:
         for each in REGISTERS
         if (stream or not each.stream) and (rows or not each.rows)
     )
+
+
+def engine_map(*, stream: bool, rows: bool) -> RegisterMap:
+    """The map of the engine's top level, with or without the streaming unit and rows."""
+    text = "Ternary matrix engine behind AXI4-Lite"
+    return RegisterMap(BLOCK, text, MAP_VERSION, MAP_WORDS, chosen(stream=stream, rows=rows))

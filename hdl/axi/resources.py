@@ -1,4 +1,4 @@
-"""Area of the AXI block on a device that no open tool places: counted by yosys, an estimate."""
+"""Area of an AXI block on a device that no open tool places: counted by yosys, an estimate."""
 
 from __future__ import annotations
 
@@ -32,14 +32,22 @@ class Part:
     dsp: int
     geometry: str
     port_bits: int
+    wide: str
+    """Its engine for whole models."""
 
 
 PARTS = {
     "kv260": Part(
-        "Kria K26 (Zynq UltraScale+ XCK26), one 128-bit port", 117_120, 234_240, 144, 1_248, "tiny", 128
+        "Kria K26 (Zynq UltraScale+ XCK26), one 128-bit port", 117_120, 234_240, 144, 1_248, "tiny", 128,
+        "kv260-wide",
     ),
-}
-"""Devices by name. 128 bits is what one of the processing system's memory ports has."""
+    "u250": Part(
+        "Alveo U250 (Virtex UltraScale+ XCU250), one 512-bit port", 1_728_000, 3_456_000, 2_688, 12_288,
+        "tiny", 512, "u250-wide",
+    ),
+}  # fmt: skip
+"""Devices by name. 128 bits is what one of the processing system's memory ports has, 512 what a DDR4
+controller of the U250 has."""
 
 _RAM_LUTS = {"RAM32M16": 8, "RAM64M8": 8, "RAM32M": 4, "RAM64M": 4, "SRL16E": 1, "SRLC32E": 1}
 
@@ -58,18 +66,20 @@ def count(cells: Counter[str]) -> dict[str, float]:
     }
 
 
-def resources(design: wiring.Component, part: Part) -> dict[str, Any]:
-    """Synthesize for ``part``; BuildFailed if yosys fails or the netlist multiplies."""
+def resources(design: wiring.Component, part: Part, *, flat: bool = True) -> dict[str, Any]:
+    """Synthesize for ``part``; BuildFailed if yosys fails or the netlist multiplies.
+
+    Not ``flat``: module by module, much faster where one stands many times in a design.
+    """
+    synth = SYNTH if flat else SYNTH.replace(" -flatten", "")
     with tempfile.TemporaryDirectory(prefix="ternac-axi-") as scratch:
         folder = Path(scratch)
         (folder / "top.il").write_text(rtlil.convert(design, name="top", emit_src=False))
-        script = f"read_rtlil top.il\n{SYNTH}\ntee -q -o stat.json stat -json\n"
+        script = f"read_rtlil top.il\n{synth}\ntee -q -o stat.json stat -json\n"
         (folder / "synth.ys").write_text(script)
         run_tool("yosys", ["-q", "synth.ys"], cwd=folder, log=folder / "log.txt", step="synth_xilinx")
-        modules = json.loads((folder / "stat.json").read_text())["modules"]
-    cells: Counter[str] = Counter()
-    for module in modules.values():
-        cells.update(module.get("num_cells_by_type", {}))
+        whole = json.loads((folder / "stat.json").read_text())["design"]
+    cells: Counter[str] = Counter(whole["num_cells_by_type"])
     if multipliers(cells):
         raise BuildFailed(f"the netlist multiplies: {multipliers(cells)}")
     found = count(cells)
@@ -79,5 +89,5 @@ def resources(design: wiring.Component, part: Part) -> dict[str, Any]:
         "lut_share": found["lut"] / part.lut,
         "ff_share": found["ff"] / part.ff,
         "bram36_share": found["bram36"] / part.bram36,
-        "origin": f"synthesis (yosys, {SYNTH.rpartition(' -top')[0]}), not placed: an estimate",
+        "origin": f"synthesis (yosys, {synth.rpartition(' -top')[0]}), not placed: an estimate",
     }

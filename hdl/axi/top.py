@@ -10,7 +10,7 @@ from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from ternac.hdl.axi.lite import AxiLiteSlave, lite_port
-from ternac.hdl.axi.registers import ID, MAP_VERSION, MAP_WORDS, REGISTERS, chosen
+from ternac.hdl.axi.registers import ID, MAP_VERSION, MAP_WORDS, REGISTERS, RegisterMap, engine_map
 from ternac.hdl.axi.rows import Job, RowAccess, RowShape
 from ternac.hdl.link.top import LinkedEngine
 from ternac.hdl.stream.axi import read_port
@@ -74,6 +74,17 @@ class AxiTop(wiring.Component):
             members |= read_port("m_axi", address_bits=address_bits, data_bits=stream.port_bits)
         super().__init__(members)
 
+    @property
+    def register_map(self) -> RegisterMap:
+        """Its registers."""
+        return engine_map(stream=self.stream is not None, rows=self.rows is not None)
+
+    @property
+    def buses(self) -> dict[str, str]:
+        """Kinds of its AXI ports, by prefix."""
+        master = {"m_axi": "aximm"} if self.stream is not None else {}
+        return {"s_axi": "aximm", "s_axis": "axis", "m_axis": "axis", **master}
+
     def elaborate(self, platform: Any) -> Module:
         m = Module()
         m.submodules.engine = self.engine
@@ -120,7 +131,7 @@ class AxiTop(wiring.Component):
             (lite.rd_word, lite.rd_data, lite.rd_error), (lite.wr_word, None, lite.wr_error)
         ):  # fmt: skip
             with m.Switch(word):
-                for each in chosen(stream=self.stream is not None, rows=self.rows is not None):
+                for each in self.register_map.registers:
                     if answer is not None and each.access.readable:
                         with m.Case(each.offset // 4):
                             m.d.comb += [answer.eq(self._values[each.name]), error.eq(0)]

@@ -17,12 +17,14 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.geometry import Geometry
 from ternac.errors import UsageError
 from ternac.files import make_folder, read_json, write_text
-from ternac.hdl.axi.package import axi_files
+from ternac.hdl.axi.package import TEXT, axi_files
 from ternac.hdl.build.toolchain import package_version
 from ternac.hdl.emit.tops import Port, Top, design, port_table, ports_of
 from ternac.hdl.emit.vectors import Vectors, axi_vectors, core_vectors, link_vectors, stream_vectors
 from ternac.hdl.emit.verilog import MAPS, SCRIPT, Emitted, rewrite
 from ternac.hdl.emit.waivers import Waiver, control_file, waivers
+from ternac.hdl.emit.wide import wide_vectors
+from ternac.hdl.wide.shapes import WideShape
 from ternac.program.program import Program
 
 __all__ = ["FORMAT", "MANIFEST", "WAIVERS", "Folder", "emit_folder", "read_emitted", "write_folder"]
@@ -30,6 +32,11 @@ __all__ = ["FORMAT", "MANIFEST", "WAIVERS", "Folder", "emit_folder", "read_emitt
 FORMAT = "ternac emit 1"
 MANIFEST, WAIVERS, TESTBENCH = "manifest.json", "waivers.vlt", "testbench.v"
 TEMPLATES = Path(__file__).with_name("testbench")
+PACKAGED = {
+    "axi": TEXT,
+    "wide": "Engine for whole MatMul-free language models: AXI4-Lite registers, AXI4 memory, logit stream",
+}
+"""What the packages of other tools say of a top."""
 LICENCE = "SPDX-License-Identifier: Apache-2.0"
 
 
@@ -46,7 +53,7 @@ class Folder:
 
 def emit_folder(
     top: Top,
-    geometry: Geometry,
+    geometry: Geometry | WideShape,
     program: Program,
     *,
     port_bits: int = 0,
@@ -54,15 +61,17 @@ def emit_folder(
     tokens: int = 4,
     seed: int = 1,
 ) -> Folder:
-    """Return the folder of a top for a geometry, with vectors of ``program``.
+    """Return the folder of a top for a geometry, of ``wide`` for a shape, with vectors of ``program``.
 
-    ``tokens`` are chosen by argmax and as many drawn; ``seed`` makes prompt, draws and activations. Raises
-    DoesNotFit or IllegalProgram if the program does not fit the engine, UsageError as `design` does,
-    BuildFailed if yosys fails.
+    ``tokens`` are chosen by argmax and as many drawn (``wide``: given); ``seed`` makes prompt, draws and
+    activations. Raises DoesNotFit, UnsupportedOp or IllegalProgram if the program does not fit the engine,
+    UsageError as `design` does, BuildFailed if yosys fails.
     """
     component = design(top, geometry, port_bits=port_bits, clock_hz=clock_hz)
     if top.name == "stream":
         vectors = stream_vectors(program, component, seed)
+    elif isinstance(geometry, WideShape):
+        vectors = wide_vectors(program, geometry, component, tokens, seed)
     else:
         image = compile_program(program, geometry)
         if top.name == "core":
@@ -87,8 +96,8 @@ def emit_folder(
         **{name: ("test vectors", content) for name, content in vectors.files.items()},
         "Makefile": ("make lint, make verilator, make icarus", _makefile(top, vectors)),
     }
-    if top.name == "axi":
-        files |= axi_files(component, source, WAIVERS)
+    if top.name in ("axi", "wide"):
+        files |= axi_files(component, source, WAIVERS, name=top.module, text=PACKAGED[top.name])
     files["README.md"] = ("how to run it, ports", _readme(top, manifest, vectors, ports, files))
     manifest["files"] = sorted([*files, MANIFEST])
     files[MANIFEST] = ("what this was made from", json.dumps(manifest, indent=1) + "\n")
@@ -131,7 +140,7 @@ def read_emitted(path: Path) -> dict[str, Any] | None:
 
 def _manifest(
     top: Top,
-    geometry: Geometry,
+    geometry: Geometry | WideShape,
     program: Program,
     design: str,
     emitted: Emitted,

@@ -17,10 +17,12 @@ from ternac.errors import UsageError
 from ternac.hdl.axi.registers import MAP_VERSION
 from ternac.hdl.axi.rows import RowShape
 from ternac.hdl.axi.top import AxiTop
+from ternac.hdl.axi.wide import WideTop
 from ternac.hdl.engine.core import EngineCore
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine, linked_engine, word_bytes
 from ternac.hdl.stream.matvec import StreamMatVec
+from ternac.hdl.wide.shapes import WideShape
 
 __all__ = ["TOPS", "Port", "Top", "axi_design", "design", "ports_of", "stream_unit"]
 
@@ -41,6 +43,11 @@ TOPS = {
         Top("link", "ternac_link", "the engine behind its byte link: frames in and out as bytes"),
         Top(
             "axi", "ternac_axi", "the engine behind AXI4-Lite and AXI4-Stream, with a streaming unit on AXI4"
+        ),
+        Top(
+            "wide",
+            "ternac_wide",
+            "an engine for whole MatMul-free models: AXI4-Lite, memory on AXI4",
         ),
         Top("stream", "ternac_stream", "the streaming matrix-vector unit alone, weights from an AXI4 port"),
     )
@@ -73,12 +80,14 @@ def axi_design(shape: Geometry, port_bits: int, clock_hz: int) -> AxiTop:
     return AxiTop(engine, stream_unit(port_bits) if port_bits else None, rows=rows)
 
 
-def design(top: Top, shape: Geometry, *, port_bits: int = 0, clock_hz: int = 0) -> Any:
-    """Return the component of a top.
+def design(top: Top, shape: Geometry | WideShape, *, port_bits: int = 0, clock_hz: int = 0) -> Any:
+    """Return the component of a top; ``wide`` takes a WideShape, the others a Geometry.
 
     ``port_bits``: of the streaming unit, 0 for none. ``clock_hz`` is what the link's HELLO answers. Raises
     UsageError if the geometry has an SDRAM on pins of its own, or if a port is asked for that the top lacks.
     """
+    if isinstance(shape, WideShape):
+        return WideTop(shape.engine())
     if shape.has_sdram and top.name != "stream":
         raise UsageError(
             f"{shape.name} has its {'weights' if shape.streams else 'rows'} in an SDRAM on its own pins,"

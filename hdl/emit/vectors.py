@@ -40,7 +40,19 @@ from ternac.link import (
 )
 from ternac.program.program import Program
 
-__all__ = ["Vectors", "axi_vectors", "core_vectors", "link_vectors", "matrices_of", "stream_vectors"]
+__all__ = [
+    "BUS_BITS",
+    "POLL_BUS",
+    "READ_BUS",
+    "WRITE_BUS",
+    "Vectors",
+    "axi_vectors",
+    "bus_access",
+    "core_vectors",
+    "link_vectors",
+    "matrices_of",
+    "stream_vectors",
+]
 
 Trits = npt.NDArray[np.int8]
 MOST_MATRICES = 4
@@ -319,7 +331,8 @@ BUS_BITS = 4 + 12 + 32 + 32
 WRITE_BUS, READ_BUS, POLL_BUS, FRAMES = 1, 2, 3, 4
 
 
-def _bus(op: int, address: int = 0, data: int = 0, mask: int = 0xFFFFFFFF) -> int:
+def bus_access(op: int, address: int = 0, data: int = 0, mask: int = 0xFFFFFFFF) -> int:
+    """Return a word of bus.hex."""
     return _pack((op, 4), (address, 12), (data, 32), (mask, 32))
 
 
@@ -332,18 +345,18 @@ def axi_vectors(program: Program, image: Image, top: AxiTop, count: int, seed: i
 
     def script() -> Iterator[str | int]:
         yield "who it is"
-        yield _bus(READ_BUS, at["ID"], ID)
-        yield _bus(READ_BUS, at["VERSION"], VERSION << 8, 0xFF00)
+        yield bus_access(READ_BUS, at["ID"], ID)
+        yield bus_access(READ_BUS, at["VERSION"], VERSION << 8, 0xFF00)
         for name, content in (("BITSTREAM_ID", identity.bitstream_id), ("GEOMETRY", identity.geometry_hash)):
             for i in range(len(content) // 4):
                 word = int.from_bytes(content[4 * i : 4 * i + 4], "little")
-                yield _bus(READ_BUS, register(f"{name}_{i}").offset, word)
+                yield bus_access(READ_BUS, register(f"{name}_{i}").offset, word)
         yield "frames over the streams"
-        yield _bus(WRITE_BUS, at["CONTROL"], 1)
-        yield _bus(FRAMES)
-        yield _bus(READ_BUS, at["FAULTS"], 0)
+        yield bus_access(WRITE_BUS, at["CONTROL"], 1)
+        yield bus_access(FRAMES)
+        yield bus_access(READ_BUS, at["FAULTS"], 0)
         yield "a program is loaded"
-        yield _bus(POLL_BUS, at["STATUS"], 3, 3)
+        yield bus_access(POLL_BUS, at["STATUS"], 3, 3)
         if top.rows is not None:
             yield from _rows_of(top.rows, rows)
         if top.stream is not None:
@@ -371,35 +384,35 @@ def _rows_of(shape: RowShape, parts: Iterable[BankWords]) -> Iterator[str | int]
     at = {name: register(f"ROW_{name}").offset for name in ("SHAPE", "ADDRESS", "DATA", "START", "STATUS")}
 
     def fetched(column: int, word: int, wanted: Sequence[int]) -> Iterator[int]:
-        yield _bus(WRITE_BUS, at["ADDRESS"], column << 16 | word)
-        yield _bus(WRITE_BUS, at["START"], 0)
+        yield bus_access(WRITE_BUS, at["ADDRESS"], column << 16 | word)
+        yield bus_access(WRITE_BUS, at["START"], 0)
         for i in range(0, len(wanted), PARTS):
             some = bytes(wanted[i : i + PARTS])
-            yield _bus(POLL_BUS, at["STATUS"], 0)
+            yield bus_access(POLL_BUS, at["STATUS"], 0)
             data = int.from_bytes(some, "little")
-            yield _bus(READ_BUS, at["DATA"], data, (1 << 8 * len(some)) - 1)
-        yield _bus(POLL_BUS, at["STATUS"], 0)
+            yield bus_access(READ_BUS, at["DATA"], data, (1 << 8 * len(some)) - 1)
+        yield bus_access(POLL_BUS, at["STATUS"], 0)
 
     yield "rows"
-    yield _bus(READ_BUS, at["SHAPE"], shape.columns << 24 | shape.words)
+    yield bus_access(READ_BUS, at["SHAPE"], shape.columns << 24 | shape.words)
     for part in parts:
         yield f"rows {part.name}, column {part.block}"
         yield from fetched(part.block, part.address, part.words)
     column, word = shape.columns - 1, shape.words - 2 * PARTS
     yield "words are written, and read back; all are cleared"
-    yield _bus(WRITE_BUS, at["ADDRESS"], column << 16 | word)
-    yield _bus(WRITE_BUS, at["DATA"], ROW_PATTERN)
-    yield _bus(POLL_BUS, at["STATUS"], 0)
-    yield _bus(READ_BUS, at["ADDRESS"], column << 16 | word + PARTS)
+    yield bus_access(WRITE_BUS, at["ADDRESS"], column << 16 | word)
+    yield bus_access(WRITE_BUS, at["DATA"], ROW_PATTERN)
+    yield bus_access(POLL_BUS, at["STATUS"], 0)
+    yield bus_access(READ_BUS, at["ADDRESS"], column << 16 | word + PARTS)
     yield from fetched(column, word, ROW_PATTERN.to_bytes(PARTS, "little"))
     most = MOST_CLEAR * CLEAR_WORDS
     for start in range(0, shape.words, most):
         blocks = min(most, shape.words - start) // CLEAR_WORDS
-        yield _bus(WRITE_BUS, at["ADDRESS"], start)
-        yield _bus(WRITE_BUS, at["START"], 1 | (blocks - 1) << 8)
-        yield _bus(POLL_BUS, at["STATUS"], 0)
+        yield bus_access(WRITE_BUS, at["ADDRESS"], start)
+        yield bus_access(WRITE_BUS, at["START"], 1 | (blocks - 1) << 8)
+        yield bus_access(POLL_BUS, at["STATUS"], 0)
     yield from fetched(column, word, bytes(PARTS))
-    yield _bus(READ_BUS, register("FAULTS").offset, 0)
+    yield bus_access(READ_BUS, register("FAULTS").offset, 0)
 
 
 def _registers_of(product: _Product, unit: StreamMatVec) -> Iterator[str | int]:
@@ -410,13 +423,13 @@ def _registers_of(product: _Product, unit: StreamMatVec) -> Iterator[str | int]:
         ("MV_ADDRESS", d.address), ("MV_BEATS", product.beats), ("MV_ROWS", d.rows),
         ("MV_SHAPE", d.words | d.x_base << 16), ("MV_START", 1), ("X_ADDRESS", d.x_base),
     ):  # fmt: skip
-        yield _bus(WRITE_BUS, register(name).offset, value)
+        yield bus_access(WRITE_BUS, register(name).offset, value)
     for word in product.activations:
         for part in range(unit.port_bits // 32):
-            yield _bus(WRITE_BUS, register("X_DATA").offset, word >> 32 * part & 0xFFFFFFFF)
-    yield _bus(WRITE_BUS, register("X_READY").offset, 0)
+            yield bus_access(WRITE_BUS, register("X_DATA").offset, word >> 32 * part & 0xFFFFFFFF)
+    yield bus_access(WRITE_BUS, register("X_READY").offset, 0)
     for row, value in enumerate(product.sums):
         last = row == len(product.sums) - 1
-        yield _bus(POLL_BUS, register("MV_STATUS").offset, 2 | last << 2, 6)
-        yield _bus(READ_BUS, register("SUM").offset, value & 0xFFFFFFFF)
-    yield _bus(READ_BUS, register("FAULTS").offset, 0)
+        yield bus_access(POLL_BUS, register("MV_STATUS").offset, 2 | last << 2, 6)
+        yield bus_access(READ_BUS, register("SUM").offset, value & 0xFFFFFFFF)
+    yield bus_access(READ_BUS, register("FAULTS").offset, 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import Out
+from amaranth.utils import ceil_log2
 
 from ternac.compile.geometry import Geometry, Mem
 from ternac.compile.image import Image
@@ -22,6 +23,7 @@ from ternac.hdl.engine.sequencer import Sequencer
 from ternac.hdl.link.ports import EngineSignature
 from ternac.hdl.sdram.controller import SdramPins
 from ternac.hdl.sdram.store import SdramStore
+from ternac.link import READ_SPAN, SPAN_WORDS
 
 
 class EngineCore(wiring.Component):
@@ -126,7 +128,9 @@ class EngineCore(wiring.Component):
         g = self.geometry
         m.submodules.columns = columns = ColumnArray(g, tech=self.tech)
         m.submodules.sequencer = seq = Sequencer(g, dot_delay=columns.dot_delay, tech=self.tech)
-        m.submodules.sampler = sampler = Sampler(columns=g.columns, slots=g.logit_slots, pace=g.sampler_pace)
+        m.submodules.sampler = sampler = Sampler(
+            columns=g.columns, slots=g.logit_slots, pace=g.sampler_pace, spans=bool(g.spans)
+        )
         m.submodules.contexts = contexts = Contexts(g)
 
         # The loader's words, which pass two registers where memories are far apart.
@@ -266,6 +270,8 @@ class EngineCore(wiring.Component):
 
         # The host reads a bank, or rows. It waits for rows that are being cleared, as a start does.
         wanted: Value = self.rd_en
+        if g.spans:
+            wanted = self.rd_en & ~self.rd_block[READ_SPAN.bit_length() - 1]
         if g.rows:
             waiting = Signal(name="rd_waiting")
             own = columns.moves.busy if g.stores_rows else columns.clearing
@@ -292,7 +298,28 @@ class EngineCore(wiring.Component):
         ]
         if g.rows and not g.stores_rows:
             m.d.comb += columns.rd_rows.eq(block[-1])
+        if g.spans:
+            self._spans(m, sampler, reading, columns.rd_data)
         return m
+
+    def _spans(self, m: Module, sampler: Sampler, reading: Value, word: Value) -> None:
+        """Answer a read of a span: the first word after a pass over the logits, the others at once."""
+        asked = self.rd_en & self.rd_block[READ_SPAN.bit_length() - 1]
+        number = self.rd_addr[: ceil_log2(SPAN_WORDS)]
+        again = delay(m, asked & number.any(), 2, name="span_again")
+        with m.If(asked):
+            m.d.sync += [
+                sampler.span_shift.eq(self.rd_block),
+                sampler.span_number.eq(number),
+                sampler.span_token.eq(self.rd_addr[len(number) :]),
+            ]
+        found = Signal(name="span_found")
+        m.d.comb += [
+            sampler.span_start.eq(delay(m, asked & ~number.any(), name="span_asked")),
+            found.eq(sampler.span_done | again),
+            self.rd_valid.eq(reading | found),
+            self.rd_data.eq(Mux(found, sampler.span_word, word)),
+        ]
 
     def _moves(self, m: Module, columns: ColumnArray, seq: Sequencer, contexts: Contexts) -> None:
         """Wire the mover of rows to sequencer, host and pins."""

@@ -16,13 +16,17 @@ from ternac.hdl.cells.registers import delay
 from ternac.hdl.engine.argmax import Argmax
 from ternac.hdl.engine.draw import Draw
 from ternac.hdl.engine.exponential import Exponential
+from ternac.hdl.engine.span import Span
 from ternac.run import sampling
 
-__all__ = ["Sampler", "sampler_latency"]
+__all__ = ["Sampler", "sampler_latency", "span_latency"]
 
 _KEY_BITS = 16
 _COUNT = 5  # stages of the search: memory, its register, comparison, population count, sum
-_WEIGH = 4 + Exponential.latency  # stages of a weight: memory, its register, choice, distance, exponential
+_DISTANCE = 4  # stages of a distance: memory, its register, choice, distance
+_WEIGH = (
+    _DISTANCE + Exponential.latency
+)  # stages of a weight: memory, its register, choice, distance, exponential
 
 
 def _population(bits: Sequence[ValueLike]) -> ValueLike:
@@ -50,6 +54,11 @@ def sampler_latency(columns: int, pace: int, vocab: int, *, greedy: bool, top_k:
         if top_k:
             cycles += _KEY_BITS * (-(-vocab // columns) + _COUNT)
     return cycles
+
+
+def span_latency(pace: int, vocab: int) -> int:
+    """Cycles from ``span_start`` to ``span_done``: a pass over the elements, and what follows the last."""
+    return pace * (vocab - 1) + 1 + _DISTANCE + Span.latency
 
 
 class LogitScan(wiring.Component):
@@ -178,6 +187,7 @@ class Sampler(wiring.Component):
     columns : logits a row, 1..64.
     slots : rows of the logits memory, 2..65536 // columns.
     pace : cycles per element in the two weighing passes of a draw: 1, or 4 for the smaller multiplier.
+    spans : the span of a token can be asked for, by the members ``span_..``, which are there only then.
 
     Members
     -------
@@ -211,6 +221,18 @@ class Sampler(wiring.Component):
         The token.
     rng_out : Out(32)
         The new state of the generator.
+    span_start : In(1)
+        Pulse, while not busy, two cycles after the last row or later: count a span in one pass.
+    span_token : In(16)
+        The token, constant until ``span_done``.
+    span_shift : In(5)
+        The program's ``logit_scale_bits``, likewise.
+    span_done : Out(1)
+        Pulse, :meth:`span_latency` cycles after ``span_start``: it stays until the next one.
+    span_number : In(3)
+        A word of it.
+    span_word : Out(16)
+        That word.
 
     Area on iCE40 for columns=2, slots=128 (``synth_ice40``): 703 LUT4 and 395 FF at pace 4, 849 and
     495 at pace 1, 3 block RAMs.
@@ -218,7 +240,7 @@ class Sampler(wiring.Component):
 
     AREA_PART = "sampler"
 
-    def __init__(self, *, columns: int, slots: int, pace: int = 1) -> None:
+    def __init__(self, *, columns: int, slots: int, pace: int = 1, spans: bool = False) -> None:
         if not 1 <= columns <= 64:
             raise ValueError(f"columns must be 1..64, not {columns!r}")
         if not 2 <= slots <= 65536 // columns:
@@ -228,6 +250,15 @@ class Sampler(wiring.Component):
         self.columns = columns
         self.slots = slots
         self.pace = pace
+        self.spans = spans
+        span = {
+            "span_start": In(1),
+            "span_token": In(16),
+            "span_shift": In(5),
+            "span_done": Out(1),
+            "span_number": In(3),
+            "span_word": Out(16),
+        }
         super().__init__(
             {
                 "row_valid": In(1),
@@ -245,8 +276,13 @@ class Sampler(wiring.Component):
                 "done": Out(1),
                 "next_token": Out(16),
                 "rng_out": Out(32),
+                **(span if spans else {}),
             }
         )
+
+    def span_latency(self, vocab: int) -> int:
+        """Cycles from ``span_start`` to ``span_done``, see :func:`span_latency`."""
+        return span_latency(self.pace, vocab)
 
     def latency(self, vocab: int, *, greedy: bool, top_k: int = 0) -> int:
         """Cycles from ``start`` to ``done``, see :func:`sampler_latency`."""
@@ -333,6 +369,18 @@ class Sampler(wiring.Component):
             self.rng_out.eq(draw.rng_out),
         ]
 
+        if self.spans:
+            m.submodules.span = span = Span(elements=columns * slots)
+            m.d.comb += [
+                span.token.eq(self.span_token),
+                span.shift.eq(self.span_shift),
+                span.valid.eq(valid[_DISTANCE - 1]),
+                span.last.eq(last[_DISTANCE - 1]),
+                span.distance.eq(distance),
+                span.number.eq(self.span_number),
+                self.span_word.eq(span.word),
+            ]
+
         # The search finds the k-th largest key bit by bit: `candidate` is what is known so far and the bit on
         # trial; `above` counts the keys over it, so that top_k - above of those equal to it may stay.
         timer, enough = Signal(5, name="timer"), Signal(name="enough")
@@ -344,6 +392,15 @@ class Sampler(wiring.Component):
                 with m.If(self.start):
                     m.d.comb += draw.load.eq(1)
                     m.next = "SETTLE"
+                if self.spans:
+                    with m.Elif(self.span_start):
+                        m.d.comb += [begin.eq(1), span.begin.eq(1)]
+                        m.next = "SPAN"
+            if self.spans:
+                with m.State("SPAN"):
+                    m.d.comb += self.span_done.eq(span.done)
+                    with m.If(span.done):
+                        m.next = "IDLE"
             with m.State("SETTLE"):
                 m.d.sync += timer.eq(timer + 1)
                 with m.If(timer == _settle(columns) - 1):

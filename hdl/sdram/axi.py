@@ -45,6 +45,8 @@ class SdramReadPort(wiring.Component):
         Words to write. They wait until nothing is read.
     written : Out(1)
         No word waits to be written.
+    idle : Out(1)
+        No request waits, and no beat is on its way.
     ready : Out(1)
         The chip has been initialised; nothing is answered before.
     pins : Out(SdramPins)
@@ -63,6 +65,7 @@ class SdramReadPort(wiring.Component):
                 **{name: member.flip() for name, member in port.items()},
                 "write": In(stream.Signature(write_word(chip))),
                 "written": Out(1),
+                "idle": Out(1),
                 "ready": Out(1),
                 "pins": Out(SdramPins),
             }
@@ -122,6 +125,7 @@ class SdramReadPort(wiring.Component):
             words.eq(Cat(Const(0, shift), length + 1) + first),
             take.eq(requests.r_rdy & coming.w_rdy & (left == 0)),
             requests.r_en.eq(take),
+            self.idle.eq(~requests.r_rdy & (left == 0) & ~coming.r_rdy & ~self.s_axi_rvalid),
             coming.w_en.eq(take), coming.w_data.eq(Cat(first, words)),
             chip.burst.eq(at), chip.restart.eq(jump),
             chip.room.eq((left != 0) & ~jump),

@@ -169,6 +169,7 @@ class VocabularySampler(wiring.Component):
     k-th smallest distance from the largest (`ByteRank`).
 
     :param vocab: logits of a step at most, 2 to 65536.
+    :param peeks: kept logits can be read from outside.
 
     Members
     -------
@@ -181,15 +182,15 @@ class VocabularySampler(wiring.Component):
     chosen : Out(stream.Signature(token_layout))
         ``token`` and the new ``rng``, `latency` cycles later.
     peek : In(range(vocab))
-        While no choice runs, a token.
+        With ``peeks``: while no choice runs, a token.
     peeked : Out(signed(16))
-        Its logit, BlockRam.LATENCY cycles later.
+        With ``peeks``: its logit, BlockRam.LATENCY cycles later.
     """
 
-    def __init__(self, vocab: int, *, tech: Technology = Technology.PORTABLE) -> None:
+    def __init__(self, vocab: int, *, peeks: bool = False, tech: Technology = Technology.PORTABLE) -> None:
         if not 2 <= vocab <= 1 << _TOKEN_BITS:
             raise ValueError(f"vocab must be 2..{1 << _TOKEN_BITS}, not {vocab}")
-        self.vocab, self.tech = vocab, tech
+        self.vocab, self.peeks, self.tech = vocab, peeks, tech
         self.logit_layout = data.StructLayout({"y": signed(16), "last": 1})
         self.choice_layout = data.StructLayout({"greedy": 1, "m": 8, "s": 5, "top_k": 16, "rng": 32})
         self.token_layout = data.StructLayout({"token": _TOKEN_BITS, "rng": 32})
@@ -198,8 +199,7 @@ class VocabularySampler(wiring.Component):
                 "logits": In(stream.Signature(self.logit_layout)),
                 "choose": In(stream.Signature(self.choice_layout)),
                 "chosen": Out(stream.Signature(self.token_layout)),
-                "peek": In(range(vocab)),
-                "peeked": Out(signed(16)),
+                **({"peek": In(range(vocab)), "peeked": Out(signed(16))} if peeks else {}),
             }
         )
 
@@ -246,8 +246,9 @@ class VocabularySampler(wiring.Component):
         # A walk from ``at`` to ``until``. Cycles 2 and 3: the key. 4: its distance from the largest.
         walking, picking = Signal(name="walking"), Signal(name="picking")
         at, until = Signal(_TOKEN_BITS, name="at"), Signal(_TOKEN_BITS, name="until")
-        m.d.comb += kept.rd_addr.eq(Mux(walking, at, self.peek))
-        m.d.comb += self.peeked.eq(Cat(kept.rd_data[:-1], ~kept.rd_data[-1]))
+        m.d.comb += kept.rd_addr.eq(Mux(walking, at, self.peek) if self.peeks else at)
+        if self.peeks:
+            m.d.comb += self.peeked.eq(Cat(kept.rd_data[:-1], ~kept.rd_data[-1]))
         with m.If(walking):
             m.d.sync += [at.eq(at + 1), walking.eq(at != until)]
         found_key, distance = Signal(16, name="found_key"), Signal(16, name="distance")

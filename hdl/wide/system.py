@@ -70,7 +70,7 @@ class WideSystem(wiring.Component):
         self.engine = engine or engine_of(geometry, tech=tech)
         self.port = read_port("m_axi", address_bits=geometry.address_bits, data_bits=geometry.port_bits)
         self.states = SessionBank(geometry.columns, geometry.vector_words, geometry.bank_depth, tech=tech)
-        self.sampler = VocabularySampler(geometry.vocab, tech=tech)
+        self.sampler = VocabularySampler(geometry.vocab, peeks=True, tech=tech)
         flipped = {name: member.flip() for name, member in ENGINE_MEMBERS.items()}
         super().__init__({**flipped, "fault": Out(7), **self.port})
 

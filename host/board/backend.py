@@ -20,7 +20,17 @@ from ternac.host.board.loader import load_image
 from ternac.host.board.loop_counts import LoopCounts
 from ternac.host.board.pipeline import Journal, RunPipeline
 from ternac.host.board.slots import SessionEntry, SlotTable
-from ternac.link import MAX_BATCH_TOKENS, MAX_PROMPT, MAX_WORDS, BatchMember, Identity, RunAnswer
+from ternac.link import (
+    MAX_BATCH_TOKENS,
+    MAX_PROMPT,
+    MAX_WORDS,
+    READ_SPAN,
+    SPAN_WORDS,
+    BatchMember,
+    Identity,
+    RunAnswer,
+    decode_span,
+)
 from ternac.manifest import read_manifest
 from ternac.program.loops import check_loops
 from ternac.program.program import Program
@@ -246,6 +256,42 @@ class BoardBackend:
                 return self._banks.read_vector(self.image.logits)
 
         return _insist(run_and_read)
+
+    @property
+    def reports_spans(self) -> bool:
+        """True if `span` can be asked: the bitstream's engine has spans."""
+        return bool(self.image.geometry.spans)
+
+    def require_spans(self) -> None:
+        """Raises DeviceError if the bitstream's engine does not report spans."""
+        if not self.reports_spans:
+            raise DeviceError(
+                f"{self.name}: the engine {self.image.geometry.name!r} reports no spans",
+                "leave --spans out: the logits give the same; or build a geometry with spans 1",
+            )
+
+    def span(self, session: int, token: int, target: int) -> tuple[int, int, int]:
+        """Run one token, then read start, size and total of ``target`` among the frequencies of the next
+        (`ternac.run.coding.spans`). Raises DeviceError if the bitstream's engine does not report them.
+        """
+        self.require_spans()
+
+        def run_and_read() -> tuple[int, int, int]:
+            with self._changing([session]) as (journal,):
+                self._receive(session, RunPipeline(self.client, Run([token]), journal), 0)
+                return self._read_span(target)
+
+        return _insist(run_and_read)
+
+    def _read_span(self, target: int) -> tuple[int, int, int]:
+        words = self.client.read(READ_SPAN + self.program.logit_scale_bits, target * SPAN_WORDS, SPAN_WORDS)
+        start, size, total = decode_span([int(word) for word in words])
+        if not 1 <= size <= total - start:
+            raise BadFrame(
+                f"{self.name}: token {target} has the span {start}, {size} of {total}",
+                "check board and line: ternac board check",
+            )
+        return start, size, total
 
     def read_vector(self, symbol: Symbol, base: int = 0) -> npt.NDArray[np.int32]:
         """Return the int32 elements of a symbol of the image (``base``: the session's, for a state)."""

@@ -14,9 +14,11 @@ from ternac.cli.arguments import (
     add_out,
     make_folder,
     number,
+    refuse_unused,
     refuse_with_loopback,
 )
 from ternac.cli.verb import Outcome, Say, Verb
+from ternac.errors import UsageError
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,18 +28,32 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     number(parser, "--clock", "design clock (default: the board's)", kind=float, metavar="MHZ")
     add_out(parser, "copy the bitstream here, out of the cache")
     add_loopback(parser)
+    parser.add_argument(
+        "--wide", action="store_true", help="the engine for whole imported models, in the board's SDRAM"
+    )
     parser.add_argument("--force", action="store_true", help="run every step again, even if nothing changed")
 
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.build.bitstream import bitstream_for
     from ternac.hdl.build.loopback import loopback_for
+    from ternac.hdl.build.wide import wide_for
 
-    refuse_with_loopback(args, "--geometry", "--clock")
+    refuse_with_loopback(args, "--geometry", "--clock", "--wide")
+    if args.wide:
+        if args.model is not None:
+            raise UsageError(
+                "MODEL has no effect with --wide", "its SDRAM is loaded over the link: leave one out"
+            )
+        refuse_unused(
+            args, "--wide", dict.fromkeys(("--geometry", "--clock"), "another engine: leave --wide out")
+        )
     make_folder(args.out)
     started = time.monotonic()
     if args.loopback:
         data = loopback_for(args.board, say, force=args.force, out=args.out)
+    elif args.wide:
+        data = wide_for(args.board, say, force=args.force, out=args.out)
     else:
         data = bitstream_for(
             args.board,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ternac.cli.arguments import (
     PORT_BITS,
@@ -18,9 +18,13 @@ from ternac.cli.arguments import (
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
-PARTS = ("kv260",)
+if TYPE_CHECKING:
+    from ternac.compile.geometry import Geometry
+    from ternac.hdl.wide.shapes import WideShape
+
+PARTS = ("kv260", "u250")
 """Names of `ternac.hdl.axi.resources.PARTS`, which imports Amaranth: slow for ``--help``. A test compares."""
-TOPS = ("core", "link", "axi", "stream")
+TOPS = ("core", "link", "axi", "wide", "stream")
 """Names of `ternac.hdl.emit.tops.TOPS`, likewise."""
 STREAM_BITS = 128
 """Width of the streaming unit's port where none is given."""
@@ -33,9 +37,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         choices=TOPS,
         default="link",
         help="core: the bare engine; link: behind its byte link; axi: behind AXI4-Lite and AXI4-Stream; "
+        "wide: an engine for whole imported models behind AXI4-Lite and AXI4; "
         "stream: the streaming unit alone, without an engine (default: link)",
     )
-    parser.add_argument("--part", choices=PARTS, help="--top axi: take geometry and port for this device")
+    parser.add_argument(
+        "--part", choices=PARTS, help="--top axi and wide: take geometry and port for this device"
+    )
     add_geometry(parser, "engine (default: the part's, or tiny)")
     parser.add_argument(
         "--port-bits",
@@ -57,7 +64,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     number(
         parser,
         "--tokens",
-        "tokens of the testbench, by argmax and as many drawn",
+        "tokens of the testbench, by argmax and as many drawn (--top wide: given)",
         default=4,
         least=1,
         most=60,
@@ -76,20 +83,31 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.compile.geometry import preset
     from ternac.hdl.axi.resources import PARTS, resources
     from ternac.hdl.emit.folder import WAIVERS, emit_folder, write_folder
-    from ternac.hdl.emit.tops import TOPS, axi_design
+    from ternac.hdl.emit.tops import TOPS, design
+    from ternac.hdl.emit.wide import default_program
+    from ternac.hdl.wide.shapes import wide_shape
     from ternac.sim.emitted import lint
 
     _refuse(args)
     top, part = TOPS[args.top], PARTS.get(args.part)
-    geometry = args.geometry or preset(part.geometry if part else "tiny")
-    port_bits = _port_bits(args, part.port_bits if part else 0)
-    # The streaming unit takes any program: without an engine none has to fit.
-    model = open_model(args.model, None if top.name == "stream" else geometry, say)
+    geometry: Geometry | WideShape
+    if top.name == "wide":
+        geometry = wide_shape(part.wide if part else "tiny-wide")
+        port_bits = geometry.port_bits
+        # Nothing that ships is a program of wide ops.
+        program = (
+            default_program(args.seed) if args.model is None else open_model(args.model, None, say).program
+        )
+    else:
+        geometry = args.geometry or preset(part.geometry if part else "tiny")
+        port_bits = _port_bits(args, part.port_bits if part else 0)
+        # The streaming unit takes any program: without an engine none has to fit.
+        program = open_model(args.model, None if top.name == "stream" else geometry, say).program
     say(f"emitting {top.module}: about a minute for a small engine")
     folder = emit_folder(
         top,
         geometry,
-        model.program,
+        program,
         port_bits=port_bits,
         clock_hz=round(args.clock * 1e6),
         tokens=args.tokens,
@@ -101,12 +119,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         "top": top.module,
         "geometry": None if top.name == "stream" else geometry.name,
         "port_bits": port_bits,
-        "program": model.program.name,
+        "program": program.name,
         "plan": folder.manifest["plan"],
         "cells": folder.manifest["cells"],
         "files": {name: what for name, (what, _) in sorted(folder.files.items())},
         "compared": folder.vectors.compared,
-        "origin": "generated from the RTL; expected tokens from NumPy, cycles from the closed form",
+        "origin": "generated from the RTL; expected results from NumPy, cycles from the closed form",
     }
     clean = True
     if not args.no_lint:
@@ -114,7 +132,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         clean = found.clean and not found.beyond
         data["lint"] = {"clean": clean, "waived": found.waived, "beyond": list(found.beyond)}
     if args.resources and part is not None:
-        data["resources"] = resources(axi_design(geometry, port_bits, 0), part)
+        data["resources"] = resources(
+            design(top, geometry, port_bits=port_bits), part, flat=top.name != "wide"
+        )
     _show(data, say)
     return Outcome(data, clean)
 
@@ -125,8 +145,11 @@ def _refuse(args: argparse.Namespace) -> None:
         raise UsageError("--resources needs --part", f"parts: {', '.join(PARTS)}")
     if args.out.suffix == ".v":
         raise UsageError(f"--out {args.out}: a folder is needed", f"write --out {args.out.with_suffix('')}")
-    if args.top != "axi":
-        refuse_unused(args, f"--top {args.top}", {"--part": "--top axi"})
+    if args.top not in ("axi", "wide"):
+        refuse_unused(args, f"--top {args.top}", {"--part": "--top axi or wide"})
+    if args.top == "wide":
+        works = "--top core, link or axi; --part chooses the engine and its port"
+        refuse_unused(args, "--top wide", dict.fromkeys(("--geometry", "--clock", "--port-bits"), works))
     if args.top in ("core", "link"):
         refuse_unused(args, f"--top {args.top}", {"--port-bits": "--top axi or stream"})
     if args.top == "stream":

@@ -12,6 +12,9 @@ from ternac.cli.arguments import add_executor, add_loops, add_model, number
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.errors import UsageError
 
+LEAST_TOKENS = 8
+"""The longest n-gram that --distinct counts."""
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -46,7 +49,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="measure instead how much better passages of the text are read a second time, so many tokens "
         "later; between them stands the other part of the split",
     )
-    number(parser, "--passages", "passages of --again", default=PASSAGES, least=2)
+    number(parser, "--passages", "passages of --again and --distinct", default=PASSAGES, least=2)
+    number(
+        parser,
+        "--distinct",
+        "measure instead how much the model repeats itself: it writes N tokens behind each of --passages "
+        "passages, by argmax, with penalties and by draws",
+        least=LEAST_TOKENS,
+        most=1 << 16,
+    )
     add_executor(parser)
     add_loops(parser)
 
@@ -94,6 +105,8 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
                 "--again needs other text between the readings", "leave --text out, or name a split"
             )
         return _again(args, say, executor, text, _between(args, record, which, program))
+    if args.distinct is not None:
+        return _distinct(args, say, executor, text)
     began = time.monotonic()
     with Progress(len(text.ids) - 1, f"eval {program.name}", "tokens") as bar:
         loss = ev.evaluate(executor, text, args.streams, args.context, bar.update, loops=args.loops)
@@ -142,6 +155,36 @@ def _again(
     readings = [asdict(one) | {"gain": one.gain} for one in found]
     about = {"model": executor.program.name, "executor": executor.name, "loops": args.loops}
     return Outcome({**about, "readings": readings})
+
+
+def _distinct(args: argparse.Namespace, say: Say, executor: Executor, text: Encoded) -> Outcome:
+    """Measure distinct n-grams of what the model writes."""
+    from ternac.progress import Progress
+    from ternac.run.repetition import GRAMS, repetition, ways
+
+    if args.loops is not None:
+        raise UsageError("--loops has no effect with --distinct", "leave one of them out")
+    work = args.distinct * len(ways(executor.program.logit_scale_bits))
+    with Progress(work, f"{executor.program.name} writes", "tokens") as bar:
+        found = repetition(executor, text.ids, args.distinct, args.passages, bar.update)
+    say(
+        f"{executor.program.name}: distinct n-grams of {args.distinct} tokens behind each of "
+        f"{args.passages} passages, and texts that end in a loop"
+    )
+    names = ", ".join(f"{n}-grams" for n in GRAMS)
+    say(f"  {'':<30} {names}, loops")
+    for one in found:
+        say(f"  {one.way:<30} {', '.join(f'{part:.3f}' for part in one.distinct)}, {one.loops:.0%}")
+    rows = [
+        {
+            "way": one.way,
+            "distinct": dict(zip(map(str, GRAMS), one.distinct, strict=True)),
+            "loops": one.loops,
+        }
+        for one in found
+    ]
+    about = {"model": executor.program.name, "executor": executor.name, "tokens": args.distinct}
+    return Outcome({**about, "passages": args.passages, "ways": rows})
 
 
 def _distances(given: str) -> list[int]:

@@ -41,6 +41,9 @@ def add_coder(parser: argparse.ArgumentParser, model: str) -> None:
     add_device(parser, "none: the executor computes")
     add_board(parser)
     add_geometry(parser)
+    parser.add_argument(
+        "--spans", action="store_true", help="refuse a board whose engine does not report spans of tokens"
+    )
     add_budget(parser)
 
 
@@ -52,7 +55,7 @@ def opened_coder(args: argparse.Namespace, program: Program, path: Path | None) 
     from ternac.run.texts import StepCoder
 
     if args.device is None:
-        refuse_unused(args, "--executor", dict.fromkeys(("--board", "--geometry"), "--device"))
+        refuse_unused(args, "--executor", dict.fromkeys(("--board", "--geometry", "--spans"), "--device"))
         name = parse_executor(args.executor)
         if args.threads is not None and name.kind not in ("auto", "native"):
             refuse_unused(args, f"--executor {args.executor}", {"--threads": "--executor native"})
@@ -63,7 +66,11 @@ def opened_coder(args: argparse.Namespace, program: Program, path: Path | None) 
         refuse_unused(args, "--device", dict.fromkeys(("--executor", "--threads"), "no --device"))
         parse_executor(args.device, BOARDS)
         device = Device.open(args.device, program, board=args.board, geometry=args.geometry)
-        coder = StepCoder(BackendSessions(device.backend))
+        try:
+            coder = StepCoder(BackendSessions(device.backend, spans=args.spans))
+        except BaseException:
+            device.close()
+            raise
     try:
         yield coder
     finally:

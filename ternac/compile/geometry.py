@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ternac.errors import UsageError
+from ternac.link import SPAN_TOKENS
 
 
 class Mem(IntEnum):
@@ -122,6 +123,8 @@ class Geometry:
     row_ram: str = "block"
     """Where the rows of memories live: ``block`` (in those ``rows`` words) or ``sdram``: 32 MiB outside, and
     the ``rows`` words hold what a pass is at work on."""
+    spans: int = 0
+    """1: the sampler tells a token's span among the frequencies of all (docs/compress.md); 0: it does not."""
 
     def __post_init__(self) -> None:
         def need(ok: bool, text: str) -> None:
@@ -130,7 +133,7 @@ class Geometry:
 
         for field, value in asdict(self).items():
             if isinstance(value, int):
-                least = 0 if field in ("lane_depth", "rows", "list_slots") else 1
+                least = 0 if field in ("lane_depth", "rows", "list_slots", "spans") else 1
                 need(value >= least, f"{field} must be at least {least}, not {value}")
         need(self.lanes % self.chain == 0, f"chain {self.chain} must divide lanes {self.lanes}")
         need(
@@ -173,6 +176,11 @@ class Geometry:
             need(self.columns % 2 == 0, f"rows in SDRAM need an even number of columns, not {self.columns}")
             need(self.columns <= 64, f"rows in SDRAM need at most 64 columns, not {self.columns}")
             need(self.rows <= self.bank_depth, "rows in SDRAM need no more row words than bank words")
+        need(self.spans <= 1, f"spans must be 0 or 1, not {self.spans}")
+        if self.spans:
+            most, tokens = SPAN_TOKENS, self.logit_slots * self.columns
+            need(tokens <= most, f"spans are of at most {most} tokens, not {tokens}")
+            need(not self.stores_rows, "an engine with rows in SDRAM has no spans")
         need(self.contexts <= 4, f"at most 4 contexts, not {self.contexts}")
         need(self.x_depth <= 256, f"x_depth is at most 256, not {self.x_depth}")
         need(self.program_depth % 2 == 0, "program_depth must be even")
@@ -318,8 +326,8 @@ class Geometry:
     def hash(self) -> bytes:
         """Eight bytes that differ when any parameter differs; the board reports them.
 
-        ``weight_code``, ``rows``, ``list_slots`` and ``row_ram`` came after the first bitstreams. They count
-        only where they are a choice and not the default, so that their hashes stay what they were.
+        ``weight_code``, ``rows``, ``list_slots``, ``row_ram`` and ``spans`` came after the first bitstreams.
+        They count only where they are a choice and not the default, so that their hashes stay what they were.
         """
         values = asdict(self)
         if self.streams or self.weight_code == "two_bit":
@@ -328,6 +336,8 @@ class Geometry:
             del values["rows"], values["list_slots"]
         if not self.stores_rows:
             del values["row_ram"]
+        if not self.spans:
+            del values["spans"]
         text = json.dumps(values, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).digest()[:8]
 

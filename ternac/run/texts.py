@@ -6,7 +6,7 @@ nothing predicts the first token, and all tokens are equally likely there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -79,6 +79,9 @@ class Sessions(Protocol):
     def step(self, tokens: Ids) -> Logits:
         """Feed one token to each of the first sessions; returns their logits."""
 
+    def spans(self, tokens: Ids, targets: Ids) -> Spans:
+        """Feed as `step` does; returns the spans of the tokens that come next."""
+
     def close(self) -> None: ...
 
 
@@ -122,6 +125,9 @@ class _Rows:
     def step(self, tokens: Ids) -> Logits:
         return self._executor.step(self._state[: len(tokens)], tokens)
 
+    def spans(self, tokens: Ids, targets: Ids) -> Spans:
+        return spans(self.step(tokens), self._executor.program.logit_scale_bits, targets)
+
     def close(self) -> None:
         pass
 
@@ -158,9 +164,9 @@ class StepCoder:
 
         walk = _Walk(self, [len(text) for text in given])
         try:
-            for at, logits in walk:
+            for at in walk:
                 targets = np.array([text[at] for text in given[: walk.live]], np.int64)
-                kept.append(self._spans(logits, targets))
+                kept.append(walk.spans(targets))
                 if len(kept) >= KEPT:
                     count()
                 walk.last = targets
@@ -178,7 +184,8 @@ class StepCoder:
         made = [np.empty(counts[at], np.int32) for at in order]
         walk = _Walk(self, [counts[at] for at in order])
         try:
-            for at, logits in walk:
+            for at in walk:
+                logits = walk.step()
                 if logits is None:
                     tokens = [one.evenly(self.program.vocab) for one in decoders[: walk.live]]
                 else:
@@ -200,22 +207,20 @@ class StepCoder:
     def close(self) -> None:
         self._opener.close()
 
-    def _spans(self, logits: Logits | None, tokens: Ids) -> Spans:
-        return uniform(tokens, self.program.vocab) if logits is None else spans(logits, self._bits, tokens)
-
 
 class _Walk:
-    """Positions of texts of ``counts`` tokens, the longest first, with the logits at each: None where nothing
-    predicts. ``last`` are the tokens there, of the ``live`` texts that have one.
+    """Positions of texts of ``counts`` tokens, the longest first. At each either `step` or `spans` is called
+    once; ``last`` are then set to the tokens there, of the ``live`` texts that have one.
     """
 
     def __init__(self, coder: StepCoder, counts: Sequence[int]) -> None:
         self._coder, self._counts = coder, counts
         self.live = sum(count > 0 for count in counts)
         self.last: Ids = np.zeros(0, np.int64)
+        self._fed = False
         self._sessions = coder._opener.open(self.live) if self.live else None
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[int]:
         if self._sessions is None:
             return
         front = self._coder._front
@@ -225,8 +230,20 @@ class _Walk:
         for at in range(self._counts[0]):
             while self._counts[self.live - 1] <= at:
                 self.live -= 1
-            fed = at > 0 or bool(front)
-            yield at, self._sessions.step(self.last[: self.live]) if fed else None
+            self._fed = at > 0 or bool(front)
+            yield at
+
+    def step(self) -> Logits | None:
+        """Return the logits, None where nothing predicts."""
+        assert self._sessions is not None
+        return self._sessions.step(self.last[: self.live]) if self._fed else None
+
+    def spans(self, targets: Ids) -> Spans:
+        """Return the spans of the tokens here."""
+        assert self._sessions is not None
+        if not self._fed:
+            return uniform(targets, self._coder.program.vocab)
+        return self._sessions.spans(self.last[: self.live], targets)
 
     def close(self) -> None:
         if self._sessions is not None:
@@ -241,10 +258,13 @@ class _StepReading:
     def advance(self, tokens: Ids) -> Spans:
         found = []
         for token in np.asarray(tokens, np.int64):
-            logits = None
-            for fed in self._waiting:
-                logits = self._sessions.step(np.array([fed], np.int64))
-            found.append(self._coder._spans(logits, np.array([token])))
+            for fed in self._waiting[:-1]:
+                self._sessions.step(np.array([fed], np.int64))
+            target = np.array([token])
+            if self._waiting:
+                found.append(self._sessions.spans(np.array(self._waiting[-1:], np.int64), target))
+            else:
+                found.append(uniform(target, self._coder.program.vocab))
             self._waiting = [int(token)]
         return np.concatenate(found)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ternac.cli.arguments import add_executor, number
 from ternac.cli.verb import Outcome, Say, Verb
+from ternac.manifest import DEFAULT_BOARD
 from ternac.table import columns
 
 
@@ -33,7 +34,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.files import read_bytes
     from ternac.host.coder import open_coder
-    from ternac.host.compress_bench import PEERS, PUBLISHED, bench_model, bench_peer, why_missing
+    from ternac.host.compress_bench import (
+        PEERS,
+        PUBLISHED,
+        bench_model,
+        bench_peer,
+        board_rate,
+        why_missing,
+    )
     from ternac.program.zoo import TEXT, open_program, resolve
     from ternac.run.evaluate import split
 
@@ -53,6 +61,9 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
                 measured = bench_peer(peer, data, before)
                 rows.append({"text": name, "text_bytes": len(data), "compressor": peer_name, **measured})
         _show([row for row in rows if row["text"] == name], say)
+    per_token = rows[0]["text_bytes"] / max(1, rows[0]["tokens"])
+    on_board = board_rate(coder.program, DEFAULT_BOARD, per_token)
+    _show_board(on_board, say)
     for name, why in left_out.items():
         say(f"{name}: not measured, {why}")
     say("published, not measured here, bits per byte of alice29.txt and enwik8:")
@@ -66,9 +77,25 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "rows": rows,
             "published": PUBLISHED,
             "why_null": left_out,
+            "on_board": on_board,
             "program_hash": coder.program.hash,
             "origin": origin,
         }
+    )
+
+
+def _show_board(found: dict[str, Any], say: Say) -> None:
+    if "why_null" in found:
+        say(f"{found['board']} with spans: none, {found['why_null']}")
+        return
+    say(
+        f"{found['board']} with spans: {found['cycles_per_token']:,} cycles a token and "
+        f"{found['cycles_of_span']:,} its span at {found['clock_hz'] / 1e6:g} MHz, "
+        f"{found['tokens_per_second']:,.0f} tokens/s or {found['kb_per_second']:,.0f} KB/s by cycles"
+    )
+    say(
+        f"  its line at {found['line_baud'] / 1e6:g} Mbaud allows {found['line_tokens_per_second']:,.0f} "
+        f"tokens/s or {found['line_kb_per_second']:.1f} KB/s ({found['origin']})"
     )
 
 

@@ -1,7 +1,8 @@
 """``ternac bench sdram``: a model too large for the chip, loaded over the link into SDRAM, and run.
 
 Everything is simulated cycle by cycle: link, engine, SDRAM controller, and a memory that stops the run when a
-rule of its data sheet is broken. Logits and state are compared with NumPy's after every token.
+rule of its data sheet is broken. Logits and state are compared with NumPy's after every token. With
+``--whole`` it is an imported MatMul-free model on the engine of docs/wide.md, without the link.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ import argparse
 import time
 from typing import TYPE_CHECKING, Any
 
-from ternac.cli.arguments import add_geometry, add_model, add_seed, number
+from ternac.cli.arguments import add_geometry, add_model, add_seed, number, refuse_unused
 from ternac.cli.verb import Outcome, Say, Verb
 from ternac.compile.geometry import Mem, preset
 from ternac.errors import UsageError
+from ternac.program.mmfree import Shape
 
 if TYPE_CHECKING:
     from ternac.hdl.boards.board import Board
@@ -22,6 +24,11 @@ if TYPE_CHECKING:
 GEOMETRY = "ulx3s-85f-sdram"
 SHAPE = (1020, 2720, 2, 256)
 """Width, hidden width, layers and vocabulary of the program that is run when no model is named."""
+
+WHOLE = Shape("100m", 768, 13, 2112, 8192)
+"""The MatMul-free model that is run with ``--whole`` when none is named: 100 million weights."""
+WHOLE_BOARD = "ulx3s-85f"
+TRITS_A_WORD = 10
 
 
 def large_program(seed: int) -> Program:
@@ -101,9 +108,81 @@ def bench_sdram(program: Program, target: Board, tokens: int, seed: int, say: Sa
     }
 
 
+def bench_whole(program: Program, tokens: int, seed: int, say: Say) -> dict[str, Any]:
+    """Measure ``tokens`` tokens of an imported model; logits and states are compared with NumPy's."""
+    import numpy as np
+
+    from ternac.compile.sdram import ULX3S_CHIP
+    from ternac.hdl.build.wide import wide_board
+    from ternac.hdl.emit.wide import wide_code
+    from ternac.hdl.wide.schedule import Timing, token_schedule
+    from ternac.hdl.wide.sdram import SdramWideEngine
+    from ternac.manifest import read_manifest
+    from ternac.run.numpy_executor import NumpyExecutor
+    from ternac.sim.sdram_wide import build_sdram_wide, run_sdram_wide
+
+    target, shape = wide_board(WHOLE_BOARD)
+    clock_hz = target.clock_hz
+    code = wide_code(program, shape)
+    engine = SdramWideEngine(shape.engine(), ULX3S_CHIP, clock_hz)
+    simulation = build_sdram_wide(engine, say=say)
+    chosen = np.random.default_rng(seed).integers(0, program.vocab, tokens).tolist()
+    say(f"{program.name}: {program.trits:,} ternary weights; loading the SDRAM, then {tokens} token(s)")
+    run = run_sdram_wide(simulation, engine, code, chosen)
+    say("the same on NumPy")
+    numpy, wrong = NumpyExecutor(program), 0
+    state = numpy.open(1)
+    for i, token in enumerate(chosen):
+        logits = numpy.step(state, np.array([token]))[0]
+        wrong += not (np.array_equal(run.logits[i], logits) and np.array_equal(run.states[i], state[0]))
+    cycles, bound = sum(run.token_cycles) / tokens, program.trits / TRITS_A_WORD
+    cycle_times = engine.memory.controller.cycles
+    refresh = (cycle_times.rp + cycle_times.rfc + cycle_times.rcd) / cycle_times.refresh
+    routed = read_manifest(target.name, shape.name)
+    closed = None
+    if program.name.startswith("random-mmfree"):
+        token_of = token_schedule(WHOLE, port_bits=16, timing=Timing(lanes=shape.lanes))
+        closed = token_of.cycles / (1 - refresh)
+    return {
+        "board": target.name,
+        "geometry": shape.name,
+        "model": program.name,
+        "program_hash": program.hash,
+        "ternary_weights": program.trits,
+        "tokens": tokens,
+        "mismatches": wrong,
+        "fault": run.fault,
+        "cycles_per_token": cycles,
+        "closed_form_cycles_per_token": closed,
+        "bound_cycles_per_token": bound,
+        "over_bound": cycles / bound,
+        "port_busy": sum(run.beats) / sum(run.token_cycles),
+        "clock_mhz": clock_hz / 1e6,
+        "tokens_per_second": clock_hz / cycles,
+        "bound_tokens_per_second": clock_hz / bound,
+        "origin": "cycle-exact simulation (Verilator, RTL of engine and SDRAM controller, behavioural "
+        f"SDRAM that checks its rules, {clock_hz / 1e6:g} MHz) x "
+        + ("routed clock of the shipped build" if routed else "stated clock, no build shipped")
+        + "; bound: ten weights a cycle",
+    }
+
+
+def whole_program(seed: int) -> Program:
+    """Return a random MatMul-free program, as large as 32 MB hold beside its embedding."""
+    import numpy as np
+
+    from ternac.program.random import random_mmfree
+
+    sizes = {"d": WHOLE.d, "m": WHOLE.m, "layers": WHOLE.layers, "vocab": WHOLE.vocab}
+    return random_mmfree(np.random.default_rng(seed), **sizes, per_token=True)
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    add_model(parser, "a random one of 25 million ternary weights")
+    add_model(parser, "a random one of 25 million ternary weights, with --whole of 100 million")
     add_geometry(parser, f"engine with its weights in SDRAM (default: {GEOMETRY})")
+    parser.add_argument(
+        "--whole", action="store_true", help="an imported MatMul-free model, on the engine for whole models"
+    )
     number(parser, "--tokens", "tokens to run", default=1, least=1)
     add_seed(parser, "seed of program and tokens")
 
@@ -112,6 +191,12 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.hdl.boards.boards import VARIANTS
     from ternac.program.zoo import open_program
 
+    if args.whole:
+        refuse_unused(args, "--whole", {"--geometry": "another engine: leave --whole out"})
+        whole = open_program(args.model) if args.model else whole_program(args.seed)
+        data = bench_whole(whole, args.tokens, args.seed, say)
+        _show(data, say)
+        return Outcome(data, ok=not data["mismatches"] and not data["fault"])
     geometry = args.geometry or preset(GEOMETRY)
     name = geometry.name
     if not geometry.streams:
