@@ -24,6 +24,7 @@ OUTSIDE = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
+    "model/zoo/commands/card.md": "models/commands.md",
     "model/zoo/prose/card.md": "models/prose.md",
     "model/zoo/shakespeare/card.md": "models/shakespeare.md",
     "model/zoo/shakespeare-small/card.md": "models/shakespeare-small.md",

@@ -11,7 +11,7 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.compile.wide import has_wide_ops
-from ternac.compile.wide_board import compile_wide
+from ternac.compile.wide_board import WIDE, compile_wide, is_wide_board
 from ternac.errors import UsageError, WrongBitstream, WrongGeometry
 from ternac.hdl.boards.boards import BOARDS, find_board
 from ternac.host.backend import Backend, Meter, Speed
@@ -25,7 +25,7 @@ from ternac.host.board.transport import (
     SerialTransport,
     Transport,
 )
-from ternac.host.board.wide import WIDE, WideTransport, image_patience, is_wide_board, wide_engine
+from ternac.host.board.wide import WideTransport, image_patience, wide_engine
 from ternac.host.executors import BOARDS as LINKED
 from ternac.host.executors import ExecutorName, open_executor, parse_executor
 from ternac.host.local import LocalBackend
@@ -83,8 +83,12 @@ class Device:
         board must be built.
         """
         name = parse_executor(device)
-        if name.kind == "sim" and geometry is None and _wants_wide(board, model):
-            return cls._open_wide(board, model, patience, record, waves, transport)
+        if is_wide_board(board) and model is None:
+            raise UsageError(f"{board} needs a program", "name one that ternac import has written")
+        if name.kind in ("sim", "netlist") and geometry is None and model is not None:
+            model = _open_model(model, None)
+            if is_wide_board(board) or (board == DEFAULT_BOARD and has_wide_ops(model.program)):
+                return cls._open_wide(name.kind, board, model.program, patience, record, waves, transport)
         geometry = geometry or geometry_of(board)
         opened = _open_model(model, geometry if name.has_engine else None)
         program = opened.program
@@ -120,8 +124,9 @@ class Device:
     @classmethod
     def _open_wide(
         cls,
+        kind: str,
         board: str,
-        model: str | Path | Program | Model | None,
+        program: Program,
         patience: Patience | None,
         record: str | Path | None,
         waves: str | Path | None,
@@ -131,24 +136,25 @@ class Device:
 
         It holds the program's external memory already; the link loads the rest.
         """
+        from ternac.sim.wide_board import build_wide_board, build_wide_netlist
+
         if waves is not None:
             raise UsageError(f"{board} writes no waves", "leave waves out")
-        opened = _open_model(model, None)
-        program = opened.program
         image = compile_wide(program, wide_engine(board if is_wide_board(board) else WIDE, program))
-        line: Transport = transport or WideTransport(image, say=_say)
+        build = build_wide_netlist if kind == "netlist" else build_wide_board
+        line: Transport = transport or WideTransport(image, build, say=_say)
         try:
             if record is not None:
                 line = RecordingTransport(line, record)
             client = LinkClient(line, patience or image_patience(image), opening=draw_opening)
             identity = client.hello()
             identify(identity, image.geometry)
-            backend = BoardBackend(client, identity, program, image, CHUNK["sim"], board=image.geometry.name)
+            backend = BoardBackend(client, identity, program, image, CHUNK[kind], board=image.geometry.name)
             backend.load(progress=False)
         except BaseException:
             line.close()
             raise
-        return cls("sim", backend, image.geometry.name)
+        return cls(kind, backend, image.geometry.name)
 
     def session(self, seed: int = 1) -> Session:
         """A new session with a zero state; its generator starts from ``seed``."""
@@ -242,17 +248,6 @@ class Device:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _wants_wide(board: str, model: str | Path | Program | Model | None) -> bool:
-    """Return whether a whole engine for imported models is named, or none is and the program needs one."""
-    if is_wide_board(board):
-        if model is None:
-            raise UsageError(f"{board} needs a program", "name one that ternac import has written")
-        return True
-    if board != DEFAULT_BOARD or model is None:
-        return False
-    return has_wide_ops(_open_model(model, None).program)
 
 
 def _open_model(model: str | Path | Program | Model | None, engine: Geometry | None) -> Model:

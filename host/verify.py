@@ -20,9 +20,10 @@ from ternac.compile.compiler import compile_program
 from ternac.compile.fitting import Model, default_model, memory_model
 from ternac.compile.geometry import PRESETS, Geometry, preset
 from ternac.compile.wide import has_wide_ops
-from ternac.compile.wide_board import WideBoardImage
+from ternac.compile.wide_board import WIDE, WideBoardImage
 from ternac.errors import ProgramError, UsageError
 from ternac.hdl.engine.schedule import batch_cycles, schedule
+from ternac.host.board.wide import wide_engine
 from ternac.host.device import Device
 from ternac.host.executors import open_executor, parse_executor
 from ternac.link import MAX_BATCH_TOKENS
@@ -109,8 +110,10 @@ def open_runners(
 ) -> list[Runner]:
     """Open a runner per name. ``board``: that of a serial port (default: the one of the engine's name).
 
-    The RTL of a program with wide ops is an engine made for it (`ternac.sim.wide_executor`), not
-    ``geometry``'s. Raises UsageError for fewer than ``least`` names, or one twice; `Device.open`'s.
+    RTL and netlist of a program with wide ops are of an engine that is made for it, which ``board`` names
+    (`ternac.host.board.wide`), not of ``geometry``.
+
+    Raises UsageError for fewer than ``least`` names, or one twice; `Device.open`'s.
     """
     if len(set(names)) != len(names) or len(names) < least:
         raise UsageError(
@@ -125,7 +128,11 @@ def open_runners(
                 executor = open_executor(found, program, geometry=geometry, path=subject.path)
                 opened.append(ExecutorRunner(executor, name))
             elif found.kind == "sim" and has_wide_ops(program):
-                opened.append(ExecutorRunner(WideExecutor(program, say=say), name))
+                engine = wide_engine(board or WIDE, program)
+                sizes = (engine.columns, engine.port_bits)
+                opened.append(ExecutorRunner(WideExecutor(program, *sizes, say=say), name))
+            elif found.kind == "netlist" and has_wide_ops(program):
+                opened.append(BoardRunner(Device.open(name, program, board=board or WIDE), name))
             else:
                 device = Device.open(name, program, board=board or geometry.name, geometry=geometry)
                 opened.append(BoardRunner(device, name))

@@ -25,7 +25,7 @@ from ternac.hdl.netlist.cells import netlist_cells
 from ternac.hdl.netlist.passes import PASSES, prepare
 from ternac.sim.board import Say, board_ports, compile_verilog, linked_engine
 
-__all__ = ["build_netlist_board", "family", "models_of", "netlist", "netlist_verilog"]
+__all__ = ["build_netlist_board", "family", "models_of", "netlist", "netlist_verilog", "synthesize"]
 
 TOP = "board"
 _SYNTH = {Technology.ECP5: "synth_ecp5", Technology.ICE40: "synth_ice40"}
@@ -52,19 +52,26 @@ def family(geometry: Geometry) -> Technology:
 
 
 def netlist(geometry: Geometry, *, say: Say = lambda text: None) -> dict[str, Any]:
-    """Return the mapped design in yosys' JSON form, module ``board``, synthesized unless the cache has it.
+    """Return the mapped design of a simulated board. Raises as `synthesize`."""
+    tech = family(geometry)
+    top = linked_engine(geometry, tech)
+    return synthesize(top, board_ports(top), tech, f"the {geometry.name} engine", say=say)
+
+
+def synthesize(
+    top: Any, ports: dict[str, Any], tech: Technology, what: str, *, say: Say = lambda text: None
+) -> dict[str, Any]:
+    """Return a mapped design in yosys' JSON form, module ``board``, synthesized unless the cache has it.
 
     On ECP5, after the passes that come before place and route. Raises BuildFailed, which names the log, if
     yosys fails.
     """
     from amaranth.back import rtlil
 
-    tech = family(geometry)
-    top = linked_engine(geometry, tech)
-    text = str(rtlil.convert(top, name=TOP, ports=board_ports(top), emit_src=False))
+    text = str(rtlil.convert(top, name=TOP, ports=ports, emit_src=False))
 
-    def synthesize(scratch: Path, log: Path) -> None:
-        say(f"synthesizing the {geometry.name} engine for {tech.value}; log: {log}")
+    def run(scratch: Path, log: Path) -> None:
+        say(f"synthesizing {what} for {tech.value}; log: {log}")
         script = f"read_rtlil design.il\n{_SYNTH[tech]} -top {TOP}\nwrite_json netlist.json\n"
         with tempfile.TemporaryDirectory() as place:
             here = Path(place)
@@ -74,7 +81,7 @@ def netlist(geometry: Geometry, *, say: Say = lambda text: None) -> dict[str, An
             shutil.move(here / "netlist.json", scratch)
 
     key = (text, _SYNTH[tech], repr(versions(tech.value)), *PASSES)
-    found = cached("netlist", key, synthesize, say=say) / "netlist.json"
+    found = cached("netlist", key, run, say=say) / "netlist.json"
     design: dict[str, Any] = json.loads(found.read_text())
     if tech is Technology.ECP5:
         prepare(design, TOP)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ternac.compile.wide import lower
+from ternac.compile.wide_board import LANES, PORT_BITS
 from ternac.compile.wide_code import WideCode, encode
 from ternac.errors import DeviceError, NoAnswer, UsageError
 from ternac.program.program import Program
@@ -17,14 +18,10 @@ from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.sim.stream import USUAL
 from ternac.sim.wide import build_wide, engine_for, write_memories
 
-__all__ = ["CYCLES_A_SECOND", "ENGINE", "LANES", "PORT_BITS", "WideExecutor"]
+__all__ = ["CYCLES_A_SECOND", "WideExecutor"]
 
 Say = Callable[[str], None]
 
-LANES, PORT_BITS = 8, 128
-"""Of the engine that programs run on: what docs/wide.md has as the default."""
-ENGINE = f"axi-wide-{PORT_BITS}x{LANES}"
-"""Its name: bits of the port and lanes."""
 CYCLES_A_SECOND = 40_000
 """Of the simulation, for what is said beforehand: as measured on one core of a server."""
 COUNTS = np.dtype([("cycles", "<u8"), ("beats", "<u8"), ("fault", "<u8")])
@@ -48,13 +45,15 @@ class WideExecutor(ExecutorBase):
     def __init__(
         self,
         program: Program,
+        lanes: int = LANES,
+        port_bits: int = PORT_BITS,
         *,
         code: WideCode | None = None,
         say: Say = lambda text: None,
         **options: int,
     ) -> None:
         self.program = program
-        self.code = code or encode(lower(program, word=PORT_BITS // 8), LANES, port_bytes=PORT_BITS // 8)
+        self.code = code or encode(lower(program, word=port_bits // 8), lanes, port_bytes=port_bits // 8)
         self.cycles = self.beats = 0
         self.engine = engine_for(self.code, spare=True)
         image, lanes = self.code.image, self.code.lanes

@@ -218,6 +218,8 @@ def block_rams(geometry: Geometry, tech: Technology, window: int = WINDOW) -> di
         "link": RAM_DEPTH // 512 if ice else 1,
         "line": line_buffers(window),
     }
+    if g.spans:
+        found["span"] = 1
     if g.weight_ram == "paired":
         found["weight"] = g.weight_blocks // 2
     elif g.weight_ram == "block":
@@ -347,6 +349,10 @@ WORDS_IN_LUTS, LUTS_OF_WORDS = 128, (121, 16)
 """What a column's row RAM of so many words takes in LUT RAM, beyond one in block RAM."""
 
 
+SPANS = (476, 355)
+"""COMB and FF by which a sampler that reports spans is larger: synthesis for ECP5 of that of 12 columns."""
+
+
 def _rows(g: Geometry) -> tuple[int, int]:
     """Return COMB and FF of all that an engine has for rows."""
     each = (tuple(v * g.columns for v in value) for value in ROWS_OF_COLUMN.values())
@@ -422,6 +428,8 @@ def area(geometry: Geometry, target: Board) -> Area:
         )
     if geometry.rows:
         by_group["rows"] = _rows(geometry)
+    if geometry.spans:
+        by_group["spans"] = SPANS
     comb = {group: figures[0] for group, figures in by_group.items()}
     ff = {group: figures[1] for group, figures in by_group.items()}
     spram = single_port_rams(geometry) if "spram" in target.resources else None

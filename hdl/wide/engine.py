@@ -85,6 +85,7 @@ class WideEngine(wiring.Component):
     :param depth: words of vector memory, of ``lanes`` elements.
     :param x_depth: words of activation memory, of ``port_bits / 8``.
     :param code_depth: instructions; ``matrices``: descriptors that are held.
+    :param fifo: beats of weights that are read ahead; ``constants``: of gains and curves.
 
     Members
     -------
@@ -129,6 +130,7 @@ class WideEngine(wiring.Component):
         chain: int = 4,
         address_bits: int = 32,
         fifo: int = 512,
+        constants: int = 512,
         tech: Technology = Technology.PORTABLE,
     ) -> None:
         self.settings = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -142,7 +144,7 @@ class WideEngine(wiring.Component):
         )  # fmt: skip
         self.loop = DescriptorLoop(self.products.desc_layout, matrices, tech=tech)
         self.rows = RowReader(port_bits, lanes, address_bits=address_bits)
-        self.constants = ConstantReader(port_bits, lanes, address_bits=address_bits)
+        self.constants = ConstantReader(port_bits, lanes, address_bits=address_bits, depth=constants)
         self.arbiter = ReadArbiter(self.products.reader, 2)
         core = self.core.signature.members
         own = {name: core[name] for name in (

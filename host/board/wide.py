@@ -7,25 +7,18 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ternac.compile.wide_board import LANES, PORT_BITS, WideBoardImage, WideGeometry, geometry_for
+from ternac.compile.wide_board import LANES, PORT_BITS, WIDE, WideBoardImage, WideGeometry, geometry_for
 from ternac.errors import UsageError
 from ternac.hdl.stream.axi import PORT_BITS as PORTS
 from ternac.host.board.client import SIMULATED, Patience
 from ternac.host.board.transport import ProcessTransport
 from ternac.program.program import Program
 
-__all__ = ["WIDE", "WideTransport", "image_patience", "is_wide_board", "wide_engine"]
+__all__ = ["WideTransport", "image_patience", "wide_engine"]
 
-WIDE = "axi-wide"
-"""The engine that is made for a program; ``axi-wide-PORTxLANES`` has another port and other lanes."""
 SLOW_WORDS = 2000
 """Words of weights that the slowest simulation takes a second, for time-outs."""
 _NAME = re.compile(WIDE + r"(?:-(\d{1,4})x(\d{1,4}))?")
-
-
-def is_wide_board(name: str) -> bool:
-    """Return whether a board is named as a whole engine for imported models."""
-    return name.startswith(WIDE)
 
 
 def wide_engine(name: str, program: Program) -> WideGeometry:
@@ -55,14 +48,23 @@ def image_patience(image: WideBoardImage) -> Patience:
 
 
 class WideTransport(ProcessTransport):
-    """A simulated board of a whole engine, with what its image has in external memory."""
+    """A simulated board of a whole engine, with what its image has in external memory.
 
-    def __init__(self, image: WideBoardImage, *, say: Callable[[str], None] = lambda text: None) -> None:
+    ``build`` returns its executable (default: `ternac.sim.wide_board.build_wide_board`).
+    """
+
+    def __init__(
+        self,
+        image: WideBoardImage,
+        build: Callable[..., Path] | None = None,
+        *,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
         from ternac.sim.wide_board import build_wide_board, wide_board_command
 
         geometry, external = image.geometry, image.external
         assert isinstance(geometry, WideGeometry) and external is not None
-        executable = build_wide_board(geometry, say=say)
+        executable = (build or build_wide_board)(geometry, say=say)
         self._scratch = tempfile.TemporaryDirectory(prefix="ternac-wide-")
         memory = Path(self._scratch.name, "memory")
         external.image.tofile(memory)

@@ -118,11 +118,18 @@ def _board(given: str) -> str:
     return given
 
 
-def add_board(parser: argparse.ArgumentParser, text: str = "board") -> None:
-    """Add ``--board``."""
+def _simulated_board(given: str) -> str:
+    """Parse likewise, or the name of an engine that is made for an imported model."""
+    from ternac.compile.wide_board import is_wide_board
+
+    return given if is_wide_board(given) else _board(given)
+
+
+def add_board(parser: argparse.ArgumentParser, text: str = "board", *, simulated: bool = False) -> None:
+    """Add ``--board``; ``simulated``: one that only a simulation has, too (docs/wide.md)."""
     parser.add_argument(
         "--board",
-        type=_board,
+        type=_simulated_board if simulated else _board,
         choices=_Names(BOARDS),
         default=DEFAULT_BOARD,
         metavar="NAME",
@@ -149,8 +156,13 @@ def add_geometry(parser: argparse.ArgumentParser, text: str = "engine (default: 
 
 
 def engine_of(args: argparse.Namespace) -> Geometry:
-    """Return the engine of ``--geometry``, else that of ``--board``."""
-    return args.geometry or board(args.board).engine
+    """Return the engine of ``--geometry``, else that of ``--board``; of the default board where ``--board``
+    names an engine that is made for a program.
+    """
+    from ternac.compile.wide_board import is_wide_board
+
+    name = DEFAULT_BOARD if is_wide_board(args.board) else args.board
+    return args.geometry or board(name).engine
 
 
 def add_loopback(parser: argparse.ArgumentParser) -> None:

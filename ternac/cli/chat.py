@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_device(parser, "auto", default="auto")
-    add_board(parser, "board of sim and serial")
+    add_board(parser, "board of sim and serial", simulated=True)
     add_geometry(parser)
     parser.add_argument("--you", default="User", metavar="NAME", help="who you are (default: User)")
     parser.add_argument(

@@ -41,7 +41,7 @@ PROMPT = "ROMEO:"
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_device(parser, "numpy", default="numpy")
-    add_board(parser, "board of sim and serial")
+    add_board(parser, "board of sim and serial", simulated=True)
     add_geometry(parser)
     prompt = parser.add_mutually_exclusive_group()
     prompt.add_argument(

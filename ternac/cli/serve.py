@@ -28,7 +28,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     limits = Limits()
     add_model(parser)
     add_device(parser, "auto; give it again for several", action="append")
-    add_board(parser, "board of sim and serial")
+    add_board(parser, "board of sim and serial", simulated=True)
     add_geometry(parser)
     parser.add_argument(
         "--no-fallback",

@@ -35,7 +35,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {', '.join((*LOCAL, *BOARDS))}; the first one is the reference "
         f"(default: {EXECUTORS}; with --geometries: {ALL_EXECUTORS})",
     )
-    add_board(parser, "board of serial:PORT, whose engine is the default one")
+    add_board(parser, "board of serial:PORT, whose engine is the default one", simulated=True)
     add_geometry(parser, "engine of isa, rtl, netlist and boards (default: the board's)")
     parser.add_argument(
         "--geometries",
@@ -52,13 +52,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _run(args: argparse.Namespace, say: Say) -> Outcome:
     from ternac.compile.wide import has_wide_ops
+    from ternac.compile.wide_board import WIDE, is_wide_board
+    from ternac.host.board.wide import wide_engine
     from ternac.host.executors import parse_executor
     from ternac.host.verify import open_runners, tokens_of
     from ternac.program.zoo import TEXT
     from ternac.progress import Progress
     from ternac.run.evaluate import read_text, split
     from ternac.sim.verify import rows_due, verify
-    from ternac.sim.wide_executor import ENGINE
     from ternac.text.tokenizer import tokenizer_of
 
     data = read_text(args.text) if args.text else split(read_text(TEXT), "val")
@@ -74,10 +75,15 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
     board = args.board if "--board" in args.given or geometry.name not in BOARDS else geometry.name
     model = open_model(args.model, geometry, say)
     program = model.program
-    wide = has_wide_ops(program)
-    if wide:
-        made = "programs without wide ops: an engine is made for this one"
-        refuse_unused(args, f"the wide ops of {program.name}", dict.fromkeys(("--board", "--geometry"), made))
+    engine = geometry.name
+    if has_wide_ops(program):
+        made = f"programs without wide ops: an engine is made for this one ({WIDE}, --board {WIDE}-32x4)"
+        options = ["--geometry"] if is_wide_board(args.board) else ["--board", "--geometry"]
+        refuse_unused(args, f"the wide ops of {program.name}", dict.fromkeys(options, made))
+        board = args.board if is_wide_board(args.board) else WIDE
+        engine = wide_engine(board, program).name
+    elif is_wide_board(args.board):
+        raise UsageError(f"--board {args.board}: {program.name} has no wide ops", "leave --board out")
     with ExitStack() as opened:
         runners = open_runners(names, model, geometry, board, say=say)
         for runner in runners:
@@ -103,7 +109,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
             "tokens": args.tokens,
             "mismatches": len(found),
             "executors": names,
-            "geometry": ENGINE if wide else geometry.name,
+            "geometry": engine,
             "model": program.name,
             "program_hash": program.hash,
             "divergences": [d.to_json() for d in found],

@@ -24,10 +24,12 @@ from ternac.errors import require
 from ternac.program.program import Program
 
 __all__ = [
-    "CODE_WORDS", "LANES", "MATRIX_WORDS", "PORT_BITS", "REGISTERS", "WideBoardImage", "WideGeometry",
-    "compile_wide", "geometry_for",
+    "CODE_WORDS", "LANES", "MATRIX_WORDS", "PORT_BITS", "REGISTERS", "WIDE", "WideBoardImage", "WideGeometry",
+    "compile_wide", "geometry_for", "is_wide_board",
 ]  # fmt: skip
 
+WIDE = "axi-wide"
+"""Board that is an engine made for a program; ``axi-wide-PORTxLANES`` has another port and other lanes."""
 LANES, PORT_BITS = 8, 128
 """Of the engine that a program gets where none is named: what docs/wide.md has as the default."""
 CODE_WORDS = 16
@@ -95,6 +97,11 @@ class WideBoardImage(Image):
     external: MemoryMap | None = None
 
 
+def is_wide_board(name: str) -> bool:
+    """Return whether a board is named as an engine that is made for a program."""
+    return name.startswith(WIDE)
+
+
 def geometry_for(program: Program, *, lanes: int = LANES, port_bits: int = PORT_BITS) -> WideGeometry:
     """Return an engine for a program, named by port and lanes. Every memory is a power of two of at least 64
     words, so that programs of like sizes share one.
@@ -108,7 +115,7 @@ def geometry_for(program: Program, *, lanes: int = LANES, port_bits: int = PORT_
 
     image = code.image
     return WideGeometry(
-        name=f"axi-wide-{port_bits}x{lanes}", columns=lanes, lanes=lanes, port_bits=port_bits,
+        name=f"{WIDE}-{port_bits}x{lanes}", columns=lanes, lanes=lanes, port_bits=port_bits,
         vector_words=words(-(-image.vectors // lanes)),
         activation_words=words(image.activations // code.port_bytes),
         instructions=words(len(code.words)), matrices=words(len(code.matrices)), vocab=words(program.vocab),

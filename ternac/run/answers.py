@@ -1,7 +1,7 @@
 """Answers that a model gives greedily to questions with one right answer, many questions at a time.
 
-A question is fed from a zero state, and tokens are chosen by argmax until the line ends. The answer is right
-if all of it is.
+A question is fed from a zero state, behind the end of a line as in the text that a model learns from, and
+tokens are chosen by argmax until the line ends. The answer is right if all of it is.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Asked:
 
     def __init__(self, program: Program, questions: Iterable[str]) -> None:
         self.tokenizer = tokenizer_of(program, assume_bytes=True)
-        self.questions = [self.tokenizer.encode(question.encode()).ids.tolist() for question in questions]
-        self.end = int(self.tokenizer.encode(b"\n").ids.tolist()[-1])
-        if not all(self.questions):
+        said = list(questions)
+        if not all(said):
             raise UsageError("a question is empty")
+        self.questions = [self.tokenizer.encode(f"\n{one}".encode()).ids.tolist() for one in said]
+        self.end = int(self.tokenizer.encode(b"\n").ids.tolist()[-1])
 
     @property
     def tokens(self) -> int:

@@ -66,3 +66,17 @@ def test_an_executor_that_answers_otherwise_is_found(
 def test_bad_arguments_are_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, data = run(capsys, "task", *words.split())
     assert status == 2 and message in data["error"]["message"]
+
+
+def test_the_shipped_model_meets_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    status, data = run(capsys, "task", "bench", "commands", "--questions", "300", "--executors", "native")
+    assert status == 0 and data["met"]
+    assert data["scores"]["held_out"]["right"] >= 0.98
+
+
+@pytest.mark.slow
+def test_the_shipped_model_answers_alike_on_engines(capsys: pytest.CaptureFixture[str]) -> None:
+    bench = ("task", "bench", "commands", "--questions", "20", "--geometry", "icebreaker")
+    status, data = run(capsys, *bench, "--executors", "numpy,native,isa,rtl")
+    assert status == 0 and data["mismatches"] == 0
+    assert [row["executor"] for row in data["engines"]] == ["isa", "rtl"]

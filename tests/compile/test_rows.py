@@ -339,6 +339,19 @@ def test_groups_that_do_not_end_with_a_slot_get_rows_of_zeros() -> None:
     assert with_gaps(np.arange(6).reshape(6, 1), 0, 2, 4).reshape(-1).tolist() == [0, 1, 2, 0, 3, 4, 5, 0]
 
 
+def test_groups_reach_back_over_several_elementwise_ops() -> None:
+    """What is searched is a sum of values that come one from another: all have rows of zeros."""
+    program = addressed(groups=5, size=6)
+    at = next(i for i, op in enumerate(program.ops) if op.kind == "WINNERS")
+    between = (
+        Op("REQUANT", "small", ("s",), {"shift": 1, "dtype": "i8"}),
+        Op("ADD", "more", ("small", "s"), {"dtype": "i16"}),
+    )
+    ops = (*program.ops[:at], *between, replace(program.ops[at], ins=("more",)), *program.ops[at + 1 :])
+    image = agree(replace(program, ops=ops), PRESETS["tiny-rows"], 4)
+    assert next(i for i in image.instructions if i.arg).count == 10
+
+
 @pytest.mark.parametrize(("rows", "width", "columns"), [(6, 5, 4), (3, 24, 12), (4, 9, 2), (1, 1, 3)])
 def test_rows_lie_where_the_page_says(rows: int, width: int, columns: int) -> None:
     g = odd(columns)

@@ -277,3 +277,50 @@ def test_a_gigabyte_takes_the_memory_of_some_megabytes() -> None:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     small, large = map(int, done.stdout.split())
     assert large < small + 4096, (small, large)  # KiB
+
+
+THERE_AND_BACK = r'''
+import os, resource, threading
+import numpy as np
+from ternac.host.compress import compress, decompress
+from ternac.run.archive import Reader
+from ternac.run.texts import Coded
+from tests.host.archives import program
+
+LINE = b"a line of a text that never ends\n"
+
+class Stub:
+    """Knows the text: what is tested is what is held beside the coding."""
+    name, rows, program = "stub", 64, program()
+    def encode(self, texts):
+        return [Coded(b"", 1) for text in texts]
+    def decode(self, coded, counts):
+        line = np.frombuffer(LINE, np.uint8).astype(np.int32)
+        return [np.resize(line, count) for count in counts]
+
+class Sink:
+    def write(self, data):
+        pass
+
+for size in (64, 1024):
+    read, write = os.pipe()
+    def send():
+        with os.fdopen(write, "wb") as sink:
+            compress((LINE * 32000 for _ in range(size)), sink, Stub())
+    thread = threading.Thread(target=send)
+    thread.start()
+    with os.fdopen(read, "rb") as source:
+        assert decompress(Reader(source), Sink(), Stub()).text == size * 32000 * len(LINE)
+    thread.join()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+'''
+
+
+@pytest.mark.slow
+def test_a_gigabyte_through_a_pipe_and_back_takes_the_memory_of_some_megabytes() -> None:
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", THERE_AND_BACK], cwd=root, capture_output=True, text=True, check=True
+    )
+    small, large = map(int, done.stdout.split())
+    assert large < small + 8192, (small, large)  # KiB

@@ -65,7 +65,7 @@ def netlists() -> str:
         "cycles",
         "mutants",
         "killed",
-        "proven equal",
+        "the same",
         "masked",
         "unseen",
         "killed of those that differ",

@@ -41,7 +41,7 @@ def test_a_batch_answers_as_sessions_do() -> None:
     assert ask(NumpyExecutor(PROGRAM), asked, batch=1) == alone
     assert ask(Numb(PROGRAM), asked, batch=3) != alone
     assert all(len(answer) <= LONGEST and asked.end not in answer for answer in alone)
-    assert any(alone) and asked.tokens == sum(map(len, QUESTIONS))
+    assert any(alone) and asked.tokens == sum(1 + len(question) for question in QUESTIONS)
     assert asked.text(alone[0]) == bytes(alone[0]).decode()
 
 

@@ -20,17 +20,12 @@ from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import random_mmfree
 from ternac.run.numpy_executor import NumpyExecutor
-from ternac.sim import wide, wide_executor
+from ternac.sim import wide
 from ternac.sim.wide_executor import WideExecutor
 
 LANES, PORT_BITS = 4, 32
-
-
-@pytest.fixture(autouse=True)
-def small_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All programs here run on one engine, which is compiled in seconds."""
-    monkeypatch.setattr(wide_executor, "LANES", LANES)
-    monkeypatch.setattr(wide_executor, "PORT_BITS", PORT_BITS)
+BOARD = "axi-wide-32x4"
+"""All programs here run on one engine, which is compiled in seconds."""
 
 
 @pytest.fixture
@@ -40,7 +35,7 @@ def program() -> Program:
 
 @pytest.fixture
 def rtl(program: Program) -> Iterator[WideExecutor]:
-    executor = WideExecutor(program)
+    executor = WideExecutor(program, LANES, PORT_BITS)
     yield executor
     executor.close()
     executor.close()
@@ -87,7 +82,7 @@ def test_a_simulation_that_ended_and_a_bad_token_are_told(program: Program, rtl:
     rtl.close()
     with pytest.raises(UsageError, match="closed"):
         rtl.step(state, [3])
-    short = WideExecutor(program, limit=100)
+    short = WideExecutor(program, LANES, PORT_BITS, limit=100)
     with pytest.raises(NoAnswer, match="ended with status 3: stopped after 100 cycles"):
         short.step(state, [3])
     short.close()
@@ -105,10 +100,10 @@ def test_the_verb_compares_logits_and_states(
     """And finds one bit of the embedding of the token that is run third."""
     path = tmp_path / "wide.safetensors"
     save(program, path)
-    words = [str(path), "--executors", "numpy,native,rtl", "--tokens", "5"]
+    words = [str(path), "--executors", "numpy,native,rtl", "--tokens", "5", "--board", BOARD]
     status, found, err = verify(words, capsys)
     assert (status, found["mismatches"], found["executors"]) == (0, 0, ["numpy", "native", "rtl"])
-    assert found["cycles"]["rtl"] > 0 and found["geometry"].startswith("axi-wide")
+    assert found["cycles"]["rtl"] > 0 and found["geometry"] == BOARD
     assert "s of simulation" in err
     third = np.random.default_rng(0).integers(0, program.vocab, 5)[2]
     honest = wide_memory.lay_out
@@ -133,6 +128,10 @@ def test_options_of_another_engine_are_refused(
     for option in ("--geometry", "tiny"), ("--board", "icebreaker"):
         status, _, err = verify([str(path), "--executors", "numpy,rtl", *option], capsys)
         assert status == 2 and f"{option[0]} has no effect" in err
+    status, _, err = verify([str(path), "--executors", "numpy,rtl", "--board", "axi-wide-32x3"], capsys)
+    assert status == 2 and "lanes are a power of two" in err
+    status, _, err = verify(["shakespeare", "--executors", "numpy,rtl", "--board", BOARD], capsys)
+    assert status == 2 and "has no wide ops" in err
     status, _, err = verify([str(path), "--executors", "numpy,isa"], capsys)
     assert status != 0 and "does not have the ops of imported models" in err
 

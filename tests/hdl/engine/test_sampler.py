@@ -12,10 +12,12 @@ from amaranth.sim import Simulator
 
 from ternac.hdl.engine.exponential import Exponential
 from ternac.hdl.engine.sampler import Sampler
-from ternac.run.sampling import Sampling, choose, seed_state
+from ternac.run.sampling import U32, Sampling, choose, seed_state, weights, xorshift32
 from tests.hdl.yosys import assert_no_multiplier, netlist
 
-Case = tuple[np.ndarray, Sampling]
+Case = tuple[np.ndarray, Sampling, list[int]]
+"""Logits, the rule, and the states of the generator from which one token after the other is drawn; without
+any a token from the state that the case before left."""
 
 
 def _logits(rng: np.random.Generator, vocab: int) -> np.ndarray:
@@ -35,19 +37,68 @@ def _cases(rng: np.random.Generator, vocab: int, count: int) -> list[Case]:
     for _ in range(count):
         top_k = int(rng.choice([0, 1, 2, vocab // 2, vocab, vocab + 1, 65535]))
         m, s = int(rng.integers(1, 256)), int(rng.choice([0, 3, 6, 8, 11, 15, 16, 23, 31]))
-        cases.append((_logits(rng, vocab), Sampling(bool(rng.integers(0, 4) == 0), m, s, top_k)))
+        cases.append((_logits(rng, vocab), Sampling(bool(rng.integers(0, 4) == 0), m, s, top_k), []))
     return cases
+
+
+def _state_before(state: int) -> int:
+    """Return the state from which the generator comes to ``state``."""
+    for shift in (5, -17, 13):
+        x = state
+        for _ in range(7):
+            x = state ^ ((x << shift) & U32 if shift > 0 else x >> -shift)
+        state = x
+    return state
+
+
+def _edges(rng: np.random.Generator, logits: np.ndarray, sampling: Sampling, count: int) -> list[int]:
+    """Return states whose draws are the last of one token, or the first of the next: another weight shows."""
+    w = weights(logits, sampling)
+    cumulated = np.cumsum(w)
+    total = int(cumulated[-1])
+    tokens = rng.permutation(np.flatnonzero(w))[:count]
+    states = []
+    for edge in (int(cumulated[token]) for token in tokens):
+        for r in (edge - 1, edge % total):
+            drawn = -(-(r << 32) // total) or 1
+            assert drawn * total >> 32 == r
+            states.append(_state_before(drawn))
+            assert xorshift32(states[-1]) == drawn
+    return states
 
 
 def _run(dut: Sampler, vocab: int, cases: list[Case], rng: np.random.Generator) -> None:
     columns = dut.columns
     last, tail = (vocab - 1) // columns, (vocab - 1) % columns + 1
 
+    async def choose_one(ctx, logits, sampling, drawn_from):  # type: ignore[no-untyped-def]
+        ctx.set(dut.greedy, sampling.greedy)
+        ctx.set(dut.inv_m, sampling.m)
+        ctx.set(dut.inv_s, sampling.s)
+        ctx.set(dut.top_k, sampling.top_k)
+        ctx.set(dut.rng_in, drawn_from)
+        ctx.set(dut.start, 1)
+        await ctx.tick()
+        ctx.set(dut.start, 0)
+        cycles = 1
+        while not ctx.get(dut.done):
+            assert ctx.get(dut.busy)
+            await ctx.tick()
+            cycles += 1
+        assert cycles == dut.latency(vocab, greedy=sampling.greedy, top_k=sampling.top_k)
+        token, state = choose(logits, sampling, drawn_from)
+        assert (ctx.get(dut.next_token), ctx.get(dut.rng_out)) == (token, state), (sampling, logits)
+        await ctx.tick()
+        assert not ctx.get(dut.done) and not ctx.get(dut.busy)
+        ctx.set(dut.greedy, 0)
+        assert (ctx.get(dut.next_token), ctx.get(dut.rng_out)) == (token, state)
+        return state
+
     async def bench(ctx) -> None:  # type: ignore[no-untyped-def]
         ctx.set(dut.last_slot, last)
         ctx.set(dut.tail, tail)
         state = seed_state(columns)
-        for logits, sampling in cases:
+        for logits, sampling, states in cases:
             gaps = int(rng.integers(0, 3))
             padding = rng.integers(-32768, 32768, columns)  # what lies beyond the vocabulary must not matter
             padded = np.concatenate([logits, padding])
@@ -64,26 +115,8 @@ def _run(dut: Sampler, vocab: int, cases: list[Case], rng: np.random.Generator) 
                     ctx.set(dut.row[column], int(rng.integers(-32768, 32768)))
             for _ in range(int(rng.integers(1, 4))):
                 await ctx.tick()
-            ctx.set(dut.greedy, sampling.greedy)
-            ctx.set(dut.inv_m, sampling.m)
-            ctx.set(dut.inv_s, sampling.s)
-            ctx.set(dut.top_k, sampling.top_k)
-            ctx.set(dut.rng_in, state)
-            ctx.set(dut.start, 1)
-            await ctx.tick()
-            ctx.set(dut.start, 0)
-            cycles = 1
-            while not ctx.get(dut.done):
-                assert ctx.get(dut.busy)
-                await ctx.tick()
-                cycles += 1
-            assert cycles == dut.latency(vocab, greedy=sampling.greedy, top_k=sampling.top_k)
-            token, state = choose(logits, sampling, state)
-            assert (ctx.get(dut.next_token), ctx.get(dut.rng_out)) == (token, state), (sampling, logits)
-            await ctx.tick()
-            assert not ctx.get(dut.done) and not ctx.get(dut.busy)
-            ctx.set(dut.greedy, 0)
-            assert (ctx.get(dut.next_token), ctx.get(dut.rng_out)) == (token, state)
+            for drawn_from in states or [state]:
+                state = await choose_one(ctx, logits, sampling, drawn_from)
 
     simulator = Simulator(dut)
     simulator.add_clock(1e-6)
@@ -106,8 +139,24 @@ def test_ties_at_the_threshold() -> None:
     cases = []
     for _ in range(60):
         logits = rng.integers(0, 3, 24) * 8
-        cases.append((logits, Sampling(False, 128, int(rng.integers(3, 12)), int(rng.integers(1, 25)))))
+        cases.append((logits, Sampling(False, 128, int(rng.integers(3, 12)), int(rng.integers(1, 25))), []))
     _run(Sampler(columns=4, slots=6), 24, cases, rng)
+
+
+@pytest.mark.parametrize("pace", [1, 4])
+def test_draws_at_the_edges_of_weights(pace: int) -> None:
+    """Logits of which every weight counts, drawn again and again at the edge between two tokens."""
+    rng = np.random.default_rng(pace)
+    vocab, cases = 20, []
+    for number in range(32):
+        m, s = int(rng.integers(1, 256)), number
+        widest = min(65535, (int(rng.choice([40, 150, 300])) << s) // m + 1)
+        top = int(rng.integers(-32768 + widest, 32768))
+        logits = top - rng.integers(0, widest + 1, vocab)
+        sampling = Sampling(False, m, s, int(rng.choice([0, 0, 3, 9, 15])))
+        cases.append((logits, sampling, _edges(rng, logits, sampling, 3)))
+        cases.append((rng.integers(-32768, 32768, vocab), Sampling(True), []))
+    _run(Sampler(columns=3, slots=7, pace=pace), vocab, cases, rng)
 
 
 def test_model_is_the_reference() -> None:

@@ -12,15 +12,17 @@ from ternac import link as protocol
 from ternac.compile.geometry import Mem
 from ternac.hdl.link.controller import LinkController
 from ternac.hdl.link.top import LinkedEngine
-from ternac.link import FOLLOWS, FRAME_BYTES, SEQUENCE, WATCHDOG_CYCLES, WINDOW, Command, Frame, Status
+from ternac.link import FOLLOWS, FRAME_BYTES, SEQUENCE, WINDOW, Command, Frame, Status
 from ternac.sim.stub_core import StubCore, StubModel
 from tests.hdl.link.link_bench import Bench
 
 ID, GEOMETRY, HASH = bytes(range(16)), b"geometry", b"programme-hash!!"
 WORD_BYTES = (2, 3, 1, 2, 2, 1, 2)
+WATCHDOG = 256
+"""Cycles for a token; the built one waits for 2**25."""
 
 
-def make(seed=0, loaded=True, window=1, core=None, watchdog=WATCHDOG_CYCLES, **options):
+def make(seed=0, loaded=True, window=1, core=None, watchdog=WATCHDOG, **options):
     core = core or StubCore()
     controller = LinkController(
         25_000_000, ID, GEOMETRY, HASH if loaded else bytes(16), word_bytes=WORD_BYTES, window=window,
@@ -51,17 +53,20 @@ def expect_run(model, tokens, n_generate, base=0, rng=1, latency=5):
     return struct.pack(f"<{len(out)}HII", *out, rng, steps * latency)
 
 
+@pytest.mark.parametrize("loaded", [False, True], ids=["empty", "loaded"])
 @pytest.mark.parametrize("seed", range(3))
-def test_all_requests(seed):
+def test_all_requests(seed, loaded):
     rng = random.Random(seed)
-    bench, model = make(seed, loaded=False, gap=rng.random() * 0.6, stall=rng.random() * 0.6), StubModel()
+    bench, model = make(seed, loaded, gap=rng.random() * 0.6, stall=rng.random() * 0.6), StubModel()
 
     async def test(ctx: SimulatorContext) -> None:
         status, payload = await bench.request(ctx, Command.HELLO, b"nonce")
         identity = protocol.Identity.decode(payload)
-        assert (status, identity) == (0, protocol.Identity(ID, GEOMETRY, 25_000_000, bytes(16)))
-        assert not identity.loaded
-        assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.NOT_LOADED, b"")
+        held = HASH if loaded else bytes(16)
+        assert (status, identity) == (0, protocol.Identity(ID, GEOMETRY, 25_000_000, held))
+        assert identity.loaded == loaded
+        if not loaded:
+            assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.NOT_LOADED, b"")
         for block in range(4):
             words = [rng.randrange(1 << 16) for _ in range(16)]
             for i, word in enumerate(words):
@@ -81,8 +86,16 @@ def test_all_requests(seed):
             block, addr = rng.randrange(4), rng.randrange(8)
             words = struct.pack("<8H", *(model.read(block, addr + i) for i in range(8)))
             assert await bench.request(ctx, Command.READ, struct.pack("<BBH", 8, block, addr)) == (0, words)
-        assert await bench.request(ctx, Command.COMMIT, bytes(16)) == (0, b"")
-        assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (Status.NOT_LOADED, b"")
+        for bit in (None, *range(8)):
+            one = bytearray(16)
+            if bit is not None:
+                one[rng.randrange(16)] = 1 << bit
+            assert await bench.request(ctx, Command.COMMIT, bytes(one)) == (0, b"")
+            want = Status.NOT_LOADED if bit is None else Status.NOT_OPEN
+            assert await bench.request(ctx, Command.RUN, run_payload([1], 1)) == (want, b"")
+            assert ctx.get(bench.dut.loaded) == (bit is not None)
+            status, payload = await bench.request(ctx, Command.HELLO)
+            assert protocol.Identity.decode(payload).program_hash == bytes(one)
 
     bench.run(test)
 
@@ -272,9 +285,6 @@ def test_a_frame_that_only_begins_well_is_dropped():
     bench.run(test)
 
 
-WATCHDOG = 256
-
-
 @pytest.mark.parametrize("cycles", [2 * WATCHDOG + 40, 3000])
 @pytest.mark.parametrize("before", [0, 3, 40, 90])
 def test_a_token_that_takes_too_long_is_given_up(cycles, before):
@@ -282,7 +292,7 @@ def test_a_token_that_takes_too_long_is_given_up(cycles, before):
     engine is done some time.
     """
     core = StubCore(latency=5, slow=666, slow_latency=cycles)
-    bench = make(core=core, watchdog=WATCHDOG, gap=0, stall=0)
+    bench = make(core=core, gap=0, stall=0)
 
     async def test(ctx: SimulatorContext) -> None:
         await bench.open(ctx)
@@ -314,7 +324,7 @@ def test_a_token_that_takes_too_long_is_given_up(cycles, before):
 def test_a_token_in_time_is_not_given_up():
     """Whatever the counter has come to when it begins, of one token and of many."""
     core = StubCore(latency=5, slow=666, slow_latency=WATCHDOG - 3)
-    bench = make(core=core, watchdog=WATCHDOG, gap=0, stall=0)
+    bench = make(core=core, gap=0, stall=0)
 
     async def test(ctx: SimulatorContext) -> None:
         await bench.open(ctx)

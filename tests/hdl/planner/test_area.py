@@ -17,6 +17,7 @@ from ternac.hdl.boards.boards import BOARDS, board
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.engine.row_address import RowAddressFormer
 from ternac.hdl.engine.row_column import RowColumn
+from ternac.hdl.engine.sampler import Sampler
 from ternac.hdl.engine.winners import Winners
 from ternac.hdl.netlist.parts import PARTS, parts_of
 from ternac.hdl.planner import area as area_model
@@ -70,6 +71,18 @@ def test_the_terms_of_rows_are_what_synthesis_makes_of_the_parts(columns: int) -
     assert model == pytest.approx(winners, rel=0.05)
     former = comb_ecp5(netlist(RowAddressFormer(), "synth_ecp5"))
     assert own[1]["address former"][0] == pytest.approx(former, rel=0.05)
+
+
+def test_a_sampler_with_spans_is_larger_by_what_synthesis_says() -> None:
+    """Within 3%, and one block RAM more."""
+    bare, spans = (netlist(Sampler(columns=12, slots=32, spans=s), "synth_ecp5") for s in (False, True))
+    comb, ff = area_model.SPANS
+    assert comb == pytest.approx(comb_ecp5(spans) - comb_ecp5(bare), rel=0.03)
+    assert ff == pytest.approx(spans["TRELLIS_FF"] - bare["TRELLIS_FF"], rel=0.03)
+    assert spans["DP16KD"] - bare["DP16KD"] == 1
+    geometry, target = preset("ulx3s-85f"), board("ulx3s-85f")
+    without, found = area(geometry, target), area(replace(geometry, name="spans", spans=1), target)
+    assert (found.comb - without.comb, found.ff - without.ff, found.bram - without.bram) == (comb, ff, 1)
 
 
 def test_rows_do_not_fit_the_icebreaker_by_the_numbers_of_the_page() -> None:

@@ -142,21 +142,37 @@ def test_answers_of_wrong_size(ask):
         ask(client)
 
 
-def test_a_board_of_version_3_is_named():
-    """It sees a frame with a sequence number of one byte, whose payload a HELLO ignores."""
+class ShortNumbers(Line):
+    """Sees a frame with a sequence number of one byte, as boards of link version 3, and answers HELLO."""
 
-    class Old(Line):
-        def write(self, data):
-            (raw,) = SlipDecoder().feed(data)
-            identity = replace(self.board.identity, version=3)
-            body = bytes((raw[0] | ANSWER, raw[1], Status.OK)) + identity.encode()
-            self.out += slip_encode(body + crc32(body).to_bytes(4, "little"))
+    version, second = 3, None
 
-    for number in (0x1234, 0x0034, 0x0100):
-        client = LinkClient(Old(make_board(IMAGE)), FAST, opening=lambda last, n=number: n)
-        with pytest.raises(WrongBitstream, match="speaks version 3 of the link, this host 4") as caught:
-            client.hello()
-        assert "ternac flash" in caught.value.hint
+    def write(self, data):
+        (raw,) = SlipDecoder().feed(data)
+        identity = bytearray(replace(self.board.identity, version=self.version).encode())
+        if self.second is not None:
+            identity[1] = self.second
+        body = bytes((raw[0] | ANSWER, raw[1], Status.OK)) + identity
+        self.out += slip_encode(body + crc32(body).to_bytes(4, "little"))
+
+
+@pytest.mark.parametrize("number", [0x1234, 0x0034, 0x0100])
+@pytest.mark.parametrize("second", [None, 0, 255])
+def test_a_board_of_version_3_is_named(number, second):
+    """Its payload is one that a HELLO ignores; the version is its first byte."""
+    line = ShortNumbers(make_board(IMAGE))
+    line.second = second
+    client = LinkClient(line, FAST, opening=lambda last: number)
+    with pytest.raises(WrongBitstream, match="speaks version 3 of the link, this host 4") as caught:
+        client.hello()
+    assert "ternac flash" in caught.value.hint
+
+
+def test_an_answer_of_that_shape_with_this_version_is_none():
+    line = ShortNumbers(make_board(IMAGE))
+    line.version = 4
+    with pytest.raises(NoAnswer):
+        LinkClient(line, FAST, opening=lambda last: 0x1234).hello()
 
 
 def test_numbers_count_from_the_one_that_opens_and_a_new_opening_is_far_from_both():

@@ -226,6 +226,13 @@ def test_a_wait_ends_when_its_time_is_over_and_not_later(clock: Clock) -> None:
     assert line.waits == [1.0] * 3 and clock.now == 103.0
 
 
+def test_a_serial_line_is_asked_five_times_half_a_second_each(clock: Clock) -> None:
+    line = Told(lambda frame: b"", clock)
+    with pytest.raises(NoAnswer, match=r"5 attempts: no answer within 0\.5 s each"):
+        Requests(line).request(Command.HELLO)
+    assert line.waits == [0.5] * 5
+
+
 def test_without_retries_one_that_is_alone_has_no_answer(clock: Clock) -> None:
     line = Told(lambda frame: b"", clock)
     with pytest.raises(NoAnswer, match="1 attempts") as caught:

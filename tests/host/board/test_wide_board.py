@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ternac.cli import main as cli
 from ternac.compile import wide_board
 from ternac.compile.geometry import Mem
 from ternac.compile.wide_memory import lay_out
 from ternac.errors import NoAnswer, UsageError
 from ternac.host.device import Device
 from ternac.host.verify import BoardRunner, several
+from ternac.program.file import save
 from ternac.program.program import Program
 from ternac.program.random import random_mmfree, random_program
 from ternac.run.numpy_executor import NumpyExecutor
@@ -26,7 +31,8 @@ BOARD = "axi-wide-32x4"
 
 @pytest.fixture(scope="module")
 def program() -> Program:
-    return random_mmfree(np.random.default_rng(3), d=24, m=40, layers=1, vocab=20, per_token=True)
+    found = random_mmfree(np.random.default_rng(3), d=24, m=40, layers=1, vocab=256, per_token=True)
+    return replace(found, meta={"tokenizer": "bytes"})
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +107,19 @@ def test_a_fault_of_the_port_ends_the_board(program: Program, monkeypatch: pytes
         Device.open("sim", program, board=BOARD) as d,
     ):
         list(d.session().tokens([1, 2], 2))
+
+
+def test_run_prints_the_text_of_numpy(
+    program: Program, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "wide.safetensors"
+    save(program, path)
+    words = ["run", str(path), "--device", "sim", "--board", BOARD, "--tokens", "6", "--seed", "3", "--check"]
+    assert cli.main([*words, "--prompt", "To be", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["check"] == {"tokens": 6, "equal": True, "first_difference": None}
+    assert cli.main(["build", "--board", BOARD, "--json"]) == 2
+    assert "axi-wide" in capsys.readouterr().err
 
 
 def test_boards_and_programs_that_do_not_fit_are_refused(program: Program) -> None:

@@ -286,6 +286,31 @@ def test_the_queue_has_an_end(make):
     jobs[2].wait()
 
 
+def test_a_server_has_64_places_if_nothing_is_said(make):
+    assert make(numpy_source()).queue == 64
+
+
+def test_a_device_takes_no_more_of_those_that_wait_than_it_asks_for(make):
+    scheduler = make(source(Shaky(PROGRAM)))
+    (worker,) = scheduler.workers
+    gate, begun = threading.Event(), threading.Event()
+
+    def hold(tokens):
+        begun.set()
+        gate.wait(10)
+
+    jobs = [Watched(PROGRAM, PROMPT, 4, on_tokens=hold), *(Watched(PROGRAM, PROMPT, 4) for _ in range(6))]
+    scheduler.submit(jobs[0].job)
+    assert begun.wait(10)
+    for job in jobs[1:]:
+        scheduler.submit(job.job)
+    before = len(worker.ring)
+    scheduler.admit(worker, 3)
+    assert len(worker.ring) == before + 3
+    gate.set()
+    assert [job.wait().chosen for job in jobs] == [4] * 7
+
+
 def test_an_error_in_one_job_is_not_the_others(make):
     """What breaks a slice ends its job with an error; the device goes on."""
     scheduler = make(source(Shaky(PROGRAM)))

