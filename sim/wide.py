@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from ternac.hdl.wide.engine import WideEngine
 
-__all__ = ["MAIN", "WideRun", "build_wide", "emit_wide", "engine_for", "run_wide", "write_memories"]
+__all__ = [
+    "digits_for",
+    "MAIN",
+    "WideRun",
+    "build_wide",
+    "emit_wide",
+    "engine_for",
+    "run_wide",
+    "write_memories",
+]
 
 Say = Callable[[str], None]
 MAIN = Path(__file__).with_name("wide_main.cpp")
@@ -68,6 +77,17 @@ def engine_for(code: WideCode, *, spare: bool = False, **settings: Any) -> WideE
         depth=words(image.vectors // code.lanes), x_depth=words(image.activations // code.port_bytes),
         code_depth=words(len(code.words)), matrices=words(len(code.matrices)), **settings,
     )  # fmt: skip
+
+
+def digits_for(code: WideCode) -> int:
+    """Return the digits a cycle, two at least, with which a sum is rescaled while the next one's words come.
+
+    Rows of 256 weights are four words of 128 bits; with two digits a sum takes seven cycles.
+    """
+    from ternac.hdl.wide.rescale import RescaleUnit
+
+    shortest = min(each.beats(code.encoding) // each.rows for each in code.matrices)
+    return max(2, -(-RescaleUnit.MOST // max(1, shortest)))
 
 
 def build_wide(engine: WideEngine, *, say: Say = lambda text: None) -> Path:

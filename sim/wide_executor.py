@@ -16,7 +16,7 @@ from ternac.errors import DeviceError, NoAnswer, UsageError
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
 from ternac.sim.stream import USUAL
-from ternac.sim.wide import build_wide, engine_for, write_memories
+from ternac.sim.wide import build_wide, digits_for, engine_for, write_memories
 
 __all__ = ["CYCLES_A_SECOND", "WideExecutor"]
 
@@ -55,7 +55,7 @@ class WideExecutor(ExecutorBase):
         self.program = program
         self.code = code or encode(lower(program, word=port_bits // 8), lanes, port_bytes=port_bits // 8)
         self.cycles = self.beats = 0
-        self.engine = engine_for(self.code, spare=True)
+        self.engine = engine_for(self.code, spare=True, digits=digits_for(self.code))
         image, lanes = self.code.image, self.code.lanes
         ends = [at + program.states[name] for name, at in image.states.items()]
         self._words = max(1, -(-max(ends, default=0) // lanes))

@@ -488,7 +488,8 @@ def shares() -> list[tuple[str, float, str]]:
         cells = [cell.strip() for cell in line.split("|")[1:-1]]
         if len(cells) == 12 and cells[6][:1].isdigit():
             share = float(cells[6]) / float(cells[7])
-            name = f"{cells[0].removesuffix(', whole token')}, {cells[2]}"
+            ports = ", four ports" if "four ports" in cells[1] else ""
+            name = f"{cells[0].removesuffix(', whole token')}, {cells[2]}{ports}"
             found.append((name, share, f"{share:.1%}, {cells[5].partition(' x ')[0]}"))
     return found
 

@@ -66,16 +66,12 @@ def count(cells: Counter[str]) -> dict[str, float]:
     }
 
 
-def resources(design: wiring.Component, part: Part, *, flat: bool = True) -> dict[str, Any]:
-    """Synthesize for ``part``; BuildFailed if yosys fails or the netlist multiplies.
-
-    Not ``flat``: module by module, much faster where one stands many times in a design.
-    """
-    synth = SYNTH if flat else SYNTH.replace(" -flatten", "")
+def resources(design: wiring.Component, part: Part) -> dict[str, Any]:
+    """Synthesize for ``part``; BuildFailed if yosys fails or the netlist multiplies."""
     with tempfile.TemporaryDirectory(prefix="ternac-axi-") as scratch:
         folder = Path(scratch)
         (folder / "top.il").write_text(rtlil.convert(design, name="top", emit_src=False))
-        script = f"read_rtlil top.il\n{synth}\ntee -q -o stat.json stat -json\n"
+        script = f"read_rtlil top.il\n{SYNTH}\ntee -q -o stat.json stat -json\n"
         (folder / "synth.ys").write_text(script)
         run_tool("yosys", ["-q", "synth.ys"], cwd=folder, log=folder / "log.txt", step="synth_xilinx")
         whole = json.loads((folder / "stat.json").read_text())["design"]
@@ -89,5 +85,5 @@ def resources(design: wiring.Component, part: Part, *, flat: bool = True) -> dic
         "lut_share": found["lut"] / part.lut,
         "ff_share": found["ff"] / part.ff,
         "bram36_share": found["bram36"] / part.bram36,
-        "origin": f"synthesis (yosys, {synth.rpartition(' -top')[0]}), not placed: an estimate",
+        "origin": f"synthesis (yosys, {SYNTH.rpartition(' -top')[0]}), not placed: an estimate",
     }

@@ -132,9 +132,7 @@ def _run(args: argparse.Namespace, say: Say) -> Outcome:
         clean = found.clean and not found.beyond
         data["lint"] = {"clean": clean, "waived": found.waived, "beyond": list(found.beyond)}
     if args.resources and part is not None:
-        data["resources"] = resources(
-            design(top, geometry, port_bits=port_bits), part, flat=top.name != "wide"
-        )
+        data["resources"] = resources(design(top, geometry, port_bits=port_bits), part)
     _show(data, say)
     return Outcome(data, clean)
 

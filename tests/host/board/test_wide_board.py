@@ -122,6 +122,21 @@ def test_run_prints_the_text_of_numpy(
     assert "axi-wide" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_odd_sizes_runs_on_the_default_engine(tmp_path: Path) -> None:
+    """Hidden 320, inner 896, vocabulary 1,003, imported: eight lanes, 128 bits; drawn tokens, too."""
+    pytest.importorskip("torch")
+    from tests.model.imports.mmfreelm_files import checkpoint
+    from tests.model.imports.test_mmfreelm import convert, open_model
+
+    sizes = {"vocab_size": 1003, "hidden_size": 320, "num_hidden_layers": 2, "intermediate_size": 896}
+    odd = convert(open_model(checkpoint(tmp_path / "odd", **sizes)))
+    with Device.open("sim", odd) as board:
+        assert board.board_name == "axi-wide-128x8"
+        runners: list[Runner] = [ExecutorRunner(NumpyExecutor(odd)), BoardRunner(board, "rtl")]
+        assert not verify(odd, runners, [5, 1002, 0, 17, 17, 600], lambda n: None)
+
+
 def test_boards_and_programs_that_do_not_fit_are_refused(program: Program) -> None:
     for board, why in (
         ("axi-wide-32", "is no engine for imported models"),
