@@ -246,7 +246,15 @@ PRESETS: dict[str, tuple[ModelConfig, TrainConfig]] = {
     # For 50 MB of novels, in the 256 tokens of a BPE; the validation part is what chooses no weights.
     "prose": (
         ModelConfig(),
-        TrainConfig(steps=3600, dropout=0.0, average=0.998, checkpoint_every=100, val_fraction=0.003),
+        TrainConfig(
+            steps=16000,
+            dropout=0.0,
+            average=0.999,
+            checkpoint_every=500,
+            eval_every=1000,
+            eval_tokens=100_000,
+            val_fraction=0.003,
+        ),
     ),
     # The shakespeare recipe with a memory; half of the streams read passages again. The width of the GLU is
     # what fills the 512 weight words a column of ulx3s-85f-rows: fewer trits than shakespeare has.
