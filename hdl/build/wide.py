@@ -22,7 +22,7 @@ from ternac.hdl.build.recipe import build
 from ternac.hdl.wide.shapes import WIDE_SHAPES, WideShape
 from ternac.manifest import in_checkout
 
-__all__ = ["wide_board", "wide_for", "wide_plan"]
+__all__ = ["WIDE_BOARDS", "wide_board", "wide_for", "wide_plan"]
 
 WIDE_BOARDS = ("ulx3s-85f",)
 """Boards with an engine for whole imported models, which their `WideShape` is named after."""
