@@ -18,7 +18,17 @@ from ternac.errors import BuildFailed
 from ternac.program.mmfree import Phase
 from ternac.sim.board import compile_verilog
 
-__all__ = ["IDEAL", "MAIN", "USUAL", "Job", "build_stream", "make_job", "place_activations", "run_job"]
+__all__ = [
+    "IDEAL",
+    "MAIN",
+    "USUAL",
+    "Job",
+    "build_stream",
+    "make_job",
+    "most_cycles",
+    "place_activations",
+    "run_job",
+]
 
 Say = Callable[[str], None]
 
@@ -29,6 +39,11 @@ IDEAL = {"latency_min": 40, "latency_max": 40, "gap": 0, "slow": 0, "stall": 0}
 
 USUAL = {"latency_min": 40, "latency_max": 120, "gap": 16, "slow": 256, "stall": 0}
 """A memory of random latency, without data in 16 of 1024 cycles, busy for addresses in a quarter of them."""
+
+
+def most_cycles(words: int) -> int:
+    """Return the cycles after which a run over so many words of weights hangs, and is stopped."""
+    return 1000 * (words + 10_000)
 
 
 @dataclass(frozen=True)
@@ -139,7 +154,7 @@ def run_job(program: Path, unit: Any, job: Job, **options: int) -> dict[str, Any
         "words_bits": WORDS_BITS,
         "x_bits": (unit.x_depth - 1).bit_length(),
         "sum_bits": unit.lanes.sum_bits,
-        "limit": 1 << 40,
+        "limit": most_cycles(sum(d.beats(unit.encoding) for phase in job.phases for d in phase)),
         **USUAL,
         **options,
     }

@@ -18,7 +18,7 @@ from ternac.compile.wide_code import WORD_BYTES, WideCode
 from ternac.compile.wide_memory import lay_out
 from ternac.errors import BuildFailed, require
 from ternac.sim.board import compile_verilog
-from ternac.sim.stream import USUAL
+from ternac.sim.stream import USUAL, most_cycles
 
 if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
@@ -152,8 +152,8 @@ def run_wide(
     with tempfile.TemporaryDirectory(prefix="ternac-wide-") as scratch:
         folder = Path(scratch)
         given = {
-            **write_memories(folder, engine, code), "vectors": engine.core.depth, "limit": 1 << 40, **USUAL,
-            **options,
+            **write_memories(folder, engine, code), "vectors": engine.core.depth,
+            "limit": most_cycles(code.weights.size // code.port_bytes) * len(tokens), **USUAL, **options,
         }  # fmt: skip
         np.asarray(tokens, np.uint16).tofile(folder / "tokens")
         files = ("memory", "code", "matrices", "tokens", "logits", "states")

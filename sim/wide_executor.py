@@ -15,7 +15,7 @@ from ternac.compile.wide_code import WideCode, encode
 from ternac.errors import DeviceError, NoAnswer, UsageError
 from ternac.program.program import Program
 from ternac.run.executor import ExecutorBase, Logits, State, Tokens
-from ternac.sim.stream import USUAL
+from ternac.sim.stream import USUAL, most_cycles
 from ternac.sim.wide import build_wide, digits_for, engine_for, write_memories
 
 __all__ = ["CYCLES_A_SECOND", "WideExecutor"]
@@ -76,7 +76,7 @@ class WideExecutor(ExecutorBase):
             **write_memories(folder, self.engine, self.code),
             "vectors": self._words,
             "write_bytes": self._write_bytes,
-            "limit": 1000 * (weights + 10_000),
+            "limit": most_cycles(weights),
             **USUAL,
             **options,
         }

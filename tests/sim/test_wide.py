@@ -14,7 +14,7 @@ from ternac.cli.bench import stream
 from ternac.cli.main import main
 from ternac.compile.wide import lower
 from ternac.compile.wide_code import WideCode, encode
-from ternac.errors import DoesNotFit
+from ternac.errors import BuildFailed, DoesNotFit
 from ternac.hdl.wide.engine import WideEngine
 from ternac.hdl.wide.machine import WideMachine
 from ternac.program.mmfree import Shape
@@ -37,7 +37,7 @@ class Built:
     program: Path
 
     def run(self, code: WideCode, tokens: list[int], **options: int) -> WideRun:
-        return run_wide(self.program, self.engine, code, tokens, limit=20_000_000, **options)
+        return run_wide(self.program, self.engine, code, tokens, **options)
 
 
 def coded(program: Program, strip: int = 16, word: int = 4) -> WideCode:
@@ -57,6 +57,12 @@ def larger() -> Built:
         port_bits=8 * PORT_BYTES, lanes=LANES, depth=4096, x_depth=1024, code_depth=256, matrices=32
     )
     return Built(engine, build_wide(engine))
+
+
+def test_a_run_that_takes_too_long_is_stopped(built: Built) -> None:
+    code = coded(draw(3, d=24, m=40, layers=1, vocab=20, per_token=True))
+    with pytest.raises(BuildFailed, match="stopped after 100 cycles"):
+        built.run(code, [1, 2], limit=100)
 
 
 def draw(seed: int, **sizes: Any) -> Program:
