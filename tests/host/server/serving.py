@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -80,7 +81,7 @@ class Watched:
 
 class Shaky(LocalBackend):
     """NumPy, ``chunk`` tokens at a time, whose line is cut at the ``fail_at``th request: before the request
-    is executed, or after it. Remembers what it ran.
+    is executed, or after it. Remembers what it ran. Takes ``pause`` seconds a request.
     """
 
     def __init__(
@@ -90,8 +91,10 @@ class Shaky(LocalBackend):
         chunk: int = 4,
         together: int = 1,
         after: bool = False,
+        pause: float = 0.0,
     ) -> None:
         super().__init__(NumpyExecutor(program))
+        self.pause = pause
         self.chunk, self.fail_at, self.after = chunk, fail_at, after
         self._together = together
         self.requests = 0
@@ -107,6 +110,7 @@ class Shaky(LocalBackend):
         return len(self._states)
 
     def _line(self) -> bool:
+        time.sleep(self.pause)
         self.requests += 1
         cut = self.fail_at is not None and self.requests >= self.fail_at
         if cut and not self.after:

@@ -107,7 +107,9 @@ def test_tokens_come_and_say_where_from(browser: Any) -> None:
 
 
 def test_stop_ends_the_text_on_the_server(browser: Any) -> None:
-    backend = Shaky(PROGRAM)
+    backend = Shaky(
+        PROGRAM, pause=0.05
+    )  # the text takes a minute, so that it has not ended when stop is pressed
     with running(PROGRAM, sources=[source(backend)]) as server:
         open_page(browser, server)
         fill(browser, prompt="abc", tokens=4096)
