@@ -118,15 +118,8 @@ def write_memories(folder: Path, engine: WideEngine, code: WideCode) -> dict[str
     """
     _check_fit(engine, code)
     memory = lay_out(code.weights, code.constants, code.embedding, code.port_bytes)
-    layout = engine.products.desc_layout
-    size = -(-layout.size // 32) * 4
-    descriptors = b"".join(
-        layout.const({
-            "address": memory.weights + each.address, "beats": each.beats(code.encoding), "rows": each.rows,
-            "words": each.words, "x_base": each.x_base, "fence": each.fence,
-        }).as_value().value.to_bytes(size, "little")
-        for each in code.matrices
-    )  # fmt: skip
+    size = -(-engine.products.desc_layout.size // 32) * 4
+    descriptors = b"".join(word.to_bytes(size, "little") for word in engine.descriptors(code, memory))
     memory.image.tofile(folder / "memory")
     (folder / "code").write_bytes(b"".join(word.to_bytes(WORD_BYTES, "little") for word in code.words))
     (folder / "matrices").write_bytes(descriptors)

@@ -110,15 +110,9 @@ def _load(code: WideCode, memory: MemoryMap, top: WideTop) -> Iterator[str | int
         for low in range(0, INSTRUCTION_BITS, 32):
             yield _write("CODE_DATA", word >> low & 0xFFFFFFFF)
     yield "descriptors"
-    layout = top.engine.products.desc_layout
     yield _write("MATRIX_ADDRESS", 0)
-    for each in code.matrices:
-        fields = {
-            "address": memory.weights + each.address, "beats": each.beats(code.encoding), "rows": each.rows,
-            "words": each.words, "x_base": each.x_base, "fence": each.fence,
-        }  # fmt: skip
-        word = layout.const(fields).as_value().value
-        for low in range(0, layout.size, 32):
+    for word in top.engine.descriptors(code, memory):
+        for low in range(0, top.engine.products.desc_layout.size, 32):
             yield _write("MATRIX_DATA", word >> low & 0xFFFFFFFF)
     yield "where everything lies"
     yield _write("LAST_MATRIX", len(code.matrices) - 1)

@@ -9,6 +9,8 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ternac.compile.stream_layout import Encoding
+from ternac.compile.wide_code import WideCode
+from ternac.compile.wide_memory import MemoryMap
 from ternac.hdl.cells.memory import BlockRam
 from ternac.hdl.cells.tech import Technology
 from ternac.hdl.stream.arbiter import ReadArbiter
@@ -161,6 +163,18 @@ class WideEngine(wiring.Component):
             "fault": Out(7), "clear": In(1),
             **read_port("m_axi", address_bits=address_bits, data_bits=port_bits),
         })  # fmt: skip
+
+    def descriptors(self, code: WideCode, memory: MemoryMap) -> list[int]:
+        """Return the words of a code's matrices as `products` takes them; ``memory`` says where they lie."""
+        layout = self.products.desc_layout
+        fields = (
+            {
+                "address": memory.weights + each.address, "beats": each.beats(code.encoding),
+                "rows": each.rows, "words": each.words, "x_base": each.x_base, "fence": each.fence,
+            }
+            for each in code.matrices
+        )  # fmt: skip
+        return [layout.const(each).as_value().value for each in fields]
 
     def elaborate(self, platform: Any) -> Module:
         m = Module()

@@ -91,18 +91,13 @@ class WideLinkCore(wiring.Component):
             "bytes of memory", memory.image.size, 2 * words, f"the program needs {memory.image.size:,} bytes"
         )
         require("logits", vocab, self.shape.vocab, f"the program has {vocab:,} tokens")
-        layout = self.engine.engine.products.desc_layout
+        engine = self.engine.engine
         yield from self._words(Mem.BIAS, self._register("enable"), [0])
         yield from self._words(Mem.WEIGHT, 0, memory.image.view("<u2").tolist())
         for at, word in enumerate(code.words):
             yield from self._words(Mem.PROGRAM, PIECES * at, _pieces(word, INSTRUCTION_BITS))
-        for at, each in enumerate(code.matrices):
-            fields = {
-                "address": memory.weights + each.address, "beats": each.beats(code.encoding),
-                "rows": each.rows, "words": each.words, "x_base": each.x_base, "fence": each.fence,
-            }  # fmt: skip
-            word = layout.const(fields).as_value().value
-            yield from self._words(Mem.EMBED, PIECES * at, _pieces(word, layout.size))
+        for at, word in enumerate(engine.descriptors(code, memory)):
+            yield from self._words(Mem.EMBED, PIECES * at, _pieces(word, engine.products.desc_layout.size))
         values = {
             "constants_base": memory.constants, "constants_words": memory.constant_words,
             "rows_base": memory.rows, "rows_words": memory.row_words, "last_matrix": len(code.matrices) - 1,
